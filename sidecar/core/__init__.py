@@ -1,0 +1,1 @@
+"""Pure policy: no await, no aiohttp, no clock, no environment, no logging."""

@@ -1,0 +1,117 @@
+"""The one tree of errors. Each proxy error knows its HTTP status and the code that clients see.
+
+The codes are those of the envelope's `errorData.code`; `web/rescue.py` is the one place that turns
+an error into an answer.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SidecarError(Exception):
+    """Root of every error that the sidecar raises on purpose."""
+
+
+class ConfigError(SidecarError):
+    """The configuration cannot be used. Carries every fault found, not only the first.
+
+    `faults` are `sidecar.core.config.Fault` values; `str()` is the report a person reads.
+    """
+
+    def __init__(self, faults: tuple[object, ...]) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = faults
+
+
+class ProxyError(SidecarError):
+    """An answer that the sidecar gives itself instead of an upstream's.
+
+    `message` is shown to clients, so it never holds request bytes, tokens or addresses;
+    `detail` goes to the log only. `close` demands that the client connection ends with it.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    message: ClassVar[str] = "Internal Server Error"
+
+    def __init__(self, detail: str = "", *, close: bool = False) -> None:
+        super().__init__(detail or self.message)
+        self.detail = detail
+        self.close = close
+
+
+class BadRequest(ProxyError):
+    status, code, message = 400, "bad_request", "Bad Request"
+
+
+class SessionRequired(ProxyError):
+    status, code, message = 401, "session_required", "A session is required"
+
+
+class SessionExpired(ProxyError):
+    status, code, message = 401, "session_expired", "The session has expired"
+
+
+class TokenRejected(ProxyError):
+    status, code, message = 401, "token_rejected", "The session's token was rejected"
+
+
+class PrefetchUnauthenticated(ProxyError):
+    status, code, message = 401, "prefetch_unauthenticated", "A prefetch never ends a session"
+
+
+class SessionChanged(ProxyError):
+    status, code, message = 401, "session_changed", "Another session is active"
+
+
+class CsrfRejected(ProxyError):
+    status, code, message = 403, "csrf_rejected", "Cross-site request refused"
+
+
+class NoRoute(ProxyError):
+    status, code, message = 404, "no_route", "No route matches this path"
+
+
+class MethodNotAllowed(ProxyError):
+    status, code, message = 405, "bad_request", "Method Not Allowed"
+
+
+class RequestTimeout(ProxyError):
+    status, code, message = 408, "bad_request", "Request Timeout"
+
+
+class BodyTooLarge(ProxyError):
+    status, code, message = 413, "body_too_large", "The request body is too large"
+
+
+class ExpectationFailed(ProxyError):
+    status, code, message = 417, "bad_request", "Expectation Failed"
+
+
+class HeadersTooLarge(ProxyError):
+    status, code, message = 431, "headers_too_large", "The request's header fields are too large"
+
+
+class NotImplementedByProxy(ProxyError):
+    status, code, message = 501, "bad_request", "Not Implemented"
+
+
+class UpstreamUnreachable(ProxyError):
+    status, code, message = 502, "upstream_unreachable", "The upstream cannot be reached"
+
+
+class UpstreamProtocolError(ProxyError):
+    status, code, message = 502, "upstream_protocol", "The upstream's answer cannot be understood"
+
+
+class Overloaded(ProxyError):
+    status, code, message = 503, "overloaded", "Too many requests at once"
+
+
+class UpstreamTimeout(ProxyError):
+    status, code, message = 504, "upstream_timeout", "The upstream did not answer in time"
+
+
+class VersionNotSupported(ProxyError):
+    status, code, message = 505, "bad_request", "HTTP Version Not Supported"

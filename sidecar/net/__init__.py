@@ -1,0 +1,1 @@
+"""Outbound IO: the upstream pool and what is held open towards others."""

@@ -1,0 +1,1 @@
+"""Inbound IO: client connections, the request pipeline and the admin listener."""
