@@ -1,0 +1,193 @@
+"""The command line. Imports what a command needs when it runs, so that `--version` is fast.
+
+Exit codes: 0 fine, 2 wrong usage or configuration.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import click
+
+from sidecar import __version__
+
+if TYPE_CHECKING:
+    from sidecar.core.config import Config
+
+WRONG: Final = 2
+CONFIG_VARIABLE: Final = "SIDECAR_CONFIG"
+DEFAULT_FILES: Final = ("sidecar.yaml", "/etc/sidecar/sidecar.yaml")
+
+_SECRET_BYTES: Final = 32
+
+_file_option = click.option(
+    "-c",
+    "--config",
+    "file",
+    metavar="FILE",
+    envvar=CONFIG_VARIABLE,
+    help="Configuration file. Default: $SIDECAR_CONFIG, ./sidecar.yaml, /etc/sidecar/sidecar.yaml.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sidecar", message="%(prog)s %(version)s")
+def cli() -> None:
+    """A reverse proxy that owns the session, so that frontends need not."""
+
+
+@cli.command()
+@_file_option
+@click.option("--upstream", metavar="URL", help="One upstream for every path; needs no file.")
+def run(file: str | None, upstream: str | None) -> NoReturn:
+    """Serve until SIGTERM."""
+    config = _load(file, {} if upstream is None else {"upstream": upstream})
+    from sidecar.app import run as serve
+
+    sys.exit(serve(config))
+
+
+@cli.command()
+@_file_option
+def check(file: str | None) -> None:
+    """Tell whether the configuration can be used, and what it amounts to."""
+    config = _load(file, {})
+    click.echo("\n".join(_summary(config)))
+    for warning in config.warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+@cli.command()
+@_file_option
+@click.option(
+    "--cookie",
+    default="-",
+    metavar="HEADER",
+    help="A Cookie header's value. Default: -, read it from standard input (out of process lists).",
+)
+@click.option("--now", type=float, metavar="UNIX", help="The time to judge by. Default: now.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def explain(file: str | None, cookie: str, now: float | None, as_json: bool) -> None:
+    """Say what the session sources make of a Cookie header. Never prints a token."""
+    config = _load(file, {})
+    from sidecar.explain import explain as explained
+    from sidecar.policy import compile_sources
+
+    text = _standard_input() if cookie == "-" else cookie
+    moment = time.time() if now is None else now
+    facts = explained(compile_sources(config), _header_value(text), moment)
+    click.echo(json.dumps(facts) if as_json else "\n".join(_lines(facts)))
+
+
+@cli.command("schema")
+def print_schema() -> None:
+    """Print the configuration's JSON Schema."""
+    from sidecar.core.config import schema
+
+    click.echo(json.dumps(schema(), indent=2))
+
+
+@cli.command()
+def keygen() -> None:
+    """Print a fresh secret: 32 random bytes in base64url."""
+    click.echo(base64.urlsafe_b64encode(secrets.token_bytes(_SECRET_BYTES)).rstrip(b"=").decode())
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code."""
+    cli.main(args=arguments, prog_name="sidecar")
+    raise AssertionError("click exits")
+
+
+def _load(file: str | None, options: Mapping[str, object]) -> Config:
+    """The configuration, or an exit with every fault on standard error."""
+    from sidecar.core.config import load
+    from sidecar.core.errors import ConfigError
+
+    path = file or next((name for name in DEFAULT_FILES if Path(name).exists()), None)
+    try:
+        return load(
+            None if path is None else _read_config(path),
+            source=path or "no configuration file",
+            environ=os.environ,
+            read_file=_read_text,
+            overrides=options,
+        )
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(WRONG)
+
+
+def _standard_input() -> str:
+    return sys.stdin.buffer.read().decode("utf-8", "replace")
+
+
+def _read_text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
+
+
+def _read_config(path: str) -> str:
+    try:
+        return _read_text(path)
+    except OSError as error:
+        click.echo(
+            f"{path}: cannot be read ({error.strerror}); name another file with -c", err=True
+        )
+    except UnicodeError:
+        click.echo(f"{path}: is not UTF-8 text; name another file with -c", err=True)
+    sys.exit(WRONG)
+
+
+def _header_value(text: str) -> str:
+    """The field's value, of text that may be a whole line copied from a browser."""
+    line = text.strip()
+    return line[7:].strip() if line[:7].lower() == "cookie:" else line
+
+
+def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in facts.items():
+        yield f"{name:<14}{'-' if value is None else value}"
+
+
+def _summary(config: Config) -> Iterator[str]:
+    scheme = "http" if config.tls is None else "https"
+    yield "ok"
+    yield f"listen   {config.listen} ({scheme})"
+    yield f"admin    {config.admin or 'off'}"
+    yield f"logout   {config.logout.path} -> {config.logout.redirect_to}"
+    yield f"sources  {', '.join(source.type for source in config.session.sources)}"
+    yield from _table(
+        [
+            ("PATH", "KIND", "SESSION", "INJECT", "COOKIES", "ENVELOPE", "ON 401", "UPSTREAM"),
+            *_route_rows(config),
+        ]
+    )
+
+
+def _route_rows(config: Config) -> Iterator[tuple[str, ...]]:
+    for route in sorted(config.routes, key=lambda route: len(route.path), reverse=True):
+        yield (
+            route.path,
+            route.kind,
+            route.session,
+            "yes" if route.inject else "no",
+            route.cookies,
+            "no" if route.envelope is None else "yes",
+            route.on_unauthorized,
+            f"{route.upstream} ({config.upstreams[route.upstream].url})",
+        )
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()

@@ -1,0 +1,200 @@
+"""Keys that are right each by itself, but not together.
+
+These rules read the plain data, not the validated values, so that they are told together with every
+other fault. A key of the wrong type is told elsewhere and makes a rule silent here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
+
+from sidecar.core.config.faults import BadValue, Finding, did_you_mean
+from sidecar.core.config.model import Document, Logout
+from sidecar.core.config.routes import KIND_DEFAULTS
+from sidecar.core.config.values import Listen, parse_listen, parse_origin, parse_redirect
+
+Data: TypeAlias = Mapping[str, Any]
+Rule: TypeAlias = Callable[[Data], Iterator[Finding]]
+
+_WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
+
+
+def contradictions(data: Data) -> Iterator[Finding]:
+    """Every contradiction between keys of the raw configuration."""
+    for rule in _RULES:
+        yield from rule(data)
+
+
+def longest_match(path: str, prefixes: Mapping[Any, str]) -> Any:
+    """The key of the longest prefix that `path` lies under at segment boundaries, or None."""
+    under = {
+        key: prefix.rstrip("/")
+        for key, prefix in prefixes.items()
+        if f"{path.rstrip('/')}/".startswith(f"{prefix.rstrip('/')}/")
+    }
+    return max(under, key=lambda key: len(under[key]), default=None)
+
+
+def _shorthand_alone(data: Data) -> Iterator[Finding]:
+    others = [name for name in ("upstreams", "routes") if data.get(name) is not None]
+    if data.get("upstream") is not None and others:
+        remedy = f"keep either upstream or {' and '.join(others)}"
+        yield Finding(("upstream",), f"contradicts {' and '.join(others)}", remedy)
+
+
+def _something_to_serve(data: Data) -> Iterator[Finding]:
+    given = {name for name in ("upstream", "upstreams", "routes") if data.get(name) is not None}
+    if not given:
+        remedy = "set it, e.g. upstream: http://localhost:4000, or SIDECAR_UPSTREAM"
+        yield Finding(("upstream",), "is missing", remedy)
+    elif given == {"upstreams"}:
+        yield Finding(("routes",), "is missing", "say which paths go to which upstream")
+    elif given == {"routes"}:
+        yield Finding(("upstreams",), "is missing", "name the servers that the routes lead to")
+
+
+def _upstreams_exist(data: Data) -> Iterator[Finding]:
+    names = data.get("upstreams")
+    if not isinstance(names, dict):
+        return
+    for index, route in _routes(data):
+        name = route.get("upstream")
+        if isinstance(name, str) and name not in names:
+            where = ("routes", index, "upstream")
+            yield Finding(where, f'no upstream named "{name}"', did_you_mean(name, names))
+
+
+def _paths_unique(data: Data) -> Iterator[Finding]:
+    first: dict[str, int] = {}
+    for index, path in _paths(data).items():
+        taken = first.setdefault(path.rstrip("/"), index)
+        if taken != index:
+            problem = f"is the path of routes[{taken}] too"
+            yield Finding(("routes", index, "path"), problem, "give each path one route")
+
+
+def _redirect_goes_somewhere_allowed(data: Data) -> Iterator[Finding]:
+    target = _redirect(data)
+    if target is None or path_on_this_site(target, _public_origin(data)) is not None:
+        return
+    if _origin(target) not in _origins(_section(data, "logout").get("allowed_origins")):
+        remedy = "add its origin to logout.allowed_origins, or write a local path"
+        yield Finding(("logout", "redirect_to"), "leads to an origin that is not allowed", remedy)
+
+
+def _redirect_ends_the_loop(data: Data) -> Iterator[Finding]:
+    target = _redirect(data)
+    path = target and path_on_this_site(target, _public_origin(data))
+    if path is None:
+        return
+    if path.rstrip("/") == _logout_path(data).rstrip("/"):
+        yield Finding(("logout", "redirect_to"), "is logout.path itself", "write the login's path")
+        return
+    index = longest_match(path, _paths(data))
+    if index is not None and _demands_session(dict(_routes(data))[index]):
+        yield Finding(
+            ("logout", "redirect_to"),
+            f"lies on routes[{index}], which demands a session: a logout would loop",
+            f'add a route for "{path}" with session: optional or none, or redirect elsewhere',
+        )
+
+
+def _logout_is_a_path_of_its_own(data: Data) -> Iterator[Finding]:
+    if _logout_path(data) == "/":
+        yield Finding(
+            ("logout", "path"), "covers the whole site", "write a path such as /api/logout"
+        )
+
+
+def _listeners_apart(data: Data) -> Iterator[Finding]:
+    listen, admin = (_listener(data, name) for name in ("listen", "admin"))
+    if listen and admin and _overlap(listen, admin):
+        yield Finding(("admin",), "is the address of listen too", "choose another port")
+
+
+_RULES: Final[tuple[Rule, ...]] = (
+    _shorthand_alone,
+    _something_to_serve,
+    _upstreams_exist,
+    _paths_unique,
+    _redirect_goes_somewhere_allowed,
+    _redirect_ends_the_loop,
+    _logout_is_a_path_of_its_own,
+    _listeners_apart,
+)
+
+
+def path_on_this_site(target: str, own_origin: str | None) -> str | None:
+    """The path that a redirect in normal form leads to, or None if it leaves the site."""
+    if not target.startswith("/"):
+        if _origin(target) != own_origin:
+            return None
+        target = urlsplit(target).path
+    return re.split("[?#]", target, maxsplit=1)[0]
+
+
+def _redirect(data: Data) -> str | None:
+    target = _section(data, "logout").get("redirect_to", Logout().redirect_to)
+    with suppress(BadValue):
+        return parse_redirect(target) if isinstance(target, str) else None
+    return None
+
+
+def _public_origin(data: Data) -> str | None:
+    return _origin(data.get("public_url"))
+
+
+def _origins(values: object) -> set[str | None]:
+    return {_origin(value) for value in (values if isinstance(values, list) else ())} - {None}
+
+
+def _origin(value: object) -> str | None:
+    """The origin of a URL, None if it has none."""
+    with suppress(BadValue, ValueError):
+        split = urlsplit(value) if isinstance(value, str) else None
+        return parse_origin(f"{split.scheme}://{split.netloc}") if split else None
+    return None
+
+
+def _section(data: Data, name: str) -> Data:
+    section = data.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def _logout_path(data: Data) -> str:
+    path = _section(data, "logout").get("path")
+    return path if isinstance(path, str) else Logout().path
+
+
+def _routes(data: Data) -> Iterator[tuple[int, Data]]:
+    routes = data.get("routes")
+    for index, route in enumerate(routes if isinstance(routes, list) else ()):
+        if isinstance(route, dict):
+            yield index, route
+
+
+def _paths(data: Data) -> dict[int, str]:
+    return {i: route["path"] for i, route in _routes(data) if isinstance(route.get("path"), str)}
+
+
+def _demands_session(route: Data) -> bool:
+    defaults = KIND_DEFAULTS.get(str(route.get("kind")))
+    return bool(route.get("session", defaults and defaults.session) == "required")
+
+
+def _listener(data: Data, name: str) -> Listen | None:
+    value = data.get(name, str(Document.model_fields[name].default))
+    with suppress(BadValue):
+        return parse_listen(value) if isinstance(value, str) else None
+    return None
+
+
+def _overlap(one: Listen, other: Listen) -> bool:
+    if one.unix_path is not None or other.unix_path is not None:
+        return one == other
+    same_host = one.host == other.host or not _WILDCARDS.isdisjoint({one.host, other.host})
+    return one.port == other.port != 0 and same_host

@@ -1,0 +1,197 @@
+"""The types of the configuration's keys: how each is read and how JSON Schema describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    WithJsonSchema,
+    model_validator,
+)
+
+from sidecar.core.config import units, values
+from sidecar.core.config.faults import BadValue
+
+Value = TypeVar("Value")
+
+MIN_SECRET_BYTES: Final = 32
+
+
+class Section(BaseModel):
+    """A mapping of the configuration: frozen, closed to unknown keys, silent about its input."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, value: object) -> object:
+        """A section whose keys are all commented out reads as null in YAML."""
+        return {} if value is None else value
+
+
+def setting(default: object, description: str, *, written: object = None) -> Any:
+    """A key with a default; `written` is how users write that default where it differs."""
+    shown = default if written is None else written
+    extra: dict[str, Any] = {} if shown == () else {"default": shown}
+    return Field(default=default, description=description, json_schema_extra=extra)
+
+
+def parsed(parser: Callable[[str], object], written: str, description: str) -> Any:
+    """A key whose default is what `parser` makes of `written`."""
+    return setting(parser(written), description, written=written)
+
+
+def _text(parser: Callable[[str], Value]) -> PlainValidator:
+    """A validator for a value written as text and kept in the normal form that `parser` returns."""
+
+    def validate(value: object) -> Value:
+        if not isinstance(value, str):
+            raise BadValue("is not text", "write text; put numbers, true and false in quotes")
+        return parser(value)
+
+    return PlainValidator(validate)
+
+
+def _string(pattern: str | None = None, **more: object) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", **({"pattern": pattern} if pattern else {}), **more})
+
+
+def _as_list(value: object) -> object:
+    """One value stands for a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+def _as_passwords(value: object) -> object:
+    """iron-session gives a lone password the id 1 (`normalizeStringPasswordToMap`)."""
+    return {"1": value} if isinstance(value, str) else value
+
+
+def _signing_secret(value: object) -> SecretStr:
+    secret = _secret(value)
+    if len(secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
+        raise BadValue(f"has fewer than {MIN_SECRET_BYTES} bytes", "make one with `sidecar keygen`")
+    return secret
+
+
+def _secret(value: object) -> SecretStr:
+    if not isinstance(value, str):
+        raise BadValue("is not text", "put the secret in quotes")
+    if not value:
+        raise BadValue("is empty", "set the variable or file that holds it, or remove the key")
+    return SecretStr(value)
+
+
+def _count(value: object) -> object:
+    """Pydantic reads true as 1."""
+    if isinstance(value, bool):
+        raise BadValue("is not a number", "write a whole number")
+    return value
+
+
+def _json_scalar(value: object) -> str | int | float | bool | None:
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise BadValue("is not a JSON scalar", "write text, a number, true, false or null")
+
+
+def freeze(value: Mapping[str, Value]) -> Mapping[str, Value]:
+    return MappingProxyType(dict(value))
+
+
+# The schema generator adds the `_file` variant beside every key that carries this mark.
+HAS_FILE_VARIANT: Final = "x-file-variant"
+
+Duration: TypeAlias = Annotated[
+    float,
+    PlainValidator(units.parse_duration),
+    _string(units.DURATION_PATTERN, examples=["250ms", "30s", "5m", "12h", "30d"]),
+]
+Size: TypeAlias = Annotated[
+    int,
+    PlainValidator(units.parse_size),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": units.SIZE_PATTERN},
+                {"type": "integer", "minimum": 1},
+            ],
+            "examples": ["64KiB", "1MiB", "1GiB"],
+        }
+    ),
+]
+Count: TypeAlias = Annotated[int, Field(ge=1), BeforeValidator(_count)]
+ErrorStatus: TypeAlias = Annotated[int, Field(ge=400, le=599), BeforeValidator(_count)]
+ListenAddress: TypeAlias = Annotated[values.Listen, _text(values.parse_listen), _string("^.+:.+$")]
+Origin: TypeAlias = Annotated[str, _text(values.parse_origin), _string("^https?://[^/]+/?$")]
+UpstreamUrl: TypeAlias = Annotated[
+    str, _text(values.parse_upstream_url), _string("^https?://[^@?#]+$")
+]
+Authority: TypeAlias = Annotated[str, _text(values.parse_authority), _string("^[^/@]+$")]
+TrustedProxy: TypeAlias = Annotated[
+    str, _text(values.parse_proxy), _string("^(unix|[0-9A-Fa-f:.]+(/[0-9]+)?)$")
+]
+PathText: TypeAlias = Annotated[str, _text(values.parse_path), _string("^/[^?#]*$")]
+Redirect: TypeAlias = Annotated[str, _text(values.parse_redirect), _string("^(/|https?://)")]
+CookiePath: TypeAlias = Annotated[str, _text(values.parse_cookie_path), _string("^/[^;]*$")]
+Domain: TypeAlias = Annotated[str, _text(values.parse_domain), _string("^[A-Za-z0-9_.-]+$")]
+Token: TypeAlias = Annotated[str, _text(values.parse_token), _string(values.TOKEN_PATTERN)]
+UpstreamName: TypeAlias = Annotated[str, _text(values.parse_name), _string(values.NAME_PATTERN)]
+QueryName: TypeAlias = Annotated[str, _text(values.parse_query_name), _string("^[A-Za-z0-9_.~-]+$")]
+FilePath: TypeAlias = Annotated[str, Field(min_length=1)]
+MemberPath: TypeAlias = Annotated[
+    tuple[str, ...],
+    PlainValidator(values.parse_member_path),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+            ]
+        }
+    ),
+]
+JsonScalar: TypeAlias = Annotated[
+    str | int | float | bool | None,
+    PlainValidator(_json_scalar),
+    WithJsonSchema({"type": ["string", "number", "boolean", "null"]}),
+]
+
+Secret: TypeAlias = Annotated[SecretStr, PlainValidator(_secret)]
+SigningSecret: TypeAlias = Annotated[SecretStr, PlainValidator(_signing_secret)]
+_SECRET_TEXT: Final[dict[str, Any]] = {"type": "string", "minLength": 1}
+_ONE_OR_MORE: Final = (
+    BeforeValidator(_as_list),
+    Field(min_length=1),
+    WithJsonSchema(
+        {
+            "anyOf": [_SECRET_TEXT, {"type": "array", "items": _SECRET_TEXT, "minItems": 1}],
+            HAS_FILE_VARIANT: True,
+        }
+    ),
+)
+Secrets: TypeAlias = Annotated[tuple[Secret, ...], *_ONE_OR_MORE]
+SigningSecrets: TypeAlias = Annotated[tuple[SigningSecret, ...], *_ONE_OR_MORE]
+Passwords: TypeAlias = Annotated[
+    Mapping[str, Secret],
+    BeforeValidator(_as_passwords),
+    Field(min_length=1),
+    AfterValidator(freeze),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _SECRET_TEXT,
+                {"type": "object", "additionalProperties": _SECRET_TEXT, "minProperties": 1},
+            ],
+            HAS_FILE_VARIANT: True,
+        }
+    ),
+]

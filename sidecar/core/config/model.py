@@ -1,0 +1,204 @@
+"""The configuration as values: every key, its type, its default and what it means.
+
+`Document` is what users write; `Config` is what `load` returns, with the shorthand expanded, the
+defaults filled in and the remarks that are no faults. All values are frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from sidecar.core.config.fields import (
+    CookiePath,
+    Count,
+    Domain,
+    Duration,
+    ErrorStatus,
+    FilePath,
+    JsonScalar,
+    ListenAddress,
+    MemberPath,
+    Origin,
+    PathText,
+    QueryName,
+    Redirect,
+    Section,
+    SigningSecrets,
+    Size,
+    Token,
+    TrustedProxy,
+    UpstreamName,
+    UpstreamUrl,
+    freeze,
+    parsed,
+    setting,
+)
+from sidecar.core.config.routes import Route, Upstream
+from sidecar.core.config.sources import Source
+from sidecar.core.config.units import parse_duration, parse_size
+from sidecar.core.config.values import parse_listen
+
+
+class Tls(Section):
+    """The certificate of the listener."""
+
+    cert: FilePath = Field(description="PEM file of the certificate chain.")
+    key: FilePath = Field(description="PEM file of the certificate's private key.")
+
+
+class Session(Section):
+    """Where credentials come from."""
+
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)] = setting(
+        (),
+        "Session cookies, tried in order. Default: authjs where AUTH_SECRET is set, nextauth where "
+        "NEXTAUTH_SECRET is set, then the cookie access_token.",
+    )
+
+
+class Match(Section):
+    """A member of an upstream's JSON answer that makes it count as a 401."""
+
+    path: MemberPath = Field(description="Where the member stands; numbers index arrays.")
+    equals: JsonScalar = Field(description="The value that it must have.")
+
+
+class Unauthorized(Section):
+    """Which answers say that the credential is no longer good."""
+
+    status: tuple[ErrorStatus, ...] = setting((401,), "Statuses that count.", written=[401])
+    messages: tuple[str, ...] = setting(
+        ("UnAuthentication",),
+        "Values of the JSON member `message` that count, at any status.",
+        written=["UnAuthentication"],
+    )
+    match: tuple[Match, ...] = setting((), "More such rules: {path, equals}.", written=[])
+
+
+class Logout(Section):
+    """How a session ends, and where the browser goes then."""
+
+    path: PathText = setting("/api/logout", "The path that ends the session.")
+    redirect_to: Redirect = setting("/login", "Local path, or URL of an allowed origin, after it.")
+    allowed_origins: tuple[Origin, ...] = setting(
+        (), "Origins that redirect_to may lead to besides this one.", written=[]
+    )
+    cookies: tuple[Token, ...] = setting(
+        ("authjs.session-token", "next-auth.session-token", "access_token"),
+        "Cookies to expire, by base name; chunks and prefixed names are included.",
+        written=["authjs.session-token", "next-auth.session-token", "access_token"],
+    )
+    domains: tuple[Domain, ...] = setting(
+        (), "Parent domains whose cookies of these names are expired as well.", written=[]
+    )
+    paths: tuple[CookiePath, ...] = setting(
+        ("/",), "Paths that the cookies may have been set on.", written=["/"]
+    )
+    return_param: QueryName | None = setting(
+        None, "Query parameter that carries the page's path to the login after a 401."
+    )
+
+
+class Csrf(Section):
+    """Protection against requests that other sites cause."""
+
+    enabled: bool = setting(True, "Whether unsafe methods need a same-origin or listed Origin.")
+    header: Token | None = setting(None, "A request header demanded besides, such as X-CSRF.")
+
+
+class Cors(Section):
+    """Which other origins may call with credentials."""
+
+    origins: tuple[Origin, ...] = setting((), "Origins allowed; never a wildcard.", written=[])
+
+
+class InFlight(Section):
+    """How many requests may be under way at once; more get 503."""
+
+    api: Count = setting(1000, "Budget of routes of kind api.")
+    page: Count = setting(500, "Budget of routes of kind page.")
+    stream: Count = setting(5000, "Budget of event streams and WebSockets.")
+
+
+class Limits(Section):
+    """What one client may use."""
+
+    header: Size = parsed(parse_size, "64KiB", "Largest request head.")
+    body: Size = parsed(parse_size, "1GiB", "Largest request body.")
+    in_flight: InFlight = setting(InFlight(), "Requests under way at once.", written={})
+    client_head: Duration = parsed(parse_duration, "10s", "Time limit for a request's head.")
+    client_idle: Duration = parsed(
+        parse_duration, "75s", "How long an idle client connection is kept."
+    )
+
+
+class Log(Section):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = setting("info", "Least severe level.")
+    format: Literal["json", "console"] = setting("json", "json for machines, console for people.")
+    access: bool = setting(True, "Whether every request gets a line.")
+
+
+class EnvelopeDefaults(Section):
+    """Defaults of every route's envelope."""
+
+    buffer: Size = parsed(parse_size, "1MiB", "Answers up to this size are built in memory.")
+
+
+class Document(Section):
+    """Every key that a configuration file may hold."""
+
+    listen: ListenAddress = parsed(
+        parse_listen, "0.0.0.0:8080", "host:port, [v6]:port or unix:/path to serve on."
+    )
+    tls: Tls | None = setting(None, "Certificate for `listen`; null serves plain HTTP.")
+    admin: ListenAddress | None = parsed(
+        parse_listen, "127.0.0.1:9090", "Address of health and metrics; null turns them off."
+    )
+    public_url: Origin | None = setting(
+        None, "The origin browsers see; null derives it from the request behind trusted proxies."
+    )
+    trusted_proxies: tuple[TrustedProxy, ...] = setting(
+        (), "CIDRs whose X-Forwarded-* are believed; `unix` for peers on a Unix socket.", written=[]
+    )
+    secret: SigningSecrets = setting(
+        (),
+        "Signs tickets: at least 32 bytes, or a list (the first signs, all verify). Default: "
+        "derived from a source's secret, else random at each start.",
+    )
+    upstream: UpstreamUrl | None = setting(
+        None, "Shorthand: one route / of kind api with session: optional to this URL."
+    )
+    upstreams: Annotated[Mapping[UpstreamName, Upstream], AfterValidator(freeze)] = Field(
+        default_factory=lambda: MappingProxyType({}),
+        description="The servers behind the sidecar, by name.",
+    )
+    routes: Annotated[tuple[Route, ...], Field(min_length=1)] = setting(
+        (), "Which requests go where."
+    )
+    session: Session = setting(Session(), "Where credentials come from.", written={})
+    unauthorized: Unauthorized = setting(
+        Unauthorized(), "Which answers say that the credential is no longer good.", written={}
+    )
+    logout: Logout = setting(Logout(), "How a session ends.", written={})
+    csrf: Csrf = setting(Csrf(), "Protection against cross-site requests.", written={})
+    cors: Cors = setting(Cors(), "Which other origins may call.", written={})
+    envelope: EnvelopeDefaults = setting(
+        EnvelopeDefaults(), "Defaults of every route's envelope.", written={}
+    )
+    limits: Limits = setting(Limits(), "What one client may use.", written={})
+    log: Log = setting(Log(), "What is written to standard error.", written={})
+
+
+class Config(Document):
+    """A configuration without faults. `upstreams` and `routes` are complete, whatever was written.
+
+    `upstream` is the shorthand as written and of no further use; `warnings` are remarks for people.
+    """
+
+    warnings: tuple[str, ...] = ()

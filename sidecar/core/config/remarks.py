@@ -1,0 +1,66 @@
+"""What is allowed but worth a word: `Config.warnings`, printed by `sidecar check` and at start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_network
+
+from pydantic import SecretStr
+
+from sidecar.core.config.contradictions import longest_match, path_on_this_site
+from sidecar.core.config.fields import MIN_SECRET_BYTES
+from sidecar.core.config.model import Config
+from sidecar.core.config.sources import CookieSource, IronSessionSource, Source
+
+
+def remarks(config: Config) -> Iterator[str]:
+    """Sentences for people, each beginning with its key; none holds a value of a secret."""
+    yield from _secret(config)
+    yield from _short_secrets(config)
+    yield from _proxies(config)
+    yield from _logout(config)
+
+
+def _secret(config: Config) -> Iterator[str]:
+    if not config.secret and not any(_secrets(source) for source in config.session.sources):
+        yield (
+            "secret: none is given, so a random one is made at each start; logout tickets do not "
+            "outlive a restart or reach another replica"
+        )
+
+
+def _short_secrets(config: Config) -> Iterator[str]:
+    for index, source in enumerate(config.session.sources):
+        short = [
+            s for s in _secrets(source) if len(s.get_secret_value().encode()) < MIN_SECRET_BYTES
+        ]
+        if short:
+            name = "password" if isinstance(source, IronSessionSource) else "secret"
+            yield (
+                f"session.sources[{index}].{name}: has fewer than {MIN_SECRET_BYTES} bytes; "
+                "whoever guesses it can forge sessions"
+            )
+
+
+def _secrets(source: Source) -> tuple[SecretStr, ...]:
+    if isinstance(source, CookieSource):
+        return ()
+    if isinstance(source, IronSessionSource):
+        return tuple(source.password.values())
+    return source.secret
+
+
+def _proxies(config: Config) -> Iterator[str]:
+    for index, proxy in enumerate(config.trusted_proxies):
+        if proxy != "unix" and ip_network(proxy).prefixlen == 0:
+            yield f"trusted_proxies[{index}]: every client is believed to be a proxy"
+
+
+def _logout(config: Config) -> Iterator[str]:
+    paths = {index: route.path for index, route in enumerate(config.routes)}
+    for index, path in paths.items():
+        if path.rstrip("/") == config.logout.path.rstrip("/"):
+            yield f"routes[{index}].path: is logout.path, which the sidecar answers itself"
+    target = path_on_this_site(config.logout.redirect_to, config.public_url)
+    if target is not None and longest_match(target, paths) is None:
+        yield f"logout.redirect_to: no route serves {target}, so a logout ends in 404"

@@ -1,0 +1,56 @@
+"""What a valid document means: the shorthand and the defaults that depend on other keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from sidecar.core.config.model import Config, Document, Session
+from sidecar.core.config.remarks import remarks
+from sidecar.core.config.routes import Envelope, Route, Upstream
+from sidecar.core.config.sources import AuthjsSource, CookieSource, NextauthSource, Source
+
+SHORTHAND_UPSTREAM: Final = "api"
+DEFAULT_COOKIE: Final = "access_token"
+
+
+def resolve(document: Document, environ: Mapping[str, str]) -> Config:
+    """The document with every route, upstream and source spelled out."""
+    keys = dict(document)
+    keys.update(_shorthand(document))
+    keys["routes"] = tuple(_with_buffer(route, document) for route in keys["routes"])
+    if not document.session.sources:
+        keys["session"] = Session(sources=_default_sources(environ))
+    resolved = Config.model_construct(**keys)
+    return resolved.model_copy(update={"warnings": tuple(remarks(resolved))})
+
+
+def _shorthand(document: Document) -> Mapping[str, Any]:
+    if document.upstream is None:
+        return {}
+    return {
+        "upstreams": MappingProxyType({SHORTHAND_UPSTREAM: Upstream(url=document.upstream)}),
+        "routes": (Route(path="/", kind="api", upstream=SHORTHAND_UPSTREAM, session="optional"),),
+    }
+
+
+def _with_buffer(route: Route, document: Document) -> Route:
+    """A route's envelope takes the common buffer where it names none of its own."""
+    envelope = route.envelope
+    if envelope is None or "buffer" in envelope.model_fields_set:
+        return route
+    inherited: Envelope = envelope.model_copy(update={"buffer": document.envelope.buffer})
+    return route.model_copy(update={"envelope": inherited})
+
+
+def _default_sources(environ: Mapping[str, str]) -> tuple[Source, ...]:
+    return (*_from_environment(environ), CookieSource(type="cookie", cookie=DEFAULT_COOKIE))
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[Source]:
+    """The libraries whose own variable for the secret is set."""
+    if secret := environ.get("AUTH_SECRET"):
+        yield AuthjsSource.model_validate({"type": "authjs", "secret": secret})
+    if secret := environ.get("NEXTAUTH_SECRET"):
+        yield NextauthSource.model_validate({"type": "nextauth", "secret": secret})

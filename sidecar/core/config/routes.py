@@ -1,0 +1,191 @@
+"""Upstreams and the routes that lead to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from sidecar.core.config.faults import BadValue
+from sidecar.core.config.fields import (
+    Authority,
+    Count,
+    Duration,
+    FilePath,
+    MemberPath,
+    PathText,
+    Section,
+    Size,
+    UpstreamName,
+    UpstreamUrl,
+    parsed,
+    setting,
+)
+from sidecar.core.config.units import parse_duration, parse_size
+
+Kind: TypeAlias = Literal["api", "page"]
+SessionRule: TypeAlias = Literal["required", "optional", "none"]
+CookieRule: TypeAlias = Literal["strip", "forward"]
+UnauthorizedRule: TypeAlias = Literal["logout", "envelope", "pass"]
+
+
+class Pool(Section):
+    """Connections kept open to one upstream."""
+
+    idle: Duration = parsed(
+        parse_duration, "15s", "How long an idle connection is kept; less than the upstream does."
+    )
+    max: Count = setting(256, "How many connections there may be at once.")
+
+
+class UpstreamTls(Section):
+    """How an https upstream is verified, and what it is shown."""
+
+    ca: FilePath | None = setting(
+        None, "PEM file of the authorities to trust instead of the system's."
+    )
+    cert: FilePath | None = setting(None, "PEM file of the client certificate chain.")
+    key: FilePath | None = setting(None, "PEM file of the client certificate's private key.")
+
+    @model_validator(mode="after")
+    def _cert_and_key(self) -> UpstreamTls:
+        if (self.cert is None) != (self.key is None):
+            raise BadValue("has one of cert and key without the other", "give both, or neither")
+        return self
+
+
+class Upstream(Section):
+    """A server behind the sidecar."""
+
+    url: UpstreamUrl = Field(description="http or https URL, with a base path if need be.")
+    host: Authority | None = setting(None, "The Host to send instead of the route kind's default.")
+    connect: Duration = parsed(parse_duration, "2s", "Time limit for connecting.")
+    head: Duration = parsed(
+        parse_duration, "30s", "Time limit from the last request byte to the answer's head."
+    )
+    idle: Duration = parsed(
+        parse_duration, "60s", "Time limit between two reads; not for event streams and tunnels."
+    )
+    pool: Pool = setting(Pool(), "Connections kept open.", written={})
+    ready: bool = setting(False, "Whether the sidecar's readiness depends on this upstream.")
+    tls: UpstreamTls = setting(UpstreamTls(), "How an https upstream is verified.", written={})
+
+
+class Envelope(Section):
+    """How an answer is wrapped. A path set to null follows the contract's own rule."""
+
+    keep: tuple[str, ...] = setting((), "Extra members of the body carried along.", written=[])
+    data: MemberPath | None = setting(None, "Where the payload stands in the body.")
+    message: MemberPath | None = setting(None, "Where the message stands in the body.")
+    error_data: MemberPath | None = setting(None, "Where an error's details stand in the body.")
+    buffer: Size = parsed(
+        parse_size, "1MiB", "Answers up to this size are built in memory. Default: envelope.buffer."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KindDefaults:
+    """What a route's kind decides where its own keys do not."""
+
+    session: SessionRule
+    inject: bool
+    cookies: CookieRule
+    envelope: bool
+    on_unauthorized: UnauthorizedRule
+
+
+KIND_DEFAULTS: Final[Mapping[str, KindDefaults]] = MappingProxyType(
+    {
+        "api": KindDefaults("required", True, "strip", True, "logout"),
+        "page": KindDefaults("optional", False, "forward", False, "pass"),
+    }
+)
+
+
+def _kind_defaults(data: Mapping[str, Any]) -> KindDefaults:
+    """A missing kind is a fault of its own; the stricter kind stands in until it is told."""
+    return KIND_DEFAULTS[data.get("kind", "api")]
+
+
+def _by_kind(attribute: str, description: str) -> Any:
+    """A key whose default depends on the route's kind (contract, section 2)."""
+    shown = ", ".join(
+        f"{kind}: {str(getattr(defaults, attribute)).lower()}"
+        for kind, defaults in KIND_DEFAULTS.items()
+    )
+    return Field(
+        default_factory=lambda data: getattr(_kind_defaults(data), attribute),
+        description=f"{description} Default by kind ({shown}).",
+    )
+
+
+def _inject_default(data: Mapping[str, Any]) -> bool:
+    return _kind_defaults(data).inject and data.get("session") != "none"
+
+
+def _envelope_default(data: Mapping[str, Any]) -> Envelope | None:
+    return Envelope() if _kind_defaults(data).envelope else None
+
+
+_SWITCH: Final[Mapping[object, object]] = {True: {}, "true": {}, False: None, "false": None}
+
+
+def _switch(value: object) -> object:
+    """True is an envelope with every default, false is none."""
+    return _SWITCH.get(value, value) if isinstance(value, bool | str) else value
+
+
+class Route(Section):
+    """Which requests go where, and what is done to them on the way.
+
+    After loading every field is concrete: `envelope` is None where answers are not wrapped.
+    """
+
+    path: PathText = Field(description="Path prefix; the longest that matches wins, by segments.")
+    kind: Kind = Field(description="api or page: decides the defaults of the keys below.")
+    upstream: UpstreamName = Field(description="The name of the upstream that serves it.")
+    strip: PathText | None = setting(None, "Prefix of the path that the upstream does not see.")
+    session: SessionRule = _by_kind("session", "Whether a session is demanded, used or ignored.")
+    inject: bool = Field(
+        default_factory=_inject_default,
+        description="Whether the credential is sent upstream as Authorization. "
+        "Default by kind (api: true, page: false); false where session is none.",
+    )
+    cookies: CookieRule = _by_kind("cookies", "Whether session cookies reach the upstream.")
+    envelope: Annotated[
+        Envelope | None, BeforeValidator(_switch, json_schema_input_type=bool | Envelope)
+    ] = Field(
+        default_factory=_envelope_default,
+        description="Whether answers are wrapped: true, false, or a mapping that says how. "
+        "Default by kind (api: true, page: false).",
+    )
+    on_unauthorized: UnauthorizedRule = _by_kind(
+        "on_unauthorized", "What becomes of a 401 that counts."
+    )
+    authorization: Literal["pass"] | None = setting(
+        None, "pass keeps a client's own Authorization where no session cookie is presented."
+    )
+    host: Authority | None = setting(None, "The Host to send, before the upstream's own `host`.")
+
+    @field_validator("strip")
+    @classmethod
+    def _strip_is_prefix(cls, strip: str | None, info: ValidationInfo) -> str | None:
+        if strip is None or strip == "/":
+            return None
+        strip = strip.rstrip("/")
+        path = info.data.get("path")
+        if path is not None and not f"{path.rstrip('/')}/".startswith(f"{strip}/"):
+            raise BadValue(
+                "is not a prefix of the path", f"strip {path.rstrip('/') or '/'} at most"
+            )
+        return strip
+
+    @field_validator("inject")
+    @classmethod
+    def _nothing_to_inject(cls, inject: bool, info: ValidationInfo) -> bool:
+        if inject and info.data.get("session") == "none":
+            raise BadValue("contradicts session: none", "remove one of the two")
+        return inject

@@ -1,0 +1,105 @@
+"""The JSON Schema (draft 2020-12) of what users write, for editors and for `did you mean`.
+
+It is made from the models: durations, sizes and addresses are strings there, the defaults stand as
+users write them, every secret has its `_file` variant, and what is restricted also takes `${NAME}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, TypeAlias
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import WithDefaultSchema
+
+from sidecar.core.config.fields import HAS_FILE_VARIANT
+from sidecar.core.config.model import Document
+from sidecar.core.config.references import REFERENCE_PATTERN
+
+Node: TypeAlias = dict[str, Any]
+
+_REFERENCE: Final = {"$ref": "#/$defs/Reference"}
+_PATH: Final[Node] = {"type": "string", "minLength": 1}
+_SECRET_FILE: Final[Node] = {
+    "anyOf": [
+        _PATH,
+        {"type": "array", "items": _PATH, "minItems": 1},
+        {"type": "object", "additionalProperties": _PATH, "minProperties": 1},
+    ],
+    "description": "The path of a file that holds the secret, or several; line ends are cut off.",
+}
+_RESTRICTED_TYPES: Final = frozenset({"integer", "number", "boolean"})
+_ANNOTATIONS: Final = frozenset({"description", "default"})
+_RESTRICTIONS: Final = frozenset({"pattern", "enum"})
+
+
+def schema() -> Node:
+    """The schema of a configuration file."""
+    made = Document.model_json_schema(schema_generator=_WrittenSchema)
+    definitions = made.pop("$defs")
+    definitions["SecretFile"] = _SECRET_FILE
+    definitions["Reference"] = {
+        "type": "string",
+        "pattern": REFERENCE_PATTERN,
+        "description": "${NAME} or ${NAME:-default}, replaced from the environment.",
+    }
+    root = {**made, "title": "Sidecar configuration"}
+    for section in (root, *definitions.values()):
+        _finish(section)
+    return {"$schema": GenerateJsonSchema.schema_dialect, **root, "$defs": definitions}
+
+
+class _WrittenSchema(GenerateJsonSchema):
+    """Leaves defaults to the fields' own `default`, which is the written form."""
+
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+
+def _finish(section: Node) -> None:
+    """Complete one section in place. The first paragraph of its docstring is meant for users."""
+    section["description"] = section["description"].partition("\n\n")[0]
+    properties: Node = section.get("properties", {})
+    for name, node in list(properties.items()):
+        node.pop("title", None)
+        for value in _values(node):
+            _accept_reference(value)
+        if node.pop(HAS_FILE_VARIANT, False):
+            about = f"The file that {name} is read from instead."
+            properties[f"{name}_file"] = {"$ref": "#/$defs/SecretFile", "description": about}
+            _require_one_of(section, name)
+
+
+def _values(node: Node) -> Iterator[Node]:
+    """The node and the schemas of its items."""
+    yield node
+    if "items" in node:
+        yield from _values(node["items"])
+
+
+def _accept_reference(node: Node) -> None:
+    alternatives = node.get("anyOf", [node])
+    if "const" in node or not any(_is_restricted(choice) for choice in alternatives):
+        return
+    if "anyOf" in node:
+        node["anyOf"].append(_REFERENCE)
+        return
+    restricted = {name: node.pop(name) for name in set(node) - _ANNOTATIONS}
+    node["anyOf"] = [restricted, _REFERENCE]
+
+
+def _is_restricted(choice: Node) -> bool:
+    kind = choice.get("type")
+    return (isinstance(kind, str) and kind in _RESTRICTED_TYPES) or (
+        kind == "string" and not _RESTRICTIONS.isdisjoint(choice)
+    )
+
+
+def _require_one_of(section: Node, name: str) -> None:
+    """A required secret may come in either form; none may come in both."""
+    required = section.get("required", [])
+    if name in required:
+        required.remove(name)
+        section["oneOf"] = [{"required": [name]}, {"required": [f"{name}_file"]}]
+    else:
+        section["not"] = {"required": [name, f"{name}_file"]}

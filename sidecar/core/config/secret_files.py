@@ -1,0 +1,69 @@
+"""The `_file` variants of secrets: `secret_file: /run/secrets/x` stands for `secret:`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeAlias
+
+from sidecar.core.config.faults import BadValue, Finding, KeyPath
+from sidecar.core.config.tree import Tree
+
+ReadFile: TypeAlias = Callable[[str], str]
+
+_SECRET_KEYS: Final = ("secret", "password")
+_SUFFIX: Final = "_file"
+
+
+def read_secret_files(tree: Tree, read_file: ReadFile) -> None:
+    """Replace each `_file` key by the secret it names, without the line ends at its end.
+
+    A list or mapping of files gives a list or mapping of secrets. `read_file` raises OSError or
+    UnicodeError for what it cannot read; that becomes a finding.
+    """
+    for inside, path in list(_holders(tree.data)):
+        for key in _SECRET_KEYS:
+            if key + _SUFFIX in inside:
+                _replace(tree, inside, (*path, key), read_file)
+
+
+def _holders(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], KeyPath]]:
+    """The mappings that may hold a secret."""
+    yield data, ()
+    session = data.get("session")
+    sources = session.get("sources") if isinstance(session, dict) else None
+    for index, source in enumerate(sources if isinstance(sources, list) else ()):
+        if isinstance(source, dict):
+            yield source, ("session", "sources", index)
+
+
+def _replace(tree: Tree, inside: dict[str, Any], path: KeyPath, read_file: ReadFile) -> None:
+    key = str(path[-1])
+    where = (*path[:-1], key + _SUFFIX)
+    named = inside.pop(key + _SUFFIX)
+    if key in inside:
+        tree.findings.append(Finding(where, f"is given beside {key}", "keep one of the two"))
+        return
+    tree.places[path] = tree.places[where]
+    try:
+        inside[key] = _contents(named, read_file)
+    except BadValue as error:
+        tree.findings.append(Finding(where, error.problem, error.remedy))
+        tree.told.add(path)
+
+
+def _contents(named: object, read_file: ReadFile) -> object:
+    if isinstance(named, list):
+        return [_contents(item, read_file) for item in named]
+    if isinstance(named, dict):
+        return {key: _contents(item, read_file) for key, item in named.items()}
+    if not isinstance(named, str) or not named:
+        raise BadValue("is not a file's path", "write the path of the file that holds the secret")
+    try:
+        return read_file(named).rstrip("\r\n")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise BadValue(
+            f"cannot be read ({reason})", "mount the file, or correct the path"
+        ) from None
+    except UnicodeError:
+        raise BadValue("is not UTF-8 text", "store the secret as text") from None

@@ -1,0 +1,84 @@
+"""Where a credential is looked for: one model per kind of session cookie."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from sidecar.core.config.fields import MemberPath, Passwords, Secrets, Section, Token, setting
+
+_ABOUT_COOKIE = "The session cookie's base name, without chunk suffix. Default: the library's own."
+_ABOUT_CLAIM = (
+    "The claim that holds the access token; dots go deeper, a list keeps a claim's own dots."
+)
+_ABOUT_EXPIRY = "The claim that says when the token expires, in Unix seconds (or ms if above 1e11)."
+_ABOUT_SECRETS = "The library's secret, as text or a list (rotation); every one opens."
+_ACCESS_TOKEN = ("accessToken",)
+
+
+class _Sealed(Section):
+    """What every encrypted session has: the claims to read."""
+
+    token: MemberPath = setting(_ACCESS_TOKEN, _ABOUT_CLAIM, written="accessToken")
+    expires_at: MemberPath | None = setting(None, _ABOUT_EXPIRY)
+
+
+class _Library(_Sealed):
+    """A library's session: one or more secrets, and a cookie name with a default of its own."""
+
+    secret: Secrets = Field(description=_ABOUT_SECRETS)
+    cookie: Token | None = setting(None, _ABOUT_COOKIE)
+
+
+class AuthjsSource(_Library):
+    """Auth.js v5 (@auth/core)."""
+
+    type: Literal["authjs"] = Field(description="Auth.js v5 (@auth/core).")
+
+
+class NextauthSource(_Library):
+    """next-auth v4."""
+
+    type: Literal["nextauth"] = Field(description="next-auth v4.")
+
+
+class Auth0Source(_Library):
+    """nextjs-auth0 v4; its token is `tokenSet.accessToken`."""
+
+    type: Literal["auth0"] = Field(description="nextjs-auth0 v4.")
+    token: MemberPath = setting(
+        ("tokenSet", "accessToken"), _ABOUT_CLAIM, written="tokenSet.accessToken"
+    )
+
+
+class BetterAuthSource(_Library):
+    """better-auth's account_data cookie."""
+
+    type: Literal["better-auth"] = Field(description="better-auth's account_data cookie.")
+
+
+class IronSessionSource(_Sealed):
+    """iron-session 8 and 9; the application names the cookie."""
+
+    type: Literal["iron-session"] = Field(description="iron-session 8 and 9.")
+    cookie: Token = Field(description="The session cookie's name, as the application chose it.")
+    password: Passwords = Field(description="One password (id 1), or a mapping of id to password.")
+
+
+class CookieSource(Section):
+    """A cookie whose value is the token itself."""
+
+    type: Literal["cookie"] = Field(description="A cookie whose value is the token itself.")
+    cookie: Token = Field(description="The cookie's name.")
+
+
+Source: TypeAlias = Annotated[
+    AuthjsSource
+    | NextauthSource
+    | Auth0Source
+    | BetterAuthSource
+    | IronSessionSource
+    | CookieSource,
+    Field(discriminator="type"),
+]

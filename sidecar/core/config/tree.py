@@ -1,0 +1,208 @@
+"""YAML text as plain data that remembers the line of every key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from sidecar.core.config.faults import BadValue, Fault, Finding, KeyPath, dotted
+from sidecar.core.config.references import hide_references, show_references, substitute
+from sidecar.core.errors import ConfigError
+
+MAX_CHARACTERS: Final = 256 * 1024
+MAX_NODES: Final = 20_000
+MAX_DEPTH: Final = 24
+
+# A line of the file, or the name of the variable or option that set the key.
+Place: TypeAlias = int | str
+
+_TAG: Final = "tag:yaml.org,2002:"
+_BOOLEANS: Final = {"true": True, "false": False}
+
+
+@dataclass(slots=True)
+class Tree:
+    """A configuration on its way to becoming values; later stages change it in place."""
+
+    source: str
+    data: dict[str, Any] = field(default_factory=dict)
+    places: dict[KeyPath, Place] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    # Keys whose fault has been found under another name, such as `secret` under `secret_file`.
+    told: set[KeyPath] = field(default_factory=set)
+
+    def forget(self, path: KeyPath) -> None:
+        """Drop what is known about a key that is about to be replaced."""
+        size = len(path)
+        self.places = {known: at for known, at in self.places.items() if known[:size] != path}
+        self.findings = [found for found in self.findings if found.path[:size] != path]
+
+    def faults(self) -> tuple[Fault, ...]:
+        """Every finding with its place, in the file's order; one complaint per key and stage."""
+        told = set(self.told)
+        kept = []
+        for finding in self.findings:
+            if finding.line is not None:
+                kept.append(self._locate(finding))
+            elif finding.path not in told:
+                kept.append(self._locate(finding))
+                told.add(finding.path)
+        return tuple(sorted(kept, key=lambda fault: fault.line or MAX_CHARACTERS))
+
+    def _locate(self, finding: Finding) -> Fault:
+        place = finding.line or self._place(finding.path)
+        told = (dotted(finding.path), finding.problem, finding.remedy)
+        if isinstance(place, str):
+            return Fault(told[0], None, *told[1:], place)
+        return Fault(told[0], place, *told[1:], self.source)
+
+    def _place(self, path: KeyPath) -> Place | None:
+        """Where the key stands, else the nearest key around it."""
+        for size in range(len(path), 0, -1):
+            if path[:size] in self.places:
+                return self.places[path[:size]]
+        return None
+
+
+def read_tree(text: str, source: str, environ: Mapping[str, str] | None) -> Tree:
+    """Parse YAML 1.2 and replace references; None for `environ` leaves `${` alone.
+
+    Duplicate keys, custom tags and unset variables become findings. Raises ConfigError where the
+    text is no YAML or is too large: nothing more can be said about it then.
+    """
+    tree = Tree(source)
+    try:
+        node = _compose(text)
+        data = None if node is None else _Builder(tree, environ).build(node, ())
+    except MarkedYAMLError as error:
+        raise ConfigError((_syntax_fault(error, source),)) from None
+    except (YAMLError, RecursionError):
+        raise ConfigError((_unreadable(source, "is not YAML"),)) from None
+    except BadValue as error:
+        raise ConfigError((Fault("", None, error.problem, error.remedy, source),)) from None
+    if data is not None and not isinstance(data, dict):
+        raise ConfigError((_unreadable(source, "is not a mapping"),))
+    tree.data = data or {}
+    return tree
+
+
+def read_value(text: str) -> Any:
+    """A YAML value out of an environment variable. Raises BadValue."""
+    try:
+        tree = read_tree(f"value:\n{_indented(text)}", "", None)
+    except ConfigError:
+        tree = None
+    if tree is None or tree.findings:
+        raise BadValue("is not a YAML value", "write a list or mapping in YAML, e.g. [a, b]")
+    return tree.data["value"]
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def _compose(text: str) -> Node | None:
+    if len(text) > MAX_CHARACTERS:
+        raise BadValue(
+            f"is longer than {MAX_CHARACTERS} characters", "split secrets off into files"
+        )
+    yaml = YAML(typ="safe", pure=True)
+    node: Node | None = yaml.compose(hide_references(text))
+    return node
+
+
+def _syntax_fault(error: MarkedYAMLError, source: str) -> Fault:
+    """The parser's complaint without its excerpt of the text, which may hold a secret."""
+    mark = error.problem_mark or error.context_mark
+    line = None if mark is None else mark.line + 1
+    return Fault("", line, "is not YAML here", "check indentation, quotes and brackets", source)
+
+
+def _unreadable(source: str, problem: str) -> Fault:
+    return Fault("", None, problem, "write keys and values, such as `listen: 0.0.0.0:8080`", source)
+
+
+class _Builder:
+    """Turns nodes into data. Counts them, since aliases can multiply a small file endlessly."""
+
+    def __init__(self, tree: Tree, environ: Mapping[str, str] | None) -> None:
+        self._tree = tree
+        self._environ = environ
+        self._nodes = 0
+
+    def build(self, node: Node, path: KeyPath) -> Any:
+        self._nodes += 1
+        if self._nodes > MAX_NODES or len(path) > MAX_DEPTH:
+            raise BadValue("has too many or too deeply nested values", "use fewer YAML aliases")
+        self._tree.places.setdefault(path, node.start_mark.line + 1)
+        self._check_tag(node, path)
+        if isinstance(node, MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, SequenceNode):
+            return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+        return self._scalar(node, path)
+
+    def _mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            key = show_references(key_node.value) if isinstance(key_node, ScalarNode) else "?"
+            where = (*path, key)
+            if key in data:
+                first = self._tree.places[where]
+                self._find(
+                    where, "is given twice", f"keep one (the first is on line {first})", line
+                )
+                continue
+            self._tree.places[where] = line
+            data[key] = self.build(value_node, where)
+        return data
+
+    def _scalar(self, node: Any, path: KeyPath) -> Any:
+        text = show_references(node.value)
+        if self._environ is not None and "${" in text:
+            return self._substituted(text, path, self._environ, plain=not node.style)
+        return _typed(_tag(node), text)
+
+    def _substituted(
+        self, text: str, path: KeyPath, environ: Mapping[str, str], *, plain: bool
+    ) -> str | None:
+        try:
+            replaced = substitute(text, environ)
+        except BadValue as error:
+            self._find(path, error.problem, error.remedy)
+            return text
+        return None if plain and replaced == "null" else replaced
+
+    def _check_tag(self, node: Node, path: KeyPath) -> None:
+        if _tag(node) not in _KNOWN_TAGS:
+            self._find(path, "has a custom YAML tag", "write the plain value")
+
+    def _find(self, path: KeyPath, problem: str, remedy: str, line: int | None = None) -> None:
+        self._tree.findings.append(Finding(path, problem, remedy, line))
+
+
+def _tag(node: Node) -> str:
+    return str(node.tag).removeprefix(_TAG)
+
+
+_TYPES: Final[Mapping[str, Callable[[str], Any]]] = {
+    "null": lambda _: None,
+    "bool": lambda text: _BOOLEANS.get(text.lower(), text),
+    "int": int,
+    "float": float,
+}
+_KNOWN_TAGS: Final = frozenset({*_TYPES, "str", "timestamp", "merge", "map", "seq"})
+
+
+def _typed(tag: str, text: str) -> Any:
+    """A plain scalar's value; what has no JSON counterpart (dates, octal, .inf) stays text."""
+    try:
+        return _TYPES[tag](text) if tag in _TYPES else text
+    except ValueError:
+        return text

@@ -1,0 +1,50 @@
+"""Durations and sizes as people write them.
+
+The units are those of Go's `time.ParseDuration` (plus days) and IEC 80000-13 (KiB is 1024 bytes).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from sidecar.core.config.faults import BadValue
+
+DURATION_PATTERN: Final = r"^[0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h|d)$"
+SIZE_PATTERN: Final = r"^[0-9]{1,15}(B|KiB|MiB|GiB)?$"
+
+_SECONDS: Final[Mapping[str, float]] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES: Final[Mapping[str, int]] = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)", re.ASCII)
+_SIZE: Final = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB)?", re.ASCII)
+
+
+def parse_duration(value: object) -> float:
+    """`250ms`, `1.5s`, `30s`, `5m`, `12h`, `30d` in seconds; zero and a missing unit are refused.
+
+    Raises BadValue.
+    """
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise BadValue(
+            "is not a duration above zero", "write a number and a unit, such as 30s or 250ms"
+        )
+    return seconds
+
+
+def parse_size(value: object) -> int:
+    """`512`, `64KiB`, `1MiB`, `1GiB` in bytes; zero and units of 1000 are refused.
+
+    Raises BadValue.
+    """
+    text = value if isinstance(value, str) else str(value) if type(value) is int else ""
+    match = _SIZE.fullmatch(text)
+    size = int(match[1]) * _BYTES[match[2] or ""] if match else 0
+    if size <= 0:
+        raise BadValue(
+            "is not a size above zero", "write bytes, or a unit of 1024, such as 64KiB or 1MiB"
+        )
+    return size

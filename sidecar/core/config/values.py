@@ -1,0 +1,272 @@
+"""Parsers of single values: addresses, origins, paths, names. Each returns the value's normal form.
+
+All raise BadValue and none repeats the value in it, since it may have come from a secret.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from sidecar.core.config.faults import BadValue
+
+TOKEN_PATTERN: Final = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"  # noqa: S105 - RFC 9110 section 5.6.2
+NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+
+_TOKEN: Final = re.compile(TOKEN_PATTERN.removesuffix("$"), re.ASCII)
+_NAME: Final = re.compile(NAME_PATTERN.removesuffix("$"), re.ASCII)
+_QUERY_NAME: Final = re.compile(r"[A-Za-z0-9_.~-]+", re.ASCII)
+_HOSTNAME: Final = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*",
+    re.ASCII,
+)
+# RFC 3986 section 3.3: pchar and "/"; "%" only as an escape.
+_PATH: Final = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*", re.ASCII)
+_LOCAL_TARGET: Final = re.compile(r"/(?![/\\])[!-\[\]-~]*", re.ASCII)
+_DOT_SEGMENT: Final = re.compile(r"(?:\.|%2e){1,2}(?:;.*)?", re.IGNORECASE)
+_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
+_MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """An address to listen on: host and port, or the path of a Unix socket (then port is 0)."""
+
+    host: str
+    port: int
+    unix_path: str | None = None
+
+    def __str__(self) -> str:
+        if self.unix_path is not None:
+            return f"unix:{self.unix_path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_listen(value: str) -> Listen:
+    """`host:port`, `[v6]:port` or `unix:/path`. Port 0 lets the system choose."""
+    if value.startswith("unix:"):
+        return _parse_unix(value.removeprefix("unix:"))
+    host, _, port = value.rpartition(":")
+    if not host or not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or int(port) > 65535:
+        raise BadValue(
+            "is not an address", "write host:port, [v6]:port or unix:/path, e.g. 0.0.0.0:8080"
+        )
+    return Listen(_parse_host(host), int(port))
+
+
+def _parse_unix(path: str) -> Listen:
+    # sun_path has 108 bytes, the last one a NUL (unix(7)).
+    if not path.startswith("/") or "\0" in path or len(path.encode()) > 107:
+        raise BadValue(
+            "is not a socket path", "write unix: and an absolute path of at most 107 bytes"
+        )
+    return Listen("", 0, path)
+
+
+def _parse_host(text: str) -> str:
+    """A host name, IPv4 address or bracketed IPv6 address, lower-cased and without brackets."""
+    bracketed = text.startswith("[") and text.endswith("]")
+    host = text[1:-1].lower() if bracketed else text.lower()
+    if bracketed or ":" in host:
+        return _parse_v6(host, bracketed=bracketed)
+    if not _HOSTNAME.fullmatch(host):
+        raise BadValue(
+            "has no valid host", "write a host name (punycode if not ASCII) or an address"
+        )
+    if re.fullmatch(r"[0-9.]+", host):
+        return _parse_v4(host)
+    return host
+
+
+def _parse_v6(host: str, *, bracketed: bool) -> str:
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError:
+        raise BadValue(
+            "has no valid host", "write an IPv6 address in brackets, e.g. [::1]:8080"
+        ) from None
+    if not bracketed:
+        raise BadValue("has an IPv6 address without brackets", f"write [{address}]")
+    return str(address)
+
+
+def _parse_v4(host: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(host))
+    except ValueError:
+        raise BadValue(
+            "has no valid host", "write an IPv4 address as four decimal numbers"
+        ) from None
+
+
+def parse_authority(value: str) -> str:
+    """`host` or `host:port`, lower-cased, as a Host field carries it (RFC 9110 section 7.2)."""
+    split = _split(f"http://{value}", "write host or host:port")
+    if split.netloc != value or split.path:
+        raise BadValue("is not a host", "write host or host:port, without scheme and path")
+    return _authority(split, default_port=0)
+
+
+def parse_origin(value: str) -> str:
+    """`https://app.example.com` in the form browsers send as Origin (RFC 6454 section 6.2)."""
+    remedy = (
+        "write scheme://host or scheme://host:port, without a path, e.g. https://app.example.com"
+    )
+    split = _split(value, remedy)
+    if split.path not in {"", "/"} or "?" in value or "#" in value:
+        raise BadValue("is not an origin", remedy)
+    return f"{split.scheme}://{_authority(split, default_port=_PORTS[split.scheme])}"
+
+
+def parse_upstream_url(value: str) -> str:
+    """`http://host:port/base` or https without trailing slash; no userinfo, query, fragment."""
+    split = _split(
+        value, "write http://host:port or https://host:port, with a base path if need be"
+    )
+    if "?" in value or "#" in value:
+        raise BadValue("has a query or a fragment", "write scheme, host, port and base path only")
+    base = parse_path(split.path or "/").rstrip("/")
+    return f"{split.scheme}://{_authority(split, default_port=_PORTS[split.scheme])}{base}"
+
+
+def _split(value: str, remedy: str) -> SplitResult:
+    """The parts of an http or https URL. Stricter than urlsplit, which drops tabs and newlines."""
+    try:
+        split = urlsplit(value) if re.fullmatch(r"[!-~]+", value) and "\\" not in value else None
+    except ValueError:
+        split = None
+    if split is None or split.scheme not in _PORTS or not split.netloc:
+        raise BadValue("is not an http or https URL", remedy)
+    if "@" in split.netloc:
+        raise BadValue("has a user name or password", "leave them out: they would end up in logs")
+    return split
+
+
+def _authority(split: SplitResult, *, default_port: int) -> str:
+    host_text, colon, port_text = split.netloc.rpartition(":")
+    if not colon or port_text.endswith("]"):
+        host_text, port_text = split.netloc, str(default_port)
+    if not re.fullmatch(r"[0-9]{1,5}", port_text, re.ASCII) or int(port_text) > 65535:
+        raise BadValue("has no valid port", "write a port from 1 to 65535")
+    host = _parse_host(host_text)
+    shown = f"[{host}]" if ":" in host else host
+    port = int(port_text)
+    if port == 0 and colon and default_port:
+        raise BadValue("has no valid port", "write a port from 1 to 65535")
+    return shown if port == default_port else f"{shown}:{port}"
+
+
+def parse_proxy(value: str) -> str:
+    """A CIDR in normal form, or `unix`. `::ffff:a.b.c.d` is IPv4 (RFC 4291 section 2.5.5.2)."""
+    if value == "unix":
+        return value
+    try:
+        network = ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise BadValue(
+            "is not a network", "write a CIDR such as 10.0.0.0/8, an address, or unix"
+        ) from None
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        network = _unmapped(network)
+    if "/" in value and not _has_no_host_bits(value):
+        raise BadValue("has bits set behind its prefix", f"did you mean {network}?")
+    return str(network)
+
+
+def _unmapped(network: ipaddress.IPv6Network) -> ipaddress.IPv4Network:
+    address = int(network.network_address) & 0xFFFFFFFF
+    return ipaddress.IPv4Network((address, network.prefixlen - _MAPPED.prefixlen))
+
+
+def _has_no_host_bits(value: str) -> bool:
+    try:
+        ipaddress.ip_network(value)
+    except ValueError:
+        return False
+    return True
+
+
+def parse_path(value: str) -> str:
+    """An absolute path in normal form: no dot segments, no empty ones, no query."""
+    if not _PATH.fullmatch(value):
+        raise BadValue("is not a path", "begin it with / and percent-encode what RFC 3986 demands")
+    segments = value.split("/")[1:]
+    if "" in segments[:-1] or any(_DOT_SEGMENT.fullmatch(segment) for segment in segments):
+        raise BadValue("has empty or dot segments", "write the path without //, /./ and /../")
+    return value
+
+
+def parse_local_target(value: str) -> str:
+    """A path of this origin with an optional query: never `//host`, a backslash or controls."""
+    if not _LOCAL_TARGET.fullmatch(value):
+        raise BadValue("is not a local path", "write a path such as /login")
+    parse_path(re.split("[?#]", value, maxsplit=1)[0])
+    return value
+
+
+def parse_redirect(value: str) -> str:
+    """A local path, or an http(s) URL, for `logout.redirect_to`."""
+    if value.startswith("/"):
+        return parse_local_target(value)
+    remedy = "write a local path such as /login, or a URL whose origin is in logout.allowed_origins"
+    split = _split(value, remedy)
+    target = value[value.index(split.netloc, len(split.scheme) + 3) + len(split.netloc) :]
+    if target and not target.startswith(("/", "?", "#")):
+        raise BadValue("is not a URL", remedy)
+    return f"{split.scheme}://{_authority(split, default_port=_PORTS[split.scheme])}{target or '/'}"
+
+
+def parse_cookie_path(value: str) -> str:
+    """A Path attribute (RFC 6265 section 4.1.1): absolute, no `;`, no controls."""
+    if not re.fullmatch(r"/[ -:<-~]*", value, re.ASCII):
+        raise BadValue("is not a cookie path", "begin it with / and leave ; out")
+    return value
+
+
+def parse_domain(value: str) -> str:
+    """A Domain attribute without its leading dot (RFC 6265 section 5.2.3), lower-cased."""
+    domain = value.removeprefix(".").lower()
+    if not _HOSTNAME.fullmatch(domain) or re.fullmatch(r"[0-9.]+", domain):
+        raise BadValue(
+            "is not a cookie domain", "write a parent domain such as example.com, no port"
+        )
+    return domain
+
+
+def parse_token(value: str) -> str:
+    """A cookie or field name: an RFC 9110 token."""
+    if not _TOKEN.fullmatch(value):
+        raise BadValue("is not a valid name", "use letters, digits and !#$%&'*+-.^_`|~ only")
+    return value
+
+
+def parse_name(value: str) -> str:
+    """An upstream's name: short enough and plain enough for logs and metrics."""
+    if not _NAME.fullmatch(value):
+        raise BadValue("is not a valid name", "use at most 63 letters, digits, -, _ and .")
+    return value
+
+
+def parse_query_name(value: str) -> str:
+    """The name of a query parameter that needs no escaping (RFC 3986 section 2.3)."""
+    if not _QUERY_NAME.fullmatch(value):
+        raise BadValue("is not a parameter name", "use letters, digits, -, ., _ and ~ only")
+    return value
+
+
+def parse_member_path(value: object) -> tuple[str, ...]:
+    """Where a member stands: `user.accessToken`, or a list where names hold dots of their own."""
+    parts = tuple(value.split(".")) if isinstance(value, str) else value
+    if isinstance(parts, list):
+        parts = tuple(parts)
+    if (
+        not isinstance(parts, tuple)
+        or not parts
+        or not all(isinstance(p, str) and p for p in parts)
+    ):
+        raise BadValue("is not a path of members", "write names joined by dots, or a list of names")
+    return parts

@@ -1,0 +1,217 @@
+"""Cookie text: parse it, join chunks, take names out, write lines that expire.
+
+Everything works on the raw header text, a latin-1 `str` with one character per octet: a cookie
+that is not a session's passes byte for byte. `http.cookies` re-quotes and merges: not used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+OWS = " \t"
+"""Optional whitespace, RFC 9110 section 5.6.3. `str.strip()` alone would take U+0085 and U+00A0."""
+
+PREFIXES = ("__Host-", "__Secure-", "")
+"""Name prefixes (RFC 6265bis section 4.1.3), the one that a sibling domain cannot set first."""
+
+CHUNK_SEPARATORS = (".", "__")
+"""What stands between a base name and a chunk's index: Auth.js and iron-session `.`, Auth0 `__`."""
+
+MAX_CHUNKS = 50
+"""Chunks of one set that are looked at; a browser need not keep more cookies (RFC 6265 6.1)."""
+
+MAX_PRESENTED = 180
+"""Presented names that a logout expires: browsers keep at most 180 cookies of one site."""
+
+_EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
+
+
+class CookieJar:
+    """The cookies of one request, parsed once.
+
+    `pairs` holds (name, value, raw segment) in the order presented, odd segments included: one
+    without `=` is a nameless cookie (RFC 6265bis section 5.8.3) and has the name `""`.
+    The repr shows names only, since values are credentials.
+    """
+
+    __slots__ = ("_values", "header", "pairs")
+
+    def __init__(self, header: str, pairs: tuple[tuple[str, str, str], ...]) -> None:
+        self.header = header
+        self.pairs = pairs
+        self._values: dict[str, list[str]] = {}
+        for name, value, _ in pairs:
+            self._values.setdefault(name, []).append(value)
+
+    @classmethod
+    def parse(cls, header: str) -> CookieJar:
+        """Parse a Cookie field value (RFC 6265 section 5.4); several lines are joined by `"; "`.
+
+        Never raises: whatever the text is, it is a sequence of segments between semicolons.
+        """
+        return cls(header, tuple(map(_parse_pair, header.split(";"))) if header else ())
+
+    def __repr__(self) -> str:
+        return f"CookieJar({', '.join(self._values)})"
+
+    def names(self) -> Collection[str]:
+        """The distinct names, in the order presented."""
+        return self._values.keys()
+
+    def values(self, name: str) -> Sequence[str]:
+        """Every value presented under exactly this name, in order; none gives an empty sequence."""
+        return self._values.get(name, ())
+
+    def without(self, matcher: NameMatcher) -> str:
+        """The header without the cookies that `matcher` names, all others byte for byte.
+
+        Names are compared without any whitespace around them, so that an upstream that trims more
+        than RFC 6265 allows does not find a session cookie that was left in.
+        """
+        kept = [raw for name, _, raw in self.pairs if not matcher.matches(name.strip())]
+        if len(kept) == len(self.pairs):
+            return self.header
+        return ";".join(kept).lstrip(OWS) if any(map(str.strip, kept)) else ""
+
+
+def _parse_pair(raw: str) -> tuple[str, str, str]:
+    name, equals, value = raw.partition("=")
+    if not equals:
+        name, value = "", name
+    return name.strip(OWS), value.strip(OWS), raw
+
+
+class NameMatcher:
+    """Says whether a cookie name belongs to a session: base name or chunk, under each prefix.
+
+    Compiled once from base names, which may themselves be written with a prefix. Names are
+    case-sensitive and matched whole: `app` never matches `app-other`, `app.x` or `application`.
+    """
+
+    __slots__ = ("_exact", "_is_chunk")
+
+    def __init__(self, base_names: Iterable[str]) -> None:
+        bases = unprefixed(base_names)
+        self._exact = frozenset(prefix + base for base in bases for prefix in PREFIXES)
+        names, separators = _any_of(self._exact), _any_of(CHUNK_SEPARATORS)
+        self._is_chunk = re.compile(rf"(?:{names})(?:{separators})[0-9]+").fullmatch
+
+    def matches(self, name: str) -> bool:
+        """Whether `name` is one of the session's cookies."""
+        return name in self._exact or (name[-1:].isdigit() and self._is_chunk(name) is not None)
+
+
+def _any_of(texts: Iterable[str]) -> str:
+    return "|".join(map(re.escape, sorted(texts))) or r"(?!)"
+
+
+def unprefixed(names: Iterable[str]) -> tuple[str, ...]:
+    """The names without `__Host-` or `__Secure-`, each once, in the order given."""
+    return tuple(dict.fromkeys(name.removeprefix(prefix_of(name)) for name in names))
+
+
+def prefix_of(name: str) -> str:
+    """The prefix that `name` carries, `""` where it has none."""
+    return next(prefix for prefix in PREFIXES if name.startswith(prefix))
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """The chunk cookies presented for one name.
+
+    `names` are theirs, in order of index. `joined` holds the values to try: none unless the set
+    is whole (indexes 0 … n-1); several where cookies are duplicated, the n-th of each together.
+    """
+
+    names: tuple[str, ...]
+    joined: tuple[str, ...] = ()
+
+
+def collect_chunks(jar: CookieJar, name: str, separator: str) -> Chunks | None:
+    """The chunks `name<separator>0`, `…1`, … in `jar`, or None where there is not one.
+
+    Any other index made of digits (a gap, `01`, `99999`) spoils the set, as do more than
+    `MAX_CHUNKS`: pieces of two sessions are never taken for one.
+    """
+    stem = name + separator
+    presented = {n for n in jar.names() if n.startswith(stem) and _is_index(n[len(stem) :])}
+    if not presented:
+        return None
+    names = tuple(f"{stem}{index}" for index in range(min(len(presented), MAX_CHUNKS + 1)))
+    if len(names) > MAX_CHUNKS or not presented.issuperset(names):
+        return Chunks(tuple(sorted(presented)))
+    return Chunks(names, tuple(_join([jar.values(n) for n in names])))
+
+
+def _is_index(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _join(columns: Sequence[Sequence[str]]) -> Iterator[str]:
+    """One text per duplicate. A browser sends the cookies of one domain and path together, so the
+    n-th of every name belong together; a name with fewer lends its last.
+    """
+    for row in range(max(map(len, columns))):
+        yield "".join(values[min(row, len(values) - 1)] for values in columns)
+
+
+def expire_lines(
+    jar_names: Iterable[str],
+    base_names: Iterable[str],
+    domains: Sequence[str],
+    paths: Sequence[str],
+    https: bool,
+) -> list[bytes]:
+    """Set-Cookie field values that end a session in the browser, each for a line of its own.
+
+    Expired are the presented names (`jar_names`) that match, and each base name under each prefix
+    (`__Host-` on https only): host-only, and for every domain and path, since a cookie is deleted
+    only by the Domain and Path that it was set with (RFC 6265 section 5.3 step 11). `__Host-`
+    names take Path=/ and no Domain, or the browser ignores the line.
+
+    A partitioned cookie (CHIPS) is deleted only by a `Partitioned` line. On https each *presented*
+    name gets such lines too, with SameSite=None since a cross-site frame may set nothing stricter;
+    for names not presented they would double the answer for cookies that hardly ever exist.
+
+    `base_names`, `domains` and `paths` come from checked configuration; a presented name is
+    echoed only if it matches, so no client text reaches a header.
+    """
+    bases = unprefixed(base_names)
+    matches = NameMatcher(bases).matches
+    presented = [name for name in dict.fromkeys(jar_names) if matches(name)][:MAX_PRESENTED]
+    prefixes = PREFIXES if https else PREFIXES[1:]
+    names = dict.fromkeys([*presented, *(prefix + base for base in bases for prefix in prefixes)])
+    lines = [line for name in names for line in _expire(name, domains, paths, "SameSite=Lax")]
+    if https:
+        attributes = "SameSite=None; Secure; Partitioned"
+        lines += [line for name in presented for line in _expire(name, domains, paths, attributes)]
+    return lines
+
+
+def _expire(name: str, domains: Sequence[str], paths: Sequence[str], extra: str) -> Iterator[bytes]:
+    prefix = prefix_of(name)
+    if prefix and "Secure" not in extra:
+        extra += "; Secure"
+    scopes = [("/", "")] if prefix == "__Host-" else _scopes(domains, paths)
+    for path, domain in scopes:
+        scope = f"Path={path}; Domain={domain}" if domain else f"Path={path}"
+        line = f"{name}=; {scope}; Max-Age=0; Expires={_EPOCH}; HttpOnly; {extra}"
+        yield line.encode("latin-1")
+
+
+def _scopes(domains: Sequence[str], paths: Sequence[str]) -> list[tuple[str, str]]:
+    """Every (path, domain) to expire under, the empty domain meaning host-only."""
+    return [(path, domain) for domain in ("", *domains) for path in paths or ("/",)]
+
+
+def set_cookie_name(value: bytes) -> str:
+    """The name under which a browser presents the cookie that a Set-Cookie field value sets.
+
+    A nameless `=name=x` comes back as `name=x` (RFC 6265bis section 5.8.3), so leading `=` do not
+    hide a session's name.
+    """
+    pair = value.partition(b";")[0].lstrip(b" \t=")
+    name, equals, _ = pair.partition(b"=")
+    return name.strip(b" \t").decode("latin-1") if equals else ""

@@ -1,0 +1,97 @@
+"""The bearer token of a request: what a source may say about a Cookie header, and who is asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from sidecar.core.cookies import CookieJar
+
+_B64TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*").fullmatch
+
+
+class Result(StrEnum):
+    """What came of reading a session, from the least telling to the most.
+
+    The order is the order in which readings of several cookies or sources outrank each other:
+    a session that opened but holds no token says more than one that did not open.
+    """
+
+    NO_SESSION = "no_session"
+    INVALID = "invalid"
+    EXPIRED = "expired"
+    TOKEN_MISSING = "token_missing"  # noqa: S105 - a word of the contract
+    BAD_TOKEN = "bad_token"  # noqa: S105 - a word of the contract
+    OK = "ok"
+
+
+_RANK = {result: rank for rank, result in enumerate(Result)}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one source, or all of them together, found in a Cookie header.
+
+    `source` is the source's type; `cookie` the name of the session cookie as presented, prefix
+    included but no chunk suffix; `names` the cookies that the session was joined from and `chunks`
+    their number (1: it came whole; 0: there was none). `expires_at` is the expiry that the session
+    states, `valid_until` the moment from which the same cookies read otherwise (both Unix seconds;
+    None: never). `header_bytes` is the size of the Cookie field value. `why` is for a person and
+    holds no secret; neither does the repr.
+    """
+
+    result: Result
+    source: str | None = None
+    cookie: str | None = None
+    names: tuple[str, ...] = ()
+    chunks: int = 0
+    token: str | None = field(default=None, repr=False)
+    expires_at: float | None = None
+    header_bytes: int = 0
+    why: str = ""
+    valid_until: float | None = None
+
+
+class Source(Protocol):
+    """One place to find a credential. Built at load; reading is pure and never raises."""
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def base_names(self) -> tuple[str, ...]:
+        """Cookie names without prefix and chunk suffix that belong to this source."""
+        ...
+
+    def read(self, jar: CookieJar, now: float) -> Reading:
+        """What the cookies hold at the Unix time `now` (seconds)."""
+        ...
+
+
+def read_credential(sources: Sequence[Source], jar: CookieJar, now: float) -> Reading:
+    """Ask the sources in order: the first `ok` wins, else the most telling failure, else the first.
+
+    `now` is Unix time in seconds. Never raises.
+    """
+    best = Reading(Result.NO_SESSION, header_bytes=len(jar.header), why="no session cookie")
+    for source in sources:
+        reading = source.read(jar, now)
+        if reading.result is Result.OK:
+            return reading
+        best = more_telling(best, reading)
+    return best
+
+
+def more_telling(first: Reading, second: Reading) -> Reading:
+    """The reading that says more; of two that say as much, the first that names a source."""
+    if first.source is None and first.result is second.result:
+        return second
+    return second if _RANK[second.result] > _RANK[first.result] else first
+
+
+def is_b64token(text: str) -> bool:
+    """Whether `text` is RFC 6750 section 2.1 `b64token`, so that it may stand after `Bearer `."""
+    return _B64TOKEN(text) is not None

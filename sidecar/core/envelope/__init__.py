@@ -1,0 +1,35 @@
+"""The envelope `{"isError", "message", "data", "status", "errorData"}` around an upstream's JSON.
+
+`media` says what counts as JSON, `document` validates it and hands out the upstream's own bytes,
+`render` builds the envelope in memory, `stream` at constant memory.
+"""
+
+from __future__ import annotations
+
+from sidecar.core.envelope.document import ABSENT, Document, parse
+from sidecar.core.envelope.media import is_json_type
+from sidecar.core.envelope.render import (
+    EnvelopeRule,
+    fault,
+    success,
+    wrap,
+    wrap_empty,
+    wrap_text,
+)
+from sidecar.core.envelope.stream import StreamWrapper
+from sidecar.core.jsonscan import InvalidJSON
+
+__all__ = [
+    "ABSENT",
+    "Document",
+    "EnvelopeRule",
+    "InvalidJSON",
+    "StreamWrapper",
+    "fault",
+    "is_json_type",
+    "parse",
+    "success",
+    "wrap",
+    "wrap_empty",
+    "wrap_text",
+]

@@ -1,0 +1,184 @@
+"""The envelope built in memory: upstream answers, empty ones, text, and the sidecar's own."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from sidecar.core.envelope.document import Document
+
+TEXT_LIMIT: Final = 4096  # bytes of a text/plain error that are carried as errorData
+
+_UNKNOWN: Final = "Unknown error"
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+_SUCCESS_TAIL: Final = {
+    status: b',"status":%d,"errorData":null' % status for status in range(100, 1000)
+}
+_ERROR_MIDDLE: Final = {
+    status: b',"data":null,"status":%d,"errorData":' % status for status in range(100, 1000)
+}
+# JavaScript's falsy values; a zero stays one with any sign, fraction and exponent.
+_FALSY: Final = re.compile(rb'null|false|""|-?0(?:\.0+)?(?:[eE][+-]?[0-9]+)?')
+_PROBLEM_STAND_INS: Final = (("detail",), ("title",))  # RFC 9457 section 3.1
+
+_encode_json: Final = msgspec.json.encode
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeRule:
+    """How one route's answers are wrapped; compiled at load.
+
+    `keep` names members carried along behind the five; `data`, `message` and `error_data` are
+    the paths at which payload and message are found; `buffer` (bytes) is built in memory at most.
+    """
+
+    keep: tuple[str, ...] = ()
+    data: tuple[str, ...] = ("data",)
+    message: tuple[str, ...] = ("message",)
+    error_data: tuple[str, ...] = ("data",)
+    buffer: int = 1_048_576
+
+    def message_paths(self, *, problem: bool) -> tuple[tuple[str, ...], ...]:
+        """Where an error's message is looked for, in this order."""
+        return (self.message, *_PROBLEM_STAND_INS) if problem else (self.message,)
+
+
+def encode(value: Any) -> bytes:
+    """`value` as compact JSON in UTF-8; lone surrogates in strings are escaped, never an error."""
+    try:
+        return _encode_json(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def is_truthy(raw: bytes | Raw) -> bool:
+    """Whether a raw JSON value is truthy as in JavaScript (so `{}` and `[]` are)."""
+    return _FALSY.fullmatch(raw) is None
+
+
+def default_message(status: int, reason: str) -> bytes:
+    """The JSON text of the reason phrase: the upstream's, the registered one, "Unknown error"."""
+    return encode(reason or _PHRASES.get(status, _UNKNOWN))
+
+
+def wrap(
+    rule: EnvelopeRule, document: Document, status: int, reason: str, *, problem: bool = False
+) -> bytes:
+    """The envelope around a whole document; one that is an envelope already comes back as it is.
+
+    `reason` is the upstream's phrase, possibly empty; `problem` says that the type is
+    application/problem+json (RFC 9457). `status` below 400 is a success.
+    """
+    if document.is_envelope:
+        return document.body
+    if status >= 400:
+        return _wrap_error(rule, document, status, reason, problem=problem)
+    message = document.find(rule.message)
+    return b"".join(
+        (
+            b'{"isError":false,"message":',
+            b"null" if message is None or not is_truthy(message) else message,
+            b',"data":',
+            _payload(rule, rule.data, document),
+            _SUCCESS_TAIL[status],
+            *_kept(rule.keep, document),
+            b"}",
+        )
+    )
+
+
+def _wrap_error(
+    rule: EnvelopeRule, document: Document, status: int, reason: str, *, problem: bool
+) -> bytes:
+    found = (document.find(path) for path in rule.message_paths(problem=problem))
+    message = next((raw for raw in found if raw is not None and is_truthy(raw)), None)
+    return b"".join(
+        (
+            b'{"isError":true,"message":',
+            default_message(status, reason) if message is None else message,
+            _ERROR_MIDDLE[status],
+            _payload(rule, rule.error_data, document),
+            *_kept(rule.keep, document),
+            b"}",
+        )
+    )
+
+
+def _payload(rule: EnvelopeRule, path: tuple[str, ...], document: Document) -> bytes | Raw:
+    payload = document.find(path)
+    if payload is not None:
+        return payload
+    return b"null" if _is_message_only(rule, document) else document.text
+
+
+def _is_message_only(rule: EnvelopeRule, document: Document) -> bool:
+    members = document.members
+    return members is not None and len(members) == 1 and rule.message == (next(iter(members)),)
+
+
+def _kept(keep: tuple[str, ...], document: Document) -> Iterable[bytes | Raw]:
+    members = document.members or {}
+    for name in keep:
+        if name in members:
+            yield from (b",", encode(name), b":", members[name])
+
+
+def success_head(message: bytes | None) -> bytes:
+    """The streamed envelope of a success up to its payload; without `message` it comes later."""
+    return b'{"isError":false%b,"data":' % _message_member(message)
+
+
+def success_tail(status: int) -> bytes:
+    """What follows a success's payload, but for later members and the closing brace."""
+    return _SUCCESS_TAIL[status]
+
+
+def error_head(status: int, message: bytes | None) -> bytes:
+    """The streamed envelope of an error up to its payload; without `message` it comes later."""
+    return b'{"isError":true%b%b' % (_message_member(message), _ERROR_MIDDLE[status])
+
+
+def _message_member(message: bytes | None) -> bytes:
+    return b"" if message is None else b',"message":' + message
+
+
+def wrap_empty(status: int) -> bytes:
+    """The envelope of a 2xx without content."""
+    return b'{"isError":false,"message":null,"data":null%b}' % _SUCCESS_TAIL[status]
+
+
+def wrap_text(status: int, reason: str, text: bytes | None) -> bytes:
+    """The envelope of a 4xx or 5xx that is not JSON.
+
+    `text` is the body if it is text/plain, else None; carried up to `TEXT_LIMIT` bytes.
+    """
+    error_data = b"null" if not text or len(text) > TEXT_LIMIT else encode(_decode_text(text))
+    return _error(default_message(status, reason), status, error_data)
+
+
+def _decode_text(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
+
+
+def fault(status: int, message: str, code: str, request_id: str, **extra: Any) -> bytes:
+    """The sidecar's own error: `errorData` is `{"code", "requestId"}` and `extra`."""
+    return _error(encode(message), status, encode({"code": code, "requestId": request_id, **extra}))
+
+
+def _error(message: bytes, status: int, error_data: bytes) -> bytes:
+    return b'{"isError":true,"message":%b%b%b}' % (message, _ERROR_MIDDLE[status], error_data)
+
+
+def success(status: int, data: dict[str, Any]) -> bytes:
+    """The sidecar's own success."""
+    return b'{"isError":false,"message":null,"data":%b%b}' % (encode(data), _SUCCESS_TAIL[status])

@@ -1,0 +1,207 @@
+"""The envelope around an answer too large for memory, written as it comes.
+
+Up to `rule.buffer` bytes are held, and give exactly what `wrap()` gives. Beyond:
+
+* Payload: the value at the rule's path if it begins within the buffer, else the whole body.
+* Message: in front where it is known when writing begins, else behind the payload. It counts if
+  it begins within the buffer, or anywhere if the payload is a member.
+* An object with all five members begun within the buffer, `isError` a boolean, passes unchanged.
+  One that turns out to be an envelope later has been rewritten; that is broken off unless it says
+  the same as what was written.
+* Held values (message, `keep`) have at most `HELD_LIMIT` bytes beyond the buffer. A longer one is
+  broken off, but counts as absent where the payload is the whole body, which carries it anyway.
+* A second occurrence of what was written already is broken off: browsers would take the last.
+* `rule` paths lead through objects only, not through array indexes.
+
+*Broken off* is `InvalidJSON`, as for text that is no JSON: the caller must break the connection.
+Nothing that was written before then is a complete JSON text.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sidecar.core.envelope.answer import Answer
+from sidecar.core.envelope.document import BOM, parse
+from sidecar.core.envelope.render import EnvelopeRule, wrap
+from sidecar.core.jsonscan import InvalidJSON
+from sidecar.core.jsonwalk import Path, Piece
+
+
+class StreamWrapper:
+    """Wraps one answer that arrives in chunks, at constant memory; see the module's rules.
+
+    `feed()` returns what can be written, often nothing; `finish()` the rest. Both raise
+    `InvalidJSON`, after which the answer cannot be completed any more.
+    """
+
+    __slots__ = ("_answer", "_held", "_writer")
+
+    def __init__(self, rule: EnvelopeRule, status: int, reason: str, problem: bool = False) -> None:
+        self._answer = Answer(rule, status, reason, problem=problem)
+        self._held = bytearray()
+        self._writer: _Writer | None = None
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take the next bytes of the body. Raises `InvalidJSON`."""
+        if self._writer is not None:
+            return self._writer.write(chunk)
+        self._held += chunk
+        limit = max(self._answer.rule.buffer, len(BOM))
+        if len(self._held) <= limit:
+            return b""
+        head, rest = bytes(self._held[:limit]), bytes(self._held[limit:])
+        self._held.clear()
+        self._writer, written = _open(self._answer, head.removeprefix(BOM))
+        return written + self._writer.write(rest)
+
+    def finish(self) -> bytes:
+        """The body is complete. Raises `InvalidJSON` if it cannot be."""
+        if self._writer is not None:
+            return self._writer.finish()
+        answer, document = self._answer, parse(bytes(self._held))
+        return wrap(answer.rule, document, answer.status, answer.reason, problem=answer.problem)
+
+
+class _Writer(Protocol):
+    """What writes an answer once its first `rule.buffer` bytes are known."""
+
+    def write(self, chunk: bytes) -> bytes: ...
+    def finish(self) -> bytes: ...
+
+
+def _open(answer: Answer, head: bytes) -> tuple[_Writer, bytes]:
+    """Decide by the first bytes how the answer is written; returns the writer and its beginning."""
+    for piece in answer.read(head):
+        capture = answer.begin(piece.path) if piece.begins else answer.captures[piece.path]
+        capture.add(piece)
+    if answer.claims_envelope:
+        unchanged = _Unchanged(answer)
+        return unchanged, unchanged.cut(head)
+    if answer.payload_path in answer.captures:
+        return _open_member(answer)
+    return _open_whole(answer, head)
+
+
+class _Unchanged:
+    """Passes an envelope through. Its closing brace waits until everything is validated."""
+
+    __slots__ = ("_answer",)
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        answer.walker.coasting = True
+
+    def write(self, chunk: bytes) -> bytes:
+        if self._answer.walker.end is not None:
+            self._answer.read(chunk)
+            return b""
+        self._answer.read(chunk)
+        return self.cut(chunk)
+
+    def cut(self, chunk: bytes) -> bytes:
+        """The part of the chunk just read that lies before the closing brace."""
+        end = self._answer.walker.end
+        return chunk if end is None else chunk[: end - 1]
+
+    def finish(self) -> bytes:
+        self._answer.end()
+        return b"}"
+
+
+def _open_whole(answer: Answer, head: bytes) -> tuple[_Writer, bytes]:
+    message = answer.settled_message(absent_is_final=True)
+    writer = _Whole(answer, message_written=message is not None)
+    return writer, answer.head(message) + head
+
+
+class _Whole:
+    """Writes the whole body as the payload. Only values begun in the buffer are captured."""
+
+    __slots__ = ("_answer", "_message_written", "_open")
+
+    def __init__(self, answer: Answer, *, message_written: bool) -> None:
+        self._answer = answer
+        self._message_written = message_written
+        # At most one value is cut by the buffer's end.
+        self._open = next((c for c in answer.captures.values() if not c.ends), None)
+        answer.walker.coasting = self._open is None
+
+    def write(self, chunk: bytes) -> bytes:
+        self._capture(self._answer.read(chunk))
+        return chunk
+
+    def finish(self) -> bytes:
+        self._capture(self._answer.end())
+        return self._answer.tail(with_message=not self._message_written)
+
+    def _capture(self, pieces: list[Piece]) -> None:
+        for piece in pieces:
+            if self._open is None:
+                return
+            if not self._open.add_late(piece) or piece.ends:
+                self._open = None
+                self._answer.walker.coasting = True
+
+
+def _open_member(answer: Answer) -> tuple[_Writer, bytes]:
+    message = answer.settled_message(absent_is_final=False)
+    payload = answer.captures[answer.payload_path]
+    written = answer.head(message) + payload.data
+    payload.data.clear()
+    return _Member(answer, message_written=message is not None), written
+
+
+class _Member:
+    """Writes one member as the payload, and behind it what was captured since."""
+
+    __slots__ = ("_answer", "_message_written")
+
+    def __init__(self, answer: Answer, *, message_written: bool) -> None:
+        self._answer = answer
+        self._message_written = message_written
+
+    def write(self, chunk: bytes) -> bytes:
+        return self._take(self._answer.read(chunk))
+
+    def finish(self) -> bytes:
+        written = self._take(self._answer.end())
+        if self._answer.claims_envelope and not self._repeats_envelope:
+            raise InvalidJSON("an envelope that was recognised too late")
+        return written + self._answer.tail(with_message=not self._message_written)
+
+    @property
+    def _repeats_envelope(self) -> bool:
+        """Whether the upstream's own envelope says what has been written."""
+        answer = self._answer
+        return (
+            answer.rule.data == ("data",)
+            and answer.rule.message == ("message",)
+            and not answer.is_error
+            and answer.value(("isError",)) == b"false"
+            and answer.value(("status",)) == b"%d" % answer.status
+            and answer.value(("errorData",)) == b"null"
+        )
+
+    def _take(self, pieces: list[Piece]) -> bytes:
+        written = []
+        for piece in pieces:
+            if piece.begins and self._is_written(piece.path):
+                raise InvalidJSON("a member that was written already occurs again")
+            if piece.path == self._answer.payload_path:
+                written.append(piece.data)
+            else:
+                self._capture(piece)
+        return b"".join(written)
+
+    def _is_written(self, path: Path) -> bool:
+        answer = self._answer
+        return path == answer.payload_path or (
+            self._message_written and path in answer.message_paths and path in answer.captures
+        )
+
+    def _capture(self, piece: Piece) -> None:
+        answer = self._answer
+        capture = answer.begin(piece.path) if piece.begins else answer.captures[piece.path]
+        if not capture.add_late(piece) and answer.carries(piece.path):
+            raise InvalidJSON("a member too long to be held")

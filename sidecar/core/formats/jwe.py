@@ -1,0 +1,131 @@
+"""The session cookies that are encrypted JWTs: one row for each library.
+
+Read in next-auth 4.24.15, @auth/core 0.41.3, @auth0/nextjs-auth0 4.30.0 and better-auth 1.7.25.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sidecar.core.credential import Result
+from sidecar.core.formats.sealed import SealedSource, Session, base_name, prefixed
+from sidecar.core.jose import (
+    A256CBC_HS512,
+    A256GCM,
+    ENCRYPTIONS,
+    Keyring,
+    KidHash,
+    derive_key,
+    expiry,
+    parse_object,
+)
+
+TOLERANCE = 15
+"""Seconds of clock skew that every one of these libraries allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What tells one library's cookie from another's.
+
+    `salt` and `info` go into HKDF, `{name}` being the cookie's name with prefix. `encryptions` are
+    those that open; `kid_hashes` says for which of them a `kid` selects the key, and by what hash.
+    """
+
+    type: str
+    cookie: str
+    token: tuple[str, ...]
+    salt: str
+    info: str
+    encryptions: tuple[str, ...]
+    kid_hashes: Mapping[str, KidHash] = field(default_factory=dict)
+    separator: str = "."
+    broken: Result = Result.INVALID
+
+
+FAMILIES = (
+    Family(
+        type="authjs",
+        cookie="authjs.session-token",
+        token=("accessToken",),
+        salt="{name}",
+        info="Auth.js Generated Encryption Key ({name})",
+        encryptions=(A256CBC_HS512, A256GCM),
+        kid_hashes={A256CBC_HS512: "sha512", A256GCM: "sha256"},
+    ),
+    Family(
+        type="nextauth",
+        cookie="next-auth.session-token",
+        token=("accessToken",),
+        salt="",
+        info="NextAuth.js Generated Encryption Key",
+        encryptions=(A256GCM,),
+    ),
+    Family(
+        type="auth0",
+        cookie="__session",
+        token=("tokenSet", "accessToken"),
+        salt="",
+        info="JWE CEK",
+        encryptions=(A256GCM,),
+        separator="__",
+        broken=Result.NO_SESSION,
+    ),
+    Family(
+        type="better-auth",
+        cookie="better-auth.account_data",
+        token=("accessToken",),
+        salt="better-auth-account",
+        info="BetterAuth.js Generated Encryption Key",
+        encryptions=(A256CBC_HS512,),
+        kid_hashes={A256CBC_HS512: "sha256"},
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JweOpener:
+    """Opens encrypted JWTs with the keys that belong to the name of their cookie."""
+
+    keyrings: Mapping[str, Keyring] = field(repr=False)
+
+    def open(self, value: str, name: str, now: float) -> Session:
+        claims = parse_object(self.keyrings[name].open(value))
+        expires_at = expiry(claims, now, TOLERANCE)
+        valid_until = None if expires_at is None else expires_at + TOLERANCE
+        return Session(claims, expires_at, valid_until)
+
+
+def jwe_source(
+    family: Family,
+    *,
+    secrets: Sequence[str],
+    token: tuple[str, ...] | None = None,
+    cookie: str | None = None,
+    expires_at: tuple[str, ...] | None = None,
+) -> SealedSource:
+    """A source for one library's cookie. Every key is derived here, none per request.
+
+    `secrets` are the application's, newest first. `token` and `expires_at` are claim paths;
+    `cookie` overrides the library's name. What is None is as the library has it.
+    """
+    names = prefixed(base_name(cookie or family.cookie))
+    return SealedSource(
+        type=family.type,
+        names=names,
+        opener=JweOpener({name: _keyring(family, secrets, name) for name in names}),
+        token=token or family.token,
+        expires_at=expires_at,
+        separator=family.separator,
+        broken=family.broken,
+    )
+
+
+def _keyring(family: Family, secrets: Sequence[str], name: str) -> Keyring:
+    salt, info = family.salt.format(name=name), family.info.format(name=name)
+    keys = {
+        enc: [derive_key(secret, salt, info, ENCRYPTIONS[enc].key_size) for secret in secrets]
+        for enc in family.encryptions
+    }
+    return Keyring(keys, family.kid_hashes)

@@ -1,0 +1,156 @@
+"""Sessions sealed into cookies: which values to try, and what an opened one says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+from sidecar.core.cookies import PREFIXES, CookieJar, collect_chunks, unprefixed
+from sidecar.core.credential import Reading, Result, is_b64token, more_telling
+from sidecar.core.jose import SealError, as_number
+
+MAX_ATTEMPTS = 20
+"""Values that one source tries in one request: duplicates cost work before anyone is known."""
+
+_MILLISECONDS_ABOVE = 1e11
+"""A date above this is in milliseconds; in seconds it would lie in the year 5138."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An opened session: its claims, the expiry it states and the end of the tolerance after that,
+    both in Unix seconds (None: it has no end).
+    """
+
+    claims: Mapping[str, object] = field(repr=False)
+    expires_at: float | None
+    valid_until: float | None
+
+
+class Opener(Protocol):
+    """How a format opens a value."""
+
+    def open(self, value: str, name: str, now: float) -> Session:
+        """Open the whole value of the cookie `name` (with prefix, without chunk suffix).
+
+        A session that has expired opens too. Raises `SealError` for one that is not to be believed.
+        """
+        ...
+
+
+class _Candidate(NamedTuple):
+    """A value to try, the cookie it belongs to and the cookies it was joined from.
+
+    The value is None where chunks were presented that do not make a whole set.
+    """
+
+    cookie: str
+    names: tuple[str, ...]
+    value: str | None
+
+
+class _Verdict(NamedTuple):
+    result: Result
+    why: str
+    session: Session | None = None
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SealedSource:
+    """A source whose cookie holds an encrypted session with the token among its claims.
+
+    `names` are the cookie's with each prefix, the bare one last; each is tried whole and in chunks
+    named with `separator`. `token` and `expires_at` are paths into the claims; the latter leads to Unix
+    seconds or milliseconds that stand for the session's own expiry. `broken` is what chunks with
+    a gap count as.
+    """
+
+    type: str
+    names: tuple[str, ...]
+    opener: Opener = field(repr=False)
+    token: tuple[str, ...]
+    expires_at: tuple[str, ...] | None = None
+    separator: str = "."
+    broken: Result = Result.INVALID
+
+    @property
+    def base_names(self) -> tuple[str, ...]:
+        return self.names[-1:]
+
+    def read(self, jar: CookieJar, now: float) -> Reading:
+        """The first value that opens into a token wins, else the most telling failure."""
+        best = Reading(Result.NO_SESSION, header_bytes=len(jar.header), why="no session cookie")
+        for candidate in islice(self._candidates(jar), MAX_ATTEMPTS):
+            reading = self._reading(candidate, self._judge(candidate, now), len(jar.header))
+            if reading.result is Result.OK:
+                return reading
+            best = more_telling(best, reading)
+        return best
+
+    def _candidates(self, jar: CookieJar) -> Iterator[_Candidate]:
+        for name in self.names:
+            for value in filter(None, jar.values(name)):
+                yield _Candidate(name, (name,), value)
+            chunks = collect_chunks(jar, name, self.separator)
+            if chunks is not None:
+                for joined in filter(None, chunks.joined) if chunks.joined else (None,):
+                    yield _Candidate(name, chunks.names, joined)
+
+    def _judge(self, candidate: _Candidate, now: float) -> _Verdict:
+        if candidate.value is None:
+            return _Verdict(self.broken, "its chunks are not a whole set")
+        try:
+            session = self.opener.open(candidate.value, candidate.cookie, now)
+        except SealError as error:
+            return _Verdict(Result.INVALID, str(error))
+        if session.valid_until is not None and now >= session.valid_until:
+            return _Verdict(Result.EXPIRED, "the session has expired", session)
+        token = find_claim(session.claims, self.token)
+        if not isinstance(token, str) or not token:
+            return _Verdict(Result.TOKEN_MISSING, "it holds no token where one is named", session)
+        if not is_b64token(token):
+            return _Verdict(Result.BAD_TOKEN, "its token is not one of RFC 6750", session)
+        return _Verdict(Result.OK, "the session holds a token", session, token)
+
+    def _reading(self, candidate: _Candidate, verdict: _Verdict, header_bytes: int) -> Reading:
+        return Reading(
+            verdict.result,
+            source=self.type,
+            cookie=candidate.cookie,
+            names=candidate.names,
+            chunks=len(candidate.names),
+            token=verdict.token,
+            expires_at=self._expires_at(verdict.session) if verdict.session else None,
+            header_bytes=header_bytes,
+            why=f"{candidate.cookie}: {verdict.why}",
+            valid_until=verdict.session.valid_until if verdict.session else None,
+        )
+
+    def _expires_at(self, session: Session) -> float | None:
+        named = as_number(find_claim(session.claims, self.expires_at)) if self.expires_at else None
+        if named is None:
+            return session.expires_at
+        return named / 1000 if named > _MILLISECONDS_ABOVE else named
+
+
+def prefixed(base: str) -> tuple[str, ...]:
+    """The names that a cookie may have been set under, the one that is hardest to forge first."""
+    return tuple(prefix + base for prefix in PREFIXES)
+
+
+def base_name(cookie: str) -> str:
+    """The name without prefix, where a configuration gives one with it."""
+    return unprefixed((cookie,))[0]
+
+
+def find_claim(claims: Mapping[str, object], path: tuple[str, ...]) -> object:
+    """The value at `path`, None where it leads nowhere."""
+    value: object = claims
+    for name in path:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return value

@@ -1,0 +1,179 @@
+"""Which header fields pass, which are read and which go, in each direction: one table each.
+
+Names are looked up as they came off the wire, so the usual spellings are a single dictionary hit;
+any other spelling is classified once and remembered, within bounds.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from functools import lru_cache
+from typing import Final
+
+MEMO_LIMIT: Final = 1024
+
+
+class Fate(IntEnum):
+    """What happens to a header field on its way through."""
+
+    PASS = 0  # forwarded as it came
+    NOTE = 1  # read by the sidecar, and forwarded as it came
+    TAKE = 2  # read by the sidecar, which writes its own in its place or none
+    DROP = 3  # removed
+
+
+# RFC 9110 7.6.1 and RFC 9112 9.1: meaningful for one connection only.
+HOP_BY_HOP: Final = frozenset(
+    b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade "
+    b"http2-settings proxy-authenticate proxy-authorization proxy-authentication-info".split()
+)
+
+# What upstreams believe when a proxy says it, so a client may not (threats 2 and 3).
+PROXY_CLAIMS: Final = frozenset(
+    b"forwarded x-forwarded x-forwarded-by x-forwarded-path x-forwarded-prefix "
+    b"x-forwarded-scheme x-forwarded-server x-forwarded-ssl x-forwarded-uri x-forwarded-url "
+    b"x-forwarded-method x-original-host x-original-method x-original-uri x-original-url "
+    b"x-rewrite-url x-url-scheme front-end-https x-client-ip x-cluster-client-ip "
+    b"x-host true-client-ip cf-connecting-ip fastly-client-ip x-real-ip client-ip "
+    b"x-http-method x-http-method-override x-method-override "
+    b"x-user x-user-id x-user-email x-username x-email x-groups x-roles x-authenticated-user "
+    b"x-remote-user x-remote-email x-remote-groups x-remote-name remote-user remote-email "
+    b"remote-groups remote-name x-webauth-user x-ssl-client-cert x-client-cert "
+    b"x-client-verify x-ssl-client-verify x-ssl-client-s-dn".split()
+)
+PROXY_CLAIM_PREFIXES: Final = (b"x-auth-request-", b"x-forwarded-", b"x-envoy-", b"x-ssl-client-")
+
+_REQUEST_NOTED: Final = (
+    b"origin referer accept range purpose sec-purpose x-moz next-router-prefetch rsc next-action "
+    b"sec-fetch-site sec-fetch-mode sec-fetch-dest sec-fetch-user sec-websocket-key "
+    b"x-requested-with".split()
+)
+_REQUEST_TAKEN: Final = (
+    b"host cookie authorization connection content-length expect accept-encoding if-match "
+    b"if-none-match upgrade te via x-request-id traceparent x-forwarded-for x-forwarded-host "
+    b"x-forwarded-proto x-forwarded-port x-forwarded-prefix transfer-encoding".split()
+)
+
+_RESPONSE_NOTED: Final[list[bytes]] = []
+_RESPONSE_TAKEN: Final = (
+    b"connection content-type content-length content-encoding set-cookie location "
+    b"content-location cache-control vary etag www-authenticate transfer-encoding upgrade "
+    b"accept-ranges content-md5 digest content-digest repr-digest via x-request-id "
+    b"x-content-type-options sec-websocket-accept date content-disposition content-range".split()
+)
+
+
+class FieldTable:
+    """Header name → `Fate`, by exact spelling first and by rule otherwise."""
+
+    __slots__ = ("_client_side", "_known", "memo")
+
+    def __init__(self, known: dict[bytes, Fate], *, client_side: bool) -> None:
+        self._known = known
+        self._client_side = client_side
+        self.memo: dict[bytes, Fate] = {}
+        for name, fate in known.items():
+            self.memo[name] = self.memo[name.title()] = fate
+
+    def fate(self, name: bytes) -> Fate:
+        """Returns what happens to the field called `name`, in whatever case it came."""
+        fate = self.memo.get(name)
+        if fate is None:
+            fate = self._classify(name.lower())
+            if len(self.memo) < MEMO_LIMIT and len(name) <= 64:
+                self.memo[name] = fate
+        return fate
+
+    def _classify(self, lower: bytes) -> Fate:
+        fate = self._known.get(lower)
+        if fate is not None:
+            return fate
+        if self._client_side and (b"_" in lower or lower.startswith(PROXY_CLAIM_PREFIXES)):
+            return Fate.DROP  # CGI-style upstreams read `_` and `-` as one (CVE-2025-64484)
+        return Fate.PASS
+
+
+def _table(*rows: tuple[frozenset[bytes] | list[bytes], Fate]) -> dict[bytes, Fate]:
+    return {name: fate for names, fate in rows for name in names}
+
+
+REQUEST_FIELDS: Final = FieldTable(
+    _table(
+        (HOP_BY_HOP, Fate.DROP),
+        (PROXY_CLAIMS, Fate.DROP),
+        (_REQUEST_NOTED, Fate.NOTE),
+        (_REQUEST_TAKEN, Fate.TAKE),
+    ),
+    client_side=True,
+)
+RESPONSE_FIELDS: Final = FieldTable(
+    _table(
+        (HOP_BY_HOP, Fate.DROP),
+        (_RESPONSE_NOTED, Fate.NOTE),
+        (_RESPONSE_TAKEN, Fate.TAKE),
+    ),
+    client_side=False,
+)
+
+_FIELD_VALUE_BYTES: Final = bytes([9, *range(32, 127), *range(128, 256)])
+
+
+def is_clean_block(block: bytes, lines: int) -> bool:
+    """Whether rendered header lines are `lines` lines and hold no control byte (RFC 9110 5.5).
+
+    The one check that keeps a parser's leniency (bare CR or LF, NUL, folded lines) from
+    reaching the other side.
+    """
+    rest = block.translate(None, _FIELD_VALUE_BYTES)
+    return len(rest) == 2 * lines and rest == b"\r\n" * lines
+
+
+@lru_cache(maxsize=256)
+def list_members(value: bytes) -> tuple[bytes, ...]:
+    """Members of a comma-separated value, lower-cased, without empty ones (RFC 9110 5.6.1)."""
+    return tuple(part for item in value.lower().split(b",") if (part := item.strip(b" \t")))
+
+
+@lru_cache(maxsize=256)
+def decodable_codings(value: bytes) -> bytes:
+    """Cuts an Accept-Encoding value to what the sidecar can decode (RFC 9110 12.5.3).
+
+    `*` and unknown codings go, weights stay; nothing left means `identity`.
+    """
+    kept = [
+        item
+        for part in value.split(b",")
+        if (item := part.strip(b" \t"))
+        and item.split(b";", 1)[0].strip().lower() in (b"gzip", b"x-gzip", b"deflate", b"identity")
+    ]
+    return b", ".join(kept) or b"identity"
+
+
+@lru_cache(maxsize=256)
+def at_least_private(value: bytes) -> bytes:
+    """A Cache-Control value that no shared cache may store by (RFC 9111 5.2.2).
+
+    `public` and `s-maxage` invite shared caches, so they go; `private` is added unless the
+    value already has it or `no-store`.
+    """
+    kept = [
+        item
+        for part in value.split(b",")
+        if (item := part.strip(b" \t"))
+        and item.lower() != b"public"
+        and not item.lower().startswith(b"s-maxage")
+    ]
+    names = {item.split(b"=", 1)[0].lower() for item in kept}
+    return b", ".join(kept if names & {b"private", b"no-store"} else [*kept, b"private"])
+
+
+@lru_cache(maxsize=256)
+def vary_by_cookie(value: bytes) -> bytes:
+    """A Vary value that names Cookie (RFC 9110 12.5.5)."""
+    members = list_members(value)
+    return value if b"cookie" in members or b"*" in members else value + b", Cookie"
+
+
+def media_type(content_type: bytes) -> bytes:
+    """The type/subtype of a Content-Type value, lower-cased, parameters left out."""
+    return content_type.split(b";", 1)[0].strip(b" \t").lower()

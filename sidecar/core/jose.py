@@ -1,0 +1,170 @@
+"""JWE in compact serialization with direct keys (RFC 7516, RFC 7518), and the time claims of JWT.
+
+joserfc does the cryptography. What stands here comes before and after it: everything about a
+token that can be refused without a key is refused first, and claims are held to their types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from joserfc import jwe
+from joserfc.errors import JoseError
+from joserfc.jwk import OctKey, thumbprint
+from joserfc.util import urlsafe_b64decode
+
+from sidecar.core.errors import SidecarError
+
+KidHash = Literal["sha256", "sha512"]
+
+
+class SealError(SidecarError):
+    """A sealed value cannot be opened or believed. The text is for a person and holds no secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentEncryption:
+    """Sizes that an `enc` fixes: the key in octets, IV and tag in base64url characters."""
+
+    key_size: int
+    iv_length: int
+    tag_length: int
+
+
+A256GCM = "A256GCM"
+A256CBC_HS512 = "A256CBC-HS512"
+ENCRYPTIONS = {
+    A256GCM: ContentEncryption(key_size=32, iv_length=16, tag_length=22),
+    A256CBC_HS512: ContentEncryption(key_size=64, iv_length=22, tag_length=43),
+}
+
+_REFUSED_PARAMETERS = frozenset({"zip", "crit", "b64"})
+"""Header parameters that change how a token is read; no session library writes them."""
+
+_REGISTRY = jwe.JWERegistry(algorithms=["dir", *ENCRYPTIONS], strict_check_header=False)
+
+_MAX_NUMERIC_DATE = 2**53
+"""Beyond this a JSON number is not exact in the libraries that wrote it (RFC 8259 section 6)."""
+
+
+def derive_key(secret: str, salt: str, info: str, size: int) -> bytes:
+    """HKDF-SHA256 (RFC 5869) of the secret's UTF-8 octets, `size` octets long."""
+    kdf = HKDF(algorithm=SHA256(), length=size, salt=salt.encode(), info=info.encode())
+    return kdf.derive(secret.encode())
+
+
+class Keyring:
+    """The keys that may open one cookie, newest first, for each `enc` that is allowed.
+
+    `keys` maps `enc` to raw keys, `kid_hashes` to the hash of JWK thumbprints (RFC 7638), by which
+    a token's `kid` selects the key. Where an `enc` has none, `kid` is ignored and every key
+    is tried, as it is for a token without `kid`.
+    """
+
+    __slots__ = ("_by_kid", "_keys")
+
+    def __init__(
+        self, keys: Mapping[str, Sequence[bytes]], kid_hashes: Mapping[str, KidHash]
+    ) -> None:
+        self._keys = {enc: tuple(map(OctKey.import_key, raw)) for enc, raw in keys.items()}
+        self._by_kid = {
+            enc: {
+                thumbprint(key.as_dict(private=True), kid_hash): (key,) for key in self._keys[enc]
+            }
+            for enc, kid_hash in kid_hashes.items()
+        }
+
+    def open(self, token: str) -> bytes:
+        """The plaintext of a compact JWE, whose `alg` is `dir`. Raises `SealError`."""
+        for key in self._select(token):
+            try:
+                return jwe.decrypt_compact(token, key, registry=_REGISTRY).plaintext or b""
+            except (JoseError, ValueError, TypeError, RecursionError):
+                continue
+        raise SealError("it does not open with any configured secret")
+
+    def _select(self, token: str) -> Sequence[OctKey]:
+        """The keys to try, once everything has passed that needs none."""
+        header_text, encrypted_key, iv, _, tag = _split(token)
+        header = _parse_header(header_text)
+        enc = header.get("enc")
+        if not isinstance(enc, str) or enc not in self._keys:
+            raise SealError("its content encryption is not one of this format's")
+        sizes = ENCRYPTIONS[enc]
+        if encrypted_key or len(iv) != sizes.iv_length or len(tag) != sizes.tag_length:
+            raise SealError("its parts do not have the sizes that its algorithm demands")
+        return self._candidates(enc, header.get("kid"))
+
+    def _candidates(self, enc: str, kid: object) -> Sequence[OctKey]:
+        by_kid = self._by_kid.get(enc)
+        if by_kid is None or kid is None:
+            return self._keys[enc]
+        if not isinstance(kid, str) or kid not in by_kid:
+            raise SealError("it was sealed with a secret that is not configured")
+        return by_kid[kid]
+
+
+def _split(token: str) -> list[str]:
+    parts = token.split(".", 5)
+    if len(parts) != 5:
+        raise SealError("it is not a JWE in compact serialization")
+    return parts
+
+
+def _parse_header(text: str) -> dict[str, object]:
+    try:
+        header = parse_object(urlsafe_b64decode(text.encode("ascii")))
+    except ValueError:
+        raise SealError("its header is not base64url") from None
+    if header.get("alg") != "dir":
+        raise SealError("its key management is not a direct key")
+    if not _REFUSED_PARAMETERS.isdisjoint(header):
+        raise SealError("its header asks for something that the format does not use")
+    return header
+
+
+def parse_object(text: bytes) -> dict[str, object]:
+    """The JSON object in `text`, which is strict UTF-8 without NaN, lone surrogates or numbers
+    out of range. Raises `SealError`.
+    """
+    try:
+        value = msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        raise SealError("it does not hold valid JSON") from None
+    if not isinstance(value, dict):
+        raise SealError("it does not hold a JSON object")
+    return value
+
+
+def expiry(claims: Mapping[str, object], now: float, tolerance: float) -> float | None:
+    """The `exp` of a JWT claims set in Unix seconds, None where there is none; it may have passed.
+
+    Raises `SealError` where `exp`, `nbf` or `iat` is no NumericDate (RFC 7519 section 2), or `nbf`
+    is more than `tolerance` seconds after `now`. An `iat` in the future is fine.
+    """
+    exp, nbf, _ = (_numeric_date(claims, name) for name in ("exp", "nbf", "iat"))
+    if nbf is not None and nbf > now + tolerance:
+        raise SealError("it is not valid yet")
+    return exp
+
+
+def _numeric_date(claims: Mapping[str, object], name: str) -> float | None:
+    if name not in claims:
+        return None
+    value = as_number(claims[name])
+    if value is None:
+        raise SealError(f"its {name} is not a date")
+    return value
+
+
+def as_number(value: object) -> float | None:
+    """A JSON number that is exact, else None; a boolean is no number."""
+    if type(value) not in {int, float}:
+        return None
+    assert isinstance(value, int | float)
+    return float(value) if abs(value) <= _MAX_NUMERIC_DATE else None

@@ -1,0 +1,47 @@
+"""The CSRF rule: may this request act with a credential that the browser attached by itself?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sidecar.core.errors import CsrfRejected
+from sidecar.core.request import SAFE_METHODS, Request
+
+_SAME_ORIGIN = (b"same-origin", b"none")
+
+
+@dataclass(frozen=True, slots=True)
+class CsrfRule:
+    """Contract section 9, compiled.
+
+    `origins` are the listed origins besides the public one; `header` is a field that must be
+    present as well (lower-case), or empty.
+    """
+
+    enabled: bool
+    header: bytes
+    origins: frozenset[bytes]
+
+    def check(self, request: Request, public_origin: bytes) -> None:
+        """Raises `CsrfRejected` where an unsafe request or a handshake comes from elsewhere."""
+        if not self.enabled:
+            return
+        if request.method in SAFE_METHODS and not request.is_websocket:
+            return
+        if not self.is_trusted_origin(request, public_origin):
+            raise CsrfRejected("neither Sec-Fetch-Site nor Origin vouch for the request")
+        if self.header and not request.is_websocket and not self._has_header(request):
+            raise CsrfRejected("the configured CSRF header is missing")
+
+    def is_trusted_origin(self, request: Request, public_origin: bytes) -> bool:
+        """Whether the request comes from the public origin, a listed one, or no browser at all."""
+        site = request.facts.get(b"sec-fetch-site")
+        if site in _SAME_ORIGIN:
+            return True
+        origin = request.facts.get(b"origin")
+        if origin is None:
+            return site is None
+        return origin == public_origin or origin in self.origins
+
+    def _has_header(self, request: Request) -> bool:
+        return any(line.lower() == self.header for line in request.lines[::4])

@@ -1,0 +1,111 @@
+"""Routes, compiled: which upstream a path belongs to, and what is done on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from sidecar.core.envelope import EnvelopeRule
+from sidecar.core.target import prefix_key
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route with every default resolved and everything rendered that does not vary."""
+
+    path: str
+    kind: str  # api | page
+    upstream: str
+    session: str  # required | optional | none
+    inject: bool
+    strip_cookies: bool
+    envelope: EnvelopeRule | None
+    on_unauthorized: str  # logout | envelope | pass
+    pass_authorization: bool
+    strip: str  # prefix taken off before forwarding; "" for none
+    strip_segments: int
+    base: str  # path of the upstream's URL, put in front; "" for none
+    host: bytes | None  # Host to send; None keeps the client's
+    upstream_origin: str  # scheme://host[:port], to map Location back
+
+    @property
+    def counts(self) -> bool:
+        """Whether a 401 on this route can say anything about the session."""
+        return self.session != "none" and self.on_unauthorized != "pass"
+
+    def upstream_target(self, path: str, query: str) -> str:
+        """The request target for the upstream: prefix exchanged, the rest byte for byte."""
+        if self.strip_segments:
+            path = _after_segments(path, self.strip_segments)
+        return f"{self.base}{path}{query}"
+
+    def public_location(self, location: str) -> str:
+        """Maps a Location back to the client's view (contract 10); foreign ones stay."""
+        origin = self.upstream_origin
+        if location.startswith(origin) and location[len(origin) :][:1] in ("", "/", "?", "#"):
+            location = location[len(origin) :]
+            if not location.startswith("/"):
+                location = "/" + location
+        elif not location.startswith("/") or location.startswith("//"):
+            return location
+        base = self.base
+        if base and (location == base or location.startswith((base + "/", base + "?"))):
+            location = location[len(base) :]
+        return _no_authority(self.strip + location)
+
+
+def _no_authority(path: str) -> str:
+    """A path that begins with `//` would name another host, so it begins with `/` alone."""
+    return "/" + path.lstrip("/") if path.startswith("//") else path
+
+
+def _after_segments(path: str, count: int) -> str:
+    at = 0
+    for _ in range(count):
+        at = path.find("/", at + 1)
+        if at < 0:
+            return "/"
+    return path[at:]
+
+
+UNROUTED: Final = Route(
+    path="none",
+    kind="api",
+    upstream="",
+    session="none",
+    inject=False,
+    strip_cookies=True,
+    envelope=None,
+    on_unauthorized="pass",
+    pass_authorization=False,
+    strip="",
+    strip_segments=0,
+    base="",
+    host=None,
+    upstream_origin="",
+)
+"""Stands in where a request has no route, or none yet."""
+
+
+class RouteTable:
+    """Longest-prefix match at segment boundaries; costs a path's depth, not the routes' number."""
+
+    __slots__ = ("_by_prefix", "_depth", "_only")
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._by_prefix: Final = {prefix_key(route.path): route for route in routes}
+        self._depth: Final = max((key.count("/") for key in self._by_prefix), default=0)
+        self._only: Final = self._by_prefix.get("") if len(self._by_prefix) == 1 else None
+
+    def match(self, path: str) -> Route | None:
+        """Returns the route of the longest prefix of `path` (normalised), or None."""
+        if self._only is not None:
+            return self._only
+        key = prefix_key("/".join(path.split("/", self._depth + 1)[: self._depth + 1]))
+        by_prefix = self._by_prefix
+        while True:
+            route = by_prefix.get(key)
+            if route is not None or not key:
+                return route
+            key = key[: key.rfind("/")]

@@ -1,0 +1,109 @@
+"""Request targets and redirect targets: what is accepted, and the form that policy sees.
+
+Policy and forwarding read the same string: a path that two servers could resolve differently is
+refused instead of being repaired (threat 17).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from sidecar.core.errors import BadRequest
+
+# Characters of RFC 3986 3.3 paths whose meaning no server disputes. Anything else is looked at.
+_PLAIN_PATH: Final = re.compile(r"/(?:[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9_~!$&'()*+,=:@./-]*)?")
+_DOT_SEGMENT: Final = re.compile(r"(?:^|/)\.{1,2}(?=[/;]|$)")
+_PERCENT: Final = re.compile(r"%([0-9A-Fa-f]{2})?")
+_DOT_SLASH_PERCENT: Final = re.compile(r"%(2[5EF])", re.IGNORECASE)
+_OVERLONG_SLASH: Final = re.compile(r"%C0%AF|%E0%80%AF|%5C", re.IGNORECASE)
+_OVERLONG_DOT: Final = re.compile(r"%C0%AE|%E0%80%AE", re.IGNORECASE)
+_UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_QUERY: Final = re.compile(r"[^\x00-\x20\x7f#]*")
+
+# RFC 9110 7.2 and RFC 3986 3.2.2: reg-name, IPv4 or bracketed IPv6, with an optional port.
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """Splits an origin-form request target into path and query (with its `?`), both untouched.
+
+    Raises `BadRequest` for any other form and for paths that servers read differently.
+    """
+    path, mark, query = target.partition("?")
+    if not path.startswith("/"):
+        raise BadRequest("request target is not in origin form")
+    if not _QUERY.fullmatch(query):
+        raise BadRequest("request target holds a fragment or control character")
+    normalise(path)
+    return path, mark + query
+
+
+@lru_cache(maxsize=4096)
+def normalise(path: str) -> str:
+    """The path that routes match: unreserved escapes decoded (RFC 3986 6.2.2.2), nothing else.
+
+    Raises `BadRequest` for dot segments in any spelling, backslashes, broken or doubly encoded
+    escapes, and control characters, raw or encoded.
+    """
+    if _PLAIN_PATH.fullmatch(path) and "/." not in path:
+        return path
+    if not path.isprintable() or "\\" in path or "#" in path or " " in path:
+        raise BadRequest("path holds a character that no path may hold")
+    decoded = _PERCENT.sub(_decode_unreserved, path)
+    if _DOT_SEGMENT.search(_as_the_laxest_server(decoded)):
+        raise BadRequest("path holds a dot segment")
+    return decoded
+
+
+def _decode_unreserved(match: re.Match[str]) -> str:
+    digits = match[1]
+    if digits is None:
+        raise BadRequest("path holds a broken percent escape")
+    char = chr(int(digits, 16))
+    if char < " " or char in {"\x7f", "\\"}:
+        raise BadRequest("path holds an encoded control character or backslash")
+    return char if char in _UNRESERVED else match[0].upper()
+
+
+def _as_the_laxest_server(decoded: str) -> str:
+    """How a server reads the path that decodes escapes twice and splits at encoded slashes."""
+    once = _DOT_SLASH_PERCENT.sub(_decode, decoded)
+    twice = _DOT_SLASH_PERCENT.sub(_decode, once)
+    return _OVERLONG_DOT.sub(".", _OVERLONG_SLASH.sub("/", twice))
+
+
+def _decode(match: re.Match[str]) -> str:
+    return chr(int(match[1], 16))
+
+
+def is_host(value: str) -> bool:
+    """Whether a Host field value has the syntax of one (RFC 9110 7.2); empty does not count."""
+    return bool(_HOST.fullmatch(value))
+
+
+def prefix_key(path: str) -> str:
+    """The form in which route prefixes are compared: without the trailing slash."""
+    return path.rstrip("/")
+
+
+_LOCAL: Final = re.compile(
+    r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@%-][A-Za-z0-9._~!$&'()*+,;=:@%/?#\[\]-]*)?"
+)
+
+
+def is_local_path(value: str) -> bool:
+    """Whether a redirect to `value` stays on this origin in every browser (threats 31 and 32).
+
+    Only path-absolute references made of RFC 3986 characters count: no scheme, no `//`, no
+    backslash, no control character, and no escape that decodes to one of them at the start.
+    """
+    if len(value) > 2048 or not _LOCAL.fullmatch(value):
+        return False
+    path = re.split(r"[?#]", value, maxsplit=1)[0]
+    try:
+        normalise(path)
+    except BadRequest:
+        return False
+    return "//" not in path and not re.match(r"/(?:%2f|%5c|%09|%0a|%0d|%00)", path, re.IGNORECASE)

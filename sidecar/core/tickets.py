@@ -1,0 +1,84 @@
+"""Fingerprints and logout tickets: keyed hashes that say something without giving it away."""
+
+from __future__ import annotations
+
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Final
+
+TICKET_LIFETIME: Final = 120  # seconds: a redirect followed at once, on a slow network
+_FINGERPRINT_BYTES: Final = 16
+_MAC_BYTES: Final = 16
+_TIME_BYTES: Final = 5
+
+
+def derive_key(secret: bytes, label: str) -> bytes:
+    """One key a duty out of the configured secret (HKDF-SHA256, RFC 5869; 32 bytes).
+
+    Different labels never share a key, so a ticket can never pass for anything else.
+    """
+    extracted = hmac.digest(b"\0" * 32, secret, "sha256")
+    return hmac.digest(extracted, f"session-sidecar {label}".encode() + b"\x01", "sha256")
+
+
+def encode(raw: bytes) -> str:
+    """Base64url without padding (RFC 4648 5)."""
+    return urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def decode(text: str) -> bytes | None:
+    """The reverse of `encode`; None for anything that `encode` would not have written."""
+    try:
+        raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    except (Base64Error, ValueError):
+        return None
+    return raw if encode(raw) == text else None
+
+
+class Signer:
+    """Makes fingerprints and tickets with the newest secret and knows tickets of all of them."""
+
+    __slots__ = ("_fingerprint_key", "_ticket_keys")
+
+    def __init__(self, secrets: Sequence[bytes]) -> None:
+        self._fingerprint_key: Final = derive_key(secrets[0], "fingerprint")
+        self._ticket_keys: Final = tuple(derive_key(secret, "logout ticket") for secret in secrets)
+
+    def fingerprint(self, identity: str) -> str:
+        """What stays the same while a session lives, as 128 bits that are safe to log."""
+        digest = hmac.digest(self._fingerprint_key, identity.encode(), sha256)
+        return encode(digest[:_FINGERPRINT_BYTES])
+
+    def ticket(self, fingerprint: str | None, now: float) -> str:
+        """Proof that a real 401 ended the session of `fingerprint` (None: there was none)."""
+        named = decode(fingerprint) if fingerprint else b""
+        claims = (int(now) + TICKET_LIFETIME).to_bytes(_TIME_BYTES, "big") + (named or b"")
+        return encode(claims + self._mac(self._ticket_keys[0], claims))
+
+    def read_ticket(self, ticket: str, now: float) -> Ticket | None:
+        """Opens a ticket; None when it is forged, broken or past its lifetime."""
+        raw = decode(ticket) if len(ticket) <= 64 else None
+        if raw is None or len(raw) < _TIME_BYTES + _MAC_BYTES:
+            return None
+        claims, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
+        genuine = any(hmac.compare_digest(self._mac(key, claims), mac) for key in self._ticket_keys)
+        if not genuine or int.from_bytes(claims[:_TIME_BYTES], "big") < now:
+            return None
+        named = claims[_TIME_BYTES:]
+        return Ticket(encode(named) if named else None)
+
+    @staticmethod
+    def _mac(key: bytes, claims: bytes) -> bytes:
+        return hmac.digest(key, claims, "sha256")[:_MAC_BYTES]
+
+
+class Ticket:
+    """An opened ticket: the fingerprint of the session that died, if there was one."""
+
+    __slots__ = ("fingerprint",)
+
+    def __init__(self, fingerprint: str | None) -> None:
+        self.fingerprint = fingerprint

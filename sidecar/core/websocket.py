@@ -1,0 +1,83 @@
+"""The little of RFC 6455 that a tunnel must know: the handshake's proof, and where frames end."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from hashlib import sha1
+from typing import Final
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_POLICY_VIOLATION: Final = 1008
+_LONGEST_HEADER: Final = 14
+
+
+def accept_value(key: bytes) -> bytes:
+    """The Sec-WebSocket-Accept value that proves the handshake was understood (section 4.2.2)."""
+    return b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
+
+
+def close_frame(reason: bytes, *, masked: bool) -> bytes:
+    """A close frame with status 1008, policy violation (section 7.4.1); `reason` up to 123 bytes.
+
+    `masked` for the client's side of a connection; the zero mask is a valid one (section 5.3).
+    """
+    payload = _POLICY_VIOLATION.to_bytes(2, "big") + reason
+    header = bytes((0x88, len(payload) | (0x80 if masked else 0)))
+    return header + (b"\0\0\0\0" if masked else b"") + payload
+
+
+class FrameTracker:
+    """Follows frame boundaries in one direction of a tunnel, without reading payloads."""
+
+    __slots__ = ("_header", "_remaining")
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._remaining = 0
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether a frame of one's own may be written now."""
+        return not self._header and self._remaining == 0
+
+    def feed(self, data: bytes, *, stop_at_boundary: bool = False) -> int:
+        """Follows `data`; returns how much of it was followed.
+
+        That is all of it, or with `stop_at_boundary` the part up to the next frame's end.
+        """
+        at = 0
+        while at < len(data):
+            if self._remaining:
+                step = min(self._remaining, len(data) - at)
+                self._remaining -= step
+                at += step
+            else:
+                at += self._read_header(data[at : at + _LONGEST_HEADER])
+            if stop_at_boundary and self.at_boundary:
+                return at
+        return at
+
+    def _read_header(self, data: bytes) -> int:
+        """Takes bytes of a frame header (section 5.2); sets what remains of the frame."""
+        had = len(self._header)
+        header = self._header + data
+        size = _header_size(header)
+        if size is None or len(header) < size:
+            self._header = header
+            return len(data)
+        self._header = b""
+        length = header[1] & 0x7F
+        if length == 126:
+            length = int.from_bytes(header[2:4], "big")
+        elif length == 127:
+            length = int.from_bytes(header[2:10], "big")
+        self._remaining = length
+        return size - had
+
+
+def _header_size(header: bytes) -> int | None:
+    if len(header) < 2:
+        return None
+    length = header[1] & 0x7F
+    extended = {126: 2, 127: 8}.get(length, 0)
+    return 2 + extended + (4 if header[1] & 0x80 else 0)

@@ -1,0 +1,214 @@
+"""What is counted: plain integers on the hot path, Prometheus's words at the scrape."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+from sidecar.core.request import UNREAD
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from sidecar.runtime import Runtime
+    from sidecar.web.flow import Flow
+
+BUCKETS: Final = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
+
+
+class Metrics:
+    """Counters of one process. Labels come from the configuration, never from requests."""
+
+    __slots__ = (
+        "_access",
+        "buckets",
+        "connections",
+        "cookies_dropped",
+        "decisions",
+        "logouts",
+        "requests",
+        "retries",
+        "seconds",
+        "sessions_ended",
+    )
+
+    def __init__(self, access: FilteringBoundLogger | None) -> None:
+        self._access = access
+        self.requests: Counter[tuple[str, int]] = Counter()
+        self.decisions: Counter[str] = Counter()
+        self.buckets: dict[str, list[int]] = {}
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.logouts: Counter[str] = Counter()
+        self.sessions_ended: Counter[str] = Counter()
+        self.retries = 0
+        self.cookies_dropped = 0
+        self.connections = 0
+
+    def observe(self, flow: Flow, seconds: float) -> None:
+        """Counts a request that has ended, and logs it where the access log is on."""
+        route = flow.route.path
+        self.requests[route, flow.status] += 1
+        self.decisions[flow.decision] += 1
+        buckets = self.buckets.get(route)
+        if buckets is None:
+            buckets = self.buckets[route] = [0] * (len(BUCKETS) + 1)
+        buckets[bisect_left(BUCKETS, seconds)] += 1
+        self.seconds[route] += seconds
+        if self._access is not None:
+            _log_access(self._access, flow, route, seconds)
+
+
+def _log_access(log: FilteringBoundLogger, flow: Flow, route: str, seconds: float) -> None:
+    """One line a request. No query, no cookie, no field value: those can hold credentials."""
+    request, presented = flow.request, flow.presented
+    log.info(
+        "request",
+        request_id=flow.request_id.decode("latin-1"),
+        client=flow.exchange.connection.peer.address,
+        method=request.method if request is not UNREAD else None,
+        path=request.path if request is not UNREAD else None,
+        route=route,
+        status=flow.status,
+        upstream_status=flow.upstream_status or None,
+        decision=flow.decision,
+        reason=flow.reason or None,
+        session=presented.fingerprint,
+        source=presented.reading.source,
+        credential=presented.reading.result.value,
+        bytes_out=flow.bytes_out,
+        duration_ms=round(seconds * 1000, 3),
+    )
+
+
+class Exposition:
+    """Renders the counters for a scrape (prometheus_client collector protocol)."""
+
+    def __init__(self, runtime: Runtime, in_flight: dict[str, int]) -> None:
+        self._runtime = runtime
+        self._in_flight = in_flight
+
+    def collect(self) -> Iterable[Metric]:
+        """The metric families of this process."""
+        yield from self._traffic()
+        yield from self._sessions()
+        yield from self._pools()
+
+    def _traffic(self) -> Iterable[Metric]:
+        metrics = self._runtime.metrics
+        yield _counter(
+            "sidecar_requests",
+            "Requests by route and status.",
+            ("route", "status"),
+            {(route, str(status)): count for (route, status), count in metrics.requests.items()},
+        )
+        yield _counter(
+            "sidecar_decisions",
+            "Requests by what was done.",
+            ("decision",),
+            {(name or "none",): count for name, count in metrics.decisions.items()},
+        )
+        latency = HistogramMetricFamily(
+            "sidecar_request_duration_seconds", "Time from head to end.", labels=("route",)
+        )
+        for route, buckets in metrics.buckets.items():
+            total, rows = 0, []
+            for bound, count in zip((*BUCKETS, float("inf")), buckets, strict=True):
+                total += count
+                rows.append(("+Inf" if bound == float("inf") else str(bound), total))
+            latency.add_metric((route,), rows, sum_value=metrics.seconds[route])
+        yield latency
+        yield _gauge(
+            "sidecar_requests_in_flight",
+            "Requests under way.",
+            ("kind",),
+            {(kind,): count for kind, count in self._in_flight.items()},
+        )
+        yield _gauge(
+            "sidecar_client_connections", "Open client connections.", (), {(): metrics.connections}
+        )
+
+    def _sessions(self) -> Iterable[Metric]:
+        metrics, sessions = self._runtime.metrics, self._runtime.sessions
+        yield _counter(
+            "sidecar_logouts",
+            "Logouts answered, by reason.",
+            ("reason",),
+            {(reason,): count for reason, count in metrics.logouts.items()},
+        )
+        yield _counter(
+            "sidecar_sessions_ended",
+            "Live sessions ended, by reason.",
+            ("reason",),
+            {(reason,): count for reason, count in metrics.sessions_ended.items()},
+        )
+        yield _counter(
+            "sidecar_cookies_dropped",
+            "Session cookies of upstreams dropped.",
+            (),
+            {(): metrics.cookies_dropped},
+        )
+        yield _gauge(
+            "sidecar_sessions_cached", "Cookie headers remembered.", (), {(): sessions.cached}
+        )
+        yield _gauge("sidecar_tombstones", "Dead sessions remembered.", (), {(): sessions.dead})
+
+    def _pools(self) -> Iterable[Metric]:
+        pools = self._runtime.pools
+        yield _counter(
+            "sidecar_upstream_retries",
+            "Requests repeated on a new connection.",
+            (),
+            {(): self._runtime.metrics.retries},
+        )
+        yield _gauge(
+            "sidecar_upstream_connections",
+            "Open connections.",
+            ("upstream", "state"),
+            {
+                (name, state): count
+                for name, pool in pools.items()
+                for state, count in (("idle", pool.idle), ("busy", pool.open - pool.idle))
+            },
+        )
+
+
+def _counter(
+    name: str, text: str, labels: tuple[str, ...], values: dict[tuple[str, ...], float]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _gauge(
+    name: str, text: str, labels: tuple[str, ...], values: dict[tuple[str, ...], float]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family

@@ -1,0 +1,189 @@
+"""Sessions as they are presented: opened once, remembered, and refused once they are dead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Final
+
+from sidecar.core.cookies import CookieJar, NameMatcher, set_cookie_name
+from sidecar.core.credential import Reading, Result, Source, read_credential
+from sidecar.core.tickets import Signer
+
+CACHE_BYTES: Final = 16 * 1024 * 1024
+ENTRY_OVERHEAD: Final = 1024  # bytes of an entry besides its Cookie value, twice stored
+MAX_TOMBSTONES: Final = 100_000
+UNKNOWN_LIFETIME: Final = 30 * 86400.0  # a credential that does not say when it ends
+
+
+class Presented:
+    """What a Cookie header holds: the session, if there is one, and what goes to an upstream.
+
+    `fingerprint` is None and `authorization` empty where there is no live credential;
+    `others` is the header without session cookies, byte for byte.
+    """
+
+    __slots__ = ("authorization", "fingerprint", "others", "reading", "valid_until")
+
+    def __init__(self, reading: Reading, fingerprint: str | None, others: bytes) -> None:
+        self.reading = reading
+        self.fingerprint = fingerprint
+        self.others = others
+        token = reading.token if fingerprint is not None else None
+        self.authorization = b"" if token is None else f"Authorization: Bearer {token}\r\n".encode()
+        self.valid_until = inf if reading.valid_until is None else reading.valid_until
+
+
+NOTHING_PRESENTED: Final = Presented(Reading(Result.NO_SESSION), None, b"")
+"""Stands in until a request's cookies have been looked at."""
+
+
+class Tombstone:
+    """A dead session: until when its credential could still be presented, and since when."""
+
+    __slots__ = ("since", "until")
+
+    def __init__(self, since: float, until: float) -> None:
+        self.since = since
+        self.until = until
+
+
+class Sessions:
+    """The sessions of one process. Times are Unix seconds, given by the caller."""
+
+    __slots__ = ("_cache", "_cached_bytes", "_matcher", "_signer", "_sources", "_streams", "_tombs")
+
+    def __init__(self, sources: Sequence[Source], matcher: NameMatcher, signer: Signer) -> None:
+        self._sources: Final = tuple(sources)
+        self._matcher: Final = matcher
+        self._signer: Final = signer
+        self._cache: dict[bytes, Presented] = {}
+        self._cached_bytes = 0
+        self._tombs: dict[str, Tombstone] = {}
+        self._streams: dict[str, set[Callable[[], None]]] = {}
+
+    # -- what is presented ----------------------------------------------------------------------
+
+    def present(self, cookie: bytes, now: float) -> Presented:
+        """Reads a Cookie header value, from memory where it was read before.
+
+        A dead session is presented as none, but keeps its `reading` for the sweep.
+        """
+        presented = self._cache.get(cookie)
+        if presented is None or now >= presented.valid_until:
+            presented = self._open(cookie, now)
+        return presented
+
+    def is_dead(self, fingerprint: str | None, now: float) -> bool:
+        """Whether a session has ended here; its replayed cookie is refused."""
+        tomb = self._tombs.get(fingerprint) if fingerprint is not None else None
+        return tomb is not None and now < tomb.until
+
+    def live_fingerprint(self, presented: Presented, now: float) -> str | None:
+        """The fingerprint of the live session presented, None where it is dead or absent."""
+        fingerprint = presented.fingerprint
+        return None if self.is_dead(fingerprint, now) else fingerprint
+
+    def _open(self, cookie: bytes, now: float) -> Presented:
+        jar = CookieJar.parse(cookie.decode("latin-1"))
+        reading = read_credential(self._sources, jar, now)
+        fingerprint = None
+        if reading.result is Result.OK and reading.token is not None:
+            fingerprint = self._signer.fingerprint(reading.token)
+        presented = Presented(reading, fingerprint, jar.without(self._matcher).encode("latin-1"))
+        if reading.result in (Result.OK, Result.NO_SESSION):
+            self._remember(cookie, presented)
+        return presented
+
+    def _remember(self, cookie: bytes, presented: Presented) -> None:
+        cache = self._cache
+        replaced = cache.pop(cookie, None)
+        if replaced is None:
+            self._cached_bytes += _cost(cookie)
+        cache[cookie] = presented
+        while self._cached_bytes > CACHE_BYTES:
+            oldest = next(iter(cache))
+            del cache[oldest]
+            self._cached_bytes -= _cost(oldest)
+
+    # -- death ----------------------------------------------------------------------------------
+
+    def bury(self, presented: Presented, now: float) -> None:
+        """Marks the session dead for as long as its credential could be presented."""
+        fingerprint = presented.fingerprint
+        if fingerprint is None:
+            return
+        until = min(presented.valid_until, now + UNKNOWN_LIFETIME)
+        self._tombs.pop(fingerprint, None)
+        self._tombs[fingerprint] = Tombstone(now, until)
+        if len(self._tombs) > MAX_TOMBSTONES:
+            del self._tombs[next(iter(self._tombs))]
+        self._drop_cached(fingerprint)
+        for close in tuple(self._streams.get(fingerprint, ())):
+            close()
+
+    def _drop_cached(self, fingerprint: str) -> None:
+        for cookie, presented in list(self._cache.items()):
+            if presented.fingerprint == fingerprint:
+                del self._cache[cookie]
+                self._cached_bytes -= _cost(cookie)
+
+    @property
+    def dead(self) -> int:
+        """How many tombstones there are."""
+        return len(self._tombs)
+
+    @property
+    def cached(self) -> int:
+        """How many Cookie headers are remembered."""
+        return len(self._cache)
+
+    # -- what an answer sets --------------------------------------------------------------------
+
+    def is_session_cookie(self, set_cookie: bytes) -> bool:
+        """Whether a Set-Cookie value names a session cookie."""
+        return self._matcher.matches(set_cookie_name(set_cookie))
+
+    def admit(
+        self, cookies: Sequence[bytes], presented: Presented, began: float, now: float
+    ) -> list[bytes]:
+        """The Set-Cookie values that may pass where an upstream may set session cookies.
+
+        A credential that is dead stays dead (threat: a late answer revives it), unless the
+        request began after the logout and did not present it: then it was handed out again.
+        """
+        if not self._tombs:
+            return list(cookies)
+        session = [cookie for cookie in cookies if self.is_session_cookie(cookie)]
+        if not session:
+            return list(cookies)
+        pairs = "; ".join(cookie.split(b";", 1)[0].decode("latin-1") for cookie in session)
+        reading = read_credential(self._sources, CookieJar.parse(pairs), now)
+        if reading.result is not Result.OK or reading.token is None:
+            return list(cookies)
+        fingerprint = self._signer.fingerprint(reading.token)
+        tomb = self._tombs.get(fingerprint)
+        if tomb is None or now >= tomb.until:
+            return list(cookies)
+        if began > tomb.since and presented.fingerprint != fingerprint:
+            del self._tombs[fingerprint]
+            return list(cookies)
+        return [cookie for cookie in cookies if set_cookie_name(cookie) not in reading.names]
+
+    # -- what lives as long as the session --------------------------------------------------------
+
+    def attach(self, fingerprint: str, close: Callable[[], None]) -> None:
+        """Has `close` called when the session ends (WebSockets, event streams)."""
+        self._streams.setdefault(fingerprint, set()).add(close)
+
+    def detach(self, fingerprint: str, close: Callable[[], None]) -> None:
+        """Takes back what `attach` did."""
+        closers = self._streams.get(fingerprint)
+        if closers is not None:
+            closers.discard(close)
+            if not closers:
+                del self._streams[fingerprint]
+
+
+def _cost(cookie: bytes) -> int:
+    return 2 * len(cookie) + ENTRY_OVERHEAD

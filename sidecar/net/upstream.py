@@ -1,0 +1,480 @@
+"""The way to an upstream: a pool of connections on aiohttp's C response parser.
+
+Why not aiohttp's client session: it costs more than the rest of the proxy together, hides the
+answer's raw bytes, repeats idempotent requests by itself, and hands bytes that arrive on an idle
+connection to the next user. What is used of aiohttp, and why:
+
+- `aiohttp.http_parser.HttpResponseParser`: the C parser. A fresh one per exchange, since trailers,
+  HEAD and partial next heads would otherwise leak from one exchange into the next.
+- `aiohttp.base_protocol.BaseProtocol`: what the parser's StreamReader pauses and resumes.
+  `_reading_paused` tells a paused upstream from a silent one.
+- `aiohttp.streams.StreamReader.read_nowait`: a whole body without an await.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import HttpResponseParser
+from aiohttp.streams import StreamReader
+
+from sidecar.core.errors import (
+    Overloaded,
+    ProxyError,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from sidecar.net.deadline import Deadline
+
+if TYPE_CHECKING:
+    from aiohttp.http_parser import RawResponseMessage
+
+BODY_WINDOW: Final = 65536  # bytes held between two reads of a body before reading pauses
+MAX_INTERIM: Final = 32  # 1xx answers before a final one; more is abuse
+MAX_FIELDS: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamAddress:
+    """Where an upstream listens and how long it may take. Durations in seconds."""
+
+    name: str
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    connect: float
+    head: float
+    idle: float
+    pool_idle: float
+    pool_max: int
+    header_limit: int
+
+
+class Listener(Protocol):
+    """Who waits for the answer of one exchange. Exactly one of the two is called, once."""
+
+    def on_answer(self, answer: Answer) -> None:
+        """The final head is here; the body follows in `answer.payload`."""
+
+    def on_failure(self, error: ProxyError, *, untouched: bool) -> None:
+        """No head came. `untouched`: a reused connection died before its first answer byte."""
+
+
+class Answer:
+    """An upstream's answer: its head, and the body as far as it has come."""
+
+    __slots__ = ("connection", "message", "payload", "upgraded_tail")
+
+    def __init__(
+        self, message: RawResponseMessage, payload: StreamReader, connection: UpstreamConnection
+    ) -> None:
+        self.message = message
+        self.payload = payload
+        self.connection = connection
+        self.upgraded_tail: bytes | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the body is here to its end."""
+        return self.payload.is_eof()
+
+    def body(self) -> bytes:
+        """The whole body of an answer that `is_whole`, without waiting."""
+        return self.payload.read_nowait(-1)
+
+    def release(self) -> None:
+        """Gives the connection back: to the pool where it is clean, else to the system."""
+        self.connection.release()
+
+
+class UpstreamConnection(BaseProtocol):
+    """One connection to an upstream; one exchange at a time."""
+
+    __slots__ = (
+        "_answered",
+        "_deadline",
+        "_dirty",
+        "_heard",
+        "_interim",
+        "_listener",
+        "_payload",
+        "_sending",
+        "_tunnel",
+        "_unbounded",
+        "idle_since",
+        "pool",
+        "reused",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, pool: Pool) -> None:
+        super().__init__(loop)
+        self.pool = pool
+        self.reused = False
+        self.idle_since = 0.0
+        self._deadline = Deadline(loop, self._timed_out)
+        self._listener: Listener | None = None
+        self._payload: StreamReader | None = None
+        self._tunnel: Any = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._answered = False
+        self._dirty = False
+        self._sending = False
+        self._heard = False
+        self._interim = 0
+        self._unbounded = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether bytes can still be written."""
+        return self.transport is not None and not self.transport.is_closing()
+
+    # -- one exchange -------------------------------------------------------------------------
+
+    def send(
+        self, data: bytes, listener: Listener, *, expects_body: bool, whole: bool = True
+    ) -> None:
+        """Begins an exchange: writes a request head (and what is there of the body).
+
+        `expects_body` is False for HEAD, whose answer has none whatever its head says; `whole`
+        is False where more of the request body follows by `write`, up to `sent`.
+        """
+        assert self.transport is not None
+        address = self.pool.address
+        self._parser = HttpResponseParser(
+            self,
+            self._loop,
+            BODY_WINDOW,
+            max_line_size=address.header_limit,
+            max_field_size=address.header_limit,
+            max_headers=MAX_FIELDS,
+            response_with_body=expects_body,
+            read_until_eof=True,
+            auto_decompress=False,
+        )
+        self._reset()
+        self._sending = not whole
+        self._listener = listener
+        self._deadline.set(address.head)
+        self.transport.write(data)
+
+    async def write(self, data: bytes) -> None:
+        """Writes a piece of the request body, waiting while the upstream does not take it."""
+        transport = self.transport
+        if transport is None:
+            raise UpstreamUnreachable("connection lost while the request body was sent")
+        if not self._answered:
+            self._deadline.set(self.pool.address.head)
+        transport.write(data)
+        if self._paused:
+            try:
+                await self._drain_helper()
+            except ConnectionError:
+                raise UpstreamUnreachable("connection lost") from None
+
+    def sent(self) -> None:
+        """The request body has been written to its end."""
+        self._sending = False
+
+    def unbound(self) -> None:
+        """Lifts the limit between two reads: an event stream may be silent for hours."""
+        self._unbounded = True
+        self._deadline.clear()
+
+    def tunnel(self, receiver: Any) -> None:
+        """Hands every further byte to `receiver.upstream_data` and the end to `upstream_lost`."""
+        self._tunnel = receiver
+        self._upgraded = True
+        self.unbound()
+
+    def release(self) -> None:
+        """Ends the exchange; the connection is kept only if nothing odd was seen on it."""
+        payload, self._payload, self._listener = self._payload, None, None
+        if self._is_reusable(payload):
+            self._deadline.clear()
+            self.reused = True
+            self.pool.put(self)
+        else:
+            self.abort()
+
+    def _is_reusable(self, payload: StreamReader | None) -> bool:
+        if (
+            payload is None
+            or self._dirty
+            or self._sending
+            or self._tunnel is not None
+            or not self.is_open
+        ):
+            return False
+        if not payload.at_eof() or payload.exception() is not None or self._reading_paused:
+            return False
+        try:
+            return self._parser is not None and self._parser.feed_eof() is None
+        except HttpProcessingError:
+            return False  # the head of a message that nobody asked for has begun
+
+    def abort(self) -> None:
+        """Closes at once and forgets the exchange."""
+        self._listener = None
+        self._payload = None
+        self._dirty = True
+        self._deadline.close()
+        if self.transport is not None:
+            self.transport.abort()
+
+    # -- protocol -----------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.upstream_data(data)
+            return
+        if self._listener is None and self._payload is None:
+            if data:
+                self.pool.forget(self)  # bytes nobody asked for (threat 20)
+                self.abort()
+            return
+        self._heard = self._heard or bool(data)
+        assert self._parser is not None
+        try:
+            messages, upgraded, tail = self._parser.feed_data(data)
+        except HttpProcessingError as error:
+            self._broken(UpstreamProtocolError(type(error).__name__))
+            return
+        if messages:
+            self._heads(messages, upgraded=upgraded, tail=tail)
+        elif self._answered and not self._unbounded:
+            self._deadline.set(self.pool.address.idle)
+
+    def _heads(self, messages: Any, *, upgraded: bool, tail: bytes) -> None:
+        for message, payload in messages:
+            if self._answered:
+                self._dirty = True
+            elif 100 <= message.code < 200 and message.code != 101:
+                self._interim += 1
+                if self._interim > MAX_INTERIM:
+                    self._broken(UpstreamProtocolError("too many interim answers"))
+                    return
+            else:
+                self._final(message, payload, tail if upgraded else None)
+
+    def _final(self, message: Any, payload: StreamReader, tail: bytes | None) -> None:
+        if message.code == 101 and tail is None:
+            self._broken(UpstreamProtocolError("101 without an upgrade"))
+            return
+        listener, self._listener = self._listener, None
+        assert listener is not None
+        self._answered = True
+        self._payload = payload
+        if message.should_close or message.upgrade:
+            self._dirty = True
+        answer = Answer(message, payload, self)
+        answer.upgraded_tail = tail
+        if not payload.is_eof():
+            self._deadline.set(self.pool.address.idle)
+        listener.on_answer(answer)
+
+    def _broken(self, error: ProxyError, *, untouched: bool = False) -> None:
+        """Ends the exchange with `error`, before or after the head."""
+        listener, payload = self._listener, self._payload
+        if payload is not None and not payload.is_eof():
+            payload.set_exception(error)
+        self.abort()
+        if listener is not None:
+            listener.on_failure(error, untouched=untouched)
+
+    def _timed_out(self) -> None:
+        if self._reading_paused:  # it is the client who does not read
+            self._deadline.set(self.pool.address.idle)
+            return
+        self._broken(UpstreamTimeout("between two reads" if self._answered else "for the head"))
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._tunnel is not None:
+            self._tunnel.pause_client()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._tunnel is not None:
+            self._tunnel.resume_client()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.pool.opened(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._deadline.close()
+        self.pool.lost(self)
+        super().connection_lost(exc)
+        if self._tunnel is not None:
+            self._tunnel.upstream_lost()
+            return
+        payload = self._payload
+        if self._listener is not None:
+            untouched = self.reused and not self._heard
+            self._broken(UpstreamUnreachable("connection lost"), untouched=untouched)
+        elif payload is not None and not payload.is_eof():
+            self._end_of_body(payload, exc)
+
+    def _end_of_body(self, payload: StreamReader, exc: BaseException | None) -> None:
+        """The end of a body that the end of the connection delimits, or its loss.
+
+        The exception goes in first: `feed_eof` would make a broken body look whole.
+        """
+        if exc is not None:
+            payload.set_exception(UpstreamProtocolError("connection reset within the body"))
+            return
+        assert self._parser is not None
+        try:
+            self._parser.feed_eof()
+        except HttpProcessingError as error:
+            payload.set_exception(UpstreamProtocolError(type(error).__name__))
+
+
+class Pool:
+    """The connections to one upstream: at most `pool_max` at once, idle ones for `pool_idle`."""
+
+    __slots__ = ("_connecting", "_idle", "_loop", "_open", "_sweeper", "_waiters", "address")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, address: UpstreamAddress) -> None:
+        self.address = address
+        self._loop = loop
+        self._connecting = 0
+        self._open: set[UpstreamConnection] = set()
+        self._idle: list[UpstreamConnection] = []
+        self._waiters: deque[asyncio.Future[UpstreamConnection | None]] = deque()
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    @property
+    def open(self) -> int:
+        """How many connections there are, idle or busy."""
+        return len(self._open)
+
+    @property
+    def idle(self) -> int:
+        """How many connections wait for work."""
+        return len(self._idle)
+
+    def take(self) -> UpstreamConnection | None:
+        """An idle connection that is fit for use, the one used last; None if there is none."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.is_open and (
+                self._loop.time() - connection.idle_since < self.address.pool_idle
+            ):
+                return connection
+            connection.abort()
+        return None
+
+    async def acquire(self) -> UpstreamConnection:
+        """An idle connection, else a new one, else the next that comes free.
+
+        Raises `UpstreamUnreachable`, `UpstreamTimeout` (of `connect`) or `Overloaded` (all
+        connections stayed busy for as long as a connect may take).
+        """
+        connection = self.take()
+        if connection is not None:
+            return connection
+        if len(self._open) + self._connecting >= self.address.pool_max:
+            waited = await self._wait()
+            if waited is not None:
+                return waited
+        return await self.connect()
+
+    async def _wait(self) -> UpstreamConnection | None:
+        """The next connection that comes free; None when there is room for a new one."""
+        waiter: asyncio.Future[UpstreamConnection | None] = self._loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(self.address.connect):
+                return await waiter
+        except BaseException as error:
+            handed = waiter.result() if waiter.done() and not waiter.cancelled() else None
+            if handed is not None:
+                self.put(handed)
+            if isinstance(error, TimeoutError):
+                raise Overloaded(f"all {self.address.pool_max} connections are busy") from None
+            raise
+
+    async def connect(self) -> UpstreamConnection:
+        """A new connection. Raises `UpstreamUnreachable` or `UpstreamTimeout`."""
+        address = self.address
+        self._connecting += 1
+        try:
+            async with asyncio.timeout(address.connect):
+                _, connection = await self._loop.create_connection(
+                    lambda: UpstreamConnection(self._loop, self),
+                    address.host,
+                    address.port,
+                    ssl=address.tls,
+                    server_hostname=address.host if address.tls is not None else None,
+                )
+        except TimeoutError:
+            raise UpstreamTimeout("connecting") from None
+        except (OSError, ssl.SSLError) as error:
+            raise UpstreamUnreachable(type(error).__name__) from None
+        finally:
+            self._connecting -= 1
+            if len(self._open) + self._connecting < address.pool_max:
+                self._make_room()
+        return connection
+
+    def opened(self, connection: UpstreamConnection) -> None:
+        """Counts a connection in."""
+        self._open.add(connection)
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """Counts a connection out, which makes room for another."""
+        self._open.discard(connection)
+        self.forget(connection)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def put(self, connection: UpstreamConnection) -> None:
+        """Takes a clean connection back, for whoever waits or for later."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        connection.idle_since = self._loop.time()
+        self._idle.append(connection)
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(self.address.pool_idle, self._sweep)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """Removes a connection that is lost from the idle ones."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def _sweep(self) -> None:
+        self._sweeper = None
+        oldest = self._loop.time() - self.address.pool_idle
+        for connection in [one for one in self._idle if one.idle_since <= oldest]:
+            self._idle.remove(connection)
+            connection.abort()
+        if self._idle:
+            self._sweeper = self._loop.call_later(self.address.pool_idle, self._sweep)
+
+    def close(self) -> None:
+        """Closes every connection, busy ones too."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in list(self._open):
+            connection.abort()
+        self._idle.clear()

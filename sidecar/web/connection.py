@@ -1,0 +1,516 @@
+"""One client connection: HTTP/1.1 on aiohttp's C request parser, without its web server.
+
+Why not `aiohttp.web.RequestHandler`: it lingers for unbounded bodies, writes a second answer into
+a broken one, never sends 100-continue, drops its limits on a TypeError, and lets the last trailer
+field of a chunked request become a header of the next message. This protocol reads with the same
+C parser and nothing else of it. Private names of aiohttp used here, and why:
+
+- `aiohttp.http_parser.HttpRequestParser`: the C parser; `max_msg_queue_size=1` makes it stop after
+  each message, so that a pipelined one is not read before its predecessor is answered.
+- `BaseProtocol._paused`, `_drain_helper`: back-pressure towards the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpVersion10, HttpVersion11
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
+from aiohttp.http_parser import HttpRequestParser
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+
+from sidecar.core.errors import (
+    BadRequest,
+    HeadersTooLarge,
+    ProxyError,
+    RequestTimeout,
+    VersionNotSupported,
+)
+from sidecar.net.deadline import Deadline
+
+if TYPE_CHECKING:
+    from aiohttp.http_parser import RawRequestMessage
+
+    from sidecar.core.forwarding import Peer
+
+BODY_WINDOW: Final = 65536  # bytes of a request body held before reading pauses
+BACKLOG: Final = 65536  # bytes of pipelined requests held before reading pauses
+LINGER_BYTES: Final = 1 << 20  # bytes of a refused body that are read and thrown away
+LINGER_SECONDS: Final = 2.0
+MAX_FIELDS: Final = 512
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
+
+
+class Handler(Protocol):
+    """What serves the requests of a connection."""
+
+    def handle(self, exchange: Exchange) -> None:
+        """A request head is here. Answers through `exchange`, now or later."""
+
+    def refuse(self, exchange: Exchange, error: ProxyError) -> None:
+        """No request could be read; the answer to `error` closes the connection."""
+
+
+class Exchange:
+    """One request and its answer, as the connection sees them.
+
+    `message` is None where none could be read. Subclass-free: the pipeline keeps what it needs in
+    `state`, whose `cancel` is called when the client leaves.
+    """
+
+    __slots__ = ("connection", "finished", "message", "payload", "started", "state")
+
+    def __init__(
+        self, connection: ClientConnection, message: RawRequestMessage | None, payload: StreamReader
+    ) -> None:
+        self.connection = connection
+        self.message = message
+        self.payload = payload
+        self.started = False
+        self.finished = False
+        self.state: Any = None
+
+    @property
+    def http11(self) -> bool:
+        """Whether the client speaks HTTP/1.1 (chunked framing, keep-alive by default)."""
+        return self.message is not None and self.message.version >= HttpVersion11
+
+    @property
+    def is_head(self) -> bool:
+        """Whether the answer has no body whatever its head says."""
+        return self.message is not None and self.message.method == "HEAD"
+
+    # -- answering ------------------------------------------------------------------------------
+
+    def respond(self, head: bytes, body: bytes = b"", *, bodiless: bool = False) -> None:
+        """Answers at once: `head` without framing fields and final line, and the whole body.
+
+        `bodiless`: no Content-Length is written (204, 304, HEAD of an unknown length).
+        """
+        connection = self.connection
+        if self.finished or connection.transport is None:
+            return
+        self.started = True
+        last = b"" if connection.keeps_alive(self) else b"Connection: close\r\n"
+        if bodiless:
+            connection.transport.write(b"%b%b\r\n" % (head, last))
+        else:
+            length = len(body)
+            connection.transport.write(
+                b"%bContent-Length: %d\r\n%b\r\n%b"
+                % (head, length, last, b"" if self.is_head else body)
+            )
+        self.finish()
+
+    def start(self, head: bytes, length: int | None, *, body: bool = True) -> bool:
+        """Begins a streamed answer; returns whether it is to be chunked.
+
+        `length` is the body's, None where it is unknown: then it is chunked, or ends with the
+        connection for a client of HTTP/1.0. `body` is False where none follows.
+        """
+        connection = self.connection
+        self.started = True
+        chunked = length is None and body and self.http11
+        if length is None and body and not chunked:
+            connection.close_after()
+        framing = b""
+        if chunked:
+            framing = b"Transfer-Encoding: chunked\r\n"
+        elif length is not None:
+            framing = b"Content-Length: %d\r\n" % length
+        last = b"" if connection.keeps_alive(self) else b"Connection: close\r\n"
+        connection.write(b"%b%b%b\r\n" % (head, framing, last))
+        return chunked
+
+    async def write(self, data: bytes) -> None:
+        """Writes bytes of a streamed answer, waiting while the client does not take them.
+
+        Raises `ConnectionError` when the client is gone.
+        """
+        connection = self.connection
+        if connection.transport is None or self.finished:
+            raise ConnectionResetError("client left")
+        connection.transport.write(data)
+        if connection.writing_paused:
+            await connection.drained()
+
+    def finish(self) -> None:
+        """The answer is complete; the connection goes on to the next request, or ends."""
+        if not self.finished:
+            self.finished = True
+            self.connection.finished(self)
+
+    def abort(self) -> None:
+        """Breaks the connection, so that a part of an answer never looks like a whole one."""
+        self.finished = True
+        self.connection.reset()
+
+
+class ClientConnection(BaseProtocol):
+    """The server side of one connection."""
+
+    __slots__ = (
+        "_backlog",
+        "_close_after",
+        "_deadline",
+        "_exchange",
+        "_feeding",
+        "_handler",
+        "_head_arrived",
+        "_head_bytes",
+        "_limits",
+        "_lingered",
+        "_lingering",
+        "_registry",
+        "_segment",
+        "_tail_seen",
+        "_tunnel",
+        "_window",
+        "peer",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handler: Handler,
+        limits: Limits,
+        registry: Registry,
+    ) -> None:
+        super().__init__(loop)
+        self._handler = handler
+        self._limits = limits
+        self._registry = registry
+        self._deadline = Deadline(loop, self._timed_out)
+        self._exchange: Exchange | None = None
+        self._backlog = b""
+        self._window = b""  # the last bytes fed, to recognise a last chunk
+        self._head_arrived = False
+        self._head_bytes = 0  # of a head that has not ended yet
+        self._segment = 0  # bytes of the last segment, which may hold whole heads
+        self._lingered = 0
+        self._lingering = False
+        self._feeding = False
+        self._close_after = False
+        self._tail_seen = False
+        self._tunnel: Any = None
+        self.peer: Peer
+        self._new_parser()
+
+    def _new_parser(self) -> None:
+        # `limits.header` bounds a whole head, so no single line or field needs a smaller limit.
+        limit = self._limits.header
+        self._parser = HttpRequestParser(
+            self,
+            self._loop,
+            BODY_WINDOW,
+            max_line_size=limit,
+            max_field_size=limit,
+            max_headers=MAX_FIELDS,
+            auto_decompress=False,
+            max_msg_queue_size=1,
+        )
+
+    # -- for the exchange -----------------------------------------------------------------------
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return self._exchange is None and self._tunnel is None
+
+    def keeps_alive(self, exchange: Exchange) -> bool:
+        """Whether another request may follow the answer to `exchange` (RFC 9112 9.3).
+
+        Once False it stays so, since the client may have been told already.
+        """
+        if self._close_after:
+            return False
+        message = exchange.message
+        if (
+            message is None
+            or message.should_close
+            or message.upgrade
+            or self._tail_seen
+            or self._registry.draining
+            or not exchange.payload.is_eof()
+        ):
+            self._close_after = True
+            return False
+        return True
+
+    def close_after(self) -> None:
+        """Closes the connection once the current answer is complete."""
+        self._close_after = True
+
+    def write(self, data: bytes) -> None:
+        """Writes without waiting."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    async def drained(self) -> None:
+        """Waits until the client takes bytes again; one that stalls for `client_idle` is cut."""
+        self._deadline.set(self._limits.client_idle)
+        try:
+            await self._drain_helper()
+        finally:
+            self._deadline.clear()
+
+    def tunnel(self, receiver: Any) -> None:
+        """Hands every further byte to `receiver.client_data`, and the end to `client_lost`."""
+        self._tunnel = receiver
+        self._upgraded = True
+        self._deadline.clear()
+        backlog, self._backlog = self._backlog, b""
+        if backlog:
+            receiver.client_data(backlog)
+
+    def expect_body(self) -> None:
+        """A body is being read: one that stalls for `client_idle` is given up."""
+        self._deadline.set(self._limits.client_idle)
+
+    def body_read(self) -> None:
+        """Takes the limit of `expect_body` off."""
+        self._deadline.clear()
+
+    def finished(self, exchange: Exchange) -> None:
+        """Goes on behind an answer: to the next request, or to the end of the connection."""
+        if self._exchange is not exchange:
+            return
+        if not self.keeps_alive(exchange):
+            self._exchange = None
+            self._end(clean=exchange.payload.is_eof())
+            return
+        message = exchange.message
+        self._exchange = None
+        if message is not None and message.chunked:
+            self._new_parser()  # a trailer field would become a header of the next request
+        elif self._parser is not None:
+            self._parser.message_consumed()
+        self._head_bytes = 0
+        self._deadline.set(self._limits.client_idle)
+        if not self._feeding:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Parses what was pipelined behind the last request."""
+        backlog, self._backlog = self._backlog, b""
+        if len(backlog) > BACKLOG and self.transport is not None:
+            self._resume_reading_for_buffer()
+        self._feed(backlog)
+
+    def _end(self, *, clean: bool) -> None:
+        """Closes; where a body is still coming, reads on for a moment so the answer arrives."""
+        transport = self.transport
+        if transport is None:
+            return
+        if clean or not transport.can_write_eof():
+            transport.close()
+            return
+        self._lingering = True
+        self._deadline.set(LINGER_SECONDS)
+        transport.write_eof()
+        transport.resume_reading()
+
+    def reset(self) -> None:
+        """Closes with RST, the only ending that no client takes for the end of an answer."""
+        transport = self.transport
+        if transport is None:
+            return
+        raw = transport.get_extra_info("socket")
+        if raw is not None and raw.family != socket.AF_UNIX:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.abort()
+
+    # -- protocol -------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.peer = self._registry.opened(self, transport)
+        self._deadline.set(self._limits.client_head)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._tunnel is not None:
+            self._tunnel.pause_upstream()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._tunnel is not None:
+            self._tunnel.resume_upstream()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._deadline.close()
+        self._registry.closed(self)
+        super().connection_lost(exc)
+        exchange, self._exchange = self._exchange, None
+        if self._tunnel is not None:
+            self._tunnel.client_lost()
+        if exchange is not None:
+            if not exchange.payload.is_eof():
+                exchange.payload.set_exception(ConnectionResetError("client left"))
+            if exchange.state is not None:
+                exchange.state.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.client_data(data)
+        elif self._lingering:
+            self._lingered += len(data)
+            if self._lingered > LINGER_BYTES and self.transport is not None:
+                self.transport.abort()
+        elif self._exchange is not None and self._exchange.payload.is_eof():
+            self._hold(data)
+        else:
+            self._feed(data)
+
+    def _hold(self, data: bytes) -> None:
+        """Keeps what is pipelined behind a request that is still being answered."""
+        if data:
+            self._backlog += data
+            if len(self._backlog) > BACKLOG and not self._buffer_paused:
+                self._pause_reading_for_buffer()
+
+    def _feed(self, data: bytes) -> None:
+        """Parses; several requests of one segment are served in turn, never nested."""
+        if self._feeding:
+            self._backlog += data
+            return
+        self._feeding = True
+        try:
+            while True:
+                self._parse(data)
+                if self._exchange is not None or self._lingering or self.transport is None:
+                    return
+                data, self._backlog = self._backlog, b""
+                if not data and not self._head_arrived:
+                    return
+        finally:
+            self._feeding = False
+
+    def _parse(self, data: bytes) -> None:
+        self._head_arrived = False
+        parser = self._parser
+        if parser is None:
+            return
+        if data:
+            self._segment = len(data)
+        try:
+            messages, upgraded, tail = self._feed_exactly(parser, data)
+        except HttpProcessingError as error:
+            self._unreadable(error)
+            return
+        if upgraded and tail:
+            self._backlog = tail + self._backlog
+        if messages:
+            self._head_arrived = True
+            self._begin(*messages[0])
+        elif self._exchange is None and data:
+            self._count_head(len(data))
+
+    def _feed_exactly(self, parser: Any, data: bytes) -> Any:
+        """Feeds the last octet of a last chunk by itself.
+
+        So it is known whether a chunked message ends where the bytes end: if not, trailers or a
+        pipelined request follow inside the parser, out of reach, and the connection must close.
+        """
+        window = self._window + data[-len(_LAST_CHUNK) :]
+        self._window = window[-len(_LAST_CHUNK) + 1 :]
+        if not data or not window.endswith(_LAST_CHUNK):
+            return parser.feed_data(data)
+        messages, upgraded, tail = parser.feed_data(data[:-1])
+        if messages:
+            self._tail_seen = messages[0][1].is_eof()
+        elif self._exchange is not None:
+            self._tail_seen = self._exchange.payload.is_eof()
+        more, upgraded, tail = parser.feed_data(data[-1:])
+        return (*messages, *more), upgraded, tail
+
+    def _begin(self, message: RawRequestMessage, payload: StreamReader) -> None:
+        self._deadline.clear()
+        exchange = Exchange(self, message, payload)
+        self._exchange = exchange
+        if message.version is not HttpVersion11:
+            self._close_after = True
+            if message.version != HttpVersion10:
+                self._handler.refuse(exchange, VersionNotSupported(close=True))
+                return
+        # Only bytes that came can be too many, so the exact sum is rarely needed.
+        if self._head_bytes + self._segment > self._limits.header < _head_size(message):
+            self._close_after = True
+            self._handler.refuse(exchange, HeadersTooLarge(close=True))
+            return
+        self._handler.handle(exchange)
+
+    def _count_head(self, more: int) -> None:
+        """Bounds a head that has not ended yet, in bytes and in time."""
+        if self._head_bytes == 0:
+            self._deadline.set(self._limits.client_head)
+        self._head_bytes += more
+        if self._head_bytes > self._limits.header + BODY_WINDOW:
+            self._refuse(HeadersTooLarge(close=True))
+
+    def _unreadable(self, error: HttpProcessingError) -> None:
+        exchange = self._exchange
+        too_large = isinstance(error, LineTooLong) or (
+            isinstance(error, BadHttpMessage) and "Too many headers" in error.message
+        )
+        refusal: ProxyError
+        if too_large:
+            refusal = HeadersTooLarge(type(error).__name__, close=True)
+        else:
+            refusal = BadRequest(type(error).__name__, close=True)
+        self._close_after = True
+        if exchange is None:
+            self._refuse(refusal)
+        elif not exchange.payload.is_eof():
+            exchange.payload.set_exception(refusal)
+
+    def _refuse(self, error: ProxyError) -> None:
+        exchange = Exchange(self, None, EMPTY_PAYLOAD)
+        self._exchange = exchange
+        self._close_after = True
+        self._handler.refuse(exchange, error)
+
+    def _timed_out(self) -> None:
+        exchange = self._exchange
+        if exchange is not None and not exchange.payload.is_eof() and not exchange.started:
+            exchange.payload.set_exception(RequestTimeout("request body stalled", close=True))
+        elif exchange is not None:
+            self.reset()  # an answer that the client does not take
+        elif self._head_bytes:
+            self._refuse(RequestTimeout("request head stalled", close=True))
+        elif self.transport is not None:
+            self.transport.close()
+
+
+def _head_size(message: RawRequestMessage) -> int:
+    fields = message.raw_headers
+    return len(message.path) + sum(len(name) + len(value) + 4 for name, value in fields)
+
+
+class Limits(Protocol):
+    """Sizes in bytes and times in seconds."""
+
+    @property
+    def header(self) -> int: ...
+    @property
+    def client_head(self) -> float: ...
+    @property
+    def client_idle(self) -> float: ...
+
+
+class Registry(Protocol):
+    """Knows the open connections."""
+
+    draining: bool
+
+    def opened(self, connection: ClientConnection, transport: asyncio.BaseTransport) -> Peer:
+        """Counts a connection in and says who it is."""
+
+    def closed(self, connection: ClientConnection) -> None:
+        """Counts a connection out."""

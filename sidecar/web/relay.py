@@ -1,0 +1,281 @@
+"""The parts of a request that wait: connecting, bodies in both directions, envelopes as streams."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from sidecar.core.actions import Action
+from sidecar.core.envelope import InvalidJSON, StreamWrapper
+from sidecar.core.errors import BodyTooLarge, UpstreamProtocolError, UpstreamUnreachable
+from sidecar.core.headers import media_type
+from sidecar.web.connection import CONTINUE
+from sidecar.web.lifetime import end_with_session
+
+if TYPE_CHECKING:
+    from aiohttp.streams import StreamReader
+
+    from sidecar.core.forwarding import AnswerHead
+    from sidecar.net.upstream import Answer
+    from sidecar.web.flow import Flow
+
+ERROR_BODY: Final = 65536  # bytes of an error's body that are read to keep its connection
+INFLATED_PIECE: Final = 65536  # bytes that one step of decoding may yield
+_GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
+
+
+# -- towards the upstream -----------------------------------------------------------------------
+
+
+async def send(flow: Flow, *, fresh: bool = False) -> None:
+    """Sends the request once a connection is there, and its body as it comes.
+
+    `fresh` asks for a new connection: idle ones may all have died with the first.
+    """
+    pool = flow.runtime.pools[flow.route.upstream]
+    connection = await (pool.connect() if fresh else pool.acquire())
+    flow.connection = connection
+    connection.send(
+        flow.head,
+        flow,
+        expects_body=flow.request.method != "HEAD",
+        whole=not flow.streaming_body,
+    )
+    if flow.streaming_body:
+        try:
+            await _send_body(flow)
+        except UpstreamUnreachable:
+            if not flow.upstream_status:  # else it has answered before the body's end
+                raise
+
+
+async def _send_body(flow: Flow) -> None:
+    exchange, limit = flow.exchange, flow.runtime.policy.config.limits.body
+    chunked = b"content-length" not in flow.request.facts
+    if b"expect" in flow.request.facts and exchange.http11 and not exchange.payload.total_bytes:
+        exchange.connection.write(CONTINUE)
+    sent = 0
+    while data := await _read_request_body(flow):
+        sent += len(data)
+        if sent > limit:
+            raise BodyTooLarge(f"request body is above {limit}", close=True)
+        await flow.upstream().write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+    if chunked:
+        await flow.upstream().write(b"0\r\n\r\n")
+    flow.upstream().sent()
+
+
+async def _read_request_body(flow: Flow) -> bytes:
+    connection = flow.exchange.connection
+    connection.expect_body()
+    try:
+        return await flow.exchange.payload.readany()
+    finally:
+        connection.body_read()
+
+
+# -- towards the client -------------------------------------------------------------------------
+
+
+async def receive(flow: Flow, answer: Answer, head: AnswerHead, action: Action) -> None:
+    """Takes an answer whose body is still coming, or is encoded and to be wrapped."""
+    if action is Action.UNAUTHORIZED:
+        _let_go(flow, answer)
+        flow.proxy.conclude(flow, answer.message.reason, head, action, b"")
+    elif action is Action.WRAP:
+        await _wrap(flow, answer, head)
+    elif action is Action.WRAP_ERROR:
+        await _wrap_error(flow, answer, head)
+    else:
+        await _relay(flow, answer, head)
+
+
+def _let_go(flow: Flow, answer: Answer) -> None:
+    """Gives the connection back, or closes it where the body has not come to its end."""
+    flow.connection = None
+    answer.release()
+
+
+async def _relay(flow: Flow, answer: Answer, head: AnswerHead) -> None:
+    payload, route = answer.payload, flow.route
+    is_events = media_type(head.fact(b"content-type")) == b"text/event-stream"
+    if is_events:
+        answer.connection.unbound()
+    elif route.envelope is not None and head.status < 300 and _may_be_empty(head):
+        first = await payload.readany()
+        if not first:
+            _let_go(flow, answer)
+            flow.proxy.conclude(flow, answer.message.reason, head, Action.WRAP_EMPTY, b"")
+            return
+        await _stream(flow, answer, head, _then(first, payload))
+        return
+    if is_events:
+        end_with_session(flow, partial(_session_ended, flow))
+    await _stream(flow, answer, head, payload.iter_any())
+
+
+def _may_be_empty(head: AnswerHead) -> bool:
+    """Whether only the body's end can tell that a success has none."""
+    if b"content-length" in head.facts or head.status in (204, 205, 206):
+        return False
+    return media_type(head.fact(b"content-disposition")) != b"attachment"
+
+
+async def _then(first: bytes, payload: StreamReader) -> AsyncIterator[bytes]:
+    yield first
+    async for data in payload.iter_any():
+        yield data
+
+
+def _session_ended(flow: Flow) -> None:
+    """Ends an event stream with its session; EventSource then asks again, and is told."""
+    flow.reason = "session ended"
+    flow.exchange.abort()
+
+
+async def _stream(
+    flow: Flow, answer: Answer, head: AnswerHead, pieces: AsyncIterator[bytes]
+) -> None:
+    """Passes a body on as it comes; memory holds one window of it, whatever its size."""
+    exchange = flow.exchange
+    lines = flow.proxy.render_head(flow, head, answer.message.reason, wrapped=False)
+    flow.status, flow.decision = head.status, Action.RELAY.value
+    chunked = exchange.start(lines, _length(answer, head))
+    async for data in pieces:
+        flow.bytes_out += len(data)
+        await exchange.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+    await _finish(flow, answer, b"0\r\n\r\n" if chunked else b"")
+
+
+async def _finish(flow: Flow, answer: Answer, last: bytes) -> None:
+    _let_go(flow, answer)
+    if last:
+        await flow.exchange.write(last)
+    flow.exchange.finish()
+    flow.proxy.ended(flow)
+
+
+def _length(answer: Answer, head: AnswerHead) -> int | None:
+    """The body's length where the upstream's framing says it (RFC 9112 6.3)."""
+    length = head.facts.get(b"content-length")
+    return None if length is None or answer.message.chunked else int(length)
+
+
+async def _wrap(flow: Flow, answer: Answer, head: AnswerHead) -> None:
+    """Wraps a JSON body: in memory up to the route's buffer, as a stream beyond it."""
+    route = flow.route
+    assert route.envelope is not None
+    pieces = _decoded(head, answer.payload.iter_any())
+    held: list[bytes] = []
+    size = 0
+    async for data in pieces:
+        held.append(data)
+        size += len(data)
+        if size > route.envelope.buffer:
+            await _wrap_stream(flow, answer, head, held, pieces)
+            return
+    _let_go(flow, answer)
+    flow.proxy.conclude(flow, answer.message.reason, head, Action.WRAP, b"".join(held))
+
+
+async def _wrap_stream(
+    flow: Flow,
+    answer: Answer,
+    head: AnswerHead,
+    held: list[bytes],
+    pieces: AsyncIterator[bytes],
+) -> None:
+    exchange, route = flow.exchange, flow.route
+    assert route.envelope is not None
+    problem = media_type(head.fact(b"content-type")) == b"application/problem+json"
+    wrapper = StreamWrapper(route.envelope, head.status, answer.message.reason, problem)
+    try:
+        out = wrapper.feed(b"".join(held))
+        held.clear()
+        lines = flow.proxy.render_head(flow, head, answer.message.reason, wrapped=True)
+        flow.status, flow.decision = head.status, Action.WRAP.value
+        chunked = exchange.start(lines, None)
+        await _write_piece(flow, out, chunked=chunked)
+        async for data in pieces:
+            await _write_piece(flow, wrapper.feed(data), chunked=chunked)
+        await _write_piece(flow, wrapper.finish(), chunked=chunked)
+    except InvalidJSON:
+        raise UpstreamProtocolError("JSON type, but not valid JSON") from None
+    await _finish(flow, answer, b"0\r\n\r\n" if chunked else b"")
+
+
+async def _write_piece(flow: Flow, data: bytes, *, chunked: bool) -> None:
+    if data:
+        flow.bytes_out += len(data)
+        await flow.exchange.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+
+
+async def _wrap_error(flow: Flow, answer: Answer, head: AnswerHead) -> None:
+    """Wraps an error that is not JSON; a long body is not worth reading to its end."""
+    held: list[bytes] = []
+    size = 0
+    async for data in _decoded(head, answer.payload.iter_any()):
+        held.append(data)
+        size += len(data)
+        if size > ERROR_BODY:
+            break
+    _let_go(flow, answer)
+    body = b"".join(held)
+    flow.proxy.conclude(flow, answer.message.reason, head, Action.WRAP_ERROR, body)
+
+
+async def _decoded(head: AnswerHead, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Undoes gzip or deflate in bounded steps, so that a bomb costs time but no memory.
+
+    Raises `UpstreamProtocolError` for corrupt or truncated codings (RFC 9110 8.4.1).
+    """
+    coding = head.fact(b"content-encoding").strip().lower()
+    if coding in (b"", b"identity"):
+        async for data in pieces:
+            yield data
+        return
+    decoder = _Inflater()
+    async for data in pieces:
+        for part in decoder.feed(data):
+            yield part
+    decoder.finish()
+
+
+class _Inflater:
+    """gzip (of several members), zlib, and the raw deflate that some servers send as deflate."""
+
+    __slots__ = ("_any", "_stream")
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
+        self._any = False
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yields what `data` decodes to, in pieces of at most `INFLATED_PIECE` bytes."""
+        while data:
+            if self._stream.eof:
+                self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
+            part = self._step(data)
+            self._any = True
+            if part:
+                yield part
+            data = self._stream.unconsumed_tail or self._stream.unused_data
+
+    def _step(self, data: bytes) -> bytes:
+        try:
+            return self._stream.decompress(data, INFLATED_PIECE)
+        except zlib.error:
+            if self._any:
+                raise UpstreamProtocolError("corrupt Content-Encoding") from None
+        self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            return self._stream.decompress(data, INFLATED_PIECE)
+        except zlib.error:
+            raise UpstreamProtocolError("corrupt Content-Encoding") from None
+
+    def finish(self) -> None:
+        """Raises `UpstreamProtocolError` where the coding has not come to its end."""
+        if self._any and not self._stream.eof:
+            raise UpstreamProtocolError("truncated Content-Encoding")

@@ -1,0 +1,84 @@
+"""The one place where errors become answers; once a head is out, they break the connection."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from sidecar.core.envelope import fault
+from sidecar.core.errors import ProxyError
+from sidecar.core.forwarding import status_line
+
+if TYPE_CHECKING:
+    from sidecar.web.flow import Flow
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{status} {message}</title>
+<style>body{{font:16px/1.5 system-ui,sans-serif;margin:10vh auto;max-width:36rem;padding:0 1rem}}
+code{{color:#555}}</style></head>
+<body><h1>{message}</h1><p>{status} <code>{code}</code></p>
+<p>Request <code>{request_id}</code></p>{more}</body></html>
+"""
+
+
+def rescue(flow: Flow, error: ProxyError) -> None:
+    """Answers `error`: an envelope, or a page on page routes; breaks an answer that has begun."""
+    exchange = flow.exchange
+    flow.reason = flow.reason or error.code
+    if exchange.started:
+        flow.decision = "broken"
+        exchange.abort()
+        flow.proxy.ended(flow)
+        return
+    flow.decision = flow.decision or "refused"
+    if error.close:
+        exchange.connection.close_after()
+    flow.proxy.respond(flow, *render_error(flow, error), status=error.status)
+
+
+def render_error(flow: Flow, error: ProxyError) -> tuple[bytes, bytes]:
+    """The head (without framing) and body that answer `error`."""
+    lines = common_lines(flow, error.status)
+    if error.status == 503:
+        lines += b"Retry-After: 1\r\n"
+    if error.status == 405:
+        lines += b"Allow: GET, POST\r\n"
+    request_id = flow.request_id.decode("latin-1")
+    if wants_page(flow):
+        body = page(error.status, error.message, error.code, request_id)
+        return lines + HTML_TYPE, body
+    return lines + JSON_TYPE, fault(error.status, error.message, error.code, request_id)
+
+
+HTML_TYPE = (
+    b"Content-Type: text/html; charset=utf-8\r\n"
+    b"Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
+    b"form-action 'self'\r\n"
+)
+JSON_TYPE = b"Content-Type: application/json\r\n"
+
+
+def common_lines(flow: Flow, status: int) -> bytes:
+    """Status line and the fields that every answer of the sidecar's own carries."""
+    runtime = flow.runtime
+    return (
+        b"%bDate: %b\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+        b"X-Request-Id: %b\r\n"
+        % (status_line(status), runtime.clock.date(runtime.clock.now()), flow.request_id)
+    )
+
+
+def wants_page(flow: Flow) -> bool:
+    """Whether the sidecar's own answers on this request are pages instead of envelopes."""
+    return flow.route.kind == "page"
+
+
+def page(status: int, message: str, code: str, request_id: str, more: str = "") -> bytes:
+    """A small plain page with the same facts as the envelope; `more` is trusted HTML."""
+    return _PAGE.format(
+        status=status,
+        message=escape(message),
+        code=escape(code),
+        request_id=escape(request_id),
+        more=more,
+    ).encode()

@@ -1,0 +1,103 @@
+"""The public listener: accepts connections, knows who they are, and drains them at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sidecar.core.forwarding import Peer
+from sidecar.web.connection import ClientConnection, Handler
+
+if TYPE_CHECKING:
+    from sidecar.runtime import Runtime
+
+BACKLOG = 1024
+
+
+class Server:
+    """Serves one address (`web.connection.Registry`)."""
+
+    def __init__(self, runtime: Runtime, handler: Handler) -> None:
+        self._runtime = runtime
+        self._handler = handler
+        self._connections: set[ClientConnection] = set()
+        self._server: asyncio.Server | None = None
+        self._empty = asyncio.Event()
+        self._scheme = b"https" if runtime.policy.config.tls is not None else b"http"
+        self.draining = False
+
+    async def start(self) -> None:
+        """Listens. Raises `OSError` where the address cannot be had."""
+        config = self._runtime.policy.config
+        listen = config.listen
+        options: dict[str, Any] = {"backlog": BACKLOG}
+        if config.tls is not None:
+            options["ssl"] = _server_tls(config.tls)
+        if listen.unix_path is not None:
+            self._server = await self._runtime.loop.create_unix_server(
+                self._accept, listen.unix_path, **options
+            )
+        else:
+            self._server = await self._runtime.loop.create_server(
+                self._accept, listen.host, listen.port, reuse_address=True, **options
+            )
+
+    def _accept(self) -> ClientConnection:
+        runtime = self._runtime
+        return ClientConnection(
+            runtime.loop, self._handler, runtime.policy.config.limits, registry=self
+        )
+
+    def opened(self, connection: ClientConnection, transport: asyncio.BaseTransport) -> Peer:
+        """Counts a connection in and says who it is."""
+        self._connections.add(connection)
+        self._runtime.metrics.connections += 1
+        name = transport.get_extra_info("peername")
+        address = name[0] if isinstance(name, tuple) else ""
+        address = address.removeprefix("::ffff:") if "." in address else address
+        return Peer(address, self._runtime.policy.trusts.includes(address), self._scheme)
+
+    def closed(self, connection: ClientConnection) -> None:
+        """Counts a connection out."""
+        self._connections.discard(connection)
+        self._runtime.metrics.connections -= 1
+        if not self._connections:
+            self._empty.set()
+
+    async def drain(self, seconds: float) -> int:
+        """Stops listening, lets requests under way come to their end, then closes.
+
+        Returns how many connections had to be cut after `seconds`.
+        """
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        for connection in [one for one in self._connections if one.is_idle]:
+            if connection.transport is not None:
+                connection.transport.close()
+        self._empty.clear()
+        if self._connections:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._empty.wait()
+        cut = list(self._connections)
+        for connection in cut:
+            connection.reset()
+        self._remove_socket_file()
+        return len(cut)
+
+    def _remove_socket_file(self) -> None:
+        path = self._runtime.policy.config.listen.unix_path
+        if path is not None and hasattr(socket, "AF_UNIX"):
+            Path(path).unlink(missing_ok=True)
+
+
+def _server_tls(tls: Any) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tls.cert, tls.key)
+    context.set_alpn_protocols(["http/1.1"])
+    return context

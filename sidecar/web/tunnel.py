@@ -1,0 +1,142 @@
+"""WebSocket tunnels: bytes both ways with back-pressure, for as long as the session lives."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING, Final
+
+from sidecar.core.errors import UpstreamProtocolError
+from sidecar.core.headers import list_members
+from sidecar.core.websocket import FrameTracker, accept_value, close_frame
+from sidecar.web.lifetime import end_with_session
+
+if TYPE_CHECKING:
+    from sidecar.core.forwarding import AnswerHead
+    from sidecar.net.upstream import Answer, UpstreamConnection
+    from sidecar.web.connection import ClientConnection
+    from sidecar.web.flow import Flow
+
+_SESSION_ENDED: Final = b"session ended"
+
+
+HANDSHAKE: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+"""The connection-level fields of a handshake, written anew for the upstream (RFC 6455 4.1)."""
+
+
+def open_tunnel(flow: Flow, answer: Answer, head: AnswerHead) -> None:
+    """Answers 101 and joins the two connections.
+
+    Raises `UpstreamProtocolError` where the upstream has not proved that it speaks WebSocket.
+    """
+    request, tail = flow.request, answer.upgraded_tail
+    key = request.facts.get(b"sec-websocket-key")
+    proof = head.fact(b"sec-websocket-accept")
+    if (
+        not request.is_websocket
+        or key is None
+        or tail is None
+        or list_members(head.fact(b"upgrade")) != (b"websocket",)
+        or not hmac.compare_digest(proof, accept_value(key))
+    ):
+        raise UpstreamProtocolError("101 that answers no WebSocket handshake")
+    lines = flow.proxy.render_head(flow, head, "Switching Protocols", wrapped=False)
+    lines += b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n" % proof
+    client = flow.exchange.connection
+    flow.exchange.started = True
+    flow.status, flow.decision = 101, "tunnel"
+    client.write(lines + b"\r\n")
+    tunnel = Tunnel(flow, client, answer.connection)
+    answer.connection.tunnel(tunnel)
+    if tail:
+        tunnel.upstream_data(tail)
+    client.tunnel(tunnel)
+    end_with_session(flow, tunnel.session_ended)
+
+
+class Tunnel:
+    """Two joined connections. A close frame ends it at a frame's end, so nobody sees 1006."""
+
+    __slots__ = ("_client", "_ending", "_flow", "_over", "_to_client", "_to_upstream", "_upstream")
+
+    def __init__(self, flow: Flow, client: ClientConnection, upstream: UpstreamConnection) -> None:
+        self._flow = flow
+        self._client = client
+        self._upstream = upstream
+        self._to_client = FrameTracker()
+        self._to_upstream = FrameTracker()
+        self._ending = False
+        self._over = False
+
+    # -- bytes ------------------------------------------------------------------------------------
+
+    def client_data(self, data: bytes) -> None:
+        """Bytes from the client."""
+        transport = self._upstream.transport
+        if transport is None or self._ending:
+            return
+        self._to_upstream.feed(data)
+        transport.write(data)
+
+    def upstream_data(self, data: bytes) -> None:
+        """Bytes from the upstream."""
+        taken = self._to_client.feed(data, stop_at_boundary=self._ending)
+        self._flow.bytes_out += taken
+        self._client.write(data[:taken])
+        if self._ending and self._to_client.at_boundary:
+            self._close()
+
+    def pause_client(self) -> None:
+        """The upstream does not take more: stop reading from the client."""
+        if self._client.transport is not None:
+            self._client.transport.pause_reading()
+
+    def resume_client(self) -> None:
+        """The upstream takes more again."""
+        if self._client.transport is not None:
+            self._client.transport.resume_reading()
+
+    def pause_upstream(self) -> None:
+        """The client does not take more: stop reading from the upstream."""
+        if self._upstream.transport is not None:
+            self._upstream.transport.pause_reading()
+
+    def resume_upstream(self) -> None:
+        """The client takes more again."""
+        if self._upstream.transport is not None:
+            self._upstream.transport.resume_reading()
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def session_ended(self) -> None:
+        """Ends the tunnel with close frames, now or at the end of the frame under way."""
+        if self._over or self._ending:
+            return
+        self._ending = True
+        self._flow.reason = "session ended"
+        if self._to_client.at_boundary:
+            self._close()
+
+    def _close(self) -> None:
+        self._client.write(close_frame(_SESSION_ENDED, masked=False))
+        upstream = self._upstream.transport
+        if upstream is not None and self._to_upstream.at_boundary:
+            upstream.write(close_frame(_SESSION_ENDED, masked=True))
+        self._finish()
+
+    def client_lost(self) -> None:
+        """The client's connection is gone."""
+        self._finish()
+
+    def upstream_lost(self) -> None:
+        """The upstream's connection is gone."""
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._flow.connection = None
+        for end in (self._client, self._upstream):
+            if end.transport is not None:
+                end.transport.close()
+        self._flow.proxy.ended(self._flow)

@@ -1,0 +1,62 @@
+"""A raw cookie is taken as it is, or not at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.core.cookies import CookieJar
+from sidecar.core.credential import Result
+from sidecar.core.formats.raw import raw_source
+
+SOURCE = raw_source(cookie="access_token")
+
+
+@pytest.mark.parametrize(
+    ("header", "result", "token"),
+    [
+        ("access_token=abc", Result.OK, "abc"),
+        ('access_token="abc"', Result.OK, "abc"),
+        ("access_token=a.b-c_d~e+f/g==", Result.OK, "a.b-c_d~e+f/g=="),
+        ("__Secure-access_token=abc", Result.OK, "abc"),
+        ("access_token=plain; __Host-access_token=host", Result.OK, "host"),
+        ("access_token=a b; access_token=abc", Result.OK, "abc"),
+        ("access_token=; access_token=abc", Result.OK, "abc"),
+        ("access_token=", Result.NO_SESSION, None),
+        ('access_token=""', Result.NO_SESSION, None),
+        ("access_token", Result.NO_SESSION, None),
+        (
+            "other=abc; access_token.0=abc; ACCESS_TOKEN=abc; access_token2=abc",
+            Result.NO_SESSION,
+            None,
+        ),
+        ("access_token=a b", Result.BAD_TOKEN, None),
+        ("access_token=a=b", Result.BAD_TOKEN, None),
+        ('access_token="abc', Result.BAD_TOKEN, None),
+        ('access_token="', Result.BAD_TOKEN, None),
+        ("access_token=a%20b", Result.BAD_TOKEN, None),
+        ("access_token=a\\b", Result.BAD_TOKEN, None),
+        ("access_token=a\r\nX: y", Result.BAD_TOKEN, None),
+        ("access_token=a\x7f", Result.BAD_TOKEN, None),
+        ("access_token=\xe2\x98\x83", Result.BAD_TOKEN, None),
+        ("access_token=abc\n", Result.BAD_TOKEN, None),
+    ],
+)
+def test_only_a_b64token_is_a_token(header: str, result: Result, token: str | None) -> None:
+    reading = SOURCE.read(CookieJar.parse(header), 0)
+    assert (reading.result, reading.token) == (result, token)
+    assert reading.source == (None if result is Result.NO_SESSION else "cookie")
+
+
+def test_a_jwt_is_not_judged_by_its_own_expiry() -> None:
+    jwt = "eyJhbGciOiJub25lIn0.eyJleHAiOjF9.c2ln"
+    reading = SOURCE.read(CookieJar.parse(f"access_token={jwt}"), 2_000_000_000)
+    assert (reading.result, reading.expires_at, reading.valid_until) == (Result.OK, None, None)
+
+
+def test_reading_says_where_the_token_came_from() -> None:
+    header = "a=b; __Secure-access_token=abc"
+    reading = SOURCE.read(CookieJar.parse(header), 0)
+    assert reading.cookie == "__Secure-access_token"
+    assert reading.names == ("__Secure-access_token",)
+    assert reading.chunks == 1
+    assert reading.header_bytes == len(header)

@@ -1,0 +1,215 @@
+"""Cookie text goes through byte for byte; what matches goes, what is to expire expires."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.core.cookies import (
+    MAX_CHUNKS,
+    MAX_PRESENTED,
+    CookieJar,
+    NameMatcher,
+    collect_chunks,
+    expire_lines,
+    set_cookie_name,
+)
+
+MATCHER = NameMatcher(["app", "__session", "__Host-own"])
+
+
+@pytest.mark.parametrize(
+    ("header", "name", "values"),
+    [
+        ("a=1; b=2; a=3", "a", ["1", "3"]),
+        ("a=1;b=2", "b", ["2"]),
+        ("a=x=y=", "a", ["x=y="]),
+        (" a = 1 ;\tb\t=\t2\t", "a", ["1"]),
+        (" a = 1 ;\tb\t=\t2\t", "b", ["2"]),
+        ("a", "a", []),
+        ("a", "", ["a"]),
+        ("=a", "", ["a"]),
+        ('a="x; y"', "a", ['"x']),
+        ("A=1", "a", []),
+        ("a\xa0=1", "a", []),
+        ("", "", []),
+    ],
+)
+def test_values_are_found_by_exact_name(header: str, name: str, values: list[str]) -> None:
+    assert list(CookieJar.parse(header).values(name)) == values
+
+
+@given(st.text(st.characters(max_codepoint=255)))
+def test_the_raw_segments_are_the_header(header: str) -> None:
+    jar = CookieJar.parse(header)
+    assert ";".join(raw for _, _, raw in jar.pairs) == header
+    assert jar.without(NameMatcher(["no-such-cookie"])) == header
+
+
+@pytest.mark.parametrize(
+    ("header", "rest"),
+    [
+        ("app=1", ""),
+        ("app=1; a=2", "a=2"),
+        ("a=2; app=1", "a=2"),
+        ("a=2; app=1; b=3", "a=2; b=3"),
+        ("a=2;app=1;b=3", "a=2;b=3"),
+        ("app.0=1; app.1=2; a=2; app.12=3", "a=2"),
+        ("__Host-app=1; __Secure-app.3=2; a=2", "a=2"),
+        ("__session__0=1; __session=2; __Secure-__session__1=3; a=2", "a=2"),
+        ("own=1; __Secure-own=2; __Host-own=3; a=2", "a=2"),
+        ('app=1; j={"a":"b, c"};  odd ;; =x; q="y z" ', 'j={"a":"b, c"};  odd ;; =x; q="y z" '),
+        ("app =1; \xa0app\x85=2; \x1capp=3; a=2", "a=2"),
+        ("app=1; ; \t", ""),
+        ("app-other=1; application=2; app.x=3; app.=4; App=5; app.-1=6; x-app=7; app_0=8", None),
+        ("__Host-=1; __Host-__Secure-app=2; app.0.0=3; app.²=4; =app; app", None),
+    ],
+)
+def test_without_takes_out_what_matches_and_nothing_else(header: str, rest: str | None) -> None:
+    assert CookieJar.parse(header).without(MATCHER) == (header if rest is None else rest)
+
+
+COOKIES = st.tuples(
+    st.sampled_from(["app", "app.0", "__Secure-app.7", "other", "app-x", "", " app"]),
+    st.text(st.characters(max_codepoint=255, exclude_characters=";")),
+)
+
+
+@given(st.lists(COOKIES))
+def test_without_leaves_no_match_and_keeps_the_order_of_the_rest(
+    cookies: list[tuple[str, str]],
+) -> None:
+    jar = CookieJar.parse("; ".join(f"{name}={value}" for name, value in cookies))
+    rest = CookieJar.parse(jar.without(MATCHER))
+    kept = [pair[:2] for pair in jar.pairs if not MATCHER.matches(pair[0])]
+    assert [pair[:2] for pair in rest.pairs] == kept
+
+
+def test_a_matcher_of_no_names_matches_nothing() -> None:
+    matcher = NameMatcher([])
+    assert not any(map(matcher.matches, ["", ".0", "__0", "__Host-", "__Host-.0", "a"]))
+
+
+def test_regular_expression_characters_in_names_are_literal() -> None:
+    matcher = NameMatcher(["a.b+c"])
+    assert matcher.matches("a.b+c.0")
+    assert not matcher.matches("axb+c")
+    assert not matcher.matches("axbbc.0")
+
+
+def test_a_jars_repr_shows_no_values() -> None:
+    assert "canary" not in repr(CookieJar.parse("a=canary; canary"))
+
+
+def joined(header: str) -> tuple[str, ...] | None:
+    chunks = collect_chunks(CookieJar.parse(header), "app", ".")
+    return None if chunks is None else chunks.joined
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("app=1; app2.0=1; app__0=1; xapp.0=1", None),
+        ("app.0=a; app.1=b", ("ab",)),
+        ("app.1=b; app.0=a", ("ab",)),
+        ("app.0=a; app.1=", ("a",)),
+        ("app.0=a; app.0=x; app.1=b; app.1=y", ("ab", "xy")),
+        ("app.0=a; app.0=x; app.1=b", ("ab", "xb")),
+        ("app.1=b", ()),
+        ("app.0=a; app.2=c", ()),
+        ("app.0=a; app.01=b", ()),
+        ("app.0=a; app.1000000=b", ()),
+        ("; ".join(f"app.{i}=x" for i in range(MAX_CHUNKS)), ("x" * MAX_CHUNKS,)),
+        ("; ".join(f"app.{i}=x" for i in range(MAX_CHUNKS + 1)), ()),
+    ],
+)
+def test_only_whole_sets_of_chunks_are_joined(
+    header: str, expected: tuple[str, ...] | None
+) -> None:
+    assert joined(header) == expected
+
+
+def lines(*presented: str, https: bool = True, **scope: list[str]) -> list[str]:
+    found = expire_lines(
+        presented, ["app"], scope.get("domains", []), scope.get("paths", ["/"]), https
+    )
+    return [line.decode() for line in found]
+
+
+def test_every_prefix_of_a_base_name_expires_as_browsers_demand() -> None:
+    past = "Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly; SameSite=Lax"
+    assert lines() == [
+        f"__Host-app=; Path=/; {past}; Secure",
+        f"__Secure-app=; Path=/; {past}; Secure",
+        f"app=; Path=/; {past}",
+    ]
+
+
+def test_host_names_are_left_out_on_plain_http() -> None:
+    assert [line.split("=")[0] for line in lines(https=False)] == ["__Secure-app", "app"]
+
+
+def test_presented_names_expire_and_strangers_do_not() -> None:
+    names = [line.split("=")[0] for line in lines("app.1", "a", "app-x", "app.0", https=False)]
+    assert names == ["app.1", "app.0", "__Secure-app", "app"]
+
+
+def test_every_domain_and_path_has_a_line_of_its_own() -> None:
+    scopes = [
+        line.partition("; Max-Age")[0]
+        for line in lines(domains=["example.com"], paths=["/", "/x"], https=False)
+        if line.startswith("app=")
+    ]
+    assert scopes == [
+        "app=; Path=/",
+        "app=; Path=/x",
+        "app=; Path=/; Domain=example.com",
+        "app=; Path=/x; Domain=example.com",
+    ]
+
+
+def test_a_host_name_takes_neither_domain_nor_another_path() -> None:
+    found = [
+        line
+        for line in lines("__Host-app.0", domains=["example.com"], paths=["/x"])
+        if line.startswith("__Host-")
+    ]
+    assert len(found) == 3
+    assert all("; Path=/; " in line and "Domain" not in line for line in found)
+
+
+def test_presented_names_expire_in_their_partition_too_on_https() -> None:
+    found = [line for line in lines("app", "app.0") if "Partitioned" in line]
+    assert [line.split("=")[0] for line in found] == ["app", "app.0"]
+    assert all(line.endswith("; SameSite=None; Secure; Partitioned") for line in found)
+    assert not [line for line in lines("app", https=False) if "Partitioned" in line]
+
+
+@given(st.lists(st.text()), st.booleans())
+def test_no_client_text_reaches_a_line(presented: list[str], https: bool) -> None:
+    assert set(lines(*presented, https=https)) == set(lines(https=https))
+
+
+def test_the_number_of_lines_is_bounded() -> None:
+    many = [f"app.{index}" for index in range(10_000)]
+    assert len(lines(*many)) == 2 * MAX_PRESENTED + 3
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (b"app=1; Path=/", "app"),
+        (b"app=", "app"),
+        (b" app\t = 1", "app"),
+        (b"app=a=b;c=d", "app"),
+        (b"=app=1", "app"),
+        (b" = app=1", "app"),
+        (b"app", ""),
+        (b"", ""),
+        (b"; app=1", ""),
+        (b"\xff=1", "\xff"),
+    ],
+)
+def test_a_set_cookie_lines_name_is_the_one_that_comes_back(value: bytes, name: str) -> None:
+    assert set_cookie_name(value) == name

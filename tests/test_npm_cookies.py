@@ -1,0 +1,111 @@
+"""Cookies minted just now by the real npm packages, at the versions of tests/npm."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from sidecar.core.formats import FORMATS
+from sidecar.explain import Explanation, explain
+
+PROJECT = Path(__file__).parent / "npm"
+INSTALL = ("ci", "--ignore-scripts", "--no-audit", "--no-fund")
+
+every_type = pytest.mark.parametrize(
+    "type_", ["authjs", "nextauth", "auth0", "better-auth", "iron-session"]
+)
+
+
+@dataclass(frozen=True)
+class Minted:
+    """One session cookie, whole or in chunks, and what opens it."""
+
+    what: str
+    type: str
+    options: dict[str, Any]
+    token: str
+    lifetime: int
+    cookies: dict[str, str]
+
+    def read(self, now: float, **options: Any) -> Explanation:
+        header = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        return explain([FORMATS[self.type](**{**self.options, **options})], header, now)
+
+
+@pytest.fixture(scope="session")
+def minted(
+    tmp_path_factory: pytest.TempPathFactory,
+    require_program: Callable[[str], str],
+    do_without: Callable[[str], NoReturn],
+) -> list[Minted]:
+    node, npm = require_program("node"), require_program("npm")
+    project = shutil.copytree(
+        PROJECT,
+        tmp_path_factory.mktemp("npm") / "project",
+        ignore=shutil.ignore_patterns("node_modules"),
+    )
+    installed = subprocess.run(
+        [npm, *INSTALL], cwd=project, capture_output=True, text=True, timeout=300, check=False
+    )
+    if installed.returncode:
+        do_without(f"npm ci failed: {installed.stderr[-500:]}")
+    done = subprocess.run(
+        [node, "mint.mjs"], cwd=project, capture_output=True, text=True, timeout=60, check=True
+    )
+    return [Minted(**case) for case in json.loads(done.stdout)]
+
+
+def of_type(minted: list[Minted], type_: str) -> list[Minted]:
+    cases = [case for case in minted if case.type == type_]
+    assert len(cases) >= 3
+    return cases
+
+
+@every_type
+def test_every_fresh_cookie_yields_its_token(minted: list[Minted], type_: str) -> None:
+    now = time.time()
+    for case in of_type(minted, type_):
+        told = case.read(now)
+        assert told["result"] == "ok", (case.what, told["why"])
+        assert told["token_sha256"] == sha256(case.token.encode()).hexdigest()
+        assert told["chunks"] == len(case.cookies)
+        assert told["expires_at"] == pytest.approx(now + case.lifetime, abs=120)
+
+
+@every_type
+def test_every_cookie_lives_through_the_tolerance_and_then_expires(
+    minted: list[Minted], type_: str
+) -> None:
+    for case in of_type(minted, type_):
+        end = case.read(time.time())["expires_at"]
+        assert end is not None
+        assert case.read(end + 14)["result"] == "ok", case.what
+        assert case.read(end + 60)["result"] == "expired", case.what
+
+
+@every_type
+def test_no_cookie_opens_with_another_secret(minted: list[Minted], type_: str) -> None:
+    key = "passwords" if type_ == "iron-session" else "secrets"
+    wrong = {"1": "x" * 32, "2": "y" * 32} if type_ == "iron-session" else ["x" * 32]
+    for case in of_type(minted, type_):
+        assert case.read(time.time(), **{key: wrong})["result"] == "invalid", case.what
+
+
+@every_type
+def test_a_missing_chunk_is_never_made_up_for(minted: list[Minted], type_: str) -> None:
+    chunked = [case for case in of_type(minted, type_) if len(case.cookies) > 1]
+    assert chunked
+    for case in chunked:
+        for missing in case.cookies:
+            rest = {name: value for name, value in case.cookies.items() if name != missing}
+            broken = Minted(case.what, case.type, case.options, case.token, case.lifetime, rest)
+            assert broken.read(time.time())["result"] in {"invalid", "no_session"}, case.what
