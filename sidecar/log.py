@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -17,10 +18,11 @@ def open_log(level: str, form: str) -> FilteringBoundLogger:
     processors: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _render_exception,
         _drop_empty,
     ]
     if form == "json":
-        processors += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        processors.append(structlog.processors.JSONRenderer())
     else:
         processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
     logger: FilteringBoundLogger = structlog.wrap_logger(
@@ -30,6 +32,18 @@ def open_log(level: str, form: str) -> FilteringBoundLogger:
         cache_logger_on_first_use=True,
     )
     return logger
+
+
+def _render_exception(_: Any, __: str, event: Any) -> Any:
+    """A traceback as places in the code: neither values nor messages, which may hold a secret."""
+    error = event.pop("exc_info", None)
+    if isinstance(error, BaseException):
+        event["error"] = type(error).__name__
+        event["traceback"] = [
+            f"{frame.filename}:{frame.lineno} {frame.name}"
+            for frame in traceback.extract_tb(error.__traceback__)
+        ]
+    return event
 
 
 def _drop_empty(_: Any, __: str, event: Any) -> Any:

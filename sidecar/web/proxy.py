@@ -157,7 +157,7 @@ class Proxy:
         configured = self.runtime.policy.public_origin
         if configured is not None:
             return configured
-            peer = flow.exchange.connection.peer
+        peer = flow.exchange.connection.peer
         return b"%b://%b" % (peer.public_scheme(flow.request), peer.public_host(flow.request))
 
     def _send(self, flow: Flow, request: Request, head: list[bytes]) -> None:

@@ -28,18 +28,15 @@ _LONE_SURROGATE: Final = re.compile(
 )
 
 
-class Document:
+class Document(msgspec.Struct):  # built faster than a class of slots
     """A valid JSON text.
 
     `body` is the text as it came, `members` its members as raw bytes if it is an object (the
     last of equal names wins, as in browsers; names are equal when they are so once decoded).
     """
 
-    __slots__ = ("body", "members")
-
-    def __init__(self, body: bytes, members: dict[str, Raw] | None) -> None:
-        self.body = body
-        self.members = members
+    body: bytes
+    members: dict[str, Raw] | None
 
     @property
     def message(self) -> Any:
@@ -65,9 +62,7 @@ class Document:
 
     def find(self, path: tuple[str, ...]) -> Raw | None:
         """The raw value at `path`: member names, and decimal indexes into arrays."""
-        if not self.members:
-            return None
-        value = self.members.get(path[0])
+        value = self.members.get(path[0]) if self.members else None
         for key in path[1:]:
             if value is None:
                 return None

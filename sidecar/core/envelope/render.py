@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -76,19 +75,21 @@ def wrap(
     `reason` is the upstream's phrase, possibly empty; `problem` says that the type is
     application/problem+json (RFC 9457). `status` below 400 is a success.
     """
-    if document.is_envelope:
+    members = document.members
+    if members and "isError" in members and document.is_envelope:
         return document.body
     if status >= 400:
         return _wrap_error(rule, document, status, reason, problem=problem)
-    message = document.find(rule.message)
+    message = _find(document, rule.message)
+    payload = _find(document, rule.data)
     return b"".join(
         (
             b'{"isError":false,"message":',
             b"null" if message is None or not is_truthy(message) else message,
             b',"data":',
-            _payload(rule, rule.data, document),
+            _whole(rule, document) if payload is None else payload,
             _SUCCESS_TAIL[status],
-            *_kept(rule.keep, document),
+            _kept(rule.keep, document) if rule.keep else b"",
             b"}",
         )
     )
@@ -99,22 +100,26 @@ def _wrap_error(
 ) -> bytes:
     found = (document.find(path) for path in rule.message_paths(problem=problem))
     message = next((raw for raw in found if raw is not None and is_truthy(raw)), None)
+    payload = document.find(rule.error_data)
     return b"".join(
         (
             b'{"isError":true,"message":',
             default_message(status, reason) if message is None else message,
             _ERROR_MIDDLE[status],
-            _payload(rule, rule.error_data, document),
-            *_kept(rule.keep, document),
+            _whole(rule, document) if payload is None else payload,
+            _kept(rule.keep, document) if rule.keep else b"",
             b"}",
         )
     )
 
 
-def _payload(rule: EnvelopeRule, path: tuple[str, ...], document: Document) -> bytes | Raw:
-    payload = document.find(path)
-    if payload is not None:
-        return payload
+def _find(document: Document, path: tuple[str, ...]) -> Raw | None:
+    if len(path) == 1:  # nearly every rule, on the hot path
+        return document.members.get(path[0]) if document.members else None
+    return document.find(path)
+
+
+def _whole(rule: EnvelopeRule, document: Document) -> bytes:
     return b"null" if _is_message_only(rule, document) else document.text
 
 
@@ -123,11 +128,9 @@ def _is_message_only(rule: EnvelopeRule, document: Document) -> bool:
     return members is not None and len(members) == 1 and rule.message == (next(iter(members)),)
 
 
-def _kept(keep: tuple[str, ...], document: Document) -> Iterable[bytes | Raw]:
+def _kept(keep: tuple[str, ...], document: Document) -> bytes:
     members = document.members or {}
-    for name in keep:
-        if name in members:
-            yield from (b",", encode(name), b":", members[name])
+    return b"".join(b",%b:%b" % (encode(name), members[name]) for name in keep if name in members)
 
 
 def success_head(message: bytes | None) -> bytes:

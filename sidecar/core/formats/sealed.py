@@ -63,9 +63,9 @@ class SealedSource:
     """A source whose cookie holds an encrypted session with the token among its claims.
 
     `names` are the cookie's with each prefix, the bare one last; each is tried whole and in chunks
-    named with `separator`. `token` and `expires_at` are paths into the claims; the latter leads to Unix
-    seconds or milliseconds that stand for the session's own expiry. `broken` is what chunks with
-    a gap count as.
+    named with `separator`. `token` and `expires_at` are paths into the claims; the latter leads to
+    Unix seconds or milliseconds that stand for the session's own expiry. `broken` is what chunks
+    with a gap count as.
     """
 
     type: str

@@ -1,0 +1,355 @@
+"""Every kind of fault is told with its key, its line and what would be right; all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from sidecar.core.config import Fault
+from sidecar.core.errors import ConfigError
+
+FaultFinder = Callable[..., tuple[Fault, ...]]
+
+GOOD = "upstream: http://a\n"
+ROUTED = "upstreams: {api: {url: http://a}}\nroutes:\n"
+
+# The text, and the one fault in it: path, line, a part of the problem, a part of the remedy.
+FAULTS = [
+    # the file as a whole
+    ("a: [", "", 1, "is not YAML", "brackets"),
+    ("a: b: c", "", 1, "is not YAML", "indentation"),
+    ("a: 1\n---\nb: 2", "", 2, "is not YAML", ""),
+    ("a: *nothing", "", 1, "is not YAML", ""),
+    ("a: \0", "", None, "is not YAML", ""),
+    ("[" * 5000, "", None, "is not YAML", ""),
+    ("- a", "", None, "is not a mapping", "listen: "),
+    ("text", "", None, "is not a mapping", "listen: "),
+    ("#" * 300_000, "", None, "is longer than", "files"),
+    ("key: \ue050", "", None, "private-use", "remove"),
+    ("a: &a [*a]", "", None, "too many or too deeply nested", "aliases"),
+    (
+        "a: &a [1,1,1,1,1,1,1,1,1,1]\n"
+        + "\n".join(f"{k}: &{k} [{','.join(['*' + j] * 10)}]" for j, k in ("ab", "bc", "cd", "de")),
+        "",
+        None,
+        "too many or too deeply nested",
+        "aliases",
+    ),
+    (GOOD + "listen: !!python/name:os.system 'a:1'", "listen", 2, "custom YAML tag", "plain value"),
+    (GOOD + "csrf: !x {}", "csrf", 2, "custom YAML tag", "plain value"),
+    # keys
+    ("", "upstream", None, "is missing", "SIDECAR_UPSTREAM"),
+    (GOOD + "upstream: http://b", "upstream", 2, "is given twice", "line 1"),
+    (GOOD + "log:\n  level: info\n  level: info", "log.level", 4, "is given twice", "line 3"),
+    (GOOD + "lissen: a:1", "lissen", 2, "is no known key", 'did you mean "listen"?'),
+    (GOOD + "log:\n  lvl: info", "log.lvl", 3, "is no known key", 'did you mean "level"?'),
+    (GOOD + "log: {zzz: 1}", "log.zzz", 2, "is no known key", "known here: access, format, level"),
+    (
+        GOOD + "session: {sources: [{type: cookie, cookie: a, token: b}]}",
+        "session.sources[0].token",
+        2,
+        "is no known key",
+        "known here: cookie, type",
+    ),
+    (GOOD + "? [a]\n: 1", "?", 2, "is no known key", "known here"),
+    (GOOD + "<<: {}", "<<", 2, "is no known key", "known here"),
+    (GOOD + "warnings: []", "warnings", 2, "is no known key", ""),
+    (GOOD + "workers: 1", "workers", 2, "is not available in this version", "remove it"),
+    (GOOD + "oidc: {}", "oidc", 2, "is not available in this version", "remove it"),
+    (GOOD + "logout: {hooks: []}", "logout.hooks", 2, "is not available in this version", ""),
+    (
+        "upstreams: {a.b: {url: http://a, urls: []}}\nroutes: [{path: /, kind: page, upstream: a.b}]",
+        "upstreams.a.b.urls",
+        1,
+        "is not available in this version",
+        "",
+    ),
+    (GOOD + "tls: {cert: a}", "tls.key", 2, "is missing", "add it"),
+    # types
+    (GOOD + "listen: 8080", "listen", 2, "is not text", "quotes"),
+    (GOOD + "cors: true", "cors", 2, "is not a mapping", "keys and values"),
+    (GOOD + "trusted_proxies: unix", "trusted_proxies", 2, "is not a list", "dash"),
+    (GOOD + "csrf: {enabled: maybe}", "csrf.enabled", 2, "is neither true nor false", "true"),
+    (GOOD + "csrf: {enabled: []}", "csrf.enabled", 2, "is neither true nor false", "true"),
+    (GOOD + "limits: {in_flight: {api: x}}", "limits.in_flight.api", 2, "not a whole number", ""),
+    (GOOD + "limits: {in_flight: {api: 1.5}}", "limits.in_flight.api", 2, "not a whole number", ""),
+    (GOOD + "limits: {in_flight: {api: true}}", "limits.in_flight.api", 2, "is not a number", ""),
+    (GOOD + "unauthorized: {messages: [1]}", "unauthorized.messages[0]", 2, "is not text", ""),
+    (
+        GOOD + "unauthorized: {match: [{path: a, equals: []}]}",
+        "unauthorized.match[0].equals",
+        2,
+        "is not a JSON scalar",
+        "",
+    ),
+    # values
+    (GOOD + "listen: nowhere", "listen", 2, "is not an address", "0.0.0.0:8080"),
+    (GOOD + "log: {level: infos}", "log.level", 2, "unknown value", 'did you mean "info"?'),
+    (GOOD + "log: {format: x}", "log.format", 2, "unknown value", "known here: console, json"),
+    (GOOD + "limits: {in_flight: {api: 0}}", "limits.in_flight.api", 2, "too small", "at least 1"),
+    (GOOD + "unauthorized: {status: [600]}", "unauthorized.status[0]", 2, "too large", "599"),
+    (GOOD + "limits: {client_head: 10}", "limits.client_head", 2, "is not a duration", "30s"),
+    (GOOD + "limits: {body: 1GB}", "limits.body", 2, "is not a size", "64KiB"),
+    (GOOD + "public_url: https://a/b", "public_url", 2, "is not an origin", "https://app"),
+    (GOOD + "cors: {origins: ['*']}", "cors.origins[0]", 2, "is not an http or https URL", ""),
+    (GOOD + "trusted_proxies: [10.0.0.1/8]", "trusted_proxies[0]", 2, "bits set", "10.0.0.0/8?"),
+    (GOOD + "logout: {domains: ['a b']}", "logout.domains[0]", 2, "is not a cookie domain", ""),
+    (GOOD + "tls: {cert: '', key: a}", "tls.cert", 2, "is empty", ""),
+    ("upstream: http://u:p@a", "upstream", 1, "has a user name or password", "leave them out"),
+    ("upstreams: {}\nroutes: []", "routes", 2, "is empty", "at least one"),
+    (GOOD + "session: {sources: []}", "session.sources", 2, "is empty", "remove the key"),
+    # secrets
+    (GOOD + "secret: tooshort", "secret", 2, "has fewer than 32 bytes", "keygen"),
+    (GOOD + "secret: ''", "secret", 2, "is empty", "remove the key"),
+    (GOOD + "secret: 12345", "secret", 2, "is not text", "quotes"),
+    (GOOD + f"secret:\n- {'x' * 32}\n- short", "secret[1]", 4, "has fewer than 32 bytes", ""),
+    (GOOD + "secret: []", "secret", 2, "is empty", ""),
+    (GOOD + "secret: ${NONE}", "secret", 2, "NONE is not set", "${NONE:-default}"),
+    (GOOD + "secret: ${NO NE}", "secret", 2, "malformed", "${NAME}"),
+    (GOOD + "secret_file: /none", "secret_file", 2, "No such file", "mount"),
+    (GOOD + "secret_file: /latin", "secret_file", 2, "is not UTF-8", "text"),
+    (GOOD + "secret_file: [1]", "secret_file", 2, "is not a file's path", ""),
+    (GOOD + "secret_file: /short", "secret", 2, "has fewer than 32 bytes", "keygen"),
+    (
+        GOOD + f"secret: {'x' * 32}\nsecret_file: /none",
+        "secret_file",
+        3,
+        "is given beside secret",
+        "keep one",
+    ),
+    (
+        GOOD + "session:\n  sources:\n  - type: iron-session\n    cookie: a\n    password: {1: ''}",
+        "session.sources[0].password.1",
+        6,
+        "is empty",
+        "",
+    ),
+    (
+        GOOD + "session:\n  sources:\n  - type: nextauth\n    secret_file: /none",
+        "session.sources[0].secret_file",
+        5,
+        "cannot be read",
+        "",
+    ),
+    # sources
+    (
+        GOOD + "session: {sources: [{type: authj}]}",
+        "session.sources[0].type",
+        2,
+        "is no known kind of session",
+        'did you mean "authjs"?',
+    ),
+    (
+        GOOD + "session: {sources: [{cookie: a}]}",
+        "session.sources[0].type",
+        2,
+        "is missing",
+        "authjs",
+    ),
+    (
+        GOOD + "session: {sources: [{type: authjs}]}",
+        "session.sources[0].secret",
+        2,
+        "is missing",
+        "add it",
+    ),
+    # routes
+    (ROUTED + "- {path: /, kind: apo, upstream: api}", "routes[0].kind", 3, "unknown", '"api"?'),
+    (ROUTED + "- {path: /, upstream: api}", "routes[0].kind", 3, "is missing", "add it"),
+    (ROUTED + "- {path: a, kind: page, upstream: api}", "routes[0].path", 3, "is not a path", "/"),
+    (
+        ROUTED + "- {path: /a/, kind: api, upstream: api, strip: /b}",
+        "routes[0].strip",
+        3,
+        "is not a prefix of the path",
+        "strip /a at most",
+    ),
+    (
+        ROUTED + "- {path: /ab, kind: api, upstream: api, strip: /a}",
+        "routes[0].strip",
+        3,
+        "is not a prefix of the path",
+        "/ab",
+    ),
+    (
+        ROUTED + "- {path: /a, kind: api, upstream: api, session: none, inject: true}",
+        "routes[0].inject",
+        3,
+        "contradicts session: none",
+        "remove one",
+    ),
+    (
+        ROUTED + "- {path: /a, kind: api, upstream: api, envelope: {bufer: 1}}",
+        "routes[0].envelope.bufer",
+        3,
+        "is no known key",
+        'did you mean "buffer"?',
+    ),
+    (
+        ROUTED + "- {path: /a, kind: api, upstream: apx}",
+        "routes[0].upstream",
+        3,
+        'no upstream named "apx"',
+        'did you mean "api"?',
+    ),
+    (
+        ROUTED + "- {path: /a, kind: api, upstream: api}\n- {path: /a/, kind: page, upstream: api}",
+        "routes[1].path",
+        4,
+        "is the path of routes[0] too",
+        "one route",
+    ),
+    ("upstreams: {a: {url: http://a}}", "routes", None, "is missing", "which paths"),
+    ("routes: [{path: /, kind: page, upstream: a}]", "upstreams", None, "is missing", "servers"),
+    (
+        "upstreams:\n  api:\n    url: https://a\n    tls: {cert: a}\n"
+        "routes: [{path: /, kind: page, upstream: api}]",
+        "upstreams.api.tls",
+        4,
+        "without the other",
+        "both, or neither",
+    ),
+    # contradictions
+    (
+        GOOD + "upstreams: {a: {url: http://a}}",
+        "upstream",
+        1,
+        "contradicts upstreams",
+        "keep either",
+    ),
+    (
+        ROUTED + "- {path: /, kind: api, upstream: api}",
+        "logout.redirect_to",
+        None,
+        "lies on routes[0], which demands a session",
+        'a route for "/login"',
+    ),
+    (
+        ROUTED + "- {path: /, kind: page, upstream: api}\n"
+        "- {path: /in, kind: page, upstream: api, session: required}\n"
+        "logout: {redirect_to: /in/x?y}",
+        "logout.redirect_to",
+        5,
+        "lies on routes[1]",
+        "session: optional or none",
+    ),
+    (
+        ROUTED + "- {path: /, kind: api, upstream: api}\n"
+        "public_url: https://a\nlogout: {redirect_to: 'https://A:443/x'}",
+        "logout.redirect_to",
+        5,
+        "lies on routes[0]",
+        "",
+    ),
+    (
+        GOOD + "logout: {redirect_to: /api/logout/}",
+        "logout.redirect_to",
+        2,
+        "is logout.path itself",
+        "login",
+    ),
+    (
+        GOOD + "logout: {redirect_to: 'https://idp.example/x'}",
+        "logout.redirect_to",
+        2,
+        "an origin that is not allowed",
+        "allowed_origins",
+    ),
+    (GOOD + "logout: {path: /}", "logout.path", 2, "covers the whole site", "/api/logout"),
+    (GOOD + "listen: 127.0.0.1:9090", "admin", None, "is the address of listen too", "port"),
+    (GOOD + "listen: unix:/a\nadmin: unix:/a", "admin", 3, "is the address of listen too", ""),
+]
+FILES = {"/latin": UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), "/short": "canary\n"}
+
+
+@pytest.mark.parametrize(("text", "path", "line", "problem", "remedy"), FAULTS)
+def test_fault(
+    faults: FaultFinder, text: str, path: str, line: int | None, problem: str, remedy: str
+) -> None:
+    """One mistake is one fault, at its place, with a remedy."""
+    (fault,) = faults(text, {}, FILES)
+    assert (fault.path, fault.line) == (path, line)
+    assert problem in fault.problem
+    assert remedy in fault.remedy
+
+
+def test_report_reads_like_a_compiler(faults: FaultFinder) -> None:
+    """`file:line: key: problem; remedy`, one line each."""
+    text = ROUTED + "- {path: /a, kind: api, upstream: apx}"
+    assert [str(fault) for fault in faults(text)] == [
+        'file.yaml:3: routes[0].upstream: no upstream named "apx"; did you mean "api"?'
+    ]
+
+
+def test_every_fault_is_told_at_once_in_the_order_of_the_file(faults: FaultFinder) -> None:
+    """Wrong types, unset names, unknown keys and contradictions do not hide each other."""
+    text = (
+        "listen: 1\n"
+        "secret: ${NONE}\n"
+        "upstreams: {api: {url: ftp://a, connect: 1}}\n"
+        "routes:\n"
+        "- {path: /a, kind: apo, upstream: apx, strip: /b}\n"
+        "- {path: /a, kind: api, upstream: api, sesion: none}\n"
+        "lgo: {}\n"
+        "listen: 2\n"
+    )
+    assert [(fault.line, fault.path) for fault in faults(text)] == [
+        (1, "listen"),
+        (2, "secret"),
+        (3, "upstreams.api.url"),
+        (3, "upstreams.api.connect"),
+        (5, "routes[0].kind"),
+        (5, "routes[0].strip"),
+        (5, "routes[0].upstream"),
+        (6, "routes[1].sesion"),
+        (6, "routes[1].path"),
+        (7, "lgo"),
+        (8, "listen"),
+    ]
+
+
+CANARY = "canary-7f3a"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD + f"secret: {CANARY}",
+        GOOD + f"secret: [{CANARY}, {{a: {CANARY}}}]",
+        GOOD + f"secret: {CANARY}\nsecret: {CANARY}2",
+        GOOD + f"secret: {CANARY}\n  - x: [",
+        GOOD + f"secret: 'a\n{CANARY}",
+        GOOD + f"secret: !x {CANARY}",
+        GOOD + f"secret: ${{{CANARY}",
+        GOOD + f"secret: ${{A:-{CANARY}}}",
+        GOOD + "secret: ${SECRET}",
+        GOOD + "listen: ${SECRET}\nlog: {level: '${SECRET}', access: '${SECRET}'}",
+        GOOD + "limits: {body: '${SECRET}', client_head: '${SECRET}', in_flight: '${SECRET}'}",
+        GOOD + "cors: {origins: ['${SECRET}']}\ntrusted_proxies: ['${SECRET}']",
+        GOOD + "logout: {path: '${SECRET}', redirect_to: '${SECRET}', cookies: ['${SECRET} ']}",
+        GOOD + "session: {sources: [{type: '${SECRET}'}, {type: authjs, secrets: '${SECRET}'}]}",
+        GOOD + "secret_file: /secret",
+        "upstream: http://${SECRET}:${SECRET}@a",
+    ],
+)
+def test_no_fault_holds_a_value(faults: FaultFinder, text: str) -> None:
+    """Neither report, nor value, nor chained exception text shows what may be a secret."""
+    found = faults(text, {"SECRET": CANARY}, {"/secret": CANARY})
+    assert found
+    assert CANARY not in repr(ConfigError(found)) + str(ConfigError(found)) + repr(found)
+
+
+def test_no_configuration_shows_a_secret(loaded: Callable[..., object]) -> None:
+    """Secrets are masked wherever the configuration is printed."""
+    long = CANARY * 4
+    config = loaded(
+        GOOD + "secret: ['${SECRET}', '${SECRET}']\n"
+        "session:\n  sources:\n"
+        "  - {type: authjs, secret: '${SECRET}'}\n"
+        "  - {type: iron-session, cookie: a, password: {1: '${SECRET}'}}\n"
+        "  - {type: auth0, secret_file: /secret}\n",
+        {"SECRET": long},
+        {"/secret": CANARY},
+    )
+    assert CANARY not in f"{config!r} {config} {getattr(config, 'warnings', ())}"
