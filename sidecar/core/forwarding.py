@@ -27,7 +27,7 @@ from sidecar.core.routes import Route
 
 PASS: Final = Fate.PASS
 TAKE: Final = Fate.TAKE
-NOTE: Final = Fate.NOTE
+BAD: Final = Fate.BAD
 
 VIA: Final = b"Via: 1.1 sidecar\r\n"
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
@@ -190,6 +190,8 @@ class AnswerHead:
                     facts[lower] += b", " + value
                 else:
                     facts[lower] = value
+            elif fate is BAD:
+                raise UpstreamProtocolError("answer head holds a name that is none")
         connection = facts.get(b"connection")
         if connection is not None:
             nominated = set(list_members(connection))

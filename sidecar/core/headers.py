@@ -6,11 +6,14 @@ any other spelling is classified once and remembered, within bounds.
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 from functools import lru_cache
 from typing import Final
 
 MEMO_LIMIT: Final = 1024
+
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 class Fate(IntEnum):
@@ -20,12 +23,14 @@ class Fate(IntEnum):
     NOTE = 1  # read by the sidecar, and forwarded as it came
     TAKE = 2  # read by the sidecar, which writes its own in its place or none
     DROP = 3  # removed
+    BAD = 4  # no field name at all (RFC 9110 5.1)
 
 
 # RFC 9110 7.6.1 and RFC 9112 9.1: meaningful for one connection only.
 HOP_BY_HOP: Final = frozenset(
     b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade "
-    b"http2-settings proxy-authenticate proxy-authorization proxy-authentication-info".split()
+    b"http2-settings proxy-authenticate proxy-authorization proxy-authentication-info "
+    b"proxy".split()  # `Proxy` is no field at all, but CGI upstreams take it for HTTP_PROXY
 )
 
 # What upstreams believe when a proxy says it, so a client may not (threats 2 and 3).
@@ -88,6 +93,8 @@ class FieldTable:
         fate = self._known.get(lower)
         if fate is not None:
             return fate
+        if not _TOKEN.fullmatch(lower):
+            return Fate.BAD
         if self._client_side and (b"_" in lower or lower.startswith(PROXY_CLAIM_PREFIXES)):
             return Fate.DROP  # CGI-style upstreams read `_` and `-` as one (CVE-2025-64484)
         return Fate.PASS

@@ -24,6 +24,7 @@ from sidecar.core.config.faults import BadValue
 Value = TypeVar("Value")
 
 MIN_SECRET_BYTES: Final = 32
+SCALAR: Final = (str, int, float, bool)
 
 
 class Section(BaseModel):
@@ -67,12 +68,12 @@ def _string(pattern: str | None = None, **more: object) -> WithJsonSchema:
 
 def _as_list(value: object) -> object:
     """One value stands for a list of one."""
-    return [value] if isinstance(value, str) else value
+    return [value] if isinstance(value, SCALAR) else value
 
 
 def _as_passwords(value: object) -> object:
     """iron-session gives a lone password the id 1 (`normalizeStringPasswordToMap`)."""
-    return {"1": value} if isinstance(value, str) else value
+    return {"1": value} if isinstance(value, SCALAR) else value
 
 
 def _signing_secret(value: object) -> SecretStr:

@@ -84,7 +84,7 @@ def _accept_reference(node: Node) -> None:
     if "anyOf" in node:
         node["anyOf"].append(_REFERENCE)
         return
-    restricted = {name: node.pop(name) for name in set(node) - _ANNOTATIONS}
+    restricted = {name: node.pop(name) for name in list(node) if name not in _ANNOTATIONS}
     node["anyOf"] = [restricted, _REFERENCE]
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from sidecar.core.config.faults import BadValue, Finding, KeyPath, did_you_mean
+from sidecar.core.config.fields import SCALAR
 from sidecar.core.config.model import Document
 from sidecar.core.config.schema import schema
 from sidecar.core.config.tree import Tree
@@ -66,7 +67,7 @@ def _written_path(loc: KeyPath, data: Mapping[str, Any]) -> KeyPath:
     That is the tag of a source's type, and the index or id of a secret given alone.
     """
     path = loc[:3] + loc[4:] if loc[:2] == ("session", "sources") else loc
-    return path[:-1] if path and isinstance(_at(data, path[:-1]), str) else path
+    return path[:-1] if path and isinstance(_at(data, path[:-1]), SCALAR) else path
 
 
 def _at(data: Any, path: KeyPath) -> Any:

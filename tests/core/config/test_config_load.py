@@ -1,0 +1,279 @@
+"""What a right configuration amounts to: kinds, shorthand, sources, files, warnings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import FrozenInstanceError
+
+import pytest
+from pydantic import ValidationError
+
+from sidecar.core.config import (
+    Auth0Source,
+    AuthjsSource,
+    Config,
+    CookieSource,
+    Envelope,
+    IronSessionSource,
+    Listen,
+    NextauthSource,
+    Route,
+)
+
+Loader = Callable[..., Config]
+
+UPSTREAMS = "upstreams: {api: {url: http://a}}\n"
+LONG = "x" * 32
+
+
+def route(loaded: Loader, keys: str, more: str = "") -> Route:
+    text = f"{UPSTREAMS}{more}\nlogout: {{redirect_to: /}}\nroutes:\n- {{upstream: api, {keys}}}\n"
+    (only,) = loaded(f"{text}- {{path: /, kind: page, upstream: api}}\n").routes[:1]
+    return only
+
+
+def test_one_line_is_enough(loaded: Loader) -> None:
+    """The shorthand is one route of kind api on which a session is optional."""
+    config = loaded("upstream: http://localhost:4000")
+    assert {name: upstream.url for name, upstream in config.upstreams.items()} == {
+        "api": "http://localhost:4000"
+    }
+    assert config.routes == (Route(path="/", kind="api", upstream="api", session="optional"),)
+    assert config.routes[0].inject
+    assert config.listen == Listen("0.0.0.0", 8080)
+
+
+@pytest.mark.parametrize("text", [None, "", "# nothing\n"])
+def test_the_upstream_alone_needs_no_file(loaded: Loader, text: str | None) -> None:
+    """By variable or by option; the option wins."""
+    environ = {"SIDECAR_UPSTREAM": "http://b"}
+    assert loaded(text, environ).upstreams["api"].url == "http://b"
+    assert loaded(text, environ, None, upstream="http://c").upstreams["api"].url == "http://c"
+
+
+def test_option_stands_above_the_file(loaded: Loader) -> None:
+    assert loaded("upstream: http://a", upstream="http://c").upstreams["api"].url == "http://c"
+
+
+@pytest.mark.parametrize(
+    ("environ", "types"),
+    [
+        ({}, ["cookie"]),
+        ({"AUTH_SECRET": LONG}, ["authjs", "cookie"]),
+        ({"NEXTAUTH_SECRET": LONG}, ["nextauth", "cookie"]),
+        ({"NEXTAUTH_SECRET": LONG, "AUTH_SECRET": LONG}, ["authjs", "nextauth", "cookie"]),
+        ({"AUTH_SECRET": ""}, ["cookie"]),
+    ],
+)
+def test_sources_default_to_what_the_environment_shows(
+    loaded: Loader, environ: Mapping[str, str], types: list[str]
+) -> None:
+    config = loaded("upstream: http://a", environ)
+    assert [source.type for source in config.session.sources] == types
+    assert config.session.sources[-1] == CookieSource(type="cookie", cookie="access_token")
+    for source in config.session.sources[:-1]:
+        assert isinstance(source, AuthjsSource | NextauthSource)
+        assert [secret.get_secret_value() for secret in source.secret] == [LONG]
+
+
+def test_named_sources_stand_alone(loaded: Loader) -> None:
+    text = "upstream: http://a\nsession: {sources: [{type: cookie, cookie: t}]}"
+    config = loaded(text, {"AUTH_SECRET": LONG})
+    assert config.session.sources == (CookieSource(type="cookie", cookie="t"),)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("api", ("required", True, "strip", Envelope(), "logout", None)),
+        ("page", ("optional", False, "forward", None, "pass", None)),
+    ],
+)
+def test_kind_fills_in_what_a_route_leaves_out(
+    loaded: Loader, kind: str, expected: tuple[object, ...]
+) -> None:
+    """The contract's table."""
+    made = route(loaded, f"path: /x, kind: {kind}")
+    assert expected == (
+        made.session,
+        made.inject,
+        made.cookies,
+        made.envelope,
+        made.on_unauthorized,
+        made.authorization,
+    )
+
+
+def test_a_routes_own_keys_win(loaded: Loader) -> None:
+    keys = (
+        "path: /x, kind: page, session: required, inject: true, cookies: strip, envelope: true, "
+        "on_unauthorized: envelope, authorization: pass, host: H"
+    )
+    assert route(loaded, keys) == Route.model_construct(
+        path="/x",
+        kind="page",
+        upstream="api",
+        strip=None,
+        session="required",
+        inject=True,
+        cookies="strip",
+        envelope=Envelope(),
+        on_unauthorized="envelope",
+        authorization="pass",
+        host="h",
+    )
+
+
+def test_no_session_means_nothing_to_inject(loaded: Loader) -> None:
+    assert not route(loaded, "path: /x, kind: api, session: none").inject
+
+
+@pytest.mark.parametrize(
+    ("path", "strip", "expected"),
+    [
+        ("/api/", "/api", "/api"),
+        ("/api/", "/api/", "/api"),
+        ("/api", "/api", "/api"),
+        ("/a/b/c", "/a/b", "/a/b"),
+        ("/api", "/", None),
+    ],
+)
+def test_strip_is_a_prefix_without_its_slash(
+    loaded: Loader, path: str, strip: str, expected: str | None
+) -> None:
+    assert route(loaded, f"path: {path}, kind: api, strip: {strip}").strip == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "buffer"),
+    [
+        ("", 2048),
+        (", envelope: true", 2048),
+        (", envelope: {keep: [a]}", 2048),
+        (", envelope: {buffer: 4KiB}", 4096),
+        (", envelope: {buffer: 1MiB}", 1 << 20),
+    ],
+)
+def test_envelope_inherits_the_common_buffer(loaded: Loader, keys: str, buffer: int) -> None:
+    """Unless the route names one, even if it is the default's."""
+    made = route(loaded, f"path: /x, kind: api{keys}", "envelope: {buffer: 2KiB}")
+    assert made.envelope is not None
+    assert made.envelope.buffer == buffer
+
+
+@pytest.mark.parametrize("value", ["false", "'false'", "${OFF:-false}"])
+def test_envelope_can_be_off(loaded: Loader, value: str) -> None:
+    assert route(loaded, f"path: /x, kind: api, envelope: {value}").envelope is None
+
+
+def test_sources_read_every_key(loaded: Loader) -> None:
+    """Claims as paths, one secret or many, iron-session's ids."""
+    config = loaded(
+        "upstream: http://a\nsession:\n  sources:\n"
+        "  - {type: authjs, secret: [a, b], token: user.token, expires_at: ['https://x.y/exp']}\n"
+        "  - {type: iron-session, cookie: app, password: one}\n"
+        "  - {type: iron-session, cookie: app, password: {1: one, 2: two}}\n"
+        "  - {type: auth0, secret: a, cookie: sess}\n"
+        "  - {type: better-auth, secret: a}\n"
+    )
+    authjs, one, two, auth0, better = config.session.sources
+    assert isinstance(authjs, AuthjsSource)
+    assert (authjs.token, authjs.expires_at) == (("user", "token"), ("https://x.y/exp",))
+    assert [secret.get_secret_value() for secret in authjs.secret] == ["a", "b"]
+    assert isinstance(one, IronSessionSource)
+    assert {key: value.get_secret_value() for key, value in one.password.items()} == {"1": "one"}
+    assert isinstance(two, IronSessionSource)
+    assert list(two.password) == ["1", "2"]
+    assert isinstance(auth0, Auth0Source)
+    assert (auth0.token, auth0.cookie) == (("tokenSet", "accessToken"), "sess")
+    assert better.type == "better-auth"
+    assert better.token == ("accessToken",)
+
+
+def test_secrets_come_from_files_without_their_line_end(loaded: Loader) -> None:
+    """One, several, or by id."""
+    config = loaded(
+        "upstream: http://a\nsecret_file: [/a, /b]\nsession:\n  sources:\n"
+        "  - {type: authjs, secret_file: /c}\n"
+        "  - {type: iron-session, cookie: app, password_file: {1: /c, 2: /a}}\n",
+        {},
+        {"/a": "a" * 32 + "\n", "/b": "b" * 32 + "\r\n", "/c": " c \n\n"},
+    )
+    authjs, iron = config.session.sources
+    assert isinstance(authjs, AuthjsSource)
+    assert isinstance(iron, IronSessionSource)
+    assert [secret.get_secret_value() for secret in config.secret] == ["a" * 32, "b" * 32]
+    assert [secret.get_secret_value() for secret in authjs.secret] == [" c "]
+    assert [secret.get_secret_value() for secret in iron.password.values()] == [" c ", "a" * 32]
+
+
+@pytest.mark.parametrize("value", ["text", "401", 1, 1.5, True, None])
+def test_match_compares_with_json_scalars(loaded: Loader, value: object) -> None:
+    """JSON is YAML, so a scalar's type is what JSON would make of it."""
+    rule = f"{{path: errors.0.code, equals: {json.dumps(value)}}}"
+    config = loaded(f"upstream: http://a\nunauthorized: {{match: [{rule}]}}")
+    (match,) = config.unauthorized.match
+    assert match.path == ("errors", "0", "code")
+    assert (type(match.equals), match.equals) == (type(value), value)
+
+
+def test_section_with_every_key_commented_out_is_the_default(loaded: Loader) -> None:
+    assert loaded("upstream: http://a\nlimits:\nlog:\n") == loaded("upstream: http://a")
+
+
+def test_aliases_are_ordinary_yaml(loaded: Loader) -> None:
+    config = loaded("upstream: http://a\nlimits: {header: &size 2KiB, body: *size}")
+    assert config.limits.header == config.limits.body == 2048
+
+
+def test_yaml_is_version_1_2(loaded: Loader) -> None:
+    """`no` and dates are text there."""
+    config = loaded("upstream: http://a\nunauthorized: {messages: [no, 2020-01-01, 12:30:45]}")
+    assert config.unauthorized.messages == ("no", "2020-01-01", "12:30:45")
+
+
+def test_nothing_can_be_changed(loaded: Loader) -> None:
+    config = loaded("upstream: http://a")
+    with pytest.raises(ValidationError):
+        config.listen = Listen("a", 1)  # type: ignore[misc]
+    with pytest.raises(ValidationError):
+        config.limits.header = 1  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        config.upstreams["b"] = config.upstreams["api"]  # type: ignore[index]
+    with pytest.raises(FrozenInstanceError):
+        config.listen.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ("", "secret: none is given"),
+        (f"secret: {LONG}", None),
+        (f"session: {{sources: [{{type: authjs, secret: {LONG}}}]}}", None),
+        (
+            "session: {sources: [{type: authjs, secret: [short]}]}",
+            "session.sources[0].secret: has fewer than 32 bytes",
+        ),
+        (
+            "session: {sources: [{type: iron-session, cookie: a, password: short}]}",
+            "session.sources[0].password: has fewer than 32 bytes",
+        ),
+        (f"secret: {LONG}\ntrusted_proxies: [unix, '::/0']", "trusted_proxies[1]: every client"),
+    ],
+)
+def test_warnings(loaded: Loader, text: str, warning: str | None) -> None:
+    """What is allowed but unwise is told, once, and what is fine is not."""
+    warnings = loaded("upstream: http://a\n" + text).warnings
+    assert len(warnings) == (warning is not None)
+    assert "".join(warnings).startswith(warning or "")
+
+
+def test_warnings_about_logout(loaded: Loader) -> None:
+    """A route that can never be reached, and a login that nobody serves."""
+    unserved, shadowed = (
+        loaded(f"secret: {LONG}\n{UPSTREAMS}routes:\n- {{path: {path}, kind: api, upstream: api}}")
+        for path in ("/api/", "/api/logout/")
+    )
+    assert [text.partition(":")[0] for text in unserved.warnings] == ["logout.redirect_to"]
+    assert "routes[0].path" in [text.partition(":")[0] for text in shadowed.warnings]
