@@ -35,20 +35,17 @@ _NAME: Final = _WS + _STRING + _WS + rb":" + _WS
 
 def _nested(levels: int) -> bytes:
     """A value with at most `levels` levels of containers, as a pattern."""
-    value = _SCALAR
+    value = rb"(?:" + _SCALAR + rb")"
     for _ in range(levels):
-        element = _WS + rb"(?:" + value + rb")" + _WS
-        member = _NAME + rb"(?:" + value + rb")" + _WS
-        container = rb"%b(?:%b(?:,%b)*+|%b)%b"
-        value = b"|".join(
-            (
-                _STRING,
-                container % (rb"\{", member, member, _WS, rb"\}"),
-                container % (rb"\[", element, element, _WS, rb"\]"),
-                _NUMBER + rb"|true|false|null",
-            )
-        )
-    return rb"(?:" + value + rb")"
+        # A comma is taken only where no bracket follows it, so that the last one has none.
+        items = rb"(?:%b%b%b(?:,(?!%b%b)|(?=%b)))*+%b%b"
+        array = items % (_WS, value, _WS, _WS, rb"\]", rb"\]", _WS, rb"\]")
+        members = items % (_NAME, value, _WS, _WS, rb"\}", rb"\}", _WS, rb"\}")
+        value = rb"(?:%b|\{%b|\[%b|%b|true|false|null)" % (_STRING, members, array, _NUMBER)
+    return value
+
+
+_VALUE: Final = _nested(3)
 
 
 def _always(pattern: bytes) -> Callable[[bytes, int], re.Match[bytes]]:
@@ -70,8 +67,8 @@ _name: Final = re.compile(_NAME).match
 _openers: Final = re.compile(rb"(?:" + _WS + rb"(?:\[|\{" + _NAME + rb"))++").match
 _strings: Final = re.compile(_STRING)
 # Whole elements and members, each with the comma behind it.
-_elements: Final = _always(rb"(?:%b%b%b,)*+" % (_WS, _nested(2), _WS))
-_members: Final = _always(rb"(?:%b%b%b,)*+" % (_NAME, _nested(2), _WS))
+_elements: Final = _always(rb"(?:%b%b%b,)*+" % (_WS, _VALUE, _WS))
+_members: Final = _always(rb"(?:%b%b%b,)*+" % (_NAME, _VALUE, _WS))
 # How an array's elements, or the values of an object's members, begin.
 _element: Final = re.compile(_WS + rb"(\[|\{" + _NAME + rb")").match
 _member: Final = re.compile(_NAME + rb"(\[|\{" + _NAME + rb")").match
@@ -99,7 +96,7 @@ def passing(names: frozenset[str]) -> Callable[[bytes, int], int]:
     """
     listed = b"|".join(re.escape(name.encode("utf-8", "replace")) for name in sorted(names))
     name = rb'%b"(?!(?:%b)")[^"\\\x00-\x1f]*+"%b:%b' % (_WS, listed, _WS, _WS)
-    match = _always(rb"(?:%b%b%b,)*+" % (name, _nested(2), _WS))
+    match = _always(rb"(?:%b%b%b,)*+" % (name, _VALUE, _WS))
     return lambda data, pos: match(data, pos).end()
 
 

@@ -122,7 +122,7 @@ class Walker:
             self._pos += 1
             yield from self._object(path)
         else:
-            is_wanted = self._wanted is None or path in self._wanted
+            is_wanted = bool(path) if self._wanted is None else path in self._wanted
             yield from self._scan(ValueScanner(), path if is_wanted else None)
 
     def _object(self, path: Path) -> Generator[None]:

@@ -577,13 +577,15 @@ def test_an_empty_success_has_null_data(status: int) -> None:
         (b"x" * 4097, None),
     ],
 )
-def test_an_error_text_is_carried_if_it_is_short(
-    text: bytes | None, error_data: str | None
-) -> None:
+def test_a_short_error_text_is_carried(text: bytes | None, error_data: str | None) -> None:
     """UTF-8, else Latin-1; at most 4 KiB."""
-    assert json.loads(wrap_text(404, "Not Found", text)) == dict(
-        zip(FIVE, [True, "Not Found", None, 404, error_data])
-    )
+    assert json.loads(wrap_text(404, "Not Found", text)) == {
+        "isError": True,
+        "message": "Not Found",
+        "data": None,
+        "status": 404,
+        "errorData": error_data,
+    }
 
 
 def test_a_fault_names_code_and_request() -> None:

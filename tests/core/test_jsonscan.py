@@ -104,13 +104,8 @@ def _is_utf8(text: bytes) -> bool:
     return True
 
 
-rows = st.lists(
-    st.fixed_dictionaries(
-        {"id": st.integers(), "rows": st.lists(st.fixed_dictionaries({"id": values}))}
-    ),
-    min_size=2,
-    max_size=6,
-)
+parts = st.lists(st.fixed_dictionaries({"id": scalars | st.lists(scalars, max_size=3)}), max_size=3)
+rows = st.lists(st.fixed_dictionaries({"id": st.integers(), "rows": parts}), min_size=2, max_size=6)
 
 
 @anyway
@@ -266,9 +261,10 @@ def test_deep_nesting_is_no_matter(opening: bytes, closing: bytes, size: int) ->
 def test_too_deep_nesting_is_refused() -> None:
     """Memory is one byte for each level, a million at most."""
     scanner = ValueScanner()
+    for _ in range(1000):
+        assert scanner.feed(b"[" * 1000) == -1
     with pytest.raises(InvalidJSON, match="nested too deeply"):
-        for _ in range(1001):
-            scanner.feed(b"[" * 1000)
+        scanner.feed(b"[")
 
 
 @pytest.mark.parametrize(
@@ -282,8 +278,8 @@ def test_too_deep_nesting_is_refused() -> None:
         (b"1e-", b"0" * 65_536, b" "),
         (b" ", b" \n" * 32_768, b"1 "),
         (b"[1", b",1" * 32_768, b"]"),
-        (b"[0", b',{"a":[{"b":1}]}' * 4096, b"]"),
-        (b'{"":0', b',"a":{"b":[1]}' * 4096, b"}"),
+        (b"[0", b',{"a":[{"b":1}]}' * 2048, b"]"),
+        (b'{"":0', b',"a":{"b":[1]}' * 2048, b"}"),
     ],
 )
 def test_memory_does_not_grow(opening: bytes, chunk: bytes, closing: bytes) -> None:
@@ -293,7 +289,7 @@ def test_memory_does_not_grow(opening: bytes, chunk: bytes, closing: bytes) -> N
     scanner.feed(chunk)
     tracemalloc.start()
     try:
-        for _ in range(30):
+        for _ in range(10):
             assert scanner.feed(chunk) == -1
         held, peak = tracemalloc.get_traced_memory()
     finally:
