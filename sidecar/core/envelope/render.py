@@ -24,7 +24,7 @@ _ERROR_MIDDLE: Final = {
     status: b',"data":null,"status":%d,"errorData":' % status for status in range(100, 1000)
 }
 # JavaScript's falsy values; a zero stays one with any sign, fraction and exponent.
-_FALSY: Final = re.compile(rb'null|false|""|-?0(?:\.0+)?(?:[eE][+-]?[0-9]+)?')
+_falsy: Final = re.compile(rb'null|false|""|-?0(?:\.0+)?(?:[eE][+-]?[0-9]+)?').fullmatch
 _PROBLEM_STAND_INS: Final = (("detail",), ("title",))  # RFC 9457 section 3.1
 
 _encode_json: Final = msgspec.json.encode
@@ -59,7 +59,7 @@ def encode(value: Any) -> bytes:
 
 def is_truthy(raw: bytes | Raw) -> bool:
     """Whether a raw JSON value is truthy as in JavaScript (so `{}` and `[]` are)."""
-    return _FALSY.fullmatch(raw) is None
+    return _falsy(raw) is None
 
 
 def default_message(status: int, reason: str) -> bytes:
@@ -80,12 +80,17 @@ def wrap(
         return document.body
     if status >= 400:
         return _wrap_error(rule, document, status, reason, problem=problem)
-    message = _find(document, rule.message)
-    payload = _find(document, rule.data)
+    message_path, data_path = rule.message, rule.data
+    if members is None:
+        message = payload = None
+    elif len(message_path) == len(data_path) == 1:  # nearly every rule
+        message, payload = members.get(message_path[0]), members.get(data_path[0])
+    else:
+        message, payload = document.find(message_path), document.find(data_path)
     return b"".join(
         (
             b'{"isError":false,"message":',
-            b"null" if message is None or not is_truthy(message) else message,
+            b"null" if message is None or _falsy(message) else message,
             b',"data":',
             _whole(rule, document) if payload is None else payload,
             _SUCCESS_TAIL[status],
@@ -98,13 +103,11 @@ def wrap(
 def _wrap_error(
     rule: EnvelopeRule, document: Document, status: int, reason: str, *, problem: bool
 ) -> bytes:
-    found = (document.find(path) for path in rule.message_paths(problem=problem))
-    message = next((raw for raw in found if raw is not None and is_truthy(raw)), None)
     payload = document.find(rule.error_data)
     return b"".join(
         (
             b'{"isError":true,"message":',
-            default_message(status, reason) if message is None else message,
+            _find_message(rule, document, problem=problem) or default_message(status, reason),
             _ERROR_MIDDLE[status],
             _whole(rule, document) if payload is None else payload,
             _kept(rule.keep, document) if rule.keep else b"",
@@ -113,10 +116,12 @@ def _wrap_error(
     )
 
 
-def _find(document: Document, path: tuple[str, ...]) -> Raw | None:
-    if len(path) == 1:  # nearly every rule, on the hot path
-        return document.members.get(path[0]) if document.members else None
-    return document.find(path)
+def _find_message(rule: EnvelopeRule, document: Document, *, problem: bool) -> Raw | None:
+    for path in rule.message_paths(problem=problem):
+        message = document.find(path)
+        if message is not None and not _falsy(message):
+            return message
+    return None
 
 
 def _whole(rule: EnvelopeRule, document: Document) -> bytes:
