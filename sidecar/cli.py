@@ -66,6 +66,22 @@ def check(file: str | None) -> None:
 
 
 @cli.command()
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Port on 127.0.0.1; 0 picks a free one.",
+)
+@click.option("--verbose", is_flag=True, help="Print the access log.")
+def demo(port: int, verbose: bool) -> NoReturn:
+    """Show it: an API, a page and the sidecar before them, in one process."""
+    from sidecar.demo import main as show
+
+    sys.exit(show(port=port, verbose=verbose))
+
+
+@cli.command()
 @_file_option
 @click.option(
     "--cookie",

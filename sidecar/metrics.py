@@ -88,7 +88,7 @@ def _log_access(log: FilteringBoundLogger, flow: Flow, route: str, seconds: floa
     log.info(
         "request",
         request_id=flow.request_id.decode("latin-1"),
-        client=flow.exchange.connection.peer.address,
+        client=flow.connection.peer.address,
         method=request.method if request is not UNREAD else None,
         path=request.path if request is not UNREAD else None,
         route=route,

@@ -167,7 +167,8 @@ def _signing_secrets(config: Config, entropy: bytes) -> tuple[bytes, ...]:
 def _compile_route(config: Config, route: Any) -> Route:
     upstream = config.upstreams[route.upstream]
     url = URL(upstream.url)
-    host = route.host or upstream.host or (url.authority if route.kind == "api" else None)
+    own = url.host_port_subcomponent if route.kind == "api" else None
+    host = route.host or upstream.host or own
     return Route(
         path=route.path,
         kind=route.kind,
@@ -200,11 +201,11 @@ def _compile_envelope(route: Any) -> EnvelopeRule | None:
 
 def _compile_upstream(config: Config, name: str, upstream: Any) -> UpstreamAddress:
     url = URL(upstream.url)
-    assert url.host is not None
+    assert url.raw_host is not None
     assert url.port is not None
     return UpstreamAddress(
         name=name,
-        host=url.host,
+        host=url.raw_host,
         port=url.port,
         tls=_tls_context(upstream.tls) if url.scheme == "https" else None,
         connect=upstream.connect,

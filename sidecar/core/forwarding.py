@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
 from sidecar.core.errors import UpstreamProtocolError
 from sidecar.core.headers import (
+    MEMO_LIMIT,
     RESPONSE_FIELDS,
+    TARGETED_CACHING,
     Fate,
     at_least_private,
     decodable_codings,
@@ -22,17 +25,17 @@ from sidecar.core.headers import (
     list_members,
     vary_by_cookie,
 )
-from sidecar.core.request import Request
+from sidecar.core.request import Request, without_lines
 from sidecar.core.routes import Route
 
 PASS: Final = Fate.PASS
-TAKE: Final = Fate.TAKE
 BAD: Final = Fate.BAD
 
 VIA: Final = b"Via: 1.1 sidecar\r\n"
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+_ENTITY_TAG: Final = re.compile(rb'(?:W/)?("[^"]*")')
 _TRACEPARENT: Final = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
@@ -109,57 +112,77 @@ def prepare_request(
     authorization: bytes,
     request_id: bytes,
     traceparent: bytes,
-) -> list[bytes]:
+) -> bytes:
     """Renders the upstream's request head but for framing and the final empty line.
 
     `cookie` is the Cookie value to send (empty for none), `authorization` a whole line or empty;
-    the upstream's and the sidecar's own fields come after the client's and cannot be taken off.
+    the sidecar's own fields come after the client's and cannot be taken off.
     """
-    facts = request.facts
     target = route.upstream_target(request.path, request.query)
-    head = [
+    block, is_traced = _upstream_block(request, route, peer, cookie, authorization)
+    head = b"%b %b HTTP/1.1\r\n%bX-Request-Id: %b\r\n" % (
         request.method.encode(),
-        b" ",
         target.encode("utf-8", "surrogateescape"),
-        b" HTTP/1.1\r\nHost: ",
-        route.host or request.host,
-        b"\r\n",
-        *request.lines,
-        authorization,
-        peer.forwarded_lines(request),
-        b"X-Request-Id: ",
+        block,
         request_id,
-        b"\r\n",
-        VIA,
-    ]
+    )
+    return head if is_traced else b"%btraceparent: %b\r\n" % (head, traceparent)
+
+
+def _upstream_block(
+    request: Request, route: Route, peer: Peer, cookie: bytes, authorization: bytes
+) -> tuple[bytes, bool]:
+    """The field lines that the next request of the same connection is likely to share.
+
+    Remembered beside the fields they were made of: a client repeats its header section, and then
+    route, cookie and credential are the very same objects. Also says whether the client's own
+    traceparent is among them.
+    """
+    fields = request.fields
+    memo = fields.rendered
+    if memo is not None:
+        memo_route, memo_peer, memo_cookie, memo_authorization, block, is_traced = memo
+        if (
+            memo_route is route
+            and memo_peer is peer
+            and memo_cookie is cookie
+            and memo_authorization is authorization
+        ):
+            return block, is_traced
+    facts = fields.facts
+    lines = [b"Host: ", route.host or request.host, b"\r\n", *fields.lines, authorization]
+    lines += (peer.forwarded_lines(request), VIA)
     if cookie:
-        head += (b"Cookie: ", cookie, b"\r\n")
+        lines += (b"Cookie: ", cookie, b"\r\n")
     accepted = facts.get(b"accept-encoding")
     if accepted is not None:
         codings = accepted if route.envelope is None else decodable_codings(accepted)
-        head += (b"Accept-Encoding: ", codings, b"\r\n")
-    given = facts.get(b"traceparent")
-    if given is None or not _TRACEPARENT.fullmatch(given):
-        given = traceparent
-    head += (b"traceparent: ", given, b"\r\n")
+        lines += (b"Accept-Encoding: ", codings, b"\r\n")
     for name in (b"if-match", b"if-none-match"):
         if name in facts:
-            head += _validators(name, facts[name], wrapped=route.envelope is not None)
-    return head
+            lines += _validators(name, facts[name], wrapped=route.envelope is not None)
+    given = facts.get(b"traceparent")
+    is_traced = given is not None and _TRACEPARENT.fullmatch(given) is not None
+    if given is not None and is_traced:
+        lines += (b"traceparent: ", given, b"\r\n")
+    block = b"".join(lines)
+    fields.rendered = (route, peer, cookie, authorization, block, is_traced)
+    return block, is_traced
 
 
 def _validators(name: bytes, value: bytes, *, wrapped: bool) -> tuple[bytes, ...]:
     """Takes the `W/` off again that wrapping put on a strong ETag (RFC 9110 13.1.1)."""
     if wrapped and name == b"if-match":
-        value = value.replace(b"W/", b"")
+        value = _ENTITY_TAG.sub(rb"\1", value)
     return (name.title(), b": ", value, b"\r\n")
 
 
 class AnswerHead:
     """An upstream's answer head, read once.
 
-    `lines` pass on unchanged, `facts` are read by lower-case name, `cookies` are the Set-Cookie
-    values one by one, since they must never be joined (RFC 9110 5.3).
+    `lines` pass on unchanged (four pieces a line), `facts` are read by lower-case name, `cookies`
+    are the Set-Cookie values one by one, since they must never be joined (RFC 9110 5.3).
+    Raises `UpstreamProtocolError` for statuses and field names that are none.
     """
 
     __slots__ = ("cookies", "facts", "lines", "status")
@@ -171,36 +194,24 @@ class AnswerHead:
         self.cookies: list[bytes] = []
         self.lines: list[bytes] = []
         self.facts: dict[bytes, bytes] = {}
-        self._read(fields)
-
-    def _read(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
         lines, facts = self.lines, self.facts
-        fate_of = RESPONSE_FIELDS.memo.get
+        lookup = _ANSWER_FIELDS.get
         for name, value in fields:
-            fate = fate_of(name)
-            if fate is None:
-                fate = RESPONSE_FIELDS.fate(name)
-            if fate is PASS:
+            lower = lookup(name)
+            if lower is None:
+                lower = _classify(name)
+            if lower == b"":
                 lines += (name, b": ", value, b"\r\n")
-            elif fate is TAKE:
-                lower = name.lower()
-                if lower == b"set-cookie":
-                    self.cookies.append(value)
-                elif lower in facts:
-                    facts[lower] += b", " + value
-                else:
-                    facts[lower] = value
-            elif fate is BAD:
-                raise UpstreamProtocolError("answer head holds a name that is none")
-        connection = facts.get(b"connection")
-        if connection is not None:
-            nominated = set(list_members(connection))
-            self.lines = [
-                piece
-                for at in range(0, len(lines), 4)
-                if lines[at].lower() not in nominated
-                for piece in lines[at : at + 4]
-            ]
+            elif lower not in facts:
+                facts[lower] = value
+            else:
+                facts[lower] += b", " + value
+            if lower == b"set-cookie":
+                self.cookies.append(value)
+        if b"connection" in facts:
+            nominated = list_members(facts[b"connection"])
+            if nominated != (b"keep-alive",):
+                self.lines = without_lines(lines, nominated)
 
     def fact(self, name: bytes) -> bytes:
         """The value of a field that the sidecar reads, or empty."""
@@ -210,6 +221,20 @@ class AnswerHead:
     def is_empty(self) -> bool:
         """Whether the head says that there is no body."""
         return self.facts.get(b"content-length") == b"0"
+
+
+_ANSWER_FIELDS: Final[dict[bytes, bytes]] = {}
+"""Spelling → lower-case name of what is read or dropped, empty of what passes. Filled on demand."""
+
+
+def _classify(name: bytes) -> bytes:
+    fate = RESPONSE_FIELDS.fate(name)
+    if fate is BAD:
+        raise UpstreamProtocolError("answer head holds a name that is none")
+    lower = b"" if fate is PASS else name.lower()
+    if len(_ANSWER_FIELDS) < MEMO_LIMIT and len(name) <= 64:
+        _ANSWER_FIELDS[name] = lower
+    return lower
 
 
 _PASSED_AS_THEY_ARE: Final = (
@@ -228,10 +253,10 @@ _PASSED_AS_THEY_ARE: Final = (
 )
 # Of these only what stays true of a rewritten body is kept (contract 3).
 _PASSED_WHEN_WRAPPED: Final = (b"www-authenticate",)
-_CANONICAL: Final = {name: name.title() + b": " for name in _PASSED_AS_THEY_ARE} | {
-    b"etag": b"ETag: ",
-    b"www-authenticate": b"WWW-Authenticate: ",
-    b"content-md5": b"Content-MD5: ",
+_CANONICAL: Final = {name: name.title() for name in _PASSED_AS_THEY_ARE} | {
+    b"etag": b"ETag",
+    b"www-authenticate": b"WWW-Authenticate",
+    b"content-md5": b"Content-MD5",
 }
 WRAPPED_TYPE: Final = b"Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
 
@@ -243,6 +268,7 @@ def reason_phrase(status: int, given: str = "") -> str:
     return _PHRASES.get(status, "")
 
 
+@lru_cache(maxsize=1024)
 def status_line(status: int, reason: str = "") -> bytes:
     """An HTTP/1.1 status line; an unprintable reason gives way to the standard one."""
     return b"HTTP/1.1 %d %b\r\n" % (status, reason_phrase(status, reason).encode())
@@ -268,32 +294,36 @@ def clean_response(
     Raises `UpstreamProtocolError` where a field holds a control character.
     """
     facts = head.facts
-    lines = list(head.lines)
+    lines = head.lines.copy()
     for name in _PASSED_WHEN_WRAPPED if wrapped else _PASSED_AS_THEY_ARE:
         if name in facts:
-            lines += (_CANONICAL[name], facts[name], b"\r\n")
+            lines += (_CANONICAL[name], b": ", facts[name], b"\r\n")
     if wrapped and b"etag" in facts:
         etag = facts[b"etag"]
-        lines += (b"ETag: ", etag if etag.startswith(b"W/") else b"W/" + etag, b"\r\n")
-    lines += (b"Date: ", facts.get(b"date", date), b"\r\n")
-    lines += _caching(facts, private=private, no_store=no_store)
-    for name, canonical in (
-        (b"location", b"Location: "),
-        (b"content-location", b"Content-Location: "),
-    ):
-        if name in facts:
-            public = route.public_location(facts[name].decode("latin-1"))
-            lines += (canonical, public.encode("latin-1"), b"\r\n")
+        lines += (b"ETag", b": ", etag if etag.startswith(b"W/") else b"W/" + etag, b"\r\n")
+    lines += (b"Date", b": ", facts.get(b"date", date), b"\r\n")
+    _add_caching(lines, facts, private=private, no_store=no_store)
+    if b"location" in facts or b"content-location" in facts:
+        _add_locations(lines, facts, route)
     for cookie in cookies:
-        lines += (b"Set-Cookie: ", cookie, b"\r\n")
-    lines += (b"X-Request-Id: ", request_id, b"\r\n")
+        lines += (b"Set-Cookie", b": ", cookie, b"\r\n")
+    lines += (b"X-Request-Id", b": ", request_id, b"\r\n")
     block = b"".join(lines)
-    if not is_clean_block(block, lines.count(b"\r\n")):
+    if not is_clean_block(block, len(lines) // 4):
         raise UpstreamProtocolError("answer head holds a control character")
     return status_line(head.status, reason) + block + (WRAPPED_TYPE if wrapped else b"")
 
 
-def _caching(facts: dict[bytes, bytes], *, private: bool, no_store: bool) -> list[bytes]:
+def _add_locations(lines: list[bytes], facts: dict[bytes, bytes], route: Route) -> None:
+    for name, canonical in ((b"location", b"Location"), (b"content-location", b"Content-Location")):
+        if name in facts:
+            public = route.public_location(facts[name].decode("latin-1"))
+            lines += (canonical, b": ", public.encode("latin-1"), b"\r\n")
+
+
+def _add_caching(
+    lines: list[bytes], facts: dict[bytes, bytes], *, private: bool, no_store: bool
+) -> None:
     control = facts.get(b"cache-control")
     vary = facts.get(b"vary")
     if private:
@@ -301,9 +331,11 @@ def _caching(facts: dict[bytes, bytes], *, private: bool, no_store: bool) -> lis
         vary = b"Cookie" if vary is None else vary_by_cookie(vary)
     if no_store:
         control = b"no-store"
-    lines: list[bytes] = []
+    elif not private:
+        for name in TARGETED_CACHING:
+            if name in facts:
+                lines += (name.title(), b": ", facts[name], b"\r\n")
     if control is not None:
-        lines += (b"Cache-Control: ", control, b"\r\n")
+        lines += (b"Cache-Control", b": ", control, b"\r\n")
     if vary is not None:
-        lines += (b"Vary: ", vary, b"\r\n")
-    return lines
+        lines += (b"Vary", b": ", vary, b"\r\n")

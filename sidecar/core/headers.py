@@ -59,12 +59,18 @@ _REQUEST_TAKEN: Final = (
     b"x-forwarded-proto x-forwarded-port x-forwarded-prefix transfer-encoding".split()
 )
 
-_RESPONSE_NOTED: Final[list[bytes]] = []
 _RESPONSE_TAKEN: Final = (
     b"connection content-type content-length content-encoding set-cookie location "
     b"content-location cache-control vary etag www-authenticate transfer-encoding upgrade "
     b"accept-ranges content-md5 digest content-digest repr-digest via x-request-id "
     b"x-content-type-options sec-websocket-accept date content-disposition content-range".split()
+)
+
+# What shared caches of one kind obey instead of Cache-Control (RFC 9213, Edge Architecture
+# Specification, nginx): it must not stand where Cache-Control says private or no-store.
+TARGETED_CACHING: Final = (
+    b"cdn-cache-control cloudflare-cdn-cache-control vercel-cdn-cache-control "
+    b"netlify-cdn-cache-control surrogate-control x-accel-expires".split()
 )
 
 
@@ -116,8 +122,8 @@ REQUEST_FIELDS: Final = FieldTable(
 RESPONSE_FIELDS: Final = FieldTable(
     _table(
         (HOP_BY_HOP, Fate.DROP),
-        (_RESPONSE_NOTED, Fate.NOTE),
         (_RESPONSE_TAKEN, Fate.TAKE),
+        (TARGETED_CACHING, Fate.TAKE),
     ),
     client_side=False,
 )
@@ -135,7 +141,7 @@ def is_clean_block(block: bytes, lines: int) -> bool:
     return len(rest) == 2 * lines and rest == b"\r\n" * lines
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)  # few values are in use, and clients can send long ones
 def list_members(value: bytes) -> tuple[bytes, ...]:
     """Members of a comma-separated value, lower-cased, without empty ones (RFC 9110 5.6.1)."""
     return tuple(part for item in value.lower().split(b",") if (part := item.strip(b" \t")))
@@ -161,7 +167,8 @@ def at_least_private(value: bytes) -> bytes:
     """A Cache-Control value that no shared cache may store by (RFC 9111 5.2.2).
 
     `public` and `s-maxage` invite shared caches, so they go; `private` is added unless the
-    value already has it or `no-store`.
+    value already has it or `no-store`. `private="field"` does not count: it keeps shared caches
+    from that field only (5.2.2.7).
     """
     kept = [
         item
@@ -170,7 +177,7 @@ def at_least_private(value: bytes) -> bytes:
         and item.lower() != b"public"
         and not item.lower().startswith(b"s-maxage")
     ]
-    names = {item.split(b"=", 1)[0].lower() for item in kept}
+    names = {item.lower() for item in kept}
     return b", ".join(kept if names & {b"private", b"no-store"} else [*kept, b"private"])
 
 
@@ -181,6 +188,7 @@ def vary_by_cookie(value: bytes) -> bytes:
     return value if b"cookie" in members or b"*" in members else value + b", Cookie"
 
 
+@lru_cache(maxsize=256)
 def media_type(content_type: bytes) -> bytes:
     """The type/subtype of a Content-Type value, lower-cased, parameters left out."""
     return content_type.split(b";", 1)[0].strip(b" \t").lower()

@@ -49,8 +49,10 @@ class LogoutRule:
                 return wanted
         back = parameters.get(RETURN_PARAM)
         if back is not None and self.return_param is not None and is_local_path(back):
-            mark = "&" if "?" in self.redirect_to else "?"
-            return f"{self.redirect_to}{mark}{self.return_param}={quote(back, safe='')}"
+            target, hash_mark, fragment = self.redirect_to.partition("#")
+            mark = "&" if "?" in target else "?"
+            query = f"{mark}{self.return_param}={quote(back, safe='')}"
+            return f"{target}{query}{hash_mark}{fragment}"
         return self.redirect_to
 
 

@@ -44,4 +44,4 @@ class CsrfRule:
         return origin == public_origin or origin in self.origins
 
     def _has_header(self, request: Request) -> bool:
-        return any(line.lower() == self.header for line in request.lines[::4])
+        return any(line.lower() == self.header for line in request.fields.lines[::4])

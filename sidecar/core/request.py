@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 from sidecar.core.errors import BadRequest
 from sidecar.core.headers import REQUEST_FIELDS, Fate, list_members
-from sidecar.core.target import is_host, normalise, split_target
+from sidecar.core.target import is_host, split_target
 
 PASS: Final = Fate.PASS
 NOTE: Final = Fate.NOTE
 TAKE: Final = Fate.TAKE
+BAD: Final = Fate.BAD
 
 SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 IDEMPOTENT_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 REFUSED_METHODS: Final = frozenset(("CONNECT", "TRACE", "PRI"))
+
+# Clients choose targets, so what is remembered of them is bounded in number and in size.
+LONGEST_REMEMBERED: Final = 512
+_split_often: Final = lru_cache(maxsize=4096)(split_target)
 
 # Connection options that name no field to be removed.
 _PLAIN_OPTIONS: Final = frozenset((b"keep-alive", b"close", b"upgrade", b"te"))
@@ -32,46 +38,83 @@ class Client(StrEnum):
     FETCH = "fetch"  # scripts, and whatever else reads the answer as data
 
 
-class Request:
-    """The head of one request.
+class Fields:
+    """The header section of a request, read once; connections repeat it, and then it is not again.
 
-    `lines` are rendered field lines that pass on unchanged; `facts` are the values the sidecar
-    reads, by lower-case name; several fields of one name are joined as RFC 9110 5.3 says
-    (Cookie with `; `, RFC 6265 5.4).
+    `raw` is what it was read from; `lines` are rendered field lines that pass on unchanged (four
+    pieces a line); `facts` are the values the sidecar reads, by lower-case name. Several fields of
+    one name are joined as RFC 9110 5.3 says (Cookie with `; `, RFC 6265 5.4).
     """
 
-    __slots__ = ("cookie", "facts", "host", "lines", "method", "path", "query", "route_path")
+    __slots__ = ("facts", "host", "is_stream", "is_websocket", "lines", "raw", "rendered")
+
+    def __init__(self, raw: Sequence[tuple[bytes, bytes]]) -> None:
+        self.raw = raw
+        self.lines, self.facts = _read_fields(raw)
+        facts = self.facts
+        self.host = facts.get(b"host")
+        if self.host is not None and not is_host(self.host.decode("latin-1")):
+            raise BadRequest("Host is not a host name")
+        self.is_websocket = b"upgrade" in facts and _asks_for_websocket(facts)
+        self.is_stream = self.is_websocket or b"text/event-stream" in facts.get(b"accept", b"")
+        self.rendered: Any = None  # what was last made of it for an upstream: `forwarding`'s memo
+
+
+def _asks_for_websocket(facts: dict[bytes, bytes]) -> bool:
+    """Whether the fields are those of a WebSocket handshake (RFC 6455 4.2.1).
+
+    An Upgrade field that Connection does not name is void (RFC 9110 7.8): whoever stands in front
+    and obeys that would take the tunnel's bytes for further requests.
+    """
+    upgrade, connection = facts[b"upgrade"], facts.get(b"connection", b"")
+    return list_members(upgrade) == (b"websocket",) and b"upgrade" in list_members(connection)
+
+
+class Request:
+    """The head of one request: what its line says, and its `fields`.
+
+    Raises `BadRequest` for methods and targets that are not served, and for a Host that is
+    missing or none.
+    """
+
+    __slots__ = ("facts", "fields", "method", "path", "query", "route_path")
 
     def __init__(
-        self, method: str, target: str, fields: Iterable[tuple[bytes, bytes]], *, http11: bool
+        self,
+        method: str,
+        target: str,
+        fields: Fields | Sequence[tuple[bytes, bytes]],
+        *,
+        http11: bool,
     ) -> None:
         if method in REFUSED_METHODS:
             raise BadRequest(f"method {method} is not served")
         self.method = method
-        self.path, self.query = split_target(target)
-        self.route_path = normalise(self.path)
-        self.lines, self.facts = _read_fields(fields)
-        self.cookie = self.facts.get(b"cookie", b"")
-        self.host = self._host(http11)
+        split = _split_often if len(target) <= LONGEST_REMEMBERED else split_target
+        self.path, self.query, self.route_path = split(target)
+        self.fields = fields if isinstance(fields, Fields) else Fields(fields)
+        self.facts = self.fields.facts
+        if http11 and self.fields.host is None:
+            raise BadRequest("Host is missing")
 
-    def _host(self, http11: bool) -> bytes:
-        host = self.facts.get(b"host")
-        if host is None:
-            if http11:
-                raise BadRequest("Host is missing")
-            return b""
-        if not is_host(host.decode("latin-1")):
-            raise BadRequest("Host is not a host name")
-        return host
+    @property
+    def host(self) -> bytes:
+        """The Host field value; empty where a client of HTTP/1.0 gave none."""
+        return self.fields.host or b""
+
+    @property
+    def cookie(self) -> bytes:
+        """The Cookie field value, or empty."""
+        return self.facts.get(b"cookie", b"")
 
     def fact(self, name: bytes) -> bytes:
-        """The value of a noted field, or empty."""
+        """The value of a field that the sidecar reads, or empty."""
         return self.facts.get(name, b"")
 
     @property
     def is_websocket(self) -> bool:
         """Whether this is a WebSocket opening handshake (RFC 6455 4.1)."""
-        return self.method == "GET" and list_members(self.fact(b"upgrade")) == (b"websocket",)
+        return self.fields.is_websocket and self.method == "GET"
 
     @property
     def client(self) -> Client:
@@ -98,19 +141,23 @@ def _read_fields(
         elif fate is TAKE or fate is NOTE:
             lower = name.lower()
             if lower in facts:
-                value = facts[lower] + (b"; " if lower == b"cookie" else b", ") + value  # noqa: PLW2901
-            facts[lower] = value
+                joint = b"; " if lower == b"cookie" else b", "
+                facts[lower] = facts[lower] + joint + value
+            else:
+                facts[lower] = value
             if fate is NOTE:
                 lines += (name, b": ", value, b"\r\n")
+        elif fate is BAD:
+            raise BadRequest("a field name that is none")
     connection = facts.get(b"connection")
     if connection is not None:
         nominated = set(list_members(connection)) - _PLAIN_OPTIONS
         if nominated:
-            lines = _without(lines, nominated)
+            lines = without_lines(lines, nominated)
     return lines, facts
 
 
-def _without(lines: list[bytes], names: set[bytes]) -> list[bytes]:
+def without_lines(lines: list[bytes], names: Collection[bytes]) -> list[bytes]:
     """Drops the fields that a Connection field names (RFC 9110 7.6.1)."""
     kept: list[bytes] = []
     for at in range(0, len(lines), 4):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from sidecar.core.envelope import EnvelopeRule
 from sidecar.core.target import prefix_key
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """One route with every default resolved and everything rendered that does not vary."""
 
@@ -29,11 +30,6 @@ class Route:
     host: bytes | None  # Host to send; None keeps the client's
     upstream_origin: str  # scheme://host[:port], to map Location back
 
-    @property
-    def counts(self) -> bool:
-        """Whether a 401 on this route can say anything about the session."""
-        return self.session != "none" and self.on_unauthorized != "pass"
-
     def upstream_target(self, path: str, query: str) -> str:
         """The request target for the upstream: prefix exchanged, the rest byte for byte."""
         if self.strip_segments:
@@ -50,14 +46,21 @@ class Route:
         elif not location.startswith("/") or location.startswith("//"):
             return location
         base = self.base
-        if base and (location == base or location.startswith((base + "/", base + "?"))):
+        if base and (location == base or location.startswith((base + "/", base + "?", base + "#"))):
             location = location[len(base) :]
         return _no_authority(self.strip + location)
 
 
-def _no_authority(path: str) -> str:
-    """A path that begins with `//` would name another host, so it begins with `/` alone."""
-    return "/" + path.lstrip("/") if path.startswith("//") else path
+def _no_authority(location: str) -> str:
+    """A path-absolute reference to where `location` leads on this host.
+
+    What browsers take for `//` would name another host: they read a backslash as a slash and
+    leave tabs out (WHATWG URL, basic URL parser).
+    """
+    path = location.replace("\t", "")
+    if path[:1] not in ("/", "\\"):
+        return "/" + path
+    return "/" + path.lstrip("/\\") if path[1:2] in ("/", "\\") else path
 
 
 def _after_segments(path: str, count: int) -> str:
@@ -91,14 +94,15 @@ UNROUTED: Final = Route(
 class RouteTable:
     """Longest-prefix match at segment boundaries; costs a path's depth, not the routes' number."""
 
-    __slots__ = ("_by_prefix", "_depth", "_only")
+    __slots__ = ("_by_prefix", "_depth", "_only", "match")
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._by_prefix: Final = {prefix_key(route.path): route for route in routes}
         self._depth: Final = max((key.count("/") for key in self._by_prefix), default=0)
         self._only: Final = self._by_prefix.get("") if len(self._by_prefix) == 1 else None
+        self.match: Final = lru_cache(maxsize=4096)(self._match)
 
-    def match(self, path: str) -> Route | None:
+    def _match(self, path: str) -> Route | None:
         """Returns the route of the longest prefix of `path` (normalised), or None."""
         if self._only is not None:
             return self._only

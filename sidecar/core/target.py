@@ -7,45 +7,47 @@ refused instead of being repaired (threat 17).
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Final
+from urllib.parse import unquote
 
 from sidecar.core.errors import BadRequest
 
 # Characters of RFC 3986 3.3 paths whose meaning no server disputes. Anything else is looked at.
 _PLAIN_PATH: Final = re.compile(r"/(?:[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9_~!$&'()*+,=:@./-]*)?")
-_DOT_SEGMENT: Final = re.compile(r"(?:^|/)\.{1,2}(?=[/;]|$)")
+_DOT_SEGMENT: Final = re.compile(r"(?:^|/)\.{1,2}(?=[/;?#\0]|$)")
 _PERCENT: Final = re.compile(r"%([0-9A-Fa-f]{2})?")
-_DOT_SLASH_PERCENT: Final = re.compile(r"%(2[5EF])", re.IGNORECASE)
-_OVERLONG_SLASH: Final = re.compile(r"%C0%AF|%E0%80%AF|%5C", re.IGNORECASE)
-_OVERLONG_DOT: Final = re.compile(r"%C0%AE|%E0%80%AE", re.IGNORECASE)
+# A backslash, and overlong UTF-8 (RFC 3629 3), each octet a latin-1 character.
+_ODD_SLASH: Final = re.compile(r"\\|\xc0\xaf|\xe0\x80\xaf")
+_ODD_DOT: Final = re.compile(r"\xc0\xae|\xe0\x80\xae")
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _QUERY: Final = re.compile(r"[^\x00-\x20\x7f#]*")
+
+MAX_LOCAL: Final = 2048  # characters of a redirect target that is handed back
+_PATH_END: Final = re.compile(r"[?#]")
 
 # RFC 9110 7.2 and RFC 3986 3.2.2: reg-name, IPv4 or bracketed IPv6, with an optional port.
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
 
-def split_target(target: str) -> tuple[str, str]:
+def split_target(target: str) -> tuple[str, str, str]:
     """Splits an origin-form request target into path and query (with its `?`), both untouched.
 
-    Raises `BadRequest` for any other form and for paths that servers read differently.
+    The third part is the path that routes match. Raises `BadRequest` for any other form and for
+    paths that servers read differently.
     """
     path, mark, query = target.partition("?")
     if not path.startswith("/"):
         raise BadRequest("request target is not in origin form")
     if not _QUERY.fullmatch(query):
         raise BadRequest("request target holds a fragment or control character")
-    normalise(path)
-    return path, mark + query
+    return path, mark + query, normalise(path)
 
 
-@lru_cache(maxsize=4096)
 def normalise(path: str) -> str:
     """The path that routes match: unreserved escapes decoded (RFC 3986 6.2.2.2), nothing else.
 
-    Raises `BadRequest` for dot segments in any spelling, backslashes, broken or doubly encoded
-    escapes, and control characters, raw or encoded.
+    Raises `BadRequest` for dot segments in any spelling, encoded twice included, for broken
+    escapes, and for backslashes and control characters, raw or encoded.
     """
     if _PLAIN_PATH.fullmatch(path) and "/." not in path:
         return path
@@ -68,14 +70,9 @@ def _decode_unreserved(match: re.Match[str]) -> str:
 
 
 def _as_the_laxest_server(decoded: str) -> str:
-    """How a server reads the path that decodes escapes twice and splits at encoded slashes."""
-    once = _DOT_SLASH_PERCENT.sub(_decode, decoded)
-    twice = _DOT_SLASH_PERCENT.sub(_decode, once)
-    return _OVERLONG_DOT.sub(".", _OVERLONG_SLASH.sub("/", twice))
-
-
-def _decode(match: re.Match[str]) -> str:
-    return chr(int(match[1], 16))
+    """How a server reads the path that decodes escapes twice, overlong ones included."""
+    twice = unquote(unquote(decoded, "latin-1"), "latin-1")
+    return _ODD_DOT.sub(".", _ODD_SLASH.sub("/", twice))
 
 
 def is_host(value: str) -> bool:
@@ -88,22 +85,20 @@ def prefix_key(path: str) -> str:
     return path.rstrip("/")
 
 
-_LOCAL: Final = re.compile(
-    r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@%-][A-Za-z0-9._~!$&'()*+,;=:@%/?#\[\]-]*)?"
-)
+_LOCAL: Final = re.compile(r"/(?!/|%2[Ff])[A-Za-z0-9._~!$&'()*+,;=:@%/?#\[\]-]*")
 
 
 def is_local_path(value: str) -> bool:
     """Whether a redirect to `value` stays on this origin in every browser (threats 31 and 32).
 
     Only path-absolute references made of RFC 3986 characters count: no scheme, no `//`, no
-    backslash, no control character, and no escape that decodes to one of them at the start.
+    backslash, no control character, and no slash encoded at the start.
     """
-    if len(value) > 2048 or not _LOCAL.fullmatch(value):
+    if len(value) > MAX_LOCAL or not _LOCAL.fullmatch(value):
         return False
-    path = re.split(r"[?#]", value, maxsplit=1)[0]
+    path = _PATH_END.split(value, maxsplit=1)[0]
     try:
         normalise(path)
     except BadRequest:
         return False
-    return "//" not in path and not re.match(r"/(?:%2f|%5c|%09|%0a|%0d|%00)", path, re.IGNORECASE)
+    return "//" not in path

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
 from collections.abc import Sequence
-from hashlib import sha256
+from dataclasses import dataclass
 from typing import Final
 
 TICKET_LIFETIME: Final = 120  # seconds: a redirect followed at once, on a slow network
@@ -33,7 +32,7 @@ def decode(text: str) -> bytes | None:
     """The reverse of `encode`; None for anything that `encode` would not have written."""
     try:
         raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
-    except (Base64Error, ValueError):
+    except ValueError:
         return None
     return raw if encode(raw) == text else None
 
@@ -49,7 +48,7 @@ class Signer:
 
     def fingerprint(self, identity: str) -> str:
         """What stays the same while a session lives, as 128 bits that are safe to log."""
-        digest = hmac.digest(self._fingerprint_key, identity.encode(), sha256)
+        digest = hmac.digest(self._fingerprint_key, identity.encode(), "sha256")
         return encode(digest[:_FINGERPRINT_BYTES])
 
     def ticket(self, fingerprint: str | None, now: float) -> str:
@@ -75,10 +74,8 @@ class Signer:
         return hmac.digest(key, claims, "sha256")[:_MAC_BYTES]
 
 
+@dataclass(frozen=True, slots=True)
 class Ticket:
     """An opened ticket: the fingerprint of the session that died, if there was one."""
 
-    __slots__ = ("fingerprint",)
-
-    def __init__(self, fingerprint: str | None) -> None:
-        self.fingerprint = fingerprint
+    fingerprint: str | None

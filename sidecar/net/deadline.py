@@ -34,8 +34,9 @@ class Deadline:
         self._due = inf
 
     def close(self) -> None:
-        """Takes the deadline off for good."""
+        """Takes the deadline off for good: `set` does nothing from now on."""
         self._due = inf
+        self._fires_at = -inf
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

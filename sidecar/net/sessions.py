@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import Final
 
@@ -20,15 +20,19 @@ class Presented:
     """What a Cookie header holds: the session, if there is one, and what goes to an upstream.
 
     `fingerprint` is None and `authorization` empty where there is no live credential;
-    `others` is the header without session cookies, byte for byte.
+    `others` is the header without session cookies, byte for byte; `ambiguous` whether it had
+    more session cookies than those that were read, in which another session may hide.
     """
 
-    __slots__ = ("authorization", "fingerprint", "others", "reading", "valid_until")
+    __slots__ = ("ambiguous", "authorization", "fingerprint", "others", "reading", "valid_until")
 
-    def __init__(self, reading: Reading, fingerprint: str | None, others: bytes) -> None:
+    def __init__(
+        self, reading: Reading, fingerprint: str | None, others: bytes, *, ambiguous: bool = False
+    ) -> None:
         self.reading = reading
         self.fingerprint = fingerprint
         self.others = others
+        self.ambiguous = ambiguous
         token = reading.token if fingerprint is not None else None
         self.authorization = b"" if token is None else f"Authorization: Bearer {token}\r\n".encode()
         self.valid_until = inf if reading.valid_until is None else reading.valid_until
@@ -90,10 +94,18 @@ class Sessions:
         fingerprint = None
         if reading.result is Result.OK and reading.token is not None:
             fingerprint = self._signer.fingerprint(reading.token)
-        presented = Presented(reading, fingerprint, jar.without(self._matcher).encode("latin-1"))
+        presented = Presented(
+            reading,
+            fingerprint,
+            jar.without(self._matcher).encode("latin-1"),
+            ambiguous=self._session_cookies(jar) > (len(reading.names) if fingerprint else 0),
+        )
         if reading.result in (Result.OK, Result.NO_SESSION):
             self._remember(cookie, presented)
         return presented
+
+    def _session_cookies(self, jar: CookieJar) -> int:
+        return sum(self._matcher.matches(name.strip()) for name, _, _ in jar.pairs)
 
     def _remember(self, cookie: bytes, presented: Presented) -> None:
         cache = self._cache
@@ -109,13 +121,21 @@ class Sessions:
     # -- death ----------------------------------------------------------------------------------
 
     def bury(self, presented: Presented, now: float) -> None:
-        """Marks the session dead for as long as its credential could be presented."""
+        """Marks the session dead for as long as its credential could be presented.
+
+        That is no less than `UNKNOWN_LIFETIME`, since a frontend re-seals one credential into
+        cookies that end later. A second death does not move the first: a login that began in
+        between would be taken for an answer from before the logout.
+        """
         fingerprint = presented.fingerprint
         if fingerprint is None:
             return
-        until = min(presented.valid_until, now + UNKNOWN_LIFETIME)
-        self._tombs.pop(fingerprint, None)
-        self._tombs[fingerprint] = Tombstone(now, until)
+        until = now + UNKNOWN_LIFETIME
+        if presented.valid_until != inf:
+            until = max(until, presented.valid_until)
+        tomb = self._tombs.pop(fingerprint, None)
+        since = tomb.since if tomb is not None and now < tomb.until else now
+        self._tombs[fingerprint] = Tombstone(since, until)
         if len(self._tombs) > MAX_TOMBSTONES:
             del self._tombs[next(iter(self._tombs))]
         self._drop_cached(fingerprint)
@@ -154,21 +174,26 @@ class Sessions:
         """
         if not self._tombs:
             return list(cookies)
-        session = [cookie for cookie in cookies if self.is_session_cookie(cookie)]
-        if not session:
-            return list(cookies)
-        pairs = "; ".join(cookie.split(b";", 1)[0].decode("latin-1") for cookie in session)
-        reading = read_credential(self._sources, CookieJar.parse(pairs), now)
-        if reading.result is not Result.OK or reading.token is None:
-            return list(cookies)
-        fingerprint = self._signer.fingerprint(reading.token)
-        tomb = self._tombs.get(fingerprint)
-        if tomb is None or now >= tomb.until:
-            return list(cookies)
-        if began > tomb.since and presented.fingerprint != fingerprint:
-            del self._tombs[fingerprint]
-            return list(cookies)
-        return [cookie for cookie in cookies if set_cookie_name(cookie) not in reading.names]
+        refused: set[str] = set()
+        for reading, fingerprint in self._handed_out(cookies, now):
+            if not self.is_dead(fingerprint, now):
+                continue
+            presents_it = presented.ambiguous or presented.fingerprint == fingerprint
+            if began > self._tombs[fingerprint].since and not presents_it:
+                del self._tombs[fingerprint]
+            else:
+                refused.update(reading.names)
+        return [cookie for cookie in cookies if set_cookie_name(cookie) not in refused]
+
+    def _handed_out(self, cookies: Sequence[bytes], now: float) -> Iterator[tuple[Reading, str]]:
+        """The credentials in Set-Cookie values: in each one, and in the chunks together."""
+        texts = [_pair(cookie) for cookie in cookies if self.is_session_cookie(cookie)]
+        if len(texts) > 1:
+            texts.append("; ".join(texts))
+        for text in texts:
+            reading = read_credential(self._sources, CookieJar.parse(text), now)
+            if reading.result is Result.OK and reading.token is not None:
+                yield reading, self._signer.fingerprint(reading.token)
 
     # -- what lives as long as the session --------------------------------------------------------
 
@@ -183,6 +208,11 @@ class Sessions:
             closers.discard(close)
             if not closers:
                 del self._streams[fingerprint]
+
+
+def _pair(set_cookie: bytes) -> str:
+    """The name and value that a browser presents, without the `=` that hides a name."""
+    return set_cookie.partition(b";")[0].lstrip(b" \t=").decode("latin-1")
 
 
 def _cost(cookie: bytes) -> int:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpResponseParser
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from sidecar.core.errors import (
     Overloaded,
@@ -60,42 +60,19 @@ class UpstreamAddress:
 class Listener(Protocol):
     """Who waits for the answer of one exchange. Exactly one of the two is called, once."""
 
-    def on_answer(self, answer: Answer) -> None:
-        """The final head is here; the body follows in `answer.payload`."""
+    def on_answer(self, answer: UpstreamConnection) -> None:
+        """The final head is in `answer.message`; the body follows in `answer.payload`."""
 
     def on_failure(self, error: ProxyError, *, untouched: bool) -> None:
         """No head came. `untouched`: a reused connection died before its first answer byte."""
 
 
-class Answer:
-    """An upstream's answer: its head, and the body as far as it has come."""
-
-    __slots__ = ("connection", "message", "payload", "upgraded_tail")
-
-    def __init__(
-        self, message: RawResponseMessage, payload: StreamReader, connection: UpstreamConnection
-    ) -> None:
-        self.message = message
-        self.payload = payload
-        self.connection = connection
-        self.upgraded_tail: bytes | None = None
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the body is here to its end."""
-        return self.payload.is_eof()
-
-    def body(self) -> bytes:
-        """The whole body of an answer that `is_whole`, without waiting."""
-        return self.payload.read_nowait(-1)
-
-    def release(self) -> None:
-        """Gives the connection back: to the pool where it is clean, else to the system."""
-        self.connection.release()
-
-
 class UpstreamConnection(BaseProtocol):
-    """One connection to an upstream; one exchange at a time."""
+    """One connection to an upstream; one exchange at a time.
+
+    Between `Listener.on_answer` and `release`, `message` is the answer's head, `payload` its body
+    as far as it has come, and `upgraded_tail` what came behind the head of a 101 (else None).
+    """
 
     __slots__ = (
         "_answered",
@@ -104,13 +81,15 @@ class UpstreamConnection(BaseProtocol):
         "_heard",
         "_interim",
         "_listener",
-        "_payload",
         "_sending",
         "_tunnel",
         "_unbounded",
         "idle_since",
+        "message",
+        "payload",
         "pool",
         "reused",
+        "upgraded_tail",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, pool: Pool) -> None:
@@ -120,17 +99,12 @@ class UpstreamConnection(BaseProtocol):
         self.idle_since = 0.0
         self._deadline = Deadline(loop, self._timed_out)
         self._listener: Listener | None = None
-        self._payload: StreamReader | None = None
+        self.message: RawResponseMessage = None  # type: ignore[assignment]
+        self.payload: StreamReader = EMPTY_PAYLOAD
+        self.upgraded_tail: bytes | None = None
         self._tunnel: Any = None
-        self._reset()
-
-    def _reset(self) -> None:
-        self._answered = False
-        self._dirty = False
-        self._sending = False
-        self._heard = False
+        self._answered = self._dirty = self._heard = self._unbounded = self._sending = False
         self._interim = 0
-        self._unbounded = False
 
     @property
     def is_open(self) -> bool:
@@ -160,7 +134,8 @@ class UpstreamConnection(BaseProtocol):
             read_until_eof=True,
             auto_decompress=False,
         )
-        self._reset()
+        self._answered = self._dirty = self._heard = self._unbounded = False
+        self._interim = 0
         self._sending = not whole
         self._listener = listener
         self._deadline.set(address.head)
@@ -192,29 +167,43 @@ class UpstreamConnection(BaseProtocol):
     def tunnel(self, receiver: Any) -> None:
         """Hands every further byte to `receiver.upstream_data` and the end to `upstream_lost`."""
         self._tunnel = receiver
+        self._answered = False
         self._upgraded = True
         self.unbound()
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the answer's body is here to its end."""
+        return self.payload.is_eof()
+
+    def body(self) -> bytes:
+        """The whole body of an answer that `is_whole`, without waiting."""
+        return self.payload.read_nowait(-1)
+
     def release(self) -> None:
         """Ends the exchange; the connection is kept only if nothing odd was seen on it."""
-        payload, self._payload, self._listener = self._payload, None, None
+        payload = self.payload
+        self._listener = None
         if self._is_reusable(payload):
+            self._answered = False
             self._deadline.clear()
             self.reused = True
             self.pool.put(self)
         else:
             self.abort()
 
-    def _is_reusable(self, payload: StreamReader | None) -> bool:
+    def _is_reusable(self, payload: StreamReader) -> bool:
         if (
-            payload is None
+            not self._answered
             or self._dirty
             or self._sending
             or self._tunnel is not None
-            or not self.is_open
+            or self._reading_paused
+            or self.transport is None
+            or self.transport.is_closing()
+            or not payload.at_eof()
+            or payload.exception() is not None
         ):
-            return False
-        if not payload.at_eof() or payload.exception() is not None or self._reading_paused:
             return False
         try:
             return self._parser is not None and self._parser.feed_eof() is None
@@ -224,7 +213,7 @@ class UpstreamConnection(BaseProtocol):
     def abort(self) -> None:
         """Closes at once and forgets the exchange."""
         self._listener = None
-        self._payload = None
+        self._answered = False
         self._dirty = True
         self._deadline.close()
         if self.transport is not None:
@@ -233,59 +222,68 @@ class UpstreamConnection(BaseProtocol):
     # -- protocol -----------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self._tunnel is not None:
-            self._tunnel.upstream_data(data)
+        if self._listener is None and not self._answered:
+            self._unasked(data)
             return
-        if self._listener is None and self._payload is None:
-            if data:
-                self.pool.forget(self)  # bytes nobody asked for (threat 20)
-                self.abort()
-            return
-        self._heard = self._heard or bool(data)
-        assert self._parser is not None
+        parser = self._parser
+        assert parser is not None
         try:
-            messages, upgraded, tail = self._parser.feed_data(data)
+            messages, upgraded, tail = parser.feed_data(data)
         except HttpProcessingError as error:
             self._broken(UpstreamProtocolError(type(error).__name__))
             return
         if messages:
-            self._heads(messages, upgraded=upgraded, tail=tail)
-        elif self._answered and not self._unbounded:
-            self._deadline.set(self.pool.address.idle)
+            for message, payload in messages:
+                self._head(message, payload, tail if upgraded else None)
+        elif self._answered:
+            if not self._unbounded:
+                self._deadline.set(self.pool.address.idle)
+        elif data:
+            self._heard = True
 
-    def _heads(self, messages: Any, *, upgraded: bool, tail: bytes) -> None:
-        for message, payload in messages:
-            if self._answered:
-                self._dirty = True
-            elif 100 <= message.code < 200 and message.code != 101:
-                self._interim += 1
-                if self._interim > MAX_INTERIM:
-                    self._broken(UpstreamProtocolError("too many interim answers"))
-                    return
-            else:
-                self._final(message, payload, tail if upgraded else None)
+    def _unasked(self, data: bytes) -> None:
+        """Bytes of a tunnel, or bytes that nobody asked for (threat 20)."""
+        if self._tunnel is not None:
+            self._tunnel.upstream_data(data)
+        elif data:
+            self.pool.forget(self)
+            self.abort()
 
-    def _final(self, message: Any, payload: StreamReader, tail: bytes | None) -> None:
+    def _head(self, message: Any, payload: StreamReader, tail: bytes | None) -> None:
+        code = message.code
+        listener = self._listener
+        if listener is None:
+            self._dirty = True  # a second answer
+        elif code >= 200 or code == 101:
+            self._final(message, payload, tail, listener)
+        else:
+            self._heard = True
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                self._broken(UpstreamProtocolError("too many interim answers"))
+
+    def _final(
+        self, message: Any, payload: StreamReader, tail: bytes | None, listener: Listener
+    ) -> None:
         if message.code == 101 and tail is None:
             self._broken(UpstreamProtocolError("101 without an upgrade"))
             return
-        listener, self._listener = self._listener, None
-        assert listener is not None
+        self._listener = None
         self._answered = True
-        self._payload = payload
+        self.message = message
+        self.payload = payload
+        self.upgraded_tail = tail
         if message.should_close or message.upgrade:
             self._dirty = True
-        answer = Answer(message, payload, self)
-        answer.upgraded_tail = tail
         if not payload.is_eof():
             self._deadline.set(self.pool.address.idle)
-        listener.on_answer(answer)
+        listener.on_answer(self)
 
     def _broken(self, error: ProxyError, *, untouched: bool = False) -> None:
         """Ends the exchange with `error`, before or after the head."""
-        listener, payload = self._listener, self._payload
-        if payload is not None and not payload.is_eof():
-            payload.set_exception(error)
+        listener = self._listener
+        if self._answered and not self.payload.is_eof():
+            self.payload.set_exception(error)
         self.abort()
         if listener is not None:
             listener.on_failure(error, untouched=untouched)
@@ -295,6 +293,11 @@ class UpstreamConnection(BaseProtocol):
             self._deadline.set(self.pool.address.idle)
             return
         self._broken(UpstreamTimeout("between two reads" if self._answered else "for the head"))
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        # StreamReader calls this after every read; there is something to resume only now and then.
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -317,12 +320,11 @@ class UpstreamConnection(BaseProtocol):
         if self._tunnel is not None:
             self._tunnel.upstream_lost()
             return
-        payload = self._payload
         if self._listener is not None:
             untouched = self.reused and not self._heard
             self._broken(UpstreamUnreachable("connection lost"), untouched=untouched)
-        elif payload is not None and not payload.is_eof():
-            self._end_of_body(payload, exc)
+        elif self._answered and not self.payload.is_eof():
+            self._end_of_body(self.payload, exc)
 
     def _end_of_body(self, payload: StreamReader, exc: BaseException | None) -> None:
         """The end of a body that the end of the connection delimits, or its loss.

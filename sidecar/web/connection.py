@@ -7,7 +7,8 @@ C parser and nothing else of it. Private names of aiohttp used here, and why:
 
 - `aiohttp.http_parser.HttpRequestParser`: the C parser; `max_msg_queue_size=1` makes it stop after
   each message, so that a pipelined one is not read before its predecessor is answered.
-- `BaseProtocol._paused`, `_drain_helper`: back-pressure towards the client.
+- `BaseProtocol._drain_helper`, `_upgraded`, `_buffer_paused`, `_pause_reading_for_buffer`,
+  `_resume_reading_for_buffer`: back-pressure, in the way the parser's StreamReader expects it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
 
     from sidecar.core.forwarding import Peer
+    from sidecar.core.request import Fields
 
 BODY_WINDOW: Final = 65536  # bytes of a request body held before reading pauses
 BACKLOG: Final = 65536  # bytes of pipelined requests held before reading pauses
@@ -43,28 +45,20 @@ LINGER_BYTES: Final = 1 << 20  # bytes of a refused body that are read and throw
 LINGER_SECONDS: Final = 2.0
 MAX_FIELDS: Final = 512
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_END_OF_HEAD: Final = b"\r\n\r\n"
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
 
 
-class Handler(Protocol):
-    """What serves the requests of a connection."""
-
-    def handle(self, exchange: Exchange) -> None:
-        """A request head is here. Answers through `exchange`, now or later."""
-
-    def refuse(self, exchange: Exchange, error: ProxyError) -> None:
-        """No request could be read; the answer to `error` closes the connection."""
-
-
 class Exchange:
-    """One request and its answer, as the connection sees them.
+    """One request and its answer, as the connection sees them; the pipeline adds its own state.
 
-    `message` is None where none could be read. Subclass-free: the pipeline keeps what it needs in
-    `state`, whose `cancel` is called when the client leaves.
+    `message` is None where no head could be read. `started`: bytes of the answer have left;
+    `finished`: all of them.
     """
 
-    __slots__ = ("connection", "finished", "message", "payload", "started", "state")
+    started = False
+    finished = False
 
     def __init__(
         self, connection: ClientConnection, message: RawRequestMessage | None, payload: StreamReader
@@ -72,13 +66,10 @@ class Exchange:
         self.connection = connection
         self.message = message
         self.payload = payload
-        self.started = False
-        self.finished = False
-        self.state: Any = None
 
     @property
     def http11(self) -> bool:
-        """Whether the client speaks HTTP/1.1 (chunked framing, keep-alive by default)."""
+        """Whether the client speaks HTTP/1.1 (chunked framing)."""
         return self.message is not None and self.message.version >= HttpVersion11
 
     @property
@@ -86,44 +77,45 @@ class Exchange:
         """Whether the answer has no body whatever its head says."""
         return self.message is not None and self.message.method == "HEAD"
 
+    def cancel(self) -> None:
+        """The client has left."""
+
     # -- answering ------------------------------------------------------------------------------
 
-    def respond(self, head: bytes, body: bytes = b"", *, bodiless: bool = False) -> None:
+    def answer(self, head: bytes, body: bytes = b"", *, bodiless: bool = False) -> None:
         """Answers at once: `head` without framing fields and final line, and the whole body.
 
         `bodiless`: no Content-Length is written (204, 304, HEAD of an unknown length).
         """
         connection = self.connection
-        if self.finished or connection.transport is None:
+        transport = connection.transport
+        if self.finished or transport is None:
             return
-        self.started = True
+        self.started = self.finished = True
         last = b"" if connection.keeps_alive(self) else b"Connection: close\r\n"
         if bodiless:
-            connection.transport.write(b"%b%b\r\n" % (head, last))
+            transport.write(b"%b%b\r\n" % (head, last))
         else:
             length = len(body)
-            connection.transport.write(
-                b"%bContent-Length: %d\r\n%b\r\n%b"
-                % (head, length, last, b"" if self.is_head else body)
-            )
-        self.finish()
+            if self.is_head:
+                body = b""
+            transport.write(b"%bContent-Length: %d\r\n%b\r\n%b" % (head, length, last, body))
+        connection.answered(self)
 
-    def start(self, head: bytes, length: int | None, *, body: bool = True) -> bool:
+    def start(self, head: bytes, length: int | None) -> bool:
         """Begins a streamed answer; returns whether it is to be chunked.
 
         `length` is the body's, None where it is unknown: then it is chunked, or ends with the
-        connection for a client of HTTP/1.0. `body` is False where none follows.
+        connection for a client of HTTP/1.0.
         """
         connection = self.connection
         self.started = True
-        chunked = length is None and body and self.http11
-        if length is None and body and not chunked:
-            connection.close_after()
-        framing = b""
-        if chunked:
-            framing = b"Transfer-Encoding: chunked\r\n"
-        elif length is not None:
+        chunked = length is None and self.http11
+        framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
+        if length is not None:
             framing = b"Content-Length: %d\r\n" % length
+        elif not chunked:
+            connection.close_after()
         last = b"" if connection.keeps_alive(self) else b"Connection: close\r\n"
         connection.write(b"%b%b%b\r\n" % (head, framing, last))
         return chunked
@@ -141,10 +133,10 @@ class Exchange:
             await connection.drained()
 
     def finish(self) -> None:
-        """The answer is complete; the connection goes on to the next request, or ends."""
+        """The streamed answer is complete; the connection goes on to the next request, or ends."""
         if not self.finished:
             self.finished = True
-            self.connection.finished(self)
+            self.connection.answered(self)
 
     def abort(self) -> None:
         """Breaks the connection, so that a part of an answer never looks like a whole one."""
@@ -152,8 +144,49 @@ class Exchange:
         self.connection.reset()
 
 
+class Handler(Protocol):
+    """What serves the requests of a connection."""
+
+    def exchange(
+        self, connection: ClientConnection, message: RawRequestMessage | None, payload: StreamReader
+    ) -> Exchange:
+        """The exchange for a new request."""
+
+    def handle(self, exchange: Exchange) -> None:
+        """A request head is here. Answers through `exchange`, now or later."""
+
+    def refuse(self, exchange: Exchange, error: ProxyError) -> None:
+        """No request could be read; the answer to `error` closes the connection."""
+
+
+class Limits(Protocol):
+    """Sizes in bytes and times in seconds."""
+
+    @property
+    def header(self) -> int: ...
+    @property
+    def client_head(self) -> float: ...
+    @property
+    def client_idle(self) -> float: ...
+
+
+class Registry(Protocol):
+    """Knows the open connections."""
+
+    draining: bool
+
+    def opened(self, connection: ClientConnection, transport: asyncio.BaseTransport) -> Peer:
+        """Counts a connection in and says who it is."""
+
+    def closed(self, connection: ClientConnection) -> None:
+        """Counts a connection out."""
+
+
 class ClientConnection(BaseProtocol):
-    """The server side of one connection."""
+    """The server side of one connection.
+
+    `fields` is the last header section that was read, for the pipeline to recognise it again.
+    """
 
     __slots__ = (
         "_backlog",
@@ -162,16 +195,16 @@ class ClientConnection(BaseProtocol):
         "_exchange",
         "_feeding",
         "_handler",
-        "_head_arrived",
         "_head_bytes",
         "_limits",
         "_lingered",
         "_lingering",
+        "_may_hold_more",
         "_registry",
         "_segment",
-        "_tail_seen",
         "_tunnel",
         "_window",
+        "fields",
         "peer",
     )
 
@@ -189,16 +222,16 @@ class ClientConnection(BaseProtocol):
         self._deadline = Deadline(loop, self._timed_out)
         self._exchange: Exchange | None = None
         self._backlog = b""
-        self._window = b""  # the last bytes fed, to recognise a last chunk
-        self._head_arrived = False
+        self._window = b""  # the last bytes of a chunked body, to recognise its last chunk
         self._head_bytes = 0  # of a head that has not ended yet
         self._segment = 0  # bytes of the last segment, which may hold whole heads
+        self._may_hold_more = False  # whether the parser may hold a pipelined request
         self._lingered = 0
         self._lingering = False
         self._feeding = False
         self._close_after = False
-        self._tail_seen = False
         self._tunnel: Any = None
+        self.fields: Fields | None = None
         self.peer: Peer
         self._new_parser()
 
@@ -235,7 +268,6 @@ class ClientConnection(BaseProtocol):
             message is None
             or message.should_close
             or message.upgrade
-            or self._tail_seen
             or self._registry.draining
             or not exchange.payload.is_eof()
         ):
@@ -277,29 +309,26 @@ class ClientConnection(BaseProtocol):
         """Takes the limit of `expect_body` off."""
         self._deadline.clear()
 
-    def finished(self, exchange: Exchange) -> None:
+    def answered(self, exchange: Exchange) -> None:
         """Goes on behind an answer: to the next request, or to the end of the connection."""
         if self._exchange is not exchange:
             return
-        if not self.keeps_alive(exchange):
-            self._exchange = None
+        self._exchange = None
+        if self._close_after or not exchange.payload.is_eof():
             self._end(clean=exchange.payload.is_eof())
             return
-        message = exchange.message
-        self._exchange = None
-        if message is not None and message.chunked:
+        if exchange.message is not None and exchange.message.chunked:
             self._new_parser()  # a trailer field would become a header of the next request
         elif self._parser is not None:
             self._parser.message_consumed()
-        self._head_bytes = 0
         self._deadline.set(self._limits.client_idle)
-        if not self._feeding:
+        if not self._feeding and (self._may_hold_more or self._backlog):
             self._go_on()
 
     def _go_on(self) -> None:
         """Parses what was pipelined behind the last request."""
         backlog, self._backlog = self._backlog, b""
-        if len(backlog) > BACKLOG and self.transport is not None:
+        if self._buffer_paused:
             self._resume_reading_for_buffer()
         self._feed(backlog)
 
@@ -333,6 +362,11 @@ class ClientConnection(BaseProtocol):
         self.peer = self._registry.opened(self, transport)
         self._deadline.set(self._limits.client_head)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        # StreamReader calls this after every read; there is something to resume only now and then.
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._tunnel is not None:
@@ -353,20 +387,22 @@ class ClientConnection(BaseProtocol):
         if exchange is not None:
             if not exchange.payload.is_eof():
                 exchange.payload.set_exception(ConnectionResetError("client left"))
-            if exchange.state is not None:
-                exchange.state.cancel()
+            exchange.cancel()
 
     def data_received(self, data: bytes) -> None:
-        if self._tunnel is not None:
+        exchange = self._exchange
+        if exchange is None and self._tunnel is None and not self._lingering:
+            self._feed(data)
+        elif self._tunnel is not None:
             self._tunnel.client_data(data)
         elif self._lingering:
             self._lingered += len(data)
             if self._lingered > LINGER_BYTES and self.transport is not None:
                 self.transport.abort()
-        elif self._exchange is not None and self._exchange.payload.is_eof():
+        elif exchange is None or exchange.payload.is_eof():
             self._hold(data)
         else:
-            self._feed(data)
+            self._feed_body(exchange, data)
 
     def _hold(self, data: bytes) -> None:
         """Keeps what is pipelined behind a request that is still being answered."""
@@ -375,65 +411,65 @@ class ClientConnection(BaseProtocol):
             if len(self._backlog) > BACKLOG and not self._buffer_paused:
                 self._pause_reading_for_buffer()
 
+    # -- heads ----------------------------------------------------------------------------------
+
     def _feed(self, data: bytes) -> None:
-        """Parses; several requests of one segment are served in turn, never nested."""
+        """Reads heads; several requests of one segment are served in turn, never nested."""
         if self._feeding:
             self._backlog += data
             return
         self._feeding = True
         try:
-            while True:
-                self._parse(data)
-                if self._exchange is not None or self._lingering or self.transport is None:
-                    return
+            while self._read_head(data) and self._exchange is None and not self._lingering:
                 data, self._backlog = self._backlog, b""
-                if not data and not self._head_arrived:
+                if not data and not self._may_hold_more:
                     return
         finally:
             self._feeding = False
 
-    def _parse(self, data: bytes) -> None:
-        self._head_arrived = False
+    def _read_head(self, data: bytes) -> bool:
+        """Feeds the parser; returns whether a request came out of it, and was handled."""
         parser = self._parser
-        if parser is None:
-            return
+        if parser is None or self.transport is None:
+            return False
         if data:
             self._segment = len(data)
+        ends_exactly = False
         try:
-            messages, upgraded, tail = self._feed_exactly(parser, data)
+            if data.endswith(_LAST_CHUNK):
+                messages, upgraded, tail = parser.feed_data(data[:-1])
+                if not messages or not messages[0][1].is_eof():
+                    more, upgraded, tail = parser.feed_data(data[-1:])
+                    messages = [*messages, *more]
+                    ends_exactly = True
+                else:
+                    self._backlog = data[-1:] + self._backlog
+            else:
+                messages, upgraded, tail = parser.feed_data(data)
         except HttpProcessingError as error:
             self._unreadable(error)
-            return
+            return False
+        if not messages:
+            self._may_hold_more = False
+            if data:
+                self._count_head(len(data))
+            return False
         if upgraded and tail:
             self._backlog = tail + self._backlog
-        if messages:
-            self._head_arrived = True
-            self._begin(*messages[0])
-        elif self._exchange is None and data:
-            self._count_head(len(data))
-
-    def _feed_exactly(self, parser: Any, data: bytes) -> Any:
-        """Feeds the last octet of a last chunk by itself.
-
-        So it is known whether a chunked message ends where the bytes end: if not, trailers or a
-        pipelined request follow inside the parser, out of reach, and the connection must close.
-        """
-        window = self._window + data[-len(_LAST_CHUNK) :]
-        self._window = window[-len(_LAST_CHUNK) + 1 :]
-        if not data or not window.endswith(_LAST_CHUNK):
-            return parser.feed_data(data)
-        messages, upgraded, tail = parser.feed_data(data[:-1])
-        if messages:
-            self._tail_seen = messages[0][1].is_eof()
-        elif self._exchange is not None:
-            self._tail_seen = self._exchange.payload.is_eof()
-        more, upgraded, tail = parser.feed_data(data[-1:])
-        return (*messages, *more), upgraded, tail
+        message, payload = messages[0]
+        self._may_hold_more = payload is not EMPTY_PAYLOAD or (
+            data.find(_END_OF_HEAD) != len(data) - len(_END_OF_HEAD)
+        )
+        if message.chunked:
+            self._window = data[-len(_LAST_CHUNK) :]
+            if payload.is_eof() and not ends_exactly:
+                self._close_after = True
+        self._begin(message, payload)
+        return True
 
     def _begin(self, message: RawRequestMessage, payload: StreamReader) -> None:
         self._deadline.clear()
-        exchange = Exchange(self, message, payload)
-        self._exchange = exchange
+        exchange = self._exchange = self._handler.exchange(self, message, payload)
         if message.version is not HttpVersion11:
             self._close_after = True
             if message.version != HttpVersion10:
@@ -444,6 +480,7 @@ class ClientConnection(BaseProtocol):
             self._close_after = True
             self._handler.refuse(exchange, HeadersTooLarge(close=True))
             return
+        self._head_bytes = 0
         self._handler.handle(exchange)
 
     def _count_head(self, more: int) -> None:
@@ -454,26 +491,53 @@ class ClientConnection(BaseProtocol):
         if self._head_bytes > self._limits.header + BODY_WINDOW:
             self._refuse(HeadersTooLarge(close=True))
 
+    # -- bodies ---------------------------------------------------------------------------------
+
+    def _feed_body(self, exchange: Exchange, data: bytes) -> None:
+        """Feeds a request body; the last octet of a last chunk by itself.
+
+        So it is known whether a chunked message ends where the bytes end. If not, trailers or a
+        pipelined request follow inside the parser, out of reach, and the connection must close.
+        """
+        parser, message = self._parser, exchange.message
+        if parser is None or message is None:
+            return
+        try:
+            if not message.chunked:
+                parser.feed_data(data)
+                return
+            window = self._window + data[-len(_LAST_CHUNK) :]
+            self._window = window[-len(_LAST_CHUNK) + 1 :]
+            if data and window.endswith(_LAST_CHUNK):
+                parser.feed_data(data[:-1])
+                if exchange.payload.is_eof():
+                    self._close_after = True
+                parser.feed_data(data[-1:])
+                return
+            parser.feed_data(data)
+            if exchange.payload.is_eof():
+                self._close_after = True
+        except HttpProcessingError as error:
+            self._unreadable(error)
+
+    # -- what cannot be read --------------------------------------------------------------------
+
     def _unreadable(self, error: HttpProcessingError) -> None:
-        exchange = self._exchange
         too_large = isinstance(error, LineTooLong) or (
             isinstance(error, BadHttpMessage) and "Too many headers" in error.message
         )
-        refusal: ProxyError
-        if too_large:
-            refusal = HeadersTooLarge(type(error).__name__, close=True)
-        else:
-            refusal = BadRequest(type(error).__name__, close=True)
+        kind = HeadersTooLarge if too_large else BadRequest
+        refusal = kind(type(error).__name__, close=True)
         self._close_after = True
+        exchange = self._exchange
         if exchange is None:
             self._refuse(refusal)
         elif not exchange.payload.is_eof():
             exchange.payload.set_exception(refusal)
 
     def _refuse(self, error: ProxyError) -> None:
-        exchange = Exchange(self, None, EMPTY_PAYLOAD)
-        self._exchange = exchange
         self._close_after = True
+        exchange = self._exchange = self._handler.exchange(self, None, EMPTY_PAYLOAD)
         self._handler.refuse(exchange, error)
 
     def _timed_out(self) -> None:
@@ -491,26 +555,3 @@ class ClientConnection(BaseProtocol):
 def _head_size(message: RawRequestMessage) -> int:
     fields = message.raw_headers
     return len(message.path) + sum(len(name) + len(value) + 4 for name, value in fields)
-
-
-class Limits(Protocol):
-    """Sizes in bytes and times in seconds."""
-
-    @property
-    def header(self) -> int: ...
-    @property
-    def client_head(self) -> float: ...
-    @property
-    def client_idle(self) -> float: ...
-
-
-class Registry(Protocol):
-    """Knows the open connections."""
-
-    draining: bool
-
-    def opened(self, connection: ClientConnection, transport: asyncio.BaseTransport) -> Peer:
-        """Counts a connection in and says who it is."""
-
-    def closed(self, connection: ClientConnection) -> None:
-        """Counts a connection out."""

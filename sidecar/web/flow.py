@@ -3,96 +3,92 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.core.errors import ProxyError, UpstreamUnreachable
 from sidecar.core.request import UNREAD, Request
 from sidecar.core.routes import UNROUTED, Route
 from sidecar.net.sessions import NOTHING_PRESENTED, Presented
+from sidecar.web.connection import Exchange
 
 if TYPE_CHECKING:
-    from sidecar.net.upstream import Answer, UpstreamConnection
+    from aiohttp.http_parser import RawRequestMessage
+    from aiohttp.streams import StreamReader
+
+    from sidecar.net.upstream import UpstreamConnection
     from sidecar.runtime import Runtime
-    from sidecar.web.connection import Exchange
+    from sidecar.web.connection import ClientConnection
     from sidecar.web.proxy import Proxy
 
 CLIENT_LEFT: Final = 499  # nginx's word for it, in logs and metrics only
 
 
-class Flow:
-    """The state of one request. `decision` and `reason` say in logs and metrics what was done."""
+class Flow(Exchange):
+    """The state of one request, and the listener for its upstream's answer.
 
-    __slots__ = (
-        "began",
-        "body",
-        "bytes_out",
-        "connection",
-        "counts",
-        "decision",
-        "exchange",
-        "head",
-        "kind",
-        "live",
-        "on_end",
-        "over",
-        "presented",
-        "proxy",
-        "reason",
-        "request",
-        "request_id",
-        "retried",
-        "route",
-        "runtime",
-        "status",
-        "streaming_body",
-        "tasks",
-        "upstream_status",
-    )
+    The values below are those of a request of which nothing is known yet; as class attributes
+    they cost a request nothing until they change. `decision` and `reason` say in logs and metrics
+    what was done; `live` is the fingerprint of the live session presented; `counts` whether a 401
+    of the upstream says something about it; `kind` the budget that the request counts against.
+    """
 
-    def __init__(self, proxy: Proxy, exchange: Exchange) -> None:
+    request: Request = UNREAD
+    request_id = b""
+    route: Route = UNROUTED
+    kind = ""
+    presented: Presented = NOTHING_PRESENTED
+    live: str | None = None
+    counts = False
+    head = b""  # the upstream request as sent, for one retry
+    streaming_body = False
+    retried = False
+    upstream: UpstreamConnection | None = None
+    tasks: tuple[asyncio.Task[None], ...] = ()
+    on_end: Callable[[], None] | None = None
+    decision = ""
+    reason = ""
+    status = 0
+    upstream_status = 0
+    bytes_out = 0
+    over = False
+
+    def __init__(
+        self,
+        proxy: Proxy,
+        connection: ClientConnection,
+        message: RawRequestMessage | None,
+        payload: StreamReader,
+        began: float,
+    ) -> None:
+        self.connection = connection
+        self.message = message
+        self.payload = payload
         self.proxy = proxy
-        self.runtime: Runtime = proxy.runtime
-        self.exchange = exchange
-        self.began = self.runtime.clock.now()
-        self.request: Request = UNREAD
-        self.request_id = b""
-        self.route: Route = UNROUTED
-        self.kind = ""  # the budget that the request counts against
-        self.presented: Presented = NOTHING_PRESENTED
-        self.live: str | None = None
-        self.counts = False
-        self.head = b""  # the upstream request as sent, for one retry
-        self.streaming_body = False
-        self.retried = False
-        self.connection: UpstreamConnection | None = None
-        self.tasks: tuple[asyncio.Task[None], ...] = ()
-        self.on_end: Any = None
-        self.decision = ""
-        self.reason = ""
-        self.status = 0
-        self.upstream_status = 0
-        self.bytes_out = 0
-        self.over = False
+        self.began = began
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    @property
+    def runtime(self) -> Runtime:
+        """What the request is served with."""
+        return self.proxy.runtime
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs `work` as part of this request: it ends when the client leaves."""
         task = self.runtime.loop.create_task(self.proxy.guard(self, work))
         self.tasks = (*self.tasks, task)
-        return task
 
     # -- answers of this request's upstream (net.upstream.Listener) -------------------------------
 
-    def on_answer(self, answer: Answer) -> None:
+    def on_answer(self, answer: UpstreamConnection) -> None:
         """The upstream's head is here."""
-        self.proxy.answered(self, answer)
+        self.proxy.on_answer(self, answer)
 
     def on_failure(self, error: ProxyError, *, untouched: bool) -> None:
         """The upstream gave no head."""
-        self.connection = None
-        self.proxy.failed(self, error, untouched=untouched)
+        self.upstream = None
+        self.proxy.on_failure(self, error, untouched=untouched)
 
-    # -- the client -------------------------------------------------------------------------------
+    # -- the end ----------------------------------------------------------------------------------
 
     def cancel(self) -> None:
         """The client has left: the upstream call ends, and so does the work on it."""
@@ -105,16 +101,17 @@ class Flow:
 
     def stop(self) -> None:
         """Ends the upstream call and every task but the one that runs now."""
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            connection.abort()
-        current = asyncio.current_task() if self.tasks else None
-        for task in self.tasks:
-            if task is not current:
-                task.cancel()
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            upstream.abort()
+        if self.tasks:
+            current = asyncio.current_task()
+            for task in self.tasks:
+                if task is not current:
+                    task.cancel()
 
-    def upstream(self) -> UpstreamConnection:
+    def connected(self) -> UpstreamConnection:
         """The connection in use. Raises `UpstreamUnreachable` when it was lost meanwhile."""
-        if self.connection is None:
+        if self.upstream is None:
             raise UpstreamUnreachable("connection lost")
-        return self.connection
+        return self.upstream

@@ -10,11 +10,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp.streams import EMPTY_PAYLOAD
 
-from sidecar.core.actions import Action, decide, is_wrappable
+from sidecar.core.actions import (
+    RELAY,
+    UNAUTHORIZED,
+    WRAP,
+    WRAP_EMPTY,
+    WRAP_ERROR,
+    Action,
+    decide,
+    is_wrappable,
+)
 from sidecar.core.envelope import (
     InvalidJSON,
     is_json_type,
@@ -33,21 +42,21 @@ from sidecar.core.errors import (
 )
 from sidecar.core.forwarding import AnswerHead, clean_response, prepare_request, request_id
 from sidecar.core.headers import media_type
-from sidecar.core.request import IDEMPOTENT_METHODS, Request
+from sidecar.core.request import IDEMPOTENT_METHODS, SAFE_METHODS, Fields, Request
 from sidecar.web import logout, relay, tunnel
 from sidecar.web.flow import Flow
 from sidecar.web.rescue import rescue
 
 if TYPE_CHECKING:
+    from aiohttp.http_parser import RawRequestMessage
     from aiohttp.streams import StreamReader
 
     from sidecar.core.routes import Route
-    from sidecar.net.upstream import Answer
+    from sidecar.net.upstream import UpstreamConnection
     from sidecar.runtime import Runtime
-    from sidecar.web.connection import Exchange
+    from sidecar.web.connection import ClientConnection, Exchange
 
 MEMORY_BODY: Final = 65536  # bytes of a request body that is sent in one piece, and can be repeated
-EVENT_STREAM: Final = b"text/event-stream"
 
 
 class Proxy:
@@ -57,6 +66,7 @@ class Proxy:
         self.runtime = runtime
         limits = runtime.policy.config.limits
         self._body_limit: Final = limits.body
+        self._unauthorized: Final = runtime.policy.unauthorized
         self._budgets: Final = {
             "api": limits.in_flight.api,
             "page": limits.in_flight.page,
@@ -66,10 +76,15 @@ class Proxy:
 
     # -- the request half -----------------------------------------------------------------------
 
+    def exchange(
+        self, connection: ClientConnection, message: RawRequestMessage | None, payload: StreamReader
+    ) -> Flow:
+        """The flow of a new request."""
+        return Flow(self, connection, message, payload, self.runtime.clock.now())
+
     def handle(self, exchange: Exchange) -> None:
         """Serves a request."""
-        flow = Flow(self, exchange)
-        exchange.state = flow
+        flow = cast("Flow", exchange)
         try:
             self._begin(flow)
         except ProxyError as error:
@@ -79,20 +94,16 @@ class Proxy:
 
     def refuse(self, exchange: Exchange, error: ProxyError) -> None:
         """Answers a request that could not be read."""
-        flow = Flow(self, exchange)
+        flow = cast("Flow", exchange)
         flow.request_id, _ = self.runtime.ids.fresh()
-        exchange.state = flow
         rescue(flow, error)
 
     def _begin(self, flow: Flow) -> None:
-        runtime, policy = self.runtime, self.runtime.policy
-        flow.request_id, traceparent = runtime.ids.fresh()
-        message = flow.exchange.message
-        assert message is not None
-        request = flow.request = Request(
-            message.method, message.path, message.raw_headers, http11=flow.exchange.http11
-        )
-        flow.request_id = request_id(request, flow.request_id)
+        policy = self.runtime.policy
+        flow.request_id, traceparent = self.runtime.ids.fresh()
+        request = flow.request = self._read(flow)
+        if b"x-request-id" in request.facts:
+            flow.request_id = request_id(request, flow.request_id)
         if request.route_path == policy.logout.path:
             logout.handle(flow)
             return
@@ -105,23 +116,29 @@ class Proxy:
         if credential is None:
             logout.unauthorized(flow)
             return
-        cookie, authorization = credential
-        peer = flow.exchange.connection.peer
         head = prepare_request(
             request,
             route,
-            peer,
-            cookie=cookie,
-            authorization=authorization,
+            flow.connection.peer,
+            cookie=credential[0],
+            authorization=credential[1],
             request_id=flow.request_id,
             traceparent=traceparent,
         )
         self._send(flow, request, head)
 
+    def _read(self, flow: Flow) -> Request:
+        """The request's head; a header section that the connection repeats is not read again."""
+        message, connection = flow.message, flow.connection
+        assert message is not None
+        fields = connection.fields
+        if fields is None or fields.raw != message.raw_headers:
+            fields = connection.fields = Fields(message.raw_headers)
+        return Request(message.method, message.path, fields, http11=flow.http11)
+
     def _admit(self, flow: Flow, request: Request, route: Route) -> None:
         """Counts the request against its budget. Raises `Overloaded`."""
-        is_stream = request.is_websocket or EVENT_STREAM in request.fact(b"accept")
-        kind = "stream" if is_stream else route.kind
+        kind = "stream" if request.fields.is_stream else route.kind
         if self.in_flight[kind] >= self._budgets[kind]:
             raise Overloaded(f"budget of {kind} requests is used up")
         self.in_flight[kind] += 1
@@ -132,20 +149,24 @@ class Proxy:
 
         None where the route requires a session and there is none. Raises `CsrfRejected`.
         """
-        sessions = self.runtime.sessions
-        presented = flow.presented = sessions.present(request.cookie, flow.began)
+        sessions, facts = self.runtime.sessions, request.facts
+        cookie = facts.get(b"cookie", b"")
+        presented = flow.presented = sessions.present(cookie, flow.began)
         live = flow.live = sessions.live_fingerprint(presented, flow.began)
-        own = request.facts.get(b"authorization")
+        if live is None or route.strip_cookies:
+            cookie = presented.others
+        if live is not None and route.inject:
+            flow.counts = route.on_unauthorized != "pass"
+            if request.method not in SAFE_METHODS or request.is_websocket:
+                self.runtime.policy.csrf.check(request, self.public_origin(flow))
+            return cookie, presented.authorization
+        own = facts.get(b"authorization")
         own_line = b"" if own is None else b"Authorization: %b\r\n" % own
         if route.session == "none":
-            return (presented.others if route.strip_cookies else request.cookie), own_line
-        cookie = presented.others if route.strip_cookies or live is None else request.cookie
+            return (
+                presented.others if route.strip_cookies else facts.get(b"cookie", b"")
+            ), own_line
         if live is not None:
-            flow.counts = route.inject and route.on_unauthorized != "pass"
-            if route.inject:
-                policy = self.runtime.policy
-                policy.csrf.check(request, self.public_origin(flow))
-                return cookie, presented.authorization
             return cookie, own_line
         keeps_own = own is not None and route.pass_authorization and not presented.reading.names
         if route.session == "required" and not keeps_own:
@@ -157,49 +178,42 @@ class Proxy:
         configured = self.runtime.policy.public_origin
         if configured is not None:
             return configured
-        peer = flow.exchange.connection.peer
+        peer = flow.connection.peer
         return b"%b://%b" % (peer.public_scheme(flow.request), peer.public_host(flow.request))
 
-    def _send(self, flow: Flow, request: Request, head: list[bytes]) -> None:
-        payload = flow.exchange.payload
-        if request.facts.get(b"expect"):
-            _check_expectation(request.facts[b"expect"])
-        if request.is_websocket:
-            head.append(tunnel.HANDSHAKE)
-        body = self._body(flow, request, payload, head)
-        flow.head = b"".join((*head, b"\r\n", body))
+    def _send(self, flow: Flow, request: Request, head: bytes) -> None:
+        facts = request.facts
+        if b"expect" in facts:
+            _check_expectation(facts[b"expect"])
+        if request.fields.is_websocket:
+            head += tunnel.HANDSHAKE if request.is_websocket else b""
+        if flow.payload is EMPTY_PAYLOAD:
+            last = b"Content-Length: 0\r\n\r\n" if b"content-length" in facts else b"\r\n"
+        else:
+            last = self._body(flow, facts.get(b"content-length"))
+        flow.head = head + last
         pool = self.runtime.pools[flow.route.upstream]
-        connection = None if flow.streaming_body else pool.take()
-        if connection is None:
+        upstream = None if flow.streaming_body else pool.take()
+        if upstream is None:
             flow.spawn(relay.send(flow))
             return
-        flow.connection = connection
-        connection.send(flow.head, flow, expects_body=request.method != "HEAD")
+        flow.upstream = upstream
+        upstream.send(flow.head, flow, expects_body=request.method != "HEAD")
 
-    def _body(
-        self, flow: Flow, request: Request, payload: StreamReader, head: list[bytes]
-    ) -> bytes:
-        """Writes the framing of the request body, and returns it where it is here and small."""
-        length = request.facts.get(b"content-length")
-        if payload is EMPTY_PAYLOAD:
-            if length is not None:
-                head.append(b"Content-Length: 0\r\n")
-            return b""
+    def _body(self, flow: Flow, length: bytes | None) -> bytes:
+        """The framing of the request body, and the body itself where it is here and small."""
+        payload = flow.payload
         if length is not None and int(length) > self._body_limit:
             raise BodyTooLarge(f"Content-Length is above {self._body_limit}", close=True)
         if payload.is_eof() and payload.total_bytes <= MEMORY_BODY:
             body = payload.read_nowait(-1)
-            head.append(b"Content-Length: %d\r\n" % len(body))
-            return body
+            return b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
         flow.streaming_body = True
-        head.append(
-            b"Transfer-Encoding: chunked\r\n"
-            if length is None
-            else b"Content-Length: %b\r\n" % length
-        )
-        return b""
+        if length is None:
+            return b"Transfer-Encoding: chunked\r\n\r\n"
+        return b"Content-Length: %b\r\n\r\n" % length
 
-    def failed(self, flow: Flow, error: ProxyError, *, untouched: bool) -> None:
+    def on_failure(self, flow: Flow, error: ProxyError, *, untouched: bool) -> None:
         """The upstream gave no head: repeated once where nothing can have happened twice."""
         repeatable = flow.request.method in IDEMPOTENT_METHODS and not flow.streaming_body
         if untouched and repeatable and not flow.retried:
@@ -211,37 +225,38 @@ class Proxy:
 
     # -- the response half ----------------------------------------------------------------------
 
-    def answered(self, flow: Flow, answer: Answer) -> None:
+    def on_answer(self, flow: Flow, answer: UpstreamConnection) -> None:
         """The upstream's head is here: decides, and goes on at once where the body is here too."""
         try:
-            self._answered(flow, answer)
+            self._decide(flow, answer)
         except ProxyError as error:
-            answer.connection.abort()
+            answer.abort()
             rescue(flow, error)
         except Exception as error:
-            answer.connection.abort()
+            answer.abort()
             self._defect(flow, error)
 
-    def _answered(self, flow: Flow, answer: Answer) -> None:
-        message, route, request = answer.message, flow.route, flow.request
+    def _decide(self, flow: Flow, answer: UpstreamConnection) -> None:
+        message = answer.message
         flow.upstream_status = message.code
         head = AnswerHead(message.code, message.raw_headers)
         if message.code == 101:
             tunnel.open_tunnel(flow, answer, head)
             return
         action = decide(
-            route,
+            flow.route,
             head,
-            is_head_request=request.method == "HEAD",
-            unauthorized=self.runtime.policy.unauthorized.statuses,
+            is_head_request=flow.request.method == "HEAD",
+            unauthorized=self._unauthorized.statuses,
             counts=flow.counts,
         )
-        encoded = b"content-encoding" in head.facts
-        if not answer.is_whole or (encoded and action is not Action.RELAY):
+        if not answer.payload.is_eof() or (
+            b"content-encoding" in head.facts and action is not RELAY
+        ):
             flow.spawn(relay.receive(flow, answer, head, action))
             return
         body = answer.body()
-        flow.connection = None
+        flow.upstream = None
         answer.release()
         self.conclude(flow, message.reason, head, action, body)
 
@@ -249,50 +264,43 @@ class Proxy:
         self, flow: Flow, reason: str, head: AnswerHead, action: Action, body: bytes
     ) -> None:
         """Answers with a body that is here to its end, decoded where it is to be wrapped."""
-        route = flow.route
-        if action is Action.WRAP and not body:
-            action = Action.WRAP_EMPTY if head.status < 400 else Action.WRAP_ERROR
-        if action is Action.WRAP:
-            assert route.envelope is not None
-            try:
-                document = parse(body)
-            except InvalidJSON as error:
-                if head.status < 400:
-                    raise UpstreamProtocolError("JSON type, but not valid JSON") from error
-                action = Action.WRAP_ERROR
-                body = b""
-            else:
-                if flow.counts and self.runtime.policy.unauthorized.is_told_by(document):
-                    action = Action.UNAUTHORIZED
-                else:
-                    problem = media_type(head.fact(b"content-type")) == b"application/problem+json"
-                    body = wrap(route.envelope, document, head.status, reason, problem=problem)
-        if action is Action.UNAUTHORIZED:
+        if action is WRAP:
+            action, body = self._wrap(flow, reason, head, body)
+        if action is UNAUTHORIZED:
             logout.unauthorized(flow)
             return
-        if action is Action.WRAP_EMPTY:
+        if action is WRAP_EMPTY:
             body = wrap_empty(head.status)
-        elif action is Action.WRAP_ERROR:
+        elif action is WRAP_ERROR:
             is_text = media_type(head.fact(b"content-type")) == b"text/plain"
             body = wrap_text(head.status, reason, body if is_text else None)
-        self._deliver(flow, reason, head, action, body)
-
-    def _deliver(
-        self, flow: Flow, reason: str, head: AnswerHead, action: Action, body: bytes
-    ) -> None:
-        wrapped = action is not Action.RELAY
-        lines = self.render_head(flow, head, reason, wrapped=wrapped)
-        flow.decision = action.value
-        if not wrapped and (flow.exchange.is_head or head.status in (204, 304)):
+        flow.decision = action
+        lines = self.render_head(flow, head, reason, wrapped=action is not RELAY)
+        if action is RELAY and (flow.is_head or head.status in (204, 304)):
             lines += bodiless_length(flow, head)
             self.respond(flow, lines, b"", status=head.status, bodiless=True)
         else:
             self.respond(flow, lines, body, status=head.status)
 
+    def _wrap(self, flow: Flow, reason: str, head: AnswerHead, body: bytes) -> tuple[Action, bytes]:
+        """The envelope of a JSON body, or what else becomes of it."""
+        rule, status = flow.route.envelope, head.status
+        assert rule is not None
+        if not body:
+            return (WRAP_EMPTY if status < 400 else WRAP_ERROR), b""
+        try:
+            document = parse(body)
+        except InvalidJSON:
+            if status < 400:
+                raise UpstreamProtocolError("JSON type, but not valid JSON") from None
+            return WRAP_ERROR, b""
+        if flow.counts and self._unauthorized.is_told_by(document):
+            return UNAUTHORIZED, b""
+        return WRAP, wrap(rule, document, status, reason, problem=is_problem(head))
+
     def render_head(self, flow: Flow, head: AnswerHead, reason: str, *, wrapped: bool) -> bytes:
         """The client's answer head without framing."""
-        cookies, no_store = self._cookies(flow, head)
-        clock = self.runtime.clock
+        cookies, no_store = self._cookies(flow, head) if head.cookies else ((), False)
         return clean_response(
             head,
             flow.route,
@@ -302,19 +310,17 @@ class Proxy:
             cookies=cookies,
             no_store=no_store,
             request_id=flow.request_id,
-            date=clock.date(flow.began),
+            date=self.runtime.clock.date(flow.began),
         )
 
     def _cookies(self, flow: Flow, head: AnswerHead) -> tuple[list[bytes], bool]:
         """The Set-Cookie values that may pass, and whether one of them is a session's."""
-        if not head.cookies:
-            return head.cookies, False
-        sessions, route, presented = self.runtime.sessions, flow.route, flow.presented
+        sessions, route = self.runtime.sessions, flow.route
         if route.strip_cookies and route.session != "none":
             passed = [one for one in head.cookies if not sessions.is_session_cookie(one)]
         else:
             now = self.runtime.clock.now()
-            passed = sessions.admit(head.cookies, presented, flow.began, now)
+            passed = sessions.admit(head.cookies, flow.presented, flow.began, now)
         self.runtime.metrics.cookies_dropped += len(head.cookies) - len(passed)
         return passed, any(sessions.is_session_cookie(one) for one in passed)
 
@@ -326,8 +332,8 @@ class Proxy:
         """Answers in one piece and ends the flow."""
         flow.status = status
         flow.bytes_out = len(body)
-        flow.exchange.respond(head, body, bodiless=bodiless)
         self.ended(flow)
+        flow.answer(head, body, bodiless=bodiless)
 
     def ended(self, flow: Flow) -> None:
         """Observes the request, once."""
@@ -338,7 +344,7 @@ class Proxy:
             self.in_flight[flow.kind] -= 1
         if flow.on_end is not None:
             flow.on_end()
-        if flow.tasks or flow.connection is not None:
+        if flow.tasks or flow.upstream is not None:
             flow.stop()
         runtime = self.runtime
         runtime.metrics.observe(flow, runtime.clock.now() - flow.began)
@@ -367,11 +373,16 @@ class Proxy:
         rescue(flow, ProxyError(type(error).__name__, close=True))
 
 
+def is_problem(head: AnswerHead) -> bool:
+    """Whether the body is an RFC 9457 problem, whose detail or title stand in for a message."""
+    return media_type(head.fact(b"content-type")) == b"application/problem+json"
+
+
 def bodiless_length(flow: Flow, head: AnswerHead) -> bytes:
     """The Content-Length of an answer to HEAD: the upstream's, unless GET would be wrapped."""
     length = head.facts.get(b"content-length")
     would_wrap = flow.route.envelope is not None and is_wrappable(head)
-    if length is None or not flow.exchange.is_head or not length.isdigit():
+    if length is None or not flow.is_head or not length.isdigit():
         return b""
     if would_wrap and (head.status >= 400 or is_json_type(head.fact(b"content-type"))):
         return b""

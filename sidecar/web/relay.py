@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aiohttp.streams import StreamReader
 
     from sidecar.core.forwarding import AnswerHead
-    from sidecar.net.upstream import Answer
+    from sidecar.net.upstream import UpstreamConnection
     from sidecar.web.flow import Flow
 
 ERROR_BODY: Final = 65536  # bytes of an error's body that are read to keep its connection
@@ -36,7 +36,7 @@ async def send(flow: Flow, *, fresh: bool = False) -> None:
     """
     pool = flow.runtime.pools[flow.route.upstream]
     connection = await (pool.connect() if fresh else pool.acquire())
-    flow.connection = connection
+    flow.upstream = connection
     connection.send(
         flow.head,
         flow,
@@ -52,26 +52,26 @@ async def send(flow: Flow, *, fresh: bool = False) -> None:
 
 
 async def _send_body(flow: Flow) -> None:
-    exchange, limit = flow.exchange, flow.runtime.policy.config.limits.body
+    limit = flow.runtime.policy.config.limits.body
     chunked = b"content-length" not in flow.request.facts
-    if b"expect" in flow.request.facts and exchange.http11 and not exchange.payload.total_bytes:
-        exchange.connection.write(CONTINUE)
+    if b"expect" in flow.request.facts and flow.http11 and not flow.payload.total_bytes:
+        flow.connection.write(CONTINUE)
     sent = 0
     while data := await _read_request_body(flow):
         sent += len(data)
         if sent > limit:
             raise BodyTooLarge(f"request body is above {limit}", close=True)
-        await flow.upstream().write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+        await flow.connected().write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
     if chunked:
-        await flow.upstream().write(b"0\r\n\r\n")
-    flow.upstream().sent()
+        await flow.connected().write(b"0\r\n\r\n")
+    flow.connected().sent()
 
 
 async def _read_request_body(flow: Flow) -> bytes:
-    connection = flow.exchange.connection
+    connection = flow.connection
     connection.expect_body()
     try:
-        return await flow.exchange.payload.readany()
+        return await flow.payload.readany()
     finally:
         connection.body_read()
 
@@ -79,7 +79,7 @@ async def _read_request_body(flow: Flow) -> bytes:
 # -- towards the client -------------------------------------------------------------------------
 
 
-async def receive(flow: Flow, answer: Answer, head: AnswerHead, action: Action) -> None:
+async def receive(flow: Flow, answer: UpstreamConnection, head: AnswerHead, action: Action) -> None:
     """Takes an answer whose body is still coming, or is encoded and to be wrapped."""
     if action is Action.UNAUTHORIZED:
         _let_go(flow, answer)
@@ -92,17 +92,17 @@ async def receive(flow: Flow, answer: Answer, head: AnswerHead, action: Action) 
         await _relay(flow, answer, head)
 
 
-def _let_go(flow: Flow, answer: Answer) -> None:
+def _let_go(flow: Flow, answer: UpstreamConnection) -> None:
     """Gives the connection back, or closes it where the body has not come to its end."""
-    flow.connection = None
+    flow.upstream = None
     answer.release()
 
 
-async def _relay(flow: Flow, answer: Answer, head: AnswerHead) -> None:
+async def _relay(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> None:
     payload, route = answer.payload, flow.route
     is_events = media_type(head.fact(b"content-type")) == b"text/event-stream"
     if is_events:
-        answer.connection.unbound()
+        answer.unbound()
     elif route.envelope is not None and head.status < 300 and _may_be_empty(head):
         first = await payload.readany()
         if not first:
@@ -132,38 +132,37 @@ async def _then(first: bytes, payload: StreamReader) -> AsyncIterator[bytes]:
 def _session_ended(flow: Flow) -> None:
     """Ends an event stream with its session; EventSource then asks again, and is told."""
     flow.reason = "session ended"
-    flow.exchange.abort()
+    flow.abort()
 
 
 async def _stream(
-    flow: Flow, answer: Answer, head: AnswerHead, pieces: AsyncIterator[bytes]
+    flow: Flow, answer: UpstreamConnection, head: AnswerHead, pieces: AsyncIterator[bytes]
 ) -> None:
     """Passes a body on as it comes; memory holds one window of it, whatever its size."""
-    exchange = flow.exchange
     lines = flow.proxy.render_head(flow, head, answer.message.reason, wrapped=False)
     flow.status, flow.decision = head.status, Action.RELAY.value
-    chunked = exchange.start(lines, _length(answer, head))
+    chunked = flow.start(lines, _length(answer, head))
     async for data in pieces:
         flow.bytes_out += len(data)
-        await exchange.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+        await flow.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
     await _finish(flow, answer, b"0\r\n\r\n" if chunked else b"")
 
 
-async def _finish(flow: Flow, answer: Answer, last: bytes) -> None:
+async def _finish(flow: Flow, answer: UpstreamConnection, last: bytes) -> None:
     _let_go(flow, answer)
     if last:
-        await flow.exchange.write(last)
-    flow.exchange.finish()
+        await flow.write(last)
+    flow.finish()
     flow.proxy.ended(flow)
 
 
-def _length(answer: Answer, head: AnswerHead) -> int | None:
+def _length(answer: UpstreamConnection, head: AnswerHead) -> int | None:
     """The body's length where the upstream's framing says it (RFC 9112 6.3)."""
     length = head.facts.get(b"content-length")
     return None if length is None or answer.message.chunked else int(length)
 
 
-async def _wrap(flow: Flow, answer: Answer, head: AnswerHead) -> None:
+async def _wrap(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> None:
     """Wraps a JSON body: in memory up to the route's buffer, as a stream beyond it."""
     route = flow.route
     assert route.envelope is not None
@@ -182,12 +181,12 @@ async def _wrap(flow: Flow, answer: Answer, head: AnswerHead) -> None:
 
 async def _wrap_stream(
     flow: Flow,
-    answer: Answer,
+    answer: UpstreamConnection,
     head: AnswerHead,
     held: list[bytes],
     pieces: AsyncIterator[bytes],
 ) -> None:
-    exchange, route = flow.exchange, flow.route
+    route = flow.route
     assert route.envelope is not None
     problem = media_type(head.fact(b"content-type")) == b"application/problem+json"
     wrapper = StreamWrapper(route.envelope, head.status, answer.message.reason, problem)
@@ -196,7 +195,7 @@ async def _wrap_stream(
         held.clear()
         lines = flow.proxy.render_head(flow, head, answer.message.reason, wrapped=True)
         flow.status, flow.decision = head.status, Action.WRAP.value
-        chunked = exchange.start(lines, None)
+        chunked = flow.start(lines, None)
         await _write_piece(flow, out, chunked=chunked)
         async for data in pieces:
             await _write_piece(flow, wrapper.feed(data), chunked=chunked)
@@ -209,10 +208,10 @@ async def _wrap_stream(
 async def _write_piece(flow: Flow, data: bytes, *, chunked: bool) -> None:
     if data:
         flow.bytes_out += len(data)
-        await flow.exchange.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+        await flow.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
 
 
-async def _wrap_error(flow: Flow, answer: Answer, head: AnswerHead) -> None:
+async def _wrap_error(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> None:
     """Wraps an error that is not JSON; a long body is not worth reading to its end."""
     held: list[bytes] = []
     size = 0

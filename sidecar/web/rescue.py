@@ -23,16 +23,15 @@ code{{color:#555}}</style></head>
 
 def rescue(flow: Flow, error: ProxyError) -> None:
     """Answers `error`: an envelope, or a page on page routes; breaks an answer that has begun."""
-    exchange = flow.exchange
     flow.reason = flow.reason or error.code
-    if exchange.started:
+    if flow.started:
         flow.decision = "broken"
-        exchange.abort()
+        flow.abort()
         flow.proxy.ended(flow)
         return
     flow.decision = flow.decision or "refused"
     if error.close:
-        exchange.connection.close_after()
+        flow.connection.close_after()
     flow.proxy.respond(flow, *render_error(flow, error), status=error.status)
 
 

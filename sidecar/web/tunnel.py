@@ -12,7 +12,7 @@ from sidecar.web.lifetime import end_with_session
 
 if TYPE_CHECKING:
     from sidecar.core.forwarding import AnswerHead
-    from sidecar.net.upstream import Answer, UpstreamConnection
+    from sidecar.net.upstream import UpstreamConnection
     from sidecar.web.connection import ClientConnection
     from sidecar.web.flow import Flow
 
@@ -23,7 +23,7 @@ HANDSHAKE: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 """The connection-level fields of a handshake, written anew for the upstream (RFC 6455 4.1)."""
 
 
-def open_tunnel(flow: Flow, answer: Answer, head: AnswerHead) -> None:
+def open_tunnel(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> None:
     """Answers 101 and joins the two connections.
 
     Raises `UpstreamProtocolError` where the upstream has not proved that it speaks WebSocket.
@@ -41,12 +41,12 @@ def open_tunnel(flow: Flow, answer: Answer, head: AnswerHead) -> None:
         raise UpstreamProtocolError("101 that answers no WebSocket handshake")
     lines = flow.proxy.render_head(flow, head, "Switching Protocols", wrapped=False)
     lines += b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n" % proof
-    client = flow.exchange.connection
-    flow.exchange.started = True
+    client = flow.connection
+    flow.started = True
     flow.status, flow.decision = 101, "tunnel"
     client.write(lines + b"\r\n")
-    tunnel = Tunnel(flow, client, answer.connection)
-    answer.connection.tunnel(tunnel)
+    tunnel = Tunnel(flow, client, answer)
+    answer.tunnel(tunnel)
     if tail:
         tunnel.upstream_data(tail)
     client.tunnel(tunnel)
@@ -135,7 +135,7 @@ class Tunnel:
         if self._over:
             return
         self._over = True
-        self._flow.connection = None
+        self._flow.upstream = None
         for end in (self._client, self._upstream):
             if end.transport is not None:
                 end.transport.close()

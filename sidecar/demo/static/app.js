@@ -1,0 +1,230 @@
+"use strict";
+
+// What the page does: a button or form with data-call or data-fetch asks the API by fetch, and the
+// answer is shown beside what the API had said. Everything is put in as text, never as HTML.
+
+const DECISIONS = {
+  wrap: "put the JSON into the envelope",
+  wrap_empty: "made an envelope of an empty answer",
+  wrap_error: "made an envelope of an error that is no JSON",
+  relay: "passed it through as it came",
+  tunnel: "joined both ends as a WebSocket",
+  unauthorized: "there is no valid session",
+  logout_end: "ended the session, expired the cookies",
+  logout_changed: "ended nothing: another session is here",
+  logout_refuse: "ended nothing: no navigation, no proof of a 401",
+  logout_confirm: "asked first",
+  refused: "refused it",
+  broken: "broke the connection",
+};
+const SHOWN = 6000; // characters of a long body
+const INDENT = "  ";
+
+const element = (id) => document.getElementById(id);
+let requests = 0;
+
+// -- asking ---------------------------------------------------------------------------------------
+
+async function ask(method, path, body) {
+  requests += 1;
+  const id = `demo-${Date.now().toString(36)}-${requests}`; // redirects keep it: it names the chain
+  const started = performance.now();
+  const response = await fetch(path, { method, body, headers: { "X-Request-Id": id } });
+  const text = await response.text();
+  const milliseconds = Math.round(performance.now() - started);
+  const trace = await refresh();
+  showAnswer(`${method} ${path}`, response, text, milliseconds);
+  showApi(trace.entries.filter((entry) => entry.request_id === id));
+}
+
+function showAnswer(request, response, text, milliseconds) {
+  const via = response.redirected ? `, redirected to ${new URL(response.url).pathname}` : "";
+  const size = `${text.length.toLocaleString("en")} characters in ${milliseconds} ms`;
+  element("summary").textContent = `${request}${via}: ${response.status} ${response.statusText}, ${size}`;
+  element("got").textContent = readable(text);
+  const login = loginUrl(text);
+  element("login-link").hidden = login === null;
+  if (login !== null) {
+    element("login-link").querySelector("a").href = login;
+  }
+}
+
+function loginUrl(text) {
+  try {
+    const { isError, errorData } = JSON.parse(text);
+    const url = isError && errorData ? errorData.loginUrl : null;
+    return typeof url === "string" && url.startsWith("/") && !url.startsWith("//") ? url : null;
+  } catch {
+    return null;
+  }
+}
+
+function showApi(chain) {
+  const entry = chain.find((one) => one.api !== null);
+  if (!entry) {
+    element("api-summary").textContent = "It was not asked.";
+    element("answered").textContent = "–";
+    return;
+  }
+  const { api } = entry;
+  element("api-summary").textContent = `${api.status}, ${api.content_type || "no type"}. ${saw(api)}`;
+  element("answered").textContent = api.body === null ? "(streamed: not kept)" : readable(api.body);
+}
+
+function saw(api) {
+  const bearer = api.token_sha256 ? `Authorization: Bearer (SHA-256 ${api.token_sha256}…)` : "no Authorization";
+  const cookies = api.cookies.length ? `cookies ${api.cookies.join(", ")}` : "no cookie";
+  const sets = api.set_cookies.length ? ` It set ${api.set_cookies.join(", ")}.` : "";
+  return `It saw ${bearer}, ${cookies}.${sets}`;
+}
+
+// -- JSON for people ------------------------------------------------------------------------------
+
+function readable(text) {
+  if (text.length > SHOWN) {
+    const left = (text.length - SHOWN).toLocaleString("en");
+    return `${text.slice(0, SHOWN / 2)}\n… ${left} characters left out …\n${text.slice(-SHOWN / 2)}`;
+  }
+  return /^\s*[[{]/.test(text) ? indented(text) : text || "(empty)";
+}
+
+// JSON.parse would change long numbers, so the text itself is broken into lines.
+function indented(text) {
+  const tokens = text.match(/"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g) || [];
+  let depth = 0;
+  let out = "";
+  tokens.forEach((token, index) => {
+    const newLine = (by) => `\n${INDENT.repeat((depth += by))}`;
+    const isEmpty = /^[{[]$/.test(tokens[index - 1]);
+    if (/^[}\]]$/.test(token)) {
+      out += isEmpty ? token : newLine(-1) + token;
+      depth -= isEmpty ? 1 : 0;
+    } else if (/^[{[]$/.test(token)) {
+      const closes = /^[}\]]$/.test(tokens[index + 1]);
+      out += token + (closes ? "" : newLine(1));
+      depth += closes ? 1 : 0;
+    } else {
+      out += token === "," ? token + newLine(0) : token === ":" ? ": " : token;
+    }
+  });
+  return out;
+}
+
+// -- what happened --------------------------------------------------------------------------------
+
+async function refresh() {
+  const trace = await (await fetch("/demo/trace")).json();
+  element("session-cookies").textContent = trace.session_cookies.join(", ") || "none";
+  element("other-cookies").textContent = trace.other_cookies.join(", ") || "none";
+  element("trace").replaceChildren(...trace.entries.reverse().map(row));
+  return trace;
+}
+
+function row(entry) {
+  const cells = [
+    entry.number,
+    `${entry.method} ${entry.path}`,
+    entry.status,
+    did(entry),
+    entry.api ? `${saw(entry.api)} It said ${entry.api.status}.` : "–",
+  ].map((text) => {
+    const cell = document.createElement("td");
+    cell.textContent = text;
+    return cell;
+  });
+  cells[2].classList.toggle("bad", entry.status >= 400);
+  const line = document.createElement("tr");
+  line.append(...cells);
+  return line;
+}
+
+function did(entry) {
+  const what = DECISIONS[entry.decision] || entry.decision || "nothing";
+  return entry.reason ? `${what} (${entry.reason})` : what;
+}
+
+// -- connections that stay ------------------------------------------------------------------------
+
+function note(text) {
+  const log = element("streams");
+  log.textContent += `${text}\n`;
+  log.scrollTop = log.scrollHeight;
+}
+
+let events = null;
+
+function closeEvents(why) {
+  events.close();
+  events = null;
+  element("events-state").textContent = why;
+  element("events-button").textContent = "Open the event stream";
+}
+
+function toggleEvents() {
+  if (events !== null) {
+    closeEvents("closed");
+    return;
+  }
+  events = new EventSource("/api/events");
+  element("events-button").textContent = "Close the event stream";
+  element("events-state").textContent = "opening";
+  events.onopen = () => (element("events-state").textContent = "open");
+  events.onmessage = (event) => note(`event ${event.data}`);
+  events.onerror = () => {
+    if (events.readyState === EventSource.CLOSED) {
+      closeEvents("refused: no session");
+      refresh();
+    } else {
+      element("events-state").textContent = "broken off, trying again";
+    }
+  };
+}
+
+let socket = null;
+
+function echo(text) {
+  if (socket !== null) {
+    socket.send(text);
+    return;
+  }
+  const opened = new WebSocket(`${location.origin.replace(/^http/, "ws")}/api/echo`);
+  opened.onopen = () => {
+    socket = opened;
+    element("echo-state").textContent = "open";
+    socket.send(text);
+  };
+  opened.onmessage = (event) => note(`message ${event.data}`);
+  opened.onclose = (event) => {
+    socket = null;
+    element("echo-state").textContent = `closed: ${event.code} ${event.reason}`;
+    refresh();
+  };
+}
+
+// -- what is on the page ------------------------------------------------------------------------
+
+function failed(error) {
+  element("summary").textContent = `No answer: ${error.message}`;
+}
+
+for (const button of document.querySelectorAll("[data-call]")) {
+  button.addEventListener("click", () => {
+    ask(button.dataset.method || "GET", button.dataset.call).catch(failed);
+  });
+}
+for (const form of document.querySelectorAll("form[data-fetch]")) {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const body = new URLSearchParams(new FormData(form));
+    ask("POST", form.getAttribute("action"), body).catch(failed);
+  });
+}
+if (element("events-button")) {
+  element("events-button").addEventListener("click", toggleEvents);
+  element("echo-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    echo(element("echo-text").value);
+  });
+}
+document.addEventListener("visibilitychange", () => document.hidden || refresh());
+window.addEventListener("pageshow", () => refresh());

@@ -1,0 +1,172 @@
+"""What is shipped fits together: versions, locks, image, licence."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from ruamel.yaml import YAML
+
+from sidecar import __version__
+from sidecar.core.config import load
+
+ROOT = Path(__file__).parent.parent
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+RUNTIME: list[str] = PROJECT["project"]["dependencies"]
+DEVELOPMENT: list[str] = PROJECT["dependency-groups"]["dev"]
+SECRET = "s" * 32
+
+
+def read(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def locked(path: str) -> dict[str, str]:
+    """Name → version of a lock file's pins."""
+    pins = re.findall(r"^([a-z0-9][a-z0-9._-]*)==([^\s;\\]+)", read(path), re.MULTILINE)
+    return {canonicalize_name(name): version for name, version in pins}
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile's instructions, with continued lines joined."""
+    text = re.sub(r"^\s*#.*\n", "", read("Dockerfile"), flags=re.MULTILINE).replace("\\\n", " ")
+    pairs = [line.split(None, 1) for line in text.splitlines() if line.strip()]
+    return [(name.upper(), rest) for name, rest in pairs]
+
+
+def last(instruction: str) -> str:
+    return [rest for name, rest in instructions() if name == instruction][-1]
+
+
+def test_versions_agree() -> None:
+    """Package, image and change log."""
+    assert f'image.version="{__version__}"' in last("LABEL")
+    assert re.search(rf"^## \[{re.escape(__version__)}\]", read("CHANGELOG.md"), re.MULTILINE)
+
+
+def test_licence_is_the_one_announced() -> None:
+    assert PROJECT["project"]["license"] == "Apache-2.0"
+    assert PROJECT["project"]["license-files"] == ["LICENSE"]
+    text = read("LICENSE")
+    assert "Apache License" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "requirements"),
+    [("requirements.lock", RUNTIME), ("requirements-dev.lock", RUNTIME + DEVELOPMENT)],
+)
+def test_lock_satisfies_every_dependency(path: str, requirements: list[str]) -> None:
+    """One that changes in pyproject.toml must be locked again."""
+    pins = locked(path)
+    for requirement in map(Requirement, requirements):
+        pin = pins.get(canonicalize_name(requirement.name))
+        assert pin is not None, f"{requirement.name} is not in {path}"
+        assert pin in requirement.specifier, f"{path} pins {requirement.name} {pin}"
+
+
+def test_development_runs_on_what_is_shipped() -> None:
+    assert locked("requirements.lock").items() <= locked("requirements-dev.lock").items()
+
+
+@pytest.mark.parametrize("path", ["requirements.lock", "requirements-dev.lock"])
+def test_every_pin_has_a_hash_and_no_place(path: str) -> None:
+    """So that a lock holds wherever the packages come from."""
+    text = read(path)
+    pins = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
+    assert pins
+    assert [pin.split()[0] for pin in pins if "--hash=sha256:" not in pin] == []
+    assert "://" not in text
+    assert not re.search(
+        r"^\s*(-i|-f|--index-url|--extra-index-url|--find-links)", text, re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize("requirement", RUNTIME + DEVELOPMENT)
+def test_every_dependency_has_its_reason(requirement: str) -> None:
+    assert f"| {Requirement(requirement).name} |" in read("docs/dependencies.md")
+
+
+def test_image_runs_without_root() -> None:
+    """By number: Kubernetes cannot tell that a name is not root's."""
+    user, _, group = last("USER").partition(":")
+    assert int(user) > 0
+    assert int(group) > 0
+
+
+def test_image_bakes_no_secret_in() -> None:
+    names = {
+        match[1]
+        for instruction, rest in instructions()
+        if instruction in {"ARG", "ENV"}
+        for match in re.finditer(r"(?:^|\s)([A-Za-z_][A-Za-z0-9_]*)(?==|\s|$)", rest)
+    }
+    assert names
+    assert [n for n in names if re.search("(?i)secret|token|passw|key|credential", n)] == []
+
+
+def test_image_installs_only_what_is_locked() -> None:
+    installs = [rest for name, rest in instructions() if name == "RUN" and " install " in rest]
+    assert len(installs) == 2
+    assert "--require-hashes -r requirements.lock" in installs[0]
+    assert "--no-deps" in installs[1]
+
+
+def test_image_asks_the_admin_listener_where_it_is() -> None:
+    """The health check, the shipped configuration and the signal fit the program."""
+    config = load(
+        read("config/sidecar.yaml"),
+        source="config/sidecar.yaml",
+        environ={},
+        read_file=lambda _: SECRET,
+    )
+    assert config.admin is not None
+    assert f"'{config.admin.host}', {config.admin.port}" in last("HEALTHCHECK")
+    assert last("EXPOSE") == str(config.listen.port)
+    assert last("STOPSIGNAL") == "SIGTERM"
+
+
+def test_build_context_holds_what_the_image_copies() -> None:
+    """`.dockerignore` lets nothing else through."""
+    allowed = {line[1:] for line in read(".dockerignore").splitlines() if line.startswith("!")}
+    copied = {
+        source.removeprefix("./")
+        for name, rest in instructions()
+        if name == "COPY" and not rest.startswith("--from")
+        for source in rest.split()[:-1]
+    }
+    assert copied == allowed
+    assert all((ROOT / path).exists() for path in copied)
+
+
+def test_compose_example_is_locked_down_and_loads() -> None:
+    compose = YAML(typ="safe", pure=True).load(read("config/compose.yaml"))
+    service = compose["services"]["sidecar"]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "ports" not in compose["services"]["api"]
+    assert set(service["secrets"]) == set(compose["secrets"])
+    config = load(
+        compose["configs"]["sidecar"]["content"],
+        source="config/compose.yaml",
+        environ={},
+        read_file={f"/run/secrets/{name}": SECRET for name in service["secrets"]}.__getitem__,
+    )
+    assert config.warnings == ()
+
+
+def test_compose_and_image_check_health_alike() -> None:
+    compose = YAML(typ="safe", pure=True).load(read("config/compose.yaml"))
+    command = json.loads(last("HEALTHCHECK").split("CMD", 1)[1])
+    assert compose["services"]["sidecar"]["healthcheck"]["test"] == ["CMD", *command]
+
+
+def test_ci_can_be_run() -> None:
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)

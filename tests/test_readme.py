@@ -1,0 +1,107 @@
+"""The documents are true: commands exist, examples load, links and named files are there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sidecar.cli import cli
+from sidecar.core.config import load
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SECRET = "s" * 32
+ENVIRON = {"AUTH_SECRET": SECRET}
+
+
+def blocks(language: str) -> list[str]:
+    """The bodies of the README's fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def code_spans() -> Iterator[str]:
+    """What stands between single backticks, outside of fenced blocks."""
+    prose = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+    return (match[1] for match in re.finditer(r"`([^`\n]+)`", prose))
+
+
+def mentioned_commands() -> Iterator[str]:
+    """Every `sidecar …` in the README, as the words after the program's name."""
+    shell = (part for block in blocks("sh") for part in re.split(r"&&|\n", block))
+    for text in (*code_spans(), *shell):
+        match = re.fullmatch(r"(?:\S*/)?sidecar ([a-z].*)", text.strip())
+        if match:
+            yield match[1]
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_set_up_is_one_command_each(index: int) -> None:
+    """A reader copies one line, and so does CI."""
+    command = blocks("sh")[index]
+    assert command.count("\n") == 1
+    assert not set(";|&\\#") & set(command.replace("&&", ""))
+
+
+def test_first_command_shows_and_second_one_tests() -> None:
+    """In that order: CI runs the second one."""
+    steps = [block.strip().rsplit(" && ", 1)[1] for block in blocks("sh")[:2]]
+    assert steps == [".venv/bin/sidecar demo", ".venv/bin/pytest -q"]
+
+
+def test_set_up_installs_nothing_unpinned() -> None:
+    """Libraries come from a lock with hashes, and the package itself brings none along."""
+    for block in blocks("sh")[:2]:
+        installs = [step for step in block.split(" && ") if " install " in step]
+        assert len(installs) == 2
+        assert "--require-hashes -r requirements" in installs[0]
+        assert "--no-deps" in installs[1]
+
+
+def test_every_command_mentioned_exists() -> None:
+    """And every command that exists is mentioned."""
+    mentioned = {words.split()[0] for words in mentioned_commands()}
+    assert mentioned == set(cli.commands)
+
+
+def test_every_option_mentioned_exists() -> None:
+    for words in mentioned_commands():
+        command, *rest = words.split()
+        known = {name for option in cli.commands[command].params for name in option.opts}
+        assert set(re.findall(r"(?<!\S)\[?(-{1,2}[a-z]+)", " ".join(rest))) <= known, words
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_every_configuration_loads_without_a_warning(text: str) -> None:
+    config = load(text, source="README.md", environ=ENVIRON, read_file=lambda _: SECRET)
+    assert config.warnings == ()
+
+
+def test_there_are_configurations() -> None:
+    """The parametrized test above would pass on none."""
+    assert len(blocks("yaml")) == 2
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    """To a file of the project, or to a heading of the same page."""
+    text = document.read_text(encoding="utf-8")
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        assert "://" in target or (document.parent / path).exists(), target
+        assert path or anchor in headings, target
+
+
+def test_architecture_names_files_that_exist() -> None:
+    """A module that moves takes its line in the document along."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:sidecar|tests|config|docs)/[\w./-]*)`", text))
+    assert len(named) > 30
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
