@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client.core import (
@@ -40,28 +41,34 @@ BUCKETS: Final = (
 )
 
 
+class RouteCounts:
+    """What is counted for one route. `buckets` are not cumulative, unlike Prometheus's."""
+
+    __slots__ = ("buckets", "decisions", "requests", "seconds")
+
+    def __init__(self) -> None:
+        self.requests: Counter[int] = Counter()
+        self.decisions: Counter[str] = Counter()
+        self.buckets = [0] * (len(BUCKETS) + 1)
+        self.seconds = 0.0
+
+
 class Metrics:
     """Counters of one process. Labels come from the configuration, never from requests."""
 
     __slots__ = (
         "_access",
-        "buckets",
         "connections",
         "cookies_dropped",
-        "decisions",
         "logouts",
-        "requests",
         "retries",
-        "seconds",
+        "routes",
         "sessions_ended",
     )
 
     def __init__(self, access: FilteringBoundLogger | None) -> None:
         self._access = access
-        self.requests: Counter[tuple[str, int]] = Counter()
-        self.decisions: Counter[str] = Counter()
-        self.buckets: dict[str, list[int]] = {}
-        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.routes: dict[str, RouteCounts] = {}
         self.logouts: Counter[str] = Counter()
         self.sessions_ended: Counter[str] = Counter()
         self.retries = 0
@@ -71,13 +78,13 @@ class Metrics:
     def observe(self, flow: Flow, seconds: float) -> None:
         """Counts a request that has ended, and logs it where the access log is on."""
         route = flow.route.path
-        self.requests[route, flow.status] += 1
-        self.decisions[flow.decision] += 1
-        buckets = self.buckets.get(route)
-        if buckets is None:
-            buckets = self.buckets[route] = [0] * (len(BUCKETS) + 1)
-        buckets[bisect_left(BUCKETS, seconds)] += 1
-        self.seconds[route] += seconds
+        counts = self.routes.get(route)
+        if counts is None:
+            counts = self.routes[route] = RouteCounts()
+        counts.requests[flow.status] += 1
+        counts.decisions[flow.decision] += 1
+        counts.buckets[bisect_left(BUCKETS, seconds)] += 1
+        counts.seconds += seconds
         if self._access is not None:
             _log_access(self._access, flow, route, seconds)
 
@@ -123,23 +130,32 @@ class Exposition:
             "sidecar_requests",
             "Requests by route and status.",
             ("route", "status"),
-            {(route, str(status)): count for (route, status), count in metrics.requests.items()},
+            {
+                (route, str(status)): count
+                for route, counts in metrics.routes.items()
+                for status, count in counts.requests.items()
+            },
         )
         yield _counter(
             "sidecar_decisions",
-            "Requests by what was done.",
-            ("decision",),
-            {(name or "none",): count for name, count in metrics.decisions.items()},
+            "Requests by route and what was done.",
+            ("route", "decision"),
+            {
+                (route, decision or "none"): count
+                for route, counts in metrics.routes.items()
+                for decision, count in counts.decisions.items()
+            },
         )
         latency = HistogramMetricFamily(
             "sidecar_request_duration_seconds", "Time from head to end.", labels=("route",)
         )
-        for route, buckets in metrics.buckets.items():
-            total, rows = 0, []
-            for bound, count in zip((*BUCKETS, float("inf")), buckets, strict=True):
-                total += count
-                rows.append(("+Inf" if bound == float("inf") else str(bound), total))
-            latency.add_metric((route,), rows, sum_value=metrics.seconds[route])
+        for route, counts in metrics.routes.items():
+            rows = [
+                (str(bound), total)
+                for bound, total in zip(BUCKETS, accumulate(counts.buckets), strict=False)
+            ]
+            rows.append(("+Inf", sum(counts.buckets)))
+            latency.add_metric((route,), rows, sum_value=counts.seconds)
         yield latency
         yield _gauge(
             "sidecar_requests_in_flight",

@@ -51,14 +51,15 @@ class Ids:
         self._trace = os.urandom(8).hex().encode()
         self._count = 0
 
-    def fresh(self) -> tuple[bytes, bytes]:
-        """A request id, and a `traceparent` (W3C Trace Context, version 00, not sampled)."""
+    def fresh(self) -> bytes:
+        """A new request id."""
         self._count += 1
-        number = b"%016x" % self._count
-        return (
-            self._prefix + number[8:],
-            b"00-%b%b-%b-00" % (self._trace, number, number),
-        )
+        return b"%b%08x" % (self._prefix, self._count)
+
+    def trace_line(self) -> bytes:
+        """The `traceparent` line (W3C Trace Context, version 00, not sampled) of the newest id."""
+        count = self._count
+        return b"traceparent: 00-%b%016x-%016x-00\r\n" % (self._trace, count, count)
 
 
 @dataclass(frozen=True, slots=True)

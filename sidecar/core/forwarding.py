@@ -7,7 +7,7 @@ Transfer-Encoding, Connection) are written by whoever owns the connection.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
@@ -25,13 +25,15 @@ from sidecar.core.headers import (
     list_members,
     vary_by_cookie,
 )
-from sidecar.core.request import Request, without_lines
+from sidecar.core.request import Request
 from sidecar.core.routes import Route
 
 PASS: Final = Fate.PASS
 BAD: Final = Fate.BAD
 
 VIA: Final = b"Via: 1.1 sidecar\r\n"
+HANDSHAKE: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+"""The connection-level fields of a handshake, written anew for the upstream (RFC 6455 4.1)."""
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -52,14 +54,6 @@ class Peer:
     address: str
     trusted: bool
     scheme: bytes
-
-    def client_address(self, request: Request) -> str:
-        """The client's address: the peer's, or what a trusted proxy says it is."""
-        if self.trusted:
-            chain = list_members(request.fact(b"x-forwarded-for"))
-            if chain:
-                return chain[0].decode("latin-1")
-        return self.address
 
     def public_scheme(self, request: Request) -> bytes:
         """The scheme that the browser used (X-Forwarded-Proto is believed from trusted peers)."""
@@ -97,77 +91,53 @@ class Peer:
         return lines
 
 
-def request_id(request: Request, fresh: bytes) -> bytes:
-    """The request's id: the client's own where it is well formed, else `fresh`."""
-    given = request.facts.get(b"x-request-id")
-    return given if given is not None and _REQUEST_ID.fullmatch(given) else fresh
-
-
 def prepare_request(
-    request: Request,
-    route: Route,
-    peer: Peer,
-    *,
-    cookie: bytes,
-    authorization: bytes,
-    request_id: bytes,
-    traceparent: bytes,
+    request: Request, route: Route, peer: Peer, *, cookie: bytes, authorization: bytes
 ) -> bytes:
-    """Renders the upstream's request head but for framing and the final empty line.
+    """Renders the upstream's request head but for request id, trace, framing and the last line.
 
     `cookie` is the Cookie value to send (empty for none), `authorization` a whole line or empty;
     the sidecar's own fields come after the client's and cannot be taken off.
     """
+    facts = request.facts
     target = route.upstream_target(request.path, request.query)
-    block, is_traced = _upstream_block(request, route, peer, cookie, authorization)
-    head = b"%b %b HTTP/1.1\r\n%bX-Request-Id: %b\r\n" % (
+    head = [
         request.method.encode(),
+        b" ",
         target.encode("utf-8", "surrogateescape"),
-        block,
-        request_id,
-    )
-    return head if is_traced else b"%btraceparent: %b\r\n" % (head, traceparent)
-
-
-def _upstream_block(
-    request: Request, route: Route, peer: Peer, cookie: bytes, authorization: bytes
-) -> tuple[bytes, bool]:
-    """The field lines that the next request of the same connection is likely to share.
-
-    Remembered beside the fields they were made of: a client repeats its header section, and then
-    route, cookie and credential are the very same objects. Also says whether the client's own
-    traceparent is among them.
-    """
-    fields = request.fields
-    memo = fields.rendered
-    if memo is not None:
-        memo_route, memo_peer, memo_cookie, memo_authorization, block, is_traced = memo
-        if (
-            memo_route is route
-            and memo_peer is peer
-            and memo_cookie is cookie
-            and memo_authorization is authorization
-        ):
-            return block, is_traced
-    facts = fields.facts
-    lines = [b"Host: ", route.host or request.host, b"\r\n", *fields.lines, authorization]
-    lines += (peer.forwarded_lines(request), VIA)
+        b" HTTP/1.1\r\nHost: ",
+        route.host or request.host,
+        b"\r\n",
+        *request.fields.lines,
+        authorization,
+        peer.forwarded_lines(request),
+        VIA,
+    ]
     if cookie:
-        lines += (b"Cookie: ", cookie, b"\r\n")
+        head += (b"Cookie: ", cookie, b"\r\n")
     accepted = facts.get(b"accept-encoding")
     if accepted is not None:
         codings = accepted if route.envelope is None else decodable_codings(accepted)
-        lines += (b"Accept-Encoding: ", codings, b"\r\n")
+        head += (b"Accept-Encoding: ", codings, b"\r\n")
+    if request.is_websocket:
+        head.append(HANDSHAKE)
     for name in (b"if-match", b"if-none-match"):
         if name in facts:
-            lines += _validators(name, facts[name], wrapped=route.envelope is not None)
-    given = facts.get(b"traceparent")
-    is_traced = given is not None and _TRACEPARENT.fullmatch(given) is not None
-    if given is not None and is_traced:
-        lines += (b"traceparent: ", given, b"\r\n")
-    block = b"".join(lines)
-    fields.rendered = (route, peer, cookie, authorization, block, is_traced)
-    return block, is_traced
+            head += _validators(name, facts[name], wrapped=route.envelope is not None)
+    if is_traced(request):
+        head += (b"traceparent: ", facts[b"traceparent"], b"\r\n")
+    return b"".join(head)
+
+
+def given_request_id(request: Request) -> bytes:
+    """The client's own request id where it is well formed, else empty."""
+    given = request.facts.get(b"x-request-id", b"")
+    return given if _REQUEST_ID.fullmatch(given) else b""
+
+
+def is_traced(request: Request) -> bool:
+    """Whether the client sent a well-formed traceparent, which passes on."""
+    return _TRACEPARENT.fullmatch(request.facts.get(b"traceparent", b"")) is not None
 
 
 def _validators(name: bytes, value: bytes, *, wrapped: bool) -> tuple[bytes, ...]:
@@ -180,38 +150,47 @@ def _validators(name: bytes, value: bytes, *, wrapped: bool) -> tuple[bytes, ...
 class AnswerHead:
     """An upstream's answer head, read once.
 
-    `lines` pass on unchanged (four pieces a line), `facts` are read by lower-case name, `cookies`
+    `lines` pass on unchanged (without line ends), `facts` are read by lower-case name, `cookies`
     are the Set-Cookie values one by one, since they must never be joined (RFC 9110 5.3).
-    Raises `UpstreamProtocolError` for statuses and field names that are none.
+    Raises `UpstreamProtocolError` for statuses and field names that are none, and where a field
+    holds a control character.
     """
 
-    __slots__ = ("cookies", "facts", "lines", "status")
+    __slots__ = ("cookies", "facts", "lines", "reason", "status")
 
-    def __init__(self, status: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
+    def __init__(
+        self, status: int, fields: Sequence[tuple[bytes, bytes]], reason: str = ""
+    ) -> None:
         if not 200 <= status <= 599 and status != 101:
             raise UpstreamProtocolError(f"status {status}")
         self.status = status
+        self.reason = reason
         self.cookies: list[bytes] = []
         self.lines: list[bytes] = []
         self.facts: dict[bytes, bytes] = {}
+        if fields:
+            self._read(fields)
+
+    def _read(self, fields: Sequence[tuple[bytes, bytes]]) -> None:
         lines, facts = self.lines, self.facts
-        lookup = _ANSWER_FIELDS.get
         for name, value in fields:
-            lower = lookup(name)
-            if lower is None:
-                lower = _classify(name)
-            if lower == b"":
-                lines += (name, b": ", value, b"\r\n")
-            elif lower not in facts:
-                facts[lower] = value
-            else:
-                facts[lower] += b", " + value
-            if lower == b"set-cookie":
+            lower = answer_field(name)
+            if not lower:
+                lines.append(b"%b: %b" % (name, value))
+            elif lower == b"set-cookie":
                 self.cookies.append(value)
+            elif lower in facts:
+                facts[lower] += b", " + value
+            else:
+                facts[lower] = value
+        # The C parser lets control characters pass in answers; they go no further.
+        if not is_clean_block(b"".join([*lines, *facts.values(), *self.cookies]), 0):
+            raise UpstreamProtocolError("answer head holds a control character")
         if b"connection" in facts:
             nominated = list_members(facts[b"connection"])
-            if nominated != (b"keep-alive",):
-                self.lines = without_lines(lines, nominated)
+            self.lines = [
+                line for line in lines if line.partition(b":")[0].lower() not in nominated
+            ]
 
     def fact(self, name: bytes) -> bytes:
         """The value of a field that the sidecar reads, or empty."""
@@ -227,37 +206,36 @@ _ANSWER_FIELDS: Final[dict[bytes, bytes]] = {}
 """Spelling → lower-case name of what is read or dropped, empty of what passes. Filled on demand."""
 
 
-def _classify(name: bytes) -> bytes:
-    fate = RESPONSE_FIELDS.fate(name)
-    if fate is BAD:
-        raise UpstreamProtocolError("answer head holds a name that is none")
-    lower = b"" if fate is PASS else name.lower()
-    if len(_ANSWER_FIELDS) < MEMO_LIMIT and len(name) <= 64:
-        _ANSWER_FIELDS[name] = lower
+def answer_field(name: bytes) -> bytes:
+    """The lower-case name of a field that is read or dropped, empty for one that passes.
+
+    Raises `UpstreamProtocolError` for a name that is none.
+    """
+    lower = _ANSWER_FIELDS.get(name)
+    if lower is None:
+        fate = RESPONSE_FIELDS.fate(name)
+        if fate is BAD:
+            raise UpstreamProtocolError("answer head holds a name that is none")
+        lower = b"" if fate is PASS else name.lower()
+        if len(_ANSWER_FIELDS) < MEMO_LIMIT and len(name) <= 64:
+            _ANSWER_FIELDS[name] = lower
     return lower
 
 
 _PASSED_AS_THEY_ARE: Final = (
-    b"content-type",
-    b"content-encoding",
-    b"content-disposition",
-    b"content-range",
-    b"etag",
-    b"accept-ranges",
-    b"content-md5",
-    b"digest",
-    b"content-digest",
-    b"repr-digest",
-    b"x-content-type-options",
-    b"www-authenticate",
+    (b"content-type", b"Content-Type: "),
+    (b"content-encoding", b"Content-Encoding: "),
+    (b"content-disposition", b"Content-Disposition: "),
+    (b"content-range", b"Content-Range: "),
+    (b"etag", b"ETag: "),
+    (b"accept-ranges", b"Accept-Ranges: "),
+    (b"content-md5", b"Content-MD5: "),
+    (b"digest", b"Digest: "),
+    (b"content-digest", b"Content-Digest: "),
+    (b"repr-digest", b"Repr-Digest: "),
+    (b"x-content-type-options", b"X-Content-Type-Options: "),
+    (b"www-authenticate", b"WWW-Authenticate: "),
 )
-# Of these only what stays true of a rewritten body is kept (contract 3).
-_PASSED_WHEN_WRAPPED: Final = (b"www-authenticate",)
-_CANONICAL: Final = {name: name.title() for name in _PASSED_AS_THEY_ARE} | {
-    b"etag": b"ETag",
-    b"www-authenticate": b"WWW-Authenticate",
-    b"content-md5": b"Content-MD5",
-}
 WRAPPED_TYPE: Final = b"Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
 
 
@@ -278,7 +256,6 @@ def clean_response(
     head: AnswerHead,
     route: Route,
     *,
-    reason: str,
     wrapped: bool,
     private: bool,
     cookies: Iterable[bytes],
@@ -291,51 +268,49 @@ def clean_response(
     `wrapped`: the body is an envelope, so fields that described the upstream's bytes are made
     true or go; `private`: a credential was injected; `no_store`: a session cookie is set or
     expired; `cookies`: the Set-Cookie values that may pass.
-    Raises `UpstreamProtocolError` where a field holds a control character.
     """
     facts = head.facts
-    lines = head.lines.copy()
-    for name in _PASSED_WHEN_WRAPPED if wrapped else _PASSED_AS_THEY_ARE:
-        if name in facts:
-            lines += (_CANONICAL[name], b": ", facts[name], b"\r\n")
-    if wrapped and b"etag" in facts:
-        etag = facts[b"etag"]
-        lines += (b"ETag", b": ", etag if etag.startswith(b"W/") else b"W/" + etag, b"\r\n")
-    lines += (b"Date", b": ", facts.get(b"date", date), b"\r\n")
+    lines = [status_line(head.status, head.reason) + b"Date: " + facts.get(b"date", date)]
+    lines += head.lines
+    if wrapped:
+        etag = facts.get(b"etag")
+        if etag is not None:
+            lines.append(b"ETag: " + (etag if etag.startswith(b"W/") else b"W/" + etag))
+        if b"www-authenticate" in facts:
+            lines.append(b"WWW-Authenticate: " + facts[b"www-authenticate"])
+    else:
+        lines += [name + facts[key] for key, name in _PASSED_AS_THEY_ARE if key in facts]
     _add_caching(lines, facts, private=private, no_store=no_store)
     if b"location" in facts or b"content-location" in facts:
         _add_locations(lines, facts, route)
-    for cookie in cookies:
-        lines += (b"Set-Cookie", b": ", cookie, b"\r\n")
-    lines += (b"X-Request-Id", b": ", request_id, b"\r\n")
-    block = b"".join(lines)
-    if not is_clean_block(block, len(lines) // 4):
-        raise UpstreamProtocolError("answer head holds a control character")
-    return status_line(head.status, reason) + block + (WRAPPED_TYPE if wrapped else b"")
-
-
-def _add_locations(lines: list[bytes], facts: dict[bytes, bytes], route: Route) -> None:
-    for name, canonical in ((b"location", b"Location"), (b"content-location", b"Content-Location")):
-        if name in facts:
-            public = route.public_location(facts[name].decode("latin-1"))
-            lines += (canonical, b": ", public.encode("latin-1"), b"\r\n")
+    lines += map(b"Set-Cookie: ".__add__, cookies)
+    lines.append(b"X-Request-Id: " + request_id)
+    lines.append(WRAPPED_TYPE if wrapped else b"")
+    return b"\r\n".join(lines)
 
 
 def _add_caching(
     lines: list[bytes], facts: dict[bytes, bytes], *, private: bool, no_store: bool
 ) -> None:
-    control = facts.get(b"cache-control")
-    vary = facts.get(b"vary")
+    control, vary = facts.get(b"cache-control"), facts.get(b"vary")
     if private:
         control = b"private" if control is None else at_least_private(control)
         vary = b"Cookie" if vary is None else vary_by_cookie(vary)
     if no_store:
         control = b"no-store"
     elif not private:
-        for name in TARGETED_CACHING:
-            if name in facts:
-                lines += (name.title(), b": ", facts[name], b"\r\n")
+        lines += [name + b": " + facts[name] for name in TARGETED_CACHING if name in facts]
     if control is not None:
-        lines += (b"Cache-Control", b": ", control, b"\r\n")
+        lines.append(b"Cache-Control: " + control)
     if vary is not None:
-        lines += (b"Vary", b": ", vary, b"\r\n")
+        lines.append(b"Vary: " + vary)
+
+
+def _add_locations(lines: list[bytes], facts: dict[bytes, bytes], route: Route) -> None:
+    for name, canonical in (
+        (b"location", b"Location: "),
+        (b"content-location", b"Content-Location: "),
+    ):
+        if name in facts:
+            public = route.public_location(facts[name].decode("latin-1"))
+            lines.append(canonical + public.encode("latin-1"))

@@ -35,18 +35,25 @@ HOP_BY_HOP: Final = frozenset(
 
 # What upstreams believe when a proxy says it, so a client may not (threats 2 and 3).
 PROXY_CLAIMS: Final = frozenset(
-    b"forwarded x-forwarded x-forwarded-by x-forwarded-path x-forwarded-prefix "
-    b"x-forwarded-scheme x-forwarded-server x-forwarded-ssl x-forwarded-uri x-forwarded-url "
-    b"x-forwarded-method x-original-host x-original-method x-original-uri x-original-url "
+    b"forwarded x-forwarded x-original-host x-original-method x-original-uri x-original-url "
     b"x-rewrite-url x-url-scheme front-end-https x-client-ip x-cluster-client-ip "
     b"x-host true-client-ip cf-connecting-ip fastly-client-ip x-real-ip client-ip "
     b"x-http-method x-http-method-override x-method-override "
     b"x-user x-user-id x-user-email x-username x-email x-groups x-roles x-authenticated-user "
-    b"x-remote-user x-remote-email x-remote-groups x-remote-name remote-user remote-email "
-    b"remote-groups remote-name x-webauth-user x-ssl-client-cert x-client-cert "
-    b"x-client-verify x-ssl-client-verify x-ssl-client-s-dn".split()
+    b"x-auth-user x-remote-user x-remote-email x-remote-groups x-remote-name remote-user "
+    b"remote-email remote-groups remote-name x-webauth-user x-client-cert x-client-verify "
+    b"x-middleware-subrequest".split()  # the last one skipped Next.js middleware (CVE-2025-29927)
 )
-PROXY_CLAIM_PREFIXES: Final = (b"x-auth-request-", b"x-forwarded-", b"x-envoy-", b"x-ssl-client-")
+PROXY_CLAIM_PREFIXES: Final = (
+    b"x-auth-request-",
+    b"x-forwarded-",
+    b"x-envoy-",
+    b"x-ssl-client-",
+    b"x-ms-client-principal",  # Azure App Service
+    b"x-goog-authenticated-user-",  # Google IAP
+    b"x-authentik-",
+    b"tailscale-user-",
+)
 
 _REQUEST_NOTED: Final = (
     b"origin referer accept range purpose sec-purpose x-moz next-router-prefetch rsc next-action "
@@ -55,13 +62,13 @@ _REQUEST_NOTED: Final = (
 )
 _REQUEST_TAKEN: Final = (
     b"host cookie authorization connection content-length expect accept-encoding if-match "
-    b"if-none-match upgrade te via x-request-id traceparent x-forwarded-for x-forwarded-host "
-    b"x-forwarded-proto x-forwarded-port x-forwarded-prefix transfer-encoding".split()
+    b"if-none-match upgrade via x-request-id traceparent x-forwarded-for x-forwarded-host "
+    b"x-forwarded-proto x-forwarded-port x-forwarded-prefix".split()
 )
 
 _RESPONSE_TAKEN: Final = (
     b"connection content-type content-length content-encoding set-cookie location "
-    b"content-location cache-control vary etag www-authenticate transfer-encoding upgrade "
+    b"content-location cache-control vary etag www-authenticate upgrade "
     b"accept-ranges content-md5 digest content-digest repr-digest via x-request-id "
     b"x-content-type-options sec-websocket-accept date content-disposition content-range".split()
 )

@@ -46,7 +46,7 @@ class Fields:
     one name are joined as RFC 9110 5.3 says (Cookie with `; `, RFC 6265 5.4).
     """
 
-    __slots__ = ("facts", "host", "is_stream", "is_websocket", "lines", "raw", "rendered")
+    __slots__ = ("facts", "host", "is_stream", "is_websocket", "lines", "plans", "raw")
 
     def __init__(self, raw: Sequence[tuple[bytes, bytes]]) -> None:
         self.raw = raw
@@ -57,7 +57,7 @@ class Fields:
             raise BadRequest("Host is not a host name")
         self.is_websocket = b"upgrade" in facts and _asks_for_websocket(facts)
         self.is_stream = self.is_websocket or b"text/event-stream" in facts.get(b"accept", b"")
-        self.rendered: Any = None  # what was last made of it for an upstream: `forwarding`'s memo
+        self.plans: dict[tuple[str, str], Any] = {}  # by method and target: the pipeline's memo
 
 
 def _asks_for_websocket(facts: dict[bytes, bytes]) -> bool:

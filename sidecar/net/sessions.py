@@ -24,7 +24,15 @@ class Presented:
     more session cookies than those that were read, in which another session may hide.
     """
 
-    __slots__ = ("ambiguous", "authorization", "fingerprint", "others", "reading", "valid_until")
+    __slots__ = (
+        "ambiguous",
+        "authorization",
+        "fingerprint",
+        "is_lasting",
+        "others",
+        "reading",
+        "valid_until",
+    )
 
     def __init__(
         self, reading: Reading, fingerprint: str | None, others: bytes, *, ambiguous: bool = False
@@ -35,6 +43,7 @@ class Presented:
         self.ambiguous = ambiguous
         token = reading.token if fingerprint is not None else None
         self.authorization = b"" if token is None else f"Authorization: Bearer {token}\r\n".encode()
+        self.is_lasting = reading.result in (Result.OK, Result.NO_SESSION)
         self.valid_until = inf if reading.valid_until is None else reading.valid_until
 
 
@@ -55,7 +64,7 @@ class Tombstone:
 class Sessions:
     """The sessions of one process. Times are Unix seconds, given by the caller."""
 
-    __slots__ = ("_cache", "_cached_bytes", "_matcher", "_signer", "_sources", "_streams", "_tombs")
+    __slots__ = ("_cache", "_cached_bytes", "_matcher", "_signer", "_sources", "_streams", "tombs")
 
     def __init__(self, sources: Sequence[Source], matcher: NameMatcher, signer: Signer) -> None:
         self._sources: Final = tuple(sources)
@@ -63,7 +72,7 @@ class Sessions:
         self._signer: Final = signer
         self._cache: dict[bytes, Presented] = {}
         self._cached_bytes = 0
-        self._tombs: dict[str, Tombstone] = {}
+        self.tombs: dict[str, Tombstone] = {}
         self._streams: dict[str, set[Callable[[], None]]] = {}
 
     # -- what is presented ----------------------------------------------------------------------
@@ -80,7 +89,7 @@ class Sessions:
 
     def is_dead(self, fingerprint: str | None, now: float) -> bool:
         """Whether a session has ended here; its replayed cookie is refused."""
-        tomb = self._tombs.get(fingerprint) if fingerprint is not None else None
+        tomb = self.tombs.get(fingerprint) if fingerprint is not None else None
         return tomb is not None and now < tomb.until
 
     def live_fingerprint(self, presented: Presented, now: float) -> str | None:
@@ -100,7 +109,7 @@ class Sessions:
             jar.without(self._matcher).encode("latin-1"),
             ambiguous=self._session_cookies(jar) > (len(reading.names) if fingerprint else 0),
         )
-        if reading.result in (Result.OK, Result.NO_SESSION):
+        if presented.is_lasting:
             self._remember(cookie, presented)
         return presented
 
@@ -133,11 +142,11 @@ class Sessions:
         until = now + UNKNOWN_LIFETIME
         if presented.valid_until != inf:
             until = max(until, presented.valid_until)
-        tomb = self._tombs.pop(fingerprint, None)
+        tomb = self.tombs.pop(fingerprint, None)
         since = tomb.since if tomb is not None and now < tomb.until else now
-        self._tombs[fingerprint] = Tombstone(since, until)
-        if len(self._tombs) > MAX_TOMBSTONES:
-            del self._tombs[next(iter(self._tombs))]
+        self.tombs[fingerprint] = Tombstone(since, until)
+        if len(self.tombs) > MAX_TOMBSTONES:
+            del self.tombs[next(iter(self.tombs))]
         self._drop_cached(fingerprint)
         for close in tuple(self._streams.get(fingerprint, ())):
             close()
@@ -151,7 +160,7 @@ class Sessions:
     @property
     def dead(self) -> int:
         """How many tombstones there are."""
-        return len(self._tombs)
+        return len(self.tombs)
 
     @property
     def cached(self) -> int:
@@ -172,15 +181,15 @@ class Sessions:
         A credential that is dead stays dead (threat: a late answer revives it), unless the
         request began after the logout and did not present it: then it was handed out again.
         """
-        if not self._tombs:
+        if not self.tombs:
             return list(cookies)
         refused: set[str] = set()
         for reading, fingerprint in self._handed_out(cookies, now):
             if not self.is_dead(fingerprint, now):
                 continue
             presents_it = presented.ambiguous or presented.fingerprint == fingerprint
-            if began > self._tombs[fingerprint].since and not presents_it:
-                del self._tombs[fingerprint]
+            if began > self.tombs[fingerprint].since and not presents_it:
+                del self.tombs[fingerprint]
             else:
                 refused.update(reading.names)
         return [cookie for cookie in cookies if set_cookie_name(cookie) not in refused]

@@ -8,7 +8,8 @@ connection to the next user. What is used of aiohttp, and why:
   HEAD and partial next heads would otherwise leak from one exchange into the next.
 - `aiohttp.base_protocol.BaseProtocol`: what the parser's StreamReader pauses and resumes.
   `_reading_paused` tells a paused upstream from a silent one.
-- `aiohttp.streams.StreamReader.read_nowait`: a whole body without an await.
+- `aiohttp.streams.StreamReader._buffer`: the pieces of a body that is whole, without the
+  bookkeeping that `read_nowait` does for one that is not.
 """
 
 from __future__ import annotations
@@ -31,10 +32,13 @@ from sidecar.core.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from sidecar.core.scan import scan_answer
 from sidecar.net.deadline import Deadline
 
 if TYPE_CHECKING:
     from aiohttp.http_parser import RawResponseMessage
+
+    from sidecar.core.forwarding import AnswerHead
 
 BODY_WINDOW: Final = 65536  # bytes held between two reads of a body before reading pauses
 MAX_INTERIM: Final = 32  # 1xx answers before a final one; more is abuse
@@ -58,10 +62,13 @@ class UpstreamAddress:
 
 
 class Listener(Protocol):
-    """Who waits for the answer of one exchange. Exactly one of the two is called, once."""
+    """Who waits for the answer of one exchange. Exactly one of the three is called, once."""
 
     def on_answer(self, answer: UpstreamConnection) -> None:
         """The final head is in `answer.message`; the body follows in `answer.payload`."""
+
+    def on_whole_answer(self, head: AnswerHead, body: bytes) -> None:
+        """The answer is here to its end, and its connection in the pool again."""
 
     def on_failure(self, error: ProxyError, *, untouched: bool) -> None:
         """No head came. `untouched`: a reused connection died before its first answer byte."""
@@ -78,6 +85,7 @@ class UpstreamConnection(BaseProtocol):
         "_answered",
         "_deadline",
         "_dirty",
+        "_expects_body",
         "_heard",
         "_interim",
         "_listener",
@@ -98,6 +106,7 @@ class UpstreamConnection(BaseProtocol):
         self.reused = False
         self.idle_since = 0.0
         self._deadline = Deadline(loop, self._timed_out)
+        self._expects_body = True
         self._listener: Listener | None = None
         self.message: RawResponseMessage = None  # type: ignore[assignment]
         self.payload: StreamReader = EMPTY_PAYLOAD
@@ -122,24 +131,28 @@ class UpstreamConnection(BaseProtocol):
         is False where more of the request body follows by `write`, up to `sent`.
         """
         assert self.transport is not None
-        address = self.pool.address
-        self._parser = HttpResponseParser(
-            self,
-            self._loop,
-            BODY_WINDOW,
-            max_line_size=address.header_limit,
-            max_field_size=address.header_limit,
-            max_headers=MAX_FIELDS,
-            response_with_body=expects_body,
-            read_until_eof=True,
-            auto_decompress=False,
-        )
+        self._parser = None
+        self._expects_body = expects_body
         self._answered = self._dirty = self._heard = self._unbounded = False
         self._interim = 0
         self._sending = not whole
         self._listener = listener
-        self._deadline.set(address.head)
+        self._deadline.set(self.pool.address.head)
         self.transport.write(data)
+
+    def _new_parser(self) -> HttpResponseParser:
+        limit = self.pool.address.header_limit
+        return HttpResponseParser(
+            self,
+            self._loop,
+            BODY_WINDOW,
+            max_line_size=limit,
+            max_field_size=limit,
+            max_headers=MAX_FIELDS,
+            response_with_body=self._expects_body,
+            read_until_eof=True,
+            auto_decompress=False,
+        )
 
     async def write(self, data: bytes) -> None:
         """Writes a piece of the request body, waiting while the upstream does not take it."""
@@ -176,9 +189,14 @@ class UpstreamConnection(BaseProtocol):
         """Whether the answer's body is here to its end."""
         return self.payload.is_eof()
 
-    def body(self) -> bytes:
-        """The whole body of an answer that `is_whole`, without waiting."""
-        return self.payload.read_nowait(-1)
+    def take_body(self) -> bytes:
+        """The whole body of an answer that `is_whole`, once; nothing of it stays behind."""
+        if self.payload is EMPTY_PAYLOAD:
+            return b""
+        pieces = self.payload._buffer
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        return body
 
     def release(self) -> None:
         """Ends the exchange; the connection is kept only if nothing odd was seen on it."""
@@ -186,7 +204,6 @@ class UpstreamConnection(BaseProtocol):
         self._listener = None
         if self._is_reusable(payload):
             self._answered = False
-            self._deadline.clear()
             self.reused = True
             self.pool.put(self)
         else:
@@ -226,7 +243,12 @@ class UpstreamConnection(BaseProtocol):
             self._unasked(data)
             return
         parser = self._parser
-        assert parser is not None
+        if parser is None:
+            whole = scan_answer(data) if self._expects_body and not self._sending else None
+            if whole is not None:
+                self._whole(*whole)
+                return
+            parser = self._parser = self._new_parser()
         try:
             messages, upgraded, tail = parser.feed_data(data)
         except HttpProcessingError as error:
@@ -240,6 +262,14 @@ class UpstreamConnection(BaseProtocol):
                 self._deadline.set(self.pool.address.idle)
         elif data:
             self._heard = True
+
+    def _whole(self, head: AnswerHead, body: bytes) -> None:
+        """The common case: nothing is left over, so the next exchange may begin at once."""
+        listener, self._listener = self._listener, None
+        assert listener is not None
+        self.reused = True
+        self.pool.put(self)
+        listener.on_whole_answer(head, body)
 
     def _unasked(self, data: bytes) -> None:
         """Bytes of a tunnel, or bytes that nobody asked for (threat 20)."""
@@ -289,6 +319,8 @@ class UpstreamConnection(BaseProtocol):
             listener.on_failure(error, untouched=untouched)
 
     def _timed_out(self) -> None:
+        if self._listener is None and not self._answered:
+            return  # idle: the pool sees to that
         if self._reading_paused:  # it is the client who does not read
             self._deadline.set(self.pool.address.idle)
             return
@@ -370,8 +402,11 @@ class Pool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if connection.is_open and (
-                self._loop.time() - connection.idle_since < self.address.pool_idle
+            transport = connection.transport
+            if (
+                transport is not None
+                and not transport.is_closing()
+                and self._loop.time() - connection.idle_since < self.address.pool_idle
             ):
                 return connection
             connection.abort()

@@ -14,6 +14,7 @@ C parser and nothing else of it. Private names of aiohttp used here, and why:
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -47,35 +48,46 @@ MAX_FIELDS: Final = 512
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
+# Method and origin-form target of requests without surprises (RFC 9112 3).
+_REQUEST_LINE: Final = re.compile(rb"(GET|HEAD|OPTIONS|POST|PUT|PATCH|DELETE) (/[!-~]*+) HTTP/1\.1")
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
 
 
 class Exchange:
     """One request and its answer, as the connection sees them; the pipeline adds its own state.
 
-    `message` is None where no head could be read. `started`: bytes of the answer have left;
-    `finished`: all of them.
+    The values below are those of the common request (no body, HTTP/1.1, connection kept) before
+    its line is known. `raw_fields` is None where `ClientConnection.fields` holds them already;
+    `closes`: no other request may follow; `chunked`: the framing of the request body; `started`:
+    bytes of the answer have left; `finished`: all of them.
     """
 
+    method = ""
+    target = ""
+    raw_fields: tuple[tuple[bytes, bytes], ...] | None = ()
+    http11 = True
+    closes = False
+    chunked = False
     started = False
     finished = False
 
-    def __init__(
-        self, connection: ClientConnection, message: RawRequestMessage | None, payload: StreamReader
-    ) -> None:
+    def __init__(self, connection: ClientConnection, payload: StreamReader) -> None:
         self.connection = connection
-        self.message = message
         self.payload = payload
 
-    @property
-    def http11(self) -> bool:
-        """Whether the client speaks HTTP/1.1 (chunked framing)."""
-        return self.message is not None and self.message.version >= HttpVersion11
+    def read(self, message: RawRequestMessage) -> None:
+        """Takes over what the parser found."""
+        self.method = message.method
+        self.target = message.path
+        self.raw_fields = message.raw_headers
+        self.chunked = message.chunked
+        self.http11 = message.version is HttpVersion11
+        self.closes = message.should_close or message.upgrade or not self.http11
 
     @property
     def is_head(self) -> bool:
         """Whether the answer has no body whatever its head says."""
-        return self.message is not None and self.message.method == "HEAD"
+        return self.method == "HEAD"
 
     def cancel(self) -> None:
         """The client has left."""
@@ -97,7 +109,7 @@ class Exchange:
             transport.write(b"%b%b\r\n" % (head, last))
         else:
             length = len(body)
-            if self.is_head:
+            if self.method == "HEAD":
                 body = b""
             transport.write(b"%bContent-Length: %d\r\n%b\r\n%b" % (head, length, last, body))
         connection.answered(self)
@@ -147,9 +159,7 @@ class Exchange:
 class Handler(Protocol):
     """What serves the requests of a connection."""
 
-    def exchange(
-        self, connection: ClientConnection, message: RawRequestMessage | None, payload: StreamReader
-    ) -> Exchange:
+    def exchange(self, connection: ClientConnection, payload: StreamReader) -> Exchange:
         """The exchange for a new request."""
 
     def handle(self, exchange: Exchange) -> None:
@@ -196,6 +206,9 @@ class ClientConnection(BaseProtocol):
         "_feeding",
         "_handler",
         "_head_bytes",
+        "_is_waiting",
+        "_known_fields",
+        "_known_section",
         "_limits",
         "_lingered",
         "_lingering",
@@ -226,6 +239,9 @@ class ClientConnection(BaseProtocol):
         self._head_bytes = 0  # of a head that has not ended yet
         self._segment = 0  # bytes of the last segment, which may hold whole heads
         self._may_hold_more = False  # whether the parser may hold a pipelined request
+        self._known_section = b""  # the header section that `_known_fields` were read from
+        self._known_fields: Fields | None = None
+        self._is_waiting = False
         self._lingered = 0
         self._lingering = False
         self._feeding = False
@@ -263,14 +279,7 @@ class ClientConnection(BaseProtocol):
         """
         if self._close_after:
             return False
-        message = exchange.message
-        if (
-            message is None
-            or message.should_close
-            or message.upgrade
-            or self._registry.draining
-            or not exchange.payload.is_eof()
-        ):
+        if exchange.closes or self._registry.draining or not exchange.payload.is_eof():
             self._close_after = True
             return False
         return True
@@ -286,11 +295,11 @@ class ClientConnection(BaseProtocol):
 
     async def drained(self) -> None:
         """Waits until the client takes bytes again; one that stalls for `client_idle` is cut."""
-        self._deadline.set(self._limits.client_idle)
+        self.expect_client()
         try:
             await self._drain_helper()
         finally:
-            self._deadline.clear()
+            self.expect_nothing()
 
     def tunnel(self, receiver: Any) -> None:
         """Hands every further byte to `receiver.client_data`, and the end to `client_lost`."""
@@ -301,13 +310,14 @@ class ClientConnection(BaseProtocol):
         if backlog:
             receiver.client_data(backlog)
 
-    def expect_body(self) -> None:
-        """A body is being read: one that stalls for `client_idle` is given up."""
+    def expect_client(self) -> None:
+        """It is the client's turn, to send a body or to take an answer, within `client_idle`."""
+        self._is_waiting = True
         self._deadline.set(self._limits.client_idle)
 
-    def body_read(self) -> None:
-        """Takes the limit of `expect_body` off."""
-        self._deadline.clear()
+    def expect_nothing(self) -> None:
+        """It is not the client's turn any more."""
+        self._is_waiting = False
 
     def answered(self, exchange: Exchange) -> None:
         """Goes on behind an answer: to the next request, or to the end of the connection."""
@@ -317,9 +327,9 @@ class ClientConnection(BaseProtocol):
         if self._close_after or not exchange.payload.is_eof():
             self._end(clean=exchange.payload.is_eof())
             return
-        if exchange.message is not None and exchange.message.chunked:
+        if exchange.chunked:
             self._new_parser()  # a trailer field would become a header of the next request
-        elif self._parser is not None:
+        elif exchange.raw_fields is not None and self._parser is not None:
             self._parser.message_consumed()
         self._deadline.set(self._limits.client_idle)
         if not self._feeding and (self._may_hold_more or self._backlog):
@@ -428,7 +438,31 @@ class ClientConnection(BaseProtocol):
             self._feeding = False
 
     def _read_head(self, data: bytes) -> bool:
-        """Feeds the parser; returns whether a request came out of it, and was handled."""
+        """Reads one request; returns whether there was one, and it was handled."""
+        end = data.find(b"\r\n")
+        if (
+            data[end:] == self._known_section
+            and len(data) <= self._limits.header
+            and not self._head_bytes
+            and not self._may_hold_more
+        ):
+            line = _REQUEST_LINE.fullmatch(data, 0, end)
+            if line is not None:
+                self._begin_known(line)
+                return True
+        return self._parse_head(data, end)
+
+    def _begin_known(self, line: re.Match[bytes]) -> None:
+        """Serves a request whose header section is that of one the parser has read before."""
+        exchange = self._exchange = self._handler.exchange(self, EMPTY_PAYLOAD)
+        method, target = line.groups()
+        exchange.method = method.decode("ascii")
+        exchange.target = target.decode("ascii")
+        exchange.raw_fields = None
+        self.fields = self._known_fields
+        self._handler.handle(exchange)
+
+    def _parse_head(self, data: bytes, line_end: int) -> bool:
         parser = self._parser
         if parser is None or self.transport is None:
             return False
@@ -457,31 +491,39 @@ class ClientConnection(BaseProtocol):
         if upgraded and tail:
             self._backlog = tail + self._backlog
         message, payload = messages[0]
-        self._may_hold_more = payload is not EMPTY_PAYLOAD or (
-            data.find(_END_OF_HEAD) != len(data) - len(_END_OF_HEAD)
+        is_one_head = payload is EMPTY_PAYLOAD and data.find(_END_OF_HEAD) == len(data) - len(
+            _END_OF_HEAD
         )
+        was_split = self._head_bytes > 0 or self._may_hold_more
+        self._may_hold_more = not is_one_head
         if message.chunked:
             self._window = data[-len(_LAST_CHUNK) :]
             if payload.is_eof() and not ends_exactly:
                 self._close_after = True
-        self._begin(message, payload)
+        exchange = self._begin(message, payload)
+        if is_one_head and not was_split and not exchange.closes:
+            self._know(data[line_end:], message)
         return True
 
-    def _begin(self, message: RawRequestMessage, payload: StreamReader) -> None:
-        self._deadline.clear()
-        exchange = self._exchange = self._handler.exchange(self, message, payload)
-        if message.version is not HttpVersion11:
-            self._close_after = True
-            if message.version != HttpVersion10:
-                self._handler.refuse(exchange, VersionNotSupported(close=True))
-                return
+    def _know(self, section: bytes, message: RawRequestMessage) -> None:
+        """Remembers a header section that the parser has read, and the pipeline accepted."""
+        if self.fields is not None and self.fields.raw == message.raw_headers:
+            self._known_section = section
+            self._known_fields = self.fields
+
+    def _begin(self, message: RawRequestMessage, payload: StreamReader) -> Exchange:
+        exchange = self._exchange = self._handler.exchange(self, payload)
+        exchange.read(message)
+        if not exchange.http11 and message.version != HttpVersion10:
+            self._handler.refuse(exchange, VersionNotSupported(close=True))
         # Only bytes that came can be too many, so the exact sum is rarely needed.
-        if self._head_bytes + self._segment > self._limits.header < _head_size(message):
+        elif self._head_bytes + self._segment > self._limits.header < _head_size(message):
             self._close_after = True
             self._handler.refuse(exchange, HeadersTooLarge(close=True))
-            return
-        self._head_bytes = 0
-        self._handler.handle(exchange)
+        else:
+            self._head_bytes = 0
+            self._handler.handle(exchange)
+        return exchange
 
     def _count_head(self, more: int) -> None:
         """Bounds a head that has not ended yet, in bytes and in time."""
@@ -499,11 +541,11 @@ class ClientConnection(BaseProtocol):
         So it is known whether a chunked message ends where the bytes end. If not, trailers or a
         pipelined request follow inside the parser, out of reach, and the connection must close.
         """
-        parser, message = self._parser, exchange.message
-        if parser is None or message is None:
+        parser = self._parser
+        if parser is None:
             return
         try:
-            if not message.chunked:
+            if not exchange.chunked:
                 parser.feed_data(data)
                 return
             window = self._window + data[-len(_LAST_CHUNK) :]
@@ -536,13 +578,15 @@ class ClientConnection(BaseProtocol):
             exchange.payload.set_exception(refusal)
 
     def _refuse(self, error: ProxyError) -> None:
-        self._close_after = True
-        exchange = self._exchange = self._handler.exchange(self, None, EMPTY_PAYLOAD)
+        exchange = self._exchange = self._handler.exchange(self, EMPTY_PAYLOAD)
+        exchange.closes = True
         self._handler.refuse(exchange, error)
 
     def _timed_out(self) -> None:
         exchange = self._exchange
-        if exchange is not None and not exchange.payload.is_eof() and not exchange.started:
+        if exchange is not None and not self._is_waiting:
+            self._deadline.set(self._limits.client_idle)  # the client waits for us
+        elif exchange is not None and not exchange.payload.is_eof() and not exchange.started:
             exchange.payload.set_exception(RequestTimeout("request body stalled", close=True))
         elif exchange is not None:
             self.reset()  # an answer that the client does not take

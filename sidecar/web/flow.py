@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.core.errors import ProxyError, UpstreamUnreachable
@@ -13,15 +14,35 @@ from sidecar.net.sessions import NOTHING_PRESENTED, Presented
 from sidecar.web.connection import Exchange
 
 if TYPE_CHECKING:
-    from aiohttp.http_parser import RawRequestMessage
     from aiohttp.streams import StreamReader
 
+    from sidecar.core.forwarding import AnswerHead
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.runtime import Runtime
     from sidecar.web.connection import ClientConnection
     from sidecar.web.proxy import Proxy
 
 CLIENT_LEFT: Final = 499  # nginx's word for it, in logs and metrics only
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What is done with requests of one method, target and header section; made once for all.
+
+    `head` is the upstream's request head up to the value of X-Request-Id, `request_id` the
+    client's own or empty, `kind` the budget that counts. The rest is as in `Flow`.
+    """
+
+    request: Request
+    route: Route
+    kind: str
+    presented: Presented
+    live: str | None
+    counts: bool
+    head: bytes
+    request_id: bytes
+    is_traced: bool
+    expects_body: bool
 
 
 class Flow(Exchange):
@@ -57,12 +78,10 @@ class Flow(Exchange):
         self,
         proxy: Proxy,
         connection: ClientConnection,
-        message: RawRequestMessage | None,
         payload: StreamReader,
         began: float,
     ) -> None:
         self.connection = connection
-        self.message = message
         self.payload = payload
         self.proxy = proxy
         self.began = began
@@ -82,6 +101,11 @@ class Flow(Exchange):
     def on_answer(self, answer: UpstreamConnection) -> None:
         """The upstream's head is here."""
         self.proxy.on_answer(self, answer)
+
+    def on_whole_answer(self, head: AnswerHead, body: bytes) -> None:
+        """The upstream's answer is here to its end."""
+        self.upstream = None
+        self.proxy.on_whole_answer(self, head, body)
 
     def on_failure(self, error: ProxyError, *, untouched: bool) -> None:
         """The upstream gave no head."""

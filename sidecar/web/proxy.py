@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from time import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp.streams import EMPTY_PAYLOAD
@@ -40,15 +41,20 @@ from sidecar.core.errors import (
     ProxyError,
     UpstreamProtocolError,
 )
-from sidecar.core.forwarding import AnswerHead, clean_response, prepare_request, request_id
+from sidecar.core.forwarding import (
+    AnswerHead,
+    clean_response,
+    given_request_id,
+    is_traced,
+    prepare_request,
+)
 from sidecar.core.headers import media_type
-from sidecar.core.request import IDEMPOTENT_METHODS, SAFE_METHODS, Fields, Request
+from sidecar.core.request import IDEMPOTENT_METHODS, Fields, Request
 from sidecar.web import logout, relay, tunnel
-from sidecar.web.flow import Flow
+from sidecar.web.flow import Flow, Plan
 from sidecar.web.rescue import rescue
 
 if TYPE_CHECKING:
-    from aiohttp.http_parser import RawRequestMessage
     from aiohttp.streams import StreamReader
 
     from sidecar.core.routes import Route
@@ -56,6 +62,7 @@ if TYPE_CHECKING:
     from sidecar.runtime import Runtime
     from sidecar.web.connection import ClientConnection, Exchange
 
+PLANS: Final = 64  # requests that one connection's repeated fields are remembered with
 MEMORY_BODY: Final = 65536  # bytes of a request body that is sent in one piece, and can be repeated
 
 
@@ -67,6 +74,7 @@ class Proxy:
         limits = runtime.policy.config.limits
         self._body_limit: Final = limits.body
         self._unauthorized: Final = runtime.policy.unauthorized
+        self._pools: Final = runtime.pools
         self._budgets: Final = {
             "api": limits.in_flight.api,
             "page": limits.in_flight.page,
@@ -76,11 +84,9 @@ class Proxy:
 
     # -- the request half -----------------------------------------------------------------------
 
-    def exchange(
-        self, connection: ClientConnection, message: RawRequestMessage | None, payload: StreamReader
-    ) -> Flow:
+    def exchange(self, connection: ClientConnection, payload: StreamReader) -> Flow:
         """The flow of a new request."""
-        return Flow(self, connection, message, payload, self.runtime.clock.now())
+        return Flow(self, connection, payload, time())
 
     def handle(self, exchange: Exchange) -> None:
         """Serves a request."""
@@ -95,54 +101,76 @@ class Proxy:
     def refuse(self, exchange: Exchange, error: ProxyError) -> None:
         """Answers a request that could not be read."""
         flow = cast("Flow", exchange)
-        flow.request_id, _ = self.runtime.ids.fresh()
+        flow.request_id = self.runtime.ids.fresh()
         rescue(flow, error)
 
     def _begin(self, flow: Flow) -> None:
+        flow.request_id = self.runtime.ids.fresh()
+        fields = flow.connection.fields
+        if flow.raw_fields is not None and (fields is None or fields.raw != flow.raw_fields):
+            fields = flow.connection.fields = Fields(flow.raw_fields)
+        assert fields is not None
+        plan = fields.plans.get((flow.method, flow.target))
+        if plan is None or not self._holds(plan, flow.began):
+            plan = self._plan(flow, Request(flow.method, flow.target, fields, http11=flow.http11))
+            if plan is None:
+                return  # answered here
+        flow.request = plan.request
+        flow.route = plan.route
+        flow.presented = plan.presented
+        flow.live = plan.live
+        flow.counts = plan.counts
+        if plan.request_id:
+            flow.request_id = plan.request_id
+        self._send(flow, plan)
+
+    # -- what is to be done, once for all requests alike -----------------------------------------
+
+    def _holds(self, plan: Plan, now: float) -> bool:
+        """Whether a remembered plan is still right: nothing of it but the session can change."""
+        presented = plan.presented
+        return (
+            now < presented.valid_until and presented.fingerprint not in self.runtime.sessions.tombs
+        )
+
+    def _plan(self, flow: Flow, request: Request) -> Plan | None:
+        """What is to be done with a request; None where it has been answered already."""
         policy = self.runtime.policy
-        flow.request_id, traceparent = self.runtime.ids.fresh()
-        request = flow.request = self._read(flow)
-        if b"x-request-id" in request.facts:
-            flow.request_id = request_id(request, flow.request_id)
+        flow.request = request
+        request_id = given_request_id(request)
+        flow.request_id = request_id or flow.request_id
         if request.route_path == policy.logout.path:
             logout.handle(flow)
-            return
+            return None
         route = policy.routes.match(request.route_path)
         if route is None:
             raise NoRoute
         flow.route = route
-        self._admit(flow, request, route)
         credential = self._credential(flow, request, route)
         if credential is None:
             logout.unauthorized(flow)
-            return
-        head = prepare_request(
-            request,
-            route,
-            flow.connection.peer,
-            cookie=credential[0],
-            authorization=credential[1],
-            request_id=flow.request_id,
-            traceparent=traceparent,
+            return None
+        if b"expect" in request.facts:
+            _check_expectation(request.facts[b"expect"])
+        cookie, authorization = credential
+        peer = flow.connection.peer
+        head = prepare_request(request, route, peer, cookie=cookie, authorization=authorization)
+        plan = Plan(
+            request=request,
+            route=route,
+            kind="stream" if request.fields.is_stream else route.kind,
+            presented=flow.presented,
+            live=flow.live,
+            counts=flow.counts,
+            head=head + b"X-Request-Id: ",
+            request_id=request_id,
+            is_traced=is_traced(request),
+            expects_body=request.method != "HEAD",
         )
-        self._send(flow, request, head)
-
-    def _read(self, flow: Flow) -> Request:
-        """The request's head; a header section that the connection repeats is not read again."""
-        message, connection = flow.message, flow.connection
-        assert message is not None
-        fields = connection.fields
-        if fields is None or fields.raw != message.raw_headers:
-            fields = connection.fields = Fields(message.raw_headers)
-        return Request(message.method, message.path, fields, http11=flow.http11)
-
-    def _admit(self, flow: Flow, request: Request, route: Route) -> None:
-        """Counts the request against its budget. Raises `Overloaded`."""
-        kind = "stream" if request.fields.is_stream else route.kind
-        if self.in_flight[kind] >= self._budgets[kind]:
-            raise Overloaded(f"budget of {kind} requests is used up")
-        self.in_flight[kind] += 1
-        flow.kind = kind
+        lasting = flow.presented.is_lasting and flow.live == flow.presented.fingerprint
+        if lasting and len(request.fields.plans) < PLANS:
+            request.fields.plans[request.method, flow.target] = plan
+        return plan
 
     def _credential(self, flow: Flow, request: Request, route: Route) -> tuple[bytes, bytes] | None:
         """The Cookie value and the Authorization line for the upstream (contract 4).
@@ -150,23 +178,17 @@ class Proxy:
         None where the route requires a session and there is none. Raises `CsrfRejected`.
         """
         sessions, facts = self.runtime.sessions, request.facts
-        cookie = facts.get(b"cookie", b"")
-        presented = flow.presented = sessions.present(cookie, flow.began)
+        presented = flow.presented = sessions.present(request.cookie, flow.began)
         live = flow.live = sessions.live_fingerprint(presented, flow.began)
-        if live is None or route.strip_cookies:
-            cookie = presented.others
+        is_stripped = route.strip_cookies or (live is None and route.session != "none")
+        cookie = presented.others if is_stripped else request.cookie
         if live is not None and route.inject:
             flow.counts = route.on_unauthorized != "pass"
-            if request.method not in SAFE_METHODS or request.is_websocket:
-                self.runtime.policy.csrf.check(request, self.public_origin(flow))
+            self.runtime.policy.csrf.check(request, self.public_origin(flow))
             return cookie, presented.authorization
         own = facts.get(b"authorization")
         own_line = b"" if own is None else b"Authorization: %b\r\n" % own
-        if route.session == "none":
-            return (
-                presented.others if route.strip_cookies else facts.get(b"cookie", b"")
-            ), own_line
-        if live is not None:
+        if route.session == "none" or live is not None:
             return cookie, own_line
         keeps_own = own is not None and route.pass_authorization and not presented.reading.names
         if route.session == "required" and not keeps_own:
@@ -181,24 +203,28 @@ class Proxy:
         peer = flow.connection.peer
         return b"%b://%b" % (peer.public_scheme(flow.request), peer.public_host(flow.request))
 
-    def _send(self, flow: Flow, request: Request, head: bytes) -> None:
-        facts = request.facts
-        if b"expect" in facts:
-            _check_expectation(facts[b"expect"])
-        if request.fields.is_websocket:
-            head += tunnel.HANDSHAKE if request.is_websocket else b""
-        if flow.payload is EMPTY_PAYLOAD:
-            last = b"Content-Length: 0\r\n\r\n" if b"content-length" in facts else b"\r\n"
-        else:
+    # -- towards the upstream -------------------------------------------------------------------
+
+    def _send(self, flow: Flow, plan: Plan) -> None:
+        """Sends the request as planned. Raises `Overloaded` and `BodyTooLarge`."""
+        kind, in_flight = plan.kind, self.in_flight
+        if in_flight[kind] >= self._budgets[kind]:
+            raise Overloaded(f"budget of {kind} requests is used up")
+        in_flight[kind] += 1
+        flow.kind = kind
+        facts = plan.request.facts
+        if flow.payload is not EMPTY_PAYLOAD:
             last = self._body(flow, facts.get(b"content-length"))
-        flow.head = head + last
-        pool = self.runtime.pools[flow.route.upstream]
-        upstream = None if flow.streaming_body else pool.take()
+        else:
+            last = b"Content-Length: 0\r\n\r\n" if b"content-length" in facts else b"\r\n"
+        trace = b"" if plan.is_traced else self.runtime.ids.trace_line()
+        flow.head = b"%b%b\r\n%b%b" % (plan.head, flow.request_id, trace, last)
+        upstream = None if flow.streaming_body else self._pools[plan.route.upstream].take()
         if upstream is None:
             flow.spawn(relay.send(flow))
             return
         flow.upstream = upstream
-        upstream.send(flow.head, flow, expects_body=request.method != "HEAD")
+        upstream.send(flow.head, flow, expects_body=plan.expects_body)
 
     def _body(self, flow: Flow, length: bytes | None) -> bytes:
         """The framing of the request body, and the body itself where it is here and small."""
@@ -225,10 +251,24 @@ class Proxy:
 
     # -- the response half ----------------------------------------------------------------------
 
+    def on_whole_answer(self, flow: Flow, head: AnswerHead, body: bytes) -> None:
+        """The answer is here to its end, and its connection free again."""
+        try:
+            flow.upstream_status = head.status
+            action = self._decide(flow, head)
+            if b"content-encoding" in head.facts and action is not RELAY:
+                flow.spawn(relay.receive_encoded(flow, head, action, body))
+            else:
+                self.conclude(flow, head, action, body)
+        except ProxyError as error:
+            rescue(flow, error)
+        except Exception as error:
+            self._defect(flow, error)
+
     def on_answer(self, flow: Flow, answer: UpstreamConnection) -> None:
         """The upstream's head is here: decides, and goes on at once where the body is here too."""
         try:
-            self._decide(flow, answer)
+            self._answered(flow, answer)
         except ProxyError as error:
             answer.abort()
             rescue(flow, error)
@@ -236,36 +276,36 @@ class Proxy:
             answer.abort()
             self._defect(flow, error)
 
-    def _decide(self, flow: Flow, answer: UpstreamConnection) -> None:
+    def _answered(self, flow: Flow, answer: UpstreamConnection) -> None:
         message = answer.message
         flow.upstream_status = message.code
-        head = AnswerHead(message.code, message.raw_headers)
+        head = AnswerHead(message.code, message.raw_headers, message.reason)
         if message.code == 101:
             tunnel.open_tunnel(flow, answer, head)
             return
-        action = decide(
+        action = self._decide(flow, head)
+        is_encoded = b"content-encoding" in head.facts and action is not RELAY
+        if not answer.is_whole or is_encoded:
+            flow.spawn(relay.receive(flow, answer, head, action))
+            return
+        body = answer.take_body()
+        flow.upstream = None
+        answer.release()
+        self.conclude(flow, head, action, body)
+
+    def _decide(self, flow: Flow, head: AnswerHead) -> Action:
+        return decide(
             flow.route,
             head,
-            is_head_request=flow.request.method == "HEAD",
+            is_head_request=flow.method == "HEAD",
             unauthorized=self._unauthorized.statuses,
             counts=flow.counts,
         )
-        if not answer.payload.is_eof() or (
-            b"content-encoding" in head.facts and action is not RELAY
-        ):
-            flow.spawn(relay.receive(flow, answer, head, action))
-            return
-        body = answer.body()
-        flow.upstream = None
-        answer.release()
-        self.conclude(flow, message.reason, head, action, body)
 
-    def conclude(
-        self, flow: Flow, reason: str, head: AnswerHead, action: Action, body: bytes
-    ) -> None:
+    def conclude(self, flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
         """Answers with a body that is here to its end, decoded where it is to be wrapped."""
         if action is WRAP:
-            action, body = self._wrap(flow, reason, head, body)
+            action, body = self._wrap(flow, head, body)
         if action is UNAUTHORIZED:
             logout.unauthorized(flow)
             return
@@ -273,16 +313,16 @@ class Proxy:
             body = wrap_empty(head.status)
         elif action is WRAP_ERROR:
             is_text = media_type(head.fact(b"content-type")) == b"text/plain"
-            body = wrap_text(head.status, reason, body if is_text else None)
+            body = wrap_text(head.status, head.reason, body if is_text else None)
         flow.decision = action
-        lines = self.render_head(flow, head, reason, wrapped=action is not RELAY)
+        lines = self.render_head(flow, head, wrapped=action is not RELAY)
         if action is RELAY and (flow.is_head or head.status in (204, 304)):
             lines += bodiless_length(flow, head)
             self.respond(flow, lines, b"", status=head.status, bodiless=True)
         else:
             self.respond(flow, lines, body, status=head.status)
 
-    def _wrap(self, flow: Flow, reason: str, head: AnswerHead, body: bytes) -> tuple[Action, bytes]:
+    def _wrap(self, flow: Flow, head: AnswerHead, body: bytes) -> tuple[Action, bytes]:
         """The envelope of a JSON body, or what else becomes of it."""
         rule, status = flow.route.envelope, head.status
         assert rule is not None
@@ -296,15 +336,14 @@ class Proxy:
             return WRAP_ERROR, b""
         if flow.counts and self._unauthorized.is_told_by(document):
             return UNAUTHORIZED, b""
-        return WRAP, wrap(rule, document, status, reason, problem=is_problem(head))
+        return WRAP, wrap(rule, document, status, head.reason, problem=is_problem(head))
 
-    def render_head(self, flow: Flow, head: AnswerHead, reason: str, *, wrapped: bool) -> bytes:
+    def render_head(self, flow: Flow, head: AnswerHead, *, wrapped: bool) -> bytes:
         """The client's answer head without framing."""
         cookies, no_store = self._cookies(flow, head) if head.cookies else ((), False)
         return clean_response(
             head,
             flow.route,
-            reason=reason,
             wrapped=wrapped,
             private=flow.live is not None and flow.route.inject,
             cookies=cookies,
@@ -319,7 +358,7 @@ class Proxy:
         if route.strip_cookies and route.session != "none":
             passed = [one for one in head.cookies if not sessions.is_session_cookie(one)]
         else:
-            now = self.runtime.clock.now()
+            now = time()
             passed = sessions.admit(head.cookies, flow.presented, flow.began, now)
         self.runtime.metrics.cookies_dropped += len(head.cookies) - len(passed)
         return passed, any(sessions.is_session_cookie(one) for one in passed)
@@ -347,7 +386,7 @@ class Proxy:
         if flow.tasks or flow.upstream is not None:
             flow.stop()
         runtime = self.runtime
-        runtime.metrics.observe(flow, runtime.clock.now() - flow.began)
+        runtime.metrics.observe(flow, time() - flow.began)
 
     async def guard(self, flow: Flow, work: Coroutine[Any, Any, None]) -> None:
         """Runs a part of the flow; whatever it raises becomes an answer, or breaks one."""

@@ -69,11 +69,11 @@ async def _send_body(flow: Flow) -> None:
 
 async def _read_request_body(flow: Flow) -> bytes:
     connection = flow.connection
-    connection.expect_body()
+    connection.expect_client()
     try:
         return await flow.payload.readany()
     finally:
-        connection.body_read()
+        connection.expect_nothing()
 
 
 # -- towards the client -------------------------------------------------------------------------
@@ -83,19 +83,20 @@ async def receive(flow: Flow, answer: UpstreamConnection, head: AnswerHead, acti
     """Takes an answer whose body is still coming, or is encoded and to be wrapped."""
     if action is Action.UNAUTHORIZED:
         _let_go(flow, answer)
-        flow.proxy.conclude(flow, answer.message.reason, head, action, b"")
+        flow.proxy.conclude(flow, head, action, b"")
     elif action is Action.WRAP:
-        await _wrap(flow, answer, head)
+        await _wrap(flow, answer, head, answer.payload.iter_any())
     elif action is Action.WRAP_ERROR:
-        await _wrap_error(flow, answer, head)
+        await _wrap_error(flow, answer, head, answer.payload.iter_any())
     else:
         await _relay(flow, answer, head)
 
 
-def _let_go(flow: Flow, answer: UpstreamConnection) -> None:
+def _let_go(flow: Flow, answer: UpstreamConnection | None) -> None:
     """Gives the connection back, or closes it where the body has not come to its end."""
     flow.upstream = None
-    answer.release()
+    if answer is not None:
+        answer.release()
 
 
 async def _relay(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> None:
@@ -107,7 +108,7 @@ async def _relay(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> No
         first = await payload.readany()
         if not first:
             _let_go(flow, answer)
-            flow.proxy.conclude(flow, answer.message.reason, head, Action.WRAP_EMPTY, b"")
+            flow.proxy.conclude(flow, head, Action.WRAP_EMPTY, b"")
             return
         await _stream(flow, answer, head, _then(first, payload))
         return
@@ -139,7 +140,7 @@ async def _stream(
     flow: Flow, answer: UpstreamConnection, head: AnswerHead, pieces: AsyncIterator[bytes]
 ) -> None:
     """Passes a body on as it comes; memory holds one window of it, whatever its size."""
-    lines = flow.proxy.render_head(flow, head, answer.message.reason, wrapped=False)
+    lines = flow.proxy.render_head(flow, head, wrapped=False)
     flow.status, flow.decision = head.status, Action.RELAY.value
     chunked = flow.start(lines, _length(answer, head))
     async for data in pieces:
@@ -148,7 +149,7 @@ async def _stream(
     await _finish(flow, answer, b"0\r\n\r\n" if chunked else b"")
 
 
-async def _finish(flow: Flow, answer: UpstreamConnection, last: bytes) -> None:
+async def _finish(flow: Flow, answer: UpstreamConnection | None, last: bytes) -> None:
     _let_go(flow, answer)
     if last:
         await flow.write(last)
@@ -162,11 +163,13 @@ def _length(answer: UpstreamConnection, head: AnswerHead) -> int | None:
     return None if length is None or answer.message.chunked else int(length)
 
 
-async def _wrap(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> None:
+async def _wrap(
+    flow: Flow, answer: UpstreamConnection | None, head: AnswerHead, body: AsyncIterator[bytes]
+) -> None:
     """Wraps a JSON body: in memory up to the route's buffer, as a stream beyond it."""
     route = flow.route
     assert route.envelope is not None
-    pieces = _decoded(head, answer.payload.iter_any())
+    pieces = _decoded(head, body)
     held: list[bytes] = []
     size = 0
     async for data in pieces:
@@ -176,12 +179,12 @@ async def _wrap(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> Non
             await _wrap_stream(flow, answer, head, held, pieces)
             return
     _let_go(flow, answer)
-    flow.proxy.conclude(flow, answer.message.reason, head, Action.WRAP, b"".join(held))
+    flow.proxy.conclude(flow, head, Action.WRAP, b"".join(held))
 
 
 async def _wrap_stream(
     flow: Flow,
-    answer: UpstreamConnection,
+    answer: UpstreamConnection | None,
     head: AnswerHead,
     held: list[bytes],
     pieces: AsyncIterator[bytes],
@@ -189,11 +192,11 @@ async def _wrap_stream(
     route = flow.route
     assert route.envelope is not None
     problem = media_type(head.fact(b"content-type")) == b"application/problem+json"
-    wrapper = StreamWrapper(route.envelope, head.status, answer.message.reason, problem)
+    wrapper = StreamWrapper(route.envelope, head.status, head.reason, problem)
     try:
         out = wrapper.feed(b"".join(held))
         held.clear()
-        lines = flow.proxy.render_head(flow, head, answer.message.reason, wrapped=True)
+        lines = flow.proxy.render_head(flow, head, wrapped=True)
         flow.status, flow.decision = head.status, Action.WRAP.value
         chunked = flow.start(lines, None)
         await _write_piece(flow, out, chunked=chunked)
@@ -211,18 +214,33 @@ async def _write_piece(flow: Flow, data: bytes, *, chunked: bool) -> None:
         await flow.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
 
 
-async def _wrap_error(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> None:
+async def _wrap_error(
+    flow: Flow, answer: UpstreamConnection | None, head: AnswerHead, body: AsyncIterator[bytes]
+) -> None:
     """Wraps an error that is not JSON; a long body is not worth reading to its end."""
     held: list[bytes] = []
     size = 0
-    async for data in _decoded(head, answer.payload.iter_any()):
+    async for data in _decoded(head, body):
         held.append(data)
         size += len(data)
         if size > ERROR_BODY:
             break
     _let_go(flow, answer)
-    body = b"".join(held)
-    flow.proxy.conclude(flow, answer.message.reason, head, Action.WRAP_ERROR, body)
+    flow.proxy.conclude(flow, head, Action.WRAP_ERROR, b"".join(held))
+
+
+async def receive_encoded(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
+    """Takes an answer that is here to its end, but encoded, and is to be wrapped."""
+    if action is Action.UNAUTHORIZED:
+        flow.proxy.conclude(flow, head, action, b"")
+    elif action is Action.WRAP:
+        await _wrap(flow, None, head, _once(body))
+    else:
+        await _wrap_error(flow, None, head, _once(body))
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 async def _decoded(head: AnswerHead, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 _SESSION_ENDED: Final = b"session ended"
 
 
-HANDSHAKE: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
-"""The connection-level fields of a handshake, written anew for the upstream (RFC 6455 4.1)."""
-
-
 def open_tunnel(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> None:
     """Answers 101 and joins the two connections.
 
@@ -39,7 +35,7 @@ def open_tunnel(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> Non
         or not hmac.compare_digest(proof, accept_value(key))
     ):
         raise UpstreamProtocolError("101 that answers no WebSocket handshake")
-    lines = flow.proxy.render_head(flow, head, "Switching Protocols", wrapped=False)
+    lines = flow.proxy.render_head(flow, head, wrapped=False)
     lines += b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n" % proof
     client = flow.connection
     flow.started = True

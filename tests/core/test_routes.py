@@ -33,9 +33,7 @@ def route(path: str, strip: str = "", base: str = "", origin: str = "http://api:
 def longest_prefix(prefixes: list[str], path: str) -> str | None:
     """The rule as the contract states it, one prefix after the other."""
     matching = [
-        prefix
-        for prefix in prefixes
-        if prefix in ("/", path) or path.startswith(prefix + "/")
+        prefix for prefix in prefixes if prefix in ("/", path) or path.startswith(prefix + "/")
     ]
     return max(matching, key=len, default=None)
 

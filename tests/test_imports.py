@@ -1,0 +1,141 @@
+"""Imports point down and the core is pure: the architecture, held by its syntax trees."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parent.parent
+FILES: Final = sorted((ROOT / "sidecar").rglob("*.py"))
+
+# From the bottom up, by the longest prefix that matches. A module imports from its own layer and
+# from those above it in this list.
+LAYERS: Final = (
+    ("sidecar.__init__", "sidecar.core.errors"),
+    (
+        "sidecar.core.config",
+        "sidecar.core.cookies",
+        "sidecar.core.headers",
+        "sidecar.core.jose",
+        "sidecar.core.jsonscan",
+        "sidecar.core.jsonwalk",
+        "sidecar.core.target",
+        "sidecar.core.tickets",
+        "sidecar.core.websocket",
+    ),
+    ("sidecar.core.credential", "sidecar.core.request"),
+    ("sidecar.core.envelope", "sidecar.core.formats", "sidecar.core.protection"),
+    ("sidecar.core.logout", "sidecar.core.routes"),
+    ("sidecar.core",),
+    ("sidecar.policy",),
+    ("sidecar.net", "sidecar.metrics", "sidecar.log"),
+    ("sidecar.runtime",),
+    ("sidecar.web",),
+    ("sidecar.app",),
+    ("sidecar",),
+)
+# A plain value that lives beside the pool it configures.
+EXCEPTIONS: Final = {("sidecar.policy", "sidecar.net.upstream")}
+
+# What reads a clock, an environment, a file or a socket, or logs (architecture, habit 1).
+IMPURE: Final = frozenset(
+    "aiohttp asyncio concurrent datetime logging multiprocessing os pathlib random secrets select "
+    "shutil signal socket ssl structlog subprocess tempfile threading time uvloop".split()
+)
+
+
+def name_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES: Final = {name_of(file): ast.parse(file.read_text()) for file in FILES}
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
+    )
+
+
+def runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node but those that only the type checker sees."""
+    for child in ast.iter_child_nodes(node):
+        if not is_type_checking(child):
+            yield child
+            yield from runtime_nodes(child)
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    """What a module imports, in functions too; `from package import module` is the module."""
+    for node in runtime_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None
+            assert node.level == 0, "relative imports hide where they point"
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                yield submodule if submodule in MODULES else node.module
+
+
+def own_imports(name: str) -> set[str]:
+    return {one for one in imports(MODULES[name]) if one in MODULES} - {name, "sidecar"}
+
+
+def layer(name: str) -> int:
+    """The position of the longest prefix that matches."""
+    matches = [
+        (len(prefix), position)
+        for position, prefixes in enumerate(LAYERS)
+        for prefix in prefixes
+        if name == prefix or name.startswith(prefix + ".")
+    ]
+    return max(matches)[1]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_down(name: str) -> None:
+    """errors → config, headers, cookies … → forwarding → policy → net → runtime → web → app."""
+    upwards = {
+        one
+        for one in own_imports(name)
+        if layer(one) > layer(name) and (name, one) not in EXCEPTIONS
+    }
+    assert not upwards
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("sidecar.core")])
+def test_the_core_is_pure(name: str) -> None:
+    """No await, aiohttp, clock, environment, logging or files; so its tests need none either."""
+    found = {one.split(".")[0] for one in imports(MODULES[name])}
+    assert not found & IMPURE
+    nodes = list(runtime_nodes(MODULES[name]))
+    assert not [node for node in nodes if isinstance(node, ast.Await | ast.AsyncFunctionDef)]
+    called = {
+        node.func.id
+        for node in nodes
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert not called & {"open", "print", "input", "exec", "eval", "__import__"}
+
+
+def test_no_imports_go_in_circles() -> None:
+    """Not even between modules of one layer, nor through a package's `__init__`."""
+    graph = {name: own_imports(name) for name in MODULES}
+    order = list(TopologicalSorter(graph).static_order())
+    assert set(order) == set(MODULES)
+
+
+def test_the_modules_are_found() -> None:
+    """An empty table would pass every test above."""
+    assert {"sidecar.core.errors", "sidecar.net.sessions", "sidecar.web.proxy"} <= set(MODULES)
+    assert own_imports("sidecar.web.proxy") > {"sidecar.core.forwarding", "sidecar.web.relay"}
+    assert "asyncio" in set(imports(MODULES["sidecar.net.deadline"]))
+    assert layer("sidecar.core.formats.jwe") < layer("sidecar.core.forwarding") < layer("sidecar")
