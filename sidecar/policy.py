@@ -32,7 +32,7 @@ class UnauthorizedRule:
 
     def is_told_by(self, document: Document) -> bool:
         """Whether a JSON body says so, whatever its status."""
-        if document.members is None:
+        if document.members is None or not (self.matches or "message" in document.members):
             return False
         message = document.message
         if isinstance(message, str) and message in self.messages:

@@ -43,10 +43,11 @@ LAYERS: Final = (
 EXCEPTIONS: Final = {("sidecar.policy", "sidecar.net.upstream")}
 
 # What reads a clock, an environment, a file or a socket, or logs (architecture, habit 1).
-IMPURE: Final = frozenset(
-    "aiohttp asyncio concurrent datetime logging multiprocessing os pathlib random secrets select "
-    "shutil signal socket ssl structlog subprocess tempfile threading time uvloop".split()
-)
+IMPURE: Final = {
+    *("aiohttp", "asyncio", "concurrent", "datetime", "io", "logging", "multiprocessing", "os"),
+    *("pathlib", "random", "secrets", "select", "shutil", "signal", "socket", "ssl", "structlog"),
+    *("subprocess", "sys", "tempfile", "threading", "time", "uvloop"),
+}
 
 
 def name_of(file: Path) -> str:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sidecar.core.forwarding import AnswerHead, answer_field
+from sidecar.core.forwarding import KNOWN_ANSWER_FIELDS, AnswerHead, answer_field
 
 # Possessive throughout: each byte is looked at once, whatever follows (RFC 9112 4 and 5).
 _HEAD: Final = re.compile(
     rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([ -~]*+)\r\n"
     rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+\r\n)++)\r\n"
 )
-_LENGTH: Final = re.compile(rb"[0-9]{1,12}")
 _BODILESS: Final = frozenset((204, 304))
-_FRAMING: Final = (b"transfer-encoding", b"upgrade", b"trailer")
+_FRAMING: Final = frozenset((b"transfer-encoding", b"upgrade", b"trailer"))
+_LONGEST_LENGTH: Final = 12  # digits
 
 
 def scan_answer(data: bytes) -> tuple[AnswerHead, bytes] | None:
@@ -32,10 +32,12 @@ def scan_answer(data: bytes) -> tuple[AnswerHead, bytes] | None:
         return None
     status, reason, block = match.groups()
     head = AnswerHead(int(status), (), reason.decode("ascii"))
-    facts, lines = head.facts, head.lines
+    facts, lines, known = head.facts, head.lines, KNOWN_ANSWER_FIELDS.get
     for line in block[:-2].split(b"\r\n"):
         name, _, value = line.partition(b":")
-        lower = answer_field(name)
+        lower = known(name)
+        if lower is None:
+            lower = answer_field(name)
         if not lower:
             lines.append(line)
         elif lower in facts:
@@ -51,8 +53,8 @@ def scan_answer(data: bytes) -> tuple[AnswerHead, bytes] | None:
 def _is_whole(head: AnswerHead, body: bytes) -> bool:
     facts = head.facts
     length = facts.get(b"content-length")
-    if length is None or not _LENGTH.fullmatch(length) or int(length) != len(body):
+    if length is None or len(length) > _LONGEST_LENGTH or not length.isdigit():
         return False
-    if head.status in _BODILESS or any(name in facts for name in _FRAMING):
+    if int(length) != len(body) or head.status in _BODILESS or not _FRAMING.isdisjoint(facts):
         return False
-    return facts.get(b"connection", b"keep-alive").lower() == b"keep-alive"
+    return b"connection" not in facts or facts[b"connection"].lower() == b"keep-alive"

@@ -139,7 +139,7 @@ VARIANTS: dict[str, Callable[[Settings], None]] = {
     "no session": _without_session,
     "1,000 more routes": _with_many_routes,
 }
-"""The sidecar, and the sidecar with one thing changed."""
+"""The sidecar, and the sidecar with one thing changed, but never for the echoing upstream."""
 
 WRAPPING = VARIANTS.keys() - {"no envelope"}
-"""The contenders that put JSON into an envelope."""
+"""The contenders that put the static upstream's JSON into an envelope."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 
 import msgspec
-from configs import WRAPPING, Site
+from configs import VARIANTS, WRAPPING, Site
 from faults import BenchError
 from payloads import data_of
 from servers import Server
@@ -77,7 +77,7 @@ def check_upstream_side(server: Server, site: Site) -> None:
     """
     login = site.login
     expected: dict[str, str | None]
-    if server.name in WRAPPING:
+    if server.name in VARIANTS:
         expected = {"authorization": f"Bearer {login.token}", "cookie": login.others}
     else:
         expected = {"authorization": None, "cookie": login.header}
@@ -88,7 +88,7 @@ def check_upstream_side(server: Server, site: Site) -> None:
 def told_by_echo(server: Server, body: bytes) -> object:
     """What the echoing upstream has answered through this contender."""
     told = msgspec.json.decode(body)
-    return told["data"] if server.name in WRAPPING else told
+    return told["data"] if server.name in VARIANTS else told
 
 
 def _fetch(server: Server, site: Site, path: str) -> Answer:
