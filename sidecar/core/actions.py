@@ -22,6 +22,7 @@ class Action(StrEnum):
     """The ways an answer can go to the client; also the `decision` in logs and metrics."""
 
     RELAY = "relay"  # as it came
+    INSPECT = "inspect"  # as it came, unless its JSON says that the session is over
     WRAP = "wrap"  # a JSON body, in the envelope
     WRAP_EMPTY = "wrap_empty"  # 2xx without a body
     WRAP_ERROR = "wrap_error"  # an error that is not JSON
@@ -30,6 +31,7 @@ class Action(StrEnum):
 
 # A member of an enumeration costs seven times a global.
 RELAY: Final = Action.RELAY
+INSPECT: Final = Action.INSPECT
 WRAP: Final = Action.WRAP
 WRAP_EMPTY: Final = Action.WRAP_EMPTY
 WRAP_ERROR: Final = Action.WRAP_ERROR
@@ -56,13 +58,20 @@ def decide(
         and not names_other_problem(head.fact(b"www-authenticate"))
     ):
         return UNAUTHORIZED
-    if route.envelope is None or is_head_request or not is_wrappable(head):
+    if is_head_request or not is_wrappable(head):
         return RELAY
+    if route.envelope is None:
+        return INSPECT if counts and _is_plain_json(head) else RELAY
     if status < 300 and head.is_empty:
         return WRAP_EMPTY
     if is_json_type(head.fact(b"content-type")):
         return WRAP
     return RELAY if status < 300 else WRAP_ERROR
+
+
+def _is_plain_json(head: AnswerHead) -> bool:
+    """Whether the body can be looked into as it is."""
+    return b"content-encoding" not in head.facts and is_json_type(head.fact(b"content-type"))
 
 
 def is_wrappable(head: AnswerHead) -> bool:

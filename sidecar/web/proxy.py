@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from sidecar.core.actions import (
+    INSPECT,
     RELAY,
     UNAUTHORIZED,
     WRAP,
@@ -306,6 +307,8 @@ class Proxy:
         """Answers with a body that is here to its end, decoded where it is to be wrapped."""
         if action is WRAP:
             action, body = self._wrap(flow, head, body)
+        elif action is INSPECT:
+            action = self._inspect(body)
         if action is UNAUTHORIZED:
             logout.unauthorized(flow)
             return
@@ -337,6 +340,13 @@ class Proxy:
         if flow.counts and self._unauthorized.is_told_by(document):
             return UNAUTHORIZED, b""
         return WRAP, wrap(rule, document, status, head.reason, problem=is_problem(head))
+
+    def _inspect(self, body: bytes) -> Action:
+        """Whether a body that is not wrapped says that the session is over."""
+        try:
+            return UNAUTHORIZED if self._unauthorized.is_told_by(parse(body)) else RELAY
+        except InvalidJSON:
+            return RELAY  # as the upstream sent it
 
     def render_head(self, flow: Flow, head: AnswerHead, *, wrapped: bool) -> bytes:
         """The client's answer head without framing."""

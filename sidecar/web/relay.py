@@ -15,8 +15,6 @@ from sidecar.web.connection import CONTINUE
 from sidecar.web.lifetime import end_with_session
 
 if TYPE_CHECKING:
-    from aiohttp.streams import StreamReader
-
     from sidecar.core.forwarding import AnswerHead
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.web.flow import Flow
@@ -88,6 +86,8 @@ async def receive(flow: Flow, answer: UpstreamConnection, head: AnswerHead, acti
         await _wrap(flow, answer, head, answer.payload.iter_any())
     elif action is Action.WRAP_ERROR:
         await _wrap_error(flow, answer, head, answer.payload.iter_any())
+    elif action is Action.INSPECT:
+        await _inspect(flow, answer, head)
     else:
         await _relay(flow, answer, head)
 
@@ -110,11 +110,27 @@ async def _relay(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> No
             _let_go(flow, answer)
             flow.proxy.conclude(flow, head, Action.WRAP_EMPTY, b"")
             return
-        await _stream(flow, answer, head, _then(first, payload))
+        await _stream(flow, answer, head, _then(first, payload.iter_any()))
         return
     if is_events:
         end_with_session(flow, partial(_session_ended, flow))
     await _stream(flow, answer, head, payload.iter_any())
+
+
+async def _inspect(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> None:
+    """Holds a JSON body that is small enough to be looked into before its head is sent."""
+    limit = flow.runtime.policy.config.envelope.buffer
+    pieces = answer.payload.iter_any()
+    held: list[bytes] = []
+    size = 0
+    async for data in pieces:
+        held.append(data)
+        size += len(data)
+        if size > limit:
+            await _stream(flow, answer, head, _then(b"".join(held), pieces))
+            return
+    _let_go(flow, answer)
+    flow.proxy.conclude(flow, head, Action.INSPECT, b"".join(held))
 
 
 def _may_be_empty(head: AnswerHead) -> bool:
@@ -124,9 +140,9 @@ def _may_be_empty(head: AnswerHead) -> bool:
     return media_type(head.fact(b"content-disposition")) != b"attachment"
 
 
-async def _then(first: bytes, payload: StreamReader) -> AsyncIterator[bytes]:
+async def _then(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield first
-    async for data in payload.iter_any():
+    async for data in rest:
         yield data
 
 

@@ -1,0 +1,150 @@
+"""Whatever the strict scanner accepts comes out of aiohttp's C parser alike; all else is left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_parser import HttpResponseParser
+from hypothesis import event, example, given, settings
+from hypothesis import strategies as st
+
+from sidecar.core.forwarding import AnswerHead
+from sidecar.core.scan import scan_answer
+
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop for the parser, never run."""
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+def parsed(data: bytes, loop: asyncio.AbstractEventLoop) -> tuple[AnswerHead, bytes, bool]:
+    """What the C parser makes of one whole answer, and whether it left the connection clean."""
+    parser = HttpResponseParser(
+        BaseProtocol(loop), loop, 65536, read_until_eof=True, auto_decompress=False
+    )
+    messages, upgraded, tail = parser.feed_data(data)
+    ((message, payload),) = messages
+    assert payload.is_eof()
+    clean = not upgraded and not tail and not message.should_close and not message.upgrade
+    body = payload.read_nowait(-1)
+    return (
+        AnswerHead(message.code, message.raw_headers, message.reason),
+        body,
+        clean and parser.feed_eof() is None,
+    )
+
+
+def as_values(head: AnswerHead) -> tuple[object, ...]:
+    """A head's facts and lines, with the optional whitespace of passed lines left out."""
+    lines = sorted(tuple(part.strip() for part in line.partition(b":")) for line in head.lines)
+    return head.status, head.reason, lines, head.facts, head.cookies
+
+
+TOKENS = st.sampled_from(
+    b"Server|X-A|x-b|Date|ETag|Vary|Location|Set-Cookie|Upgrade|Connection|Content-Length|"
+    b"Content-Type|Transfer-Encoding|Trailer|Content-Encoding|X Bad||X-\xe9|Keep-Alive".split(b"|")
+)
+VALUES = st.one_of(
+    st.sampled_from(
+        b"| |2| 2|02|+2|2 |close|keep-alive|Keep-Alive, X-A|chunked|a=1|gzip|a\x00b|a\rb|"
+        b"caf\xc3\xa9|a\tb|h2c".split(b"|")
+    ),
+    st.binary(max_size=8),
+)
+
+
+def mostly(usual: bytes, *odd: bytes) -> st.SearchStrategy[bytes]:
+    """The usual value nine times in ten, so that most heads are nearly right."""
+    return st.integers(0, 9).flatmap(lambda n: st.sampled_from(odd) if n == 9 else st.just(usual))
+
+
+HEADS = st.builds(
+    lambda version, status, reason, fields, end, body: (
+        b"%b %b%b\r\n" % (version, status, reason)
+        + b"".join(b"%b:%b\r\n" % field for field in fields)
+        + end
+        + body
+    ),
+    mostly(b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.12", b"HTTP/2.0", b"http/1.1"),
+    st.sampled_from(
+        [b"200", b"404", b"500", b"204", b"304", b"101", b"100", b"099", b"20", b"999"]
+    ),
+    mostly(b" OK", b" ", b"", b"  OK", b" O\rK", b" caf\xe9"),
+    st.lists(st.tuples(TOKENS, VALUES), max_size=3).map(
+        lambda fields: [*fields, (b"Content-Length", b" 2")]
+    ),
+    mostly(b"\r\n", b"\n", b"\r\n\r\n", b""),
+    mostly(b"{}", b"", b"{", b"{}x", b"{}HTTP/1.1 200 OK\r\n\r\n"),
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(data=HEADS)
+@example(data=PLAIN)
+def test_what_is_accepted_is_what_the_parser_reads(
+    data: bytes, loop: asyncio.AbstractEventLoop
+) -> None:
+    """Same status, reason, fields and body, and a connection that is fit for the next exchange."""
+    scanned = scan_answer(data)
+    event("left" if scanned is None else "accepted")
+    if scanned is None:
+        return
+    head, body, clean = parsed(data, loop)
+    assert clean
+    assert as_values(scanned[0]) == as_values(head)
+    assert scanned[1] == body
+
+
+def test_the_common_answer_is_accepted() -> None:
+    """The fast way is really taken."""
+    scanned = scan_answer(PLAIN)
+    assert scanned is not None
+    head, body = scanned
+    assert head.status == 200
+    assert head.reason == "OK"
+    assert head.facts[b"content-type"] == b"application/json"
+    assert body == b"{}"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        PLAIN[:-1],
+        PLAIN + b"x",
+        PLAIN.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        PLAIN.replace(b"200", b"204"),
+        PLAIN.replace(b"200", b"304"),
+        PLAIN.replace(b"200", b"103"),
+        PLAIN.replace(b"Content-Length: 2", b"Content-Length: 2\r\nContent-Length: 2"),
+        PLAIN.replace(b"Content-Length: 2", b"Content-Length: +2"),
+        PLAIN.replace(b"Content-Length: 2", b"Transfer-Encoding: chunked"),
+        PLAIN.replace(b"Content-Length: 2", b"Content-Length: 2\r\nTransfer-Encoding: x"),
+        PLAIN.replace(b"Content-Length: 2", b"Content-Length: 2\r\nConnection: close"),
+        PLAIN.replace(b"Content-Length: 2", b"Content-Length: 2\r\nUpgrade: h2c"),
+        PLAIN.replace(b"Content-Length: 2", b"Content-Length: 2\r\nX-A: b\rc"),
+        PLAIN.replace(b"Content-Length: 2", b"Content-Length: 2\r\nX-A: b\x00c"),
+        PLAIN.replace(b"Content-Length: 2", b"Content-Length: 2\r\n folded"),
+        PLAIN.replace(b"Content-Length: 2", b"Content-Length: 2\r\nX-A : b"),
+        PLAIN.replace(b"\r\n", b"\n"),
+        b"",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+    ],
+)
+def test_anything_unusual_is_left_to_the_parser(data: bytes) -> None:
+    """Incomplete, followed by more, framed otherwise, or spelled oddly: not the scanner's."""
+    assert scan_answer(data) is None
+
+
+def test_many_fields_and_long_blanks_cost_linear_time() -> None:
+    """A head that fails at its end is given up without trying other readings of it."""
+    hostile = b"HTTP/1.1 200 OK\r\n" + b"X-A:" + b" " * 30_000 + b"\r\n" * 1
+    hostile += b"".join(b"X-%d: %b\r\n" % (n, b" " * 50) for n in range(500)) + b"\x00"
+    assert scan_answer(hostile) is None
