@@ -64,7 +64,16 @@ class Tombstone:
 class Sessions:
     """The sessions of one process. Times are Unix seconds, given by the caller."""
 
-    __slots__ = ("_cache", "_cached_bytes", "_matcher", "_signer", "_sources", "_streams", "tombs")
+    __slots__ = (
+        "_cache",
+        "_cached_bytes",
+        "_cookies",
+        "_matcher",
+        "_signer",
+        "_sources",
+        "_streams",
+        "tombs",
+    )
 
     def __init__(self, sources: Sequence[Source], matcher: NameMatcher, signer: Signer) -> None:
         self._sources: Final = tuple(sources)
@@ -72,6 +81,7 @@ class Sessions:
         self._signer: Final = signer
         self._cache: dict[bytes, Presented] = {}
         self._cached_bytes = 0
+        self._cookies: dict[str, set[bytes]] = {}  # fingerprint → where it is remembered
         self.tombs: dict[str, Tombstone] = {}
         self._streams: dict[str, set[Callable[[], None]]] = {}
 
@@ -80,10 +90,11 @@ class Sessions:
     def present(self, cookie: bytes, now: float) -> Presented:
         """Reads a Cookie header value, from memory where it was read before.
 
-        A dead session is presented as none, but keeps its `reading` for the sweep.
+        A dead session is presented like any other: `live_fingerprint` tells them apart.
         """
         presented = self._cache.get(cookie)
         if presented is None or now >= presented.valid_until:
+            self._forget(cookie)
             presented = self._open(cookie, now)
         return presented
 
@@ -117,15 +128,23 @@ class Sessions:
         return sum(self._matcher.matches(name.strip()) for name, _, _ in jar.pairs)
 
     def _remember(self, cookie: bytes, presented: Presented) -> None:
-        cache = self._cache
-        replaced = cache.pop(cookie, None)
-        if replaced is None:
-            self._cached_bytes += _cost(cookie)
-        cache[cookie] = presented
+        self._cache[cookie] = presented
+        self._cached_bytes += _cost(cookie)
+        if presented.fingerprint is not None:
+            self._cookies.setdefault(presented.fingerprint, set()).add(cookie)
         while self._cached_bytes > CACHE_BYTES:
-            oldest = next(iter(cache))
-            del cache[oldest]
-            self._cached_bytes -= _cost(oldest)
+            self._forget(next(iter(self._cache)))
+
+    def _forget(self, cookie: bytes) -> None:
+        presented = self._cache.pop(cookie, None)
+        if presented is None:
+            return
+        self._cached_bytes -= _cost(cookie)
+        fingerprint = presented.fingerprint
+        if fingerprint is not None:
+            self._cookies[fingerprint].discard(cookie)
+            if not self._cookies[fingerprint]:
+                del self._cookies[fingerprint]
 
     # -- death ----------------------------------------------------------------------------------
 
@@ -147,15 +166,10 @@ class Sessions:
         self.tombs[fingerprint] = Tombstone(since, until)
         if len(self.tombs) > MAX_TOMBSTONES:
             del self.tombs[next(iter(self.tombs))]
-        self._drop_cached(fingerprint)
+        for cookie in tuple(self._cookies.get(fingerprint, ())):
+            self._forget(cookie)
         for close in tuple(self._streams.get(fingerprint, ())):
             close()
-
-    def _drop_cached(self, fingerprint: str) -> None:
-        for cookie, presented in list(self._cache.items()):
-            if presented.fingerprint == fingerprint:
-                del self._cache[cookie]
-                self._cached_bytes -= _cost(cookie)
 
     @property
     def dead(self) -> int:

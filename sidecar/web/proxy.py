@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from sidecar.runtime import Runtime
     from sidecar.web.connection import ClientConnection, Exchange
 
-PLANS: Final = 64  # requests that one connection's repeated fields are remembered with
+PLANS: Final = 8  # targets that a connection's repeated fields are remembered with
 MEMORY_BODY: Final = 65536  # bytes of a request body that is sent in one piece, and can be repeated
 
 
@@ -169,8 +169,11 @@ class Proxy:
             expects_body=request.method != "HEAD",
         )
         lasting = flow.presented.is_lasting and flow.live == flow.presented.fingerprint
-        if lasting and len(request.fields.plans) < PLANS:
-            request.fields.plans[request.method, flow.target] = plan
+        if lasting:
+            plans = request.fields.plans
+            if len(plans) >= PLANS:
+                plans.clear()
+            plans[flow.method, flow.target] = plan
         return plan
 
     def _credential(self, flow: Flow, request: Request, route: Route) -> tuple[bytes, bytes] | None:
@@ -181,7 +184,8 @@ class Proxy:
         sessions, facts = self.runtime.sessions, request.facts
         presented = flow.presented = sessions.present(request.cookie, flow.began)
         live = flow.live = sessions.live_fingerprint(presented, flow.began)
-        is_stripped = route.strip_cookies or (live is None and route.session != "none")
+        is_dead = live is None and presented.fingerprint is not None
+        is_stripped = route.strip_cookies or (is_dead and route.session != "none")
         cookie = presented.others if is_stripped else request.cookie
         if live is not None and route.inject:
             flow.counts = route.on_unauthorized != "pass"

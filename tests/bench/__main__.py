@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import re
 import signal
@@ -109,6 +110,7 @@ def _conditions(options: argparse.Namespace) -> dict[str, str | int]:
         "nginx": _version("nginx", "-v"),
         "Caddy": _version("caddy", "version"),
         "wrk": _version("wrk", "-v"),
+        "processors": os.cpu_count() or 0,
         "rounds": options.rounds,
         "seconds each": options.seconds,
     }

@@ -166,11 +166,20 @@ def test_reading_again_does_not_count_twice(monkeypatch: pytest.MonkeyPatch) -> 
     """An entry that is replaced gives its room back."""
     monkeypatch.setattr(module, "CACHE_BYTES", 5_000)
     sessions = make()
-    sessions.present(b"a=1", NOW)
-    for second in range(20):
-        sessions.present(sid("tok", second + 1), NOW + second)
-        sessions.present(sid("tok", second + 1), NOW + second)
-    assert 1 <= sessions.cached <= 4
+    for number in range(20):
+        both = sid(f"tok{number}", 10) + b"; access_token=other"
+        for now in (NOW, NOW + 10):
+            assert sessions.present(both, now).fingerprint is not None
+    assert sessions.cached >= 3
+
+
+def test_an_expired_session_is_not_kept() -> None:
+    """Nobody needs it any more, and it holds a token."""
+    sessions = make()
+    sessions.present(sid("tok", 10), NOW)
+    assert sessions.cached == 1
+    sessions.present(sid("tok", 10), NOW + 10)
+    assert sessions.cached == 0
 
 
 def test_guesses_are_not_remembered() -> None:
@@ -196,6 +205,28 @@ def test_a_dead_session_is_refused_and_forgotten() -> None:
     for cookie in (sid("tok"), sid("tok", 2 * HOUR), b"access_token=tok"):
         assert sessions.live_fingerprint(sessions.present(cookie, NOW), NOW) is None
     assert sessions.live_fingerprint(other, NOW) == other.fingerprint
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["tok", "other", "third"]), st.integers(1, 9), st.booleans()),
+        max_size=30,
+    )
+)
+def test_what_is_remembered_of_a_session_is_found_at_its_death(
+    steps: list[tuple[str, int, bool]],
+) -> None:
+    """However it was read, expired, pushed out and read again in between."""
+    sessions = make()
+    cached: dict[bytes, str] = {}
+    for token, lifetime, dies in steps:
+        cookie = sid(token, lifetime)
+        presented = sessions.present(cookie, NOW)
+        cached[cookie] = token
+        if dies:
+            sessions.bury(presented, NOW)
+            cached = {one: name for one, name in cached.items() if name != token}
+        assert sessions.cached == len(cached)
 
 
 @pytest.mark.parametrize(
