@@ -191,8 +191,9 @@ class Wire:
     async def gone(self) -> None:
         """Closes, and waits until that is done."""
         self.writer.close()
-        with suppress(ConnectionError):
-            await self.writer.wait_closed()
+        with suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await self.writer.wait_closed()
 
 
 class Upstream:
@@ -279,7 +280,7 @@ class Upstream:
                 await self.serve(wire)
         finally:
             wire.ended.set()
-            await wire.gone()
+            wire.writer.close()
 
     async def _serve(self, wire: Wire) -> None:
         while not wire.writer.is_closing():

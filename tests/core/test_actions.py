@@ -18,8 +18,9 @@ PROBLEM = {"Content-Type": "application/problem+json; charset=utf-8"}
 TEXT = {"Content-Type": "text/plain"}
 EVENTS = {"Content-Type": "text/event-stream; charset=utf-8"}
 
-RELAY, WRAP, WRAP_EMPTY, WRAP_ERROR, UNAUTHORIZED = (
+RELAY, INSPECT, WRAP, WRAP_EMPTY, WRAP_ERROR, UNAUTHORIZED = (
     Action.RELAY,
+    Action.INSPECT,
     Action.WRAP,
     Action.WRAP_EMPTY,
     Action.WRAP_ERROR,
@@ -154,6 +155,26 @@ def test_a_challenge_that_asks_for_something_else_ends_no_session(
     assert action(401, {**JSON, "WWW-Authenticate": challenge}, counts=True) is wanted
 
 
+@pytest.mark.parametrize(
+    ("status", "fields", "wanted"),
+    [
+        (200, JSON, INSPECT),
+        (500, PROBLEM, INSPECT),
+        (200, TEXT, RELAY),
+        (200, {**JSON, "Content-Encoding": "gzip"}, RELAY),
+        (200, {**JSON, "Content-Disposition": "attachment"}, RELAY),
+        (204, JSON, RELAY),
+        (401, JSON, UNAUTHORIZED),
+    ],
+)
+def test_without_an_envelope_json_is_looked_into(
+    status: int, fields: dict[str, str], wanted: Action
+) -> None:
+    """`message` counts at any status, on requests that carried a credential (contract 2)."""
+    assert action(status, fields, route=PAGE, counts=True) is wanted
+    assert action(status, fields, route=PAGE) is RELAY
+
+
 def test_challenges_in_several_fields_are_read_together() -> None:
     """RFC 9110 5.3: a second field is a further member of the list."""
     fields = [(b"WWW-Authenticate", b"Bearer"), (b"WWW-Authenticate", b'DPoP error="x"')]
@@ -164,6 +185,7 @@ def test_actions_are_the_words_of_logs_and_metrics() -> None:
     """A dashboard that was built on them must not break unnoticed."""
     assert [str(one) for one in Action] == [
         "relay",
+        "inspect",
         "wrap",
         "wrap_empty",
         "wrap_error",
