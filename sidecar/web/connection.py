@@ -57,11 +57,13 @@ class Exchange:
     """One request and its answer, as the connection sees them; the pipeline adds its own state.
 
     The values below are those of the common request (no body, HTTP/1.1, connection kept) before
-    its line is known. `raw_fields` is None where `ClientConnection.fields` holds them already;
+    its line is known. `is_read`: the head could be read; `raw_fields` is None where
+    `ClientConnection.fields` holds them already;
     `closes`: no other request may follow; `chunked`: the framing of the request body; `started`:
     bytes of the answer have left; `finished`: all of them.
     """
 
+    is_read = False
     method = ""
     target = ""
     raw_fields: tuple[tuple[bytes, bytes], ...] | None = ()
@@ -77,6 +79,7 @@ class Exchange:
 
     def read(self, message: RawRequestMessage) -> None:
         """Takes over what the parser found."""
+        self.is_read = True
         self.method = message.method
         self.target = message.path
         self.raw_fields = message.raw_headers
@@ -325,7 +328,7 @@ class ClientConnection(BaseProtocol):
             return
         self._exchange = None
         if self._close_after or not exchange.payload.is_eof():
-            self._end(clean=exchange.payload.is_eof())
+            self._end(clean=exchange.payload.is_eof() and exchange.is_read)
             return
         if exchange.chunked:
             self._new_parser()  # a trailer field would become a header of the next request
@@ -459,6 +462,7 @@ class ClientConnection(BaseProtocol):
         exchange.method = method.decode("ascii")
         exchange.target = target.decode("ascii")
         exchange.raw_fields = None
+        exchange.is_read = True
         self.fields = self._known_fields
         self._handler.handle(exchange)
 

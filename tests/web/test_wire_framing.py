@@ -126,15 +126,14 @@ async def test_ambiguous_request_is_refused_and_nothing_of_it_forwarded(
 ) -> None:
     """The connection ends with it where its framing is in doubt, and is never read on."""
     one = await client(await sidecar())
-    sending = asyncio.ensure_future(one.trickle(HEADS[name].encode("latin-1"), size))
-    answer = await one.answer()
-    await asyncio.gather(sending, return_exceptions=True)
+    async with one.sending(HEADS[name].encode("latin-1"), size):
+        answer = await one.answer()
     assert answer.status in (400, 501, 505), answer
     assert answer.code == "bad_request"
     assert upstream.requests == []
     if name.startswith(("CL", "TE", "bare", "NUL", "HTTP")):
         assert answer.get("Connection") == "close"
-        assert await one.rest() == b""
+        assert await one.ends() == b""
 
 
 BODIES = {
@@ -167,12 +166,11 @@ async def test_malformed_chunk_never_makes_a_whole_request(
     """Threat 13: 400, and the upstream sees a body that breaks off, or nothing."""
     one = await client(await sidecar())
     data = f"{CHUNKED}\r\n{BODIES[name]}".encode("latin-1")
-    sending = asyncio.ensure_future(one.trickle(data, size))
-    answer = await one.answer()
-    await asyncio.gather(sending, return_exceptions=True)
+    async with one.sending(data, size):
+        answer = await one.answer()
     assert answer.status == 400
     assert answer.get("Connection") == "close"
-    assert await one.rest() == b""
+    assert await one.ends() == b""
     assert upstream.requests == []
 
 
@@ -193,10 +191,9 @@ async def test_body_on_a_path_answered_here_is_never_a_request(
             one = await client(at)
             text = f"POST {path} HTTP/1.1\r\n{HOST}{rest}GET /api/b HTTP/1.1\r\n{HOST}"
             data = f"{text}Connection: close\r\n\r\n".encode()
-            sending = asyncio.ensure_future(one.trickle(data, size))
-            assert (await one.answer()).status in (200, 303, 400, 404)
-            second = await one.rest()
-            await asyncio.gather(sending, return_exceptions=True)
+            async with one.sending(data, size):
+                assert (await one.answer()).status in (200, 303, 400, 404)
+                second = await one.ends()
             assert second == b"" or second.startswith(b"HTTP/1.1 303 ")  # that of /api/b
             assert b"smuggled" not in second
             assert second.count(b"HTTP/1.1") <= 1
@@ -293,11 +290,10 @@ async def test_pipelined_requests_are_answered_in_order(
         f"POST /{number} HTTP/1.1\r\n{HOST}Content-Length: {len(body)}\r\n\r\n{body}"
         for number, body in enumerate(bodies)
     )
-    sending = asyncio.ensure_future(one.trickle(data.encode(), size))
-    for number, body in enumerate(bodies):
-        answer = await one.answer()
-        assert answer.json["data"] == {"line": f"POST /{number} HTTP/1.1", "body": body}
-    await sending
+    async with one.sending(data.encode(), size):
+        for number, body in enumerate(bodies):
+            answer = await one.answer()
+            assert answer.json["data"] == {"line": f"POST /{number} HTTP/1.1", "body": body}
     assert len(upstream.requests) == count
 
 
@@ -329,14 +325,13 @@ async def test_chunked_request_then_a_pipelined_one(
     at = await sidecar()
     one = await client(at)
     data = f"{CHUNKED}\r\n{FIVE}GET /b HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n".encode()
-    sending = asyncio.ensure_future(one.trickle(data, size))
-    answer = await one.answer()
-    assert answer.json["data"] == {"line": "POST /a HTTP/1.1", "body": "hello"}
-    if answer.get("Connection") == "close":
-        assert await one.rest() == b""
-    else:
-        assert (await one.answer()).json["data"]["line"] == "GET /b HTTP/1.1"
-    await asyncio.gather(sending, return_exceptions=True)
+    async with one.sending(data, size):
+        answer = await one.answer()
+        assert answer.json["data"] == {"line": "POST /a HTTP/1.1", "body": "hello"}
+        if answer.get("Connection") == "close":
+            assert await one.rest() == b""
+        else:
+            assert (await one.answer()).json["data"]["line"] == "GET /b HTTP/1.1"
 
 
 async def test_connection_goes_on_behind_a_chunked_request(
