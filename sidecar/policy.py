@@ -19,7 +19,6 @@ from sidecar.core.logout import LogoutRule
 from sidecar.core.protection import CsrfRule
 from sidecar.core.routes import Route, RouteTable
 from sidecar.core.tickets import Signer, derive_key
-from sidecar.net.upstream import UpstreamAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,22 @@ class Sweep:
     names: tuple[str, ...]
     domains: tuple[str, ...]
     paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamAddress:
+    """Where an upstream listens and how long it may take. Durations in seconds."""
+
+    name: str
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    connect: float
+    head: float
+    idle: float
+    pool_idle: float
+    pool_max: int
+    header_limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +172,11 @@ def _signing_secrets(config: Config, entropy: bytes) -> tuple[bytes, ...]:
     if config.secret:
         return tuple(secret.get_secret_value().encode() for secret in config.secret)
     for source in config.session.sources:
-        for secret in getattr(source, "secret", None) or ():
-            return (derive_key(secret.get_secret_value().encode(), "derived secret"),)
-        for password in (getattr(source, "password", None) or {}).values():
-            return (derive_key(password.get_secret_value().encode(), "derived secret"),)
+        secrets = [*(getattr(source, "secret", None) or ())]
+        secrets += (getattr(source, "password", None) or {}).values()
+        if secrets:
+            values = [secret.get_secret_value().encode() for secret in secrets]
+            return tuple(derive_key(value, "derived secret") for value in values)
     return (entropy,)
 
 

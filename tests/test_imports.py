@@ -39,8 +39,6 @@ LAYERS: Final = (
     ("sidecar.app",),
     ("sidecar",),
 )
-# A plain value that lives beside the pool it configures.
-EXCEPTIONS: Final = {("sidecar.policy", "sidecar.net.upstream")}
 
 # What reads a clock, an environment, a file or a socket, or logs (architecture, habit 1).
 IMPURE: Final = {
@@ -104,11 +102,7 @@ def layer(name: str) -> int:
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_point_down(name: str) -> None:
     """errors → config, headers, cookies … → forwarding → policy → net → runtime → web → app."""
-    upwards = {
-        one
-        for one in own_imports(name)
-        if layer(one) > layer(name) and (name, one) not in EXCEPTIONS
-    }
+    upwards = {one for one in own_imports(name) if layer(one) > layer(name)}
     assert not upwards
 
 

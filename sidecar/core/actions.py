@@ -6,8 +6,8 @@ import re
 from enum import StrEnum
 from typing import Final
 
+from sidecar.core.answer import AnswerHead
 from sidecar.core.envelope import is_json_type
-from sidecar.core.forwarding import AnswerHead
 from sidecar.core.headers import media_type
 from sidecar.core.routes import Route
 

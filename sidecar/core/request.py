@@ -96,6 +96,9 @@ class Request:
         self.facts = self.fields.facts
         if http11 and self.fields.host is None:
             raise BadRequest("Host is missing")
+        coding = self.facts.get(b"transfer-encoding")
+        if coding is not None and (coding.lower() != b"chunked" or not http11):
+            raise BadRequest("Transfer-Encoding is not what HTTP/1.1 knows", close=True)
 
     @property
     def host(self) -> bytes:

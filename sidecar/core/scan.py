@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sidecar.core.forwarding import KNOWN_ANSWER_FIELDS, AnswerHead, answer_field
+from sidecar.core.answer import KNOWN_ANSWER_FIELDS, AnswerHead, answer_field
 
 # Possessive throughout: each byte is looked at once, whatever follows (RFC 9112 4 and 5).
 _HEAD: Final = re.compile(
@@ -22,13 +22,15 @@ _FRAMING: Final = frozenset((b"transfer-encoding", b"upgrade", b"trailer"))
 _LONGEST_LENGTH: Final = 12  # digits
 
 
-def scan_answer(data: bytes) -> tuple[AnswerHead, bytes] | None:
+def scan_answer(data: bytes, limit: int = 65536) -> tuple[AnswerHead, bytes] | None:
     """Reads `data` as one whole answer to a request other than HEAD; None where it is not that.
+
+    A head above `limit` bytes is left to the parser, which refuses it.
 
     Raises nothing. The connection may be used again after an answer that was read here.
     """
     match = _HEAD.match(data)
-    if match is None:
+    if match is None or match.end() > limit:
         return None
     status, reason, block = match.groups()
     head = AnswerHead(int(status), (), reason.decode("ascii"))

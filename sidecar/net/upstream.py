@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp.base_protocol import BaseProtocol
@@ -34,31 +33,16 @@ from sidecar.core.errors import (
 )
 from sidecar.core.scan import scan_answer
 from sidecar.net.deadline import Deadline
+from sidecar.policy import UpstreamAddress
 
 if TYPE_CHECKING:
     from aiohttp.http_parser import RawResponseMessage
 
-    from sidecar.core.forwarding import AnswerHead
+    from sidecar.core.answer import AnswerHead
 
 BODY_WINDOW: Final = 65536  # bytes held between two reads of a body before reading pauses
 MAX_INTERIM: Final = 32  # 1xx answers before a final one; more is abuse
 MAX_FIELDS: Final = 512
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamAddress:
-    """Where an upstream listens and how long it may take. Durations in seconds."""
-
-    name: str
-    host: str
-    port: int
-    tls: ssl.SSLContext | None
-    connect: float
-    head: float
-    idle: float
-    pool_idle: float
-    pool_max: int
-    header_limit: int
 
 
 class Listener(Protocol):
@@ -244,10 +228,11 @@ class UpstreamConnection(BaseProtocol):
             return
         parser = self._parser
         if parser is None:
-            whole = scan_answer(data) if self._expects_body and not self._sending else None
-            if whole is not None:
-                self._whole(*whole)
-                return
+            if self._expects_body and not self._sending:
+                whole = scan_answer(data, self.pool.address.header_limit)
+                if whole is not None:
+                    self._whole(*whole)
+                    return
             parser = self._parser = self._new_parser()
         try:
             messages, upgraded, tail = parser.feed_data(data)

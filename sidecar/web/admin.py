@@ -12,7 +12,7 @@ from sidecar.metrics import Exposition
 
 if TYPE_CHECKING:
     from sidecar.core.config import Config
-    from sidecar.net.upstream import UpstreamAddress
+    from sidecar.policy import UpstreamAddress
     from sidecar.runtime import Runtime
     from sidecar.web.proxy import Proxy
     from sidecar.web.server import Server

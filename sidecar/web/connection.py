@@ -45,6 +45,7 @@ BACKLOG: Final = 65536  # bytes of pipelined requests held before reading pauses
 LINGER_BYTES: Final = 1 << 20  # bytes of a refused body that are read and thrown away
 LINGER_SECONDS: Final = 2.0
 MAX_FIELDS: Final = 512
+KNOWN_BYTES: Final = 8192  # of the longest header section that is remembered
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
@@ -511,7 +512,9 @@ class ClientConnection(BaseProtocol):
 
     def _know(self, section: bytes, message: RawRequestMessage) -> None:
         """Remembers a header section that the parser has read, and the pipeline accepted."""
-        if self.fields is not None and self.fields.raw == message.raw_headers:
+        if len(section) > KNOWN_BYTES:
+            self.fields = None
+        elif self.fields is not None and self.fields.raw == message.raw_headers:
             self._known_section = section
             self._known_fields = self.fields
 

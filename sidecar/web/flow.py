@@ -16,7 +16,7 @@ from sidecar.web.connection import Exchange
 if TYPE_CHECKING:
     from aiohttp.streams import StreamReader
 
-    from sidecar.core.forwarding import AnswerHead
+    from sidecar.core.answer import AnswerHead
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.runtime import Runtime
     from sidecar.web.connection import ClientConnection

@@ -17,6 +17,9 @@ def end_with_session(flow: Flow, close: Callable[[], None]) -> None:
     runtime, fingerprint, presented = flow.runtime, flow.live, flow.presented
     if fingerprint is None or presented is None:
         return
+    if runtime.sessions.is_dead(fingerprint, runtime.clock.now()):
+        close()  # it died while the answer's head was on its way
+        return
     runtime.sessions.attach(fingerprint, close)
     timer = None
     if presented.valid_until != inf:

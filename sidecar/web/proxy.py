@@ -26,6 +26,7 @@ from sidecar.core.actions import (
     decide,
     is_wrappable,
 )
+from sidecar.core.answer import AnswerHead
 from sidecar.core.envelope import (
     InvalidJSON,
     is_json_type,
@@ -43,7 +44,6 @@ from sidecar.core.errors import (
     UpstreamProtocolError,
 )
 from sidecar.core.forwarding import (
-    AnswerHead,
     clean_response,
     given_request_id,
     is_traced,
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from sidecar.web.connection import ClientConnection, Exchange
 
 PLANS: Final = 8  # targets that a connection's repeated fields are remembered with
+PLAN_BYTES: Final = 8192  # of the longest head that is remembered
 MEMORY_BODY: Final = 65536  # bytes of a request body that is sent in one piece, and can be repeated
 
 
@@ -169,7 +170,7 @@ class Proxy:
             expects_body=request.method != "HEAD",
         )
         lasting = flow.presented.is_lasting and flow.live == flow.presented.fingerprint
-        if lasting:
+        if lasting and len(plan.head) <= PLAN_BYTES:
             plans = request.fields.plans
             if len(plans) >= PLANS:
                 plans.clear()
@@ -313,6 +314,8 @@ class Proxy:
             action, body = self._wrap(flow, head, body)
         elif action is INSPECT:
             action = self._inspect(body)
+        elif action is RELAY and not body and is_empty_success(flow, head):
+            action = WRAP_EMPTY
         if action is UNAUTHORIZED:
             logout.unauthorized(flow)
             return
@@ -429,6 +432,16 @@ class Proxy:
 def is_problem(head: AnswerHead) -> bool:
     """Whether the body is an RFC 9457 problem, whose detail or title stand in for a message."""
     return media_type(head.fact(b"content-type")) == b"application/problem+json"
+
+
+def is_empty_success(flow: Flow, head: AnswerHead) -> bool:
+    """Whether only the body's end told that a success has none (contract 3)."""
+    return (
+        flow.route.envelope is not None
+        and not flow.is_head
+        and head.status < 300
+        and is_wrappable(head)
+    )
 
 
 def bodiless_length(flow: Flow, head: AnswerHead) -> bytes:

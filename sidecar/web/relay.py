@@ -15,7 +15,7 @@ from sidecar.web.connection import CONTINUE
 from sidecar.web.lifetime import end_with_session
 
 if TYPE_CHECKING:
-    from sidecar.core.forwarding import AnswerHead
+    from sidecar.core.answer import AnswerHead
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.web.flow import Flow
 

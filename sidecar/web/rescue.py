@@ -52,7 +52,7 @@ def render_error(flow: Flow, error: ProxyError) -> tuple[bytes, bytes]:
 HTML_TYPE = (
     b"Content-Type: text/html; charset=utf-8\r\n"
     b"Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
-    b"form-action 'self'\r\n"
+    b"frame-ancestors 'none'\r\n"
 )
 JSON_TYPE = b"Content-Type: application/json\r\n"
 

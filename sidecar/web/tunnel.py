@@ -11,7 +11,7 @@ from sidecar.core.websocket import FrameTracker, accept_value, close_frame
 from sidecar.web.lifetime import end_with_session
 
 if TYPE_CHECKING:
-    from sidecar.core.forwarding import AnswerHead
+    from sidecar.core.answer import AnswerHead
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.web.connection import ClientConnection
     from sidecar.web.flow import Flow

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from sidecar.core.actions import Action, decide, names_other_problem
+from sidecar.core.answer import AnswerHead
 from sidecar.core.envelope import EnvelopeRule
-from sidecar.core.forwarding import AnswerHead
 from sidecar.core.routes import UNROUTED, Route
 
 API = replace(UNROUTED, envelope=EnvelopeRule(), inject=True, session="required")

@@ -13,10 +13,10 @@ from aiohttp.http_parser import HttpRequestParser
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core.answer import AnswerHead
 from sidecar.core.envelope import EnvelopeRule
 from sidecar.core.errors import BadRequest, UpstreamProtocolError
 from sidecar.core.forwarding import (
-    AnswerHead,
     Peer,
     clean_response,
     given_request_id,

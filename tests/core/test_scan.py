@@ -11,7 +11,7 @@ from aiohttp.http_parser import HttpResponseParser
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.forwarding import AnswerHead
+from sidecar.core.answer import AnswerHead
 from sidecar.core.scan import scan_answer
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"

@@ -13,6 +13,8 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from sidecar.core.config.faults import BadValue
+from sidecar.core.errors import BadRequest
+from sidecar.core.target import normalise
 
 TOKEN_PATTERN: Final = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"  # noqa: S105 - RFC 9110 section 5.6.2
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
@@ -191,13 +193,21 @@ def _has_no_host_bits(value: str) -> bool:
 
 
 def parse_path(value: str) -> str:
-    """An absolute path in normal form: no dot segments, no empty ones, no query."""
+    """An absolute path in the form that routes are matched in: without empty or dot segments.
+
+    Escapes are normalised as those of requests are, since an unlike spelling never matches.
+    """
     if not _PATH.fullmatch(value):
         raise BadValue("is not a path", "begin it with / and percent-encode what RFC 3986 demands")
     segments = value.split("/")[1:]
     if "" in segments[:-1] or any(_DOT_SEGMENT.fullmatch(segment) for segment in segments):
         raise BadValue("has empty or dot segments", "write the path without //, /./ and /../")
-    return value
+    try:
+        return normalise(value)
+    except BadRequest as error:
+        raise BadValue(
+            f"is no path that a request can have: {error.detail}", "spell it out"
+        ) from None
 
 
 def parse_local_target(value: str) -> str:

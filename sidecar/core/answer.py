@@ -1,0 +1,87 @@
+"""An upstream's answer head, read once: what passes on, and what the sidecar needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from sidecar.core.errors import UpstreamProtocolError
+from sidecar.core.headers import MEMO_LIMIT, RESPONSE_FIELDS, Fate, is_clean_block, list_members
+
+BAD: Final = Fate.BAD
+PASS: Final = Fate.PASS
+
+
+class AnswerHead:
+    """An upstream's answer head, read once.
+
+    `lines` pass on unchanged (without line ends), `facts` are read by lower-case name, `cookies`
+    are the Set-Cookie values one by one, since they must never be joined (RFC 9110 5.3).
+    Raises `UpstreamProtocolError` for statuses and field names that are none, and where a field
+    holds a control character.
+    """
+
+    __slots__ = ("cookies", "facts", "lines", "reason", "status")
+
+    def __init__(
+        self, status: int, fields: Sequence[tuple[bytes, bytes]], reason: str = ""
+    ) -> None:
+        if not 200 <= status <= 599 and status != 101:
+            raise UpstreamProtocolError(f"status {status}")
+        self.status = status
+        self.reason = reason
+        self.cookies: list[bytes] = []
+        self.lines: list[bytes] = []
+        self.facts: dict[bytes, bytes] = {}
+        if fields:
+            self._read(fields)
+
+    def _read(self, fields: Sequence[tuple[bytes, bytes]]) -> None:
+        lines, facts = self.lines, self.facts
+        for name, value in fields:
+            lower = answer_field(name)
+            if not lower:
+                lines.append(b"%b: %b" % (name, value))
+            elif lower == b"set-cookie":
+                self.cookies.append(value)
+            elif lower in facts:
+                facts[lower] += b", " + value
+            else:
+                facts[lower] = value
+        # The C parser lets control characters pass in answers; they go no further.
+        if not is_clean_block(b"".join([*lines, *facts.values(), *self.cookies]), 0):
+            raise UpstreamProtocolError("answer head holds a control character")
+        if b"connection" in facts:
+            nominated = list_members(facts[b"connection"])
+            self.lines = [
+                line for line in lines if line.partition(b":")[0].lower() not in nominated
+            ]
+
+    def fact(self, name: bytes) -> bytes:
+        """The value of a field that the sidecar reads, or empty."""
+        return self.facts.get(name, b"")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the head says that there is no body."""
+        return self.facts.get(b"content-length") == b"0"
+
+
+KNOWN_ANSWER_FIELDS: Final[dict[bytes, bytes]] = {}
+"""Spelling → lower-case name of what is read or dropped, empty of what passes. Filled on demand."""
+
+
+def answer_field(name: bytes) -> bytes:
+    """The lower-case name of a field that is read or dropped, empty for one that passes.
+
+    Raises `UpstreamProtocolError` for a name that is none.
+    """
+    lower = KNOWN_ANSWER_FIELDS.get(name)
+    if lower is None:
+        fate = RESPONSE_FIELDS.fate(name)
+        if fate is BAD:
+            raise UpstreamProtocolError("answer head holds a name that is none")
+        lower = b"" if fate is PASS else name.lower()
+        if len(KNOWN_ANSWER_FIELDS) < MEMO_LIMIT and len(name) <= 64:
+            KNOWN_ANSWER_FIELDS[name] = lower
+    return lower
