@@ -135,12 +135,12 @@ class Wire:
         """Writes without waiting."""
         self.writer.write(data.encode("latin-1") if isinstance(data, str) else data)
 
-    async def trickle(self, data: bytes, size: int = 1) -> None:
-        """Sends `size` bytes at a time, each time as a segment of its own."""
+    async def trickle(self, data: bytes, size: int = 1, pace: float = 0.0) -> None:
+        """Sends `size` bytes at a time, each a segment of its own that is read before the next."""
         for at in range(0, len(data), size):
             self.send(data[at : at + size])
             await self.writer.drain()
-            await asyncio.sleep(0.0005)
+            await asyncio.sleep(pace)
 
     async def read_head(self) -> tuple[bytes, tuple[tuple[str, str], ...], bytes]:
         """The start line, the fields and the raw bytes of the next head."""
@@ -393,9 +393,11 @@ class Client(Wire):
         return got
 
     @asynccontextmanager
-    async def sending(self, data: bytes, size: int = 1 << 20) -> AsyncIterator[None]:
+    async def sending(
+        self, data: bytes, size: int = 1 << 20, pace: float = 0.0
+    ) -> AsyncIterator[None]:
         """Sends `data` meanwhile, `size` bytes a segment; what is left at the end is not sent."""
-        task = asyncio.create_task(self.trickle(data, size))
+        task = asyncio.create_task(self.trickle(data, size, pace))
         yield
         task.cancel()
         await asyncio.wait([task])
@@ -424,7 +426,7 @@ class Clients:
         if window is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", port))
-        client = Client(*await asyncio.open_connection(sock=raw, limit=window or 1 << 17))
+        client = Client(*await asyncio.open_connection(sock=raw, limit=window or 1 << 20))
         self._open.append(client)
         return client
 

@@ -32,7 +32,7 @@ REQUEST = {
     "if-none-match upgrade x-request-id traceparent x-forwarded-for x-forwarded-host "
     "x-forwarded-proto x-forwarded-port x-forwarded-prefix",
     # Threats 2, 3, 4 and 18; CVE-2025-64484, CVE-2025-29927, httpoxy.
-    DROP: "keep-alive proxy-connection te trailer transfer-encoding http2-settings "
+    DROP: "keep-alive proxy-connection te trailer http2-settings "
     "proxy-authorization proxy-authenticate proxy forwarded x-forwarded-user x-forwarded-email "
     "x-forwarded-groups x-forwarded-preferred-username x-forwarded-client-cert x-forwarded-ssl "
     "x-forwarded-anything x-real-ip x-client-ip x-original-url x-original-host x-rewrite-url "

@@ -281,3 +281,14 @@ def test_what_is_a_websocket_handshake(method: str, headers: dict[str, str], is_
 def test_streams_are_known_beforehand(headers: dict[str, str], is_one: bool) -> None:
     """They have a budget of their own (contract 2)."""
     assert Request("GET", "/x", fields(headers), http11=True).fields.is_stream is is_one
+
+
+@pytest.mark.parametrize(
+    ("value", "http11"),
+    [(b"", True), (b"identity", True), (b"x, chunked", True), (b"chunked", False)],
+)
+def test_other_transfer_codings_are_refused(value: bytes, http11: bool) -> None:
+    """Framing that two servers could read differently ends the connection (RFC 9112 6.1)."""
+    with pytest.raises(BadRequest) as refused:
+        Request("POST", "/", [(b"Host", b"h"), (b"Transfer-Encoding", value)], http11=http11)
+    assert refused.value.close

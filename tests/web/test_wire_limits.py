@@ -1,4 +1,4 @@
-"""Sizes, times and numbers that one client may not exceed (threats 54, 58, 60; contract 2, limits)."""
+"""Sizes, times and numbers that one client may not exceed (threats 54, 58 and 60)."""
 
 from __future__ import annotations
 
@@ -98,15 +98,14 @@ async def test_answer_head_of_40_kib_works(
 async def test_answer_head_above_the_limit_is_a_bad_gateway(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
-    fields = [f"X-{number}: {LONG}" for number in range(4)]
-    upstream.answers(upstream.reply(b"{}", f"X-Long: {LONG}{LONG}"))
-    upstream.answers(upstream.reply(b"{}", *fields, *fields))
-    at = await sidecar()
-    one = await client(at)
-    answer = await one.get("/a")
-    assert (answer.status, answer.code) == (502, "upstream_protocol")
-    assert (await one.get("/b")).status in (200, 502)  # in bounds, if not the same ones
-    assert (await one.get("/c")).status == 200
+    """One field or many: a hostile upstream cannot make the sidecar hold megabytes."""
+    many = [f"X-{number}: {LONG}" for number in range(300)]
+    upstream.answers(upstream.reply(b"{}", f"X-Long: {LONG}{LONG}"), upstream.reply(b"{}", *many))
+    one = await client(await sidecar())
+    for _ in range(2):
+        answer = await one.get("/a")
+        assert (answer.status, answer.code) == (502, "upstream_protocol")
+    assert (await one.get("/b")).status == 200
 
 
 # -- times -----------------------------------------------------------------------------------------
@@ -119,7 +118,7 @@ async def test_head_that_dribbles_in_is_cut(
     """The limit is for the whole head: more bytes buy no time (threat 54)."""
     one = await client(await sidecar(limits={"client_head": "200ms"}))
     began = time.monotonic()
-    async with one.sending(f"GET /a HTTP/1.1\r\n{HOST}".encode() + b"A: b\r\n" * 9999, size):
+    async with one.sending(f"GET /a HTTP/1.1\r\n{HOST}".encode() + b"A: b\r\n" * 99, size, 0.005):
         answer = await one.answer()
         assert await one.ends() == b""
     assert answer.status == 408
@@ -204,9 +203,7 @@ async def test_client_that_takes_no_answer_is_cut(
     one = await client(at, window=4096)
     one.send(f"GET /a HTTP/1.1\r\n{HOST}\r\n")
     one.writer.transport.pause_reading()  # type: ignore[attr-defined]
-    metrics = await at.wait_for(lambda found: found["sidecar_client_connections"] == 0)
-    assert metrics["sidecar_client_connections"] == 0
-    assert metrics['sidecar_upstream_connections{state="busy",upstream="api"}'] == 0
+    assert await at.under_way() == {}
 
 
 # -- bodies ----------------------------------------------------------------------------------------
@@ -300,11 +297,11 @@ async def test_requests_above_the_budget_are_refused_and_the_others_served(
     release = asyncio.Event()
 
     async def serve(wire: Wire) -> None:
-        request = await upstream.receive(wire)
-        if request.target != "/page/now":
-            await release.wait()
-        wire.send(upstream.reply(b"{}"))
-        await wire.is_left()
+        while True:
+            request = await upstream.receive(wire)
+            if request.target != "/page/now":
+                await release.wait()
+            wire.send(upstream.reply(b"{}"))
 
     upstream.serve = serve
     at = await sidecar(
