@@ -47,8 +47,8 @@ class RouteCounts:
     __slots__ = ("buckets", "decisions", "requests", "seconds")
 
     def __init__(self) -> None:
-        self.requests: Counter[int] = Counter()
-        self.decisions: Counter[str] = Counter()
+        self.requests: dict[int, int] = {}
+        self.decisions: dict[str, int] = {}
         self.buckets = [0] * (len(BUCKETS) + 1)
         self.seconds = 0.0
 
@@ -81,8 +81,9 @@ class Metrics:
         counts = self.routes.get(route)
         if counts is None:
             counts = self.routes[route] = RouteCounts()
-        counts.requests[flow.status] += 1
-        counts.decisions[flow.decision] += 1
+        status, decision = flow.status, flow.decision
+        counts.requests[status] = counts.requests.get(status, 0) + 1
+        counts.decisions[decision] = counts.decisions.get(decision, 0) + 1
         counts.buckets[bisect_left(BUCKETS, seconds)] += 1
         counts.seconds += seconds
         if self._access is not None:

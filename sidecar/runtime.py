@@ -48,7 +48,7 @@ class Ids:
 
     def __init__(self) -> None:
         self._prefix = os.urandom(8).hex().encode()
-        self._trace = os.urandom(8).hex().encode()
+        self._trace = b"traceparent: 00-" + os.urandom(8).hex().encode()
         self._count = 0
 
     def fresh(self) -> bytes:
@@ -57,9 +57,9 @@ class Ids:
         return b"%b%08x" % (self._prefix, self._count)
 
     def trace_line(self) -> bytes:
-        """The `traceparent` line (W3C Trace Context, version 00, not sampled) of the newest id."""
-        count = self._count
-        return b"traceparent: 00-%b%016x-%016x-00\r\n" % (self._trace, count, count)
+        """A `traceparent` line (W3C Trace Context, version 00, not sampled) for the newest id."""
+        number = b"%016x" % self._count
+        return b"".join((self._trace, number, b"-", number, b"-00\r\n"))
 
 
 @dataclass(frozen=True, slots=True)

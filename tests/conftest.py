@@ -364,6 +364,16 @@ class Client(Wire):
         """A POST and its answer."""
         return await self.ask("POST", target, *fields, body=body)
 
+    async def answer_or_break(self, method: str = "GET") -> Answer | None:
+        """A whole answer, or None where the connection breaks with RST before the end of one.
+
+        One that ends early with FIN fails: some clients would take it for the whole.
+        """
+        try:
+            return await self.answer(method)
+        except ConnectionResetError:
+            return None
+
     async def broken(self) -> bytes:
         """Reads until the connection breaks with RST, the one end that looks like no end.
 
@@ -400,7 +410,7 @@ class Client(Wire):
         task = asyncio.create_task(self.trickle(data, size, pace))
         yield
         task.cancel()
-        await asyncio.wait([task])
+        await asyncio.gather(task, return_exceptions=True)
 
     async def is_silent(self, seconds: float = 0.05) -> bool:
         """Whether nothing comes and the connection stays open for that long."""

@@ -67,7 +67,7 @@ class AnswerHead:
         return self.facts.get(b"content-length") == b"0"
 
 
-KNOWN_ANSWER_FIELDS: Final[dict[bytes, bytes]] = {}
+_KNOWN_FIELDS: Final[dict[bytes, bytes]] = {}
 """Spelling → lower-case name of what is read or dropped, empty of what passes. Filled on demand."""
 
 
@@ -76,12 +76,12 @@ def answer_field(name: bytes) -> bytes:
 
     Raises `UpstreamProtocolError` for a name that is none.
     """
-    lower = KNOWN_ANSWER_FIELDS.get(name)
+    lower = _KNOWN_FIELDS.get(name)
     if lower is None:
         fate = RESPONSE_FIELDS.fate(name)
         if fate is BAD:
             raise UpstreamProtocolError("answer head holds a name that is none")
         lower = b"" if fate is PASS else name.lower()
-        if len(KNOWN_ANSWER_FIELDS) < MEMO_LIMIT and len(name) <= 64:
-            KNOWN_ANSWER_FIELDS[name] = lower
+        if len(_KNOWN_FIELDS) < MEMO_LIMIT and len(name) <= 64:
+            _KNOWN_FIELDS[name] = lower
     return lower

@@ -214,6 +214,9 @@ def _add_caching(
     lines: list[bytes], facts: dict[bytes, bytes], *, private: bool, no_store: bool
 ) -> None:
     control, vary = facts.get(b"cache-control"), facts.get(b"vary")
+    if private and control is None and vary is None and not no_store:
+        lines.append(b"Cache-Control: private\r\nVary: Cookie")
+        return
     if private:
         control = b"private" if control is None else at_least_private(control)
         vary = b"Cookie" if vary is None else vary_by_cookie(vary)

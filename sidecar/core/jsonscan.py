@@ -23,12 +23,13 @@ class InvalidJSON(ValueError):
     """The text is not JSON in UTF-8, or ends too early. Never holds any of the text."""
 
 
-# Possessive throughout: linear time, no backtracking.
+# Possessive throughout: linear time, no backtracking. What is repeated is an atomic group, which
+# changes no meaning, but Python before 3.11.5 gets possessive repeats of others wrong (gh-106052).
 _WS: Final = rb"[ \t\n\r]*+"
 _ESCAPE: Final = rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'
-_CONTENT: Final = rb'[^"\\\x00-\x1f]*+(?:' + _ESCAPE + rb'[^"\\\x00-\x1f]*+)*+'
+_CONTENT: Final = rb'[^"\\\x00-\x1f]*+(?>' + _ESCAPE + rb'[^"\\\x00-\x1f]*+)*+'
 _STRING: Final = rb'"' + _CONTENT + rb'"'
-_NUMBER: Final = rb"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]++)?+"
+_NUMBER: Final = rb"-?+(?:0|[1-9][0-9]*+)(?>\.[0-9]++)?+(?>[eE][+-]?+[0-9]++)?+"
 _SCALAR: Final = _STRING + rb"|" + _NUMBER + rb"|true|false|null"
 _NAME: Final = _WS + _STRING + _WS + rb":" + _WS
 
@@ -38,7 +39,7 @@ def _nested(levels: int) -> bytes:
     value = rb"(?:" + _SCALAR + rb")"
     for _ in range(levels):
         # A comma is taken only where no bracket follows it, so that the last one has none.
-        items = rb"(?:%b%b%b(?:,(?!%b%b)|(?=%b)))*+%b%b"
+        items = rb"(?>%b%b%b(?:,(?!%b%b)|(?=%b)))*+%b%b"
         array = items % (_WS, value, _WS, _WS, rb"\]", rb"\]", _WS, rb"\]")
         members = items % (_NAME, value, _WS, _WS, rb"\}", rb"\}", _WS, rb"\}")
         value = rb"(?:%b|\{%b|\[%b|%b|true|false|null)" % (_STRING, members, array, _NUMBER)
@@ -59,16 +60,16 @@ _partial_escape: Final = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?").fullmatch
 _scalar: Final = re.compile(_NUMBER + rb"|true|false|null")
 # A number or literal that the next chunk may complete, or end.
 _partial_scalar: Final = re.compile(
-    rb"-?+(?:(?:0|[1-9][0-9]*+)(?:(?:\.[0-9]++)?+[eE][+-]?+[0-9]*+|\.[0-9]*+)?+)?+"
+    rb"-?+(?>(?:0|[1-9][0-9]*+)(?>(?>\.[0-9]++)?+[eE][+-]?+[0-9]*+|\.[0-9]*+)?+)?+"
     rb"|t(?:r(?:ue?)?)?|f(?:a(?:l(?:se?)?)?)?|n(?:u(?:ll?)?)?"
 ).fullmatch
 _more_digits: Final = re.compile(rb"(?<=[0-9])[0-9]+")
 _name: Final = re.compile(_NAME).match
-_openers: Final = re.compile(rb"(?:" + _WS + rb"(?:\[|\{" + _NAME + rb"))++").match
+_openers: Final = re.compile(rb"(?>" + _WS + rb"(?:\[|\{" + _NAME + rb"))++").match
 _strings: Final = re.compile(_STRING)
 # Whole elements and members, each with the comma behind it.
-_elements: Final = _always(rb"(?:%b%b%b,)*+" % (_WS, _VALUE, _WS))
-_members: Final = _always(rb"(?:%b%b%b,)*+" % (_NAME, _VALUE, _WS))
+_elements: Final = _always(rb"(?>%b%b%b,)*+" % (_WS, _VALUE, _WS))
+_members: Final = _always(rb"(?>%b%b%b,)*+" % (_NAME, _VALUE, _WS))
 # How an array's elements, or the values of an object's members, begin.
 _element: Final = re.compile(_WS + rb"(\[|\{" + _NAME + rb")").match
 _member: Final = re.compile(_NAME + rb"(\[|\{" + _NAME + rb")").match
@@ -96,7 +97,7 @@ def passing(names: frozenset[str]) -> Callable[[bytes, int], int]:
     """
     listed = b"|".join(re.escape(name.encode("utf-8", "replace")) for name in sorted(names))
     name = rb'%b"(?!(?:%b)")[^"\\\x00-\x1f]*+"%b:%b' % (_WS, listed, _WS, _WS)
-    match = _always(rb"(?:%b%b%b,)*+" % (name, _VALUE, _WS))
+    match = _always(rb"(?>%b%b%b,)*+" % (name, _VALUE, _WS))
     return lambda data, pos: match(data, pos).end()
 
 

@@ -406,7 +406,8 @@ class ClientConnection(BaseProtocol):
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
         if exchange is None and self._tunnel is None and not self._lingering:
-            self._feed(data)
+            if not (self._is_known(data) and self._begin_known(data)):
+                self._feed(data)
         elif self._tunnel is not None:
             self._tunnel.client_data(data)
         elif self._lingering:
@@ -441,23 +442,19 @@ class ClientConnection(BaseProtocol):
         finally:
             self._feeding = False
 
-    def _read_head(self, data: bytes) -> bool:
-        """Reads one request; returns whether there was one, and it was handled."""
-        end = data.find(b"\r\n")
-        if (
-            data[end:] == self._known_section
+    def _is_known(self, data: bytes) -> bool:
+        """Whether `data` is one head whose header section the parser has read before."""
+        return (
+            data[data.find(b"\r\n") :] == self._known_section
             and len(data) <= self._limits.header
-            and not self._head_bytes
-            and not self._may_hold_more
-        ):
-            line = _REQUEST_LINE.fullmatch(data, 0, end)
-            if line is not None:
-                self._begin_known(line)
-                return True
-        return self._parse_head(data, end)
+            and not (self._head_bytes or self._may_hold_more or self._backlog or self._feeding)
+        )
 
-    def _begin_known(self, line: re.Match[bytes]) -> None:
-        """Serves a request whose header section is that of one the parser has read before."""
+    def _begin_known(self, data: bytes) -> bool:
+        """Serves a request of which only the request line is new; False where that is unusual."""
+        line = _REQUEST_LINE.match(data)
+        if line is None or line.end() != len(data) - len(self._known_section):
+            return False
         exchange = self._exchange = self._handler.exchange(self, EMPTY_PAYLOAD)
         method, target = line.groups()
         exchange.method = method.decode("ascii")
@@ -466,8 +463,10 @@ class ClientConnection(BaseProtocol):
         exchange.is_read = True
         self.fields = self._known_fields
         self._handler.handle(exchange)
+        return True
 
-    def _parse_head(self, data: bytes, line_end: int) -> bool:
+    def _read_head(self, data: bytes) -> bool:
+        """Reads one request; returns whether there was one, and it was handled."""
         parser = self._parser
         if parser is None or self.transport is None:
             return False
@@ -507,7 +506,7 @@ class ClientConnection(BaseProtocol):
                 self._close_after = True
         exchange = self._begin(message, payload)
         if is_one_head and not was_split and not exchange.closes:
-            self._know(data[line_end:], message)
+            self._know(data[data.find(b"\r\n") :], message)
         return True
 
     def _know(self, section: bytes, message: RawRequestMessage) -> None:

@@ -346,7 +346,9 @@ class Proxy:
             return WRAP_ERROR, b""
         if flow.counts and self._unauthorized.is_told_by(document):
             return UNAUTHORIZED, b""
-        return WRAP, wrap(rule, document, status, head.reason, problem=is_problem(head))
+        return WRAP, wrap(
+            rule, document, status, head.reason, problem=status >= 400 and is_problem(head)
+        )
 
     def _inspect(self, body: bytes) -> Action:
         """Whether a body that is not wrapped says that the session is over."""
