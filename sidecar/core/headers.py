@@ -7,6 +7,7 @@ any other spelling is classified once and remembered, within bounds.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import IntEnum
 from functools import lru_cache
 from typing import Final
@@ -134,6 +135,12 @@ RESPONSE_FIELDS: Final = FieldTable(
     ),
     client_side=False,
 )
+
+
+def head_size(fields: Iterable[tuple[bytes, bytes]]) -> int:
+    """The bytes of a header section, with the usual `: ` and line ends."""
+    return sum(len(name) + len(value) + 4 for name, value in fields)
+
 
 _FIELD_VALUE_BYTES: Final = bytes([9, *range(32, 127), *range(128, 256)])
 

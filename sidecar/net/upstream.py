@@ -31,6 +31,7 @@ from sidecar.core.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from sidecar.core.headers import head_size
 from sidecar.core.scan import scan_answer
 from sidecar.net.deadline import Deadline
 from sidecar.policy import UpstreamAddress
@@ -70,6 +71,7 @@ class UpstreamConnection(BaseProtocol):
         "_deadline",
         "_dirty",
         "_expects_body",
+        "_head_bytes",
         "_heard",
         "_interim",
         "_listener",
@@ -91,6 +93,7 @@ class UpstreamConnection(BaseProtocol):
         self.idle_since = 0.0
         self._deadline = Deadline(loop, self._timed_out)
         self._expects_body = True
+        self._head_bytes = 0  # received before the final head came to its end
         self._listener: Listener | None = None
         self.message: RawResponseMessage = None  # type: ignore[assignment]
         self.payload: StreamReader = EMPTY_PAYLOAD
@@ -119,6 +122,7 @@ class UpstreamConnection(BaseProtocol):
         self._expects_body = expects_body
         self._answered = self._dirty = self._heard = self._unbounded = False
         self._interim = 0
+        self._head_bytes = 0
         self._sending = not whole
         self._listener = listener
         self._deadline.set(self.pool.address.head)
@@ -226,14 +230,19 @@ class UpstreamConnection(BaseProtocol):
         if self._listener is None and not self._answered:
             self._unasked(data)
             return
-        parser = self._parser
-        if parser is None:
+        if self._parser is None:
             if self._expects_body and not self._sending:
                 whole = scan_answer(data, self.pool.address.header_limit)
                 if whole is not None:
                     self._whole(*whole)
                     return
-            parser = self._parser = self._new_parser()
+            self._parser = self._new_parser()
+        self._parse(self._parser, data)
+
+    def _parse(self, parser: Any, data: bytes) -> None:
+        limit = self.pool.address.header_limit
+        if not self._answered:
+            self._head_bytes += len(data)
         try:
             messages, upgraded, tail = parser.feed_data(data)
         except HttpProcessingError as error:
@@ -245,6 +254,8 @@ class UpstreamConnection(BaseProtocol):
         elif self._answered:
             if not self._unbounded:
                 self._deadline.set(self.pool.address.idle)
+        elif self._head_bytes > limit + BODY_WINDOW:
+            self._broken(UpstreamProtocolError("answer head too large"))
         elif data:
             self._heard = True
 
@@ -280,6 +291,10 @@ class UpstreamConnection(BaseProtocol):
     def _final(
         self, message: Any, payload: StreamReader, tail: bytes | None, listener: Listener
     ) -> None:
+        limit = self.pool.address.header_limit
+        if self._head_bytes > limit < head_size(message.raw_headers):
+            self._broken(UpstreamProtocolError("answer head too large"))
+            return
         if message.code == 101 and tail is None:
             self._broken(UpstreamProtocolError("101 without an upgrade"))
             return

@@ -32,6 +32,7 @@ from sidecar.core.errors import (
     RequestTimeout,
     VersionNotSupported,
 )
+from sidecar.core.headers import head_size
 from sidecar.net.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -329,7 +330,8 @@ class ClientConnection(BaseProtocol):
             return
         self._exchange = None
         if self._close_after or not exchange.payload.is_eof():
-            self._end(clean=exchange.payload.is_eof() and exchange.is_read)
+            announced = exchange.is_read and exchange.closes
+            self._end(clean=announced and exchange.payload.is_eof())
             return
         if exchange.chunked:
             self._new_parser()  # a trailer field would become a header of the next request
@@ -347,7 +349,10 @@ class ClientConnection(BaseProtocol):
         self._feed(backlog)
 
     def _end(self, *, clean: bool) -> None:
-        """Closes; where a body is still coming, reads on for a moment so the answer arrives."""
+        """Closes; where the client may still be sending, reads on for a moment.
+
+        Else the answer could be lost: closing with unread bytes resets the connection.
+        """
         transport = self.transport
         if transport is None:
             return
@@ -523,7 +528,11 @@ class ClientConnection(BaseProtocol):
         if not exchange.http11 and message.version != HttpVersion10:
             self._handler.refuse(exchange, VersionNotSupported(close=True))
         # Only bytes that came can be too many, so the exact sum is rarely needed.
-        elif self._head_bytes + self._segment > self._limits.header < _head_size(message):
+        elif (
+            self._head_bytes + self._segment
+            > self._limits.header
+            < head_size(message.raw_headers) + len(message.path)
+        ):
             self._close_after = True
             self._handler.refuse(exchange, HeadersTooLarge(close=True))
         else:
@@ -600,8 +609,3 @@ class ClientConnection(BaseProtocol):
             self._refuse(RequestTimeout("request head stalled", close=True))
         elif self.transport is not None:
             self.transport.close()
-
-
-def _head_size(message: RawRequestMessage) -> int:
-    fields = message.raw_headers
-    return len(message.path) + sum(len(name) + len(value) + 4 for name, value in fields)

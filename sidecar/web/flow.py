@@ -91,9 +91,9 @@ class Flow(Exchange):
         """What the request is served with."""
         return self.proxy.runtime
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs `work` as part of this request: it ends when the client leaves."""
-        task = self.runtime.loop.create_task(self.proxy.guard(self, work))
+    def spawn(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+        """Runs `work(self, *arguments)` as part of this request: it ends when the client leaves."""
+        task = self.runtime.loop.create_task(self.proxy.guard(self, work, *arguments))
         self.tasks = (*self.tasks, task)
 
     # -- answers of this request's upstream (net.upstream.Listener) -------------------------------

@@ -44,8 +44,10 @@ def unauthorized(flow: Flow) -> None:
         flow.reason = f"session {presented.reading.result}"
     else:
         flow.reason = "token rejected by the upstream"
-        runtime.sessions.bury(presented, runtime.clock.now())
-        runtime.metrics.sessions_ended["token_rejected"] += 1
+        now = runtime.clock.now()
+        if not runtime.sessions.is_dead(presented.fingerprint, now):  # of many 401s one ends it
+            runtime.metrics.sessions_ended["token_rejected"] += 1
+        runtime.sessions.bury(presented, now)
     if client in (Client.ROUTER, Client.WEBSOCKET) or route.on_unauthorized != "logout":
         rescue(flow, SessionRequired() if missing else TokenRejected())
         return

@@ -9,7 +9,7 @@ callbacks; whatever must wait goes on as a task (`relay`), along the same functi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from time import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -227,7 +227,7 @@ class Proxy:
         flow.head = b"%b%b\r\n%b%b" % (plan.head, flow.request_id, trace, last)
         upstream = None if flow.streaming_body else self._pools[plan.route.upstream].take()
         if upstream is None:
-            flow.spawn(relay.send(flow))
+            flow.spawn(relay.send)
             return
         flow.upstream = upstream
         upstream.send(flow.head, flow, expects_body=plan.expects_body)
@@ -237,6 +237,8 @@ class Proxy:
         payload = flow.payload
         if length is not None and int(length) > self._body_limit:
             raise BodyTooLarge(f"Content-Length is above {self._body_limit}", close=True)
+        if payload.total_bytes > self._body_limit:
+            raise BodyTooLarge(f"request body is above {self._body_limit}", close=True)
         if payload.is_eof() and payload.total_bytes <= MEMORY_BODY:
             body = payload.read_nowait(-1)
             return b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
@@ -251,7 +253,7 @@ class Proxy:
         if untouched and repeatable and not flow.retried:
             flow.retried = True
             self.runtime.metrics.retries += 1
-            flow.spawn(relay.send(flow, fresh=True))
+            flow.spawn(relay.send, True)
             return
         rescue(flow, error)
 
@@ -263,7 +265,7 @@ class Proxy:
             flow.upstream_status = head.status
             action = self._decide(flow, head)
             if b"content-encoding" in head.facts and action is not RELAY:
-                flow.spawn(relay.receive_encoded(flow, head, action, body))
+                flow.spawn(relay.receive_encoded, head, action, body)
             else:
                 self.conclude(flow, head, action, body)
         except ProxyError as error:
@@ -292,7 +294,7 @@ class Proxy:
         action = self._decide(flow, head)
         is_encoded = b"content-encoding" in head.facts and action is not RELAY
         if not answer.is_whole or is_encoded:
-            flow.spawn(relay.receive(flow, answer, head, action))
+            flow.spawn(relay.receive, answer, head, action)
             return
         body = answer.take_body()
         flow.upstream = None
@@ -407,10 +409,12 @@ class Proxy:
         runtime = self.runtime
         runtime.metrics.observe(flow, time() - flow.began)
 
-    async def guard(self, flow: Flow, work: Coroutine[Any, Any, None]) -> None:
+    async def guard(
+        self, flow: Flow, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any
+    ) -> None:
         """Runs a part of the flow; whatever it raises becomes an answer, or breaks one."""
         try:
-            await work
+            await work(flow, *arguments)
         except ProxyError as error:
             flow.stop()
             rescue(flow, error)

@@ -27,7 +27,7 @@ _GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
 # -- towards the upstream -----------------------------------------------------------------------
 
 
-async def send(flow: Flow, *, fresh: bool = False) -> None:
+async def send(flow: Flow, fresh: bool = False) -> None:
     """Sends the request once a connection is there, and its body as it comes.
 
     `fresh` asks for a new connection: idle ones may all have died with the first.
