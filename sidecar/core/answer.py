@@ -51,6 +51,9 @@ class AnswerHead:
         # The C parser lets control characters pass in answers; they go no further.
         if not is_clean_block(b"".join([*lines, *facts.values(), *self.cookies]), 0):
             raise UpstreamProtocolError("answer head holds a control character")
+        coding = facts.get(b"transfer-encoding", b"chunked")
+        if coding.lower() != b"chunked" or {b"transfer-encoding", b"content-length"} <= set(facts):
+            raise UpstreamProtocolError("answer's framing is ambiguous")
         if b"connection" in facts:
             nominated = list_members(facts[b"connection"])
             self.lines = [

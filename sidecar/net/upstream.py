@@ -15,11 +15,11 @@ connection to the next user. What is used of aiohttp, and why:
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpResponseParser
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 BODY_WINDOW: Final = 65536  # bytes held between two reads of a body before reading pauses
 MAX_INTERIM: Final = 32  # 1xx answers before a final one; more is abuse
 MAX_FIELDS: Final = 512
+_VERSIONS: Final = (HttpVersion11, HttpVersion10)
 
 
 class Listener(Protocol):
@@ -125,7 +126,8 @@ class UpstreamConnection(BaseProtocol):
         self._head_bytes = 0
         self._sending = not whole
         self._listener = listener
-        self._deadline.set(self.pool.address.head)
+        if whole:
+            self._deadline.set(self.pool.address.head)
         self.transport.write(data)
 
     def _new_parser(self) -> HttpResponseParser:
@@ -147,18 +149,21 @@ class UpstreamConnection(BaseProtocol):
         transport = self.transport
         if transport is None:
             raise UpstreamUnreachable("connection lost while the request body was sent")
-        if not self._answered:
-            self._deadline.set(self.pool.address.head)
         transport.write(data)
         if self._paused:
+            self._deadline.set(self.pool.address.head)
             try:
                 await self._drain_helper()
             except ConnectionError:
                 raise UpstreamUnreachable("connection lost") from None
+            if not self._answered:
+                self._deadline.clear()  # it is the client's turn again
 
     def sent(self) -> None:
-        """The request body has been written to its end."""
+        """The request body has been written to its end: now the answer is due."""
         self._sending = False
+        if not self._answered:
+            self._deadline.set(self.pool.address.head)
 
     def unbound(self) -> None:
         """Lifts the limit between two reads: an event stream may be silent for hours."""
@@ -249,6 +254,8 @@ class UpstreamConnection(BaseProtocol):
             self._broken(UpstreamProtocolError(type(error).__name__))
             return
         if messages:
+            if sum(message.code >= 200 for message, _ in messages) > 1:
+                self._dirty = True  # a second answer, seen before the first is passed on
             for message, payload in messages:
                 self._head(message, payload, tail if upgraded else None)
         elif self._answered:
@@ -295,6 +302,9 @@ class UpstreamConnection(BaseProtocol):
         if self._head_bytes > limit < head_size(message.raw_headers):
             self._broken(UpstreamProtocolError("answer head too large"))
             return
+        if message.version not in _VERSIONS:
+            self._broken(UpstreamProtocolError("answer is not HTTP/1"))
+            return
         if message.code == 101 and tail is None:
             self._broken(UpstreamProtocolError("101 without an upgrade"))
             return
@@ -340,10 +350,6 @@ class UpstreamConnection(BaseProtocol):
         super().resume_writing()
         if self._tunnel is not None:
             self._tunnel.resume_client()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self.pool.opened(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._deadline.close()
@@ -445,29 +451,33 @@ class Pool:
     async def connect(self) -> UpstreamConnection:
         """A new connection. Raises `UpstreamUnreachable` or `UpstreamTimeout`."""
         address = self.address
+        connection = UpstreamConnection(self._loop, self)
         self._connecting += 1
         try:
             async with asyncio.timeout(address.connect):
-                _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self._loop, self),
+                await self._loop.create_connection(
+                    lambda: connection,
                     address.host,
                     address.port,
                     ssl=address.tls,
                     server_hostname=address.host if address.tls is not None else None,
                 )
-        except TimeoutError:
-            raise UpstreamTimeout("connecting") from None
-        except (OSError, ssl.SSLError) as error:
-            raise UpstreamUnreachable(type(error).__name__) from None
+        except BaseException as error:
+            # Cancelled just after it was made, it would stay open: uvloop tells nobody.
+            connection.abort()
+            if isinstance(error, TimeoutError):
+                raise UpstreamTimeout("connecting") from None
+            if isinstance(error, OSError):
+                raise UpstreamUnreachable(type(error).__name__) from None
+            raise
+        else:
+            if connection.is_open:
+                self._open.add(connection)
         finally:
             self._connecting -= 1
             if len(self._open) + self._connecting < address.pool_max:
                 self._make_room()
         return connection
-
-    def opened(self, connection: UpstreamConnection) -> None:
-        """Counts a connection in."""
-        self._open.add(connection)
 
     def lost(self, connection: UpstreamConnection) -> None:
         """Counts a connection out, which makes room for another."""

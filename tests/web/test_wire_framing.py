@@ -83,7 +83,6 @@ HEADS = {
     "parenthesis in a name": f"GET /a HTTP/1.1\r\n{HOST}X(): a\r\n\r\n",
     "latin-1 in a name": f"GET /a HTTP/1.1\r\n{HOST}X\xe4: a\r\n\r\n",
     # request line and target (threat 15)
-    "two spaces": f"GET  /a HTTP/1.1\r\n{HOST}\r\n",
     "tab": f"GET\t/a HTTP/1.1\r\n{HOST}\r\n",
     "space in target": f"GET /a b HTTP/1.1\r\n{HOST}\r\n",
     "space behind version": f"GET /a HTTP/1.1 \r\n{HOST}\r\n",

@@ -1,0 +1,534 @@
+"""WebSockets through the proxy, with a real client and server of the protocol and with raw frames."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import ClientSession, WSMessage, WSMsgType, WSServerHandshakeError, web
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from tests.conftest import Client, Clients, Running, Start, Upstream, Wire
+
+SESSION = "access_token=tok"
+ORIGIN = "http://127.0.0.1"
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+ACCEPT = base64.b64encode(
+    hashlib.sha1(f"{KEY}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()  # noqa: S324
+).decode()
+SWITCH = (
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    f"Sec-WebSocket-Accept: {ACCEPT}\r\n"
+)
+SAME = "Sec-Fetch-Site: same-origin"
+HANDSHAKE = (
+    "Host: app.example.com",
+    "Upgrade: websocket",
+    "Connection: keep-alive, Upgrade",
+    f"Sec-WebSocket-Key: {KEY}",
+    "Sec-WebSocket-Version: 13",
+    "Origin: http://app.example.com",
+)
+
+
+def routes(upstream: Upstream, **limits: Any) -> dict[str, Any]:
+    return {
+        "upstreams": {"main": {"url": upstream.url, **limits}},
+        "routes": [
+            {"path": "/", "kind": "api", "upstream": "main", "session": "optional"},
+            {"path": "/page", "kind": "page", "upstream": "main"},
+        ],
+    }
+
+
+# -- a real server ---------------------------------------------------------------------------------
+
+
+class Echo:
+    """A WebSocket server that returns what it gets, and remembers control frames and its request."""
+
+    def __init__(self) -> None:
+        self.request: web.Request | None = None
+        self.seen: list[WSMessage] = []
+        self.close_code: int | None = None
+        self.ended = asyncio.Event()
+
+    async def __call__(self, request: web.Request) -> web.WebSocketResponse:
+        self.request = request
+        socket = web.WebSocketResponse(
+            autoping=False, autoclose=True, max_msg_size=0, protocols=("chat", "other")
+        )
+        await socket.prepare(request)
+        async for message in socket:
+            self.seen.append(message)
+            if message.type is WSMsgType.TEXT and message.data.startswith("close "):
+                await socket.close(code=int(message.data[6:]), message=b"as asked")
+            elif message.type is WSMsgType.TEXT:
+                await socket.send_str(message.data)
+            elif message.type is WSMsgType.BINARY:
+                await socket.send_bytes(message.data)
+            elif message.type is WSMsgType.PING:
+                await socket.pong(message.data)
+        self.close_code = socket.close_code
+        self.ended.set()
+        return socket
+
+
+@pytest.fixture
+async def echo(upstream: Upstream) -> AsyncIterator[Echo]:
+    """An echo server in the upstream's place."""
+    await upstream.stop()
+    server = Echo()
+    application = web.Application()
+    application.router.add_get("/{path:.*}", server)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", upstream.port).start()
+    yield server
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[ClientSession]:
+    async with ClientSession() as session:
+        yield session
+
+
+def url(at: Running, path: str = "/ws") -> str:
+    return f"http://127.0.0.1:{at.port}{path}"
+
+
+def origin(at: Running) -> dict[str, str]:
+    return {"Origin": f"http://127.0.0.1:{at.port}", "Cookie": f"a=b; {SESSION}"}
+
+
+@pytest.mark.parametrize("path", ["/ws?x=%2F", "/page/ws?x=%2F"])
+async def test_messages_pass_both_ways(
+    sidecar: Start, upstream: Upstream, echo: Echo, browser: ClientSession, path: str
+) -> None:
+    """Text, binary, empty, a megabyte, many in a row; ping and pong; the close codes."""
+    at = await sidecar(routes(upstream))
+    big = bytes(number % 253 for number in range(1 << 20))
+    async with browser.ws_connect(
+        url(at, path), headers=origin(at), autoping=False, max_msg_size=0
+    ) as socket:
+        for text in ("", "hello", "h\u00e9llo \U0001f600", "x" * 70_000):
+            await socket.send_str(text)
+            assert (await socket.receive()).data == text
+        for data in (b"", b"\x00\xff", big):
+            await socket.send_bytes(data)
+            assert (await socket.receive()).data == data
+        for number in range(100):
+            await socket.send_str(str(number))
+        assert [(await socket.receive()).data for _ in range(100)] == [str(n) for n in range(100)]
+        await socket.ping(b"are you there")
+        message = await socket.receive()
+        assert (message.type, message.data) == (WSMsgType.PONG, b"are you there")
+        assert echo.seen[-1].type is WSMsgType.PING
+        await socket.close(code=4001, message=b"bye")
+    async with asyncio.timeout(5):
+        await echo.ended.wait()
+    assert echo.close_code == 4001
+    assert echo.request is not None
+    assert echo.request.raw_path == path
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1011, 4999])
+async def test_close_code_of_the_server_reaches_the_client(
+    sidecar: Start, upstream: Upstream, echo: Echo, browser: ClientSession, code: int
+) -> None:
+    at = await sidecar(routes(upstream))
+    async with browser.ws_connect(url(at), headers=origin(at)) as socket:
+        await socket.send_str(f"close {code}")
+        message = await socket.receive()
+        assert (message.type, message.data, message.extra) == (WSMsgType.CLOSE, code, "as asked")
+
+
+async def test_handshake_carries_the_credential_and_what_the_client_asked_for(
+    sidecar: Start, upstream: Upstream, echo: Echo, browser: ClientSession
+) -> None:
+    """Authorization injected, session cookie gone, subprotocol chosen by the server."""
+    at = await sidecar(routes(upstream))
+    async with browser.ws_connect(url(at), headers=origin(at), protocols=("chat",)) as socket:
+        assert socket.protocol == "chat"
+        assert (await at.metrics())['sidecar_requests_in_flight{kind="stream"}'] == 1
+    assert echo.request is not None
+    headers = echo.request.headers
+    assert headers["Authorization"] == "Bearer tok"
+    assert headers["Cookie"] == "a=b"
+    assert headers["Connection"] == "Upgrade"
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": "https://friend.example"}, 101),
+        ({"Sec-Fetch-Site": "same-origin"}, 101),
+        ({}, 101),
+    ],
+)
+async def test_handshake_with_a_credential_needs_a_trusted_origin(
+    sidecar: Start,
+    upstream: Upstream,
+    echo: Echo,
+    browser: ClientSession,
+    *,
+    lines: dict[str, str],
+    status: int,
+) -> None:
+    """Contract 9: browsers let any site open one, with the cookies."""
+    at = await sidecar(routes(upstream), cors={"origins": ["https://friend.example"]})
+    try:
+        async with browser.ws_connect(url(at), headers={"Cookie": SESSION, **lines}) as socket:
+            await socket.send_str("hello")
+            assert (await socket.receive()).data == "hello"
+        assert status == 101
+    except WSServerHandshakeError as error:
+        assert error.status == status
+        assert echo.request is None
+
+
+# -- raw frames ------------------------------------------------------------------------------------
+
+
+def frame(payload: bytes, opcode: int = 1, *, fin: bool = True, masked: bool = False) -> bytes:
+    """A frame of RFC 6455 5.2; the mask is zero."""
+    first = opcode | (0x80 if fin else 0)
+    mask_bit = 0x80 if masked else 0
+    if len(payload) < 126:
+        head = bytes((first, mask_bit | len(payload)))
+    else:
+        head = bytes((first, mask_bit | 126)) + len(payload).to_bytes(2, "big")
+    return head + (b"\0\0\0\0" if masked else b"") + payload
+
+
+CLOSE = frame((1008).to_bytes(2, "big") + b"session ended", 8)
+MASKED_CLOSE = frame((1008).to_bytes(2, "big") + b"session ended", 8, masked=True)
+
+
+async def open_raw(client: Clients, at: Running, cookie: str = SESSION) -> Client:
+    """A client whose handshake has been answered with 101."""
+    one = await client(at)
+    answer = await one.get("/ws", *HANDSHAKE, f"Cookie: {cookie}")
+    assert answer.status == 101
+    assert answer.get("Sec-WebSocket-Accept") == ACCEPT
+    assert (answer.get("Upgrade") or "").lower() == "websocket"
+    assert (answer.get("Connection") or "").lower() == "upgrade"
+    return one
+
+
+class Peer:
+    """The upstream's side of one tunnel, and what came out of it."""
+
+    def __init__(self, upstream: Upstream, first: bytes = b"") -> None:
+        self.wire: Wire | None = None
+        self.got = b""
+        self._upstream = upstream
+        self._first = first
+        self.ended = asyncio.Event()
+        upstream.serve = self.serve
+
+    async def serve(self, wire: Wire) -> None:
+        await self._upstream.receive(wire)
+        wire.send(f"{SWITCH}\r\n".encode() + self._first)
+        self.wire = wire
+        try:
+            while data := await wire.reader.read(1 << 16):
+                self.got += data
+        finally:
+            self.ended.set()
+
+    async def end(self) -> None:
+        async with asyncio.timeout(2):
+            await self.ended.wait()
+
+
+async def log_out(client: Clients, at: Running) -> None:
+    answer = await (await client(at)).post("/api/logout", f"Cookie: {SESSION}")
+    assert answer.status == 200
+
+
+async def read(one: Client, size: int) -> bytes:
+    async with asyncio.timeout(5):
+        return await one.reader.readexactly(size)
+
+
+async def test_fragments_pass_as_they_are_in_any_pieces(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """With control frames between them, byte by byte in both directions."""
+    peer = Peer(upstream)
+    one = await open_raw(client, await sidecar(routes(upstream)))
+    parts = [(b"a" * 200, 1, False), (b"ping", 9, True), (b"", 0, False), (b"end", 0, True)]
+    down = b"".join(frame(data, opcode, fin=fin) for data, opcode, fin in parts)
+    up = b"".join(frame(data, opcode, fin=fin, masked=True) for data, opcode, fin in parts)
+    assert peer.wire is not None
+    async with one.sending(up, 1):
+        await peer.wire.trickle(down, 1)
+        assert await read(one, len(down)) == down
+        while len(peer.got) < len(up):
+            await asyncio.sleep(0.005)
+    assert peer.got == up
+
+
+async def test_bytes_that_come_with_the_handshake_are_not_lost(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Of the upstream behind its 101, and of a client that does not wait for it."""
+    peer = Peer(upstream, first=frame(b"welcome"))
+    at = await sidecar(routes(upstream))
+    one = await client(at)
+    lines = "\r\n".join(("GET /ws HTTP/1.1", *HANDSHAKE, "", ""))
+    one.send(lines.encode() + frame(b"early", masked=True))
+    assert (await one.answer()).status == 101
+    one.send(frame(b"later", masked=True))
+    assert await read(one, 9) == frame(b"welcome")
+    expected = frame(b"early", masked=True) + frame(b"later", masked=True)
+    while len(peer.got) < len(expected):
+        await asyncio.sleep(0.005)
+    assert peer.got == expected
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        SWITCH.replace(ACCEPT, "x" * 28),
+        SWITCH.replace(ACCEPT, ""),
+        SWITCH.replace(f"Sec-WebSocket-Accept: {ACCEPT}\r\n", ""),
+        SWITCH.replace("Upgrade: websocket", "Upgrade: h2c"),
+        SWITCH.replace("Upgrade: websocket", "Upgrade: websocket, h2c"),
+        SWITCH.replace("Upgrade: websocket\r\n", ""),
+        SWITCH.replace("Connection: Upgrade\r\n", ""),
+    ],
+)
+async def test_101_that_proves_nothing_is_a_bad_gateway(
+    sidecar: Start, upstream: Upstream, client: Clients, answer: str
+) -> None:
+    """Threat 19: no tunnel without a right answer to this handshake."""
+    upstream.answers([f"{answer}\r\n".encode(), "hang"])
+    one = await client(await sidecar(routes(upstream)))
+    got = await one.get("/ws", *HANDSHAKE)
+    assert (got.status, got.code) == (502, "upstream_protocol")
+    assert all([await wire.is_left(2) for wire in upstream.open])
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [("200 OK", b"{}"), ("403 Forbidden", b"{}"), ("426 X", b"{}")]
+)
+async def test_refused_handshake_passes_as_an_answer(
+    sidecar: Start, upstream: Upstream, client: Clients, status: str, body: bytes
+) -> None:
+    upstream.default = upstream.reply(body, status=status)
+    one = await client(await sidecar(routes(upstream)))
+    got = await one.get("/ws", *HANDSHAKE)
+    assert got.status == int(status[:3])
+    assert "data" in got.json
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lines: ["POST", *lines],
+        lambda lines: ["GET", *[one for one in lines if "Key" not in one]],
+        lambda lines: ["GET", *[one.replace("keep-alive, Upgrade", "close") for one in lines]],
+    ],
+)
+async def test_what_is_no_handshake_opens_no_tunnel(
+    sidecar: Start, upstream: Upstream, client: Clients, change: Callable[[Any], list[str]]
+) -> None:
+    """Even if the upstream says 101."""
+    upstream.default = [f"{SWITCH}\r\n".encode(), "hang"]
+    one = await client(await sidecar(routes(upstream)))
+    method, *lines = change(HANDSHAKE)
+    got = await one.ask(method, "/ws", *lines)
+    assert got.status in (400, 502)
+
+
+# -- the end ---------------------------------------------------------------------------------------
+
+
+async def test_logout_ends_the_tunnel_with_a_close_frame(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """1008 for both sides, within a moment; and only this session's."""
+    peer = Peer(upstream)
+    at = await sidecar(routes(upstream))
+    one = await open_raw(client, at)
+    other_peer = Peer(upstream)
+    other = await open_raw(client, at, "access_token=other")
+    await log_out(client, at)
+    assert await one.rest() == CLOSE
+    await peer.end()
+    assert peer.got == MASKED_CLOSE
+    other.send(frame(b"still here", masked=True))
+    while not other_peer.got:
+        await asyncio.sleep(0.005)
+    assert other_peer.got == frame(b"still here", masked=True)
+
+
+async def test_401_of_another_request_ends_the_tunnel_too(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    Peer(upstream)
+    at = await sidecar(routes(upstream))
+    one = await open_raw(client, at)
+
+    async def refuse(wire: Wire) -> None:
+        await upstream.receive(wire)
+        wire.send(upstream.reply(b"{}", status="401 Unauthorized"))
+
+    upstream.serve = refuse
+    assert (await (await client(at)).get("/a", f"Cookie: {SESSION}")).status == 303
+    assert await one.rest() == CLOSE
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 100, 203])
+async def test_close_frame_comes_at_a_frame_boundary(
+    sidecar: Start, upstream: Upstream, client: Clients, cut: int
+) -> None:
+    """A frame under way comes to its end first, and what follows it is dropped."""
+    peer = Peer(upstream)
+    at = await sidecar(routes(upstream))
+    one = await open_raw(client, at)
+    whole = frame(b"x" * 200)
+    assert peer.wire is not None
+    peer.wire.send(whole[:cut])
+    assert await read(one, cut) == whole[:cut]
+    await log_out(client, at)
+    assert await one.is_silent()
+    peer.wire.send(whole[cut:] + frame(b"secret"))
+    assert await one.rest() == whole[cut:] + CLOSE
+    await peer.end()
+
+
+async def test_frame_that_never_ends_does_not_keep_the_tunnel_open(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Each wait has a time limit: a stalled upstream cannot hold a dead session's socket."""
+    peer = Peer(upstream)
+    at = await sidecar(routes(upstream, idle="300ms"))
+    one = await open_raw(client, at)
+    assert peer.wire is not None
+    peer.wire.send(frame(b"x" * 200)[:100])
+    await read(one, 100)
+    await log_out(client, at)
+    assert b"secret" not in await one.ends()
+    await peer.end()
+
+
+async def test_client_frame_under_way_is_not_finished_for_a_dead_session(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """The upstream is left without a close frame in the middle of one."""
+    peer = Peer(upstream)
+    at = await sidecar(routes(upstream))
+    one = await open_raw(client, at)
+    one.send(frame(b"x" * 200, masked=True)[:50])
+    while len(peer.got) < 50:
+        await asyncio.sleep(0.005)
+    await log_out(client, at)
+    assert await one.rest() == CLOSE
+    await peer.end()
+    assert len(peer.got) == 50
+
+
+async def test_tunnel_of_nobodys_session_outlives_every_logout(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    Peer(upstream)
+    at = await sidecar(routes(upstream))
+    one = await open_raw(client, at, "a=b")
+    await log_out(client, at)
+    assert await one.is_silent(0.1)
+
+
+@pytest.mark.parametrize("how", ["FIN", "RST"])
+@pytest.mark.parametrize("who", ["client", "upstream"])
+async def test_end_of_one_side_ends_the_other(
+    sidecar: Start, upstream: Upstream, client: Clients, who: str, how: str
+) -> None:
+    peer = Peer(upstream)
+    at = await sidecar(routes(upstream))
+    one = await open_raw(client, at)
+    assert peer.wire is not None
+    leaver = one if who == "client" else peer.wire
+    leaver.close() if how == "FIN" else leaver.reset()
+    if who == "client":
+        await peer.end()
+    else:
+        assert await one.ends() == b""
+    assert await at.under_way() == {}
+
+
+async def test_last_frames_before_the_end_arrive(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """An upstream that sends and closes at once: all of it comes, then FIN."""
+    peer = Peer(upstream)
+    at = await sidecar(routes(upstream))
+    one = await open_raw(client, at)
+    data = frame(b"x" * 60_000) * 20
+    assert peer.wire is not None
+    peer.wire.send(data)
+    peer.wire.close()
+    assert await one.rest() == data
+
+
+async def test_silent_tunnel_stays_open(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """`idle`, `head`, `client_idle` and `client_head` are not for tunnels (contract 2)."""
+    peer = Peer(upstream)
+    limits = {"client_idle": "200ms", "client_head": "200ms"}
+    at = await sidecar(routes(upstream, idle="200ms", head="200ms"), limits=limits)
+    one = await open_raw(client, at)
+    assert await one.is_silent(0.6)
+    assert peer.wire is not None
+    peer.wire.send(frame(b"x"))
+    assert await read(one, 3) == frame(b"x")
+
+
+@pytest.mark.parametrize("side", ["client", "upstream"])
+async def test_side_that_does_not_read_stops_the_other(
+    sidecar: Start, upstream: Upstream, client: Clients, side: str
+) -> None:
+    """Back-pressure in both directions."""
+    peer = Peer(upstream)
+    at = await sidecar(routes(upstream))
+    one = await open_raw(client, at)
+    assert peer.wire is not None
+    reader, writer = (one, peer.wire) if side == "client" else (peer.wire, one)
+    reader.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    sent = 0
+    piece = frame(b"x" * 60_000, masked=writer is one)
+    with pytest.raises(TimeoutError):
+        while sent < 100 << 20:
+            writer.send(piece)
+            async with asyncio.timeout(0.2):
+                await writer.writer.drain()
+            sent += len(piece)
+    assert sent < 24 << 20
+    one.reset()
+    peer.wire.reset()
+
+
+async def test_handshakes_above_the_budget_of_streams_are_refused(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Threat 59; a tunnel that ends gives its place back."""
+    Peer(upstream)
+    at = await sidecar(routes(upstream), limits={"in_flight": {"stream": 1}})
+    one = await open_raw(client, at)
+    refused = await (await client(at)).get("/ws", *HANDSHAKE)
+    assert (refused.status, refused.code) == (503, "overloaded")
+    one.reset()
+    assert await at.under_way() == {}
+    await open_raw(client, at)
