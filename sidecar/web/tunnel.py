@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from sidecar.web.connection import ClientConnection
     from sidecar.web.flow import Flow
 
+LAST_FRAME_SECONDS: Final = 2.0  # for a frame under way when the session ends
 _SESSION_ENDED: Final = b"session ended"
 
 
@@ -52,7 +54,16 @@ def open_tunnel(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> Non
 class Tunnel:
     """Two joined connections. A close frame ends it at a frame's end, so nobody sees 1006."""
 
-    __slots__ = ("_client", "_ending", "_flow", "_over", "_to_client", "_to_upstream", "_upstream")
+    __slots__ = (
+        "_client",
+        "_ending",
+        "_flow",
+        "_over",
+        "_timer",
+        "_to_client",
+        "_to_upstream",
+        "_upstream",
+    )
 
     def __init__(self, flow: Flow, client: ClientConnection, upstream: UpstreamConnection) -> None:
         self._flow = flow
@@ -62,6 +73,7 @@ class Tunnel:
         self._to_upstream = FrameTracker()
         self._ending = False
         self._over = False
+        self._timer: asyncio.TimerHandle | None = None
 
     # -- bytes ------------------------------------------------------------------------------------
 
@@ -111,6 +123,14 @@ class Tunnel:
         self._flow.reason = "session ended"
         if self._to_client.at_boundary:
             self._close()
+        else:
+            loop = self._flow.runtime.loop
+            self._timer = loop.call_later(LAST_FRAME_SECONDS, self._cut)
+
+    def _cut(self) -> None:
+        """The frame under way does not come to its end: the session's connection ends without."""
+        self._client.reset()
+        self._finish()
 
     def _close(self) -> None:
         self._client.write(close_frame(_SESSION_ENDED, masked=False))
@@ -131,6 +151,8 @@ class Tunnel:
         if self._over:
             return
         self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._flow.upstream = None
         for end in (self._client, self._upstream):
             if end.transport is not None:

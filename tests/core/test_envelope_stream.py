@@ -396,7 +396,7 @@ def test_paths_of_the_rule_lead_into_objects(
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])
 def test_deep_nesting_streams(opening: bytes) -> None:
     closing = b"]" if opening == b"[" else b"}"
-    deep = opening * 50_000 + b"1" + closing * 50_000
+    deep = opening * 9_000 + b"1" + closing * 9_000
     envelope = stream(in_chunks(b'{"data":%b}' % deep, 4096))
     assert envelope.startswith(b'{"isError":false,"data":' + deep)
 

@@ -323,3 +323,33 @@ async def test_pipelined_flood_behind_a_slow_request_stops_the_client(
     sending.cancel()
     one.reset()
     await all_left(upstream)
+
+
+@pytest.mark.parametrize("path", ["/a", "/page"])
+async def test_client_that_reads_no_answers_stops_its_pipelined_requests(
+    sidecar: Start, upstream: Upstream, client: Clients, path: str
+) -> None:
+    """Answers that nobody takes do not pile up, though each by itself is small."""
+    upstream.default = upstream.reply(b'"%b"' % (b"x" * 500_000))
+    at = await sidecar(config(upstream))
+    one = await client(at, window=4096)
+    one.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    one.send(f"GET {path} HTTP/1.1\r\n{HOST}\r\n" * 200)
+    before = -1
+    while before != len(upstream.requests):
+        before = len(upstream.requests)
+        await asyncio.sleep(0.2)
+    assert 0 < before < HELD // 500_000
+    one.reset()
+
+
+async def test_client_that_reads_no_answers_is_cut_in_the_end(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """With answers in the buffers, and its connection idle."""
+    upstream.default = upstream.reply(b'"%b"' % (b"x" * 500_000))
+    at = await sidecar(config(upstream) | {"limits": {"client_idle": "300ms"}})
+    one = await client(at, window=4096)
+    one.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    one.send(f"GET /a HTTP/1.1\r\n{HOST}\r\n" * 20)
+    assert await at.under_way() == {}

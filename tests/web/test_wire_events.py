@@ -1,4 +1,4 @@
-"""Event streams through the proxy: at once, as long as they like, and no longer than the session."""
+"""Event streams: at once, for as long as they like, and no longer than the session."""
 
 from __future__ import annotations
 

@@ -1,0 +1,304 @@
+"""`sidecar run` as a process: how it starts, drains and ends, and how little memory it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Client, Clients, Command, StartCommand, Upstream, Wire
+
+HOST = "Host: app.example.com\r\n"
+MIB = 1 << 20
+
+
+def config(upstream: Upstream, **more: Any) -> dict[str, Any]:
+    return {
+        "upstreams": {"main": {"url": upstream.url}},
+        "routes": [
+            {"path": "/", "kind": "api", "upstream": "main", "session": "optional"},
+            {"path": "/page", "kind": "page", "upstream": "main"},
+        ],
+        "log": {"access": False},
+        **more,
+    }
+
+
+async def begun(one: Client, upstream: Upstream, path: str = "/page") -> None:
+    """A request is under way."""
+    count = len(upstream.requests)
+    one.send(f"GET {path} HTTP/1.1\r\n{HOST}\r\n")
+    async with asyncio.timeout(5):
+        while len(upstream.requests) == count:
+            await asyncio.sleep(0.01)
+
+
+# -- start -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"nonsense": 1}, "nonsense"),
+        ({"routes": []}, "routes"),
+        ({"limits": {"header": "many"}}, "limits.header"),
+        ({"secret": "too short a secret"}, "secret"),
+        ({"tls": {"cert": "/nowhere/cert.pem", "key": "/nowhere/key.pem"}}, ""),
+    ],
+)
+async def test_configuration_that_cannot_be_used_ends_with_2(
+    command: StartCommand, upstream: Upstream, more: dict[str, Any], told: str
+) -> None:
+    """And says which key; no secret, no traceback."""
+    at = await command(config(upstream) | more)
+    assert await at.exit_code() == 2
+    assert told in at.stderr
+    assert "too short a secret" not in at.stderr
+    assert "Traceback" not in at.stderr
+
+
+@pytest.mark.parametrize("which", ["listen", "admin"])
+async def test_port_that_is_taken_ends_with_2(
+    command: StartCommand, upstream: Upstream, which: str
+) -> None:
+    at = await command(config(upstream) | {which: f"127.0.0.1:{upstream.port}"})
+    assert await at.exit_code() == 2
+    assert "sidecar: cannot start" in at.stderr
+    assert "Traceback" not in at.stderr
+
+
+# -- drain -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_drain_finishes_what_is_under_way(
+    command: StartCommand, upstream: Upstream, client: Clients, number: signal.Signals
+) -> None:
+    """Idle connections are closed at once, nobody new is let in, and the exit code is 0."""
+    upstream.default = [0.5, upstream.reply(b"{}")]
+    upstream.answers(upstream.reply(b"{}"))
+    at = await command(config(upstream))
+    idle, silent, busy = [await client(at.port) for _ in range(3)]
+    assert (await idle.get("/page")).status == 200
+    await begun(busy, upstream)
+    at.process.send_signal(number)
+    began = time.monotonic()
+    assert await idle.rest() == b""
+    assert await silent.rest() == b""
+    assert time.monotonic() - began < 0.45
+    with pytest.raises(OSError, match="refused|reset"):
+        await (await client(at.port)).get("/page")
+    answer = await busy.answer()
+    assert (answer.status, answer.get("Connection")) == (200, "close")
+    assert await busy.rest() == b""
+    assert await at.exit_code() == 0
+    assert time.monotonic() - began < 3
+
+
+async def test_drain_lets_bodies_come_to_their_end(
+    command: StartCommand, upstream: Upstream, client: Clients
+) -> None:
+    """An upload and a download that had begun (notes: never lose an upload's bytes)."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
+    upstream.answers([head, b"5\r\nhello\r\n", 0.4, b"5\r\nworld\r\n0\r\n\r\n"])
+    at = await command(config(upstream))
+    down, up = await client(at.port), await client(at.port)
+    await begun(down, upstream)
+    up.send(
+        f"POST /page HTTP/1.1\r\n{HOST}Content-Length: 300000\r\n\r\n".encode() + b"x" * 100_000
+    )
+    await asyncio.sleep(0.2)
+    at.terminate()
+    await asyncio.sleep(0.1)
+    up.send(b"y" * 200_000)
+    assert (await up.answer()).status == 200
+    assert upstream.last.body == b"x" * 100_000 + b"y" * 200_000
+    assert (await down.answer()).body == b"helloworld"
+    assert await at.exit_code() == 0
+
+
+async def test_drain_does_not_wait_for_what_never_ends(
+    command: StartCommand, upstream: Upstream, client: Clients
+) -> None:
+    """Event streams are ended, since their clients come again (to another replica)."""
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    upstream.default = [head + b"9\r\ndata: a\n\n\r\n", "hang"]
+    at = await command(config(upstream))
+    one = await client(at.port)
+    one.send(f"GET /e HTTP/1.1\r\n{HOST}Accept: text/event-stream\r\n\r\n")
+    await one.read_head()
+    at.terminate()
+    assert await at.exit_code() == 0
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+ALLOWED = 20 * MIB
+
+
+class Meter:
+    """How far a process's memory rises while something goes on."""
+
+    def __init__(self, at: Command) -> None:
+        self._at = at
+        self.before = at.resident()
+        self.peak = 0
+
+    async def __aenter__(self) -> Meter:
+        self._task = asyncio.create_task(self._watch())
+        return self
+
+    async def _watch(self) -> None:
+        while True:
+            self.peak = max(self.peak, self._at.resident())
+            await asyncio.sleep(0.01)
+
+    async def __aexit__(self, *_: object) -> None:
+        self.peak = max(self.peak, self._at.resident())
+        self._task.cancel()
+
+    @property
+    def risen(self) -> int:
+        return self.peak - self.before
+
+
+async def warm(at: Command, client: Clients) -> None:
+    """Everything that is allocated once has been."""
+    one = await client(at.port)
+    for path in ("/page", "/a"):
+        assert (await one.post(path, body=b"x" * 200_000)).status == 200
+
+
+def sends(upstream: Upstream, head: bytes, piece: bytes, count: int, last: bytes = b"") -> None:
+    """The upstream's next connections send a head, a piece many times, and an end."""
+
+    async def serve(wire: Wire) -> None:
+        await upstream.receive(wire)
+        wire.send(head)
+        for _ in range(count):
+            wire.send(piece)
+            await wire.writer.drain()
+        wire.send(last)
+        await wire.is_left(30)
+
+    upstream.serve = serve
+
+
+async def taken(one: Client) -> int:
+    """How many bytes come until the connection is closed."""
+    total = 0
+    async with asyncio.timeout(30):
+        while data := await one.reader.read(MIB):
+            total += len(data)
+    return total
+
+
+@pytest.mark.parametrize("slow", [False, True])
+async def test_download_of_100_mb_takes_no_memory(
+    command: StartCommand, upstream: Upstream, client: Clients, *, slow: bool
+) -> None:
+    """Nor does one that the client reads only later."""
+    at = await command(config(upstream))
+    await warm(at, client)
+    size = 100 * MIB
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {size}\r\n\r\n"
+    sends(upstream, head.encode(), b"x" * MIB, 100)
+    one = await client(at.port, **({"window": 65536} if slow else {}))
+    async with Meter(at) as meter:
+        one.send(f"GET /page/new HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n")
+        await asyncio.sleep(0.5 if slow else 0)
+        assert await taken(one) > size
+    assert meter.risen < ALLOWED
+
+
+async def test_upload_of_100_mb_takes_no_memory(
+    command: StartCommand, upstream: Upstream, client: Clients
+) -> None:
+    """To an upstream that begins to read late."""
+    at = await command(config(upstream))
+    await warm(at, client)
+    got = 0
+
+    async def serve(wire: Wire) -> None:
+        nonlocal got
+        await wire.read_head()
+        await asyncio.sleep(0.3)
+        while got < 100 * MIB:
+            got += len(await wire.reader.read(MIB))
+        wire.send(upstream.reply(b"{}", "Connection: close"))
+
+    upstream.serve = serve
+    one = await client(at.port)
+    async with Meter(at) as meter:
+        one.send(f"PUT /a HTTP/1.1\r\n{HOST}Content-Length: {100 * MIB}\r\n\r\n")
+        async with one.sending(b"x" * (100 * MIB), MIB):
+            async with asyncio.timeout(30):
+                answer = await one.reader.readuntil(b"\r\n")
+    assert answer == b"HTTP/1.1 200 OK\r\n"
+    assert got == 100 * MIB
+    assert meter.risen < ALLOWED
+
+
+@pytest.mark.parametrize("member", [b"", b'{"message":"m","data":'])
+async def test_envelope_of_60_mb_takes_no_memory(
+    command: StartCommand, upstream: Upstream, client: Clients, member: bytes
+) -> None:
+    """And is one JSON document to its end."""
+    at = await command(config(upstream))
+    await warm(at, client)
+    rows = b",".join([b'{"id":12345,"name":"a \\u00e9 name","tags":["a","b"]}'] * 2000)
+    count = 60 * MIB // len(rows)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    end = b"]" + (b"}" if member else b"")
+    size = len(member) + 1 + count * (len(rows) + 1) + 2 + len(end)
+    head += b"Content-Length: %d\r\n\r\n" % size
+    sends(upstream, head + member + b"[", rows + b",", count, b"{}" + end)
+    one = await client(at.port)
+    tail = b""
+    total = 0
+    async with Meter(at) as meter:
+        one.send(f"GET /new HTTP/1.0\r\n{HOST}\r\n")
+        async with asyncio.timeout(30):
+            while data := await one.reader.read(MIB):
+                total += len(data)
+                tail = (tail + data)[-200:]
+    assert total > size
+    assert tail.endswith((b'"errorData":null}', b'"message":"m"}', b'"status":200}'))
+    assert meter.risen < ALLOWED
+
+
+async def test_bomb_of_gzip_takes_no_memory(
+    command: StartCommand, upstream: Upstream, client: Clients
+) -> None:
+    """200 MB of zeros in 200 KB, decoded and passed on in steps (threat 51)."""
+    at = await command(config(upstream))
+    await warm(at, client)
+    bomb = gzip.compress(b"[" + b" " * (200 * MIB) + b"]", 1)
+    upstream.default = upstream.reply(bomb, "Content-Encoding: gzip")
+    one = await client(at.port)
+    async with Meter(at) as meter:
+        one.send(f"GET /new HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n")
+        assert await taken(one) > 0
+    assert meter.risen < ALLOWED
+
+
+async def test_many_connections_take_little(
+    command: StartCommand, upstream: Upstream, client: Clients
+) -> None:
+    """200 idle ones and 200 in the middle of a head: well under 50 KiB each."""
+    at = await command(config(upstream))
+    await warm(at, client)
+    async with Meter(at) as meter:
+        for number in range(400):
+            one = await client(at.port)
+            one.send(f"GET /a HTTP/1.1\r\n{HOST}" + ("\r\n" if number % 2 else "A: b"))
+            if number % 2:
+                await one.answer()
+    assert meter.risen < ALLOWED
