@@ -435,7 +435,11 @@ class Clients:
         raw.setblocking(False)
         if window is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
-        await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", port))
+        try:
+            await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", port))
+        except OSError:
+            raw.close()
+            raise
         client = Client(*await asyncio.open_connection(sock=raw, limit=window or 1 << 20))
         self._open.append(client)
         return client
@@ -527,7 +531,8 @@ class Command(Running):
         async with asyncio.timeout(2 * PATIENCE):
             while self.process.returncode is None:
                 with suppress(OSError):
-                    await self.ask_admin("/healthz")
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                    writer.close()
                     return True
                 await asyncio.sleep(0.02)
         return False

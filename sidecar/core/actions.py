@@ -43,7 +43,6 @@ UNAUTHORIZED: Final = Action.UNAUTHORIZED
 def decide(
     route: Route,
     head: AnswerHead,
-    *,
     is_head_request: bool,
     unauthorized: frozenset[int],
     counts: bool,

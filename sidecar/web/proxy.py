@@ -263,7 +263,9 @@ class Proxy:
         """The answer is here to its end, and its connection free again."""
         try:
             flow.upstream_status = head.status
-            action = self._decide(flow, head)
+            action = decide(
+                flow.route, head, flow.method == "HEAD", self._unauthorized.statuses, flow.counts
+            )
             if b"content-encoding" in head.facts and action is not RELAY:
                 flow.spawn(relay.receive_encoded, head, action, body)
             else:
@@ -291,7 +293,9 @@ class Proxy:
         if message.code == 101:
             tunnel.open_tunnel(flow, answer, head)
             return
-        action = self._decide(flow, head)
+        action = decide(
+            flow.route, head, flow.method == "HEAD", self._unauthorized.statuses, flow.counts
+        )
         is_encoded = b"content-encoding" in head.facts and action is not RELAY
         if not answer.is_whole or is_encoded:
             flow.spawn(relay.receive, answer, head, action)
@@ -300,15 +304,6 @@ class Proxy:
         flow.upstream = None
         answer.release()
         self.conclude(flow, head, action, body)
-
-    def _decide(self, flow: Flow, head: AnswerHead) -> Action:
-        return decide(
-            flow.route,
-            head,
-            is_head_request=flow.method == "HEAD",
-            unauthorized=self._unauthorized.statuses,
-            counts=flow.counts,
-        )
 
     def conclude(self, flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
         """Answers with a body that is here to its end, decoded where it is to be wrapped."""
