@@ -17,6 +17,7 @@ import asyncio
 import re
 import socket
 import struct
+import sys
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp.base_protocol import BaseProtocol
@@ -221,6 +222,7 @@ class ClientConnection(BaseProtocol):
         "_registry",
         "_segment",
         "_tunnel",
+        "_unsent",
         "_window",
         "fields",
         "peer",
@@ -247,6 +249,7 @@ class ClientConnection(BaseProtocol):
         self._known_section = b""  # the header section that `_known_fields` were read from
         self._known_fields: Fields | None = None
         self._is_waiting = False
+        self._unsent = sys.maxsize  # bytes that the client had not taken at the last look
         self._lingered = 0
         self._lingering = False
         self._feeding = False
@@ -311,9 +314,17 @@ class ClientConnection(BaseProtocol):
         self._tunnel = receiver
         self._upgraded = True
         self._deadline.clear()
-        backlog, self._backlog = self._backlog, b""
-        if backlog:
-            receiver.client_data(backlog)
+        held, self._backlog = self._held_by_parser() + self._backlog, b""
+        if held:
+            receiver.client_data(held)
+
+    def _held_by_parser(self) -> bytes:
+        """What came in one segment with a handshake: the parser stopped behind the head."""
+        if self._parser is None:
+            return b""
+        self._parser.message_consumed()
+        _, _, tail = self._parser.feed_data(b"")
+        return tail
 
     def expect_client(self) -> None:
         """It is the client's turn, to send a body or to take an answer, within `client_idle`."""
@@ -329,7 +340,8 @@ class ClientConnection(BaseProtocol):
         if self._exchange is not exchange:
             return
         self._exchange = None
-        if self._close_after or not exchange.payload.is_eof():
+        self._unsent = sys.maxsize
+        if self._close_after or self._registry.draining or not exchange.payload.is_eof():
             announced = exchange.is_read and exchange.closes
             self._end(clean=announced and exchange.payload.is_eof())
             return
@@ -338,7 +350,12 @@ class ClientConnection(BaseProtocol):
         elif exchange.raw_fields is not None and self._parser is not None:
             self._parser.message_consumed()
         self._deadline.set(self._limits.client_idle)
-        if not self._feeding and (self._may_hold_more or self._backlog):
+        if not self._feeding:
+            self._go_on_if_held()
+
+    def _go_on_if_held(self) -> None:
+        """Serves the next request that is held, unless the client has answers to take first."""
+        if (self._may_hold_more or self._backlog) and not self._paused:
             self._go_on()
 
     def _go_on(self) -> None:
@@ -357,6 +374,7 @@ class ClientConnection(BaseProtocol):
         if transport is None:
             return
         if clean or not transport.can_write_eof():
+            self._deadline.set(self._limits.client_idle)
             transport.close()
             return
         self._lingering = True
@@ -395,6 +413,8 @@ class ClientConnection(BaseProtocol):
         super().resume_writing()
         if self._tunnel is not None:
             self._tunnel.resume_upstream()
+        elif self._exchange is None and not self._lingering:
+            self._go_on_if_held()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._deadline.close()
@@ -410,7 +430,7 @@ class ClientConnection(BaseProtocol):
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
-        if exchange is None and self._tunnel is None and not self._lingering:
+        if exchange is None and self._tunnel is None and not (self._lingering or self._paused):
             if not (self._is_known(data) and self._begin_known(data)):
                 self._feed(data)
         elif self._tunnel is not None:
@@ -440,7 +460,7 @@ class ClientConnection(BaseProtocol):
             return
         self._feeding = True
         try:
-            while self._read_head(data) and self._exchange is None and not self._lingering:
+            while self._read_head(data) and self.is_idle and not (self._lingering or self._paused):
                 data, self._backlog = self._backlog, b""
                 if not data and not self._may_hold_more:
                     return
@@ -608,4 +628,15 @@ class ClientConnection(BaseProtocol):
         elif self._head_bytes:
             self._refuse(RequestTimeout("request head stalled", close=True))
         elif self.transport is not None:
-            self.transport.close()
+            self._close_unless_stalled(self.transport)
+
+    def _close_unless_stalled(self, transport: asyncio.Transport) -> None:
+        """Closes; a client that still takes bytes gets time, one that does not is cut."""
+        unsent = transport.get_write_buffer_size()
+        if not unsent and not transport.is_closing():
+            transport.close()
+        elif unsent < self._unsent:
+            self._unsent = unsent
+            self._deadline.set(self._limits.client_idle)
+        else:
+            self.reset()
