@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, TypeAlias
@@ -24,7 +25,7 @@ import uvloop
 from ruamel.yaml import YAML
 
 from sidecar.app import Sidecar
-from sidecar.core.config import load
+from sidecar.core.config import Config, Listen, load
 
 
 def _do_without(reason: str) -> NoReturn:
@@ -203,12 +204,12 @@ class Upstream:
     set to a coroutine function that takes a connection over from its beginning.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
         self.wires: list[Wire] = []
         self.requests: list[Received] = []
         self.default: Script | Callable[[Received], Script] = self.reply(b'{"a":1}')
         self.serve: Callable[[Wire], Awaitable[None]] = self._serve
-        self.port = 0
+        self.port = port
         self._scripts: deque[Script] = deque()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -254,9 +255,8 @@ class Upstream:
         return self._tasks
 
     async def start(self) -> None:
-        """Listens; on the same port again after `stop`."""
+        """Listens, also again after `stop`."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Stops listening and ends every connection."""
@@ -566,10 +566,16 @@ def pytest_asyncio_loop_factories(
     return {"loop": uvloop.new_event_loop if over_tcp else asyncio.new_event_loop}
 
 
+@pytest.fixture(scope="session")
+def upstream_port() -> int:
+    """The same for every test, so that the same configurations need reading once."""
+    return free_port()
+
+
 @pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
+async def upstream(upstream_port: int) -> AsyncIterator[Upstream]:
     """A server for the sidecar to forward to."""
-    server = Upstream()
+    server = Upstream(upstream_port)
     await server.start()
     yield server
     await server.stop()
@@ -585,19 +591,19 @@ async def client() -> AsyncIterator[Clients]:
 
 def _written(
     upstream: Upstream, config: str | Mapping[str, Any] | None, more: Mapping[str, Any]
-) -> tuple[str, int, int]:
-    """A whole configuration, and the ports of its listeners."""
+) -> str:
+    """A whole configuration but for its listeners."""
     given = YAML(typ="safe").load(config) if isinstance(config, str) else dict(config or {})
     given.update(more)
-    port, admin = free_port(), free_port()
-    basis: dict[str, Any] = {
-        "listen": f"127.0.0.1:{port}",
-        "admin": f"127.0.0.1:{admin}",
-        "secret": "a secret of the tests, 32 bytes or more",
-    }
+    basis: dict[str, Any] = {"secret": "a secret of the tests, 32 bytes or more"}
     if not {"upstream", "upstreams"} & given.keys():
         basis["upstream"] = upstream.url
-    return json.dumps(basis | given), port, admin
+    return json.dumps(basis | given)
+
+
+@cache
+def _loaded(text: str) -> Config:
+    return load(text, source="test", environ={}, read_file=_no_file)
 
 
 @pytest.fixture
@@ -612,10 +618,12 @@ async def sidecar(upstream: Upstream, client: Clients) -> AsyncIterator[Start]:
     thresholds = gc.get_threshold()
 
     async def start(config: str | Mapping[str, Any] | None = None, **more: Any) -> Embedded:
-        text, port, admin = _written(upstream, config, more)
+        port, admin = free_port(), free_port()
+        listeners = {"listen": Listen("127.0.0.1", port), "admin": Listen("127.0.0.1", admin)}
         log = StringIO()
         with redirect_stderr(log):
-            embedded = Sidecar(load(text, source="test", environ={}, read_file=_no_file))
+            whole = _loaded(_written(upstream, config, more))
+            embedded = Sidecar(whole.model_copy(update=listeners))
         await embedded.start()
         runs.append(Embedded(port, admin, embedded, log))
         return runs[-1]
@@ -647,7 +655,9 @@ async def command(upstream: Upstream, tmp_path: Path) -> AsyncIterator[StartComm
     runs: list[Command] = []
 
     async def start(config: str | Mapping[str, Any] | None = None, **more: Any) -> Command:
-        text, port, admin = _written(upstream, config, more)
+        port, admin = free_port(), free_port()
+        listeners = {"listen": f"127.0.0.1:{port}", "admin": f"127.0.0.1:{admin}"}
+        text = json.dumps(listeners | json.loads(_written(upstream, config, more)))
         file, errors = tmp_path / f"{port}.yaml", tmp_path / f"{port}.log"
         file.write_text(text)
         with errors.open("wb") as out:

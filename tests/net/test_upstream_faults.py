@@ -89,14 +89,14 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize("size", [None, 9])
+@pytest.mark.parametrize("size", [None, 25])
 @pytest.mark.parametrize("path", [API, PAGE])
 @pytest.mark.parametrize("name", HEADS)
 async def test_head_that_cannot_be_understood_is_a_bad_gateway(
     sidecar: Start, upstream: Upstream, client: Clients, *, name: str, path: str, size: int | None
 ) -> None:
     """502, the connection is given up, and client and upstream go on."""
-    upstream.answers([*in_segments(HEADS[name], size), 0.05, "close"])
+    upstream.answers([*in_segments(HEADS[name], size), 0.02, "close"])
     one = await client(await sidecar(both(upstream)))
     answer = await one.get(path)
     assert answer.status == 502, answer
@@ -119,13 +119,13 @@ LENIENT = {
 }
 
 
-@pytest.mark.parametrize("size", [None, 1])
+@pytest.mark.parametrize("size", [None, 3])
 @pytest.mark.parametrize("name", LENIENT)
 async def test_odd_head_is_made_clean_or_refused(
     sidecar: Start, upstream: Upstream, client: Clients, name: str, size: int | None
 ) -> None:
     """What reaches the client is well formed, however the upstream wrote it."""
-    upstream.answers([*in_segments(LENIENT[name], size), 0.05, "close"])
+    upstream.answers([*in_segments(LENIENT[name], size), 0.02, "close"])
     answer = await (await client(await sidecar(both(upstream)))).get(API)
     if answer.status == 200:
         assert answer.json["data"] == {}
@@ -166,9 +166,9 @@ BREAKS: dict[str, Sequence[Step]] = {
     "chunked, RST": [CHUNKED, b"5\r\nhello\r\n", "reset"],
     "chunked, at once": [CHUNKED + b"5\r\nhello\r\n", "close"],
     "chunked, nothing": [CHUNKED, "close"],
-    "bad chunk size": [CHUNKED, b"5\r\nhello\r\nxyz\r\n", 0.05, "close"],
-    "negative chunk size": [CHUNKED, b"5\r\nhello\r\n-5\r\nhello\r\n0\r\n\r\n", 0.05, "close"],
-    "chunk longer than its size": [CHUNKED, b"5\r\nhelloX\r\n0\r\n\r\n", 0.05, "close"],
+    "bad chunk size": [CHUNKED, b"5\r\nhello\r\nxyz\r\n", 0.02, "close"],
+    "negative chunk size": [CHUNKED, b"5\r\nhello\r\n-5\r\nhello\r\n0\r\n\r\n", 0.02, "close"],
+    "chunk longer than its size": [CHUNKED, b"5\r\nhelloX\r\n0\r\n\r\n", 0.02, "close"],
     "chunk size overflow": [
         CHUNKED,
         b"5\r\nhello\r\n10000000000000005\r\nhello\r\n",
@@ -261,7 +261,7 @@ async def test_bytes_behind_an_answer_reach_nobody(
     at = await sidecar(both(upstream))
     one, other = await client(at), await client(at)
     assert b"evil" not in (await one.get(path)).body
-    await asyncio.sleep(0.08)
+    await asyncio.sleep(0.05)
     for second in (other, one):
         answer = await second.get(path)
         assert answer.status == 200

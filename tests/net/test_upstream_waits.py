@@ -99,7 +99,7 @@ async def test_upstream_that_takes_no_body_is_a_timeout(
 
     async def serve(wire: Wire) -> None:
         wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(0.8)
 
     upstream.serve = serve
     one = await client(await sidecar(config(upstream, head="200ms", idle="300ms")))
@@ -157,7 +157,7 @@ async def test_slow_reader_is_not_held_against_the_upstream(
     one.send(f"GET /page HTTP/1.1\r\n{HOST}\r\n")
     _, fields, _ = await one.read_head()
     assert ("Content-Length", str(len(body))) in fields
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(0.4)
     async with asyncio.timeout(10):
         assert await one.reader.readexactly(len(body)) == body
 

@@ -284,4 +284,5 @@ async def test_drain_is_told_by_readiness(
     assert (answer.status, answer.json["draining"]) == (503, True)
     release.set()
     assert (await one.answer()).status == 200
+    await one.gone()
     assert await at.exit_code() == 0
