@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
+from sidecar.net.pool import Pool
 from sidecar.net.sessions import Sessions
-from sidecar.net.upstream import Pool
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

@@ -11,7 +11,7 @@ from sidecar.core.errors import ProxyError, UpstreamUnreachable
 from sidecar.core.request import UNREAD, Request
 from sidecar.core.routes import UNROUTED, Route
 from sidecar.net.sessions import NOTHING_PRESENTED, Presented
-from sidecar.web.connection import Exchange
+from sidecar.web.exchange import Exchange
 
 if TYPE_CHECKING:
     from aiohttp.streams import StreamReader

@@ -61,7 +61,8 @@ if TYPE_CHECKING:
     from sidecar.core.routes import Route
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.runtime import Runtime
-    from sidecar.web.connection import ClientConnection, Exchange
+    from sidecar.web.connection import ClientConnection
+    from sidecar.web.exchange import Exchange
 
 PLANS: Final = 8  # targets that a connection's repeated fields are remembered with
 PLAN_BYTES: Final = 8192  # of the longest head that is remembered

@@ -1,0 +1,119 @@
+"""One request and its answer, as a client connection sees them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp.http import HttpVersion11
+
+if TYPE_CHECKING:
+    from aiohttp.http_parser import RawRequestMessage
+    from aiohttp.streams import StreamReader
+
+    from sidecar.web.connection import ClientConnection
+
+
+class Exchange:
+    """One request and its answer, as the connection sees them; the pipeline adds its own state.
+
+    The values below are those of the common request (no body, HTTP/1.1, connection kept) before
+    its line is known. `is_read`: the head could be read; `raw_fields` is None where
+    `ClientConnection.fields` holds them already;
+    `closes`: no other request may follow; `chunked`: the framing of the request body; `started`:
+    bytes of the answer have left; `finished`: all of them.
+    """
+
+    is_read = False
+    method = ""
+    target = ""
+    raw_fields: tuple[tuple[bytes, bytes], ...] | None = ()
+    http11 = True
+    closes = False
+    chunked = False
+    started = False
+    finished = False
+
+    def __init__(self, connection: ClientConnection, payload: StreamReader) -> None:
+        self.connection = connection
+        self.payload = payload
+
+    def read(self, message: RawRequestMessage) -> None:
+        """Takes over what the parser found."""
+        self.is_read = True
+        self.method = message.method
+        self.target = message.path
+        self.raw_fields = message.raw_headers
+        self.chunked = message.chunked
+        self.http11 = message.version is HttpVersion11
+        self.closes = message.should_close or message.upgrade or not self.http11
+
+    @property
+    def is_head(self) -> bool:
+        """Whether the answer has no body whatever its head says."""
+        return self.method == "HEAD"
+
+    def cancel(self) -> None:
+        """The client has left."""
+
+    # -- answering ------------------------------------------------------------------------------
+
+    def answer(self, head: bytes, body: bytes = b"", *, bodiless: bool = False) -> None:
+        """Answers at once: `head` without framing fields and final line, and the whole body.
+
+        `bodiless`: no Content-Length is written (204, 304, HEAD of an unknown length).
+        """
+        connection = self.connection
+        transport = connection.transport
+        if self.finished or transport is None:
+            return
+        self.started = self.finished = True
+        last = b"" if connection.keeps_alive(self) else b"Connection: close\r\n"
+        if bodiless:
+            transport.write(b"%b%b\r\n" % (head, last))
+        else:
+            length = len(body)
+            if self.method == "HEAD":
+                body = b""
+            transport.write(b"%bContent-Length: %d\r\n%b\r\n%b" % (head, length, last, body))
+        connection.answered(self)
+
+    def start(self, head: bytes, length: int | None) -> bool:
+        """Begins a streamed answer; returns whether it is to be chunked.
+
+        `length` is the body's, None where it is unknown: then it is chunked, or ends with the
+        connection for a client of HTTP/1.0.
+        """
+        connection = self.connection
+        self.started = True
+        chunked = length is None and self.http11
+        framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
+        if length is not None:
+            framing = b"Content-Length: %d\r\n" % length
+        elif not chunked:
+            connection.close_after()
+        last = b"" if connection.keeps_alive(self) else b"Connection: close\r\n"
+        connection.write(b"%b%b%b\r\n" % (head, framing, last))
+        return chunked
+
+    async def write(self, data: bytes) -> None:
+        """Writes bytes of a streamed answer, waiting while the client does not take them.
+
+        Raises `ConnectionError` when the client is gone.
+        """
+        connection = self.connection
+        if connection.transport is None or self.finished:
+            raise ConnectionResetError("client left")
+        connection.transport.write(data)
+        if connection.writing_paused:
+            await connection.drained()
+
+    def finish(self) -> None:
+        """The streamed answer is complete; the connection goes on to the next request, or ends."""
+        if not self.finished:
+            self.finished = True
+            self.connection.answered(self)
+
+    def abort(self) -> None:
+        """Breaks the connection, so that a part of an answer never looks like a whole one."""
+        self.finished = True
+        self.connection.reset()
