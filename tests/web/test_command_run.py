@@ -122,6 +122,8 @@ async def test_drain_lets_bodies_come_to_their_end(
     assert (await up.answer()).status == 200
     assert upstream.last.body == b"x" * 100_000 + b"y" * 200_000
     assert (await down.answer()).body == b"helloworld"
+    for one in (up, down):
+        await one.gone()
     assert await at.exit_code() == 0
 
 

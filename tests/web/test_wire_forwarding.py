@@ -279,9 +279,7 @@ async def test_trusted_proxy_is_believed_and_its_list_extended(
         assert told == [["127.0.0.1"], ["http"], ["app.example.com"]]
 
 
-async def test_via_is_set_and_the_clients_is_not_passed_on_alone(
-    site: Running, upstream: Upstream, client: Clients
-) -> None:
+async def test_via_names_the_sidecar(site: Running, upstream: Upstream, client: Clients) -> None:
     await (await client(site)).get("/api/a")
     assert upstream.last.all("Via") == ["1.1 sidecar"]
 
@@ -356,6 +354,7 @@ async def test_host_is_the_upstreams_for_apis_and_the_clients_for_pages(
 # -- credentials -----------------------------------------------------------------------------------
 
 TOKEN = "access_token=tok"
+LOOKALIKES = "access_token_=1; xaccess_token=2; Access_Token=3"
 CHUNKS = "authjs.session-token.0=x; __Secure-authjs.session-token.1=y; next-auth.session-token=z"
 
 
@@ -381,7 +380,8 @@ CHUNKS = "authjs.session-token.0=x; __Secure-authjs.session-token.1=y; next-auth
         ("/api/a", f"a=b; {TOKEN}; c=d", None, "a=b; c=d", "Bearer tok"),
         ("/api/a", f"{TOKEN};c=d;  e", None, "c=d;  e", "Bearer tok"),
         ("/api/a", f'a="x; y"; {CHUNKS}; b==;;c = d', None, 'a="x; y"; b==;;c = d', None),
-        ("/api/a", "access_token_=1; xaccess_token=2; Access_Token=3", None, None, None),
+        # Names are compared whole and with their case.
+        ("/api/a", LOOKALIKES, None, LOOKALIKES, None),
         ("/api/a", "__Host-access_token=sec", None, None, "Bearer sec"),
         # A value that is no b64token is no session (threat 5).
         ("/api/a", "access_token=a b", None, None, None),
@@ -409,8 +409,6 @@ async def test_cookie_and_authorization_that_the_upstream_gets(
     lines += [f"Authorization: {own}"] if own is not None else []
     answer = await (await client(site)).get(path, *lines)
     assert answer.status == 200
-    if cookie == "access_token_=1; xaccess_token=2; Access_Token=3":
-        cookie_sent = cookie  # names are compared whole and with their case
     assert upstream.last.get("Cookie") == cookie_sent
     assert upstream.last.get("Authorization") == authorization_sent
 
@@ -427,8 +425,8 @@ async def test_cookie_lines_are_joined_before_they_are_read(
 async def test_two_authorization_lines_never_pass_an_injecting_route(
     site: Running, upstream: Upstream, client: Clients
 ) -> None:
-    lines = ("Authorization: Bearer a", "authorization: Bearer b", "AUTHORIZATION : Bearer c")
-    await (await client(site)).get("/api/a", SESSION, *lines[:2])
+    lines = ("Authorization: Bearer a", "authorization: Bearer b")
+    await (await client(site)).get("/api/a", SESSION, *lines)
     assert upstream.last.all("Authorization") == ["Bearer tok"]
 
 
@@ -589,7 +587,6 @@ async def test_page_passes_as_it_came(site: Running, upstream: Upstream, client:
     answer = await (await client(site)).get("/page", SESSION)
     assert answer.line == "HTTP/1.1 404 Nope"
     assert answer.body == b"<p>\xff\x00</p>"
-    assert [f"{name}: {value}" for name, value in answer.fields if f"{name}: {value}" in fields]
     assert set(fields) <= {f"{name}: {value}" for name, value in answer.fields}
     assert answer.get("Content-Type") == PAGE
     assert answer.get("Date") is not None

@@ -155,11 +155,11 @@ async def test_connection_in_use_is_not_idle(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
     """Neither a slow answer nor a connection that is used again and again is cut."""
-    upstream.answers([0.4, upstream.reply(b"{}")])
-    one = await client(await sidecar(limits={"client_idle": "200ms", "client_head": "200ms"}))
+    upstream.answers([1.2, upstream.reply(b"{}")])
+    one = await client(await sidecar(limits={"client_idle": "1s", "client_head": "1s"}))
     assert (await one.get("/slow")).status == 200
-    for _ in range(4):
-        await asyncio.sleep(0.1)
+    for _ in range(3):
+        await asyncio.sleep(0.4)
         assert (await one.get("/a")).status == 200
 
 
