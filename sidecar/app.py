@@ -78,7 +78,11 @@ class Sidecar:
     async def start(self) -> None:
         """Listens. Raises `OSError` where an address cannot be had."""
         await self._server.start()
-        await self._admin.start(self.runtime.policy.config)
+        try:
+            await self._admin.start(self.runtime.policy.config)
+        except OSError:
+            await self.stop(0.0)  # a listener left open would keep the loop from closing
+            raise
         # What is here now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()

@@ -619,6 +619,8 @@ async def sidecar(upstream: Upstream, client: Clients) -> AsyncIterator[Start]:
 
     async def start(config: str | Mapping[str, Any] | None = None, **more: Any) -> Embedded:
         port, admin = free_port(), free_port()
+        while admin == port:
+            admin = free_port()
         listeners = {"listen": Listen("127.0.0.1", port), "admin": Listen("127.0.0.1", admin)}
         log = StringIO()
         with redirect_stderr(log):
