@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import os
+import random
 import re
 import shutil
 import socket
@@ -548,10 +549,16 @@ def _under_way(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback interface that nobody listens on.
+
+    Below those that the system gives to outgoing connections (ip(7), ip_local_port_range), so that
+    none of them takes it while nobody listens.
+    """
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 Start: TypeAlias = Callable[..., Awaitable[Embedded]]
