@@ -7,9 +7,10 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import parse_qsl, quote
 
+from sidecar.core.client import Client
 from sidecar.core.errors import CsrfRejected
 from sidecar.core.protection import CsrfRule
-from sidecar.core.request import Client, Request
+from sidecar.core.request import Request
 from sidecar.core.target import is_local_path
 from sidecar.core.tickets import Ticket
 

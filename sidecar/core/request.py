@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
 
+from sidecar.core.client import Client, asks_for_websocket, tell_apart
 from sidecar.core.errors import BadRequest
 from sidecar.core.headers import REQUEST_FIELDS, Fate, list_members
 from sidecar.core.target import is_host, split_target
@@ -28,16 +28,6 @@ _split_often: Final = lru_cache(maxsize=4096)(split_target)
 _PLAIN_OPTIONS: Final = frozenset((b"keep-alive", b"close", b"upgrade", b"te"))
 
 
-class Client(StrEnum):
-    """Who asks, as far as headers tell: the rows of the contract's answer tables."""
-
-    DOCUMENT = "document"  # a navigation that draws the answer
-    PREFETCH = "prefetch"  # speculative; must touch nothing
-    ROUTER = "router"  # router data (React Server Components)
-    WEBSOCKET = "websocket"
-    FETCH = "fetch"  # scripts, and whatever else reads the answer as data
-
-
 class Fields:
     """The header section of a request, read once; connections repeat it, and then it is not again.
 
@@ -55,19 +45,9 @@ class Fields:
         self.host = facts.get(b"host")
         if self.host is not None and not is_host(self.host.decode("latin-1")):
             raise BadRequest("Host is not a host name")
-        self.is_websocket = b"upgrade" in facts and _asks_for_websocket(facts)
+        self.is_websocket = b"upgrade" in facts and asks_for_websocket(facts)
         self.is_stream = self.is_websocket or b"text/event-stream" in facts.get(b"accept", b"")
         self.plans: dict[tuple[str, str], Any] = {}  # by method and target: the pipeline's memo
-
-
-def _asks_for_websocket(facts: dict[bytes, bytes]) -> bool:
-    """Whether the fields are those of a WebSocket handshake (RFC 6455 4.2.1).
-
-    An Upgrade field that Connection does not name is void (RFC 9110 7.8): whoever stands in front
-    and obeys that would take the tunnel's bytes for further requests.
-    """
-    upgrade, connection = facts[b"upgrade"], facts.get(b"connection", b"")
-    return list_members(upgrade) == (b"websocket",) and b"upgrade" in list_members(connection)
 
 
 class Request:
@@ -121,12 +101,8 @@ class Request:
 
     @property
     def client(self) -> Client:
-        """Tells requests apart by the headers that browsers and Next.js really send."""
-        facts = self.facts
-        for kind, test in _CLIENT_TESTS:
-            if test(self, facts):
-                return kind
-        return Client.FETCH
+        """Who asks (`core.client`)."""
+        return tell_apart(self.method, self.facts)
 
 
 def _read_fields(
@@ -168,34 +144,6 @@ def without_lines(lines: list[bytes], names: Collection[bytes]) -> list[bytes]:
             kept += lines[at : at + 4]
     return kept
 
-
-def _is_prefetch(_: Request, facts: dict[bytes, bytes]) -> bool:
-    return (
-        b"next-router-prefetch" in facts
-        or b"prefetch" in facts.get(b"sec-purpose", b"").lower()
-        or b"prefetch" in facts.get(b"purpose", b"").lower()
-        or b"prefetch" in facts.get(b"x-moz", b"").lower()
-    )
-
-
-def _is_document(_: Request, facts: dict[bytes, bytes]) -> bool:
-    destination = facts.get(b"sec-fetch-dest")
-    if destination is not None:
-        return destination in (b"document", b"iframe", b"frame")
-    mode = facts.get(b"sec-fetch-mode")
-    if mode is not None:
-        return mode == b"navigate"
-    if b"x-requested-with" in facts or b"next-action" in facts:
-        return False
-    return b"text/html" in facts.get(b"accept", b"").lower()
-
-
-_CLIENT_TESTS: Final = (
-    (Client.WEBSOCKET, lambda request, _: request.is_websocket),
-    (Client.PREFETCH, _is_prefetch),
-    (Client.ROUTER, lambda _, facts: facts.get(b"rsc") == b"1"),
-    (Client.DOCUMENT, _is_document),
-)
 
 UNREAD: Final = Request("GET", "/", (), http11=False)
 """Stands in for a request whose head could not be read."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sidecar.core.errors import BadRequest
 from sidecar.core.headers import REQUEST_FIELDS, Fate
-from sidecar.core.request import UNREAD, Client, Request
+from sidecar.core.request import UNREAD, Request
 
 HOST = (b"Host", b"app.test")
 Pairs = tuple[tuple[bytes, bytes], ...]
@@ -193,55 +193,7 @@ def test_only_what_may_pass_passes_and_only_once(pairs: list[tuple[bytes, bytes]
     assert passed(request(*pairs)) == wanted
 
 
-# -- who asks --------------------------------------------------------------------------------------
-
-DOCUMENT = {"Sec-Fetch-Dest": "document", "Sec-Fetch-Mode": "navigate", "Accept": "text/html"}
-FETCH = {"Sec-Fetch-Dest": "empty", "Sec-Fetch-Mode": "cors", "Accept": "*/*"}
 HANDSHAKE = {"Connection": "keep-alive, Upgrade", "Upgrade": "WebSocket"}
-
-
-@pytest.mark.parametrize(
-    ("headers", "client"),
-    [
-        # What Chromium and Next.js really send (baseline).
-        (DOCUMENT, Client.DOCUMENT),
-        ({**FETCH, "RSC": "1"}, Client.ROUTER),
-        ({**FETCH, "RSC": "1", "Next-Router-Prefetch": "1"}, Client.PREFETCH),
-        ({**FETCH, "Next-Action": "abc"}, Client.FETCH),
-        (FETCH, Client.FETCH),
-        ({"Sec-Fetch-Mode": "cors", "User-Agent": "node", "Accept": "*/*"}, Client.FETCH),
-        # Other ways of prefetching.
-        ({**DOCUMENT, "Sec-Purpose": "prefetch"}, Client.PREFETCH),
-        ({**DOCUMENT, "Sec-Purpose": "prefetch;prerender"}, Client.PREFETCH),
-        ({**DOCUMENT, "Purpose": "Prefetch"}, Client.PREFETCH),
-        ({"X-Moz": "prefetch", "Accept": "text/html"}, Client.PREFETCH),
-        # Frames draw what they are answered.
-        ({"Sec-Fetch-Dest": "iframe", "Sec-Fetch-Mode": "navigate"}, Client.DOCUMENT),
-        ({"Sec-Fetch-Dest": "frame", "Sec-Fetch-Mode": "navigate"}, Client.DOCUMENT),
-        # What is fetched as something else is data, whatever it accepts.
-        ({"Sec-Fetch-Dest": "image", "Accept": "text/html"}, Client.FETCH),
-        ({**FETCH, "Accept": "text/html"}, Client.FETCH),
-        ({"Sec-Fetch-Mode": "navigate"}, Client.DOCUMENT),
-        ({"Sec-Fetch-Mode": "cors", "Accept": "text/html"}, Client.FETCH),
-        # Browsers without Sec-Fetch headers, and their scripts.
-        ({"Accept": "text/html,application/xhtml+xml"}, Client.DOCUMENT),
-        ({"Accept": "Text/HTML"}, Client.DOCUMENT),
-        ({"Accept": "text/html", "X-Requested-With": "XMLHttpRequest"}, Client.FETCH),
-        ({"Accept": "text/html", "Next-Action": "abc"}, Client.FETCH),
-        ({"Accept": "application/json"}, Client.FETCH),
-        # No browser.
-        ({}, Client.FETCH),
-        ({"User-Agent": "curl/8", "Accept": "*/*"}, Client.FETCH),
-        # Nothing but `1` is a router request.
-        ({**DOCUMENT, "RSC": "0"}, Client.DOCUMENT),
-        # Handshakes come first.
-        (HANDSHAKE, Client.WEBSOCKET),
-        ({**HANDSHAKE, "Sec-Fetch-Dest": "empty", "Purpose": "prefetch"}, Client.WEBSOCKET),
-    ],
-)
-def test_clients_are_told_apart(headers: dict[str, str], client: Client) -> None:
-    """By the headers that they really send, in the order of the contract's table."""
-    assert Request("GET", "/x", fields(headers), http11=True).client is client
 
 
 @pytest.mark.parametrize(

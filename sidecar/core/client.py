@@ -1,0 +1,99 @@
+"""Who asks: documents, scripts and routers told apart by the headers that they really send.
+
+One table, read from the top; the first row whose test holds names the client. The headers are those
+that Chromium, Firefox and Safari send (Fetch Metadata) and that Next.js adds. Two requests look
+exactly alike and cannot be told apart: a router's navigation and its full prefetch
+(`prefetch={true}`). So nothing that a GET may be mistaken for ever ends a session by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+from sidecar.core.headers import list_members
+
+Facts: TypeAlias = Mapping[bytes, bytes]
+"""Field values by lower-case name."""
+
+Test: TypeAlias = Callable[[str, Facts], bool]
+
+
+class Client(StrEnum):
+    """Who asks, as far as headers tell: the rows of the contract's answer tables."""
+
+    WEBSOCKET = "websocket"  # an opening handshake
+    PREFETCH = "prefetch"  # speculative; must touch nothing
+    ACTION = "action"  # a server action of a framework
+    ROUTER = "router"  # router data (React Server Components)
+    EVENTS = "events"  # an EventSource
+    DOCUMENT = "document"  # a navigation that draws the answer
+    FETCH = "fetch"  # scripts, servers, and whatever else reads the answer as data
+
+
+def asks_for_websocket(facts: Facts) -> bool:
+    """Whether the fields are those of a WebSocket handshake (RFC 6455 4.2.1).
+
+    An Upgrade field that Connection does not name is void (RFC 9110 7.8): whoever stands in front
+    and obeys that would take the tunnel's bytes for further requests.
+    """
+    upgrade, connection = facts.get(b"upgrade", b""), facts.get(b"connection", b"")
+    return list_members(upgrade) == (b"websocket",) and b"upgrade" in list_members(connection)
+
+
+def is_server_side(facts: Facts) -> bool:
+    """Whether a server or script asks and no browser does.
+
+    Node's own fetch sends Sec-Fetch-Mode, so only what browsers alone send counts.
+    """
+    return b"sec-fetch-site" not in facts and b"origin" not in facts
+
+
+def _is_handshake(method: str, facts: Facts) -> bool:
+    return method == "GET" and asks_for_websocket(facts)
+
+
+def _is_posted_action(method: str, facts: Facts) -> bool:
+    return method == "POST" and b"next-action" in facts
+
+
+def _has(*names: bytes) -> Test:
+    """The request has one of these fields."""
+    return lambda _, facts: any(name in facts for name in names)
+
+
+def _is(name: bytes, *values: bytes) -> Test:
+    """The field has one of these values."""
+    return lambda _, facts: facts.get(name) in values
+
+
+def _says(word: bytes, *names: bytes) -> Test:
+    """The word stands in one of these fields, in whatever case."""
+    return lambda _, facts: any(word in facts.get(name, b"").lower() for name in names)
+
+
+_TABLE: Final[tuple[tuple[Client, Test], ...]] = (
+    (Client.WEBSOCKET, _is_handshake),
+    (Client.PREFETCH, _has(b"next-router-prefetch")),
+    (Client.PREFETCH, _says(b"prefetch", b"sec-purpose", b"purpose", b"x-moz")),
+    (Client.ACTION, _is_posted_action),
+    (Client.ROUTER, _is(b"rsc", b"1")),
+    (Client.EVENTS, _says(b"text/event-stream", b"accept")),
+    # Fetch Metadata says it outright, whatever the request accepts.
+    (Client.DOCUMENT, _is(b"sec-fetch-dest", b"document", b"iframe", b"frame")),
+    (Client.FETCH, _has(b"sec-fetch-dest")),
+    (Client.DOCUMENT, _is(b"sec-fetch-mode", b"navigate")),
+    (Client.FETCH, _has(b"sec-fetch-mode")),
+    # Browsers without Fetch Metadata, and their scripts.
+    (Client.FETCH, _has(b"x-requested-with", b"next-action")),
+    (Client.DOCUMENT, _says(b"text/html", b"accept")),
+)
+
+
+def tell_apart(method: str, facts: Facts) -> Client:
+    """Names the client by the first row of the table that holds."""
+    for client, holds in _TABLE:
+        if holds(method, facts):
+            return client
+    return Client.FETCH
