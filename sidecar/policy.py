@@ -10,8 +10,11 @@ from typing import Any, Final
 
 from yarl import URL
 
+from sidecar.core.bridge import BridgeRule
 from sidecar.core.config import Config
+from sidecar.core.config.contradictions import path_on_this_site
 from sidecar.core.cookies import NameMatcher
+from sidecar.core.cors import CorsRule
 from sidecar.core.credential import Source
 from sidecar.core.envelope import Document, EnvelopeRule
 from sidecar.core.formats import FORMATS
@@ -79,6 +82,8 @@ class Policy:
     session_names: NameMatcher
     signer: Signer
     csrf: CsrfRule
+    cors: CorsRule
+    bridge: BridgeRule
     logout: LogoutRule
     sweep: Sweep
     unauthorized: UnauthorizedRule
@@ -132,6 +137,10 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
             enabled=config.csrf.enabled,
             header=(config.csrf.header or "").lower().encode(),
             origins=frozenset(origin.encode() for origin in config.cors.origins),
+        ),
+        cors=CorsRule(config.cors.origins),
+        bridge=BridgeRule(
+            path_on_this_site(config.logout.redirect_to, config.public_url), config.bridge.hold
         ),
         logout=LogoutRule(
             config.logout.path, config.logout.redirect_to, config.logout.return_param
@@ -194,7 +203,7 @@ def _compile_route(config: Config, route: Any) -> Route:
         strip_cookies=route.cookies == "strip",
         envelope=_compile_envelope(route),
         on_unauthorized=route.on_unauthorized,
-        pass_authorization=route.authorization == "pass",
+        authorization=route.authorization,
         strip=(route.strip or "").rstrip("/"),
         strip_segments=(route.strip or "").rstrip("/").count("/"),
         base=url.raw_path.rstrip("/"),

@@ -77,7 +77,7 @@ def test_a_routes_own_keys_override_its_kind() -> None:
     login = matched(compiled, "/api/login")
     assert (login.session, login.inject, login.strip) == ("none", False, "/api")
     step = matched(compiled, "/api/step/x")
-    assert (step.on_unauthorized, step.pass_authorization) == ("pass", True)
+    assert (step.on_unauthorized, step.authorization) == ("pass", "pass")
     raw = matched(compiled, "/raw/x")
     assert raw.envelope is None
     assert raw.host == b"api.test"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 OWS = " \t"
 """Optional whitespace, RFC 9110 section 5.6.3. `str.strip()` alone would take U+0085 and U+00A0."""
@@ -25,6 +26,10 @@ MAX_CHUNKS = 50
 MAX_PRESENTED = 180
 """Presented names that a logout expires: browsers keep at most 180 cookies of one site."""
 
+MAX_CLEARED = 30
+"""Cookies that the way out of a 431 expires by name: enough to get below any limit again."""
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
 
 
@@ -190,6 +195,31 @@ def expire_lines(
     return lines
 
 
+def everywhere(header: bytes, host: bytes) -> list[bytes]:
+    """Set-Cookie field values that expire what a Cookie header holds, on a host and above it.
+
+    Only the largest cookies, `MAX_CLEARED` of them; names that could not be written by a server
+    are left out, so no client text but a token reaches a header. Browsers ignore the lines for
+    domains that are public suffixes.
+    """
+    pairs = CookieJar.parse(header.decode("latin-1")).pairs
+    by_size = sorted(pairs, key=lambda pair: len(pair[2]), reverse=True)
+    names = dict.fromkeys(name for name, _, _ in by_size if _TOKEN(name))
+    labels = host.decode("latin-1").partition(":")[0].split(".")
+    parents = [".".join(labels[at:]) for at in range(len(labels) - 1)]
+    domains = parents if _is_domain(parents) else []
+    return [
+        line
+        for name in list(names)[:MAX_CLEARED]
+        for line in _expire(name, domains, ("/",), "SameSite=Lax")
+    ]
+
+
+def _is_domain(parents: Sequence[str]) -> bool:
+    """Whether these are domain names and no part of an IP address."""
+    return bool(parents) and not parents[0].rpartition(".")[2].isdigit()
+
+
 def _expire(name: str, domains: Sequence[str], paths: Sequence[str], extra: str) -> Iterator[bytes]:
     prefix = prefix_of(name)
     if prefix and "Secure" not in extra:
@@ -215,3 +245,37 @@ def set_cookie_name(value: bytes) -> str:
     pair = value.partition(b";")[0].lstrip(b" \t=")
     name, equals, _ = pair.partition(b"=")
     return name.strip(b" \t").decode("latin-1") if equals else ""
+
+
+def with_set_cookies(header: str, values: Iterable[bytes], now: float) -> str:
+    """The Cookie field value that a browser presents after an answer with these Set-Cookie values.
+
+    `now` is Unix time in seconds. Domain and Path are left out of account: what is set is taken to
+    come back, and what is expired to be gone.
+    """
+    kept = {raw: name for name, _, raw in CookieJar.parse(header).pairs}
+    for value in values:
+        named = set_cookie_name(value)
+        kept = {raw: name for raw, name in kept.items() if name != named}
+        if not is_expiring(value, now):
+            kept[value.partition(b";")[0].lstrip(b" \t=").decode("latin-1")] = named
+    return ";".join(kept)
+
+
+def is_expiring(set_cookie: bytes, now: float) -> bool:
+    """Whether a Set-Cookie value takes its cookie away (RFC 6265 5.3, step 3: Max-Age first)."""
+    attributes: dict[bytes, bytes] = {}
+    for item in set_cookie.split(b";")[1:]:
+        name, _, value = item.partition(b"=")
+        attributes[name.strip().lower()] = value.strip()
+    age = attributes.get(b"max-age", b"")
+    if age.lstrip(b"-").isdigit():
+        return int(age) <= 0
+    return _is_past(attributes.get(b"expires", b""), now)
+
+
+def _is_past(date: bytes, now: float) -> bool:
+    try:
+        return parsedate_to_datetime(date.decode("latin-1")).timestamp() <= now
+    except ValueError:
+        return False  # browsers ignore what they cannot read

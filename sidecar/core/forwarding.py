@@ -15,11 +15,12 @@ from typing import Final
 
 from sidecar.core.answer import AnswerHead
 from sidecar.core.headers import (
+    CORS_POLICY,
     TARGETED_CACHING,
     Fate,
     at_least_private,
     decodable_codings,
-    vary_by_cookie,
+    vary_by,
 )
 from sidecar.core.request import Request
 from sidecar.core.routes import Route
@@ -183,12 +184,16 @@ def clean_response(
     no_store: bool,
     request_id: bytes,
     date: bytes,
+    cors: bytes | None = b"",
+    by_origin: bool = False,
 ) -> bytes:
     """Renders the client's answer head but for framing and the final empty line.
 
     `wrapped`: the body is an envelope, so fields that described the upstream's bytes are made
     true or go; `private`: a credential was injected; `no_store`: a session cookie is set or
-    expired; `cookies`: the Set-Cookie values that may pass.
+    expired; `cookies`: the Set-Cookie values that may pass; `cors`: whole lines in place of the
+    upstream's own policy, which stands where it is None; `by_origin`: whether other origins
+    would be given other lines.
     """
     facts = head.facts
     lines = [status_line(head.status, head.reason) + b"Date: " + facts.get(b"date", date)]
@@ -201,25 +206,30 @@ def clean_response(
             lines.append(b"WWW-Authenticate: " + facts[b"www-authenticate"])
     else:
         lines += [name + facts[key] for key, name in _PASSED_AS_THEY_ARE if key in facts]
-    _add_caching(lines, facts, private=private, no_store=no_store)
+    _add_caching(lines, facts, private=private, no_store=no_store, by_origin=by_origin)
     if b"location" in facts or b"content-location" in facts:
         _add_locations(lines, facts, route)
     lines += map(b"Set-Cookie: ".__add__, cookies)
+    if cors is None:
+        lines += [name + b": " + facts[name] for name in CORS_POLICY if name in facts]
     lines.append(b"X-Request-Id: " + request_id)
-    lines.append(WRAPPED_TYPE if wrapped else b"")
+    lines.append((cors or b"") + (WRAPPED_TYPE if wrapped else b""))
     return b"\r\n".join(lines)
 
 
 def _add_caching(
-    lines: list[bytes], facts: dict[bytes, bytes], *, private: bool, no_store: bool
+    lines: list[bytes],
+    facts: dict[bytes, bytes],
+    *,
+    private: bool,
+    no_store: bool,
+    by_origin: bool,
 ) -> None:
     control, vary = facts.get(b"cache-control"), facts.get(b"vary")
-    if private and control is None and vary is None and not no_store:
-        lines.append(b"Cache-Control: private\r\nVary: Cookie")
-        return
     if private:
         control = b"private" if control is None else at_least_private(control)
-        vary = b"Cookie" if vary is None else vary_by_cookie(vary)
+    if private or by_origin:
+        vary = vary_by(vary or b"", cookie=private, origin=by_origin)
     if no_store:
         control = b"no-store"
     elif not private:

@@ -59,7 +59,7 @@ PROXY_CLAIM_PREFIXES: Final = (
 _REQUEST_NOTED: Final = (
     b"origin referer accept range purpose sec-purpose x-moz next-router-prefetch rsc next-action "
     b"sec-fetch-site sec-fetch-mode sec-fetch-dest sec-fetch-user sec-websocket-key "
-    b"x-requested-with".split()
+    b"x-requested-with access-control-request-method access-control-request-headers".split()
 )
 _REQUEST_TAKEN: Final = (
     b"host cookie authorization connection content-length expect accept-encoding if-match "
@@ -72,6 +72,12 @@ _RESPONSE_TAKEN: Final = (
     b"content-location cache-control vary etag www-authenticate upgrade "
     b"accept-ranges content-md5 digest content-digest repr-digest via x-request-id "
     b"x-content-type-options sec-websocket-accept date content-disposition content-range".split()
+)
+
+# What makes up a CORS policy (Fetch 3.2.3), which is the sidecar's to say (threat 66).
+CORS_POLICY: Final = (
+    b"access-control-allow-origin access-control-allow-credentials access-control-expose-headers "
+    b"access-control-allow-methods access-control-allow-headers access-control-max-age".split()
 )
 
 # What shared caches of one kind obey instead of Cache-Control (RFC 9213, Edge Architecture
@@ -132,6 +138,7 @@ RESPONSE_FIELDS: Final = FieldTable(
         (HOP_BY_HOP, Fate.DROP),
         (_RESPONSE_TAKEN, Fate.TAKE),
         (TARGETED_CACHING, Fate.TAKE),
+        (CORS_POLICY, Fate.TAKE),
     ),
     client_side=False,
 )
@@ -196,10 +203,14 @@ def at_least_private(value: bytes) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def vary_by_cookie(value: bytes) -> bytes:
-    """A Vary value that names Cookie (RFC 9110 12.5.5)."""
+def vary_by(value: bytes, *, cookie: bool, origin: bool) -> bytes:
+    """A Vary value that names Cookie, Origin or both as well (RFC 9110 12.5.5)."""
     members = list_members(value)
-    return value if b"cookie" in members or b"*" in members else value + b", Cookie"
+    if b"*" in members:
+        return value
+    wanted = [name for name, is_wanted in ((b"Cookie", cookie), (b"Origin", origin)) if is_wanted]
+    more = [name for name in wanted if name.lower() not in members]
+    return b", ".join([value, *more] if value else more)
 
 
 @lru_cache(maxsize=256)

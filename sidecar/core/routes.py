@@ -23,12 +23,17 @@ class Route:
     strip_cookies: bool
     envelope: EnvelopeRule | None
     on_unauthorized: str  # logout | envelope | pass
-    pass_authorization: bool
+    authorization: str | None  # pass | session: what a client's own bearer is good for
     strip: str  # prefix taken off before forwarding; "" for none
     strip_segments: int
     base: str  # path of the upstream's URL, put in front; "" for none
     host: bytes | None  # Host to send; None keeps the client's
     upstream_origin: str  # scheme://host[:port], to map Location back
+
+    @property
+    def owns_cors(self) -> bool:
+        """Whether only the sidecar says which origins may read answers (threat 66)."""
+        return self.inject or self.kind == "api"
 
     def upstream_target(self, path: str, query: str) -> str:
         """The request target for the upstream: prefix exchanged, the rest byte for byte."""
@@ -81,7 +86,7 @@ UNROUTED: Final = Route(
     strip_cookies=True,
     envelope=None,
     on_unauthorized="pass",
-    pass_authorization=False,
+    authorization=None,
     strip="",
     strip_segments=0,
     base="",

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import Final
 
-from sidecar.core.cookies import CookieJar, NameMatcher, set_cookie_name
-from sidecar.core.credential import Reading, Result, Source, read_credential
+from sidecar.core.cookies import CookieJar, NameMatcher, set_cookie_name, with_set_cookies
+from sidecar.core.credential import Reading, Result, Source, is_b64token, read_credential
 from sidecar.core.tickets import Signer
 
 CACHE_BYTES: Final = 16 * 1024 * 1024
@@ -97,6 +97,23 @@ class Sessions:
             self._forget(cookie)
             presented = self._open(cookie, now)
         return presented
+
+    def recognise(self, authorization: bytes, now: float) -> Presented | None:
+        """The session whose credential is this Authorization value; None for one not known here.
+
+        So a frontend's server that sends the token by itself, without the cookie, is known for
+        whom it asks.
+        """
+        scheme, _, token = authorization.decode("latin-1").partition(" ")
+        if scheme.lower() != "bearer" or not is_b64token(token):
+            return None
+        fingerprint = self._signer.fingerprint(token)
+        if self.is_dead(fingerprint, now):
+            return Presented(Reading(Result.OK, token=token), fingerprint, b"")
+        cookies = self._cookies.get(fingerprint, ())
+        return next(
+            (self._cache[one] for one in cookies if now < self._cache[one].valid_until), None
+        )
 
     def is_dead(self, fingerprint: str | None, now: float) -> bool:
         """Whether a session has ended here; its replayed cookie is refused."""
@@ -207,6 +224,20 @@ class Sessions:
             else:
                 refused.update(reading.names)
         return [cookie for cookie in cookies if set_cookie_name(cookie) not in refused]
+
+    def is_ended_by(
+        self, cookies: Sequence[bytes], presented: Presented, header: bytes, now: float
+    ) -> bool:
+        """Whether an answer's Set-Cookie values take away the session that was presented.
+
+        Expiring a piece is not enough: a session that grows or shrinks changes its chunks. What
+        the browser presents next must yield no credential any more.
+        """
+        names = presented.reading.names
+        if not any(set_cookie_name(one) in names for one in cookies):
+            return False
+        after = with_set_cookies(header.decode("latin-1"), cookies, now)
+        return read_credential(self._sources, CookieJar.parse(after), now).result is not Result.OK
 
     def _handed_out(self, cookies: Sequence[bytes], now: float) -> Iterator[tuple[Reading, str]]:
         """The credentials in Set-Cookie values: in each one, and in the chunks together."""

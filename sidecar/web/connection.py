@@ -48,6 +48,7 @@ BACKLOG: Final = 65536  # bytes of pipelined requests held before reading pauses
 LINGER_BYTES: Final = 1 << 20  # bytes of a refused body that are read and thrown away
 LINGER_SECONDS: Final = 2.0
 MAX_FIELDS: Final = 512
+OVERSIZE: Final = 262_144  # bytes of a head above its limit that are read, for a helpful answer
 KNOWN_BYTES: Final = 8192  # of the longest header section that is remembered
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _END_OF_HEAD: Final = b"\r\n\r\n"
@@ -156,7 +157,7 @@ class ClientConnection(BaseProtocol):
 
     def _new_parser(self) -> None:
         # `limits.header` bounds a whole head, so no single line or field needs a smaller limit.
-        limit = self._limits.header
+        limit = self._limits.header + OVERSIZE
         self._parser = HttpRequestParser(
             self,
             self._loop,
@@ -460,7 +461,7 @@ class ClientConnection(BaseProtocol):
         if self._head_bytes == 0:
             self._deadline.set(self._limits.client_head)
         self._head_bytes += more
-        if self._head_bytes > self._limits.header + BODY_WINDOW:
+        if self._head_bytes > self._limits.header + OVERSIZE:
             self._refuse(HeadersTooLarge(close=True))
 
     # -- bodies ---------------------------------------------------------------------------------

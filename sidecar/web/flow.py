@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from sidecar.core.client import Facts
 from sidecar.core.errors import ProxyError, UpstreamUnreachable
 from sidecar.core.request import UNREAD, Request
 from sidecar.core.routes import UNROUTED, Route
@@ -30,7 +31,8 @@ class Plan:
     """What is done with requests of one method, target and header section; made once for all.
 
     `head` is the upstream's request head up to the value of X-Request-Id, `request_id` the
-    client's own or empty, `kind` the budget that counts. The rest is as in `Flow`.
+    client's own or empty, `kind` the budget that counts, `watch` what the bridge does with the
+    request as it is sent. The rest is as in `Flow`.
     """
 
     request: Request
@@ -43,6 +45,8 @@ class Plan:
     request_id: bytes
     is_traced: bool
     expects_body: bool
+    watch: Callable[[Flow], None] | None
+    is_held: bool
 
 
 class Flow(Exchange):
@@ -52,6 +56,9 @@ class Flow(Exchange):
     they cost a request nothing until they change. `decision` and `reason` say in logs and metrics
     what was done; `live` is the fingerprint of the live session presented; `counts` whether a 401
     of the upstream says something about it; `kind` the budget that the request counts against.
+    `is_held`: the answer may wait for server-side calls (`web.bridge`); `sweeps`: it expires the
+    session cookies that were presented; `on_head` and `on_end` are called before the answer's head
+    is made and when the request has ended.
     """
 
     request: Request = UNREAD
@@ -66,7 +73,10 @@ class Flow(Exchange):
     retried = False
     upstream: UpstreamConnection | None = None
     tasks: tuple[asyncio.Task[None], ...] = ()
+    on_head: Callable[[], None] | None = None
     on_end: Callable[[], None] | None = None
+    is_held = False
+    sweeps = False
     decision = ""
     reason = ""
     status = 0
@@ -90,6 +100,12 @@ class Flow(Exchange):
     def runtime(self) -> Runtime:
         """What the request is served with."""
         return self.proxy.runtime
+
+    @property
+    def facts(self) -> Facts:
+        """The request's field values, also where its line could not be read."""
+        fields = self.connection.fields
+        return self.request.facts if self.request is not UNREAD or fields is None else fields.facts
 
     def spawn(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
         """Runs `work(self, *arguments)` as part of this request: it ends when the client leaves."""

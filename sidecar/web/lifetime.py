@@ -26,7 +26,11 @@ def end_with_session(flow: Flow, close: Callable[[], None]) -> None:
         remaining = presented.valid_until - runtime.clock.now()
         timer = runtime.loop.call_later(min(max(remaining, 0.0), LONGEST_TIMER), close)
 
+    before = flow.on_end
+
     def detach() -> None:
+        if before is not None:
+            before()
         runtime.sessions.detach(fingerprint, close)
         if timer is not None:
             timer.cancel()

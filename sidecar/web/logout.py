@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from sidecar.core.cookies import CookieJar, expire_lines
+from sidecar.core.client import Client
+from sidecar.core.cookies import CookieJar, everywhere, expire_lines, set_cookie_name
 from sidecar.core.envelope import fault, success
 from sidecar.core.errors import (
+    CsrfRejected,
     MethodNotAllowed,
     PrefetchUnauthenticated,
     SessionChanged,
@@ -16,7 +19,6 @@ from sidecar.core.errors import (
     TokenRejected,
 )
 from sidecar.core.logout import Verdict, judge, parameters
-from sidecar.core.request import Client
 from sidecar.web.rescue import HTML_TYPE, JSON_TYPE, common_lines, page, rescue
 
 if TYPE_CHECKING:
@@ -50,12 +52,35 @@ def unauthorized(flow: Flow) -> None:
         runtime.sessions.bury(presented, now)
     if client in (Client.ROUTER, Client.WEBSOCKET) or route.on_unauthorized != "logout":
         rescue(flow, SessionRequired() if missing else TokenRejected())
-        return
-    ticket = runtime.policy.signer.ticket(presented.fingerprint, flow.began)
-    back = request.path + request.query if client is Client.DOCUMENT else None
-    location = runtime.policy.logout.location(ticket, back)
+    else:
+        _send_to_logout(flow)
+
+
+def bridged(flow: Flow) -> None:
+    """Answers a page's request whose session is dead: a document is led to the logout, and a
+    router to load the document (contract 5, server-render bridge).
+    """
+    flow.decision = "unauthorized"
+    flow.reason = "session ended"
+    if flow.request.client is Client.ROUTER:
+        rescue(flow, TokenRejected())
+    else:
+        _send_to_logout(flow)
+
+
+def _send_to_logout(flow: Flow) -> None:
+    request, policy = flow.request, flow.runtime.policy
+    ticket = policy.signer.ticket(flow.presented.fingerprint, flow.began)
+    back = request.path + request.query if request.client is Client.DOCUMENT else None
+    location = policy.logout.location(ticket, back)
     head = common_lines(flow, 303) + b"Location: %b\r\n" % location.encode()
     flow.proxy.respond(flow, head, b"", status=303)
+
+
+def signed_out(flow: Flow) -> None:
+    """Ends the session that the frontend's own answer ends by expiring its cookie (contract 6)."""
+    _bury(flow, "signed_out")
+    flow.sweeps = True
 
 
 def handle(flow: Flow) -> None:
@@ -88,11 +113,9 @@ def handle(flow: Flow) -> None:
 def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | None) -> None:
     runtime, rule = flow.runtime, flow.runtime.policy.logout
     flow.reason = "asked for" if ticket is None else "after a 401"
-    if flow.live is not None:
-        runtime.sessions.bury(flow.presented, runtime.clock.now())
-        runtime.metrics.sessions_ended["logout"] += 1
+    _bury(flow, "logout")
     runtime.metrics.logouts["user" if ticket is None else "unauthorized"] += 1
-    swept = _swept_cookies(flow, request)
+    swept = _swept_cookies(flow)
     if request.client is Client.DOCUMENT:
         location = rule.next_location(given).encode()
         head = common_lines(flow, 303) + b"Location: %b\r\n" % location + swept
@@ -109,15 +132,65 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
     flow.proxy.respond(flow, common_lines(flow, status) + JSON_TYPE + swept, body, status=status)
 
 
-def _swept_cookies(flow: Flow, request: Request) -> bytes:
-    """Set-Cookie lines that expire every session cookie presented or possible."""
+def sweep_lines(flow: Flow, besides: Sequence[bytes] = ()) -> list[bytes]:
+    """Set-Cookie values that expire every session cookie presented or possible.
+
+    But for those that the Set-Cookie values `besides` name: an answer does not contradict itself.
+    """
     policy = flow.runtime.policy
-    jar = CookieJar.parse(request.cookie.decode("latin-1"))
+    jar = CookieJar.parse(flow.request.cookie.decode("latin-1"))
     presented = [name for name in jar.names() if policy.session_names.matches(name)]
     https = flow.proxy.public_origin(flow).startswith(b"https:")
     sweep = policy.sweep
     lines = expire_lines(presented, sweep.names, sweep.domains, sweep.paths, https)
-    return b"".join(b"Set-Cookie: %b\r\n" % line for line in lines)
+    named = set(map(set_cookie_name, besides))
+    return [line for line in lines if set_cookie_name(line) not in named]
+
+
+def _swept_cookies(flow: Flow) -> bytes:
+    return b"".join(b"Set-Cookie: %b\r\n" % line for line in sweep_lines(flow))
+
+
+def is_way_out(flow: Flow) -> bool:
+    """Whether a request whose head is too large is the button of the page that says so."""
+    request, path = flow.request, flow.runtime.policy.logout.path
+    return request.method == "POST" and request.route_path == path
+
+
+def clear(flow: Flow) -> None:
+    """Ends the session and expires every cookie that was presented, whoever set it.
+
+    So a browser gets out that was given more cookies than any server takes (threat 28): by
+    Clear-Site-Data, and for browsers without it by name, on this host and its parent domains.
+    Raises `CsrfRejected` for a request from elsewhere.
+    """
+    policy, request, public = flow.runtime.policy, flow.request, flow.proxy.public_origin(flow)
+    if not policy.csrf.is_trusted_origin(request, public):
+        raise CsrfRejected("clearing the cookies is asked for from another origin")
+    flow.decision, flow.reason = "logout_clear", "too many cookies"
+    flow.presented = flow.runtime.sessions.present(request.cookie, flow.began)
+    flow.live = flow.runtime.sessions.live_fingerprint(flow.presented, flow.began)
+    _bury(flow, "logout")
+    flow.runtime.metrics.logouts["too_many_cookies"] += 1
+    lines = [*sweep_lines(flow), *everywhere(request.cookie, request.host)]
+    head = b"".join(
+        (
+            common_lines(flow, 303),
+            b"Location: %b\r\n" % policy.logout.redirect_to.encode(),
+            b'Clear-Site-Data: "cookies"\r\n',
+            *(b"Set-Cookie: %b\r\n" % line for line in lines),
+        )
+    )
+    flow.connection.close_after()
+    flow.proxy.respond(flow, head, b"", status=303)
+
+
+def _bury(flow: Flow, reason: str) -> None:
+    """Ends the live session of the request, if there is one, and counts it."""
+    runtime = flow.runtime
+    if flow.live is not None:
+        runtime.sessions.bury(flow.presented, runtime.clock.now())
+        runtime.metrics.sessions_ended[reason] += 1
 
 
 def _changed(flow: Flow, request: Request) -> None:

@@ -9,7 +9,7 @@ callbacks; whatever must wait goes on as a task (`relay`), along the same functi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from time import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -27,6 +27,7 @@ from sidecar.core.actions import (
     is_wrappable,
 )
 from sidecar.core.answer import AnswerHead
+from sidecar.core.client import is_server_side
 from sidecar.core.envelope import (
     InvalidJSON,
     is_json_type,
@@ -38,6 +39,7 @@ from sidecar.core.envelope import (
 from sidecar.core.errors import (
     BodyTooLarge,
     ExpectationFailed,
+    HeadersTooLarge,
     NoRoute,
     Overloaded,
     ProxyError,
@@ -51,9 +53,11 @@ from sidecar.core.forwarding import (
 )
 from sidecar.core.headers import media_type
 from sidecar.core.request import IDEMPOTENT_METHODS, Fields, Request
+from sidecar.core.routes import UNROUTED
 from sidecar.web import logout, relay, tunnel
+from sidecar.web.bridge import Bridge
 from sidecar.web.flow import Flow, Plan
-from sidecar.web.rescue import rescue
+from sidecar.web.rescue import answer_preflight, rescue
 
 if TYPE_CHECKING:
     from aiohttp.streams import StreamReader
@@ -78,6 +82,8 @@ class Proxy:
         self._body_limit: Final = limits.body
         self._unauthorized: Final = runtime.policy.unauthorized
         self._pools: Final = runtime.pools
+        self._by_origin: Final = runtime.policy.cors.is_on
+        self.bridge: Final = Bridge(runtime.loop, runtime.policy.bridge.hold)
         self._budgets: Final = {
             "api": limits.in_flight.api,
             "page": limits.in_flight.page,
@@ -102,15 +108,30 @@ class Proxy:
             self._defect(flow, error)
 
     def refuse(self, exchange: Exchange, error: ProxyError) -> None:
-        """Answers a request that could not be read."""
+        """Answers a request that could not be read, or whose head is too large to be served."""
         flow = cast("Flow", exchange)
         flow.request_id = self.runtime.ids.fresh()
+        try:
+            if flow.raw_fields:
+                self._read_refused(flow, flow.raw_fields)
+            if isinstance(error, HeadersTooLarge) and logout.is_way_out(flow):
+                logout.clear(flow)
+                return
+        except ProxyError as worse:
+            error = worse
         rescue(flow, error)
+
+    def _read_refused(self, flow: Flow, raw: Sequence[tuple[bytes, bytes]]) -> None:
+        """Who asks, and for what: that decides how the refusal looks."""
+        flow.request = Request(flow.method, flow.target, raw, http11=flow.http11)
+        if flow.request.route_path != self.runtime.policy.logout.path:
+            flow.route = self.runtime.policy.routes.match(flow.request.route_path) or UNROUTED
 
     def _begin(self, flow: Flow) -> None:
         flow.request_id = self.runtime.ids.fresh()
         fields = flow.connection.fields
         if flow.raw_fields is not None and (fields is None or fields.raw != flow.raw_fields):
+            flow.connection.fields = None  # what cannot be read is no reason to keep another's
             fields = flow.connection.fields = Fields(flow.raw_fields)
         assert fields is not None
         plan = fields.plans.get((flow.method, flow.target))
@@ -123,6 +144,7 @@ class Proxy:
         flow.presented = plan.presented
         flow.live = plan.live
         flow.counts = plan.counts
+        flow.is_held = plan.is_held
         if plan.request_id:
             flow.request_id = plan.request_id
         self._send(flow, plan)
@@ -142,16 +164,28 @@ class Proxy:
         flow.request = request
         request_id = given_request_id(request)
         flow.request_id = request_id or flow.request_id
-        if request.route_path == policy.logout.path:
-            logout.handle(flow)
-            return None
-        route = policy.routes.match(request.route_path)
+        is_logout = request.route_path == policy.logout.path
+        route = UNROUTED if is_logout else policy.routes.match(request.route_path)
         if route is None:
             raise NoRoute
         flow.route = route
+        if policy.cors.is_preflight(request) and (
+            is_logout or route.owns_cors or policy.cors.allows(request.facts)
+        ):
+            answer_preflight(flow)
+            return None
+        if is_logout:
+            logout.handle(flow)
+            return None
         credential = self._credential(flow, request, route)
         if credential is None:
             logout.unauthorized(flow)
+            return None
+        is_bridged = flow.presented.fingerprint is not None and policy.bridge.concerns(
+            request, route
+        )
+        if is_bridged and flow.live is None:
+            logout.bridged(flow)
             return None
         if b"expect" in request.facts:
             _check_expectation(request.facts[b"expect"])
@@ -169,6 +203,8 @@ class Proxy:
             request_id=request_id,
             is_traced=is_traced(request),
             expects_body=request.method != "HEAD",
+            watch=self._watch(flow, request, is_bridged=is_bridged),
+            is_held=is_bridged and policy.bridge.holds(request),
         )
         lasting = flow.presented.is_lasting and flow.live == flow.presented.fingerprint
         if lasting and len(plan.head) <= PLAN_BYTES:
@@ -178,26 +214,49 @@ class Proxy:
             plans[flow.method, flow.target] = plan
         return plan
 
+    def _watch(
+        self, flow: Flow, request: Request, *, is_bridged: bool
+    ) -> Callable[[Flow], None] | None:
+        """What the bridge does with a request of a live session."""
+        if is_bridged:
+            return self.bridge.watch
+        is_call = (
+            flow.counts
+            and self.runtime.policy.bridge.hold > 0
+            and not request.fields.is_stream
+            and is_server_side(request.facts)
+        )
+        return self.bridge.count if is_call else None
+
     def _credential(self, flow: Flow, request: Request, route: Route) -> tuple[bytes, bytes] | None:
         """The Cookie value and the Authorization line for the upstream (contract 4).
 
         None where the route requires a session and there is none. Raises `CsrfRejected`.
         """
-        sessions, facts = self.runtime.sessions, request.facts
-        presented = flow.presented = sessions.present(request.cookie, flow.began)
+        sessions = self.runtime.sessions
+        presented = sessions.present(request.cookie, flow.began)
+        own = request.facts.get(b"authorization")
+        has_own = own is not None and route.authorization is not None
+        keeps_own = has_own and not presented.reading.names
+        others, by_cookie = presented.others, True
+        if keeps_own and own is not None and route.authorization == "session":
+            known = sessions.recognise(own, flow.began)
+            if known is not None:
+                presented, by_cookie, keeps_own = known, False, False
+        flow.presented = presented
         live = flow.live = sessions.live_fingerprint(presented, flow.began)
         is_dead = live is None and presented.fingerprint is not None
         is_stripped = route.strip_cookies or (is_dead and route.session != "none")
-        cookie = presented.others if is_stripped else request.cookie
+        flow.sweeps = is_dead and self.runtime.policy.bridge.is_login(request)
+        cookie = others if is_stripped else request.cookie
         if live is not None and route.inject:
             flow.counts = route.on_unauthorized != "pass"
-            self.runtime.policy.csrf.check(request, self.public_origin(flow))
+            if by_cookie:
+                self.runtime.policy.csrf.check(request, self.public_origin(flow))
             return cookie, presented.authorization
-        own = facts.get(b"authorization")
         own_line = b"" if own is None else b"Authorization: %b\r\n" % own
         if route.session == "none" or live is not None:
             return cookie, own_line
-        keeps_own = own is not None and route.pass_authorization and not presented.reading.names
         if route.session == "required" and not keeps_own:
             return None
         return cookie, own_line if keeps_own or not route.inject else b""
@@ -219,6 +278,8 @@ class Proxy:
             raise Overloaded(f"budget of {kind} requests is used up")
         in_flight[kind] += 1
         flow.kind = kind
+        if plan.watch is not None:
+            plan.watch(flow)
         facts = plan.request.facts
         if flow.payload is not EMPTY_PAYLOAD:
             last = self._body(flow, facts.get(b"content-length"))
@@ -357,7 +418,10 @@ class Proxy:
 
     def render_head(self, flow: Flow, head: AnswerHead, *, wrapped: bool) -> bytes:
         """The client's answer head without framing."""
-        cookies, no_store = self._cookies(flow, head) if head.cookies else ((), False)
+        if flow.on_head is not None:
+            flow.on_head()
+        sets_cookies = head.cookies or flow.sweeps
+        cookies, no_store = self._cookies(flow, head) if sets_cookies else ((), False)
         return clean_response(
             head,
             flow.route,
@@ -367,7 +431,17 @@ class Proxy:
             no_store=no_store,
             request_id=flow.request_id,
             date=self.runtime.clock.date(flow.began),
+            cors=self._cors(flow, head),
+            by_origin=self._by_origin,
         )
+
+    def _cors(self, flow: Flow, head: AnswerHead) -> bytes | None:
+        """The CORS lines of an answer; None leaves the upstream's own policy as it is."""
+        lines = b""
+        if self._by_origin:
+            exposed = head.fact(b"access-control-expose-headers")
+            lines = self.runtime.policy.cors.lines(flow.facts, exposed)
+        return lines if lines or flow.route.owns_cors else None
 
     def _cookies(self, flow: Flow, head: AnswerHead) -> tuple[list[bytes], bool]:
         """The Set-Cookie values that may pass, and whether one of them is a session's."""
@@ -378,6 +452,12 @@ class Proxy:
             now = time()
             passed = sessions.admit(head.cookies, flow.presented, flow.began, now)
         self.runtime.metrics.cookies_dropped += len(head.cookies) - len(passed)
+        if flow.live is not None and sessions.is_ended_by(
+            passed, flow.presented, flow.request.cookie, flow.began
+        ):
+            logout.signed_out(flow)
+        if flow.sweeps:
+            passed = [*passed, *logout.sweep_lines(flow, passed)]
         return passed, any(sessions.is_session_cookie(one) for one in passed)
 
     # -- the end --------------------------------------------------------------------------------

@@ -156,6 +156,8 @@ async def _stream(
     flow: Flow, answer: UpstreamConnection, head: AnswerHead, pieces: AsyncIterator[bytes]
 ) -> None:
     """Passes a body on as it comes; memory holds one window of it, whatever its size."""
+    if flow.is_held:
+        pieces = await flow.proxy.bridge.hold(flow, pieces)
     lines = flow.proxy.render_head(flow, head, wrapped=False)
     flow.status, flow.decision = head.status, Action.RELAY.value
     chunked = flow.start(lines, _length(answer, head))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from sidecar.core.client import Client
 from sidecar.core.envelope import fault
 from sidecar.core.errors import ProxyError
 from sidecar.core.forwarding import status_line
@@ -19,6 +20,10 @@ code{{color:#555}}</style></head>
 <body><h1>{message}</h1><p>{status} <code>{code}</code></p>
 <p>Request <code>{request_id}</code></p>{more}</body></html>
 """
+
+_WAY_OUT = """<p>Your browser sends this site more cookies, or a longer address, than it takes.
+Removing the site's cookies helps; you will have to log in again.</p>
+<form method="post" action="{action}"><button>Remove the cookies</button></form>"""
 
 
 def rescue(flow: Flow, error: ProxyError) -> None:
@@ -43,9 +48,10 @@ def render_error(flow: Flow, error: ProxyError) -> tuple[bytes, bytes]:
     if error.status == 405:
         lines += b"Allow: GET, POST\r\n"
     request_id = flow.request_id.decode("latin-1")
-    if wants_page(flow):
-        body = page(error.status, error.message, error.code, request_id)
-        return lines + HTML_TYPE, body
+    if wants_page(flow, error):
+        more = _WAY_OUT.format(action=escape(flow.runtime.policy.logout.path))
+        more = more if error.status == 431 else ""
+        return lines + HTML_TYPE, page(error.status, error.message, error.code, request_id, more)
     return lines + JSON_TYPE, fault(error.status, error.message, error.code, request_id)
 
 
@@ -60,15 +66,29 @@ JSON_TYPE = b"Content-Type: application/json\r\n"
 def common_lines(flow: Flow, status: int) -> bytes:
     """Status line and the fields that every answer of the sidecar's own carries."""
     runtime = flow.runtime
+    cors = runtime.policy.cors
+    by_origin = b"Vary: Origin\r\n" + cors.lines(flow.facts) if cors.is_on else b""
     return (
         b"%bDate: %b\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
-        b"X-Request-Id: %b\r\n"
-        % (status_line(status), runtime.clock.date(runtime.clock.now()), flow.request_id)
+        b"%bX-Request-Id: %b\r\n"
+        % (status_line(status), runtime.clock.date(runtime.clock.now()), by_origin, flow.request_id)
     )
 
 
-def wants_page(flow: Flow) -> bool:
-    """Whether the sidecar's own answers on this request are pages instead of envelopes."""
+def answer_preflight(flow: Flow) -> None:
+    """Answers what a browser asks before a request from another origin (contract 9)."""
+    flow.decision = "preflight"
+    lines = common_lines(flow, 204) + flow.runtime.policy.cors.preflight_lines(flow.facts)
+    flow.proxy.respond(flow, lines, b"", status=204, bodiless=True)
+
+
+def wants_page(flow: Flow, error: ProxyError) -> bool:
+    """Whether the sidecar's own answer on this request is a page instead of an envelope.
+
+    On page routes; and where a document's head is too large, since only its reader can help it.
+    """
+    if error.status == 431 and flow.request.client is Client.DOCUMENT:
+        return True
     return flow.route.kind == "page"
 
 

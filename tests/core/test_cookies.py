@@ -8,12 +8,16 @@ from hypothesis import strategies as st
 
 from sidecar.core.cookies import (
     MAX_CHUNKS,
+    MAX_CLEARED,
     MAX_PRESENTED,
     CookieJar,
     NameMatcher,
     collect_chunks,
+    everywhere,
     expire_lines,
+    is_expiring,
     set_cookie_name,
+    with_set_cookies,
 )
 
 MATCHER = NameMatcher(["app", "__session", "__Host-own"])
@@ -213,3 +217,78 @@ def test_the_number_of_lines_is_bounded() -> None:
 )
 def test_a_set_cookie_lines_name_is_the_one_that_comes_back(value: bytes, name: str) -> None:
     assert set_cookie_name(value) == name
+
+
+# -- what an answer leaves ------------------------------------------------------------------------
+
+NOW = 1_800_000_000.0
+PAST = b"Thu, 01 Jan 1970 00:00:00 GMT"
+LATER = b"Wed, 01 Jan 2098 00:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("value", "expires"),
+    [
+        (b"a=1", False),
+        (b"a=", False),
+        (b"a=; Max-Age=0", True),
+        (b"a=1; max-age=-5; Path=/", True),
+        (b"a=1; Max-Age=60", False),
+        (b"a=1; Expires=" + PAST, True),
+        (b"a=1; expires=Thu, 01-Jan-1970 00:00:00 GMT", True),
+        (b"a=1; Expires=" + LATER, False),
+        # Max-Age counts before Expires, and what cannot be read counts for nothing.
+        (b"a=1; Max-Age=60; Expires=" + PAST, False),
+        (b"a=1; Max-Age=0; Expires=" + LATER, True),
+        (b"a=1; Max-Age=x; Expires=" + PAST, True),
+        (b"a=1; Expires=yesterday", False),
+        (b"a=1; Expires=", False),
+        (b"a=max-age=0", False),
+    ],
+)
+def test_what_takes_a_cookie_away(value: bytes, expires: bool) -> None:
+    """RFC 6265 5.2.1, 5.2.2 and 5.3 step 3."""
+    assert is_expiring(value, NOW) is expires
+
+
+@pytest.mark.parametrize(
+    ("header", "values", "after"),
+    [
+        ("a=1; b=2", [b"a=; Max-Age=0"], " b=2"),
+        ("a=1; b=2", [b"a=3; Path=/"], " b=2;a=3"),
+        ("a=1", [b"a=; Max-Age=0", b"a.0=x", b"a.1=y"], "a.0=x;a.1=y"),
+        ("a.0=x; a.1=y", [b"a.0=; Max-Age=0", b"a.1=; Max-Age=0", b"a=z"], "a=z"),
+        ("a=1; a=2", [b"a=; Max-Age=0"], ""),
+        ("", [b"a=1"], "a=1"),
+    ],
+)
+def test_what_a_browser_presents_after_an_answer(
+    header: str, values: list[bytes], after: str
+) -> None:
+    """Growing and shrinking sessions as Auth.js writes them included."""
+    assert with_set_cookies(header, values, NOW) == after
+
+
+def test_way_out_reaches_the_host_and_its_parents() -> None:
+    """A sibling domain sets its cookies on the common parent (threat 28)."""
+    lines = everywhere(b"theme=dark; bomb=xxxxxxxx", b"app.example.com:8080")
+    assert [line.split(b"; HttpOnly")[0] for line in lines if line.startswith(b"bomb=")] == [
+        b"bomb=; Path=/" + domain + b"; Max-Age=0; Expires=" + PAST
+        for domain in (b"", b"; Domain=app.example.com", b"; Domain=example.com")
+    ]
+
+
+@pytest.mark.parametrize("host", [b"localhost", b"127.0.0.1:80", b"[::1]:80", b""])
+def test_way_out_names_no_domain_where_there_is_none(host: bytes) -> None:
+    lines = everywhere(b"bomb=x", host)
+    assert len(lines) == 1
+    assert b"Domain" not in lines[0]
+
+
+def test_way_out_is_bounded_and_echoes_only_names() -> None:
+    """The largest first; what is no token is no cookie that a server has set."""
+    header = "; ".join(f"c{i}={'x' * i}" for i in range(100)) + "; a b=1; =x; \xe9=1"
+    lines = everywhere(header.encode("latin-1"), b"localhost")
+    assert len(lines) == MAX_CLEARED
+    assert lines[0].startswith(b"c99=;")
+    assert not any(b"xx" in line for line in lines)

@@ -17,7 +17,7 @@ from sidecar.core.headers import (
     is_clean_block,
     list_members,
     media_type,
-    vary_by_cookie,
+    vary_by,
 )
 
 PASS, NOTE, TAKE, DROP, BAD = Fate.PASS, Fate.NOTE, Fate.TAKE, Fate.DROP, Fate.BAD
@@ -219,7 +219,7 @@ def test_whatever_was_said_it_ends_up_private(value: bytes) -> None:
 )
 def test_answers_vary_by_cookie(value: bytes, made: bytes) -> None:
     """Contract 9; `*` says more."""
-    assert vary_by_cookie(value) == made
+    assert vary_by(value, cookie=True, origin=False) == made
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,60 @@ async def test_head_above_the_limit_is_too_large(
     assert upstream.requests == []
 
 
+@pytest.mark.parametrize(
+    ("lines", "is_page"),
+    [
+        (["Sec-Fetch-Dest: document"], True),
+        (["Accept: text/html"], True),
+        (["Sec-Fetch-Dest: empty"], False),
+    ],
+)
+async def test_document_with_too_many_cookies_gets_a_page_with_a_way_out(
+    sidecar: Start, upstream: Upstream, client: Clients, lines: list[str], is_page: bool
+) -> None:
+    """Threat 28: its button is a POST from the same origin, so no other site can press it."""
+    one = await client(await sidecar())
+    bombs = "; ".join(f"b{number}={LONG[:4000]}" for number in range(40))
+    answer = await one.get("/a", *lines, f"Cookie: access_token=tok; {bombs}")
+    assert answer.status == 431
+    assert answer.all("Set-Cookie") == []
+    assert (answer.get("Content-Type") or "").startswith("text/html") is is_page
+    assert (b'<form method="post" action="/api/logout">' in answer.body) is is_page
+    assert b"xxxx" not in answer.body
+
+
+async def test_way_out_works_with_a_head_above_the_limit(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """The session ends, and every cookie goes, on the parent domains as well."""
+    at = await sidecar()
+    assert (await (await client(at)).get("/a", "Cookie: access_token=tok")).status == 200
+    bombs = "; ".join(f"b{number}={LONG[:4000]}" for number in range(40))
+    cookie = f"Cookie: access_token=tok; {bombs}"
+    one = await client(at)
+    answer = await one.post("/api/logout", cookie, "Sec-Fetch-Site: same-origin")
+    assert (answer.status, answer.get("Location")) == (303, "/login")
+    assert answer.get("Clear-Site-Data") == '"cookies"'
+    gone = {line.partition("=")[0] for line in answer.all("Set-Cookie") if "Max-Age=0" in line}
+    assert {"access_token", "b10", "b39"} <= gone
+    assert any("b17=; Path=/; Domain=example.com; " in line for line in answer.all("Set-Cookie"))
+    await (await client(at)).get("/a", "Cookie: access_token=tok")
+    assert upstream.last.get("Authorization") is None
+
+
+@pytest.mark.parametrize(
+    "lines", [["Sec-Fetch-Site: cross-site"], ["Origin: https://evil.example"]]
+)
+async def test_way_out_is_not_for_other_sites(
+    sidecar: Start, upstream: Upstream, client: Clients, lines: list[str]
+) -> None:
+    one = await client(await sidecar())
+    cookie = f"Cookie: access_token=tok; a={LONG}{LONG}"
+    answer = await one.post("/api/logout", cookie, *lines)
+    assert (answer.status, answer.code) == (403, "csrf_rejected")
+    assert answer.all("Set-Cookie") == []
+
+
 async def test_limit_of_heads_can_be_set(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:

@@ -511,6 +511,72 @@ async def test_another_token_is_a_new_session(
     assert await is_alive(one, upstream, "Cookie: access_token=new")
 
 
+# -- the frontend's own sign-out -------------------------------------------------------------------
+
+GONE = "Max-Age=0; Path=/"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [f"access_token=; {GONE}"],
+        ["access_token=deleted; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/"],
+        [f"other=; {GONE}", f"access_token=; {GONE}"],
+        ["access_token=; Path=/"],
+    ],
+)
+@pytest.mark.parametrize("path", ["/signout", "/api/login/out"])
+async def test_answer_that_expires_the_session_cookie_ends_the_session(
+    at: Embedded, upstream: Upstream, client: Clients, path: str, lines: list[str]
+) -> None:
+    """Contract 6: everywhere at once, as if the logout path had been asked."""
+    one = await client(at)
+    assert await is_alive(one, upstream)
+    upstream.answers(upstream.reply(b"", *(f"Set-Cookie: {line}" for line in lines), type=None))
+    answer = await one.post(path, SESSION)
+    assert answer.status == 200
+    assert answer.get("Cache-Control") == "no-store"
+    assert set(lines) <= set(answer.all("Set-Cookie"))
+    assert any(line.startswith("authjs.session-token=; ") for line in answer.all("Set-Cookie"))
+    assert not await is_alive(one, upstream)
+    metrics = await at.metrics()
+    assert metrics['sidecar_sessions_ended_total{reason="signed_out"}'] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "lines"),
+    [
+        ("/page", ["theme=; Max-Age=0"]),
+        ("/page", ["access_token=new; Path=/"]),
+        ("/page", [f"access_token=; {GONE}", "access_token=new; Path=/"]),
+        ("/page", [f"access_token.0=; {GONE}"]),
+        ("/page", ["access_token=tok; Max-Age=3600"]),
+        # Dropped on this route, so it ends nothing (threat 8).
+        ("/api/me", [f"access_token=; {GONE}"]),
+    ],
+)
+async def test_other_cookies_end_nothing(
+    at: Embedded, upstream: Upstream, client: Clients, path: str, lines: list[str]
+) -> None:
+    """Nor does a session that is replaced: requests of the old one may still be under way."""
+    one = await client(at)
+    upstream.answers(upstream.reply(b"{}", *(f"Set-Cookie: {line}" for line in lines)))
+    await one.get(path, SESSION)
+    assert await is_alive(one, upstream)
+
+
+async def test_sign_out_closes_what_lives_with_the_session(
+    at: Embedded, upstream: Upstream, client: Clients
+) -> None:
+    """And leads a page that is being rendered to the login."""
+    upstream.answers(["hang"], upstream.reply(b"", f"Set-Cookie: access_token=; {GONE}", type=None))
+    waiting, one = await client(at), await client(at)
+    waiting.send(f"GET /page HTTP/1.1\r\n{HOST}{SESSION}\r\nSec-Fetch-Dest: document\r\n\r\n")
+    await at.wait_for(lambda _: bool(upstream.requests))
+    await one.post("/signout", SESSION)
+    assert (await waiting.answer()).status == 303
+
+
 async def test_logouts_are_counted_by_reason(
     at: Running, upstream: Upstream, client: Clients
 ) -> None:

@@ -3,6 +3,7 @@
 from sidecar.core.config.faults import Fault
 from sidecar.core.config.load import load
 from sidecar.core.config.model import (
+    Bridge,
     Config,
     Cors,
     Csrf,
@@ -32,6 +33,7 @@ __all__ = [
     "Auth0Source",
     "AuthjsSource",
     "BetterAuthSource",
+    "Bridge",
     "Config",
     "CookieSource",
     "Cors",

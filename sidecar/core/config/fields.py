@@ -116,6 +116,11 @@ Duration: TypeAlias = Annotated[
     PlainValidator(units.parse_duration),
     _string(units.DURATION_PATTERN, examples=["250ms", "30s", "5m", "12h", "30d"]),
 ]
+Wait: TypeAlias = Annotated[
+    float,
+    PlainValidator(units.parse_wait),
+    _string(units.DURATION_PATTERN, examples=["0s", "500ms", "1s"]),
+]
 Size: TypeAlias = Annotated[
     int,
     PlainValidator(units.parse_size),

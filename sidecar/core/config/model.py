@@ -33,13 +33,14 @@ from sidecar.core.config.fields import (
     TrustedProxy,
     UpstreamName,
     UpstreamUrl,
+    Wait,
     freeze,
     parsed,
     setting,
 )
 from sidecar.core.config.routes import Route, Upstream
 from sidecar.core.config.sources import Source
-from sidecar.core.config.units import parse_duration, parse_size
+from sidecar.core.config.units import parse_duration, parse_size, parse_wait
 from sidecar.core.config.values import parse_listen
 
 
@@ -77,6 +78,17 @@ class Unauthorized(Section):
         written=["UnAuthentication"],
     )
     match: tuple[Match, ...] = setting((), "More such rules: {path, equals}.", written=[])
+
+
+class Bridge(Section):
+    """How a page learns that its session ended while it was being rendered."""
+
+    hold: Wait = parsed(
+        parse_wait,
+        "0s",
+        "How long router data is held while a server-side call of its session is under way; "
+        "0s never holds it.",
+    )
 
 
 class Logout(Section):
@@ -185,6 +197,7 @@ class Document(Section):
     unauthorized: Unauthorized = setting(
         Unauthorized(), "Which answers say that the credential is no longer good.", written={}
     )
+    bridge: Bridge = setting(Bridge(), "How a page learns that its session has ended.", written={})
     logout: Logout = setting(Logout(), "How a session ends.", written={})
     csrf: Csrf = setting(Csrf(), "Protection against cross-site requests.", written={})
     cors: Cors = setting(Cors(), "Which other origins may call.", written={})

@@ -165,8 +165,11 @@ class Route(Section):
     on_unauthorized: UnauthorizedRule = _by_kind(
         "on_unauthorized", "What becomes of a 401 that counts."
     )
-    authorization: Literal["pass"] | None = setting(
-        None, "pass keeps a client's own Authorization where no session cookie is presented."
+    authorization: Literal["pass", "session"] | None = setting(
+        None,
+        "What a client's own bearer is good for where no session cookie is presented. pass: it is "
+        "kept, and a 401 never counts; session: the same, but the token of a session that is known "
+        "here stands for that session.",
     )
     host: Authority | None = setting(None, "The Host to send, before the upstream's own `host`.")
 

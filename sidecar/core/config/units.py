@@ -35,6 +35,13 @@ def parse_duration(value: object) -> float:
     return seconds
 
 
+def parse_wait(value: object) -> float:
+    """A duration as above, or `0s` (also `0`) for none at all, in seconds. Raises BadValue."""
+    if value in ("0s", "0", 0) and not isinstance(value, bool):
+        return 0.0
+    return parse_duration(value)
+
+
 def parse_size(value: object) -> int:
     """`512`, `64KiB`, `1MiB`, `1GiB` in bytes; zero and units of 1000 are refused.
 

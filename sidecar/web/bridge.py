@@ -1,0 +1,116 @@
+"""The server-render bridge: a page whose session dies while it is rendered leads to the logout.
+
+The frontend's own API calls pass the same sidecar, with the same session as the page's request. So
+it is known here when one of them ends the session, and the page's head may still be waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from sidecar.web import logout
+
+if TYPE_CHECKING:
+    from sidecar.web.flow import Flow
+
+HELD_BYTES: Final = 65536  # of an answer that is held
+SETTLED: Final = 0.05  # seconds without a server-side call after which none is expected any more
+
+
+class Bridge:
+    """What is under way for each session: pages that may turn into redirects, and calls."""
+
+    __slots__ = ("_calls", "_hold", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, hold: float) -> None:
+        self._loop: Final = loop
+        self._hold: Final = hold
+        self._calls: Counter[str] = Counter()
+
+    def watch(self, flow: Flow) -> None:
+        """Answers the request at once when its session dies before the head of its page is sent."""
+        fingerprint = flow.live
+        assert fingerprint is not None
+        sessions = flow.runtime.sessions
+        close = partial(_died, flow)
+        sessions.attach(fingerprint, close)
+        flow.on_head = flow.on_end = partial(sessions.detach, fingerprint, close)
+
+    def count(self, flow: Flow) -> None:
+        """Counts a server-side call as under way until it ends."""
+        fingerprint = flow.live
+        assert fingerprint is not None
+        self._calls[fingerprint] += 1
+        flow.on_end = partial(self._uncount, fingerprint)
+
+    def _uncount(self, fingerprint: str) -> None:
+        self._calls[fingerprint] -= 1
+        if not self._calls[fingerprint]:
+            del self._calls[fingerprint]
+
+    async def hold(self, flow: Flow, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Returns the body's pieces once the answer need not be held any longer.
+
+        That is when it has come to its end, when no server-side call of its session has been under
+        way for a moment, after `HELD_BYTES`, or after `bridge.hold` at the latest.
+        """
+        assert flow.live is not None
+        now = self._loop.time
+        until = last_call = now()
+        until += self._hold
+        held: list[bytes] = []
+        size = 0
+        coming = _next(pieces)
+        try:
+            while size <= HELD_BYTES and now() < until:
+                await asyncio.wait({coming}, timeout=min(SETTLED, until - now()))
+                if self._calls[flow.live]:
+                    last_call = now()
+                if coming.done():
+                    data = coming.result()
+                    if not data:
+                        break
+                    held.append(data)
+                    size += len(data)
+                    coming = _next(pieces)
+                elif now() - last_call >= SETTLED:
+                    break
+        except BaseException:
+            coming.cancel()
+            raise
+        return _resume(b"".join(held), coming, pieces)
+
+
+def _next(pieces: AsyncIterator[bytes]) -> asyncio.Task[bytes]:
+    """The next piece, empty at the end, as a task that a time limit does not cut short."""
+
+    async def take() -> bytes:
+        return await anext(pieces, b"")
+
+    task = asyncio.ensure_future(take())
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, if not asked
+    return task
+
+
+async def _resume(
+    held: bytes, coming: asyncio.Task[bytes], rest: AsyncIterator[bytes]
+) -> AsyncIterator[bytes]:
+    try:
+        if held:
+            yield held
+        data = await coming
+        if data:
+            yield data
+            async for data in rest:
+                yield data
+    finally:
+        coming.cancel()
+
+
+def _died(flow: Flow) -> None:
+    flow.stop()
+    logout.bridged(flow)
