@@ -163,7 +163,7 @@ def compile_sources(config: Config) -> tuple[Source, ...]:
 
 def _compile_source(source: Any) -> Source:
     options: dict[str, Any] = {}
-    for name in ("token", "cookie", "expires_at"):
+    for name in ("token", "cookie", "expires_at", "refresh_token", "refresh_cookie"):
         value = getattr(source, name, None)
         if value is not None:
             options[name] = value

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from email.utils import formatdate, parsedate_to_datetime
 
 OWS = " \t"
 """Optional whitespace, RFC 9110 section 5.6.3. `str.strip()` alone would take U+0085 and U+00A0."""
@@ -234,6 +234,65 @@ def _expire(name: str, domains: Sequence[str], paths: Sequence[str], extra: str)
 def _scopes(domains: Sequence[str], paths: Sequence[str]) -> list[tuple[str, str]]:
     """Every (path, domain) to expire under, the empty domain meaning host-only."""
     return [(path, domain) for domain in ("", *domains) for path in paths or ("/",)]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where the sidecar sets cookies: `domain` empty for this host only; `https`: Secure."""
+
+    domain: str = ""
+    path: str = "/"
+    https: bool = False
+
+
+def set_line(name: str, value: str, scope: Scope, expires_at: float | None) -> bytes:
+    """A Set-Cookie field value; `expires_at` is Unix time, None for a browser session's cookie.
+
+    `name` and `value` are the sidecar's own or as they were presented: characters that no cookie
+    may hold have been refused before.
+    """
+    prefix = prefix_of(name)
+    is_host = prefix == "__Host-"
+    attributes = [f"{name}={value}", "Path=/" if is_host else f"Path={scope.path}"]
+    if scope.domain and not is_host:
+        attributes.append(f"Domain={scope.domain}")
+    if expires_at is not None:
+        attributes.append(f"Expires={formatdate(expires_at, usegmt=True)}")
+    attributes += ["HttpOnly", "SameSite=Lax"]
+    if scope.https or prefix:
+        attributes.append("Secure")
+    return "; ".join(attributes).encode("latin-1")
+
+
+def gone_line(name: str, scope: Scope) -> bytes:
+    """A Set-Cookie field value that takes one cookie away from where `set_line` sets it."""
+    domains = (scope.domain,) if scope.domain else ()
+    lines = list(_expire(name, domains, (scope.path,), "SameSite=Lax"))
+    return lines[-1]
+
+
+def chunked_lines(
+    name: str,
+    value: str,
+    presented: Sequence[str],
+    scope: Scope,
+    *,
+    separator: str,
+    size: int,
+    expires_at: float | None,
+) -> list[bytes]:
+    """Set-Cookie field values for a value that may need several cookies, as the libraries write.
+
+    Up to `size` characters are one cookie, more are chunks of that size. What was `presented` of
+    the same session and is not written again is taken away first.
+    """
+    if len(value) <= size:
+        pieces = {name: value}
+    else:
+        parts = range(0, len(value), size)
+        pieces = {f"{name}{separator}{n}": value[at : at + size] for n, at in enumerate(parts)}
+    stale = [gone_line(one, scope) for one in presented if one not in pieces]
+    return [*stale, *(set_line(one, part, scope, expires_at) for one, part in pieces.items())]
 
 
 def set_cookie_name(value: bytes) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from sidecar.core.cookies import CookieJar
+from sidecar.core.cookies import CookieJar, Scope
+from sidecar.core.tokens import TokenSet
 
 _B64TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*").fullmatch
 
@@ -39,7 +40,9 @@ class Reading:
     included but no chunk suffix; `names` the cookies that the session was joined from and `chunks`
     their number (1: it came whole; 0: there was none). `expires_at` is the expiry that the session
     states, `valid_until` the moment from which the same cookies read otherwise (both Unix seconds;
-    None: never). `header_bytes` is the size of the Cookie field value. `why` is for a person and
+    None: never). `tokens` are those of a session that can be renewed, and `claims` what is written
+    back with it by `writer`; `identity` is the fingerprint that an earlier renewal wrote into it.
+    `header_bytes` is the size of the Cookie field value. `why` is for a person and
     holds no secret; neither does the repr.
     """
 
@@ -53,6 +56,10 @@ class Reading:
     header_bytes: int = 0
     why: str = ""
     valid_until: float | None = None
+    tokens: TokenSet | None = None
+    claims: Mapping[str, object] | None = field(default=None, repr=False)
+    identity: str | None = None
+    writer: Writer | None = field(default=None, repr=False)
 
 
 class Source(Protocol):
@@ -68,6 +75,17 @@ class Source(Protocol):
 
     def read(self, jar: CookieJar, now: float) -> Reading:
         """What the cookies hold at the Unix time `now` (seconds)."""
+        ...
+
+
+class Writer(Protocol):
+    """A source whose sessions can be renewed: it puts new tokens where the old ones were."""
+
+    def write(self, reading: Reading, tokens: TokenSet, identity: str, scope: Scope) -> list[bytes]:
+        """Set-Cookie values for a reading of this source, which has `tokens`, with others.
+
+        `identity` is the session's fingerprint, which stays.
+        """
         ...
 
 

@@ -109,6 +109,10 @@ class Overloaded(ProxyError):
     status, code, message = 503, "overloaded", "Too many requests at once"
 
 
+class StoreUnavailable(ProxyError):
+    status, code, message = 503, "store_unavailable", "The session store is unavailable"
+
+
 class UpstreamTimeout(ProxyError):
     status, code, message = 504, "upstream_timeout", "The upstream did not answer in time"
 

@@ -88,6 +88,15 @@ class Keyring:
                 continue
         raise SealError("it does not open with any configured secret")
 
+    def seal(self, plaintext: bytes) -> str:
+        """A compact JWE with the newest key of the first `enc`, as the format's library writes."""
+        enc, keys = next(iter(self._keys.items()))
+        header = {"alg": "dir", "enc": enc}
+        kids = self._by_kid.get(enc)
+        if kids:
+            header["kid"] = next(kid for kid, (key,) in kids.items() if key is keys[0])
+        return jwe.encrypt_compact(header, plaintext, keys[0], registry=_REGISTRY)
+
     def _select(self, token: str) -> Sequence[OctKey]:
         """The keys to try, once everything has passed that needs none."""
         header_text, encrypted_key, iv, _, tag = _split(token)

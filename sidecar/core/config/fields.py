@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Final, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -20,10 +20,13 @@ from pydantic import (
 
 from sidecar.core.config import units, values
 from sidecar.core.config.faults import BadValue
+from sidecar.core.store_url import StoreUrl, parse_store_url
 
 Value = TypeVar("Value")
 
 MIN_SECRET_BYTES: Final = 32
+# The schema generator adds the `_file` variant beside every key that carries this mark.
+HAS_FILE_VARIANT: Final = "x-file-variant"
 SCALAR: Final = (str, int, float, bool)
 
 
@@ -98,6 +101,14 @@ def _count(value: object) -> object:
     return value
 
 
+def _workers(value: object) -> object:
+    """A number may come as text from the environment."""
+    number = int(value) if isinstance(value, str) and value.isdigit() else value
+    if value == "auto" or (isinstance(number, int) and not isinstance(number, bool) and number > 0):
+        return number
+    raise BadValue("is no number of processes", "write a whole number from 1, or auto")
+
+
 def _json_scalar(value: object) -> str | int | float | bool | None:
     if value is None or isinstance(value, str | int | float):
         return value
@@ -108,8 +119,41 @@ def freeze(value: Mapping[str, Value]) -> Mapping[str, Value]:
     return MappingProxyType(dict(value))
 
 
-# The schema generator adds the `_file` variant beside every key that carries this mark.
-HAS_FILE_VARIANT: Final = "x-file-variant"
+def freeze_json(value: Any) -> Any:
+    """A JSON value that nobody can change."""
+    if isinstance(value, Mapping):
+        return freeze({str(key): freeze_json(item) for key, item in value.items()})
+    return tuple(map(freeze_json, value)) if isinstance(value, list | tuple) else value
+
+
+def _parse_store(value: str) -> StoreUrl:
+    try:
+        return parse_store_url(value)
+    except ValueError as error:
+        problem, _, remedy = str(error).partition("; ")
+        raise BadValue(problem, remedy or "see store in the reference") from None
+
+
+def parsed_store(written: str, description: str) -> Any:
+    """The store's address, which may hold a password and so come from a file."""
+    extra: dict[str, Any] = {"default": written, HAS_FILE_VARIANT: True}
+    return Field(default=_parse_store(written), description=description, json_schema_extra=extra)
+
+
+def texts(description: str) -> Any:
+    """A mapping of texts, empty by default."""
+    return Field(
+        default_factory=lambda: MappingProxyType({}),
+        description=description,
+        json_schema_extra={"default": {}},
+    )
+
+
+def secret_setting(description: str) -> Any:
+    """A secret that may be missing, or come from a file."""
+    extra: dict[str, Any] = {HAS_FILE_VARIANT: True, "default": None}
+    return Field(default=None, description=description, json_schema_extra=extra)
+
 
 Duration: TypeAlias = Annotated[
     float,
@@ -135,12 +179,17 @@ Size: TypeAlias = Annotated[
     ),
 ]
 Count: TypeAlias = Annotated[int, Field(ge=1), BeforeValidator(_count)]
+Workers: TypeAlias = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 ErrorStatus: TypeAlias = Annotated[int, Field(ge=400, le=599), BeforeValidator(_count)]
 ListenAddress: TypeAlias = Annotated[values.Listen, _text(values.parse_listen), _string("^.+:.+$")]
 Origin: TypeAlias = Annotated[str, _text(values.parse_origin), _string("^https?://[^/]+/?$")]
 UpstreamUrl: TypeAlias = Annotated[
     str, _text(values.parse_upstream_url), _string("^https?://[^@?#]+$")
 ]
+EndpointUrl: TypeAlias = Annotated[
+    str, _text(values.parse_endpoint_url), _string("^https?://[^@#]+$")
+]
+StoreAddress: TypeAlias = Annotated[StoreUrl, _text(_parse_store), _string(minLength=1)]
 Authority: TypeAlias = Annotated[str, _text(values.parse_authority), _string("^[^/@]+$")]
 TrustedProxy: TypeAlias = Annotated[
     str, _text(values.parse_proxy), _string("^(unix|[0-9A-Fa-f:.]+(/[0-9]+)?)$")
@@ -171,7 +220,9 @@ JsonScalar: TypeAlias = Annotated[
     WithJsonSchema({"type": ["string", "number", "boolean", "null"]}),
 ]
 
-Secret: TypeAlias = Annotated[SecretStr, PlainValidator(_secret)]
+Secret: TypeAlias = Annotated[
+    SecretStr, PlainValidator(_secret), WithJsonSchema({"type": "string", "minLength": 1})
+]
 SigningSecret: TypeAlias = Annotated[SecretStr, PlainValidator(_signing_secret)]
 _SECRET_TEXT: Final[dict[str, Any]] = {"type": "string", "minLength": 1}
 _ONE_OR_MORE: Final = (

@@ -34,10 +34,12 @@ from sidecar.core.config.fields import (
     UpstreamName,
     UpstreamUrl,
     Wait,
+    Workers,
     freeze,
     parsed,
     setting,
 )
+from sidecar.core.config.renewal import Hook, Oidc, Refresh, Store
 from sidecar.core.config.routes import Route, Upstream
 from sidecar.core.config.sources import Source
 from sidecar.core.config.units import parse_duration, parse_size, parse_wait
@@ -113,6 +115,7 @@ class Logout(Section):
     return_param: QueryName | None = setting(
         None, "Query parameter that carries the page's path to the login after a 401."
     )
+    hooks: tuple[Hook, ...] = setting((), "Requests that tell others of it.", written=[])
 
 
 class Csrf(Section):
@@ -178,10 +181,11 @@ class Document(Section):
     trusted_proxies: tuple[TrustedProxy, ...] = setting(
         (), "CIDRs whose X-Forwarded-* are believed; `unix` for peers on a Unix socket.", written=[]
     )
+    workers: Workers = setting(1, "How many processes serve; auto is one for each processor.")
     secret: SigningSecrets = setting(
         (),
-        "Signs tickets: at least 32 bytes, or a list (the first signs, all verify). Default: "
-        "derived from a source's secret, else random at each start.",
+        "Signs tickets and seals own cookies: at least 32 bytes, or a list (the first seals, all "
+        "open). Default: derived from a source's secret, else random at each start.",
     )
     upstream: UpstreamUrl | None = setting(
         None, "Shorthand: one route / of kind api with session: optional to this URL."
@@ -199,6 +203,9 @@ class Document(Section):
     )
     bridge: Bridge = setting(Bridge(), "How a page learns that its session has ended.", written={})
     logout: Logout = setting(Logout(), "How a session ends.", written={})
+    refresh: Refresh | None = setting(None, "How tokens are renewed.")
+    oidc: Oidc | None = setting(None, "The sidecar's own login.")
+    store: Store = setting(Store(), "What workers and replicas share.", written={})
     csrf: Csrf = setting(Csrf(), "Protection against cross-site requests.", written={})
     cors: Cors = setting(Cors(), "Which other origins may call.", written={})
     envelope: EnvelopeDefaults = setting(

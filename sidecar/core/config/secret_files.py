@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 from sidecar.core.config.faults import BadValue, Finding, KeyPath
@@ -10,8 +10,15 @@ from sidecar.core.config.tree import Tree
 
 ReadFile: TypeAlias = Callable[[str], str]
 
-_SECRET_KEYS: Final = ("secret", "password")
 _SUFFIX: Final = "_file"
+# Which keys of which sections may come from a file. A store's URL may hold a password.
+_SECTIONS: Final = (
+    ((), ("secret",)),
+    (("refresh",), ("client_secret",)),
+    (("oidc",), ("client_secret",)),
+    (("store",), ("url",)),
+)
+_OF_SOURCES: Final = ("secret", "password")
 
 
 def read_secret_files(tree: Tree, read_file: ReadFile) -> None:
@@ -20,20 +27,23 @@ def read_secret_files(tree: Tree, read_file: ReadFile) -> None:
     A list or mapping of files gives a list or mapping of secrets. `read_file` raises OSError or
     UnicodeError for what it cannot read; that becomes a finding.
     """
-    for inside, path in list(_holders(tree.data)):
-        for key in _SECRET_KEYS:
+    for inside, path, keys in list(_holders(tree.data)):
+        for key in keys:
             if key + _SUFFIX in inside:
                 _replace(tree, inside, (*path, key), read_file)
 
 
-def _holders(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], KeyPath]]:
-    """The mappings that may hold a secret."""
-    yield data, ()
+def _holders(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], KeyPath, Sequence[str]]]:
+    """The mappings that may hold a secret, and under which keys."""
+    for path, keys in _SECTIONS:
+        section = data.get(path[0]) if path else data
+        if isinstance(section, dict):
+            yield section, path, keys
     session = data.get("session")
     sources = session.get("sources") if isinstance(session, dict) else None
     for index, source in enumerate(sources if isinstance(sources, list) else ()):
         if isinstance(source, dict):
-            yield source, ("session", "sources", index)
+            yield source, ("session", "sources", index), _OF_SOURCES
 
 
 def _replace(tree: Tree, inside: dict[str, Any], path: KeyPath, read_file: ReadFile) -> None:

@@ -13,6 +13,7 @@ _ABOUT_CLAIM = (
     "The claim that holds the access token; dots go deeper, a list keeps a claim's own dots."
 )
 _ABOUT_EXPIRY = "The claim that says when the token expires, in Unix seconds (or ms if above 1e11)."
+_ABOUT_REFRESH = "The claim that holds the refresh token; without it nothing is renewed."
 _ABOUT_SECRETS = "The library's secret, as text or a list (rotation); every one opens."
 _ACCESS_TOKEN = ("accessToken",)
 
@@ -29,6 +30,7 @@ class _Library(_Sealed):
 
     secret: Secrets = Field(description=_ABOUT_SECRETS)
     cookie: Token | None = setting(None, _ABOUT_COOKIE)
+    refresh_token: MemberPath | None = setting(None, _ABOUT_REFRESH)
 
 
 class AuthjsSource(_Library):
@@ -71,6 +73,7 @@ class CookieSource(Section):
 
     type: Literal["cookie"] = Field(description="A cookie whose value is the token itself.")
     cookie: Token = Field(description="The cookie's name.")
+    refresh_cookie: Token | None = setting(None, "The cookie that is the refresh token.")
 
 
 Source: TypeAlias = Annotated[

@@ -20,16 +20,8 @@ Words: TypeAlias = tuple[str, str]
 
 # Keys of the configuration's final shape that this version does not act on yet.
 _NOT_AVAILABLE: Final = (
-    "workers",
-    "bridge",
-    "refresh",
-    "oidc",
-    "store",
     "tracing",
     "upstreams.*.urls",
-    "logout.hooks",
-    "session.sources.*.refresh_token",
-    "session.sources.*.refresh_cookie",
 )
 # A default that could not be made because another key is wrong: told with that key. Likewise a list
 # is too short for pydantic where it has items, but no valid one.

@@ -135,6 +135,16 @@ def parse_upstream_url(value: str) -> str:
     return f"{split.scheme}://{_authority(split, default_port=_PORTS[split.scheme])}{base}"
 
 
+def parse_endpoint_url(value: str) -> str:
+    """An http or https URL that is asked as it is: no userinfo and no fragment."""
+    remedy = "write an http or https URL without user, password and fragment"
+    split = _split(value, remedy)
+    if "#" in value:
+        raise BadValue("has a fragment", remedy)
+    _authority(split, default_port=_PORTS[split.scheme])
+    return value
+
+
 def _split(value: str, remedy: str) -> SplitResult:
     """The parts of an http or https URL. Stricter than urlsplit, which drops tabs and newlines."""
     try:

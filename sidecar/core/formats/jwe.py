@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from sidecar.core.credential import Result
 from sidecar.core.formats.sealed import SealedSource, Session, base_name, prefixed
 from sidecar.core.jose import (
@@ -30,7 +32,8 @@ class Family:
     """What tells one library's cookie from another's.
 
     `salt` and `info` go into HKDF, `{name}` being the cookie's name with prefix. `encryptions` are
-    those that open; `kid_hashes` says for which of them a `kid` selects the key, and by what hash.
+    those that open, of which the first seals; `kid_hashes` says for which of them a `kid` selects
+    the key, and by what hash; `chunk_size` is the longest value of one cookie, in characters.
     """
 
     type: str
@@ -42,6 +45,7 @@ class Family:
     kid_hashes: Mapping[str, KidHash] = field(default_factory=dict)
     separator: str = "."
     broken: Result = Result.INVALID
+    chunk_size: int = 3936
 
 
 FAMILIES = (
@@ -61,6 +65,7 @@ FAMILIES = (
         salt="",
         info="NextAuth.js Generated Encryption Key",
         encryptions=(A256GCM,),
+        chunk_size=3933,
     ),
     Family(
         type="auth0",
@@ -71,6 +76,7 @@ FAMILIES = (
         encryptions=(A256GCM,),
         separator="__",
         broken=Result.NO_SESSION,
+        chunk_size=3500,
     ),
     Family(
         type="better-auth",
@@ -96,6 +102,9 @@ class JweOpener:
         valid_until = None if expires_at is None else expires_at + TOLERANCE
         return Session(claims, expires_at, valid_until)
 
+    def seal(self, claims: Mapping[str, object], name: str) -> str:
+        return self.keyrings[name].seal(msgspec.json.encode(claims))
+
 
 def jwe_source(
     family: Family,
@@ -104,10 +113,12 @@ def jwe_source(
     token: tuple[str, ...] | None = None,
     cookie: str | None = None,
     expires_at: tuple[str, ...] | None = None,
+    refresh_token: tuple[str, ...] | None = None,
 ) -> SealedSource:
     """A source for one library's cookie. Every key is derived here, none per request.
 
-    `secrets` are the application's, newest first. `token` and `expires_at` are claim paths;
+    `secrets` are the application's, newest first. `token`, `expires_at` and `refresh_token` are
+    claim paths;
     `cookie` overrides the library's name. What is None is as the library has it.
     """
     names = prefixed(base_name(cookie or family.cookie))
@@ -119,6 +130,8 @@ def jwe_source(
         expires_at=expires_at,
         separator=family.separator,
         broken=family.broken,
+        refresh_token=refresh_token,
+        chunk_size=family.chunk_size,
     )
 
 

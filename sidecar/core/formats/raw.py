@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
-from sidecar.core.cookies import CookieJar
+from sidecar.core.cookies import CookieJar, Scope, set_line
 from sidecar.core.credential import Reading, Result, is_b64token, more_telling
 from sidecar.core.formats.sealed import base_name, prefixed
+from sidecar.core.tokens import TokenSet, token_set
+
+LIFETIME: Final = 30 * 86400.0
+"""Seconds that renewed cookies are kept by browsers: how long a refresh token lives is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,11 +19,12 @@ class RawSource:
     """Takes the value as it is: whether it is a JWT, and has expired, is the upstream's to say."""
 
     names: tuple[str, ...]
+    refresh_names: tuple[str, ...] = ()
     type: str = "cookie"
 
     @property
     def base_names(self) -> tuple[str, ...]:
-        return self.names[-1:]
+        return (*self.names[-1:], *self.refresh_names[-1:])
 
     def read(self, jar: CookieJar, now: float) -> Reading:  # noqa: ARG002 - it has no expiry
         """The first value that may be a bearer token wins; an empty one is none."""
@@ -27,9 +33,38 @@ class RawSource:
             for value in filter(None, map(_unquote, jar.values(name))):
                 reading = self._reading(name, value, len(jar.header))
                 if reading.result is Result.OK:
-                    return reading
+                    return self._with_refresh_token(reading, jar)
                 best = more_telling(best, reading)
+        if best.result is Result.NO_SESSION and self.refresh_names:
+            # Browsers drop a cookie that ends with its token; what renews it is still a session.
+            return self._with_refresh_token(best, jar)
         return best
+
+    def _with_refresh_token(self, reading: Reading, jar: CookieJar) -> Reading:
+        """The reading with what renews the session, where that is presented too."""
+        for name in self.refresh_names:
+            for value in filter(None, map(_unquote, jar.values(name))):
+                return replace(
+                    reading,
+                    result=Result.OK,
+                    source=self.type,
+                    cookie=reading.cookie
+                    or name.removesuffix(self.refresh_names[-1]) + self.names[-1],
+                    names=(*reading.names, name),
+                    tokens=token_set(reading.token or "", value, None),
+                    writer=self,
+                )
+        return reading
+
+    def write(self, reading: Reading, tokens: TokenSet, identity: str, scope: Scope) -> list[bytes]:  # noqa: ARG002 - there is no room for it
+        """Both cookies, under the names that they were presented with."""
+        assert reading.cookie is not None
+        refresh = next(name for name in reading.names if name in self.refresh_names)
+        end = (tokens.issued_at or 0.0) + LIFETIME
+        return [
+            set_line(reading.cookie, tokens.access_token, scope, end),
+            set_line(refresh, tokens.refresh_token or "", scope, end),
+        ]
 
     def _reading(self, name: str, value: str, header_bytes: int) -> Reading:
         good = is_b64token(value)
@@ -50,6 +85,7 @@ def _unquote(value: str) -> str:
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
-def raw_source(*, cookie: str) -> RawSource:
-    """A source for the cookie named `cookie`."""
-    return RawSource(prefixed(base_name(cookie)))
+def raw_source(*, cookie: str, refresh_cookie: str | None = None) -> RawSource:
+    """A source for the cookie named `cookie`, and the one that renews it."""
+    refresh = () if refresh_cookie is None else prefixed(base_name(refresh_cookie))
+    return RawSource(prefixed(base_name(cookie)), refresh)

@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
-from sidecar.core.cookies import PREFIXES, CookieJar, collect_chunks, unprefixed
+from sidecar.core.cookies import (
+    PREFIXES,
+    CookieJar,
+    Scope,
+    chunked_lines,
+    collect_chunks,
+    unprefixed,
+)
 from sidecar.core.credential import Reading, Result, is_b64token, more_telling
 from sidecar.core.jose import SealError, as_number
+from sidecar.core.tokens import TokenSet, token_set
 
 MAX_ATTEMPTS = 20
 """Values that one source tries in one request: duplicates cost work before anyone is known."""
+
+PRIVATE_CLAIM = "sidecar"
+"""What a renewal adds to the claims: the session's fingerprint, and when its token was issued."""
 
 _MILLISECONDS_ABOVE = 1e11
 """A date above this is in milliseconds; in seconds it would lie in the year 5138."""
@@ -37,6 +48,14 @@ class Opener(Protocol):
 
         A session that has expired opens too. Raises `SealError` for one that is not to be believed.
         """
+        ...
+
+
+class Sealer(Opener, Protocol):
+    """How a format opens a value, and seals one."""
+
+    def seal(self, claims: Mapping[str, object], name: str) -> str:
+        """Seal claims into the whole value of the cookie `name`."""
         ...
 
 
@@ -65,7 +84,8 @@ class SealedSource:
     `names` are the cookie's with each prefix, the bare one last; each is tried whole and in chunks
     named with `separator`. `token` and `expires_at` are paths into the claims; the latter leads to
     Unix seconds or milliseconds that stand for the session's own expiry. `broken` is what chunks
-    with a gap count as.
+    with a gap count as. `refresh_token` is the path of the token that renews a session; then
+    `opener` seals as well, into cookies of at most `chunk_size` characters each.
     """
 
     type: str
@@ -75,6 +95,8 @@ class SealedSource:
     expires_at: tuple[str, ...] | None = None
     separator: str = "."
     broken: Result = Result.INVALID
+    refresh_token: tuple[str, ...] | None = None
+    chunk_size: int = 3936
 
     @property
     def base_names(self) -> tuple[str, ...]:
@@ -115,7 +137,48 @@ class SealedSource:
             return _Verdict(Result.BAD_TOKEN, "its token is not one of RFC 6750", session)
         return _Verdict(Result.OK, "the session holds a token", session, token)
 
+    def write(self, reading: Reading, tokens: TokenSet, identity: str, scope: Scope) -> list[bytes]:
+        """The same claims with other tokens, and one private claim that says whose they are."""
+        assert reading.claims is not None
+        assert reading.cookie is not None
+        assert self.refresh_token is not None
+        claims = with_claim(reading.claims, self.token, tokens.access_token)
+        claims = with_claim(claims, self.refresh_token, tokens.refresh_token)
+        claims[PRIVATE_CLAIM] = {"fingerprint": identity, "issuedAt": tokens.issued_at}
+        if self.expires_at is not None and tokens.expires_at is not None:
+            unit = 1000 if self._is_in_milliseconds(reading.claims) else 1
+            claims = with_claim(claims, self.expires_at, int(tokens.expires_at * unit))
+        seal = cast("Sealer", self.opener).seal
+        end = None if reading.valid_until is None else as_number(claims.get("exp"))
+        return chunked_lines(
+            reading.cookie,
+            seal(claims, reading.cookie),
+            reading.names,
+            scope,
+            separator=self.separator,
+            size=self.chunk_size,
+            expires_at=end,
+        )
+
+    def _is_in_milliseconds(self, claims: Mapping[str, object]) -> bool:
+        stated = as_number(find_claim(claims, self.expires_at)) if self.expires_at else None
+        return stated is not None and stated > _MILLISECONDS_ABOVE
+
+    def _tokens(self, verdict: _Verdict) -> TokenSet | None:
+        """What renews the session, where it holds that."""
+        if self.refresh_token is None or verdict.session is None or verdict.token is None:
+            return None
+        claims = verdict.session.claims
+        refresh = find_claim(claims, self.refresh_token)
+        if not isinstance(refresh, str) or not refresh:
+            return None
+        issued = as_number(find_claim(claims, (PRIVATE_CLAIM, "issuedAt")))
+        stated = self._expires_at(verdict.session) if self.expires_at is not None else None
+        return token_set(verdict.token, refresh, stated, issued)
+
     def _reading(self, candidate: _Candidate, verdict: _Verdict, header_bytes: int) -> Reading:
+        tokens, claims = self._tokens(verdict), verdict.session.claims if verdict.session else {}
+        identity = find_claim(claims, (PRIVATE_CLAIM, "fingerprint"))
         return Reading(
             verdict.result,
             source=self.type,
@@ -127,13 +190,17 @@ class SealedSource:
             header_bytes=header_bytes,
             why=f"{candidate.cookie}: {verdict.why}",
             valid_until=verdict.session.valid_until if verdict.session else None,
+            tokens=tokens,
+            claims=claims if tokens is not None else None,
+            writer=self if tokens is not None else None,
+            identity=identity if isinstance(identity, str) else None,
         )
 
     def _expires_at(self, session: Session) -> float | None:
         named = as_number(find_claim(session.claims, self.expires_at)) if self.expires_at else None
         if named is None:
             return session.expires_at
-        return named / 1000 if named > _MILLISECONDS_ABOVE else named
+        return named / 1000 if self._is_in_milliseconds(session.claims) else named
 
 
 def prefixed(base: str) -> tuple[str, ...]:
@@ -154,3 +221,14 @@ def find_claim(claims: Mapping[str, object], path: tuple[str, ...]) -> object:
             return None
         value = value.get(name)
     return value
+
+
+def with_claim(
+    claims: Mapping[str, object], path: tuple[str, ...], value: object
+) -> dict[str, object]:
+    """A copy of the claims with another value at `path`."""
+    name, *rest = path
+    if rest:
+        inner = claims.get(name)
+        value = with_claim(inner if isinstance(inner, Mapping) else {}, tuple(rest), value)
+    return {**claims, name: value}

@@ -127,7 +127,7 @@ def test_names_that_are_no_keys_on_purpose(loaded: Loader, environ: dict[str, st
         ("SIDECAR_LISTE", "a:1", "liste", "is no known key", 'did you mean "listen"?'),
         ("SIDECAR_PORT", "8080", "port", "is no known key", ""),
         ("SIDECAR_LOG__LVL", "x", "log.lvl", "is no known key", 'did you mean "level"?'),
-        ("SIDECAR_WORKERS", "2", "workers", "is not available in this version", "remove it"),
+        ("SIDECAR_WORKERS", "0", "workers", "is no number of processes", "auto"),
         ("SIDECAR_LISTEN", "nowhere", "listen", "is not an address", "0.0.0.0:8080"),
         ("SIDECAR_LOG", "debug", "log", "is not a mapping", ""),
         ("SIDECAR_LISTEN__PORT", "1", "listen.port", "names a key below a plain value", "itself"),

@@ -20,15 +20,29 @@ FOLDER = Path(__file__).parents[3] / "config"
 REFERENCE = (FOLDER / "sidecar.yaml").read_text(encoding="utf-8")
 # `#key:`, `#  key:` and `#  - item` are settings; `# Prose` is not.
 EVERYTHING = re.sub(r"^#(?=[a-z]|  )", "", REFERENCE, flags=re.MULTILINE)
+# Of two ways to give the same the reference shows both.
+ONE_OF_EACH = re.sub(
+    r"^(upstream|secret_file|  client_secret_file|  url_file):.*$",
+    "",
+    EVERYTHING,
+    flags=re.MULTILINE,
+)
 SCHEMA = schema()
 LONG = "x" * 32
 ENVIRON = dict.fromkeys(
-    ["AUTH_SECRET", "AUTH0_SECRET", "BETTER_AUTH_SECRET", "IRON_PASSWORD", "SIDECAR_SECRET"], LONG
+    [
+        *("AUTH_SECRET", "AUTH0_SECRET", "BETTER_AUTH_SECRET", "IRON_PASSWORD"),
+        *("SIDECAR_SECRET", "CLIENT_SECRET"),
+    ],
+    LONG,
 )
-
+FILES = {f"/run/secrets/{name}": LONG for name in ("nextauth", "iron")}
 
 # Keys whose value in the reference is an example.
-EXAMPLES = {"upstream", "routes.strip", "unauthorized.match"}
+EXAMPLES = {
+    *("upstream", "routes.strip", "unauthorized.match", "logout.hooks", "oidc.client_secret"),
+    *("refresh.issuer", "refresh.client_id", "refresh.client_secret"),
+}
 
 
 def resolve(node: Node) -> Node:
@@ -95,8 +109,8 @@ def test_reference_runs_as_it_is(loaded: Loader) -> None:
 
 def test_reference_examples_can_all_be_used(loaded: Loader) -> None:
     """Everything commented out is right, once one of two alternatives is taken away."""
-    text = re.sub(r"^(upstream|secret_file):.*$", "", EVERYTHING, flags=re.MULTILINE)
-    files = {"/run/secrets/nextauth": LONG, "/run/secrets/iron": LONG}
+    text = ONE_OF_EACH
+    files = FILES
     config = loaded(text, ENVIRON, files)
     assert len(config.routes) == 3
     assert len(config.session.sources) == 7
@@ -121,8 +135,8 @@ def test_reference_shows_the_true_defaults(everything: Node) -> None:
 
 def test_reference_shows_the_true_defaults_of_a_kind(loaded: Loader) -> None:
     """The first route spells out what its kind would fill in."""
-    text = re.sub(r"^(upstream|secret_file):.*$", "", EVERYTHING, flags=re.MULTILINE)
-    files = {"/run/secrets/nextauth": LONG, "/run/secrets/iron": LONG}
+    text = ONE_OF_EACH
+    files = FILES
     first = loaded(text, ENVIRON, files).routes[0]
     assert first == Route(path="/api/", kind="api", upstream="api", strip="/api")
 

@@ -1,0 +1,142 @@
+"""Refresh of tokens, the sidecar's own login, and the store that replicas share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+from sidecar.core.config.fields import (
+    Duration,
+    EndpointUrl,
+    MemberPath,
+    PathText,
+    Secret,
+    Section,
+    StoreAddress,
+    Token,
+    freeze,
+    freeze_json,
+    parsed,
+    parsed_store,
+    secret_setting,
+    setting,
+    texts,
+)
+from sidecar.core.config.units import parse_duration
+
+ClientAuth: TypeAlias = Literal["basic", "post", "none"]
+
+_ABOUT_AUTH = (
+    "How the client proves itself: basic, post, or none for a public one. Default: basic where "
+    "there is a secret."
+)
+_ABOUT_SECRET = "The client's secret."  # noqa: S105 - a description
+
+
+class RefreshRequest(Section):
+    """The request to a refresh endpoint of one's own."""
+
+    model_config = ConfigDict(validate_by_name=True)
+
+    method: Literal["POST", "PUT", "PATCH", "GET"] = setting("POST", "The method.")
+    url: EndpointUrl = Field(description="The endpoint's URL.")
+    headers: Annotated[Mapping[Token, str], AfterValidator(freeze)] = texts("More header fields.")
+    body: Annotated[Any, AfterValidator(freeze_json)] = Field(
+        default=None,
+        alias="json",
+        description="The JSON body; {refresh_token} and {access_token} in its texts are replaced.",
+    )
+
+
+class RefreshResponse(Section):
+    """Where the answer of a refresh endpoint of one's own has the new tokens."""
+
+    access_token: MemberPath = setting(("access_token",), "The token.", written="access_token")
+    refresh_token: MemberPath | None = setting(
+        ("refresh_token",),
+        "The next refresh token; where there is none the old one stays.",
+        written="refresh_token",
+    )
+    expires_in: MemberPath | None = setting(
+        ("expires_in",), "How many seconds the token is good for.", written="expires_in"
+    )
+
+
+class Refresh(Section):
+    """How tokens are renewed before they expire, and after a 401."""
+
+    type: Literal["oauth2", "http"] = setting(
+        "oauth2", "oauth2: a token endpoint (RFC 6749 6); http: any JSON endpoint."
+    )
+    issuer: EndpointUrl | None = setting(
+        None, "The provider, whose metadata name its endpoints. Default: that of oidc."
+    )
+    token_endpoint: EndpointUrl | None = setting(None, "The token endpoint, instead of issuer.")
+    revocation_endpoint: EndpointUrl | None = setting(
+        None, "The revocation endpoint (RFC 7009), where issuer does not name it."
+    )
+    client_id: str | None = setting(None, "The client's id. Default: that of oidc.")
+    client_secret: Secret | None = secret_setting(_ABOUT_SECRET)
+    auth: ClientAuth | None = setting(None, _ABOUT_AUTH)
+    scope: str | None = setting(None, "The scope to ask for; left out by default.")
+    leeway: Duration = parsed(
+        parse_duration,
+        "30s",
+        "How long before its expiry a token is renewed; at most half of its lifetime.",
+    )
+    grace: Duration = parsed(
+        parse_duration,
+        "30s",
+        "How long the old refresh token still leads to its successor once that has been used.",
+    )
+    request: RefreshRequest | None = setting(None, "http: the request.")
+    response: RefreshResponse = setting(
+        RefreshResponse(), "http: where the answer has the tokens.", written={}
+    )
+
+
+class Oidc(Section):
+    """The sidecar's own login, by OpenID Connect."""
+
+    issuer: EndpointUrl = Field(description="The provider's issuer URL.")
+    client_id: str = Field(min_length=1, description="The client's id.")
+    client_secret: Secret | None = secret_setting(_ABOUT_SECRET)
+    auth: ClientAuth | None = setting(None, _ABOUT_AUTH)
+    scopes: tuple[str, ...] = setting(
+        ("openid", "offline_access"), "Scopes to ask for.", written=["openid", "offline_access"]
+    )
+    parameters: Annotated[Mapping[str, str], AfterValidator(freeze)] = texts(
+        "More parameters of the authorization request, such as audience."
+    )
+    path: PathText = setting("/auth", "Where login, callback, session and logout are.")
+    cookie: Token = setting("sidecar", "The session cookie's base name.")
+    keep: Literal["cookie", "store"] | None = setting(
+        None, "Where sessions are kept. Default: cookie where the store is memory:, else store."
+    )
+    idle: Duration = parsed(parse_duration, "24h", "A session ends when it is not used that long.")
+    absolute: Duration = parsed(parse_duration, "30d", "A session ends that long after its login.")
+    frontchannel: bool = setting(
+        False, "Whether the provider may end sessions through the browser (front-channel logout)."
+    )
+
+
+class Store(Section):
+    """What workers and replicas share: dead sessions, refreshes, and own sessions."""
+
+    url: StoreAddress = parsed_store(
+        "memory:",
+        "memory: | sqlite:///path | redis://host | rediss://host | redis+sentinel://h:p,h:p/name "
+        "| redis+cluster://h:p,h:p. Default: memory:, and with several workers a private SQLite "
+        "file.",
+    )
+
+
+class Hook(Section):
+    """A request that tells another system that a session has ended."""
+
+    url: EndpointUrl = Field(description="The URL.")
+    method: Literal["POST", "PUT", "DELETE", "GET"] = setting("POST", "The method.")
+    headers: Annotated[Mapping[Token, str], AfterValidator(freeze)] = texts("More header fields.")
+    token: bool = setting(False, "Whether it carries the session's access token as its bearer.")

@@ -1,0 +1,97 @@
+"""What an identity provider publishes about itself (OpenID Connect Discovery 1.0, RFC 8414)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from sidecar.core.errors import SidecarError
+
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_ENDPOINTS: Final = (
+    "authorization_endpoint",
+    "token_endpoint",
+    "jwks_uri",
+    "revocation_endpoint",
+    "end_session_endpoint",
+)
+_LONGEST_SHOWN: Final = 200  # characters of another issuer that a message repeats
+
+
+class BadMetadata(SidecarError):
+    """The metadata cannot be used. The text says why, for a log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """The members that a client needs, under their registered names; None: not published."""
+
+    issuer: str = ""
+    authorization_endpoint: str | None = None
+    token_endpoint: str | None = None
+    jwks_uri: str | None = None
+    revocation_endpoint: str | None = None
+    end_session_endpoint: str | None = None
+    id_token_signing_alg_values_supported: tuple[str, ...] | None = None
+    authorization_response_iss_parameter_supported: bool | None = None
+
+    @property
+    def demands_iss(self) -> bool:
+        """Whether an authorization response without `iss` is refused (RFC 9207 section 2.4)."""
+        return self.authorization_response_iss_parameter_supported is True
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """The algorithms that sign id_tokens; RS256 where nothing is said (Core section 15.1)."""
+        return self.id_token_signing_alg_values_supported or ("RS256",)
+
+
+def metadata_urls(issuer: str) -> tuple[str, str]:
+    """Where an issuer's metadata may be, in the order to ask (Discovery 4.1, RFC 8414 3.1)."""
+    parts = urlsplit(issuer)
+    path = parts.path.rstrip("/")
+    origin = f"{parts.scheme}://{parts.netloc}"
+    return (
+        f"{origin}{path}/.well-known/openid-configuration",
+        f"{origin}/.well-known/oauth-authorization-server{path}",
+    )
+
+
+def parse_metadata(body: bytes, issuer: str) -> Metadata:
+    """The metadata that the issuer's document holds. Raises `BadMetadata`.
+
+    The document must name exactly this issuer (Discovery 4.3, RFC 8414 3.3), or whoever serves it
+    could pass for another. Endpoints must be https, unless the issuer itself is not, or is on the
+    loopback interface.
+    """
+    try:
+        found = msgspec.json.decode(body, type=Metadata)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise BadMetadata("the provider's metadata are not the JSON that they must be") from None
+    if found.issuer != issuer:
+        shown = ascii(found.issuer[:_LONGEST_SHOWN])
+        raise BadMetadata(f"the provider calls itself {shown}; write issuer exactly so")
+    for name in _ENDPOINTS:
+        endpoint = getattr(found, name)
+        if endpoint == "":
+            found = replace(found, **{name: None})
+        elif endpoint is not None and not _is_endpoint(endpoint, issuer):
+            raise BadMetadata(f"the provider's {name} is no https URL")
+    return found
+
+
+def _is_endpoint(url: str, issuer: str) -> bool:
+    """Whether an URL may be asked: absolute, nothing but ASCII, no user and no fragment."""
+    if not (url.isascii() and url.isprintable()) or " " in url or "#" in url:
+        return False
+    try:
+        parts, home = urlsplit(url), urlsplit(issuer)
+        parts.port  # noqa: B018 - raises for a port that is none
+    except ValueError:
+        return False
+    if not parts.hostname or "@" in parts.netloc or parts.scheme not in {"http", "https"}:
+        return False
+    return parts.scheme == "https" or home.scheme == "http" or home.hostname in _LOOPBACK

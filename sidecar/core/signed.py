@@ -1,0 +1,163 @@
+"""JWTs that a provider has signed (RFC 7515, RFC 7519): which keys and algorithms are believed.
+
+joserfc does the cryptography. What stands here keeps it to asymmetric algorithms, to keys that fit
+them, and to the types of token that are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
+from joserfc.jws import JWSAlgModel, JWSRegistry
+from joserfc.util import urlsafe_b64decode
+
+from sidecar.core.errors import SidecarError
+from sidecar.core.jose import SealError, parse_object
+
+ALGORITHMS: Final = {
+    **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), "RSA"),
+    **dict.fromkeys(("ES256", "ES384", "ES512"), "EC"),
+    **dict.fromkeys(("EdDSA", "Ed25519"), "OKP"),
+}
+"""The algorithms that are believed, and the type of their keys (RFC 7518, RFC 8037, RFC 9864)."""
+
+_KEY_TYPES: Final = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
+_PUBLIC_MEMBERS: Final = ("kty", "use", "key_ops", "alg", "kid", "n", "e", "crv", "x", "y")
+_MIN_RSA_BITS: Final = 2048  # RFC 7518 3.3
+_MAX_KEYS: Final = 100
+_LONGEST_TOKEN: Final = 65536  # characters
+_LONGEST_HEADER: Final = 8192  # octets; some carry certificates
+
+
+class InvalidToken(SidecarError):
+    """A signed token is not to be believed. The text says why and holds nothing of the token."""
+
+
+class UnknownKey(InvalidToken):
+    """It names a key that is not in the set: maybe a new one, maybe none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A token whose signature is right: its claims, unchecked, and the algorithm that signed."""
+
+    claims: Mapping[str, object] = field(repr=False)
+    algorithm: str
+
+
+class _Registry(JWSRegistry):
+    """Exactly the algorithms given, without warnings about old names of good ones."""
+
+    max_header_length = _LONGEST_HEADER
+    max_payload_length = _LONGEST_TOKEN
+
+    def __init__(self, algorithm: str) -> None:
+        super().__init__(algorithms=[algorithm], strict_check_header=False)
+
+    def get_alg(self, name: str) -> JWSAlgModel:
+        assert self.allowed is not None
+        if name not in self.allowed:
+            raise InvalidToken("its algorithm is not allowed")
+        return self.algorithms[name]
+
+
+_REGISTRIES: Final = {name: _Registry(name) for name in ALGORITHMS}
+
+
+def parse_keys(body: bytes) -> KeySet:
+    """The public keys for signatures in a JWK set (RFC 7517 5). Raises `InvalidToken`.
+
+    Keys that are not understood, too weak, or for encryption are left out, as the RFC asks.
+    """
+    try:
+        given = parse_object(body).get("keys")
+    except SealError:
+        given = None
+    if not isinstance(given, list):
+        raise InvalidToken("the provider's key set is not the JSON that it must be")
+    keys = [key for one in given[:_MAX_KEYS] if (key := _public_key(one)) is not None]
+    return KeySet(list(keys))
+
+
+def _public_key(given: object) -> RSAKey | ECKey | OKPKey | None:
+    if not isinstance(given, dict) or given.get("use", "sig") != "sig":
+        return None
+    kind = _KEY_TYPES.get(str(given.get("kty")))
+    if kind is None:
+        return None
+    public = {name: given[name] for name in _PUBLIC_MEMBERS if name in given}
+    try:
+        if kind is RSAKey and 8 * len(urlsafe_b64decode(public["n"].encode())) < _MIN_RSA_BITS:
+            return None
+        key = kind.import_key(public)
+        key.ensure_kid()
+    except (JoseError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return key
+
+
+def verify(
+    token: str, keys: KeySet, algorithms: Collection[str], types: Collection[str]
+) -> Verified:
+    """The claims of a compact JWS whose signature is right.
+
+    `algorithms` are those that the provider announces; of them count the ones in `ALGORITHMS`.
+    `types` are the values of `typ` that may be there, in lower case; a token without one is a
+    `jwt`. Raises `UnknownKey` where its key is not in the set, else `InvalidToken`.
+    """
+    header = _header(token)
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS or algorithm not in algorithms:
+        raise InvalidToken("its algorithm is not allowed")
+    if not {"crit", "b64"}.isdisjoint(header):
+        raise InvalidToken("its header asks for something that is not done here")
+    if _type(header.get("typ")) not in types:
+        raise InvalidToken("it is another type of token")
+    key = _choose(keys, algorithm, header.get("kid"))
+    try:
+        signed = jws.deserialize_compact(token, key, registry=_REGISTRIES[algorithm])
+        return Verified(parse_object(signed.payload or b""), algorithm)
+    except SealError as error:
+        raise InvalidToken(str(error)) from None
+    except (JoseError, ValueError, TypeError, RecursionError):
+        raise InvalidToken("its signature is wrong") from None
+
+
+def _header(token: str) -> Mapping[str, object]:
+    first, _, rest = token.partition(".")
+    if len(token) > _LONGEST_TOKEN or rest.count(".") != 1 or not token.isascii():
+        raise InvalidToken("it is not a JWS in compact serialization")
+    try:
+        return parse_object(urlsafe_b64decode(first.encode("ascii")))
+    except (SealError, ValueError, msgspec.MsgspecError):
+        raise InvalidToken("its header is not JSON") from None
+
+
+def _type(typ: object) -> str:
+    """The media type without its `application/` (RFC 7515 4.1.9), in lower case."""
+    return "jwt" if typ is None else str(typ).lower().removeprefix("application/")
+
+
+def _choose(keys: KeySet, algorithm: str, kid: object) -> RSAKey | ECKey | OKPKey:
+    """The key to verify with: by `kid`, else the only one that fits (OpenID Connect Core 10.1)."""
+    named = [key for key in keys if kid is None or key.kid == kid]
+    if kid is not None and not named:
+        raise UnknownKey("it is signed with a key that the provider does not publish")
+    fitting: Sequence[RSAKey | ECKey | OKPKey] = [
+        key
+        for key in named
+        if isinstance(key, RSAKey | ECKey | OKPKey)
+        and key.key_type == ALGORITHMS[algorithm]
+        and key.get("alg") in (None, algorithm)
+    ]
+    if kid is None and not fitting:
+        raise UnknownKey("the provider publishes no key for its algorithm")
+    if len(fitting) != 1:
+        raise InvalidToken("it does not say which key has signed it")
+    return fitting[0]
