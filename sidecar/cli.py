@@ -112,6 +112,14 @@ def print_schema() -> None:
 
 
 @cli.command()
+def typescript() -> None:
+    """Print types and a fetch helper for frontends, a TypeScript file."""
+    from sidecar import frontend
+
+    click.echo(frontend.typescript(), nl=False)
+
+
+@cli.command()
 def keygen() -> None:
     """Print a fresh secret: 32 random bytes in base64url."""
     click.echo(base64.urlsafe_b64encode(secrets.token_bytes(_SECRET_BYTES)).rstrip(b"=").decode())

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from sidecar import __version__
+from sidecar import __version__, frontend
 from sidecar.cli import cli
 from sidecar.core.config import schema
 
@@ -71,6 +71,14 @@ def test_schema_prints_json(sidecar: Sidecar) -> None:
     result = sidecar("schema")
     assert result.exit_code == 0
     assert json.loads(result.stdout) == schema()
+
+
+def test_typescript_prints_the_file_as_it_is(sidecar: Sidecar) -> None:
+    """Byte for byte, so that it can be piped to where it belongs; it names its version."""
+    result = sidecar("typescript")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout_bytes == Path(frontend.__file__).with_name("sidecar.ts").read_bytes()
+    assert f"session-sidecar {__version__}." in result.stdout.splitlines()[0]
 
 
 def test_check_says_what_the_configuration_amounts_to(sidecar: Sidecar, tmp_path: Path) -> None:
