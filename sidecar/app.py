@@ -77,6 +77,7 @@ class Sidecar:
 
     async def start(self) -> None:
         """Listens. Raises `OSError` where an address cannot be had."""
+        await self.runtime.start()
         await self._server.start()
         try:
             await self._admin.start(self.runtime.policy.config)
@@ -91,7 +92,6 @@ class Sidecar:
     async def stop(self, seconds: float) -> int:
         """Drains for at most `seconds`; returns how many connections had to be cut."""
         cut = await self._server.drain(seconds)
-        for pool in self.runtime.pools.values():
-            pool.close()
         await self._admin.stop()
+        await self.runtime.close()
         return cut

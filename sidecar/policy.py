@@ -80,6 +80,7 @@ class Policy:
     upstreams: Mapping[str, UpstreamAddress]
     sources: tuple[Source, ...]
     session_names: NameMatcher
+    secrets: tuple[bytes, ...]
     signer: Signer
     csrf: CsrfRule
     cors: CorsRule
@@ -119,6 +120,7 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
     Raises `OSError` or `ssl.SSLError` where an upstream's TLS files cannot be used.
     """
     sources = compile_sources(config)
+    secrets = _signing_secrets(config, entropy)
     base_names = (
         *config.logout.cookies,
         *(name for source in sources for name in source.base_names),
@@ -132,7 +134,8 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
         },
         sources=sources,
         session_names=NameMatcher(base_names),
-        signer=Signer(_signing_secrets(config, entropy)),
+        secrets=secrets,
+        signer=Signer(secrets),
         csrf=CsrfRule(
             enabled=config.csrf.enabled,
             header=(config.csrf.header or "").lower().encode(),

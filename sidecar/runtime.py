@@ -5,17 +5,30 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from sidecar.core.config.renewal import Refresh
+from sidecar.core.refresh import AnswerPaths
+from sidecar.net.background import Background
+from sidecar.net.exchange import HttpExchange, OAuth2Exchange, RefreshEndpoint
+from sidecar.net.keeper import Keeper
+from sidecar.net.outbound import Outbound
 from sidecar.net.pool import Pool
+from sidecar.net.provider import Provider, ProviderSettings
+from sidecar.net.refresh import Refresher, RefreshTimes
 from sidecar.net.sessions import Sessions
+from sidecar.net.store import Store, open_store
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from sidecar.core.config import Config
     from sidecar.metrics import Metrics
+    from sidecar.net.refresh import Exchange
     from sidecar.policy import Policy
 
 
@@ -69,12 +82,30 @@ class Runtime:
     policy: Policy
     loop: asyncio.AbstractEventLoop
     sessions: Sessions
+    store: Store
+    keeper: Keeper
     pools: dict[str, Pool]
     metrics: Metrics
     log: FilteringBoundLogger
     clock: Clock
     ids: Ids
-    background: set[asyncio.Task[None]]
+    background: Background
+    outbound: Outbound
+    provider: Provider | None
+
+    async def start(self) -> None:
+        """Listens to what other processes on the same store tell."""
+        await self.keeper.start()
+
+    async def close(self) -> None:
+        """Lets go of everything; what is under way in the background gets a moment to end."""
+        await self.background.close()
+        for pool in self.pools.values():
+            pool.close()
+        await self.store.close()
+        await self.outbound.close()
+        if self.provider is not None:
+            await self.provider.close()
 
 
 def open_runtime(
@@ -84,14 +115,98 @@ def open_runtime(
     log: FilteringBoundLogger,
 ) -> Runtime:
     """Opens what the policy needs; connections to upstreams are made on demand."""
+    clock = Clock()
+    background = Background(loop, log)
+    report = partial(_report, log)
+    config = policy.config
+    store = open_store(config.store.url, policy.secrets, partial(_report, log, "store"))
+    outbound = Outbound()
+    provider = _open_provider(config, partial(_report, log, "provider"))
+    exchange = _exchange(config, provider, outbound, clock.now)
+    renewal = config.refresh or Refresh()
+    sessions = Sessions(
+        policy.sources,
+        policy.session_names,
+        policy.signer,
+        None if exchange is None else renewal.leeway,
+    )
+    refresher = (
+        None
+        if exchange is None
+        else Refresher(
+            exchange,
+            RefreshTimes(renewal.leeway, renewal.grace),
+            store,
+            hash_of=policy.signer.fingerprint,
+            now=clock.now,
+            spawn=background.run,
+            report=report,
+        )
+    )
+    keeper = Keeper(
+        sessions,
+        store,
+        refresher,
+        is_shared=config.store.url.is_shared,
+        now=clock.now,
+        spawn=background.run,
+    )
     return Runtime(
         policy=policy,
         loop=loop,
-        sessions=Sessions(policy.sources, policy.session_names, policy.signer),
+        sessions=sessions,
+        store=store,
+        keeper=keeper,
         pools={name: Pool(loop, address) for name, address in policy.upstreams.items()},
         metrics=metrics,
         log=log,
-        clock=Clock(),
+        clock=clock,
         ids=Ids(),
-        background=set(),
+        background=background,
+        outbound=outbound,
+        provider=provider,
     )
+
+
+def _report(log: FilteringBoundLogger, event: str, detail: str) -> None:
+    log.warning(event, detail=detail)
+
+
+def _open_provider(config: Config, report: Callable[[str], None]) -> Provider | None:
+    """The identity provider that tokens come from, if there is one."""
+    refresh, oidc = config.refresh, config.oidc
+    if oidc is None and (refresh is None or refresh.type != "oauth2"):
+        return None
+    given = [section for section in (refresh, oidc) if section is not None]
+
+    def first(name: str) -> Any:
+        return next((v for one in given if (v := getattr(one, name, None)) is not None), None)
+
+    secret = first("client_secret")
+    settings = ProviderSettings(
+        client_id=first("client_id"),
+        issuer=first("issuer"),
+        token_endpoint=first("token_endpoint"),
+        revocation_endpoint=first("revocation_endpoint"),
+        client_secret=None if secret is None else secret.get_secret_value(),
+        auth=first("auth"),
+    )
+    return Provider(settings, report)
+
+
+def _exchange(
+    config: Config, provider: Provider | None, outbound: Outbound, now: Callable[[], float]
+) -> Exchange | None:
+    """How tokens are renewed, if they are."""
+    refresh = config.refresh
+    if refresh is not None and refresh.type == "http":
+        assert refresh.request is not None
+        request, response = refresh.request, refresh.response
+        paths = AnswerPaths(response.access_token, response.refresh_token, response.expires_in)
+        endpoint = RefreshEndpoint(
+            request.method, request.url, request.headers, request.body, paths
+        )
+        return HttpExchange(endpoint, outbound, now)
+    if provider is None:
+        return None
+    return OAuth2Exchange(provider, refresh.scope if refresh is not None else None, now)

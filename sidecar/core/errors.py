@@ -24,6 +24,14 @@ class ConfigError(SidecarError):
         self.faults = faults
 
 
+class RefreshRefused(SidecarError):
+    """The provider has ended the session: its refresh token is no longer good."""
+
+
+class RefreshSuperseded(SidecarError):
+    """The refresh token was used, and its successor too: whoever still has it is out of date."""
+
+
 class ProxyError(SidecarError):
     """An answer that the sidecar gives itself instead of an upstream's.
 
@@ -63,6 +71,10 @@ class PrefetchUnauthenticated(ProxyError):
 
 class SessionChanged(ProxyError):
     status, code, message = 401, "session_changed", "Another session is active"
+
+
+class TokenRefreshed(ProxyError):
+    status, code, message = 401, "token_refreshed", "The token was renewed: repeat the request"
 
 
 class CsrfRejected(ProxyError):
@@ -111,6 +123,10 @@ class Overloaded(ProxyError):
 
 class StoreUnavailable(ProxyError):
     status, code, message = 503, "store_unavailable", "The session store is unavailable"
+
+
+class RefreshUnavailable(ProxyError):
+    status, code, message = 503, "refresh_unavailable", "The session cannot be renewed right now"
 
 
 class UpstreamTimeout(ProxyError):

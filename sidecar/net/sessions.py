@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
-from sidecar.core.cookies import CookieJar, NameMatcher, set_cookie_name, with_set_cookies
+from sidecar.core.cookies import CookieJar, NameMatcher, Scope, set_cookie_name, with_set_cookies
 from sidecar.core.credential import Reading, Result, Source, is_b64token, read_credential
 from sidecar.core.tickets import Signer
+from sidecar.core.tokens import TokenSet
 
 CACHE_BYTES: Final = 16 * 1024 * 1024
 ENTRY_OVERHEAD: Final = 1024  # bytes of an entry besides its Cookie value, twice stored
@@ -22,66 +24,105 @@ class Presented:
     `fingerprint` is None and `authorization` empty where there is no live credential;
     `others` is the header without session cookies, byte for byte; `ambiguous` whether it had
     more session cookies than those that were read, in which another session may hide.
+    `is_checked`: nothing more is to be learned of it elsewhere (`net.keeper`); `renews_at`: from
+    when on its token is to be renewed. Of a session that was renewed for this very request,
+    `sets` are the Set-Cookie values for the client, and `cookie` is the whole Cookie header that
+    it would present next.
     """
 
     __slots__ = (
         "ambiguous",
         "authorization",
+        "cookie",
         "fingerprint",
+        "is_checked",
         "is_lasting",
         "others",
         "reading",
+        "renews_at",
+        "sets",
         "valid_until",
     )
 
     def __init__(
-        self, reading: Reading, fingerprint: str | None, others: bytes, *, ambiguous: bool = False
+        self,
+        reading: Reading,
+        fingerprint: str | None,
+        others: bytes,
+        *,
+        ambiguous: bool = False,
+        renews_at: float = inf,
+        is_checked: bool = True,
     ) -> None:
         self.reading = reading
         self.fingerprint = fingerprint
         self.others = others
         self.ambiguous = ambiguous
+        self.renews_at = renews_at
+        self.is_checked = is_checked
+        self.sets: tuple[bytes, ...] = ()
+        self.cookie: bytes | None = None
         token = reading.token if fingerprint is not None else None
         self.authorization = b"" if token is None else f"Authorization: Bearer {token}\r\n".encode()
         self.is_lasting = reading.result in (Result.OK, Result.NO_SESSION)
         self.valid_until = inf if reading.valid_until is None else reading.valid_until
+
+    def expired(self) -> Presented:
+        """The same cookies where their session cannot be used any longer."""
+        reading = replace(self.reading, result=Result.EXPIRED, token=None, tokens=None)
+        return Presented(reading, None, self.others, ambiguous=self.ambiguous)
 
 
 NOTHING_PRESENTED: Final = Presented(Reading(Result.NO_SESSION), None, b"")
 """Stands in until a request's cookies have been looked at."""
 
 
+@dataclass(frozen=True, slots=True)
 class Tombstone:
     """A dead session: until when its credential could still be presented, and since when."""
 
-    __slots__ = ("since", "until")
-
-    def __init__(self, since: float, until: float) -> None:
-        self.since = since
-        self.until = until
+    since: float
+    until: float
 
 
 class Sessions:
     """The sessions of one process. Times are Unix seconds, given by the caller."""
 
     __slots__ = (
+        "_bearers",
         "_cache",
         "_cached_bytes",
         "_cookies",
+        "_leeway",
         "_matcher",
         "_signer",
         "_sources",
         "_streams",
+        "is_shared",
+        "on_death",
+        "on_revival",
         "tombs",
     )
 
-    def __init__(self, sources: Sequence[Source], matcher: NameMatcher, signer: Signer) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        matcher: NameMatcher,
+        signer: Signer,
+        leeway: float | None = None,
+    ) -> None:
+        """`leeway` is how long before their expiry tokens are renewed; None: they are not."""
+        self._leeway: Final = leeway
+        self.is_shared = False
+        self.on_death: Callable[[str, Tombstone], None] | None = None
+        self.on_revival: Callable[[str], None] | None = None
         self._sources: Final = tuple(sources)
         self._matcher: Final = matcher
         self._signer: Final = signer
         self._cache: dict[bytes, Presented] = {}
         self._cached_bytes = 0
         self._cookies: dict[str, set[bytes]] = {}  # fingerprint → where it is remembered
+        self._bearers: dict[str, str] = {}  # a later credential → the session's fingerprint
         self.tombs: dict[str, Tombstone] = {}
         self._streams: dict[str, set[Callable[[], None]]] = {}
 
@@ -128,18 +169,69 @@ class Sessions:
     def _open(self, cookie: bytes, now: float) -> Presented:
         jar = CookieJar.parse(cookie.decode("latin-1"))
         reading = read_credential(self._sources, jar, now)
-        fingerprint = None
-        if reading.result is Result.OK and reading.token is not None:
-            fingerprint = self._signer.fingerprint(reading.token)
+        fingerprint = self._name_of(reading)
+        tokens = reading.tokens
         presented = Presented(
             reading,
             fingerprint,
             jar.without(self._matcher).encode("latin-1"),
             ambiguous=self._session_cookies(jar) > (len(reading.names) if fingerprint else 0),
+            renews_at=inf
+            if self._leeway is None or tokens is None
+            else tokens.renews_at(self._leeway),
+            is_checked=not self.is_shared or (fingerprint in self._cookies and tokens is None),
         )
         if presented.is_lasting:
             self._remember(cookie, presented)
         return presented
+
+    def _name_of(self, reading: Reading) -> str | None:
+        """The fingerprint of an opened session: what it was named by, else its credential's."""
+        if reading.result is not Result.OK:
+            return None
+        if reading.identity is not None:
+            return reading.identity
+        credential = reading.token or (reading.tokens and reading.tokens.refresh_token)
+        return self._signer.fingerprint(credential) if credential else None
+
+    def fingerprint_of(self, credential: str) -> str:
+        """The fingerprint of a session of which this is the first credential."""
+        return self._signer.fingerprint(credential)
+
+    def rename(self, presented: Presented, cookie: bytes, fingerprint: str) -> Presented:
+        """The same session under the fingerprint that it had before it was renewed."""
+        reading = replace(presented.reading, identity=fingerprint)
+        self._forget(cookie)
+        named = Presented(
+            reading,
+            fingerprint,
+            presented.others,
+            ambiguous=presented.ambiguous,
+            renews_at=presented.renews_at,
+            is_checked=presented.is_checked,
+        )
+        self._remember(cookie, named)
+        return named
+
+    def renewed(
+        self, presented: Presented, cookie: bytes, tokens: TokenSet, scope: Scope
+    ) -> Presented:
+        """The session with new tokens, for a request that presented it with old ones."""
+        reading, fingerprint = presented.reading, presented.fingerprint
+        assert fingerprint is not None
+        assert reading.writer is not None
+        lines = reading.writer.write(reading, tokens, fingerprint, scope)
+        new = Presented(
+            replace(reading, token=tokens.access_token, tokens=tokens),
+            fingerprint,
+            presented.others,
+            ambiguous=presented.ambiguous,
+        )
+        new.sets = tuple(lines)
+        after = with_set_cookies(cookie.decode("latin-1"), lines, tokens.issued_at or 0.0)
+        new.cookie = after.encode("latin-1")
+        new.is_lasting = False  # what is set is for this request's client
+        return new
 
     def _session_cookies(self, jar: CookieJar) -> int:
         return sum(self._matcher.matches(name.strip()) for name, _, _ in jar.pairs)
@@ -147,8 +239,11 @@ class Sessions:
     def _remember(self, cookie: bytes, presented: Presented) -> None:
         self._cache[cookie] = presented
         self._cached_bytes += _cost(cookie)
-        if presented.fingerprint is not None:
-            self._cookies.setdefault(presented.fingerprint, set()).add(cookie)
+        fingerprint, reading = presented.fingerprint, presented.reading
+        if fingerprint is not None:
+            self._cookies.setdefault(fingerprint, set()).add(cookie)
+            if reading.identity is not None and reading.token:
+                self._bearers[self._signer.fingerprint(reading.token)] = fingerprint
         while self._cached_bytes > CACHE_BYTES:
             self._forget(next(iter(self._cache)))
 
@@ -162,6 +257,8 @@ class Sessions:
             self._cookies[fingerprint].discard(cookie)
             if not self._cookies[fingerprint]:
                 del self._cookies[fingerprint]
+            if presented.reading.identity is not None and presented.reading.token:
+                self._bearers.pop(self._signer.fingerprint(presented.reading.token), None)
 
     # -- death ----------------------------------------------------------------------------------
 
@@ -178,15 +275,27 @@ class Sessions:
         until = now + UNKNOWN_LIFETIME
         if presented.valid_until != inf:
             until = max(until, presented.valid_until)
-        tomb = self.tombs.pop(fingerprint, None)
+        tomb = self.tombs.get(fingerprint)
         since = tomb.since if tomb is not None and now < tomb.until else now
-        self.tombs[fingerprint] = Tombstone(since, until)
+        tomb = Tombstone(since, until)
+        if self.on_death is not None and not self.is_dead(fingerprint, now):
+            self.on_death(fingerprint, tomb)
+        self.entomb(fingerprint, tomb)
+
+    def entomb(self, fingerprint: str, tomb: Tombstone) -> None:
+        """A session is dead, here or as another process tells: what lives with it ends."""
+        self.tombs.pop(fingerprint, None)
+        self.tombs[fingerprint] = tomb
         if len(self.tombs) > MAX_TOMBSTONES:
             del self.tombs[next(iter(self.tombs))]
         for cookie in tuple(self._cookies.get(fingerprint, ())):
             self._forget(cookie)
         for close in tuple(self._streams.get(fingerprint, ())):
             close()
+
+    def exhume(self, fingerprint: str) -> None:
+        """Another process tells that the credential was handed out again."""
+        self.tombs.pop(fingerprint, None)
 
     @property
     def dead(self) -> int:
@@ -221,6 +330,8 @@ class Sessions:
             presents_it = presented.ambiguous or presented.fingerprint == fingerprint
             if began > self.tombs[fingerprint].since and not presents_it:
                 del self.tombs[fingerprint]
+                if self.on_revival is not None:
+                    self.on_revival(fingerprint)
             else:
                 refused.update(reading.names)
         return [cookie for cookie in cookies if set_cookie_name(cookie) not in refused]
@@ -246,8 +357,9 @@ class Sessions:
             texts.append("; ".join(texts))
         for text in texts:
             reading = read_credential(self._sources, CookieJar.parse(text), now)
-            if reading.result is Result.OK and reading.token is not None:
-                yield reading, self._signer.fingerprint(reading.token)
+            fingerprint = self._name_of(reading)
+            if fingerprint is not None:
+                yield reading, fingerprint
 
     # -- what lives as long as the session --------------------------------------------------------
 

@@ -57,7 +57,8 @@ class Flow(Exchange):
     what was done; `live` is the fingerprint of the live session presented; `counts` whether a 401
     of the upstream says something about it; `kind` the budget that the request counts against.
     `is_held`: the answer may wait for server-side calls (`web.bridge`); `sweeps`: it expires the
-    session cookies that were presented; `on_head` and `on_end` are called before the answer's head
+    session cookies that were presented; `by_cookie`: the credential came in one, not as the
+    client's own bearer; `on_head` and `on_end` are called before the answer's head
     is made and when the request has ended.
     """
 
@@ -69,6 +70,8 @@ class Flow(Exchange):
     live: str | None = None
     counts = False
     head = b""  # the upstream request as sent, for one retry
+    last = b""  # its framing and its body, where that is in memory
+    recovered = False  # a 401 has been met with a newer token already
     streaming_body = False
     retried = False
     upstream: UpstreamConnection | None = None
@@ -77,6 +80,7 @@ class Flow(Exchange):
     on_end: Callable[[], None] | None = None
     is_held = False
     sweeps = False
+    by_cookie = True
     decision = ""
     reason = ""
     status = 0

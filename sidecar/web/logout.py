@@ -33,7 +33,10 @@ _CONFIRM_FORM = (
 
 
 def unauthorized(flow: Flow) -> None:
-    """Answers a 401 that counts, or a required session that is missing (contract 5, rule 3)."""
+    """Answers a 401 that counts, or a required session that is missing (contract 5).
+
+    Where the session holds what renews it, that is tried first (rules 1 and 2).
+    """
     request, route, presented = flow.request, flow.route, flow.presented
     flow.decision = "unauthorized"
     client = request.client
@@ -41,6 +44,9 @@ def unauthorized(flow: Flow) -> None:
         rescue(flow, PrefetchUnauthenticated())
         return
     runtime = flow.runtime
+    if flow.live is not None and not flow.recovered and runtime.keeper.can_renew(presented):
+        flow.spawn(flow.proxy.planner.recover)
+        return
     missing = flow.live is None
     if missing:
         flow.reason = f"session {presented.reading.result}"
@@ -96,7 +102,7 @@ def handle(flow: Flow) -> None:
         ticket=ticket,
         live=flow.live,
         csrf=policy.csrf,
-        public_origin=flow.proxy.public_origin(flow),
+        public_origin=flow.proxy.planner.public_origin(flow),
     )
     flow.decision = f"logout_{verdict.value}"
     if verdict is Verdict.END:
@@ -140,7 +146,7 @@ def sweep_lines(flow: Flow, besides: Sequence[bytes] = ()) -> list[bytes]:
     policy = flow.runtime.policy
     jar = CookieJar.parse(flow.request.cookie.decode("latin-1"))
     presented = [name for name in jar.names() if policy.session_names.matches(name)]
-    https = flow.proxy.public_origin(flow).startswith(b"https:")
+    https = flow.proxy.planner.public_origin(flow).startswith(b"https:")
     sweep = policy.sweep
     lines = expire_lines(presented, sweep.names, sweep.domains, sweep.paths, https)
     named = set(map(set_cookie_name, besides))
@@ -164,7 +170,11 @@ def clear(flow: Flow) -> None:
     Clear-Site-Data, and for browsers without it by name, on this host and its parent domains.
     Raises `CsrfRejected` for a request from elsewhere.
     """
-    policy, request, public = flow.runtime.policy, flow.request, flow.proxy.public_origin(flow)
+    policy, request, public = (
+        flow.runtime.policy,
+        flow.request,
+        flow.proxy.planner.public_origin(flow),
+    )
     if not policy.csrf.is_trusted_origin(request, public):
         raise CsrfRejected("clearing the cookies is asked for from another origin")
     flow.decision, flow.reason = "logout_clear", "too many cookies"

@@ -27,7 +27,6 @@ from sidecar.core.actions import (
     is_wrappable,
 )
 from sidecar.core.answer import AnswerHead
-from sidecar.core.client import is_server_side
 from sidecar.core.envelope import (
     InvalidJSON,
     is_json_type,
@@ -38,18 +37,13 @@ from sidecar.core.envelope import (
 )
 from sidecar.core.errors import (
     BodyTooLarge,
-    ExpectationFailed,
     HeadersTooLarge,
-    NoRoute,
     Overloaded,
     ProxyError,
     UpstreamProtocolError,
 )
 from sidecar.core.forwarding import (
     clean_response,
-    given_request_id,
-    is_traced,
-    prepare_request,
 )
 from sidecar.core.headers import media_type
 from sidecar.core.request import IDEMPOTENT_METHODS, Fields, Request
@@ -57,19 +51,17 @@ from sidecar.core.routes import UNROUTED
 from sidecar.web import logout, relay, tunnel
 from sidecar.web.bridge import Bridge
 from sidecar.web.flow import Flow, Plan
-from sidecar.web.rescue import answer_preflight, rescue
+from sidecar.web.planner import Planner
+from sidecar.web.rescue import rescue
 
 if TYPE_CHECKING:
     from aiohttp.streams import StreamReader
 
-    from sidecar.core.routes import Route
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.runtime import Runtime
     from sidecar.web.connection import ClientConnection
     from sidecar.web.exchange import Exchange
 
-PLANS: Final = 8  # targets that a connection's repeated fields are remembered with
-PLAN_BYTES: Final = 8192  # of the longest head that is remembered
 MEMORY_BODY: Final = 65536  # bytes of a request body that is sent in one piece, and can be repeated
 
 
@@ -84,6 +76,7 @@ class Proxy:
         self._pools: Final = runtime.pools
         self._by_origin: Final = runtime.policy.cors.is_on
         self.bridge: Final = Bridge(runtime.loop, runtime.policy.bridge.hold)
+        self.planner: Final = Planner(runtime, self.bridge)
         self._budgets: Final = {
             "api": limits.in_flight.api,
             "page": limits.in_flight.page,
@@ -134,11 +127,19 @@ class Proxy:
             flow.connection.fields = None  # what cannot be read is no reason to keep another's
             fields = flow.connection.fields = Fields(flow.raw_fields)
         assert fields is not None
+        planner = self.planner
         plan = fields.plans.get((flow.method, flow.target))
-        if plan is None or not self._holds(plan, flow.began):
-            plan = self._plan(flow, Request(flow.method, flow.target, fields, http11=flow.http11))
+        if plan is None or not planner.holds(plan, flow.began):
+            request = Request(flow.method, flow.target, fields, http11=flow.http11)
+            plan = planner.plan(flow, request)
             if plan is None:
-                return  # answered here
+                return  # answered, or waiting for its session
+        self.send(flow, plan)
+
+    # -- towards the upstream -------------------------------------------------------------------
+
+    def send(self, flow: Flow, plan: Plan) -> None:
+        """Sends the request as planned. Raises `Overloaded` and `BodyTooLarge`."""
         flow.request = plan.request
         flow.route = plan.route
         flow.presented = plan.presented
@@ -147,152 +148,30 @@ class Proxy:
         flow.is_held = plan.is_held
         if plan.request_id:
             flow.request_id = plan.request_id
-        self._send(flow, plan)
-
-    # -- what is to be done, once for all requests alike -----------------------------------------
-
-    def _holds(self, plan: Plan, now: float) -> bool:
-        """Whether a remembered plan is still right: nothing of it but the session can change."""
-        presented = plan.presented
-        return (
-            now < presented.valid_until and presented.fingerprint not in self.runtime.sessions.tombs
-        )
-
-    def _plan(self, flow: Flow, request: Request) -> Plan | None:
-        """What is to be done with a request; None where it has been answered already."""
-        policy = self.runtime.policy
-        flow.request = request
-        request_id = given_request_id(request)
-        flow.request_id = request_id or flow.request_id
-        is_logout = request.route_path == policy.logout.path
-        route = UNROUTED if is_logout else policy.routes.match(request.route_path)
-        if route is None:
-            raise NoRoute
-        flow.route = route
-        if policy.cors.is_preflight(request) and (
-            is_logout or route.owns_cors or policy.cors.allows(request.facts)
-        ):
-            answer_preflight(flow)
-            return None
-        if is_logout:
-            logout.handle(flow)
-            return None
-        credential = self._credential(flow, request, route)
-        if credential is None:
-            logout.unauthorized(flow)
-            return None
-        is_bridged = flow.presented.fingerprint is not None and policy.bridge.concerns(
-            request, route
-        )
-        if is_bridged and flow.live is None:
-            logout.bridged(flow)
-            return None
-        if b"expect" in request.facts:
-            _check_expectation(request.facts[b"expect"])
-        cookie, authorization = credential
-        peer = flow.connection.peer
-        head = prepare_request(request, route, peer, cookie=cookie, authorization=authorization)
-        plan = Plan(
-            request=request,
-            route=route,
-            kind="stream" if request.fields.is_stream else route.kind,
-            presented=flow.presented,
-            live=flow.live,
-            counts=flow.counts,
-            head=head + b"X-Request-Id: ",
-            request_id=request_id,
-            is_traced=is_traced(request),
-            expects_body=request.method != "HEAD",
-            watch=self._watch(flow, request, is_bridged=is_bridged),
-            is_held=is_bridged and policy.bridge.holds(request),
-        )
-        lasting = flow.presented.is_lasting and flow.live == flow.presented.fingerprint
-        if lasting and len(plan.head) <= PLAN_BYTES:
-            plans = request.fields.plans
-            if len(plans) >= PLANS:
-                plans.clear()
-            plans[flow.method, flow.target] = plan
-        return plan
-
-    def _watch(
-        self, flow: Flow, request: Request, *, is_bridged: bool
-    ) -> Callable[[Flow], None] | None:
-        """What the bridge does with a request of a live session."""
-        if is_bridged:
-            return self.bridge.watch
-        is_call = (
-            flow.counts
-            and self.runtime.policy.bridge.hold > 0
-            and not request.fields.is_stream
-            and is_server_side(request.facts)
-        )
-        return self.bridge.count if is_call else None
-
-    def _credential(self, flow: Flow, request: Request, route: Route) -> tuple[bytes, bytes] | None:
-        """The Cookie value and the Authorization line for the upstream (contract 4).
-
-        None where the route requires a session and there is none. Raises `CsrfRejected`.
-        """
-        sessions = self.runtime.sessions
-        presented = sessions.present(request.cookie, flow.began)
-        own = request.facts.get(b"authorization")
-        has_own = own is not None and route.authorization is not None
-        keeps_own = has_own and not presented.reading.names
-        others, by_cookie = presented.others, True
-        if keeps_own and own is not None and route.authorization == "session":
-            known = sessions.recognise(own, flow.began)
-            if known is not None:
-                presented, by_cookie, keeps_own = known, False, False
-        flow.presented = presented
-        live = flow.live = sessions.live_fingerprint(presented, flow.began)
-        is_dead = live is None and presented.fingerprint is not None
-        is_stripped = route.strip_cookies or (is_dead and route.session != "none")
-        flow.sweeps = is_dead and self.runtime.policy.bridge.is_login(request)
-        cookie = others if is_stripped else request.cookie
-        if live is not None and route.inject:
-            flow.counts = route.on_unauthorized != "pass"
-            if by_cookie:
-                self.runtime.policy.csrf.check(request, self.public_origin(flow))
-            return cookie, presented.authorization
-        own_line = b"" if own is None else b"Authorization: %b\r\n" % own
-        if route.session == "none" or live is not None:
-            return cookie, own_line
-        if route.session == "required" and not keeps_own:
-            return None
-        return cookie, own_line if keeps_own or not route.inject else b""
-
-    def public_origin(self, flow: Flow) -> bytes:
-        """scheme://host as the browser sees it."""
-        configured = self.runtime.policy.public_origin
-        if configured is not None:
-            return configured
-        peer = flow.connection.peer
-        return b"%b://%b" % (peer.public_scheme(flow.request), peer.public_host(flow.request))
-
-    # -- towards the upstream -------------------------------------------------------------------
-
-    def _send(self, flow: Flow, plan: Plan) -> None:
-        """Sends the request as planned. Raises `Overloaded` and `BodyTooLarge`."""
-        kind, in_flight = plan.kind, self.in_flight
-        if in_flight[kind] >= self._budgets[kind]:
-            raise Overloaded(f"budget of {kind} requests is used up")
-        in_flight[kind] += 1
-        flow.kind = kind
+        if not flow.kind:
+            self._admit(flow, plan.kind)
         if plan.watch is not None:
             plan.watch(flow)
         facts = plan.request.facts
         if flow.payload is not EMPTY_PAYLOAD:
-            last = self._body(flow, facts.get(b"content-length"))
+            flow.last = flow.last or self._body(flow, facts.get(b"content-length"))
         else:
-            last = b"Content-Length: 0\r\n\r\n" if b"content-length" in facts else b"\r\n"
+            flow.last = b"Content-Length: 0\r\n\r\n" if b"content-length" in facts else b"\r\n"
         trace = b"" if plan.is_traced else self.runtime.ids.trace_line()
-        flow.head = b"%b%b\r\n%b%b" % (plan.head, flow.request_id, trace, last)
+        flow.head = b"%b%b\r\n%b%b" % (plan.head, flow.request_id, trace, flow.last)
         upstream = None if flow.streaming_body else self._pools[plan.route.upstream].take()
         if upstream is None:
             flow.spawn(relay.send)
             return
         flow.upstream = upstream
         upstream.send(flow.head, flow, expects_body=plan.expects_body)
+
+    def _admit(self, flow: Flow, kind: str) -> None:
+        """Counts a request against its budget."""
+        if self.in_flight[kind] >= self._budgets[kind]:
+            raise Overloaded(f"budget of {kind} requests is used up")
+        self.in_flight[kind] += 1
+        flow.kind = kind
 
     def _body(self, flow: Flow, length: bytes | None) -> bytes:
         """The framing of the request body, and the body itself where it is here and small."""
@@ -420,7 +299,7 @@ class Proxy:
         """The client's answer head without framing."""
         if flow.on_head is not None:
             flow.on_head()
-        sets_cookies = head.cookies or flow.sweeps
+        sets_cookies = head.cookies or flow.sweeps or flow.presented.sets
         cookies, no_store = self._cookies(flow, head) if sets_cookies else ((), False)
         return clean_response(
             head,
@@ -458,6 +337,8 @@ class Proxy:
             logout.signed_out(flow)
         if flow.sweeps:
             passed = [*passed, *logout.sweep_lines(flow, passed)]
+        elif flow.presented.sets:
+            passed = [*passed, *flow.presented.sets]
         return passed, any(sessions.is_session_cookie(one) for one in passed)
 
     # -- the end --------------------------------------------------------------------------------
@@ -535,8 +416,3 @@ def bodiless_length(flow: Flow, head: AnswerHead) -> bytes:
     if would_wrap and (head.status >= 400 or is_json_type(head.fact(b"content-type"))):
         return b""
     return b"Content-Length: %b\r\n" % length
-
-
-def _check_expectation(value: bytes) -> None:
-    if value.strip().lower() != b"100-continue":
-        raise ExpectationFailed(close=True)

@@ -1,0 +1,303 @@
+"""An identity provider as a client sees it: metadata, tokens, revocation, keys."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Final, Generic, Literal, TypeAlias, TypeVar
+from urllib.parse import quote_plus, urlencode
+
+from joserfc.jwk import KeySet
+
+from sidecar.core.discovery import BadMetadata, Metadata, metadata_urls, parse_metadata
+from sidecar.core.signed import InvalidToken, UnknownKey, Verified, parse_keys, verify
+from sidecar.net.outbound import TOO_LATE, Outbound, OutboundAnswer, Unreachable
+
+LIMIT: Final = 10.0  # seconds that metadata, keys and a revocation may take
+FRESH: Final = 3600.0  # seconds that metadata and keys are used without asking again
+PAUSE: Final = 3.0  # seconds after a failure in which it is not tried again
+NEW_KEY_PAUSE: Final = 30.0  # seconds between two looks for keys that are not known
+
+ClientAuth: TypeAlias = Literal["basic", "post", "none"]
+Report: TypeAlias = Callable[[str], None]
+Value = TypeVar("Value")
+
+
+ProviderUnavailable: TypeAlias = Unreachable
+"""The provider gave no usable answer."""
+
+TokenAnswer: TypeAlias = OutboundAnswer
+"""What a token endpoint answered, whatever it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """A provider and this client of it. Endpoints given here go before those of the metadata.
+
+    There is an `issuer` or a `token_endpoint`. `auth` is how the client proves itself at the
+    endpoints; None: basic where there is a secret.
+    """
+
+    client_id: str
+    issuer: str | None = None
+    token_endpoint: str | None = None
+    revocation_endpoint: str | None = None
+    client_secret: str | None = field(default=None, repr=False)
+    auth: ClientAuth | None = None
+
+    def authenticated(self, form: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+        """Header fields and the form, with the client's credentials in one of them.
+
+        RFC 6749 2.3.1; a client without a secret only names itself (RFC 6749 3.2.1).
+        """
+        secret = self.client_secret or ""
+        auth = self.auth or ("basic" if secret else "none")
+        if auth == "basic":
+            pair = f"{quote_plus(self.client_id)}:{quote_plus(secret)}".encode()
+            return {"Authorization": f"Basic {b64encode(pair).decode()}"}, dict(form)
+        credentials = {"client_id": self.client_id}
+        if auth == "post":
+            credentials["client_secret"] = secret
+        return {}, {**form, **credentials}
+
+
+class Provider:
+    """One provider. Belongs to the event loop that uses it; nothing is opened before it is used.
+
+    `report` gets a line for the log where trouble reaches no caller.
+    """
+
+    def __init__(self, settings: ProviderSettings, report: Report) -> None:
+        self.settings: Final = settings
+        self._report = report
+        self._outbound: Final = Outbound()
+        self._metadata: Final = _Remembered(self._fetch_metadata, report)
+        self._keys: Final = _Remembered(self._fetch_keys, report)
+        self._looked_for_keys = float("-inf")
+
+    # -- what it publishes ----------------------------------------------------------------------
+
+    @property
+    def known(self) -> Metadata | None:
+        """The metadata, if they were had before, however old."""
+        return self._metadata.value
+
+    async def metadata(self) -> Metadata:
+        """The metadata; without an issuer, the endpoints of the settings.
+
+        Old ones serve until new ones are here, so that only the first caller waits. Raises
+        `ProviderUnavailable`.
+        """
+        if self._metadata.value is None:
+            return await self._metadata.renewed()
+        if self._metadata.is_stale:
+            self._metadata.renew_behind()
+        return self._metadata.value
+
+    async def keys(self) -> KeySet:
+        """The keys that it signs with; old ones where new ones cannot be had.
+
+        Raises `ProviderUnavailable`.
+        """
+        if self._keys.value is not None and not self._keys.is_stale:
+            return self._keys.value
+        try:
+            return await self._keys.renewed()
+        except ProviderUnavailable:
+            if self._keys.value is None:
+                raise
+            return self._keys.value
+
+    async def verify(self, token: str, types: Collection[str]) -> Verified:
+        """The claims of a JWT that the provider has signed, of one of these types (`core.signed`).
+
+        An unknown key is looked for once in `NEW_KEY_PAUSE` seconds, however many tokens name one.
+        Raises `InvalidToken` and `ProviderUnavailable`.
+        """
+        algorithms = (await self.metadata()).algorithms
+        keys = await self.keys()
+        try:
+            return verify(token, keys, algorithms, types)
+        except UnknownKey:
+            if not self._keys.is_running:
+                now = asyncio.get_running_loop().time()
+                if now - self._looked_for_keys < NEW_KEY_PAUSE:
+                    raise
+                self._looked_for_keys = now
+            return verify(token, await self._keys.renewed(), algorithms, types)
+
+    # -- what it does -----------------------------------------------------------------------------
+
+    async def token(self, form: Mapping[str, str], timeout: float) -> TokenAnswer:  # noqa: ASYNC109 - it tells how much of it is left
+        """Posts a form to the token endpoint (RFC 6749 3.2), within `timeout` seconds.
+
+        Never repeated here. Raises `ProviderUnavailable`.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout
+        try:
+            async with asyncio.timeout(timeout):
+                endpoint = await self._endpoint("token_endpoint")
+        except TimeoutError:
+            raise ProviderUnavailable("its metadata did not come in time", sent=False) from None
+        if endpoint is None:
+            raise ProviderUnavailable("its metadata name no token endpoint", sent=False)
+        return await self._post(endpoint, form, max(end - loop.time(), 0.001))
+
+    async def revoke(self, token: str, hint: str) -> bool | None:
+        """Revokes a token (RFC 7009); `hint` is `access_token` or `refresh_token`.
+
+        True: it is no longer good. False: that failed, and may be tried again. None: the provider
+        does not revoke such tokens at all. Never raises.
+        """
+        form = {"token": token, "token_type_hint": hint}
+        try:
+            endpoint = await self._endpoint("revocation_endpoint")
+            if endpoint is None:
+                return None
+            answer = await self._post(endpoint, form, LIMIT)
+        except ProviderUnavailable as trouble:
+            self._report(f"a token could not be revoked: {trouble.detail}")
+            return False
+        if answer.status == 400 and b'"unsupported_token_type"' in answer.body:
+            return None
+        if answer.status != 200:
+            self._report(f"a token could not be revoked: the provider answered {answer.status}")
+        return answer.status == 200
+
+    async def close(self) -> None:
+        """Ends what is under way."""
+        await self._metadata.close()
+        await self._keys.close()
+        await self._outbound.close()
+
+    # -- requests ---------------------------------------------------------------------------------
+
+    async def _endpoint(self, name: Literal["token_endpoint", "revocation_endpoint"]) -> str | None:
+        given: str | None = getattr(self.settings, name)
+        if given is None and self.settings.issuer is not None:
+            given = getattr(await self.metadata(), name)
+        return given
+
+    async def _fetch_metadata(self) -> Metadata:
+        settings = self.settings
+        if settings.issuer is None:
+            return Metadata(
+                token_endpoint=settings.token_endpoint,
+                revocation_endpoint=settings.revocation_endpoint,
+            )
+        answer = None
+        for url in metadata_urls(settings.issuer):
+            answer = await self._outbound.ask("GET", url, LIMIT)
+            if answer.status != 404:
+                break
+        assert answer is not None
+        if answer.status != 200:
+            raise ProviderUnavailable(f"its metadata: {answer.status}", sent=True)
+        try:
+            found = parse_metadata(answer.body, settings.issuer)
+        except BadMetadata as error:
+            raise ProviderUnavailable(str(error), sent=True) from None
+        return replace(
+            found,
+            token_endpoint=settings.token_endpoint or found.token_endpoint,
+            revocation_endpoint=settings.revocation_endpoint or found.revocation_endpoint,
+        )
+
+    async def _fetch_keys(self) -> KeySet:
+        url = (await self.metadata()).jwks_uri
+        if url is None:
+            raise ProviderUnavailable("its metadata name no key set", sent=False)
+        answer = await self._outbound.ask("GET", url, LIMIT)
+        if answer.status != 200:
+            raise ProviderUnavailable(f"its key set: {answer.status}", sent=True)
+        try:
+            return parse_keys(answer.body)
+        except InvalidToken as error:
+            raise ProviderUnavailable(str(error), sent=True) from None
+
+    async def _post(self, url: str, form: Mapping[str, str], limit: float) -> TokenAnswer:
+        fields, whole = self.settings.authenticated(form)
+        fields["Content-Type"] = "application/x-www-form-urlencoded"
+        return await self._outbound.ask("POST", url, limit, fields, urlencode(whole).encode())
+
+
+class _Remembered(Generic[Value]):
+    """A value that is fetched once for all who ask at a time, and kept.
+
+    Whoever leaves while it is being fetched does not end that for the others. A failure is told
+    to all who ask within `PAUSE` seconds; where there is an old value, to `report` as well.
+    """
+
+    def __init__(self, fetch: Callable[[], Awaitable[Value]], report: Report) -> None:
+        self.value: Value | None = None
+        self._fetch = fetch
+        self._report = report
+        self._fetched = float("-inf")
+        self._failed = float("-inf")
+        self._failure = ""
+        self._task: asyncio.Task[Value] | None = None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the value was had `FRESH` seconds ago or more."""
+        return asyncio.get_running_loop().time() - self._fetched >= FRESH
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a fetch is under way."""
+        return self._task is not None and not self._task.done()
+
+    async def renewed(self) -> Value:
+        """The value as it is now, from a fetch that is under way or a new one.
+
+        Raises `ProviderUnavailable`.
+        """
+        if not self.is_running and self._is_pausing:
+            raise ProviderUnavailable(self._failure, sent=False)
+        return await asyncio.shield(self._running())
+
+    def renew_behind(self) -> None:
+        """Has it fetched in the background."""
+        if not self._is_pausing:
+            self._running()
+
+    async def close(self) -> None:
+        """Ends a fetch that is under way."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError, ProviderUnavailable):
+                await self._task
+
+    @property
+    def _is_pausing(self) -> bool:
+        return asyncio.get_running_loop().time() - self._failed < PAUSE
+
+    def _running(self) -> asyncio.Task[Value]:
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task.add_done_callback(_take_note)
+        return self._task
+
+    async def _run(self) -> Value:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(LIMIT):
+                value = await self._fetch()
+        except (ProviderUnavailable, TimeoutError) as trouble:
+            self._failure, self._failed = str(trouble) or TOO_LATE, loop.time()
+            if self.value is not None:
+                self._report(f"what the provider publishes was not renewed: {self._failure}")
+            # Whatever was sent here, the caller's own request was not.
+            raise ProviderUnavailable(self._failure, sent=False) from None
+        self.value, self._fetched = value, loop.time()
+        return value
+
+
+def _take_note(task: asyncio.Task[Value]) -> None:
+    """Looks at an exception, since all who waited for it may have left."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,307 @@
+"""Renewal of tokens: one exchange a session at a time, wherever its requests arrive.
+
+A refresh token that rotates may be used once (RFC 9700 4.14.2): a second use kills the session for
+everybody. So an exchange is made under a lock that all processes share, its successor is written
+before the lock is let go, and whoever comes later with the old token is given that successor. What
+became of an exchange whose answer was lost is not known, so it is not repeated while the session
+can live without.
+
+In the store, each under the keyed hash of a refresh token:
+
+- `next:` the tokens that it was exchanged for, until `grace` after somebody has presented them;
+- `prev:` what it succeeds, so that presenting it can be told;
+- `used:` that it was sent to the provider (`sent`), or exchanged for another one (`done`);
+- `lock:` who is exchanging it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from sidecar.core.errors import (
+    RefreshRefused,
+    RefreshSuperseded,
+    RefreshUnavailable,
+    StoreUnavailable,
+)
+from sidecar.core.refresh import Outcome, Renewal
+from sidecar.core.tokens import TokenSet, from_bytes, to_bytes
+from sidecar.net.provider import ProviderUnavailable
+from sidecar.net.store import Store
+
+WAIT: Final = 10.0  # seconds that a request waits for a renewal
+SHORT_WAIT: Final = 2.0  # the same where its token is still good
+EXCHANGE: Final = 60.0  # seconds after which an answer is given up
+LOCK: Final = 15.0  # seconds after which the lock of a process that died is free
+POLL: Final = 0.05  # seconds between two looks for what another process exchanges
+DAY: Final = 86400.0
+USED: Final = 30 * DAY  # how long it is remembered that a refresh token is spent
+PAUSES: Final = (0.5, 1.0, 2.0, 5.0)  # seconds without an attempt after each failure in a row
+STEPS: Final = 16  # generations that a late caller may be behind
+
+_SENT: Final = b"sent"
+_DONE: Final = b"done"
+
+
+class Exchange(Protocol):
+    """How tokens are exchanged."""
+
+    async def __call__(self, tokens: TokenSet) -> Renewal:
+        """What the provider says to a refresh token. Raises `ProviderUnavailable`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshTimes:
+    """Seconds: when tokens are renewed before their expiry, and how long old ones lead on."""
+
+    leeway: float
+    grace: float
+
+
+class Refresher:
+    """Renews tokens. Belongs to one event loop; other processes are met in the store."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        times: RefreshTimes,
+        store: Store,
+        *,
+        hash_of: Callable[[str], str],
+        now: Callable[[], float],
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        report: Callable[[str, str], None],
+    ) -> None:
+        self._exchange = exchange
+        self._times: Final = times
+        self._store: Final = store
+        self._hash_of: Final = hash_of
+        self._now: Final = now
+        self._spawn: Final = spawn
+        self._report: Final = report
+        self._running: dict[str, asyncio.Task[TokenSet]] = {}
+        self._unsaved: dict[str, TokenSet] = {}  # successors that the store did not take yet
+        self._failures = 0
+        self._pause_ends = 0.0
+        self.counts: Counter[str] = Counter()
+
+    # -- for requests ---------------------------------------------------------------------------
+
+    def is_due(self, tokens: TokenSet, now: float) -> bool:
+        """Whether the tokens are to be renewed before they are used."""
+        return now >= tokens.renews_at(self._times.leeway)
+
+    async def renew(self, tokens: TokenSet, rejected: str | None = None) -> TokenSet:
+        """The newest tokens of a session; by an exchange where none is good enough yet.
+
+        `rejected` is an access token that an upstream did not take. Raises `RefreshRefused`,
+        `RefreshSuperseded`, `RefreshUnavailable` and `StoreUnavailable`; the exchange itself goes
+        on, whoever waits for it.
+        """
+        wait = SHORT_WAIT if rejected is None and tokens.is_valid(self._now()) else WAIT
+        try:
+            async with asyncio.timeout(wait):
+                for _ in range(STEPS):
+                    newest = await self._newest(tokens)
+                    if newest.access_token != rejected and not self.is_due(newest, self._now()):
+                        return newest
+                    tokens = await asyncio.shield(self._under_way(newest, rejected))
+                    if tokens.access_token != rejected and tokens.is_valid(self._now()):
+                        return tokens
+        except TimeoutError:
+            raise RefreshUnavailable("the provider has not answered yet") from None
+        raise RefreshUnavailable("the provider hands out tokens that have expired")
+
+    async def presented(self, tokens: TokenSet) -> None:
+        """Tokens were presented: those before them lead on for `grace` seconds from now only.
+
+        Raises `StoreUnavailable`.
+        """
+        assert tokens.refresh_token is not None
+        own = self._hash_of(tokens.refresh_token)
+        before = await self._store.get(f"prev:{own}")
+        if before is None:
+            return
+        old = f"next:{before.decode()}"
+        successor = await self._store.get(old)
+        if successor is not None:
+            await self._store.put(old, successor, self._times.grace)
+        await self._store.remove(f"prev:{own}")
+
+    # -- what there is --------------------------------------------------------------------------
+
+    async def _newest(self, tokens: TokenSet) -> TokenSet:
+        for _ in range(STEPS):
+            assert tokens.refresh_token is not None
+            successor = await self._successor(self._hash_of(tokens.refresh_token))
+            if successor is None:
+                return tokens
+            if successor.refresh_token == tokens.refresh_token:
+                return successor  # the provider does not rotate
+            tokens = successor
+        return tokens
+
+    async def _successor(self, own: str) -> TokenSet | None:
+        unsaved = self._unsaved.get(own)
+        if unsaved is not None:
+            return unsaved
+        stored = await self._store.get(f"next:{own}")
+        try:
+            return None if stored is None else from_bytes(stored)
+        except ValueError:
+            raise StoreUnavailable("an entry is not what was written") from None
+
+    # -- one exchange ---------------------------------------------------------------------------
+
+    def _under_way(self, tokens: TokenSet, rejected: str | None) -> asyncio.Task[TokenSet]:
+        """The one exchange of these tokens in this process; it outlives whoever began it."""
+        assert tokens.refresh_token is not None
+        own = self._hash_of(tokens.refresh_token)
+        task = self._running.get(own)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._renew_once(own, tokens, rejected))
+            self._running[own] = task
+            task.add_done_callback(lambda done: self._ended(own, done))
+        return task
+
+    def _ended(self, own: str, task: asyncio.Task[TokenSet]) -> None:
+        self._running.pop(own, None)
+        if not task.cancelled():
+            task.exception()  # seen, though every caller may have left
+
+    async def _renew_once(self, own: str, tokens: TokenSet, rejected: str | None) -> TokenSet:
+        async with self._lock(own) as is_mine:
+            successor = await self._successor(own)
+            if successor is not None and (
+                successor.refresh_token != tokens.refresh_token
+                or (successor.access_token != rejected and not self.is_due(successor, self._now()))
+            ):
+                return successor
+            if not is_mine:
+                raise RefreshUnavailable("another process is still waiting for the provider")
+            await self._mark_sent(own, tokens, rejected)
+            renewal = await self._ask(own, tokens)
+            if renewal.outcome is Outcome.RENEWED and renewal.tokens is not None:
+                await self._save(own, tokens, renewal.tokens)
+                return renewal.tokens
+            return await self._failed(own, renewal)
+
+    @asynccontextmanager
+    async def _lock(self, own: str) -> AsyncIterator[bool]:
+        """Holds the lock, or waits until its holder has written a successor (False).
+
+        Raises `StoreUnavailable`: without the lock nothing is exchanged.
+        """
+        key, owner = f"lock:{own}", os.urandom(16).hex().encode()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + EXCHANGE
+        before = await self._store.get(f"next:{own}")
+        while not await self._store.add(key, owner, LOCK):
+            await asyncio.sleep(POLL)
+            if await self._store.get(f"next:{own}") != before or loop.time() > until:
+                yield False
+                return
+        keeper = loop.create_task(self._keep_lock(key, owner))
+        try:
+            yield True
+        finally:
+            keeper.cancel()
+            with suppress(StoreUnavailable):  # then it ends by itself
+                await self._store.remove(key, owner)
+
+    async def _keep_lock(self, key: str, owner: bytes) -> None:
+        while True:
+            await asyncio.sleep(LOCK / 3)
+            with suppress(StoreUnavailable):
+                await self._store.replace(key, owner, owner, LOCK)
+
+    async def _mark_sent(self, own: str, tokens: TokenSet, rejected: str | None) -> None:
+        """Writes down that the token is about to be used, unless it must not be."""
+        state = await self._store.get(f"used:{own}")
+        if state == _DONE:
+            raise RefreshSuperseded
+        is_good = rejected is None and tokens.is_valid(self._now())
+        if state == _SENT and is_good:
+            raise RefreshUnavailable("an answer was lost, and the token is still good")
+        if self._now() < self._pause_ends:
+            raise RefreshUnavailable("the provider has just failed")
+        await self._store.put(f"used:{own}", _SENT, USED)
+
+    async def _ask(self, own: str, tokens: TokenSet) -> Renewal:
+        try:
+            renewal = await self._exchange(tokens)
+        except ProviderUnavailable as trouble:
+            self._fail(trouble.detail)
+            if not trouble.sent:
+                await self._unmark(own)
+            raise RefreshUnavailable(trouble.detail) from None
+        if renewal.outcome is Outcome.TROUBLE:
+            self._fail(renewal.why)
+            await self._unmark(own)  # it has answered, and it has not renewed
+            raise RefreshUnavailable(renewal.why)
+        self._failures = 0
+        self._pause_ends = 0.0
+        return renewal
+
+    def _fail(self, why: str) -> None:
+        """Leaves the provider alone for a moment, for all sessions of this process."""
+        pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
+        self._failures += 1
+        self._pause_ends = self._now() + pause
+        self.counts["unavailable"] += 1
+        self._report("refresh failed", why)
+
+    async def _unmark(self, own: str) -> None:
+        with suppress(StoreUnavailable):
+            await self._store.remove(f"used:{own}")
+
+    async def _failed(self, own: str, renewal: Renewal) -> TokenSet:
+        """The provider refuses the token: unless its successor has turned up, that is the end."""
+        successor = await self._successor(own)
+        if successor is not None:
+            return successor
+        self.counts["refused"] += 1
+        self._report("refresh refused", renewal.why)
+        raise RefreshRefused(renewal.why)
+
+    # -- what was got ---------------------------------------------------------------------------
+
+    async def _save(self, own: str, old: TokenSet, new: TokenSet) -> None:
+        """Writes the successor before anybody else may exchange. Never raises: it is all there is.
+
+        What the store does not take is kept here, and written once it does.
+        """
+        self.counts["renewed"] += 1
+        self._unsaved[own] = new
+        try:
+            await self._write(own, old, new)
+        except StoreUnavailable as trouble:
+            self._report("renewed tokens are not stored yet", trouble.detail)
+            self._spawn(self._write_later(own, old, new))
+        else:
+            self._unsaved.pop(own, None)
+
+    async def _write(self, own: str, old: TokenSet, new: TokenSet) -> None:
+        assert new.refresh_token is not None
+        if new.refresh_token == old.refresh_token:
+            await self._store.put(f"next:{own}", to_bytes(new), DAY)
+            await self._store.remove(f"used:{own}")
+            return
+        await self._store.put(f"next:{own}", to_bytes(new), DAY)
+        await self._store.put(f"used:{own}", _DONE, USED)
+        await self._store.put(f"prev:{self._hash_of(new.refresh_token)}", own.encode(), DAY)
+
+    async def _write_later(self, own: str, old: TokenSet, new: TokenSet) -> None:
+        for attempt in range(1, 600):
+            await asyncio.sleep(min(0.25 * attempt, 5.0))
+            with suppress(StoreUnavailable):
+                await self._write(own, old, new)
+                break
+        self._unsaved.pop(own, None)

@@ -1,0 +1,254 @@
+"""The request half: from a request's head to what its upstream is to be sent.
+
+    match → session → renewal → CSRF → prepare
+
+A plan is made once for all requests alike of a connection, and holds as long as its session does.
+What must be waited for first (the store's word on a session, its renewal) goes on as a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from sidecar.core.client import Client, is_server_side
+from sidecar.core.cookies import Scope
+from sidecar.core.errors import ExpectationFailed, NoRoute, TokenRefreshed
+from sidecar.core.forwarding import given_request_id, is_traced, prepare_request
+from sidecar.core.routes import UNROUTED
+from sidecar.web import logout
+from sidecar.web.flow import Flow, Plan
+from sidecar.web.rescue import answer_preflight, rescue
+
+if TYPE_CHECKING:
+    from sidecar.core.request import Request
+    from sidecar.core.routes import Route
+    from sidecar.net.sessions import Presented
+    from sidecar.runtime import Runtime
+    from sidecar.web.bridge import Bridge
+
+PLANS: Final = 8  # targets that a connection's repeated fields are remembered with
+PLAN_BYTES: Final = 8192  # of the longest head that is remembered
+# What a page is made of needs no good token: its session is renewed with the page itself.
+_PARTS: Final = frozenset((b"script", b"style", b"image", b"font", b"audio", b"video", b"track"))
+
+
+class Planner:
+    """Plans requests by the runtime's policy."""
+
+    def __init__(self, runtime: Runtime, bridge: Bridge) -> None:
+        self._runtime: Final = runtime
+        self._policy: Final = runtime.policy
+        self._sessions: Final = runtime.sessions
+        self._keeper: Final = runtime.keeper
+        self._bridge: Final = bridge
+
+    def holds(self, plan: Plan, now: float) -> bool:
+        """Whether a remembered plan is still right: nothing of it but the session can change."""
+        presented = plan.presented
+        return (
+            now < presented.valid_until
+            and now < presented.renews_at
+            and presented.fingerprint not in self._sessions.tombs
+        )
+
+    def plan(self, flow: Flow, request: Request) -> Plan | None:
+        """What is to be done with a request; None where it is answered, or waits for its session.
+
+        Raises `ProxyError` for what is refused.
+        """
+        policy = self._policy
+        flow.request = request
+        flow.request_id = given_request_id(request) or flow.request_id
+        is_logout = request.route_path == policy.logout.path
+        route = UNROUTED if is_logout else policy.routes.match(request.route_path)
+        if route is None:
+            raise NoRoute
+        flow.route = route
+        if policy.cors.is_preflight(request) and (
+            is_logout or route.owns_cors or policy.cors.allows(request.facts)
+        ):
+            answer_preflight(flow)
+            return None
+        if is_logout:
+            logout.handle(flow)
+            return None
+        presented = flow.presented = self._present(flow, request, route)
+        renews = self._renews(request, route)
+        if route.session != "none" and not self._keeper.is_ready(
+            presented, flow.began, renews=renews
+        ):
+            flow.spawn(self._wait, renews)
+            return None
+        return self._plan_with(flow, presented)
+
+    # -- the session ----------------------------------------------------------------------------
+
+    def _present(self, flow: Flow, request: Request, route: Route) -> Presented:
+        """The session that the cookies hold, or that the client's own bearer stands for."""
+        presented = self._sessions.present(request.cookie, flow.began)
+        own = request.facts.get(b"authorization")
+        if route.authorization == "session" and own is not None and not presented.reading.names:
+            known = self._sessions.recognise(own, flow.began)
+            if known is not None:
+                flow.by_cookie = False
+                return known
+        return presented
+
+    @staticmethod
+    def _renews(request: Request, route: Route) -> bool:
+        """Whether the request deserves a good token: it is injected, or a page is made with it."""
+        if route.inject:
+            return True
+        is_part = request.fact(b"sec-fetch-dest") in _PARTS
+        return route.kind == "page" and not is_part and request.client is not Client.PREFETCH
+
+    async def _wait(self, flow: Flow, renews: bool) -> None:
+        """Goes on once the session can be used. Raises `ProxyError`."""
+        presented = await self._keeper.ready(
+            flow.presented, self._cookie(flow), self.scope(flow), renews=renews
+        )
+        flow.presented = presented
+        plan = self._plan_with(flow, presented)
+        if plan is not None:
+            flow.proxy.send(flow, plan)
+
+    async def recover(self, flow: Flow) -> None:
+        """Meets a 401 with the newest token of the session: the request is repeated with it once.
+
+        Where it cannot be repeated, the client is told that it may (contract 5, 7). Raises
+        `ProxyError`.
+        """
+        flow.recovered = True
+        token = flow.presented.reading.token
+        flow.presented = await self._keeper.renew(
+            flow.presented, self._cookie(flow), self.scope(flow), rejected=token
+        )
+        now = self._runtime.clock.now()
+        flow.live = self._sessions.live_fingerprint(flow.presented, now)
+        if flow.live is None or flow.presented.reading.token == token:
+            logout.unauthorized(flow)
+        elif flow.streaming_body:
+            rescue(flow, TokenRefreshed())
+        else:
+            plan = self._plan_with(flow, flow.presented)
+            if plan is not None:
+                flow.proxy.send(flow, plan)
+
+    @staticmethod
+    def _cookie(flow: Flow) -> bytes:
+        return flow.request.cookie if flow.by_cookie else b""
+
+    # -- the plan -------------------------------------------------------------------------------
+
+    def _plan_with(self, flow: Flow, presented: Presented) -> Plan | None:
+        """The plan where the session is known. None where the request is answered here."""
+        request, route, policy = flow.request, flow.route, self._policy
+        credential = self._credential(flow, presented)
+        if credential is None:
+            logout.unauthorized(flow)
+            return None
+        is_bridged = presented.fingerprint is not None and policy.bridge.concerns(request, route)
+        if is_bridged and flow.live is None:
+            logout.bridged(flow)
+            return None
+        if b"expect" in request.facts:
+            _check_expectation(request.facts[b"expect"])
+        cookie, authorization = credential
+        peer = flow.connection.peer
+        head = prepare_request(request, route, peer, cookie=cookie, authorization=authorization)
+        plan = Plan(
+            request=request,
+            route=route,
+            kind="stream" if request.fields.is_stream else route.kind,
+            presented=presented,
+            live=flow.live,
+            counts=flow.counts,
+            head=head + b"X-Request-Id: ",
+            request_id=given_request_id(request),
+            is_traced=is_traced(request),
+            expects_body=request.method != "HEAD",
+            watch=self._watch(flow, request, is_bridged=is_bridged),
+            is_held=is_bridged and policy.bridge.holds(request),
+        )
+        is_lasting = presented.is_lasting and flow.live == presented.fingerprint
+        if is_lasting and len(plan.head) <= PLAN_BYTES:
+            plans = request.fields.plans
+            if len(plans) >= PLANS:
+                plans.clear()
+            plans[flow.method, flow.target] = plan
+        return plan
+
+    def _credential(self, flow: Flow, presented: Presented) -> tuple[bytes, bytes] | None:
+        """The Cookie value and the Authorization line for the upstream (contract 4).
+
+        None where the route requires a session and there is none. Raises `CsrfRejected`.
+        """
+        request, route = flow.request, flow.route
+        live = flow.live = self._sessions.live_fingerprint(presented, flow.began)
+        is_dead = live is None and presented.fingerprint is not None
+        flow.sweeps = is_dead and self._policy.bridge.is_login(request)
+        cookie = self._forwarded_cookie(flow, presented, is_dead=is_dead)
+        if live is not None and route.inject:
+            flow.counts = route.on_unauthorized != "pass"
+            if flow.by_cookie:
+                self._policy.csrf.check(request, self.public_origin(flow))
+            return cookie, presented.authorization
+        own = request.facts.get(b"authorization")
+        own_line = b"" if own is None else b"Authorization: %b\r\n" % own
+        if route.session == "none" or live is not None:
+            return cookie, own_line
+        keeps_own = own is not None and route.authorization and not presented.reading.names
+        if presented.fingerprint is not None and not flow.by_cookie:
+            keeps_own = False  # the token of a session that is dead
+        if route.session == "required" and not keeps_own:
+            return None
+        return cookie, own_line if keeps_own or not route.inject else b""
+
+    def _forwarded_cookie(self, flow: Flow, presented: Presented, *, is_dead: bool) -> bytes:
+        """The Cookie value for the upstream: without session cookies, or with renewed ones."""
+        request, route = flow.request, flow.route
+        if route.strip_cookies or (is_dead and route.session != "none"):
+            # A session known by its bearer was read from other cookies than these.
+            here = presented if flow.by_cookie else None
+            here = here or self._sessions.present(request.cookie, flow.began)
+            return here.others
+        return request.cookie if presented.cookie is None else presented.cookie
+
+    def _watch(
+        self, flow: Flow, request: Request, *, is_bridged: bool
+    ) -> Callable[[Flow], None] | None:
+        """What the bridge does with a request of a live session."""
+        if is_bridged:
+            return self._bridge.watch
+        is_call = (
+            flow.counts
+            and self._policy.bridge.hold > 0
+            and not request.fields.is_stream
+            and is_server_side(request.facts)
+        )
+        return self._bridge.count if is_call else None
+
+    # -- the client's view ----------------------------------------------------------------------
+
+    def public_origin(self, flow: Flow) -> bytes:
+        """scheme://host as the browser sees it."""
+        configured = self._policy.public_origin
+        if configured is not None:
+            return configured
+        peer = flow.connection.peer
+        return b"%b://%b" % (peer.public_scheme(flow.request), peer.public_host(flow.request))
+
+    def scope(self, flow: Flow) -> Scope:
+        """Where session cookies are set: as wide as the configuration says that they are."""
+        sweep = self._policy.sweep
+        return Scope(
+            domain=sweep.domains[0] if sweep.domains else "",
+            path=sweep.paths[0] if sweep.paths else "/",
+            https=self.public_origin(flow).startswith(b"https:"),
+        )
+
+
+def _check_expectation(value: bytes) -> None:
+    if value.strip().lower() != b"100-continue":
+        raise ExpectationFailed(close=True)
