@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -76,9 +76,7 @@ def parse_metadata(body: bytes, issuer: str) -> Metadata:
         raise BadMetadata(f"the provider calls itself {shown}; write issuer exactly so")
     for name in _ENDPOINTS:
         endpoint = getattr(found, name)
-        if endpoint == "":
-            found = replace(found, **{name: None})
-        elif endpoint is not None and not _is_endpoint(endpoint, issuer):
+        if endpoint is not None and not _is_endpoint(endpoint, issuer):
             raise BadMetadata(f"the provider's {name} is no https URL")
     return found
 

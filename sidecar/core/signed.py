@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 from joserfc import jws
 from joserfc.errors import JoseError
+from joserfc.jwa import JWSAlgModel
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
-from joserfc.jws import JWSAlgModel, JWSRegistry
+from joserfc.jws import JWSRegistry
 from joserfc.util import urlsafe_b64decode
 
 from sidecar.core.errors import SidecarError
@@ -27,7 +28,8 @@ ALGORITHMS: Final = {
 }
 """The algorithms that are believed, and the type of their keys (RFC 7518, RFC 8037, RFC 9864)."""
 
-_KEY_TYPES: Final = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
+PublicKey: TypeAlias = RSAKey | ECKey | OKPKey
+_KEY_TYPES: Final[Mapping[str, type[PublicKey]]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 _PUBLIC_MEMBERS: Final = ("kty", "use", "key_ops", "alg", "kid", "n", "e", "crv", "x", "y")
 _MIN_RSA_BITS: Final = 2048  # RFC 7518 3.3
 _MAX_KEYS: Final = 100
@@ -85,7 +87,7 @@ def parse_keys(body: bytes) -> KeySet:
     return KeySet(list(keys))
 
 
-def _public_key(given: object) -> RSAKey | ECKey | OKPKey | None:
+def _public_key(given: object) -> PublicKey | None:
     if not isinstance(given, dict) or given.get("use", "sig") != "sig":
         return None
     kind = _KEY_TYPES.get(str(given.get("kty")))
@@ -144,12 +146,12 @@ def _type(typ: object) -> str:
     return "jwt" if typ is None else str(typ).lower().removeprefix("application/")
 
 
-def _choose(keys: KeySet, algorithm: str, kid: object) -> RSAKey | ECKey | OKPKey:
+def _choose(keys: KeySet, algorithm: str, kid: object) -> PublicKey:
     """The key to verify with: by `kid`, else the only one that fits (OpenID Connect Core 10.1)."""
     named = [key for key in keys if kid is None or key.kid == kid]
     if kid is not None and not named:
         raise UnknownKey("it is signed with a key that the provider does not publish")
-    fitting: Sequence[RSAKey | ECKey | OKPKey] = [
+    fitting: Sequence[PublicKey] = [
         key
         for key in named
         if isinstance(key, RSAKey | ECKey | OKPKey)

@@ -111,7 +111,7 @@ class Keeper:
         except RefreshSuperseded:
             if rejected is None and tokens.is_valid(self._now()):
                 return presented
-            return presented.expired()
+            return self._sessions.supersede(presented, cookie)
         if newest == tokens:
             return presented
         await self._name(presented, newest)

@@ -213,6 +213,13 @@ class Sessions:
         self._remember(cookie, named)
         return named
 
+    def supersede(self, presented: Presented, cookie: bytes) -> Presented:
+        """What was presented is out of date: its session goes on, but no longer with this."""
+        expired = presented.expired()
+        self._forget(cookie)
+        self._remember(cookie, expired)
+        return expired
+
     def renewed(
         self, presented: Presented, cookie: bytes, tokens: TokenSet, scope: Scope
     ) -> Presented:
