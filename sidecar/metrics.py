@@ -183,6 +183,19 @@ class Exposition:
             {(reason,): count for reason, count in metrics.sessions_ended.items()},
         )
         yield _counter(
+            "sidecar_logout_steps",
+            "What follows a logout, by outcome.",
+            ("step", "outcome"),
+            {(step, outcome): n for (step, outcome), n in self._runtime.departures.counts.items()},
+        )
+        refresher = self._runtime.keeper.refresher
+        yield _counter(
+            "sidecar_refreshes",
+            "Exchanges of refresh tokens, by outcome.",
+            ("outcome",),
+            {} if refresher is None else {(one,): n for one, n in refresher.counts.items()},
+        )
+        yield _counter(
             "sidecar_cookies_dropped",
             "Session cookies of upstreams dropped.",
             (),

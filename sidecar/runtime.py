@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sidecar.core.config.renewal import Refresh
 from sidecar.core.refresh import AnswerPaths
 from sidecar.net.background import Background
+from sidecar.net.departure import Departures
 from sidecar.net.exchange import HttpExchange, OAuth2Exchange, RefreshEndpoint
 from sidecar.net.keeper import Keeper
 from sidecar.net.outbound import Outbound
@@ -92,6 +93,7 @@ class Runtime:
     background: Background
     outbound: Outbound
     provider: Provider | None
+    departures: Departures
 
     async def start(self) -> None:
         """Listens to what other processes on the same store tell."""
@@ -165,6 +167,9 @@ def open_runtime(
         background=background,
         outbound=outbound,
         provider=provider,
+        departures=Departures(
+            provider, refresher, config.logout.hooks, outbound, spawn=background.run, log=log
+        ),
     )
 
 

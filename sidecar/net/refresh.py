@@ -109,7 +109,7 @@ class Refresher:
         try:
             async with asyncio.timeout(wait):
                 for _ in range(STEPS):
-                    newest = await self._newest(tokens)
+                    newest = await self.newest(tokens)
                     if newest.access_token != rejected and not self.is_due(newest, self._now()):
                         return newest
                     tokens = await asyncio.shield(self._under_way(newest, rejected))
@@ -137,7 +137,8 @@ class Refresher:
 
     # -- what there is --------------------------------------------------------------------------
 
-    async def _newest(self, tokens: TokenSet) -> TokenSet:
+    async def newest(self, tokens: TokenSet) -> TokenSet:
+        """The last tokens that these were exchanged for. Raises `StoreUnavailable`."""
         for _ in range(STEPS):
             assert tokens.refresh_token is not None
             successor = await self._successor(self._hash_of(tokens.refresh_token))

@@ -196,11 +196,12 @@ def clear(flow: Flow) -> None:
 
 
 def _bury(flow: Flow, reason: str) -> None:
-    """Ends the live session of the request, if there is one, and counts it."""
+    """Ends the session of the request, if there is one: counted where it was alive until now."""
     runtime = flow.runtime
     if flow.live is not None:
         runtime.sessions.bury(flow.presented, runtime.clock.now())
         runtime.metrics.sessions_ended[reason] += 1
+    runtime.departures.begin(flow.presented, reason)
 
 
 def _changed(flow: Flow, request: Request) -> None:

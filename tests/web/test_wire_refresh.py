@@ -98,6 +98,14 @@ def after(cookie: str, answer: Answer) -> str:
     return with_set_cookies(cookie, lines, time.time())
 
 
+STEP = 'sidecar_logout_steps_total{{step="{}",outcome="{}"}}'
+
+
+def logged(at: Embedded) -> list[dict[str, Any]]:
+    """The lines of the log."""
+    return [json.loads(line) for line in at.log.getvalue().splitlines()]
+
+
 @pytest.fixture
 async def at(sidecar: Start, upstream: Upstream, idp: RunningIdp) -> Embedded:
     upstream.default = guarded(upstream, idp)
@@ -376,6 +384,79 @@ async def test_invalid_grant_ends_the_session(
     assert (await at.metrics())["sidecar_tombstones"] == 1
 
 
+# -- logout ----------------------------------------------------------------------------------------
+
+
+async def test_logout_revokes_both_tokens(at: Embedded, idp: RunningIdp, client: Clients) -> None:
+    """RFC 7009, of the newest generation, and it is on record (contract 6)."""
+    old, one = session(idp.tokens(), expires_in=-5), await client(at)
+    answer = await one.get("/api/me", f"Cookie: {old}")
+    new, token = after(old, answer), answer.json["data"]["token"]
+    assert idp.verify(token).is_live
+    assert (await one.post("/api/logout", f"Cookie: {old}")).status == 200
+    await at.wait_for(lambda m: m.get(STEP.format("access_token", "done"), 0) == 1)
+    assert not idp.verify(token).is_live
+    assert idp.stats.revocations == 2
+    assert (await one.get("/api/me", f"Cookie: {new}")).status == 303
+    receipt = next(line for line in logged(at) if line["event"] == "session ended")
+    assert (receipt["refresh_token"], receipt["access_token"]) == ("done", "done")
+    assert (receipt["reason"], receipt["level"]) == ("logout", "info")
+    assert token not in at.log.getvalue()
+
+
+async def test_logout_after_a_401_revokes_once(
+    at: Embedded, idp: RunningIdp, client: Clients, upstream: Upstream
+) -> None:
+    """Of many 401s, and doing it twice is harmless (threat 36)."""
+    upstream.default = upstream.reply(b"{}", status="401 Unauthorized")
+    cookie, one = session(idp.tokens(), expires_in=25), await client(at)
+    for _ in range(3):
+        answer = await one.get("/api/me", f"Cookie: {cookie}", *FETCH)
+        await one.get(answer.get("Location") or "", f"Cookie: {cookie}", *FETCH)
+    await at.wait_for(lambda m: m.get(STEP.format("access_token", "done"), 0) >= 1)
+    assert idp.stats.revocations == 2
+
+
+async def test_provider_that_is_down_does_not_hold_the_logout_up(
+    at: Embedded, idp: RunningIdp, client: Clients
+) -> None:
+    """Threat 45: ended here all the same, and revoked once it is back."""
+    cookie, one = session(idp.tokens(), expires_in=-5), await client(at)
+    token = (await one.get("/api/me", f"Cookie: {cookie}")).json["data"]["token"]
+    idp.set(outage="close")
+    assert (await one.post("/api/logout", f"Cookie: {cookie}")).status == 200
+    assert (await one.get("/api/me", f"Cookie: {cookie}")).status == 303
+    idp.set(outage="none")
+    metrics = await at.wait_for(lambda m: m.get(STEP.format("refresh_token", "done"), 0) == 1)
+    assert metrics.get(STEP.format("access_token", "done")) == 1
+    assert not idp.verify(token).is_live
+
+
+async def test_hooks_are_told(
+    sidecar: Start, upstream: Upstream, idp: RunningIdp, client: Clients
+) -> None:
+    """With the session's token where configured, and once more where that failed."""
+    told: list[Received] = []
+
+    def answer(request: Received) -> bytes:
+        if not request.target.startswith("/hook"):
+            return upstream.reply(b"{}")
+        told.append(request)
+        return upstream.reply(status="500 Oops" if len(told) == 1 else "204 X", type=None)
+
+    upstream.default = answer
+    hook = {"url": f"{upstream.url}/hook", "headers": {"X-Key": "k"}, "token": True}
+    at = await sidecar(site(upstream, idp, logout={"hooks": [hook]}))
+    tokens = idp.tokens()
+    cookie, one = session(tokens, expires_in=25), await client(at)
+    assert (await one.post("/api/logout", f"Cookie: {cookie}")).status == 200
+    await at.wait_for(lambda m: m.get(STEP.format("hook", "done"), 0) == 1)
+    assert len(told) == 2
+    assert told[1].get("Authorization") == f"Bearer {tokens['access_token']}"
+    assert told[1].get("X-Key") == "k"
+    assert set(json.loads(told[1].body)) == {"session", "reason"}
+
+
 # -- raw cookies -----------------------------------------------------------------------------------
 
 
@@ -396,8 +477,7 @@ async def test_raw_cookies_are_renewed(
     assert names == ["access_token", "refresh_token"]
     cookie = after(cookie, answer)
     assert (await one.get("/api/me", f"Cookie: {cookie}")).json["data"] == answer.json["data"]
-    logged = [json.loads(line) for line in at.log.getvalue().splitlines()]
-    assert len({line["session"] for line in logged if line.get("status") == 200}) == 1
+    assert len({line["session"] for line in logged(at) if line.get("status") == 200}) == 1
 
 
 async def test_refresh_cookie_is_a_session_cookie(

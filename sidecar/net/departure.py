@@ -1,0 +1,129 @@
+"""What a logout does besides its answer: tokens are revoked and others told.
+
+None of it holds the answer up or spoils it; it is retried, counted and put on record. Each session
+departs once, however many requests end it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from sidecar.core.errors import StoreUnavailable
+from sidecar.net.outbound import Outbound, Unreachable
+from sidecar.net.provider import Provider
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from sidecar.core.config.renewal import Hook
+    from sidecar.core.tokens import TokenSet
+    from sidecar.net.refresh import Refresher
+    from sidecar.net.sessions import Presented
+
+PAUSES: Final = (1.0, 3.0, 10.0, 30.0)  # seconds before each further attempt
+HOOK_SECONDS: Final = 10.0
+REMEMBERED: Final = 10_000  # sessions that have departed already
+
+Step = Callable[[], Awaitable[bool | None]]
+"""True: done. False: failed, may be tried again. None: there was nothing to do."""
+
+
+class Departures:
+    """Carries out what follows the end of a session."""
+
+    def __init__(
+        self,
+        provider: Provider | None,
+        refresher: Refresher | None,
+        hooks: Sequence[Hook],
+        outbound: Outbound,
+        *,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._provider: Final = provider
+        self._refresher: Final = refresher
+        self._hooks: Final = tuple(hooks)
+        self._outbound: Final = outbound
+        self._spawn: Final = spawn
+        self._log: Final = log
+        self._departed: dict[str, None] = {}
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    def begin(self, presented: Presented, reason: str) -> None:
+        """Begins what follows the end of the session that was presented, if it has not begun."""
+        fingerprint = presented.fingerprint
+        if fingerprint is None or fingerprint in self._departed:
+            return
+        self._departed[fingerprint] = None
+        if len(self._departed) > REMEMBERED:
+            del self._departed[next(iter(self._departed))]
+        self._spawn(self._depart(fingerprint, presented, reason))
+
+    async def _depart(self, fingerprint: str, presented: Presented, reason: str) -> None:
+        access, refresh = await self._newest(presented)
+        steps: dict[str, Step] = {
+            "refresh_token": self._revocation(refresh, "refresh_token"),
+            "access_token": self._revocation(access, "access_token"),
+            **{
+                f"hook {number}": partial(self._tell, hook, fingerprint, reason, access)
+                for number, hook in enumerate(self._hooks)
+            },
+        }
+        outcomes = await asyncio.gather(*(self._carry_out(step) for step in steps.values()))
+        told = {True: "done", False: "failed", None: "none"}
+        receipt = {name: told[outcome] for name, outcome in zip(steps, outcomes, strict=True)}
+        for name, outcome in receipt.items():
+            self.counts[name.partition(" ")[0], outcome] += 1
+        level = self._log.warning if "failed" in receipt.values() else self._log.info
+        level("session ended", session=fingerprint, reason=reason, **receipt)
+
+    async def _newest(self, presented: Presented) -> tuple[str | None, str | None]:
+        """The access and refresh token of the session as it is now."""
+        tokens: TokenSet | None = presented.reading.tokens
+        if tokens is None:
+            return presented.reading.token, None
+        if self._refresher is not None:
+            with suppress(StoreUnavailable):
+                tokens = await self._refresher.newest(tokens)
+        return tokens.access_token or None, tokens.refresh_token
+
+    def _revocation(self, token: str | None, hint: str) -> Step:
+        provider = self._provider
+
+        async def revoke() -> bool | None:
+            return None if provider is None or token is None else await provider.revoke(token, hint)
+
+        return revoke
+
+    async def _tell(
+        self, hook: Hook, fingerprint: str, reason: str, token: str | None
+    ) -> bool | None:
+        """One hook: 2xx is taken for done."""
+        fields = dict(hook.headers)
+        if hook.token and token is not None:
+            fields["Authorization"] = f"Bearer {token}"
+        body = None
+        if hook.method != "GET":
+            fields.setdefault("Content-Type", "application/json")
+            body = msgspec.json.encode({"session": fingerprint, "reason": reason})
+        try:
+            answer = await self._outbound.ask(hook.method, hook.url, HOOK_SECONDS, fields, body)
+        except Unreachable:
+            return False
+        return 200 <= answer.status < 300
+
+    async def _carry_out(self, step: Step) -> bool | None:
+        for pause in (*PAUSES, None):
+            outcome = await step()
+            if outcome is not False or pause is None:
+                return outcome
+            await asyncio.sleep(pause)
+        return False
