@@ -98,7 +98,7 @@ def after(cookie: str, answer: Answer) -> str:
     return with_set_cookies(cookie, lines, time.time())
 
 
-STEP = 'sidecar_logout_steps_total{{step="{}",outcome="{}"}}'
+STEP = 'sidecar_logout_steps_total{{outcome="{1}",step="{0}"}}'
 
 
 def logged(at: Embedded) -> list[dict[str, Any]]:

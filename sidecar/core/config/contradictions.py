@@ -16,17 +16,25 @@ from sidecar.core.config.faults import BadValue, Finding, did_you_mean
 from sidecar.core.config.model import Document, Logout
 from sidecar.core.config.routes import KIND_DEFAULTS
 from sidecar.core.config.values import Listen, parse_listen, parse_origin, parse_redirect
+from sidecar.core.store_url import StoreUrl, parse_store_url
 
 Data: TypeAlias = Mapping[str, Any]
 Rule: TypeAlias = Callable[[Data], Iterator[Finding]]
 
+_SOURCE_VARIABLES: Final = ("AUTH_SECRET", "NEXTAUTH_SECRET")
+"""Each gives a source with that secret where no sources are written."""
+
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
 
-def contradictions(data: Data) -> Iterator[Finding]:
-    """Every contradiction between keys of the raw configuration."""
+def contradictions(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Every contradiction between keys of the raw configuration.
+
+    `environ` may hold the secrets of the sources that stand where none is written.
+    """
     for rule in _RULES:
         yield from rule(data)
+    yield from _kept_values_have_a_secret(data, environ)
 
 
 def longest_match(path: str, prefixes: Mapping[Any, str]) -> Any:
@@ -116,6 +124,28 @@ def _listeners_apart(data: Data) -> Iterator[Finding]:
         yield Finding(("admin",), "is the address of listen too", "choose another port")
 
 
+def _workers_share_a_store(data: Data) -> Iterator[Finding]:
+    store = _store(data)
+    if store is not None and not store.is_shared and _has_several_workers(data):
+        yield Finding(
+            ("store", "url"),
+            f"is shared by nobody, but workers is {data['workers']}",
+            "remove it (workers share a private SQLite file by default), or name a shared store",
+        )
+
+
+def _kept_values_have_a_secret(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """A random secret would open nothing that another process, or this one before, has sealed."""
+    store = _store(data)
+    if store is not None and store.is_shared and not _has_secret(data, environ):
+        whose = "shared with other machines" if store.is_remote else "kept over a restart"
+        yield Finding(
+            ("store", "url"),
+            f"is {whose}, but there is no secret that opens its values then",
+            "set secret (make one with `sidecar keygen`)",
+        )
+
+
 _RULES: Final[tuple[Rule, ...]] = (
     _shorthand_alone,
     _something_to_serve,
@@ -125,6 +155,7 @@ _RULES: Final[tuple[Rule, ...]] = (
     _redirect_ends_the_loop,
     _logout_is_a_path_of_its_own,
     _listeners_apart,
+    _workers_share_a_store,
 )
 
 
@@ -198,3 +229,32 @@ def _overlap(one: Listen, other: Listen) -> bool:
         return one == other
     same_host = one.host == other.host or not _WILDCARDS.isdisjoint({one.host, other.host})
     return one.port == other.port != 0 and same_host
+
+
+def _store(data: Data) -> StoreUrl | None:
+    """The store that is written, None where there is none."""
+    url = _section(data, "store").get("url")
+    with suppress(ValueError):
+        return parse_store_url(url) if isinstance(url, str) else None
+    return None
+
+
+def _has_several_workers(data: Data) -> bool:
+    """`auto` may be one process here and several on the next machine."""
+    workers = data.get("workers")
+    if isinstance(workers, str):  # from the environment
+        return workers == "auto" or (workers.isdigit() and int(workers) > 1)
+    return isinstance(workers, int) and workers > 1
+
+
+def _has_secret(data: Data, environ: Mapping[str, str]) -> bool:
+    """Whether something is written from which the secret comes, be it right or wrong."""
+    if data.get("secret"):
+        return True
+    sources = _section(data, "session").get("sources")
+    if not isinstance(sources, list):
+        return any(environ.get(name) for name in _SOURCE_VARIABLES)
+    return any(
+        isinstance(source, dict) and (source.get("secret") or source.get("password"))
+        for source in sources
+    )

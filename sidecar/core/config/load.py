@@ -36,7 +36,7 @@ def load(
     apply_overrides(tree, environ, overrides)
     read_secret_files(tree, read_file)
     document = validate(tree)
-    tree.findings.extend(contradictions(tree.data))
+    tree.findings.extend(contradictions(tree.data, environ))
     if document is None or tree.findings:
         raise ConfigError(tree.faults())
     return resolve(document, environ)

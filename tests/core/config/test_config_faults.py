@@ -264,6 +264,30 @@ FAULTS = [
     (GOOD + "logout: {path: /}", "logout.path", 2, "covers the whole site", "/api/logout"),
     (GOOD + "listen: 127.0.0.1:9090", "admin", None, "is the address of listen too", "port"),
     (GOOD + "listen: unix:/a\nadmin: unix:/a", "admin", 3, "is the address of listen too", ""),
+    *(
+        (
+            GOOD + f"workers: {workers}\nstore: {{url: 'memory:'}}",
+            "store.url",
+            3,
+            f"is shared by nobody, but workers is {workers}",
+            "remove it",
+        )
+        for workers in ("2", "auto")
+    ),
+    (
+        GOOD + "store: {url: sqlite:///var/lib/sidecar/store.db}",
+        "store.url",
+        2,
+        "is kept over a restart, but there is no secret",
+        "keygen",
+    ),
+    (
+        GOOD + "session: {sources: [{type: cookie, cookie: a}]}\nstore: {url: rediss://a}",
+        "store.url",
+        3,
+        "is shared with other machines, but there is no secret",
+        "keygen",
+    ),
 ]
 FILES = {"/latin": UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), "/short": "canary\n"}
 
@@ -276,6 +300,35 @@ def test_fault(faults: FaultFinder, case: tuple[str, str, int | None, str, str])
     assert (fault.path, fault.line) == (path, line)
     assert problem in fault.problem
     assert remedy in fault.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "environ"),
+    [
+        (GOOD + "workers: 2", {}),
+        (GOOD + "workers: auto\nstore: {}", {}),
+        (GOOD + "workers: 1\nstore: {url: 'memory:'}", {}),
+        (GOOD + "store: {url: redis://a}", {"AUTH_SECRET": "x"}),
+        (GOOD + "store: {url: redis://a}", {"SIDECAR_SECRET": "x" * 32}),
+        (GOOD + "store: {url: redis://a}\nsecret_file: /key", {}),
+        (
+            GOOD + "store: {url: sqlite:///a}\n"
+            "session: {sources: [{type: iron-session, cookie: a, password: x}]}",
+            {},
+        ),
+    ],
+)
+def test_stores_without_fault(
+    loaded: Callable[..., object], text: str, environ: dict[str, str]
+) -> None:
+    """Several workers with no word of a store; a shared store wherever a secret comes from."""
+    loaded(text, environ, {"/key": "x" * 32})
+
+
+def test_workers_of_the_environment_contradict_too(faults: FaultFinder) -> None:
+    environ = {"SIDECAR_WORKERS": "2", "SIDECAR_STORE__URL": "memory:"}
+    (fault,) = faults(GOOD, environ)
+    assert str(fault).startswith("SIDECAR_STORE__URL: store.url: is shared by nobody")
 
 
 def test_report_reads_like_a_compiler(faults: FaultFinder) -> None:

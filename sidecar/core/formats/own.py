@@ -1,0 +1,387 @@
+"""The sidecar's own session: what it is, and the cookie that is it or leads to it.
+
+Kept in the cookie it is sealed there; kept in a store the cookie has the session's id, and the
+store has the rest under the session's fingerprint.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Final, NamedTuple
+
+import msgspec
+
+from sidecar.core.cookies import (
+    CookieJar,
+    NameMatcher,
+    Scope,
+    chunked_lines,
+    collect_chunks,
+    gone_line,
+    set_line,
+)
+from sidecar.core.credential import Reading, Result, is_b64token, more_telling
+from sidecar.core.formats.sealed import MAX_ATTEMPTS, base_name, prefixed
+from sidecar.core.jose import A256GCM, Keyring, SealError
+from sidecar.core.tickets import derive_key, encode
+from sidecar.core.tokens import TokenSet
+
+TYPE: Final = "oidc"
+ID_BYTES: Final = 32
+SEPARATOR: Final = "."
+_LONGEST_COOKIE: Final = 3936  # characters of name and value, below what any browser takes
+_LONGEST_HANDLE: Final = 256  # characters
+_TOUCH_PART: Final = 10  # a session's use is noted when this part of its idle time has passed
+_TOUCH_MAX: Final = 3600.0  # seconds, and no later than this
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What is told of a user, and nothing else: sessions in cookies must stay small."""
+
+    name: str | None = None
+    email: str | None = None
+    picture: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """A session ends `idle` seconds after its last use, and `absolute` seconds after its login."""
+
+    idle: float
+    absolute: float
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSession:
+    """A session that began with a login here. Times are Unix seconds; the repr holds no secret.
+
+    `id` is random and known to the browser alone, `fingerprint` what it was at login: it stays the
+    same when secrets are rotated. `cookie` is the cookie's name, prefix included: a session is good
+    under that name only, so that one never passes that a sibling domain has set without `__Host-`.
+    `subject` and `sid` are the provider's names for user and session.
+    """
+
+    id: str = field(repr=False)
+    fingerprint: str
+    cookie: str
+    subject: str = field(repr=False)
+    tokens: TokenSet
+    created_at: float
+    used_at: float
+    sid: str | None = field(default=None, repr=False)
+    profile: Profile = field(default=Profile(), repr=False)
+
+    def idle_ends_at(self, lifetimes: Lifetimes) -> float:
+        """When the session ends if it is not used again."""
+        return min(self.used_at + lifetimes.idle, self.absolute_end(lifetimes))
+
+    def absolute_end(self, lifetimes: Lifetimes) -> float:
+        """When the session ends however much it is used."""
+        return self.created_at + lifetimes.absolute
+
+    def is_touch_due(self, lifetimes: Lifetimes, now: float) -> bool:
+        """Whether a use now is worth noting; not every one is written."""
+        return now - self.used_at >= min(lifetimes.idle / _TOUCH_PART, _TOUCH_MAX)
+
+    def touched(self, now: float) -> OwnSession:
+        """The session after a use; time does not go back."""
+        return replace(self, used_at=max(self.used_at, now))
+
+    def renewed(self, tokens: TokenSet) -> OwnSession:
+        """The session with other tokens, which is a use. What is missing stays as it was."""
+        kept = tokens if tokens.id_token else replace(tokens, id_token=self.tokens.id_token)
+        return replace(self, tokens=kept).touched(tokens.issued_at or 0.0)
+
+    def to_bytes(self) -> bytes:
+        """For a cookie or a store, which encrypt it."""
+        return msgspec.json.encode(self)
+
+    @staticmethod
+    def from_bytes(stored: bytes) -> OwnSession:
+        """What `to_bytes` wrote. Raises `ValueError` for anything else."""
+        return msgspec.json.decode(stored, type=OwnSession)
+
+
+def new_session(
+    entropy: bytes,
+    fingerprint_of: Callable[[str], str],
+    *,
+    cookie: str,
+    subject: str,
+    sid: str | None,
+    tokens: TokenSet,
+    profile: Profile,
+    now: float,
+) -> OwnSession:
+    """A session that begins now; `entropy` is `ID_BYTES` random bytes of its own."""
+    assert len(entropy) == ID_BYTES
+    id_ = encode(entropy)
+    return OwnSession(id_, fingerprint_of(id_), cookie, subject, tokens, now, now, sid, profile)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnReading(Reading):
+    """A reading that knows the whole session; None where there is none, or one that has ended."""
+
+    session: OwnSession | None = None
+
+
+class _Candidate(NamedTuple):
+    """A value to try, its cookie and the cookies it was joined from; None: no whole set."""
+
+    cookie: str
+    names: tuple[str, ...]
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnSource:
+    """What both places to keep a session have in common.
+
+    `names` are the cookie's with each prefix, the bare one last.
+    """
+
+    names: tuple[str, ...]
+    lifetimes: Lifetimes
+    type: str = TYPE
+
+    @property
+    def base_names(self) -> tuple[str, ...]:
+        return self.names[-1:]
+
+    def cookie_name(self, *, https: bool) -> str:
+        """The name that a new session's cookie has."""
+        return self.names[0] if https else self.names[-1]
+
+    def _best(self, jar: CookieJar, readings: Iterator[Reading]) -> Reading:
+        """The first session that lives, else the most telling failure."""
+        best = Reading(Result.NO_SESSION, header_bytes=len(jar.header), why="no session cookie")
+        for reading in islice(readings, MAX_ATTEMPTS):
+            if reading.result is Result.OK:
+                return reading
+            best = more_telling(best, reading)
+        return best
+
+    def _reading(
+        self,
+        jar: CookieJar,
+        candidate: _Candidate,
+        session: OwnSession | None,
+        why: str,
+        now: float,
+    ) -> Reading:
+        result = Result.INVALID if session is None else _judge(session, self.lifetimes, now)
+        known = session if result is Result.OK else None
+        return OwnReading(
+            result,
+            source=self.type,
+            cookie=candidate.cookie,
+            names=candidate.names,
+            chunks=len(candidate.names),
+            token=known.tokens.access_token or None if known else None,
+            expires_at=session.tokens.expires_at if session else None,
+            header_bytes=len(jar.header),
+            why=f"{candidate.cookie}: {_WHY.get(result, why)}",
+            valid_until=session.idle_ends_at(self.lifetimes) if session else None,
+            tokens=known.tokens if known and known.tokens.refresh_token else None,
+            identity=session.fingerprint if session else None,
+            session=known,
+        )
+
+
+def _judge(session: OwnSession, lifetimes: Lifetimes, now: float) -> Result:
+    """An access token that has ended does not end the session: it may be renewed, or the upstream
+    says what it is still worth.
+    """
+    if now >= session.idle_ends_at(lifetimes):
+        return Result.EXPIRED
+    token = session.tokens.access_token
+    if not token:
+        return Result.OK if session.tokens.refresh_token else Result.TOKEN_MISSING
+    return Result.OK if is_b64token(token) else Result.BAD_TOKEN
+
+
+_WHY: Final = {
+    Result.OK: "the session lives",
+    Result.EXPIRED: "the session has expired",
+    Result.TOKEN_MISSING: "the session holds no token",
+    Result.BAD_TOKEN: "its token is not one of RFC 6750",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCookieSource(_OwnSource):
+    """Sessions sealed into their cookies. `keyrings` holds the keys of each name."""
+
+    keyrings: Mapping[str, Keyring] = field(default_factory=dict, repr=False)
+
+    def read(self, jar: CookieJar, now: float) -> Reading:
+        """The first value that opens into a living session wins."""
+        return self._best(jar, (self._open(jar, one, now) for one in self._candidates(jar)))
+
+    def write(self, reading: Reading, tokens: TokenSet, identity: str, scope: Scope) -> list[bytes]:  # noqa: ARG002 - the session holds it
+        """The same session with other tokens."""
+        assert isinstance(reading, OwnReading)
+        assert reading.session is not None
+        return self.lines(reading.session.renewed(tokens), reading.names, scope)
+
+    def lines(self, session: OwnSession, presented: Sequence[str], scope: Scope) -> list[bytes]:
+        """Set-Cookie values that put a session into its cookies.
+
+        Of the `presented` names those that are not written again are taken away.
+        """
+        name = session.cookie
+        return chunked_lines(
+            name,
+            self.keyrings[name].seal(session.to_bytes()),
+            presented,
+            scope,
+            separator=SEPARATOR,
+            size=_LONGEST_COOKIE - len(name) - len(SEPARATOR) - 2,
+            expires_at=session.idle_ends_at(self.lifetimes),
+        )
+
+    def _candidates(self, jar: CookieJar) -> Iterator[_Candidate]:
+        for name in self.names:
+            for value in filter(None, jar.values(name)):
+                yield _Candidate(name, (name,), value)
+            chunks = collect_chunks(jar, name, SEPARATOR)
+            if chunks is not None:
+                for joined in filter(None, chunks.joined) if chunks.joined else (None,):
+                    yield _Candidate(name, chunks.names, joined)
+
+    def _open(self, jar: CookieJar, candidate: _Candidate, now: float) -> Reading:
+        session, why = None, "its chunks are not a whole set"
+        if candidate.value is not None:
+            try:
+                sealed = self.keyrings[candidate.cookie].open(candidate.value)
+                session = OwnSession.from_bytes(sealed)
+            except SealError as error:
+                why = str(error)
+            except (ValueError, RecursionError):
+                why = "it holds no session"
+        if session is not None and session.cookie != candidate.cookie:
+            session, why = None, "it was sealed for another cookie"
+        return self._reading(jar, candidate, session, why, now)
+
+
+class Handle(NamedTuple):
+    """What the cookie of a stored session says: which one it is, and the id that proves it."""
+
+    cookie: str
+    id: str
+    fingerprint: str
+
+    @property
+    def key(self) -> str:
+        """Where the session is stored."""
+        return store_key(self.fingerprint)
+
+
+def store_key(fingerprint: str) -> str:
+    """The store's key of a session."""
+    return f"own:{fingerprint}"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnStoreSource(_OwnSource):
+    """Sessions in a store. `recall` gives the session of a fingerprint, if it has been loaded.
+
+    Reading is pure and does not wait: load what `handles` names before.
+    """
+
+    recall: Callable[[str], OwnSession | None] = field(default=lambda _: None, repr=False)
+
+    def handles(self, jar: CookieJar) -> tuple[Handle, ...]:
+        """The sessions that the cookies may be, the most trusted first."""
+        found = (_handle(name, value) for name in self.names for value in jar.values(name))
+        return tuple(islice((one for one in found if one is not None), MAX_ATTEMPTS))
+
+    def read(self, jar: CookieJar, now: float) -> Reading:
+        """The first loaded session that lives, and whose id is presented, wins."""
+        readings = (
+            self.reading(jar, one, self.recall(one.fingerprint), now) for one in self.handles(jar)
+        )
+        return self._best(jar, readings)
+
+    def reading(
+        self, jar: CookieJar, handle: Handle, session: OwnSession | None, now: float
+    ) -> Reading:
+        """What a handle is worth with the session that was found under its key."""
+        candidate = _Candidate(handle.cookie, (handle.cookie,), None)
+        is_it = (
+            session is not None
+            and session.cookie == handle.cookie
+            and session.fingerprint == handle.fingerprint
+            and hmac.compare_digest(session.id, handle.id)
+        )
+        why = "it is no session that is known"
+        return self._reading(jar, candidate, session if is_it else None, why, now)
+
+    def write(self, reading: Reading, tokens: TokenSet, identity: str, scope: Scope) -> list[bytes]:  # noqa: ARG002 - it is the store that is written
+        """Nothing: the cookie stays as it is."""
+        return []
+
+    def lines(self, session: OwnSession, presented: Sequence[str], scope: Scope) -> list[bytes]:
+        """Set-Cookie values that let a browser present the session, for as long as it may live.
+
+        Of the `presented` names those that are not written again are taken away.
+        """
+        stale = [gone_line(name, scope) for name in presented if name != session.cookie]
+        value = f"{session.id}{SEPARATOR}{session.fingerprint}"
+        end = session.absolute_end(self.lifetimes)
+        return [*stale, set_line(session.cookie, value, scope, end)]
+
+
+def _handle(cookie: str, value: str) -> Handle | None:
+    id_, separator, fingerprint = value.partition(SEPARATOR)
+    if (
+        not separator
+        or len(value) > _LONGEST_HANDLE
+        or not (_is_name(id_) and _is_name(fingerprint))
+    ):
+        return None
+    return Handle(cookie, id_, fingerprint)
+
+
+def _is_name(text: str) -> bool:
+    """Whether this may be part of a store's key: base64url, and not empty."""
+    return text.isascii() and text.replace("-", "").replace("_", "").isalnum()
+
+
+def presented_names(source: OwnCookieSource | OwnStoreSource, jar: CookieJar) -> tuple[str, ...]:
+    """Every cookie name presented that is an own session's, also of one that cannot be read."""
+    matches = NameMatcher(source.base_names).matches
+    return tuple(name for name in jar.names() if matches(name))
+
+
+def own_cookie_source(
+    *, cookie: str, secrets: Sequence[bytes], lifetimes: Lifetimes
+) -> OwnCookieSource:
+    """A source of sessions sealed into the cookie of this base name.
+
+    `secrets` are the sidecar's own: the first seals, all open. Keys are derived here, one for
+    each name.
+    """
+    names = prefixed(base_name(cookie))
+    return OwnCookieSource(
+        names=names,
+        lifetimes=lifetimes,
+        keyrings={name: _keyring(secrets, name) for name in names},
+    )
+
+
+def own_store_source(
+    *, cookie: str, lifetimes: Lifetimes, recall: Callable[[str], OwnSession | None]
+) -> OwnStoreSource:
+    """A source of sessions in a store; the cookie of this base name says which."""
+    return OwnStoreSource(names=prefixed(base_name(cookie)), lifetimes=lifetimes, recall=recall)
+
+
+def _keyring(secrets: Sequence[bytes], name: str) -> Keyring:
+    label = f"own session {name}"
+    return Keyring({A256GCM: [derive_key(secret, label) for secret in secrets]}, {})

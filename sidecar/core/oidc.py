@@ -1,0 +1,431 @@
+"""A login by OpenID Connect, decided: what is asked for, and which answers are believed.
+
+Authorization code flow with PKCE (OpenID Connect Core 1.0, RFC 7636, RFC 9207, RFC 9700), and what
+a provider says when a session has ended there (Back-Channel Logout 1.0, Front-Channel Logout 1.0).
+Randomness and time are arguments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qsl, urlencode
+
+import msgspec
+
+from sidecar.core.cookies import CookieJar, Scope, gone_line, set_line
+from sidecar.core.discovery import Metadata
+from sidecar.core.errors import SidecarError
+from sidecar.core.formats.own import Profile
+from sidecar.core.formats.sealed import base_name, prefixed
+from sidecar.core.jose import A256GCM, Keyring, SealError, as_number
+from sidecar.core.signed import InvalidToken, Verified
+from sidecar.core.target import is_local_path
+from sidecar.core.tickets import derive_key, encode
+
+TOLERANCE: Final = 15.0  # seconds that clocks may differ
+ATTEMPT_SECONDS: Final = 600.0
+MAX_ATTEMPTS: Final = 5  # logins under way in one browser
+ENTROPY: Final = 96  # bytes of randomness that a login needs
+
+ID_TOKEN: Final = frozenset(("jwt",))
+LOGOUT_TOKEN: Final = frozenset(("logout+jwt", "jwt"))
+"""Values of `typ`; a provider need not say that a logout token is one (Back-Channel 2.4)."""
+
+_LOGOUT_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
+_OFFLINE_ACCESS: Final = "offline_access"
+_OWN_PARAMETERS: Final = frozenset(
+    ("response_type", "response_mode", "client_id", "redirect_uri", "scope", "state", "nonce")
+) | {"code_challenge", "code_challenge_method", "request", "request_uri"}
+_LONGEST_PARAMETER: Final = 4096  # characters of a code
+_LONGEST_ERROR: Final = 64  # characters of an error code that is shown
+_LONGEST_NAME: Final = 255  # characters of a subject (Core 2), and of a session's name
+_LONGEST_CLAIM: Final = 512  # characters of what is told of a user
+_HALF_HASHES: Final = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512}
+
+
+class LoginFailed(SidecarError):
+    """A login did not succeed. `code` is for the user: an error code of the provider or one of
+    `bad_answer`, `login_expired`; the text is for the log. Neither holds a secret.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """What the sidecar is at the provider, and what it asks for."""
+
+    issuer: str
+    client_id: str
+    scopes: tuple[str, ...]
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+# -- the way there --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LoginAttempt:
+    """A login under way in one browser: sealed into a cookie, since nothing else binds it there.
+
+    `next` is the local path to go to, `redirect_uri` the one that the provider was told.
+    """
+
+    state: str = field(repr=False)
+    nonce: str = field(repr=False)
+    verifier: str = field(repr=False)
+    redirect_uri: str
+    next: str
+    started_at: float
+
+    def is_over(self, now: float) -> bool:
+        """Whether it began too long ago, or in a future that no clock explains."""
+        return not -TOLERANCE <= now - self.started_at < ATTEMPT_SECONDS
+
+
+def begin(entropy: bytes, wanted: str | None, redirect_uri: str, now: float) -> LoginAttempt:
+    """A new attempt. `entropy` is `ENTROPY` random bytes; `wanted` the place to go to, any text.
+
+    What is not a local path is not gone to: `/` stands for it.
+    """
+    assert len(entropy) == ENTROPY
+    state, nonce, verifier = (encode(entropy[at : at + 32]) for at in (0, 32, 64))
+    place = wanted if wanted is not None and is_local_path(wanted) else "/"
+    return LoginAttempt(state, nonce, verifier, redirect_uri, place, now)
+
+
+def challenge(verifier: str) -> str:
+    """The S256 code challenge (RFC 7636 4.2)."""
+    return encode(hashlib.sha256(verifier.encode("ascii")).digest())
+
+
+def authorization_url(metadata: Metadata, client: Client, attempt: LoginAttempt) -> str:
+    """Where the browser goes to log in (Core 3.1.2.1). Raises `LoginFailed`.
+
+    Providers grant `offline_access` only with consent (Core 11), so that is asked for unless the
+    configuration names another `prompt`.
+    """
+    endpoint = metadata.authorization_endpoint
+    if endpoint is None:
+        raise LoginFailed("bad_answer", "the provider's metadata name no authorization endpoint")
+    more = {name: text for name, text in client.parameters.items() if name not in _OWN_PARAMETERS}
+    if _OFFLINE_ACCESS in client.scopes:
+        more.setdefault("prompt", "consent")
+    query = {
+        "response_type": "code",
+        "client_id": client.client_id,
+        "redirect_uri": attempt.redirect_uri,
+        "scope": " ".join(client.scopes),
+        "state": attempt.state,
+        "nonce": attempt.nonce,
+        "code_challenge": challenge(attempt.verifier),
+        "code_challenge_method": "S256",
+        **more,
+    }
+    return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
+
+
+class AttemptCookies:
+    """The cookies that hold attempts, one for each, so that several tabs can log in at once."""
+
+    __slots__ = ("_keyring", "_names")
+
+    def __init__(self, cookie: str, secrets: Sequence[bytes]) -> None:
+        """`cookie` is the session cookie's base name; of `secrets` the first seals, all open."""
+        keys = [derive_key(secret, "login attempt") for secret in secrets]
+        self._keyring: Final = Keyring({A256GCM: keys}, {})
+        self._names: Final = tuple(f"{name}-login-" for name in prefixed(base_name(cookie)))
+
+    def lines(self, jar: CookieJar, attempt: LoginAttempt, scope: Scope, now: float) -> list[bytes]:
+        """Set-Cookie values that add an attempt to those presented.
+
+        What is over or unreadable is taken away, and the oldest of more than `MAX_ATTEMPTS`, lest
+        they pile up until no server takes the request any more.
+        """
+        opened = {name: self._open(name, jar) for name in jar.names() if self._is_one(name)}
+        alive = {
+            name: one.started_at for name, one in opened.items() if one and not one.is_over(now)
+        }
+        newest = sorted(alive, key=alive.__getitem__, reverse=True)[: MAX_ATTEMPTS - 1]
+        gone = [gone_line(name, scope) for name in opened if name not in newest]
+        name = self._name(attempt.state, scope)
+        sealed = self._keyring.seal(msgspec.json.encode(attempt))
+        return [*gone, set_line(name, sealed, scope, now + ATTEMPT_SECONDS)]
+
+    def find(self, jar: CookieJar, state: str, scope: Scope, now: float) -> LoginAttempt | None:
+        """The attempt of this browser that an answer with this `state` belongs to."""
+        attempt = self._open(self._name(state, scope), jar)
+        if attempt is None or attempt.is_over(now):
+            return None
+        return attempt if hmac.compare_digest(attempt.state.encode(), state.encode()) else None
+
+    def gone(self, jar: CookieJar, state: str, scope: Scope) -> list[bytes]:
+        """Set-Cookie values that take the attempt away, where one is presented."""
+        name = self._name(state, scope)
+        return [gone_line(name, scope)] if jar.values(name) else []
+
+    def _name(self, state: str, scope: Scope) -> str:
+        """The cookie's name; on https one that no sibling domain can set."""
+        short = encode(hashlib.sha256(state.encode("utf-8", "surrogateescape")).digest()[:6])
+        return (self._names[0] if scope.https else self._names[-1]) + short
+
+    def _is_one(self, name: str) -> bool:
+        return name.startswith(self._names)
+
+    def _open(self, name: str, jar: CookieJar) -> LoginAttempt | None:
+        for value in jar.values(name)[:2]:
+            try:
+                return msgspec.json.decode(self._keyring.open(value), type=LoginAttempt)
+            except (SealError, ValueError, RecursionError):
+                continue
+        return None
+
+
+# -- the way back ---------------------------------------------------------------------------------
+
+
+def answer_parameters(query: str) -> dict[str, str]:
+    """The parameters of an authorization response, or of a logout request.
+
+    None may be there twice (RFC 6749 3.1); then, and where there are too many, none counts.
+    """
+    pairs = parse_qsl(query.lstrip("?"), keep_blank_values=True, errors="surrogateescape")[:65]
+    found = dict(pairs)
+    return found if len(found) == len(pairs) < 65 else {}
+
+
+def read_answer(parameters: Mapping[str, str], metadata: Metadata, issuer: str) -> str:
+    """The code in an authorization response whose `state` was found right.
+
+    Raises `LoginFailed` for an error, for an answer of another provider, or where one is not said
+    though the provider says it always (RFC 9207 2.4).
+    """
+    iss = parameters.get("iss")
+    if iss is None and metadata.demands_iss:
+        raise LoginFailed("bad_answer", "the answer does not say which provider it is from")
+    if iss is not None and iss != issuer:
+        raise LoginFailed("bad_answer", "the answer is from another provider")
+    if "error" in parameters:
+        code = _plain(parameters["error"])
+        raise LoginFailed(code, f"the provider answered {code}")
+    code = parameters.get("code", "")
+    if not code or len(code) > _LONGEST_PARAMETER or not (code.isascii() and code.isprintable()):
+        raise LoginFailed("bad_answer", "the answer holds no code")
+    return code
+
+
+def _plain(error: str) -> str:
+    """An error code as RFC 6749 4.1.2.1 has it, or `unknown_error`."""
+    plain = error.isascii() and error.replace("_", "").replace("-", "").replace(".", "").isalnum()
+    return error if plain and len(error) <= _LONGEST_ERROR else "unknown_error"
+
+
+def code_form(attempt: LoginAttempt, code: str) -> dict[str, str]:
+    """The form that redeems a code (RFC 6749 4.1.3, RFC 7636 4.5), without the client."""
+    return {
+        "grant_type": "authorization_code",
+        "code": code,
+        "redirect_uri": attempt.redirect_uri,
+        "code_verifier": attempt.verifier,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who has logged in: the provider's names for user and session, and what may be shown."""
+
+    subject: str = field(repr=False)
+    sid: str | None = field(repr=False)
+    profile: Profile = field(repr=False)
+
+
+def read_id_token(
+    verified: Verified, client: Client, *, nonce: str, access_token: str, now: float
+) -> Identity:
+    """Who an id_token with a right signature says it is (Core 3.1.3.7). Raises `InvalidToken`."""
+    claims = verified.claims
+    _check_origin(claims, client)
+    _check_times(claims, now)
+    given = claims.get("nonce")
+    if not isinstance(given, str) or not hmac.compare_digest(given.encode(), nonce.encode()):
+        raise InvalidToken("its nonce is not that of the login")
+    half = claims.get("at_hash")
+    if half is not None and half != _half_hash(access_token, verified.algorithm):
+        raise InvalidToken("it belongs to another access token")
+    subject = _name(claims, "sub")
+    if subject is None:
+        raise InvalidToken("it names no subject")
+    return Identity(subject, _name(claims, "sid"), _profile(claims))
+
+
+@dataclass(frozen=True, slots=True)
+class LogoutToken:
+    """Whose sessions have ended at the provider: of a user, or one session, or both.
+
+    `jti` counts once, until `ends_at` (Unix seconds), after which the token is not believed.
+    """
+
+    subject: str | None = field(repr=False)
+    sid: str | None = field(repr=False)
+    jti: str
+    ends_at: float
+
+
+def read_logout_token(verified: Verified, client: Client, *, now: float) -> LogoutToken:
+    """What a logout token with a right signature says (Back-Channel 2.6). Raises `InvalidToken`."""
+    claims = verified.claims
+    _check_origin(claims, client)
+    _check_times(claims, now)
+    events = claims.get("events")
+    if not isinstance(events, Mapping) or not isinstance(events.get(_LOGOUT_EVENT), Mapping):
+        raise InvalidToken("it is no logout token")
+    if "nonce" in claims:
+        raise InvalidToken("it has a nonce, which no logout token has")
+    subject, sid, jti = (_name(claims, name) for name in ("sub", "sid", "jti"))
+    if subject is None and sid is None:
+        raise InvalidToken("it names neither a subject nor a session")
+    if jti is None:
+        raise InvalidToken("it has no jti")
+    end = as_number(claims["exp"])
+    assert end is not None
+    return LogoutToken(subject, sid, jti, end + TOLERANCE)
+
+
+def read_front_channel(parameters: Mapping[str, str], client: Client) -> str | None:
+    """The session that a front-channel logout names; None where it does not prove to know one.
+
+    Both parameters are demanded (Front-Channel 3): without, any page could end a session.
+    """
+    sid = parameters.get("sid")
+    return sid if parameters.get("iss") == client.issuer and sid and _is_short(sid) else None
+
+
+def _check_origin(claims: Mapping[str, object], client: Client) -> None:
+    """`iss`, `aud` and `azp` (Core 3.1.3.7, rules 2 to 5)."""
+    if claims.get("iss") != client.issuer:
+        raise InvalidToken("it is from another issuer")
+    audience = claims.get("aud")
+    names = audience if isinstance(audience, list) else [audience]
+    if client.client_id not in names:
+        raise InvalidToken("it is meant for another client")
+    party = claims.get("azp")
+    if party != client.client_id and (party is not None or len(names) > 1):
+        raise InvalidToken("it was issued to another client")
+
+
+def _check_times(claims: Mapping[str, object], now: float) -> None:
+    """`exp` and `iat` are there and right, and so is `nbf` if it is there (RFC 7519 4.1)."""
+    end, began = as_number(claims.get("exp")), as_number(claims.get("iat"))
+    if end is None or began is None:
+        raise InvalidToken("it does not say when it was issued and when it ends")
+    if now >= end + TOLERANCE:
+        raise InvalidToken("it has expired")
+    start = as_number(claims["nbf"]) if "nbf" in claims else began
+    if start is None or max(began, start) > now + TOLERANCE:
+        raise InvalidToken("it is from the future")
+
+
+def _half_hash(token: str, algorithm: str) -> str:
+    """`at_hash`: the left half of the hash that the signature uses (Core 3.1.3.6).
+
+    For Ed25519 that is SHA-512 (RFC 8032 5.1).
+    """
+    digest = _HALF_HASHES.get(algorithm[-3:], hashlib.sha512)(token.encode("ascii")).digest()
+    return encode(digest[: len(digest) // 2])
+
+
+def _name(claims: Mapping[str, object], claim: str) -> str | None:
+    """An identifier; None where there is none. Raises `InvalidToken` for anything else."""
+    value = claims.get(claim)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value or not _is_short(value):
+        raise InvalidToken(f"its {claim} is not what it must be")
+    return value
+
+
+def _is_short(name: str) -> bool:
+    return len(name) <= _LONGEST_NAME
+
+
+def _profile(claims: Mapping[str, object]) -> Profile:
+    """What may be shown of a user: short texts; a picture is an address and no data."""
+    name, email, picture = (_text(claims.get(one)) for one in ("name", "email", "picture"))
+    is_address = picture is not None and picture.startswith(("https://", "http://"))
+    return Profile(name, email, picture if is_address else None)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_CLAIM else None
+
+
+# -- where sessions are found by the provider's names for them ------------------------------------
+
+
+class SessionIndex:
+    """Keys under which the sessions of a user, or of a provider's session, are written down.
+
+    They are keyed hashes, so a reader of the store does not learn who is logged in.
+    """
+
+    __slots__ = ("_issuer", "_keys")
+
+    def __init__(self, issuer: str, secrets: Sequence[bytes]) -> None:
+        """Of `secrets` the first writes, all find."""
+        self._issuer: Final = issuer
+        self._keys: Final = tuple(derive_key(secret, "session index") for secret in secrets)
+
+    def written(self, subject: str, sid: str | None) -> tuple[str, ...]:
+        """The keys to write a session under."""
+        return tuple(self._of(self._keys[0], kind, name) for kind, name in _names(subject, sid))
+
+    def sought(self, subject: str | None, sid: str | None) -> tuple[str, ...]:
+        """The keys to look under: those of the session where one is named, else the user's."""
+        kind, name = ("sub", subject) if sid is None else ("sid", sid)
+        return tuple(self._of(key, kind, name) for key in self._keys) if name else ()
+
+    def replayed(self, jti: str) -> str:
+        """The key under which a logout token is written down as used."""
+        return self._of(self._keys[0], "jti", jti)
+
+    def _of(self, key: bytes, kind: str, name: str) -> str:
+        text = msgspec.json.encode([kind, self._issuer, name])
+        return f"{kind}:{encode(hmac.digest(key, text, 'sha256')[:16])}"
+
+
+def _names(subject: str, sid: str | None) -> list[tuple[str, str]]:
+    return [("sub", subject), *([("sid", sid)] if sid else [])]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One session under a key of the index, and when it ends at the latest (Unix seconds)."""
+
+    fingerprint: str
+    ends_at: float
+
+
+MAX_INDEXED: Final = 200
+"""Sessions of one user that are written down; of more the newest."""
+
+
+def with_session(stored: bytes | None, entry: IndexEntry, now: float) -> bytes:
+    """The value of a key of the index with one more session, and without those that have ended."""
+    kept = [one for one in sessions_in(stored, now) if one.fingerprint != entry.fingerprint]
+    return msgspec.json.encode([*kept, entry][-MAX_INDEXED:])
+
+
+def sessions_in(stored: bytes | None, now: float) -> list[IndexEntry]:
+    """The sessions that the value of a key names, as far as they may live.
+
+    Raises `msgspec.MsgspecError` for what is no such value.
+    """
+    entries = msgspec.json.decode(stored, type=list[IndexEntry]) if stored else []
+    return [one for one in entries if now < one.ends_at]
