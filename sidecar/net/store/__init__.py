@@ -1,0 +1,37 @@
+"""What processes share: sessions, locks, what was used once; and messages between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sidecar.core.store_url import StoreUrl
+from sidecar.net.store.base import LIMIT, Cancel, Receive, Report, Store
+from sidecar.net.store.memory import MemoryStore
+from sidecar.net.store.sealed import SealedStore
+
+__all__ = ["Cancel", "Receive", "Report", "Store", "open_store"]
+
+
+def open_store(
+    url: StoreUrl, secrets: Sequence[bytes], report: Report, *, limit: float = LIMIT
+) -> Store:
+    """The store at `url`, sealed with the first of `secrets` where it leaves this process.
+
+    Touches nothing yet: a store that is down raises `StoreUnavailable` when it is used, and works
+    once it is up. Belongs to the event loop that uses it, and is opened after a fork. `limit` is
+    in seconds and holds for each operation; `report` gets lines for the log.
+    """
+    if url.kind == "memory":
+        return MemoryStore(report)
+    return SealedStore(_open_shared(url, report, limit), secrets, report, limit=limit)
+
+
+def _open_shared(url: StoreUrl, report: Report, limit: float) -> Store:
+    # Imported where it is used: the client of Redis alone takes a tenth of a second.
+    if url.kind == "sqlite":
+        from sidecar.net.store.sqlite import SqliteStore
+
+        return SqliteStore(url.path, report, limit=limit)
+    from sidecar.net.store.redis import RedisStore
+
+    return RedisStore(url, report, limit=limit)

@@ -1,0 +1,369 @@
+"""The store in Redis: one server, a master found by Sentinel, or a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Final, Protocol
+
+from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import Connection, ConnectionPool, RedisSSLContext, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import MasterNotFoundError, SentinelManagedConnection
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisClusterException, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from sidecar.core.store_url import Kind, StoreUrl
+from sidecar.net.store.base import (
+    BATCH,
+    KEPT_MESSAGES,
+    LIMIT,
+    PING,
+    PING_SECONDS,
+    Cancel,
+    Feed,
+    Receive,
+    Report,
+    guarded,
+    lifetime,
+)
+
+_PREFIX: Final = "sidecar:"
+_MESSAGES: Final = "sidecar::messages"  # a stream; no key of an entry begins with a colon
+_MESSAGES_MS: Final = 24 * 3600 * 1000  # how long the stream outlives its last message
+_AT_ONCE: Final = 16  # operations, so connections to each server; one more waits for messages
+_OVERLAP_MS: Final = 10_000  # see _earlier
+
+# Each touches one key, so each runs in a cluster too.
+_REPLACE: Final = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+_REMOVE: Final = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
+_PUBLISH: Final = """
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'm', ARGV[1])
+return redis.call('PEXPIRE', KEYS[1], ARGV[3])
+"""
+
+
+class RedisStore:
+    """Entries are keys that expire, messages a capped stream.
+
+    A stream instead of publish and subscribe, which lose what is sent while a subscriber is away.
+    Nothing is repeated: a write whose answer is lost may have happened. Connections that died
+    while they were idle are noticed before they are used.
+    """
+
+    def __init__(self, url: StoreUrl, report: Report, *, limit: float = LIMIT) -> None:
+        self._limit = limit
+        self._report = report
+        self._secrets = [one for one in (url.password, url.sentinel_password) if one]
+        self._server: _Server = _CONNECT[url.kind](url, limit)
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._closed = False
+        self._may_evict = False
+        self._feed = Feed(
+            beginning="0-0",
+            latest=self._latest,
+            read=self._read,
+            resume=_earlier,
+            report=report,
+        )
+
+    async def get(self, key: str) -> bytes | None:
+        value: bytes | None = await self._run("GET", _PREFIX + key)
+        return value
+
+    async def put(self, key: str, value: bytes, seconds: float) -> None:
+        await self._run("SET", _PREFIX + key, value, "PX", _milliseconds(seconds))
+
+    async def add(self, key: str, value: bytes, seconds: float) -> bool:
+        done = await self._run("SET", _PREFIX + key, value, "PX", _milliseconds(seconds), "NX")
+        return bool(done)
+
+    async def replace(self, key: str, old: bytes, new: bytes, seconds: float) -> bool:
+        return bool(await self._script(_REPLACE, _PREFIX + key, old, new, _milliseconds(seconds)))
+
+    async def remove(self, key: str, value: bytes | None = None) -> bool:
+        if value is None:
+            return bool(await self._run("DEL", _PREFIX + key))
+        return bool(await self._script(_REMOVE, _PREFIX + key, value))
+
+    async def publish(self, message: bytes) -> None:
+        await self._script(_PUBLISH, _MESSAGES, message, KEPT_MESSAGES, _MESSAGES_MS)
+
+    async def subscribe(self, receive: Receive) -> Cancel:
+        return await self._feed.subscribe(receive)
+
+    async def ping(self) -> None:
+        async with guarded(self._limit, self._explain):
+            await self.put(PING, b"", PING_SECONDS)
+            await self._look_for_eviction()
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        await self._feed.close()
+        for _ in range(_AT_ONCE):  # what is under way ends, at the latest by its time limit
+            await self._turns.acquire()
+        with suppress(Exception):  # what cannot be closed properly is gone already
+            async with asyncio.timeout(self._limit):
+                await self._server.close()
+        for _ in range(_AT_ONCE):
+            self._turns.release()
+
+    # -- messages ---------------------------------------------------------------------------------
+
+    async def _latest(self) -> str:
+        newest = await self._run("XREVRANGE", _MESSAGES, "+", "-", "COUNT", 1)
+        return newest[0][0].decode() if newest else "0-0"
+
+    async def _read(self, position: str) -> tuple[str, list[bytes]]:
+        """Waits for messages on the server, for half of the time that an answer may take."""
+        wait = int(self._limit * 500)
+        async with guarded(self._limit, self._explain):
+            answer = await self._server.run(
+                _MESSAGES, "XREAD", "COUNT", BATCH, "BLOCK", wait, "STREAMS", _MESSAGES, position
+            )
+        entries = answer[0][1] if answer else []
+        return (entries[-1][0].decode() if entries else position), [one[b"m"] for _, one in entries]
+
+    # -- eviction ---------------------------------------------------------------------------------
+
+    async def _look_for_eviction(self) -> None:
+        """Reports a server that may drop sessions to make room; a dropped one looks logged out."""
+        try:
+            memory = await self._server.run(_PREFIX + PING, "INFO", "memory")
+            policy = str(memory["maxmemory_policy"])
+            may_evict = int(memory["maxmemory"]) > 0 and policy != "noeviction"
+        except (ResponseError, KeyError):
+            return  # not every server tells
+        if may_evict and not self._may_evict:
+            self._report(
+                f"redis: maxmemory-policy is {policy}, so sessions may be evicted, which logs"
+                " their users out; set it to noeviction"
+            )
+        self._may_evict = may_evict
+
+    # -- commands ---------------------------------------------------------------------------------
+
+    async def _run(self, command: str, key: str, *arguments: str | bytes | int) -> Any:
+        async with guarded(self._limit, self._explain), self._turns:
+            if self._closed:
+                raise RedisConnectionError("the store is closed")
+            return await self._server.run(key, command, key, *arguments)
+
+    async def _script(self, script: str, key: str, *arguments: str | bytes | int) -> Any:
+        async with guarded(self._limit, self._explain), self._turns:
+            if self._closed:
+                raise RedisConnectionError("the store is closed")
+            return await self._server.run(key, "EVAL", script, 1, key, *arguments)
+
+    def _explain(self, error: Exception) -> str:
+        """What went wrong, without anything that was sent: a server may quote a command."""
+        if isinstance(error, RedisClusterException) and isinstance(error.__cause__, Exception):
+            error = error.__cause__
+        text = type(error).__name__
+        if isinstance(error, MasterNotFoundError):
+            pass  # its text lists clients with all their settings
+        elif isinstance(error, RedisConnectionError | RedisTimeoutError | OSError):
+            text += f": {error}"
+        elif isinstance(error, ResponseError) and str(error).partition(" ")[0].isupper():
+            text += f": {str(error).partition(' ')[0]}"  # Redis's own error code
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return f"redis: {text}"
+
+
+# -- the forms of Redis -------------------------------------------------------------------------
+
+
+class _Server(Protocol):
+    async def run(self, key: str, /, *command: str | bytes | int) -> Any:
+        """The answer of the server that holds `key`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class _Master:
+    """One server, or whichever Sentinel names."""
+
+    def __init__(self, client: Redis, beside: Iterable[Sentinel] = ()) -> None:
+        self._client: Any = client  # redis-py types no command that is given as it is
+        self._beside = tuple(beside)
+
+    async def run(self, _key: str, /, *command: str | bytes | int) -> Any:
+        return await self._client.execute_command(*command)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+        for sentinel in self._beside:
+            await sentinel.aclose()
+
+
+class _Cluster:
+    def __init__(self, client: RedisCluster) -> None:
+        self._client = client
+
+    async def run(self, key: str, /, *command: str | bytes | int) -> Any:
+        await self._client.initialize()
+        node = self._client.get_node_from_key(key)
+        return await self._client.execute_command(*command, target_nodes=node)
+
+    async def close(self) -> None:
+        # The client's own way does nothing while it is looking for the cluster.
+        await self._client.aclose()
+        await self._client.nodes_manager.aclose()
+        await self._client.nodes_manager.aclose("startup_nodes")
+
+
+class _Context(RedisSSLContext):
+    """What TLS is checked against, read once for all connections.
+
+    Left alone, each connection reads it for itself, some 20 ms in which the process does nothing
+    else; and it would trust the system's authorities besides `ca`.
+    """
+
+    def get(self) -> ssl.SSLContext:
+        if self.context is None:
+            context = ssl.create_default_context(cafile=self.ca_certs)
+            if self.certfile is not None:
+                context.load_cert_chain(self.certfile, self.keyfile)
+            self.context = context
+        return self.context
+
+
+class _TlsConnection(SSLConnection):
+    def __init__(self, *, tls: _Context, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.ssl_context = tls
+
+
+class _TlsMasterConnection(SentinelManagedConnection, _TlsConnection):
+    pass
+
+
+class _NodeConnection(Connection):
+    """A connection that is made anew when it is found dead before use.
+
+    As the pools of the other forms do it; those of a cluster's nodes do not look.
+    """
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        if self.is_connected:
+            dead = True
+            with suppress(RedisConnectionError):
+                dead = await self.can_read()
+            if dead:
+                await self.disconnect(nowait=True)
+        await super().send_packed_command(command, check_health)
+
+
+class _TlsNodeConnection(_NodeConnection, _TlsConnection):
+    pass
+
+
+def _settings(url: StoreUrl, limit: float) -> dict[str, Any]:
+    """What every connection is made with. One attempt: who repeats, and when, is not redis-py's."""
+    return {
+        "username": url.username,
+        "password": url.password,
+        "socket_connect_timeout": limit,
+        "socket_timeout": limit,
+        "protocol": 2,
+        "driver_info": None,
+        "retry": Retry(NoBackoff(), 0),
+        "max_connections": _AT_ONCE + 2,
+    }
+
+
+def _tls(url: StoreUrl) -> dict[str, Any]:
+    if not url.tls:
+        return {}
+    return {"tls": _Context(ca_certs=url.ca, certfile=url.cert, keyfile=url.key)}
+
+
+def _client(host: str, port: int, tls: Mapping[str, Any], settings: Mapping[str, Any]) -> Redis:
+    kind = _TlsConnection if tls else Connection
+    return Redis.from_pool(
+        ConnectionPool(connection_class=kind, host=host, port=port, **tls, **settings)
+    )
+
+
+def _connect_one(url: StoreUrl, limit: float) -> _Server:
+    host, port = url.hosts[0]
+    return _Master(_client(host, port, _tls(url), _settings(url, limit) | {"db": url.database}))
+
+
+def _connect_sentinel(url: StoreUrl, limit: float) -> _Server:
+    settings, tls = _settings(url, limit), _tls(url)
+    asking = settings | {
+        "username": url.sentinel_username,
+        "password": url.sentinel_password,
+        # Several may have to be asked, one after the other, before an operation can begin.
+        "socket_connect_timeout": limit / 5,
+        "socket_timeout": limit / 5,
+    }
+    untyped: Any = Sentinel  # by redis-py
+    sentinel: Sentinel = untyped([])
+    sentinel.sentinels = [_client(host, port, tls, asking) for host, port in url.hosts]
+    master = sentinel.master_for(
+        url.service,
+        connection_class=_TlsMasterConnection if tls else SentinelManagedConnection,
+        db=url.database,
+        **tls,
+        **settings,
+    )
+    return _Master(master, [sentinel])
+
+
+def _connect_cluster(url: StoreUrl, limit: float) -> _Server:
+    client = RedisCluster(
+        startup_nodes=[ClusterNode(host, port) for host, port in url.hosts],
+        # The hosts of the URL stay the way in, even when every node has got another address.
+        dynamic_startup_nodes=False,
+        # A node that does not answer leaves time for another one.
+        **_settings(url, limit)
+        | {"socket_connect_timeout": limit / 3, "socket_timeout": limit / 3},
+    )
+    tls = _tls(url)
+    kind = _TlsNodeConnection if tls else _NodeConnection
+    client.connection_kwargs |= {"connection_class": kind, **tls}
+    for node in client.startup_nodes:
+        node.connection_class = kind
+        node.connection_kwargs |= tls
+    return _Cluster(client)
+
+
+_CONNECT: Final[Mapping[Kind, Callable[[StoreUrl, float], _Server]]] = {
+    "redis": _connect_one,
+    "sentinel": _connect_sentinel,
+    "cluster": _connect_cluster,
+}
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(lifetime(seconds) * 1000))
+
+
+def _earlier(position: str) -> str:
+    """Where to read on after trouble: a bit before.
+
+    Positions are times of the server that wrote. The next master may lack the last messages, and
+    its clock may be behind; what it writes then stands before what has been read last.
+    """
+    milliseconds = int(position.partition("-")[0])
+    return f"{max(0, milliseconds - _OVERLAP_MS)}-0"

@@ -1,0 +1,264 @@
+"""The store in a file: shared by the processes of one machine, and there after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from typing import Final, TypeVar
+from urllib.parse import quote
+
+from sidecar.core.errors import StoreUnavailable
+from sidecar.net.store.base import (
+    BATCH,
+    KEPT_MESSAGES,
+    LIMIT,
+    PING,
+    PING_SECONDS,
+    Cancel,
+    Feed,
+    Receive,
+    Report,
+    guarded,
+    lifetime,
+)
+
+Result = TypeVar("Result")
+
+_POLL: Final = 0.2  # seconds between two looks for messages
+_SWEEP: Final = 10.0  # seconds between two sweeps
+_SWEPT: Final = 5000  # entries that a sweep drops at most, so that it is short
+_MESSAGE_SECONDS: Final = 3600.0
+_VERSION: Final = 1  # of the tables below
+
+_TABLES: Final = (
+    "CREATE TABLE sidecar_entries (key TEXT PRIMARY KEY, value BLOB NOT NULL, ends REAL NOT NULL)",
+    "CREATE INDEX sidecar_entries_ends ON sidecar_entries (ends)",
+    # AUTOINCREMENT, so that a number never comes again once its message has been swept out.
+    "CREATE TABLE sidecar_messages"
+    " (number INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL, sent REAL NOT NULL)",
+    f"PRAGMA user_version = {_VERSION}",
+)
+# Each is one statement, so a transaction of its own: that is what makes it atomic.
+_GET: Final = "SELECT value FROM sidecar_entries WHERE key = ? AND ends > ?"
+_PUT: Final = (
+    "INSERT INTO sidecar_entries (key, value, ends) VALUES (?, ?, ?)"
+    " ON CONFLICT (key) DO UPDATE SET value = excluded.value, ends = excluded.ends"
+)
+_ADD: Final = _PUT + " WHERE sidecar_entries.ends <= ?"
+_REPLACE: Final = (
+    "UPDATE sidecar_entries SET value = ?, ends = ? WHERE key = ? AND value = ? AND ends > ?"
+)
+_REMOVE: Final = "DELETE FROM sidecar_entries WHERE key = ? AND ends > ?"
+_REMOVE_VALUE: Final = _REMOVE + " AND value = ?"
+_PUBLISH: Final = "INSERT INTO sidecar_messages (body, sent) VALUES (?, ?)"
+_LATEST: Final = "SELECT coalesce(max(number), 0) FROM sidecar_messages"
+_READ: Final = "SELECT number, body FROM sidecar_messages WHERE number > ? ORDER BY number LIMIT ?"
+_SWEEP_ENTRIES: Final = (
+    "DELETE FROM sidecar_entries WHERE rowid IN"
+    " (SELECT rowid FROM sidecar_entries WHERE ends <= ? LIMIT ?)"
+)
+_SWEEP_MESSAGES: Final = (
+    "DELETE FROM sidecar_messages WHERE sent <= ?"
+    " OR number <= (SELECT max(number) FROM sidecar_messages) - ?"
+)
+
+
+class SqliteStore:
+    """One file, one connection to it, one thread that uses it.
+
+    The thread takes one operation after the other, and an operation whose caller has given up
+    before its turn is never done: a late write would undo what others did meanwhile. (That is why
+    there is a thread of our own instead of a library that queues calls.)
+
+    Opens the file at the first use, so nothing is open when a process forks.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        report: Report,
+        *,
+        limit: float = LIMIT,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = path
+        self._limit = limit
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(1, "sidecar-store")
+        self._connection: sqlite3.Connection | None = None  # the thread's own
+        self._swept = 0.0
+        self._feed = Feed(
+            beginning=0,
+            latest=self._latest,
+            read=self._read,
+            resume=lambda position: position,
+            report=report,
+        )
+
+    # -- operations -------------------------------------------------------------------------------
+
+    async def get(self, key: str) -> bytes | None:
+        row = await self._run(lambda on: on.execute(_GET, (key, self._clock())).fetchone())
+        if row is None:
+            return None
+        if not isinstance(row[0], bytes):
+            raise StoreUnavailable("sqlite: an entry holds something else than bytes")
+        return row[0]
+
+    async def put(self, key: str, value: bytes, seconds: float) -> None:
+        await self._write(lambda now: (_PUT, (key, value, now + lifetime(seconds))))
+
+    async def add(self, key: str, value: bytes, seconds: float) -> bool:
+        return await self._write(lambda now: (_ADD, (key, value, now + lifetime(seconds), now)))
+
+    async def replace(self, key: str, old: bytes, new: bytes, seconds: float) -> bool:
+        return await self._write(
+            lambda now: (_REPLACE, (new, now + lifetime(seconds), key, old, now))
+        )
+
+    async def remove(self, key: str, value: bytes | None = None) -> bool:
+        if value is None:
+            return await self._write(lambda now: (_REMOVE, (key, now)))
+        return await self._write(lambda now: (_REMOVE_VALUE, (key, now, value)))
+
+    async def publish(self, message: bytes) -> None:
+        await self._write(lambda now: (_PUBLISH, (message, now)))
+
+    async def subscribe(self, receive: Receive) -> Cancel:
+        return await self._feed.subscribe(receive)
+
+    async def ping(self) -> None:
+        await self.put(PING, b"", PING_SECONDS)
+
+    async def close(self) -> None:
+        await self._feed.close()
+        with suppress(StoreUnavailable):
+            async with guarded(self._limit, _explain):
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self._thread, self._disconnect)
+        self._thread.shutdown(wait=False)
+
+    # -- messages ---------------------------------------------------------------------------------
+
+    async def _latest(self) -> int:
+        return int((await self._run(lambda on: on.execute(_LATEST).fetchone()))[0])
+
+    async def _read(self, position: int) -> tuple[int, list[bytes]]:
+        await asyncio.sleep(_POLL)
+
+        def look(on: sqlite3.Connection) -> tuple[int, list[tuple[int, bytes]]]:
+            rows = on.execute(_READ, (position, BATCH)).fetchall()
+            latest = position if rows else on.execute(_LATEST).fetchone()[0]
+            return latest, rows
+
+        latest, rows = await self._run(look)
+        if rows:
+            return rows[-1][0], [body for _, body in rows]
+        # Numbers only grow; where they did not, the file has been replaced by a new one.
+        return (position if latest >= position else 0), []
+
+    # -- on the thread ----------------------------------------------------------------------------
+
+    async def _run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        async with guarded(self._limit, _explain):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, self._work, work)
+
+    async def _write(self, statement: Callable[[float], tuple[str, tuple[object, ...]]]) -> bool:
+        """Runs what `statement` gives for the current time; whether it changed anything."""
+
+        def write(on: sqlite3.Connection) -> bool:
+            now = self._clock()
+            self._sweep(on, now)
+            return on.execute(*statement(now)).rowcount > 0
+
+        return await self._run(write)
+
+    def _work(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        try:
+            return work(self._connection or self._connect())
+        except Exception:
+            # The file may be broken, or be another one by now: the next operation opens it anew.
+            self._disconnect()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        with suppress(FileExistsError):
+            # Made without opening it: closing a second descriptor would take away the locks that
+            # this process holds on the file (fcntl(2)).
+            os.mknod(self._path, 0o600)
+        connection = sqlite3.connect(
+            f"file:{quote(self._path)}?mode=rw",
+            uri=True,
+            timeout=self._limit / 2,
+            isolation_level=None,
+        )
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        self._use_wal(connection)
+        connection.execute("PRAGMA synchronous = NORMAL")
+        if _version(connection) == _VERSION:
+            return
+        with closing(connection.cursor()) as cursor:
+            cursor.execute("BEGIN IMMEDIATE")
+            version = _version(connection)  # another process may have been faster
+            if version not in (0, _VERSION):
+                raise StoreUnavailable(f"sqlite: tables of version {version}; use another file")
+            for statement in _TABLES if version == 0 else ():
+                cursor.execute(statement)
+            cursor.execute("COMMIT")
+
+    def _use_wal(self, connection: sqlite3.Connection) -> None:
+        """Switches a new file over.
+
+        Several processes may do that at once, and SQLite does not wait for its lock here.
+        """
+        end = time.monotonic() + self._limit / 2
+        while True:
+            try:
+                (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
+                continue
+            if mode != "wal":
+                raise StoreUnavailable(
+                    "sqlite: no write-ahead log here; use a file on a local disk"
+                )
+            return
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):  # a broken file may not even close well
+                connection.close()
+
+    def _sweep(self, connection: sqlite3.Connection, now: float) -> None:
+        """Drops what has ended, every now and then."""
+        if 0 <= now - self._swept < _SWEEP:
+            return
+        dropped = connection.execute(_SWEEP_ENTRIES, (now, _SWEPT)).rowcount
+        connection.execute(_SWEEP_MESSAGES, (now - _MESSAGE_SECONDS, KEPT_MESSAGES))
+        if dropped < _SWEPT:  # else there is more, for the next write
+            self._swept = now
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _explain(error: Exception) -> str:
+    return f"sqlite: {type(error).__name__}: {error}"
