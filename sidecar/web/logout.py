@@ -94,6 +94,9 @@ def handle(flow: Flow) -> None:
     runtime, request = flow.runtime, flow.request
     policy = runtime.policy
     given = parameters(request.query)
+    if request.method == "POST" and given.get("clear") == "cookies":
+        clear(flow)
+        return
     ticket = policy.signer.read_ticket(given.get("ticket", ""), flow.began)
     flow.presented = runtime.sessions.present(request.cookie, flow.began)
     flow.live = runtime.sessions.live_fingerprint(flow.presented, flow.began)

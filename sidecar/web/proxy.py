@@ -27,6 +27,7 @@ from sidecar.core.actions import (
     is_wrappable,
 )
 from sidecar.core.answer import AnswerHead
+from sidecar.core.client import Client
 from sidecar.core.envelope import (
     InvalidJSON,
     is_json_type,
@@ -204,6 +205,8 @@ class Proxy:
         """The answer is here to its end, and its connection free again."""
         try:
             flow.upstream_status = head.status
+            if head.status == 431:
+                _offer_way_out(flow)
             action = decide(
                 flow.route, head, flow.method == "HEAD", self._unauthorized.statuses, flow.counts
             )
@@ -234,6 +237,8 @@ class Proxy:
         if message.code == 101:
             tunnel.open_tunnel(flow, answer, head)
             return
+        if head.status == 431:
+            _offer_way_out(flow)
         action = decide(
             flow.route, head, flow.method == "HEAD", self._unauthorized.statuses, flow.counts
         )
@@ -390,6 +395,16 @@ class Proxy:
         flow.reason = "defect"
         flow.stop()
         rescue(flow, ProxyError(type(error).__name__, close=True))
+
+
+def _offer_way_out(flow: Flow) -> None:
+    """Takes a document that is too large for its frontend for one that is too large here.
+
+    Frontends take less than the sidecar (Node.js 16 KiB), and leave their users no way out. Raises
+    `HeadersTooLarge`.
+    """
+    if flow.route.kind == "page" and flow.request.client is Client.DOCUMENT:
+        raise HeadersTooLarge("the upstream answered 431")
 
 
 def is_problem(head: AnswerHead) -> bool:

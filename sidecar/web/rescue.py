@@ -23,7 +23,7 @@ code{{color:#555}}</style></head>
 
 _WAY_OUT = """<p>Your browser sends this site more cookies, or a longer address, than it takes.
 Removing the site's cookies helps; you will have to log in again.</p>
-<form method="post" action="{action}"><button>Remove the cookies</button></form>"""
+<form method="post" action="{action}?clear=cookies"><button>Remove the cookies</button></form>"""
 
 
 def rescue(flow: Flow, error: ProxyError) -> None:
