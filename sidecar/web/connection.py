@@ -45,8 +45,10 @@ if TYPE_CHECKING:
 
 BODY_WINDOW: Final = 65536  # bytes of a request body held before reading pauses
 BACKLOG: Final = 65536  # bytes of pipelined requests held before reading pauses
-LINGER_BYTES: Final = 1 << 20  # bytes of a refused body that are read and thrown away
-LINGER_SECONDS: Final = 2.0
+# How long a client that is still sending is read from, and what it sends thrown away, so that it
+# takes the answer (as nginx's lingering_time and lingering_timeout); up to `limits.body` bytes.
+LINGER_SECONDS: Final = 30.0
+LINGER_SILENCE: Final = 2.0
 MAX_FIELDS: Final = 512
 OVERSIZE: Final = 262_144  # bytes of a head above its limit that are read, for a helpful answer
 KNOWN_BYTES: Final = 8192  # of the longest header section that is remembered
@@ -76,6 +78,8 @@ class Limits(Protocol):
 
     @property
     def header(self) -> int: ...
+    @property
+    def body(self) -> int: ...
     @property
     def client_head(self) -> float: ...
     @property
@@ -112,6 +116,7 @@ class ClientConnection(BaseProtocol):
         "_known_fields",
         "_known_section",
         "_limits",
+        "_linger_until",
         "_lingered",
         "_lingering",
         "_may_hold_more",
@@ -147,6 +152,7 @@ class ClientConnection(BaseProtocol):
         self._is_waiting = False
         self._unsent = sys.maxsize  # bytes that the client had not taken at the last look
         self._lingered = 0
+        self._linger_until = 0.0
         self._lingering = False
         self._feeding = False
         self._close_after = False
@@ -274,7 +280,8 @@ class ClientConnection(BaseProtocol):
             transport.close()
             return
         self._lingering = True
-        self._deadline.set(LINGER_SECONDS)
+        self._linger_until = self._loop.time() + LINGER_SECONDS
+        self._deadline.set(LINGER_SILENCE)
         transport.write_eof()
         transport.resume_reading()
 
@@ -332,13 +339,20 @@ class ClientConnection(BaseProtocol):
         elif self._tunnel is not None:
             self._tunnel.client_data(data)
         elif self._lingering:
-            self._lingered += len(data)
-            if self._lingered > LINGER_BYTES and self.transport is not None:
-                self.transport.abort()
+            self._linger(data)
         elif exchange is None or exchange.payload.is_eof():
             self._hold(data)
         else:
             self._feed_body(exchange, data)
+
+    def _linger(self, data: bytes) -> None:
+        """Throws away what a client sends behind its answer, within limits."""
+        self._lingered += len(data)
+        remaining = self._linger_until - self._loop.time()
+        if self._lingered <= self._limits.body and remaining > 0:
+            self._deadline.set(min(LINGER_SILENCE, remaining))
+        elif self.transport is not None:
+            self.transport.abort()
 
     def _hold(self, data: bytes) -> None:
         """Keeps what is pipelined behind a request that is still being answered."""

@@ -49,7 +49,8 @@ def unauthorized(flow: Flow) -> None:
         return
     missing = flow.live is None
     if missing:
-        flow.reason = f"session {presented.reading.result}"
+        is_dead = presented.fingerprint is not None
+        flow.reason = "session ended" if is_dead else f"session {presented.reading.result}"
     else:
         flow.reason = "token rejected by the upstream"
         now = runtime.clock.now()

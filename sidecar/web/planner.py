@@ -172,6 +172,8 @@ class Planner:
             is_held=is_bridged and policy.bridge.holds(request),
         )
         is_lasting = presented.is_lasting and flow.live == presented.fingerprint
+        if presented.fingerprint is None and route.authorization == "session":
+            is_lasting = False  # its bearer may be known the next time
         if is_lasting and len(plan.head) <= PLAN_BYTES:
             plans = request.fields.plans
             if len(plans) >= PLANS:

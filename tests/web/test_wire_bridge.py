@@ -336,6 +336,20 @@ async def test_token_of_a_known_session_stands_for_it(
     assert (await one.get("/api/data", SESSION)).status == 303
 
 
+async def test_token_is_recognised_once_its_session_is_known(
+    at: Embedded, client: Clients, frontend: Frontend
+) -> None:
+    """Also on a connection that sent it before anybody had presented the cookie."""
+    frontend.good = True
+    bearer = ["Authorization: Bearer tok", *NODE]
+    node, browser = await client(at), await client(at)
+    assert (await node.get("/api/token/data", *bearer)).status == 200
+    assert (await browser.get("/any", SESSION, *DOCUMENT)).status == 200
+    frontend.good = False
+    assert (await node.get("/api/token/data", *bearer)).status == 303
+    assert (await browser.get("/any", SESSION, *DOCUMENT)).status == 303
+
+
 async def test_dead_sessions_token_is_not_sent_upstream_again(
     at: Embedded, client: Clients, upstream: Upstream
 ) -> None:

@@ -512,3 +512,24 @@ async def test_csrf_header_is_demanded_besides(
     assert (await one.post("/api/me", SESSION, same, "x-csrf: 1")).status == 200
     assert (await one.post("/api/me", SESSION, "X-CSRF: 1", "Origin: http://x")).status == 403
     assert (await one.get("/api/me", SESSION)).status == 200
+
+
+@pytest.mark.parametrize("pace", [0.0, 0.05])
+async def test_client_that_goes_on_sending_gets_the_answer(
+    sidecar: Start, upstream: Upstream, client: Clients, pace: float
+) -> None:
+    """A browser reads the answer to an upload only once it has sent it, fast or slowly."""
+
+    async def serve(wire: Wire) -> None:
+        await wire.read_head()
+        wire.send(upstream.reply(b"{}", status="401 X"))
+
+    upstream.serve = serve
+    at = await sidecar(site(upstream))
+    one = await client(at)
+    size = 20 << 20 if not pace else 4 << 20
+    head = f"POST /api/me HTTP/1.1\r\n{HOST}{SESSION}\r\nContent-Length: {size}\r\n\r\n"
+    async with asyncio.timeout(20):
+        await one.trickle(head.encode() + bytes(size), 1 << 16, pace)
+    assert (await one.answer("POST")).status == 303
+    assert await one.rest() == b""

@@ -1,0 +1,8 @@
+export interface Me {
+  name: string;
+}
+
+export interface Item {
+  id: number;
+  text: string;
+}

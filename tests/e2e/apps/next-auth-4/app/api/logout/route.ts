@@ -1,0 +1,10 @@
+import { cookies } from "next/headers";
+import { redirect } from "next/navigation";
+
+export async function GET() {
+  const jar = await cookies();
+  for (const name of ["authjs.session-token", "next-auth.session-token", "access_token"]) {
+    jar.delete(name);
+  }
+  redirect("/login");
+}
