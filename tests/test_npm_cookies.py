@@ -14,7 +14,9 @@ from typing import Any, NoReturn
 
 import pytest
 
+from sidecar.core.cookies import CookieJar, Scope, with_set_cookies
 from sidecar.core.formats import FORMATS
+from sidecar.core.tokens import TokenSet
 from sidecar.explain import Explanation, explain
 
 PROJECT = Path(__file__).parent / "npm"
@@ -42,11 +44,12 @@ class Minted:
 
 
 @pytest.fixture(scope="session")
-def minted(
+def libraries(
     tmp_path_factory: pytest.TempPathFactory,
     require_program: Callable[[str], str],
     do_without: Callable[[str], NoReturn],
-) -> list[Minted]:
+) -> Callable[..., Any]:
+    """Runs one of the scripts of tests/npm and gives what it prints."""
     node, npm = require_program("node"), require_program("npm")
     project = shutil.copytree(
         PROJECT,
@@ -58,10 +61,25 @@ def minted(
     )
     if installed.returncode:
         do_without(f"npm ci failed: {installed.stderr[-500:]}")
-    done = subprocess.run(
-        [node, "mint.mjs"], cwd=project, capture_output=True, text=True, timeout=60, check=True
-    )
-    return [Minted(**case) for case in json.loads(done.stdout)]
+
+    def run(script: str, given: str = "") -> Any:
+        done = subprocess.run(
+            [node, script],
+            cwd=project,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return json.loads(done.stdout)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def minted(libraries: Callable[..., Any]) -> list[Minted]:
+    return [Minted(**case) for case in libraries("mint.mjs")]
 
 
 def of_type(minted: list[Minted], type_: str) -> list[Minted]:
@@ -109,3 +127,42 @@ def test_a_missing_chunk_is_never_made_up_for(minted: list[Minted], type_: str) 
             rest = {name: value for name, value in case.cookies.items() if name != missing}
             broken = Minted(case.what, case.type, case.options, case.token, case.lifetime, rest)
             assert broken.read(time.time())["result"] in {"invalid", "no_session"}, case.what
+
+
+PREFIXES = ("", "__Secure-")
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("size", [10, 2000, 20_000])
+@pytest.mark.parametrize("type_", ["authjs", "nextauth"])
+def test_libraries_read_what_a_renewal_wrote(
+    libraries: Callable[..., Any], minted: list[Minted], type_: str, size: int, prefix: str
+) -> None:
+    """Claims, chunks, header and key as they write them; only the tokens differ."""
+    case = next(case for case in of_type(minted, type_) if case.what == "small")
+    (secret,) = case.options["secrets"]
+    name = prefix + ("authjs" if type_ == "authjs" else "next-auth") + ".session-token"
+    source = FORMATS[type_](secrets=[secret], refresh_token=("refreshToken",), expires_at=("at",))
+    now = time.time()
+    claims = {"name": "Zoë ☃", "accessToken": "a0", "refreshToken": "r0", "at": 1, "exp": now + 99}
+    sealed = source.opener.seal({**claims, "large": "x" * size}, name)  # type: ignore[attr-defined]
+    jar = CookieJar.parse(f"{name}={sealed}")
+    reading = source.read(jar, now)
+    assert reading.writer is not None
+    tokens = TokenSet("a1", "r1", now + 60, now)
+    lines = reading.writer.write(reading, tokens, "fp", Scope(https=bool(prefix)))
+    assert all(b"; Secure" in line for line in lines) is bool(prefix)
+    after = CookieJar.parse(with_set_cookies(jar.header, lines, now))
+    cookies = {one: value for one, value, _ in after.pairs}
+    assert (len(cookies) > 1) is (size > 3936)
+    (opened,) = libraries("open.mjs", json.dumps([[type_, name, secret, cookies]]))
+    assert opened is not None
+    renewed = {"accessToken": "a1", "refreshToken": "r1", "at": int(now + 60)}
+    private = {"sidecar": {"fingerprint": "fp", "issuedAt": now}}
+    assert opened == {**claims, "large": "x" * size, **renewed, **private}
+    again = source.read(after, now)
+    assert (again.token, again.identity, again.tokens) == (
+        "a1",
+        "fp",
+        TokenSet("a1", "r1", int(now + 60), now),
+    )

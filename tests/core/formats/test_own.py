@@ -95,9 +95,8 @@ def test_it_ends_when_it_is_not_used_and_some_day_anyhow() -> None:
 
 def test_not_every_use_is_worth_writing_down() -> None:
     own = session()
-    assert not own.is_touch_due(LIFETIMES, NOW + 359)
-    assert own.is_touch_due(LIFETIMES, NOW + 360)
-    assert own.is_touch_due(Lifetimes(idle=10**6, absolute=10**7), NOW + 3600)
+    assert own.touch_due_at(LIFETIMES) == NOW + 360
+    assert own.touch_due_at(Lifetimes(idle=10**6, absolute=10**7)) == NOW + 3600
 
 
 def test_a_renewal_is_a_use_and_keeps_what_it_does_not_bring() -> None:
@@ -114,9 +113,9 @@ def test_a_renewal_is_a_use_and_keeps_what_it_does_not_bring() -> None:
 
 
 def test_both_are_sources() -> None:
-    """Of the protocol that the pipeline uses, and known by one name each."""
+    """Of the protocol that the pipeline uses; a sealed one has a second cookie for its last use."""
     sources: list[Source] = [COOKIE, store_of()]
-    assert [one.base_names for one in sources] == [("sidecar",), ("sidecar",)]
+    assert [one.base_names for one in sources] == [("sidecar", "sidecar-used"), ("sidecar",)]
     assert [one.type for one in sources] == ["oidc", "oidc"]
 
 
@@ -259,6 +258,50 @@ def test_another_use_of_the_secret_opens_nothing() -> None:
     assert COOKIE.read(planted, NOW).result is Result.INVALID
 
 
+# -- a use that brings no tokens ------------------------------------------------------------------
+
+
+def with_use(own: OwnSession, used: OwnSession) -> CookieJar:
+    """A session, and the use of one beside it."""
+    return jar_of([*COOKIE.lines(own, (), HTTP), COOKIE.use_line(used, HTTP)])
+
+
+def test_a_use_is_noted_beside_the_session_and_prolongs_it() -> None:
+    own = session()
+    jar = with_use(own, own.touched(NOW + 3000))
+    reading = COOKIE.read(jar, NOW + 6599)
+    assert session_of(reading) == own.touched(NOW + 3000)
+    assert reading.names == ("sidecar", "sidecar-used")
+    assert reading.valid_until == NOW + 6600
+    assert COOKIE.read(jar, NOW + 6600).result is Result.EXPIRED
+    assert len(COOKIE.use_line(own, HTTPS)) < 350
+
+
+def test_a_use_that_comes_late_takes_nothing_back() -> None:
+    own = session().renewed(replace(TOKENS, access_token="next", issued_at=NOW + 600))
+    reading = COOKIE.read(with_use(own, session().touched(NOW + 500)), NOW + 600)
+    assert (session_of(reading), reading.token) == (own, "next")
+
+
+def test_a_use_of_another_session_prolongs_nothing() -> None:
+    jar = with_use(session(), session(seed=2).touched(NOW + 3000))
+    assert session_of(COOKIE.read(jar, NOW)) == session()
+
+
+@pytest.mark.parametrize("value", ["x", "a.b.c.d.e", SEALED])
+def test_a_use_that_does_not_open_is_none(value: str) -> None:
+    header = jar_of(COOKIE.lines(session(), (), HTTP)).header + f"; sidecar-used={value}"
+    assert session_of(COOKIE.read(CookieJar.parse(header), NOW)) == session()
+
+
+def test_a_renewal_takes_the_note_away() -> None:
+    """It says by itself when the session was used."""
+    before = with_use(session(), session().touched(NOW + 500))
+    reading = COOKIE.read(before, NOW + 600)
+    after = COOKIE.write(reading, replace(TOKENS, issued_at=NOW + 600), "", HTTP)
+    assert list(jar_of(after, before.header).names()) == ["sidecar"]
+
+
 # -- kept in a store ------------------------------------------------------------------------------
 
 
@@ -287,7 +330,7 @@ def test_a_stored_session_is_read_where_it_has_been_loaded() -> None:
     assert (reading.result, reading.token, reading.tokens) == (Result.OK, "access-canary", TOKENS)
     assert (reading.identity, reading.cookie) == (own.fingerprint, "sidecar")
     assert session_of(reading) == own
-    assert source.write(reading, TOKENS, own.fingerprint, HTTP) == []
+    assert reading.writer is None  # it is the store that is written
     assert store_of().read(jar, NOW).result is Result.INVALID  # ended elsewhere
     assert source.read(jar, NOW + 3600).result is Result.EXPIRED
 

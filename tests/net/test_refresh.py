@@ -1,0 +1,298 @@
+"""One exchange a session, whatever happens: several processes on one store, and trouble."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from sidecar.core.errors import (
+    RefreshRefused,
+    RefreshSuperseded,
+    RefreshUnavailable,
+    StoreUnavailable,
+)
+from sidecar.core.refresh import Outcome, Renewal
+from sidecar.core.tokens import TokenSet
+from sidecar.net import refresh as module
+from sidecar.net.outbound import Unreachable
+from sidecar.net.refresh import Refresher, RefreshTimes
+from sidecar.net.store.memory import MemoryStore
+
+HOUR = 3600.0
+
+
+class Provider:
+    """Rotates, and kills the family at a second use. `trouble` is raised in place of an answer."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+        self.good = "r0"
+        self.exchanges: list[str] = []
+        self.reuses = 0
+        self.rotates = True
+        self.delay = 0.0
+        self.lifetime = HOUR
+        self.trouble: Exception | None = None
+        self.refuses = False
+
+    async def __call__(self, tokens: TokenSet) -> Renewal:
+        assert tokens.refresh_token is not None
+        self.exchanges.append(tokens.refresh_token)
+        await asyncio.sleep(self.delay)
+        if self.trouble is not None:
+            raise self.trouble
+        if tokens.refresh_token != self.good or self.refuses:
+            self.reuses += tokens.refresh_token != self.good
+            return Renewal(Outcome.REFUSED, why="invalid_grant")
+        number = len(self.exchanges)
+        self.good = f"r{number}" if self.rotates else self.good
+        now = self.now()
+        return Renewal(Outcome.RENEWED, TokenSet(f"a{number}", self.good, now + self.lifetime, now))
+
+
+class Flaky(MemoryStore):
+    """A store that is down for some of its operations."""
+
+    down: frozenset[str] = frozenset()
+
+    def _check(self, name: str) -> None:
+        if name in self.down:
+            raise StoreUnavailable("down")
+
+    async def get(self, key: str) -> bytes | None:
+        self._check("get")
+        return await super().get(key)
+
+    async def put(self, key: str, value: bytes, seconds: float) -> None:
+        self._check("put")
+        if key.startswith("next:"):
+            self._check("put next")
+        await super().put(key, value, seconds)
+
+    async def add(self, key: str, value: bytes, seconds: float) -> bool:
+        self._check("add")
+        return await super().add(key, value, seconds)
+
+
+class World:
+    """Processes that share a store and a provider, with a clock that can be moved."""
+
+    def __init__(self) -> None:
+        self.offset = 1_800_000_000.0
+        self.store = Flaky(lambda _: None)
+        self.provider = Provider(self.now)
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.said: list[str] = []
+
+    def now(self) -> float:
+        return self.offset + asyncio.get_running_loop().time()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def process(self) -> Refresher:
+        return Refresher(
+            self.provider,
+            RefreshTimes(leeway=30, grace=0.2),
+            self.store,
+            hash_of=lambda token: f"h-{token}",
+            now=self.now,
+            spawn=self.spawn,
+            report=lambda event, why: self.said.append(f"{event}: {why}"),
+        )
+
+    def tokens(self, expires_in: float = -5.0) -> TokenSet:
+        """The session's first tokens."""
+        return TokenSet("a0", "r0", self.now() + expires_in, self.now() + expires_in - HOUR)
+
+
+@pytest.fixture
+async def world() -> World:
+    return World()
+
+
+async def test_one_exchange_for_callers_in_several_processes(world: World) -> None:
+    world.provider.delay = 0.2
+    one, two, tokens = world.process(), world.process(), world.tokens()
+    got = await asyncio.gather(*(p.renew(tokens) for p in (one, two) for _ in range(20)))
+    assert {new.access_token for new in got} == {"a1"}
+    assert world.provider.exchanges == ["r0"]
+
+
+async def test_late_caller_follows_the_generations(world: World) -> None:
+    """However many it is behind, within what has not been presented."""
+    one, tokens = world.process(), world.tokens()
+    for number in range(1, 4):
+        tokens_now = await one.renew(tokens, rejected=f"a{number - 1}")
+        assert tokens_now.access_token == f"a{number}"
+    assert (await world.process().renew(tokens)).access_token == "a3"
+    assert world.provider.exchanges == ["r0", "r1", "r2"]
+    assert world.provider.reuses == 0
+
+
+async def test_newer_generation_is_used_without_an_exchange(world: World) -> None:
+    """A 401 for an old token (contract 5, rule 1)."""
+    one, tokens = world.process(), world.tokens()
+    await one.renew(tokens)
+    assert (await one.renew(tokens, rejected="a0")).access_token == "a1"
+    assert len(world.provider.exchanges) == 1
+
+
+async def test_presented_successor_ends_the_old_tokens_grace(world: World) -> None:
+    """In any process; then the old token is out of date, and never sent to the provider again."""
+    one, two, tokens = world.process(), world.process(), world.tokens()
+    new = await one.renew(tokens)
+    await two.presented(new)
+    assert await one.renew(tokens) == new
+    await asyncio.sleep(0.3)
+    for process in (one, two):
+        with pytest.raises(RefreshSuperseded):
+            await process.renew(tokens)
+    assert world.provider.exchanges == ["r0"]
+
+
+async def test_successor_that_nobody_presented_is_kept(world: World) -> None:
+    """A server-side call may have got it and lost the Set-Cookie."""
+    one, tokens = world.process(), world.tokens()
+    new = await one.renew(tokens)
+    await asyncio.sleep(0.3)
+    assert await world.process().renew(tokens) == new
+
+
+async def test_provider_that_does_not_rotate(world: World) -> None:
+    """The same refresh token again and again, still one exchange at a time."""
+    world.provider.rotates = False
+    one, two, tokens = world.process(), world.process(), world.tokens()
+    first = await asyncio.gather(one.renew(tokens), two.renew(tokens))
+    assert {new.access_token for new in first} == {"a1"}
+    await one.presented(first[0])
+    again = await asyncio.gather(one.renew(first[0], "a1"), two.renew(first[0], "a1"))
+    assert {new.access_token for new in again} == {"a2"}
+    assert (await two.renew(tokens)).access_token == "a2"
+    assert world.provider.exchanges == ["r0", "r0"]
+
+
+# -- the provider's trouble ------------------------------------------------------------------------
+
+
+async def test_refusal_ends_the_session(world: World) -> None:
+    world.provider.refuses = True
+    with pytest.raises(RefreshRefused):
+        await world.process().renew(world.tokens())
+
+
+async def test_lost_answer_is_not_asked_for_again_while_the_token_is_good(world: World) -> None:
+    """Threat 42: what became of the exchange is not known, and a second one could kill the session.
+
+    Once the token has expired there is nothing left to lose.
+    """
+    world.provider.trouble = Unreachable("lost", sent=True)
+    tokens = world.tokens(expires_in=20)
+    for process in (world.process(), world.process()):
+        for _ in range(3):
+            with pytest.raises(RefreshUnavailable):
+                await process.renew(tokens)
+    assert world.provider.exchanges == ["r0"]
+    world.provider.trouble = None
+    world.offset += 60
+    assert (await world.process().renew(tokens)).access_token == "a2"
+
+
+async def test_provider_that_was_not_reached_is_asked_again(world: World) -> None:
+    """After a pause, in which nobody asks it: no storm."""
+    world.provider.trouble = Unreachable("refused", sent=False)
+    one, tokens = world.process(), world.tokens(expires_in=20)
+    for _ in range(5):
+        with pytest.raises(RefreshUnavailable):
+            await one.renew(tokens)
+    assert len(world.provider.exchanges) == 1
+    world.provider.trouble = None
+    world.offset += module.PAUSES[0]
+    assert (await one.renew(tokens)).access_token == "a2"
+
+
+async def test_pauses_are_short_enough_for_its_return_to_be_noticed() -> None:
+    """Within 10 s (contract 7)."""
+    assert max(module.PAUSES) < 10
+
+
+async def test_waiting_is_bounded_and_the_exchange_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WAIT", 0.1)
+    world.provider.delay = 0.4
+    one, tokens = world.process(), world.tokens()
+    with pytest.raises(RefreshUnavailable):
+        await one.renew(tokens)
+    await asyncio.sleep(0.5)
+    assert (await one.renew(tokens)).access_token == "a1"
+    assert world.provider.exchanges == ["r0"]
+
+
+async def test_caller_that_leaves_does_not_end_the_exchange(world: World) -> None:
+    world.provider.delay = 0.2
+    one, tokens = world.process(), world.tokens()
+    task = asyncio.create_task(one.renew(tokens))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await one.renew(tokens)).access_token == "a1"
+    assert world.provider.exchanges == ["r0"]
+
+
+async def test_tokens_that_are_born_expired_are_not_renewed_for_ever(world: World) -> None:
+    world.provider.lifetime = -1.0
+    with pytest.raises(RefreshUnavailable):
+        await world.process().renew(world.tokens())
+    assert len(world.provider.exchanges) <= module.STEPS
+
+
+async def test_process_that_died_holds_the_lock_for_a_moment_only(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its successor is not known, but its lock ends by itself."""
+    tokens = world.tokens()
+    await world.store.add("lock:h-r0", b"dead process", 0.3)
+    assert (await world.process().renew(tokens)).access_token == "a1"
+
+
+# -- the store's trouble ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("down", ["get", "add", "put"])
+async def test_without_the_store_nothing_is_exchanged(world: World, down: str) -> None:
+    """Contract 7: no lock, or no record that the token is about to be used."""
+    world.store.down = frozenset({down})
+    with pytest.raises(StoreUnavailable):
+        await world.process().renew(world.tokens())
+    assert world.provider.exchanges == []
+    world.store.down = frozenset()
+    assert (await world.process().renew(world.tokens())).access_token == "a1"
+
+
+async def test_renewed_tokens_are_not_lost_where_the_store_fails_behind_the_exchange(
+    world: World,
+) -> None:
+    """They serve in this process at once, and everywhere as soon as the store takes them."""
+    world.store.down = frozenset({"put next"})
+    one, tokens = world.process(), world.tokens()
+    assert (await one.renew(tokens)).access_token == "a1"
+    assert (await one.renew(tokens)).access_token == "a1"
+    world.store.down = frozenset()
+    await asyncio.gather(*world.tasks)
+    assert (await world.process().renew(tokens)).access_token == "a1"
+    assert world.provider.exchanges == ["r0"]
+
+
+async def test_nothing_that_is_reported_holds_a_token(world: World) -> None:
+    world.provider.refuses = True
+    with pytest.raises(RefreshRefused):
+        await world.process().renew(TokenSet("secret-a", "secret-r", 1.0, 0.0))
+    assert world.said
+    assert "secret" not in "".join(world.said)
