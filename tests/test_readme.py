@@ -15,12 +15,13 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECRET = "s" * 32
-ENVIRON = {"AUTH_SECRET": SECRET}
+ENVIRON = {"AUTH_SECRET": SECRET, "CLIENT_SECRET": SECRET}
+FRONTENDS = (ROOT / "docs" / "frontends.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    """The bodies of the README's fenced blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    """The bodies of a document's fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def code_spans() -> Iterator[str]:
@@ -74,7 +75,7 @@ def test_every_option_mentioned_exists() -> None:
         assert set(re.findall(r"(?<!\S)\[?(-{1,2}[a-z]+)", " ".join(rest))) <= known, words
 
 
-@pytest.mark.parametrize("text", blocks("yaml"))
+@pytest.mark.parametrize("text", [*blocks("yaml"), *blocks("yaml", FRONTENDS)])
 def test_every_configuration_loads_without_a_warning(text: str) -> None:
     config = load(text, source="README.md", environ=ENVIRON, read_file=lambda _: SECRET)
     assert config.warnings == ()
@@ -82,7 +83,8 @@ def test_every_configuration_loads_without_a_warning(text: str) -> None:
 
 def test_there_are_configurations() -> None:
     """The parametrized test above would pass on none."""
-    assert len(blocks("yaml")) == 2
+    assert len(blocks("yaml")) == 3
+    assert len(blocks("yaml", FRONTENDS)) == 1
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -97,6 +99,21 @@ def test_every_link_leads_somewhere(document: Path) -> None:
         path, _, anchor = target.partition("#")
         assert "://" in target or (document.parent / path).exists(), target
         assert path or anchor in headings, target
+
+
+def test_table_of_cases_names_tests_that_exist() -> None:
+    """Each of the 18 cases, by the names of the tests that hold it."""
+    tests = (ROOT / "tests" / "e2e" / "test_cases.py").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([0-9]+) \|.*\| (.*) \|$", FRONTENDS, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 19))
+    for number, cell in rows:
+        names = re.findall(r"`(…?\w+)`", cell)
+        assert names
+        for name in names:
+            start = f"test_case_{int(number):02}" if name.startswith("…") else f"test_{name}("
+            assert start in tests
+            assert name.lstrip("…_") in tests
+            assert name.startswith(("…", f"case_{int(number):02}_")), name
 
 
 def test_architecture_names_files_that_exist() -> None:
