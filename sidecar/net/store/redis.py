@@ -18,6 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from sidecar.core.errors import StoreUnavailable
 from sidecar.core.store_url import Kind, StoreUrl
 from sidecar.net.store.base import (
     BATCH,
@@ -80,26 +81,32 @@ class RedisStore:
         )
 
     async def get(self, key: str) -> bytes | None:
-        value: bytes | None = await self._run("GET", _PREFIX + key)
+        value = await self._run(_PREFIX + key, "GET", _PREFIX + key)
+        if value is not None and not isinstance(value, bytes):
+            raise StoreUnavailable("redis: an answer is something else than bytes")
         return value
 
     async def put(self, key: str, value: bytes, seconds: float) -> None:
-        await self._run("SET", _PREFIX + key, value, "PX", _milliseconds(seconds))
+        key = _PREFIX + key
+        await self._run(key, "SET", key, value, "PX", _milliseconds(seconds))
 
     async def add(self, key: str, value: bytes, seconds: float) -> bool:
-        done = await self._run("SET", _PREFIX + key, value, "PX", _milliseconds(seconds), "NX")
-        return bool(done)
+        key = _PREFIX + key
+        return bool(await self._run(key, "SET", key, value, "PX", _milliseconds(seconds), "NX"))
 
     async def replace(self, key: str, old: bytes, new: bytes, seconds: float) -> bool:
-        return bool(await self._script(_REPLACE, _PREFIX + key, old, new, _milliseconds(seconds)))
+        key, lifetime_ms = _PREFIX + key, _milliseconds(seconds)
+        return bool(await self._run(key, "EVAL", _REPLACE, 1, key, old, new, lifetime_ms))
 
     async def remove(self, key: str, value: bytes | None = None) -> bool:
+        key = _PREFIX + key
         if value is None:
-            return bool(await self._run("DEL", _PREFIX + key))
-        return bool(await self._script(_REMOVE, _PREFIX + key, value))
+            return bool(await self._run(key, "DEL", key))
+        return bool(await self._run(key, "EVAL", _REMOVE, 1, key, value))
 
     async def publish(self, message: bytes) -> None:
-        await self._script(_PUBLISH, _MESSAGES, message, KEPT_MESSAGES, _MESSAGES_MS)
+        script = ("EVAL", _PUBLISH, 1, _MESSAGES, message, KEPT_MESSAGES, _MESSAGES_MS)
+        await self._run(_MESSAGES, *script)
 
     async def subscribe(self, receive: Receive) -> Cancel:
         return await self._feed.subscribe(receive)
@@ -125,18 +132,22 @@ class RedisStore:
     # -- messages ---------------------------------------------------------------------------------
 
     async def _latest(self) -> str:
-        newest = await self._run("XREVRANGE", _MESSAGES, "+", "-", "COUNT", 1)
-        return newest[0][0].decode() if newest else "0-0"
+        async with guarded(self._limit, self._explain):
+            newest = await self._run(_MESSAGES, "XREVRANGE", _MESSAGES, "+", "-", "COUNT", 1)
+            return str(newest[0][0], "ascii") if newest else "0-0"
 
     async def _read(self, position: str) -> tuple[str, list[bytes]]:
         """Waits for messages on the server, for half of the time that an answer may take."""
-        wait = int(self._limit * 500)
+        wait = ("BLOCK", int(self._limit * 500))
         async with guarded(self._limit, self._explain):
+            # Takes no turn: it would keep it for good.
             answer = await self._server.run(
-                _MESSAGES, "XREAD", "COUNT", BATCH, "BLOCK", wait, "STREAMS", _MESSAGES, position
+                _MESSAGES, "XREAD", "COUNT", BATCH, *wait, "STREAMS", _MESSAGES, position
             )
-        entries = answer[0][1] if answer else []
-        return (entries[-1][0].decode() if entries else position), [one[b"m"] for _, one in entries]
+            if not answer:
+                return position, []
+            ((_, entries),) = answer
+            return str(entries[-1][0], "ascii"), [fields[b"m"] for _, fields in entries]
 
     # -- eviction ---------------------------------------------------------------------------------
 
@@ -157,17 +168,12 @@ class RedisStore:
 
     # -- commands ---------------------------------------------------------------------------------
 
-    async def _run(self, command: str, key: str, *arguments: str | bytes | int) -> Any:
+    async def _run(self, key: str, *command: str | bytes | int) -> Any:
+        """The answer of the server that holds `key`, when it is this command's turn."""
         async with guarded(self._limit, self._explain), self._turns:
             if self._closed:
-                raise RedisConnectionError("the store is closed")
-            return await self._server.run(key, command, key, *arguments)
-
-    async def _script(self, script: str, key: str, *arguments: str | bytes | int) -> Any:
-        async with guarded(self._limit, self._explain), self._turns:
-            if self._closed:
-                raise RedisConnectionError("the store is closed")
-            return await self._server.run(key, "EVAL", script, 1, key, *arguments)
+                raise StoreUnavailable("the store is closed")
+            return await self._server.run(key, *command)
 
     def _explain(self, error: Exception) -> str:
         """What went wrong, without anything that was sent: a server may quote a command."""
@@ -248,6 +254,12 @@ class _TlsConnection(SSLConnection):
     def __init__(self, *, tls: _Context, **settings: Any) -> None:
         super().__init__(**settings)
         self.ssl_context = tls
+
+    async def disconnect(self, nowait: bool = False, *why: Any, **more: Any) -> None:
+        """A connection that is given up does not stay until the other side says goodbye."""
+        if nowait and self._writer is not None:
+            self._writer.transport.abort()
+        await super().disconnect(nowait, *why, **more)
 
 
 class _TlsMasterConnection(SentinelManagedConnection, _TlsConnection):

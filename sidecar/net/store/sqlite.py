@@ -165,9 +165,11 @@ class SqliteStore:
     # -- on the thread ----------------------------------------------------------------------------
 
     async def _run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        # A bit less than the caller waits, so that what waits for a lock ends before he gives up.
+        end = time.monotonic() + 0.9 * self._limit
         async with guarded(self._limit, _explain):
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, self._work, work)
+            return await loop.run_in_executor(self._thread, self._work, work, end)
 
     async def _write(self, statement: Callable[[float], tuple[str, tuple[object, ...]]]) -> bool:
         """Runs what `statement` gives for the current time; whether it changed anything."""
@@ -179,15 +181,17 @@ class SqliteStore:
 
         return await self._run(write)
 
-    def _work(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+    def _work(self, work: Callable[[sqlite3.Connection], Result], end: float) -> Result:
         try:
-            return work(self._connection or self._connect())
+            connection = self._connection or self._connect(end)
+            connection.execute(f"PRAGMA busy_timeout = {int(1000 * _rest(end))}")
+            return work(connection)
         except Exception:
             # The file may be broken, or be another one by now: the next operation opens it anew.
             self._disconnect()
             raise
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, end: float) -> sqlite3.Connection:
         with suppress(FileExistsError):
             # Made without opening it: closing a second descriptor would take away the locks that
             # this process holds on the file (fcntl(2)).
@@ -195,19 +199,19 @@ class SqliteStore:
         connection = sqlite3.connect(
             f"file:{quote(self._path)}?mode=rw",
             uri=True,
-            timeout=self._limit / 2,
+            timeout=_rest(end),
             isolation_level=None,
         )
         try:
-            self._prepare(connection)
+            self._prepare(connection, end)
         except BaseException:
             connection.close()
             raise
         self._connection = connection
         return connection
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        self._use_wal(connection)
+    def _prepare(self, connection: sqlite3.Connection, end: float) -> None:
+        _use_wal(connection, end)
         connection.execute("PRAGMA synchronous = NORMAL")
         if _version(connection) == _VERSION:
             return
@@ -219,26 +223,6 @@ class SqliteStore:
             for statement in _TABLES if version == 0 else ():
                 cursor.execute(statement)
             cursor.execute("COMMIT")
-
-    def _use_wal(self, connection: sqlite3.Connection) -> None:
-        """Switches a new file over.
-
-        Several processes may do that at once, and SQLite does not wait for its lock here.
-        """
-        end = time.monotonic() + self._limit / 2
-        while True:
-            try:
-                (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
-                    raise
-                time.sleep(0.01)
-                continue
-            if mode != "wal":
-                raise StoreUnavailable(
-                    "sqlite: no write-ahead log here; use a file on a local disk"
-                )
-            return
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -254,6 +238,30 @@ class SqliteStore:
         connection.execute(_SWEEP_MESSAGES, (now - _MESSAGE_SECONDS, KEPT_MESSAGES))
         if dropped < _SWEPT:  # else there is more, for the next write
             self._swept = now
+
+
+def _use_wal(connection: sqlite3.Connection, end: float) -> None:
+    """Switches a new file over.
+
+    Several processes may do that at once, and SQLite does not wait for its lock here.
+    """
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # and its subtypes
+            if not is_busy or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+            continue
+        if mode != "wal":
+            raise StoreUnavailable("sqlite: no write-ahead log here; use a file on a local disk")
+        return
+
+
+def _rest(end: float) -> float:
+    """The seconds left until `end`."""
+    return max(0.0, end - time.monotonic())
 
 
 def _version(connection: sqlite3.Connection) -> int:

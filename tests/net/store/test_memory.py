@@ -1,0 +1,79 @@
+"""The store in memory is bounded, and what it holds is never given up for something else."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.net.store.memory import MemoryStore
+from tests.net.store.conftest import trouble
+
+COST = 512  # bytes that an entry takes besides its value
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def make(clock: Clock, max_bytes: int) -> MemoryStore:
+    return MemoryStore(lambda report: None, clock=clock, max_bytes=max_bytes)
+
+
+async def test_full_it_refuses_and_forgets_nothing(clock: Clock) -> None:
+    """A lock that made way would be held twice, a session that made way would be a logout."""
+    store = make(clock, 10 * (COST + 100))
+    for number in range(10):
+        assert await store.add(f"lock{number}", bytes(100), 60)
+    for operation in (store.put("new", b"", 60), store.add("new", b"", 60), store.ping()):
+        assert "full" in (await trouble(operation)).detail
+    await trouble(store.replace("lock0", bytes(100), bytes(101), 60))
+    assert await store.replace("lock0", bytes(100), bytes(100), 60)
+    await store.put("lock1", b"smaller", 60)
+    for number in range(10):
+        assert not await store.add(f"lock{number}", b"", 60)
+
+
+async def test_room_is_made_by_what_has_ended_or_is_removed(clock: Clock) -> None:
+    """And by nothing else."""
+    store = make(clock, 10 * COST)
+    for number in range(10):
+        await store.put(f"{number}", b"", 10 + number)
+    await trouble(store.put("new", b"", 60))
+    clock.now += 12
+    for name in ("a", "b", "c"):
+        await store.put(name, b"", 60)
+    await trouble(store.put("d", b"", 60))
+    assert await store.remove("a")
+    await store.put("d", b"", 60)
+
+
+async def test_a_write_that_is_refused_leaves_the_old_value(clock: Clock) -> None:
+    """Not half a change."""
+    store = make(clock, COST + 100)
+    await store.put("k", b"old", 60)
+    await trouble(store.put("k", bytes(101), 60))
+    assert await store.get("k") == b"old"
+
+
+async def test_what_is_written_often_takes_no_more_memory(clock: Clock) -> None:
+    """A session that is used for weeks is one entry, whatever is kept to find what ends."""
+    store = make(clock, 100 * COST)
+    for _ in range(20_000):
+        clock.now += 0.001
+        await store.put("session", b"", 86400)
+    assert len(store._ends) < 3000
+    await store.remove("session")
+    for number in range(100):
+        await store.put(f"{number}", b"", 1)
+    await trouble(store.put("more", b"", 1))
+    clock.now += 2
+    await store.put("more", b"", 1)
+    assert list(store._entries) == ["more"]
