@@ -8,6 +8,8 @@ import os
 import signal
 import ssl
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import uvloop
@@ -18,12 +20,17 @@ from sidecar.metrics import Metrics
 from sidecar.net.parsers import require_c_parsers
 from sidecar.policy import compile_policy
 from sidecar.runtime import Runtime, open_runtime
-from sidecar.web.admin import Admin
+from sidecar.web.admin import Admin, ProcessFacts
 from sidecar.web.proxy import Proxy
 from sidecar.web.server import Server
 
 if TYPE_CHECKING:
+    import socket
+
+    from structlog.typing import FilteringBoundLogger
+
     from sidecar.core.config import Config
+    from sidecar.web.accepting import Shares
 
 DRAIN_SECONDS: Final = 25.0  # Kubernetes kills after 30
 _FINE: Final = 0
@@ -31,29 +38,64 @@ _UNUSABLE: Final = 2
 
 
 def run(config: Config) -> int:
-    """Serves until SIGTERM or SIGINT. Returns the exit code: 0, or 2 where it could not start."""
+    """Serves until SIGTERM or SIGINT; a second one cuts what is still under way.
+
+    Returns the exit code: 0, or 2 where it could not start.
+    """
     require_c_parsers()
-    return uvloop.run(_serve(config))
+    return uvloop.run(_run(config))
 
 
-async def _serve(config: Config) -> int:
-    log = open_log(config.log.level, config.log.format)
+async def _run(config: Config) -> int:
     for warning in config.warnings:
-        log.warning("configuration", detail=warning)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+        open_log(config.log.level, config.log.format).warning("configuration", detail=warning)
+    ending = Ending()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, ending.ask)
+    return await serve(config, ending)
+
+
+class Ending:
+    """How it ends: `drain` lets requests under way come to their end, `hurry` cuts them."""
+
+    def __init__(self) -> None:
+        self.drain: Final = asyncio.Event()
+        self.hurry: Final = asyncio.Event()
+
+    def ask(self) -> None:
+        """Drains; asked again, hurries."""
+        (self.hurry if self.drain.is_set() else self.drain).set()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The place of one worker among several: what is one for all of them."""
+
+    number: int
+    entropy: bytes
+    """32 bytes, where no secret can be had (`compile_policy`)."""
+    sockets: tuple[socket.socket, ...]
+    """They listen already."""
+    shares: Shares
+    serving: Callable[[], None]
+    """Called once it serves."""
+
+
+async def serve(config: Config, ending: Ending, place: Place | None = None) -> int:
+    """Serves until `ending`. Returns the exit code: 0, or 2 where it could not start."""
     try:
-        sidecar = Sidecar(config)
+        sidecar = Sidecar(config, place)
         await sidecar.start()
     except (OSError, ssl.SSLError) as error:
         sys.stderr.write(f"sidecar: cannot start: {error}\n")
         return _UNUSABLE
+    log = sidecar.runtime.log
     log.info("serving", version=__version__, listen=str(config.listen), admin=str(config.admin))
-    await stop.wait()
+    if place is not None:
+        place.serving()
+    await ending.drain.wait()
     log.info("draining", seconds=DRAIN_SECONDS)
-    cut = await sidecar.stop(DRAIN_SECONDS)
+    cut = await sidecar.stop(DRAIN_SECONDS, ending.hurry)
     log.info("stopped", connections_cut=cut)
     return _FINE
 
@@ -61,26 +103,31 @@ async def _serve(config: Config) -> int:
 class Sidecar:
     """A sidecar in this process: what `run` serves with, and what tests embed.
 
-    Raises `OSError` or `ssl.SSLError` where files that the configuration names cannot be used.
+    Alone, or as a worker at its `place`. Raises `OSError` or `ssl.SSLError` where files that the
+    configuration names cannot be used.
     """
 
-    def __init__(self, config: Config) -> None:
-        log = open_log(config.log.level, config.log.format)
-        policy = compile_policy(config, os.urandom(32))
+    def __init__(self, config: Config, place: Place | None = None) -> None:
+        log = _log(config, place)
+        policy = compile_policy(config, os.urandom(32) if place is None else place.entropy)
         metrics = Metrics(log if config.log.access else None)
         self.runtime: Final[Runtime] = open_runtime(
             policy, asyncio.get_running_loop(), metrics, log
         )
+        self._place: Final = place
         self._proxy: Final = Proxy(self.runtime)
         self._server: Final = Server(self.runtime, self._proxy)
-        self._admin: Final = Admin(self.runtime, self._proxy, self._server)
+        self._admin: Final = Admin(ProcessFacts(self.runtime, self._proxy, self._server))
 
     async def start(self) -> None:
         """Listens. Raises `OSError` where an address cannot be had."""
         await self.runtime.start()
-        await self._server.start()
+        if self._place is None:
+            await self._server.start()
+        else:
+            self._server.start_on(self._place.sockets, self._place.shares)
         try:
-            await self._admin.start(self.runtime.policy.config)
+            await self._admin.start(self.runtime.policy.config.admin)
         except OSError:
             await self.stop(0.0)  # a listener left open would keep the loop from closing
             raise
@@ -89,9 +136,17 @@ class Sidecar:
         gc.freeze()
         gc.set_threshold(50_000, 50, 50)
 
-    async def stop(self, seconds: float) -> int:
-        """Drains for at most `seconds`; returns how many connections had to be cut."""
-        cut = await self._server.drain(seconds)
+    async def stop(self, seconds: float, hurry: asyncio.Event | None = None) -> int:
+        """Drains for at most `seconds`, or until there is a `hurry`.
+
+        Returns how many connections had to be cut.
+        """
+        cut = await self._server.drain(seconds, hurry or asyncio.Event())
         await self._admin.stop()
         await self.runtime.close()
         return cut
+
+
+def _log(config: Config, place: Place | None) -> FilteringBoundLogger:
+    log = open_log(config.log.level, config.log.format)
+    return log if place is None else log.bind(worker=place.number, pid=os.getpid())

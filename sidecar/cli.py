@@ -50,7 +50,7 @@ def cli() -> None:
 def run(file: str | None, upstream: str | None) -> NoReturn:
     """Serve until SIGTERM."""
     config = _load(file, {} if upstream is None else {"upstream": upstream})
-    from sidecar.app import run as serve
+    from sidecar.workers import run as serve
 
     sys.exit(serve(config))
 

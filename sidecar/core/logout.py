@@ -29,11 +29,16 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LogoutRule:
-    """Contract section 6, compiled. `redirect_to` is a local path or an allowed absolute URL."""
+    """Contract section 6, compiled. `redirect_to` is a local path or an allowed absolute URL.
+
+    `home` is where a document goes that has asked for the logout and names no place: the login by
+    default, but not one that would log the user in again at once.
+    """
 
     path: str
     redirect_to: str
     return_param: str | None
+    home: str | None = None
 
     def location(self, ticket: str, back: str | None) -> str:
         """Where a 401 sends its client: the logout path with the ticket, and the way back."""
@@ -42,7 +47,7 @@ class LogoutRule:
             location += f"&{RETURN_PARAM}={quote(back, safe='')}"
         return location
 
-    def next_location(self, parameters: dict[str, str]) -> str:
+    def next_location(self, parameters: dict[str, str], *, is_asked_for: bool = False) -> str:
         """Where a document goes after logout: the caller's local path, else the login."""
         for name in ("next", "callbackUrl"):
             wanted = parameters.get(name)
@@ -54,7 +59,7 @@ class LogoutRule:
             mark = "&" if "?" in target else "?"
             query = f"{mark}{self.return_param}={quote(back, safe='')}"
             return f"{target}{query}{hash_mark}{fragment}"
-        return self.redirect_to
+        return self.home if is_asked_for and self.home is not None else self.redirect_to
 
 
 def parameters(query: str) -> dict[str, str]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from sidecar.core.errors import StoreUnavailable
 from sidecar.metrics import Exposition
 
 if TYPE_CHECKING:
-    from sidecar.core.config import Config
+    import socket
+
+    from sidecar.core.config import Listen
+    from sidecar.net.store import Store
     from sidecar.policy import UpstreamAddress
     from sidecar.runtime import Runtime
     from sidecar.web.proxy import Proxy
@@ -20,19 +25,30 @@ if TYPE_CHECKING:
 PROBE_SECONDS: Final = 2.0
 
 
+class Facts(Protocol):
+    """What there is to tell: of one process, or of several together."""
+
+    async def is_alive(self) -> bool:
+        """Whether requests are served."""
+
+    async def readiness(self) -> dict[str, Any]:
+        """A JSON object: `ready` says whether requests should come, `missing` what is not there."""
+
+    async def metrics(self) -> bytes:
+        """Prometheus's text format."""
+
+
 class Admin:
     """Serves `/healthz`, `/readyz` and `/metrics`."""
 
-    def __init__(self, runtime: Runtime, proxy: Proxy, server: Server) -> None:
-        self._runtime = runtime
-        self._server = server
-        self._registry = CollectorRegistry()
-        self._registry.register(Exposition(runtime, proxy.in_flight))
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
         self._runner: web.AppRunner | None = None
 
-    async def start(self, config: Config) -> None:
-        """Listens on the configured address, if there is one. Raises `OSError`."""
-        listen = config.admin
+    async def start(
+        self, listen: Listen | None, inherited: Sequence[socket.socket] | None = None
+    ) -> None:
+        """Listens at `listen` (None: nowhere), or on sockets that are open. Raises `OSError`."""
         if listen is None:
             return
         application = web.Application()
@@ -41,12 +57,8 @@ class Admin:
         application.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(application, access_log=None)
         await self._runner.setup()
-        site: web.BaseSite
-        if listen.unix_path is not None:
-            site = web.UnixSite(self._runner, listen.unix_path)
-        else:
-            site = web.TCPSite(self._runner, listen.host, listen.port)
-        await site.start()
+        for site in _sites(self._runner, listen, inherited):
+            await site.start()
 
     async def stop(self) -> None:
         """Stops listening."""
@@ -54,27 +66,82 @@ class Admin:
             await self._runner.cleanup()
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "alive"})
+        if await self._facts.is_alive():
+            return web.json_response({"status": "alive"})
+        return web.json_response({"status": "dead"}, status=503)
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        """503 while draining, or while an upstream marked `ready: true` cannot be reached."""
-        upstreams = self._runtime.policy.config.upstreams
-        addresses = self._runtime.policy.upstreams
-        reached = await asyncio.gather(*(_is_reachable(addresses[name]) for name in upstreams))
-        report = {
-            name: {"reachable": fine, "required": upstream.ready}
-            for (name, upstream), fine in zip(upstreams.items(), reached, strict=True)
-        }
-        ready = not self._server.draining and all(
-            row["reachable"] for row in report.values() if row["required"]
-        )
-        body = {"ready": ready, "draining": self._server.draining, "upstreams": report}
-        return web.json_response(body, status=200 if ready else 503)
+        """503 while draining, or while something that is needed cannot be reached."""
+        body = await self._facts.readiness()
+        return web.json_response(body, status=200 if body["ready"] else 503)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(
-            body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
+            body=await self._facts.metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )
+
+
+def _sites(
+    runner: web.AppRunner, listen: Listen, inherited: Sequence[socket.socket] | None
+) -> list[web.BaseSite]:
+    if inherited is not None:
+        return [web.SockSite(runner, one) for one in inherited]
+    if listen.unix_path is not None:
+        return [web.UnixSite(runner, listen.unix_path)]
+    return [web.TCPSite(runner, listen.host, listen.port)]
+
+
+class ProcessFacts:
+    """What this process has to tell (`Facts`)."""
+
+    def __init__(self, runtime: Runtime, proxy: Proxy, server: Server) -> None:
+        self._runtime = runtime
+        self._server = server
+        self._registry = CollectorRegistry()
+        self._registry.register(Exposition(runtime, proxy.in_flight))
+
+    async def is_alive(self) -> bool:
+        """Who can be asked is alive."""
+        return True
+
+    async def readiness(self) -> dict[str, Any]:
+        """Not ready while draining, or without the store or an upstream marked `ready: true`."""
+        configured = self._runtime.policy.config.upstreams
+        addresses = self._runtime.policy.upstreams
+        store, *reached = await asyncio.gather(
+            _answers(self._runtime.store), *(_is_reachable(addresses[name]) for name in configured)
+        )
+        upstreams = {
+            name: {"reachable": fine, "required": upstream.ready}
+            for (name, upstream), fine in zip(configured.items(), reached, strict=True)
+        }
+        missing = [] if store else ["store"]
+        missing += [
+            f"upstream {name}"
+            for name, row in upstreams.items()
+            if row["required"] and not row["reachable"]
+        ]
+        return {
+            "ready": not (missing or self._server.draining),
+            "draining": self._server.draining,
+            "missing": missing,
+            "store": {"reachable": store},
+            "upstreams": upstreams,
+        }
+
+    async def metrics(self) -> bytes:
+        """The counters of this process."""
+        return generate_latest(self._registry)
+
+
+async def _answers(store: Store) -> bool:
+    """Whether the store can be written to."""
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            await store.ping()
+    except (StoreUnavailable, TimeoutError):
+        return False
+    return True
 
 
 async def _is_reachable(address: UpstreamAddress) -> bool:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sidecar.core.forwarding import Peer
+from sidecar.web.accepting import Acceptor
 from sidecar.web.connection import ClientConnection, Handler
 
 if TYPE_CHECKING:
     from sidecar.runtime import Runtime
+    from sidecar.web.accepting import Shares
 
 BACKLOG = 1024
 
@@ -25,7 +27,8 @@ class Server:
         self._runtime = runtime
         self._handler = handler
         self._connections: set[ClientConnection] = set()
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | Acceptor | None = None
+        self._shares: Shares | None = None
         self._empty = asyncio.Event()
         self._scheme = b"https" if runtime.policy.config.tls is not None else b"http"
         self.draining = False
@@ -36,7 +39,7 @@ class Server:
         listen = config.listen
         options: dict[str, Any] = {"backlog": BACKLOG}
         if config.tls is not None:
-            options["ssl"] = _server_tls(config.tls)
+            options["ssl"] = server_tls(config.tls)
         if listen.unix_path is not None:
             self._server = await self._runtime.loop.create_unix_server(
                 self._accept, listen.unix_path, **options
@@ -45,6 +48,24 @@ class Server:
             self._server = await self._runtime.loop.create_server(
                 self._accept, listen.host, listen.port, reuse_address=True, **options
             )
+
+    def start_on(self, sockets: Sequence[socket.socket], shares: Shares) -> None:
+        """Accepts from sockets that listen already, together with other processes.
+
+        Raises `OSError` or `ssl.SSLError` where the certificate cannot be used.
+        """
+        tls = self._runtime.policy.config.tls
+        self._shares = shares
+        acceptor = Acceptor(
+            self._runtime.loop,
+            sockets,
+            self._accept,
+            tls=None if tls is None else server_tls(tls),
+            shares=shares,
+            log=self._runtime.log,
+        )
+        acceptor.start()
+        self._server = acceptor
 
     def _accept(self) -> ClientConnection:
         runtime = self._runtime
@@ -65,13 +86,15 @@ class Server:
         """Counts a connection out."""
         self._connections.discard(connection)
         self._runtime.metrics.connections -= 1
+        if self._shares is not None:
+            self._shares.closed()
         if not self._connections:
             self._empty.set()
 
-    async def drain(self, seconds: float) -> int:
+    async def drain(self, seconds: float, hurry: asyncio.Event) -> int:
         """Stops listening, lets requests under way come to their end, then closes.
 
-        Returns how many connections had to be cut after `seconds`.
+        Returns how many connections had to be cut after `seconds`, or once there was a `hurry`.
         """
         self.draining = True
         if self._server is not None:
@@ -81,9 +104,7 @@ class Server:
                 connection.transport.close()
         self._empty.clear()
         if self._connections:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._empty.wait()
+            await _first_of(seconds, self._empty, hurry)
         cut = list(self._connections)
         for connection in cut:
             connection.reset()
@@ -92,11 +113,22 @@ class Server:
 
     def _remove_socket_file(self) -> None:
         path = self._runtime.policy.config.listen.unix_path
-        if path is not None and hasattr(socket, "AF_UNIX"):
+        is_own = self._shares is None
+        if path is not None and is_own and hasattr(socket, "AF_UNIX"):
             Path(path).unlink(missing_ok=True)
 
 
-def _server_tls(tls: Any) -> ssl.SSLContext:
+async def _first_of(seconds: float, *events: asyncio.Event) -> None:
+    """Waits until one of `events` is set, for at most `seconds`."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    await asyncio.wait(waits)
+
+
+def server_tls(tls: Any) -> ssl.SSLContext:
+    """The listener's certificate. Raises `OSError` or `ssl.SSLError` for files without use."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(tls.cert, tls.key)
     context.set_alpn_protocols(["http/1.1"])

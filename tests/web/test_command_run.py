@@ -51,6 +51,8 @@ async def begun(one: Client, upstream: Upstream, path: str = "/page") -> None:
         ({"limits": {"header": "many"}}, "limits.header"),
         ({"secret": "too short a secret"}, "secret"),
         ({"tls": {"cert": "/nowhere/cert.pem", "key": "/nowhere/key.pem"}}, ""),
+        ({"tls": {"cert": "/nowhere/cert.pem", "key": "/nowhere/key.pem"}, "workers": 2}, ""),
+        ({"store": {"url": "memory:"}, "workers": 2}, "store.url"),
     ],
 )
 async def test_configuration_that_cannot_be_used_ends_with_2(
@@ -64,13 +66,16 @@ async def test_configuration_that_cannot_be_used_ends_with_2(
     assert "Traceback" not in at.stderr
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("which", ["listen", "admin"])
 async def test_port_that_is_taken_ends_with_2(
-    command: StartCommand, upstream: Upstream, which: str
+    command: StartCommand, upstream: Upstream, which: str, workers: int
 ) -> None:
-    at = await command(config(upstream) | {which: f"127.0.0.1:{upstream.port}"})
+    """Told once, however many would have listened."""
+    taken = {which: f"127.0.0.1:{upstream.port}", "workers": workers}
+    at = await command(config(upstream) | taken)
     assert await at.exit_code() == 2
-    assert "sidecar: cannot start" in at.stderr
+    assert at.stderr.count("sidecar: cannot start") == 1
     assert "Traceback" not in at.stderr
 
 
@@ -124,6 +129,23 @@ async def test_drain_lets_bodies_come_to_their_end(
     assert (await down.answer()).body == b"helloworld"
     for one in (up, down):
         await one.gone()
+    assert await at.exit_code() == 0
+
+
+async def test_second_signal_cuts_what_is_under_way(
+    command: StartCommand, upstream: Upstream, client: Clients
+) -> None:
+    """Who is in a hurry need not wait for the drain's end."""
+    upstream.default = ["hang"]
+    at = await command(config(upstream))
+    busy = await client(at.port)
+    await begun(busy, upstream)
+    at.terminate()
+    async with asyncio.timeout(5):
+        while "draining" not in at.stderr:
+            await asyncio.sleep(0.01)
+    at.terminate()
+    assert await busy.ends() == b""
     assert await at.exit_code() == 0
 
 

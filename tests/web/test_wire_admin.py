@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Clients, Start, StartCommand, Upstream, Wire
 
 HOST = "Host: app.example.com\r\n"
@@ -66,6 +68,24 @@ async def test_down_upstream_that_is_not_required_does_not_matter(
     await upstream.stop()
     answer = await at.ask_admin("/readyz")
     assert (answer.status, answer.json["upstreams"]["main"]["reachable"]) == (200, False)
+
+
+async def test_not_ready_without_the_store(
+    sidecar: Start, upstream: Upstream, tmp_path: Path
+) -> None:
+    """Says that it is the store; and ready again by itself."""
+    place = tmp_path / "later"
+    at = await sidecar(routes(upstream, ready=True), store={"url": f"sqlite://{place}/store.db"})
+    answer = await at.ask_admin("/readyz")
+    assert (answer.status, answer.json["missing"]) == (503, ["store"])
+    assert answer.json["store"] == {"reachable": False}
+    await upstream.stop()
+    assert (await at.ask_admin("/readyz")).json["missing"] == ["store", "upstream main"]
+    await upstream.start()
+    place.mkdir()
+    answer = await at.ask_admin("/readyz")
+    assert (answer.status, answer.json["missing"]) == (200, [])
+    assert answer.json["store"] == {"reachable": True}
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])

@@ -97,7 +97,7 @@ async def test_frontends_own_431_gets_the_same_page(
     at = await sidecar(upstreams={"main": {"url": upstream.url}}, routes=[page])
     line = b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     framing = b"Content-Length: 0\r\n\r\n" if whole else b"Connection: close\r\n\r\n"
-    upstream.default = [line + framing, *([] if whole else ["close"])]
+    upstream.default = line + framing if whole else [line + framing, "close"]
     one = await client(at)
     answer = await one.get("/a", "Sec-Fetch-Dest: document", f"Cookie: a={LONG[:20000]}")
     assert (answer.status, answer.get("Content-Type")) == (431, "text/html; charset=utf-8")

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from sidecar.core.config.faults import BadValue, Finding, did_you_mean
 from sidecar.core.config.model import Document, Logout
+from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL, RESERVED_PARAMETERS, Oidc
 from sidecar.core.config.routes import KIND_DEFAULTS
 from sidecar.core.config.values import Listen, parse_listen, parse_origin, parse_redirect
 from sidecar.core.store_url import StoreUrl, parse_store_url
@@ -99,6 +100,12 @@ def _redirect_ends_the_loop(data: Data) -> Iterator[Finding]:
     path = target and path_on_this_site(target, _public_origin(data))
     if path is None:
         return
+    if path in _own_paths(data):
+        if path != _own_login(data):
+            yield Finding(
+                ("logout", "redirect_to"), "is no login", f"write {_own_login(data)}, or remove it"
+            )
+        return
     if path.rstrip("/") == _logout_path(data).rstrip("/"):
         yield Finding(("logout", "redirect_to"), "is logout.path itself", "write the login's path")
         return
@@ -116,6 +123,46 @@ def _logout_is_a_path_of_its_own(data: Data) -> Iterator[Finding]:
         yield Finding(
             ("logout", "path"), "covers the whole site", "write a path such as /api/logout"
         )
+
+
+def _own_login_is_asked_for_right(data: Data) -> Iterator[Finding]:
+    oidc = _section(data, "oidc")
+    scopes, parameters = oidc.get("scopes"), _section(oidc, "parameters")
+    if isinstance(scopes, list) and "openid" not in scopes:
+        yield Finding(("oidc", "scopes"), "lacks openid", "add it: without, nobody is named")
+    for name in sorted(RESERVED_PARAMETERS & parameters.keys()):
+        yield Finding(("oidc", "parameters", name), "is written by the sidecar", "remove it")
+
+
+def _own_login_has_its_paths(data: Data) -> Iterator[Finding]:
+    path = _logout_path(data)
+    if path in _own_paths(data) and path != f"{_own_base(data)}/logout":
+        remedy = f"write {_own_base(data)}/logout, or a path elsewhere"
+        yield Finding(("logout", "path"), "is another endpoint of oidc", remedy)
+
+
+def _own_cookie_is_its_own(data: Data) -> Iterator[Finding]:
+    cookie = _section(data, "oidc").get("cookie", Oidc.model_fields["cookie"].default)
+    sources = _section(data, "session").get("sources")
+    for index, source in enumerate(sources if isinstance(sources, list) else ()):
+        named = isinstance(source, dict) and [source.get("cookie"), source.get("refresh_cookie")]
+        if data.get("oidc") is not None and named and cookie in named:
+            problem = f"is the cookie of session.sources[{index}] too"
+            yield Finding(("oidc", "cookie"), problem, "give it another name")
+
+
+def _own_login_is_renewed_where_it_began(data: Data) -> Iterator[Finding]:
+    """There is one provider: what renews is what the login is with."""
+    oidc, refresh = _section(data, "oidc"), _section(data, "refresh")
+    if not oidc or not refresh:
+        return
+    if refresh.get("type") == "http":
+        remedy = "remove it: own sessions are renewed by their provider"
+        yield Finding(("refresh", "type"), "contradicts oidc", remedy)
+    for name in ("issuer", "client_id"):
+        value = refresh.get(name)
+        if value is not None and oidc.get(name) is not None and value != oidc[name]:
+            yield Finding(("refresh", name), f"is not oidc.{name}", "remove it: it is the same")
 
 
 def _listeners_apart(data: Data) -> Iterator[Finding]:
@@ -154,6 +201,10 @@ _RULES: Final[tuple[Rule, ...]] = (
     _redirect_goes_somewhere_allowed,
     _redirect_ends_the_loop,
     _logout_is_a_path_of_its_own,
+    _own_login_is_asked_for_right,
+    _own_login_has_its_paths,
+    _own_cookie_is_its_own,
+    _own_login_is_renewed_where_it_began,
     _listeners_apart,
     _workers_share_a_store,
 )
@@ -169,7 +220,8 @@ def path_on_this_site(target: str, own_origin: str | None) -> str | None:
 
 
 def _redirect(data: Data) -> str | None:
-    target = _section(data, "logout").get("redirect_to", Logout().redirect_to)
+    default = _own_login(data) or Logout().redirect_to
+    target = _section(data, "logout").get("redirect_to", default)
     with suppress(BadValue):
         return parse_redirect(target) if isinstance(target, str) else None
     return None
@@ -199,6 +251,25 @@ def _section(data: Data, name: str) -> Data:
 def _logout_path(data: Data) -> str:
     path = _section(data, "logout").get("path")
     return path if isinstance(path, str) else Logout().path
+
+
+def _own_base(data: Data) -> str | None:
+    """What the paths of the sidecar's own login begin with; None where there is none."""
+    if not isinstance(data.get("oidc"), dict):
+        return None
+    path = data["oidc"].get("path", Oidc.model_fields["path"].default)
+    return path.rstrip("/") if isinstance(path, str) else None
+
+
+def _own_login(data: Data) -> str | None:
+    base = _own_base(data)
+    return None if base is None else f"{base}/{ENDPOINTS[0]}"
+
+
+def _own_paths(data: Data) -> frozenset[str]:
+    base = _own_base(data)
+    names = () if base is None else (*ENDPOINTS, FRONTCHANNEL)
+    return frozenset(f"{base}/{name}" for name in names)
 
 
 def _routes(data: Data) -> Iterator[tuple[int, Data]]:

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from sidecar.core.config.contradictions import longest_match, path_on_this_site
 from sidecar.core.config.fields import MIN_SECRET_BYTES
 from sidecar.core.config.model import Config
+from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
 from sidecar.core.config.sources import CookieSource, IronSessionSource, Source
 
 
@@ -19,6 +20,7 @@ def remarks(config: Config) -> Iterator[str]:
     yield from _short_secrets(config)
     yield from _proxies(config)
     yield from _logout(config)
+    yield from _own_login(config)
 
 
 def _secret(config: Config) -> Iterator[str]:
@@ -26,6 +28,7 @@ def _secret(config: Config) -> Iterator[str]:
         yield (
             "secret: none is given, so a random one is made at each start; logout tickets do not "
             "outlive a restart or reach another replica"
+            + (", and neither do sessions of oidc" if config.oidc is not None else "")
         )
 
 
@@ -62,5 +65,19 @@ def _logout(config: Config) -> Iterator[str]:
         if path.rstrip("/") == config.logout.path.rstrip("/"):
             yield f"routes[{index}].path: is logout.path, which the sidecar answers itself"
     target = path_on_this_site(config.logout.redirect_to, config.public_url)
+    if config.oidc is not None and target == config.oidc.login:
+        return
     if target is not None and longest_match(target, paths) is None:
         yield f"logout.redirect_to: no route serves {target}, so a logout ends in 404"
+
+
+def _own_login(config: Config) -> Iterator[str]:
+    oidc = config.oidc
+    if oidc is None:
+        return
+    if oidc.keep == "store" and not config.store.url.is_shared:
+        yield "oidc.keep: sessions are kept in memory, so a restart logs everybody out"
+    endpoints = {f"{oidc.base}/{name}" for name in (*ENDPOINTS, FRONTCHANNEL)}
+    for index, route in enumerate(config.routes):
+        if route.path.rstrip("/") in endpoints:
+            yield f"routes[{index}].path: is an endpoint of oidc, which the sidecar answers itself"

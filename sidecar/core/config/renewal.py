@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, ConfigDict, Field
 
@@ -27,6 +27,18 @@ from sidecar.core.config.fields import (
 from sidecar.core.config.units import parse_duration
 
 ClientAuth: TypeAlias = Literal["basic", "post", "none"]
+
+RESERVED_PARAMETERS: Final = frozenset(
+    ("response_type", "response_mode", "client_id", "redirect_uri", "scope", "state", "nonce")
+) | {"code_challenge", "code_challenge_method", "request", "request_uri"}
+"""Parameters of an authorization request that the sidecar writes by itself."""
+
+LOGIN_PARAM: Final = "next"
+"""The parameter of the login's path that says where to go then."""
+
+ENDPOINTS: Final = ("login", "callback", "session", "logout", "backchannel-logout")
+FRONTCHANNEL: Final = "frontchannel-logout"
+"""What the sidecar answers by itself below `oidc.path`."""
 
 _ABOUT_AUTH = (
     "How the client proves itself: basic, post, or none for a public one. Default: basic where "
@@ -120,6 +132,16 @@ class Oidc(Section):
     frontchannel: bool = setting(
         False, "Whether the provider may end sessions through the browser (front-channel logout)."
     )
+
+    @property
+    def base(self) -> str:
+        """What the paths of the endpoints begin with."""
+        return self.path.rstrip("/")
+
+    @property
+    def login(self) -> str:
+        """The path where a login begins."""
+        return f"{self.base}/login"
 
 
 class Store(Section):

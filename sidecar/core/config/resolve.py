@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from sidecar.core.config.model import Config, Document, Session
+from sidecar.core.config.model import Config, Document, Logout, Session
 from sidecar.core.config.remarks import remarks
+from sidecar.core.config.renewal import LOGIN_PARAM
 from sidecar.core.config.routes import Envelope, Route, Upstream
 from sidecar.core.config.sources import AuthjsSource, CookieSource, NextauthSource, Source
 
@@ -22,6 +23,7 @@ def resolve(document: Document, environ: Mapping[str, str]) -> Config:
     keys["routes"] = tuple(_with_buffer(route, document) for route in keys["routes"])
     if not document.session.sources:
         keys["session"] = Session(sources=_default_sources(environ))
+    keys["logout"] = _logout(document)
     resolved = Config.model_construct(**keys)
     return resolved.model_copy(update={"warnings": tuple(remarks(resolved))})
 
@@ -33,6 +35,20 @@ def _shorthand(document: Document) -> Mapping[str, Any]:
         "upstreams": MappingProxyType({SHORTHAND_UPSTREAM: Upstream(url=document.upstream)}),
         "routes": (Route(path="/", kind="api", upstream=SHORTHAND_UPSTREAM, session="optional"),),
     }
+
+
+def _logout(document: Document) -> Logout:
+    """With a login of its own the sidecar leads there, and from there back, where nothing else is
+    written.
+    """
+    logout, oidc = document.logout, document.oidc
+    if oidc is None:
+        return logout
+    if "redirect_to" not in logout.model_fields_set:
+        logout = logout.model_copy(update={"redirect_to": oidc.login})
+    if logout.redirect_to == oidc.login and logout.return_param is None:
+        logout = logout.model_copy(update={"return_param": LOGIN_PARAM})
+    return logout
 
 
 def _with_buffer(route: Route, document: Document) -> Route:

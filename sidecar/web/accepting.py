@@ -1,0 +1,139 @@
+"""Accepts from sockets that several processes listen on, so that each gets its share.
+
+The kernel wakes every process for a new connection, and on an idle machine the same one is always
+first: it would end up with all connections that last. So whoever is ahead of the others leaves a
+connection to them for a moment, and takes it itself only if none of them came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    import socket
+
+    from structlog.typing import FilteringBoundLogger
+
+LEAVE_SECONDS: Final = 0.001  # for the others to take a connection
+CATCH_UP: Final = 2  # connections taken at once where none of them did
+OUT_OF_FILES_SECONDS: Final = 1.0  # until the next attempt where the system gives no more
+
+
+class Shares(Protocol):
+    """How many connections each of the processes has."""
+
+    def join(self) -> None:
+        """Has this process take part from now on."""
+
+    def leave(self) -> None:
+        """Has it take part no more."""
+
+    def opened(self) -> None:
+        """It has one connection more."""
+
+    def closed(self) -> None:
+        """It has one connection less."""
+
+    def is_ahead(self) -> bool:
+        """Whether it has more than others that accept."""
+
+
+class Acceptor:
+    """Takes connections, and hands each to a new `protocol`.
+
+    `shares.opened` is called here, and `shares.closed` for a connection that never came to be; for
+    all others by whoever sees their end.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sockets: Iterable[socket.socket],
+        protocol: Callable[[], asyncio.Protocol],
+        *,
+        tls: ssl.SSLContext | None,
+        shares: Shares,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._loop: Final = loop
+        self._sockets: Final = tuple(sockets)
+        self._protocol: Final = protocol
+        self._tls: Final = tls
+        self._shares: Final = shares
+        self._log: Final = log
+        self._beginning: Final[set[asyncio.Task[None]]] = set()
+        self._is_closed = False
+
+    def start(self) -> None:
+        """Accepts from now on."""
+        self._shares.join()
+        for listener in self._sockets:
+            listener.setblocking(False)
+            self._watch(listener)
+
+    def close(self) -> None:
+        """Accepts no more, and gives up connections whose TLS handshake is under way."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._shares.leave()
+        for listener in self._sockets:
+            self._loop.remove_reader(listener)
+            listener.close()
+        for task in self._beginning:
+            task.cancel()
+
+    def _watch(self, listener: socket.socket) -> None:
+        if not self._is_closed:
+            self._loop.add_reader(listener, self._ready, listener)
+
+    def _ready(self, listener: socket.socket) -> None:
+        """There is a connection: takes one, so that the other processes can take the next."""
+        if self._shares.is_ahead():
+            self._loop.remove_reader(listener)
+            self._loop.call_later(LEAVE_SECONDS, self._catch_up, listener)
+        else:
+            self._take(listener)
+
+    def _catch_up(self, listener: socket.socket) -> None:
+        """Takes what the others left behind, above all where they are stuck."""
+        if self._is_closed:
+            return
+        self._watch(listener)
+        for _ in range(CATCH_UP):
+            if not self._take(listener):
+                return
+
+    def _take(self, listener: socket.socket) -> bool:
+        """Accepts one connection; False where there is none any more."""
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return False
+        except OSError as error:
+            self._log.error("connections cannot be accepted", detail=error.strerror)
+            self._loop.remove_reader(listener)
+            self._loop.call_later(OUT_OF_FILES_SECONDS, self._watch, listener)
+            return False
+        connection.setblocking(False)
+        self._shares.opened()
+        task = self._loop.create_task(self._begin(connection))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+        return True
+
+    async def _begin(self, connection: socket.socket) -> None:
+        is_open = False
+        # Clients that leave at once, or fail in their TLS handshake, are no trouble of ours.
+        with suppress(OSError, asyncio.CancelledError):
+            try:
+                await self._loop.connect_accepted_socket(self._protocol, connection, ssl=self._tls)
+                is_open = True
+            finally:
+                if not is_open:
+                    self._shares.closed()
+                    connection.close()

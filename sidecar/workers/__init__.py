@@ -1,0 +1,22 @@
+"""`workers`: one process that serves, or several on one listening socket under a supervisor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidecar.workers.processors import usable_processors
+
+if TYPE_CHECKING:
+    from sidecar.core.config import Config
+
+
+def run(config: Config) -> int:
+    """Serves until SIGTERM or SIGINT. Returns the exit code: 0, or 2 where it could not start."""
+    count = usable_processors() if config.workers == "auto" else config.workers
+    if count == 1:
+        from sidecar.app import run as serve
+
+        return serve(config)
+    from sidecar.workers.supervisor import supervise
+
+    return supervise(config, count)

@@ -1,0 +1,106 @@
+"""What runs in the processes that the supervisor forks: a worker, and the admin listener."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import uvloop
+
+from sidecar.app import Ending, Place, serve
+from sidecar.core.config import Listen
+from sidecar.web.admin import Admin
+from sidecar.workers.board import Board, BoardShares, Member
+from sidecar.workers.together import CrewFacts, socket_path
+
+if TYPE_CHECKING:
+    from sidecar.core.config import Config
+
+DRAIN: Final = signal.SIGTERM
+HURRY: Final = signal.SIGQUIT
+"""Not a second SIGTERM: service managers send one to every process, beside the supervisor's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """What the supervisor has made, once, for all processes."""
+
+    config: Config
+    entropy: bytes
+    sockets: tuple[socket.socket, ...]
+    admin_sockets: tuple[socket.socket, ...]
+    board: Board
+    directory: Path | None
+    """Private to this run; None where nothing is kept there."""
+    lifeline: int
+    """The end of a pipe that reads EOF once the supervisor is gone, however it went."""
+    held: int
+    """The other end, which the supervisor alone holds."""
+
+
+def run_worker(crew: Crew, member: Member) -> int:
+    """Serves. Returns the exit code."""
+    for one in crew.admin_sockets:
+        one.close()
+    return uvloop.run(_serve(crew, member))
+
+
+async def _serve(crew: Crew, member: Member) -> int:
+    ending, loop = Ending(), asyncio.get_running_loop()
+    loop.add_signal_handler(DRAIN, ending.drain.set)
+    loop.add_signal_handler(HURRY, _hurry, ending)
+    loop.add_reader(crew.lifeline, _orphaned, crew, ending)
+    place = Place(
+        number=member.number,
+        entropy=crew.entropy,
+        sockets=crew.sockets,
+        shares=BoardShares(crew.board, member.number),
+        serving=lambda: crew.board.serving(member.number),
+    )
+    return await serve(_own_config(crew, member), ending, place)
+
+
+def _hurry(ending: Ending) -> None:
+    ending.drain.set()
+    ending.hurry.set()
+
+
+def _orphaned(crew: Crew, ending: Ending) -> None:
+    """The supervisor was killed: closes the port, and ends when its requests have."""
+    asyncio.get_running_loop().remove_reader(crew.lifeline)
+    ending.drain.set()
+
+
+def _own_config(crew: Crew, member: Member) -> Config:
+    """With an admin listener for the admin process alone."""
+    if crew.config.admin is None:
+        return crew.config
+    assert crew.directory is not None
+    path = str(socket_path(crew.directory, member))
+    return crew.config.model_copy(update={"admin": Listen("", 0, path)})
+
+
+def run_admin(crew: Crew) -> int:
+    """Serves the admin listener until the supervisor is gone, or kills it. Returns 0."""
+    for one in crew.sockets:
+        one.close()
+    for number in (DRAIN, HURRY):
+        signal.signal(number, signal.SIG_IGN)  # it has to tell how the others drain
+    return uvloop.run(_administer(crew))
+
+
+async def _administer(crew: Crew) -> int:
+    assert crew.directory is not None
+    orphaned = asyncio.Event()
+    asyncio.get_running_loop().add_reader(crew.lifeline, orphaned.set)
+    facts = CrewFacts(crew.board, crew.directory)
+    admin = Admin(facts)
+    await admin.start(crew.config.admin, crew.admin_sockets)
+    collecting = asyncio.create_task(facts.keep_collecting())
+    await orphaned.wait()
+    collecting.cancel()
+    return 0

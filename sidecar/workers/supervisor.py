@@ -1,0 +1,280 @@
+"""The supervisor: binds, forks, replaces what dies, and ends in order.
+
+It has neither event loop nor thread, ever, so each fork begins as clean as the first one did. What
+needs a loop, the admin listener, is a process of its own.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import signal
+import ssl
+import sys
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from sidecar import __version__
+from sidecar.app import DRAIN_SECONDS
+from sidecar.core.store_url import StoreUrl
+from sidecar.log import open_log
+from sidecar.net.parsers import require_c_parsers
+from sidecar.policy import compile_policy
+from sidecar.web.server import server_tls
+from sidecar.workers.board import Board, Member
+from sidecar.workers.listeners import listening
+from sidecar.workers.private import private_directory
+from sidecar.workers.processes import DRAIN, HURRY, Crew, run_admin, run_worker
+from sidecar.workers.together import socket_path
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from sidecar.core.config import Config
+
+CLOSE_SECONDS: Final = 3.0  # that a worker has beyond its drain; with it, still less than 30
+HURRY_SECONDS: Final = 3.0
+STEADY_SECONDS: Final = 60.0  # a process that lived that long is no part of a series of deaths
+FIRST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 30.0
+_IDLE_SECONDS: Final = 3600.0
+_FINE: Final = 0
+_FAULTY: Final = 1
+_UNUSABLE: Final = 2
+_ADMIN: Final = 0  # the admin process's place, before those of the workers
+_SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+
+
+def supervise(config: Config, count: int) -> int:
+    """Serves with `count` workers until SIGTERM or SIGINT; a second one cuts what is under way.
+
+    Returns the exit code: 0, or 2 where it could not start or a worker could not.
+    """
+    require_c_parsers()
+    log = open_log(config.log.level, config.log.format)
+    for warning in config.warnings:
+        log.warning("configuration", detail=warning)
+    try:
+        with ExitStack() as stack:
+            crew = _gather(stack, config, count)
+            log.info(
+                "supervising",
+                version=__version__,
+                workers=count,
+                listen=str(config.listen),
+                admin=str(config.admin),
+            )
+            return Supervisor(crew, log).run()
+    except (OSError, ssl.SSLError) as error:
+        sys.stderr.write(f"sidecar: cannot start: {error}\n")
+        return _UNUSABLE
+
+
+def pause_before(deaths: int) -> float:
+    """Seconds to wait before a process is replaced whose place saw `deaths` in a row."""
+    return 0.0 if deaths < 2 else min(FIRST_PAUSE * 2.0 ** min(deaths - 2, 10), LONGEST_PAUSE)
+
+
+def _gather(stack: ExitStack, config: Config, count: int) -> Crew:
+    """Makes what there is one of, until `stack` closes. Raises `OSError` or `ssl.SSLError`."""
+    entropy = os.urandom(32)
+    compile_policy(config, entropy)  # files that no worker could use are told once, here
+    if config.tls is not None:
+        server_tls(config.tls)
+    sockets = stack.enter_context(listening(config.listen))
+    admin_sockets = stack.enter_context(listening(config.admin))
+    needs_store = "url" not in config.store.model_fields_set
+    directory = None
+    if needs_store or config.admin is not None:
+        directory = stack.enter_context(private_directory(os.environ))
+        if needs_store:
+            config = _with_store(config, str(directory / "store.db"))
+    lifeline, held = os.pipe()
+    stack.callback(os.close, lifeline)
+    stack.callback(os.close, held)
+    return Crew(config, entropy, sockets, admin_sockets, Board(count), directory, lifeline, held)
+
+
+def _with_store(config: Config, path: str) -> Config:
+    """With a store for as long as this run lives.
+
+    Own sessions should live longer, so they are still kept where they would be with one worker.
+    """
+    url = StoreUrl("sqlite", path=path)
+    changed: dict[str, Any] = {"store": config.store.model_copy(update={"url": url})}
+    if config.oidc is not None and config.oidc.keep is None:
+        changed["oidc"] = config.oidc.model_copy(update={"keep": "cookie"})
+    return config.model_copy(update=changed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """One that was forked, and when (seconds of the monotonic clock)."""
+
+    member: Member
+    began: float
+
+    @property
+    def is_worker(self) -> bool:
+        return self.member.number != _ADMIN
+
+
+class Supervisor:
+    """Keeps every place filled until it is told to end."""
+
+    def __init__(self, crew: Crew, log: FilteringBoundLogger) -> None:
+        self._crew: Final = crew
+        self._log: Final = log
+        self._processes: Final[dict[int, _Process]] = {}  # by process id
+        self._due: Final[dict[int, float]] = {}  # empty places, and when they are to be filled
+        self._deaths: Final[dict[int, int]] = {}  # in a row, by place
+        self._mask: set[int] = set()
+        self._is_ending = False
+        self._deadline = math.inf  # of workers that have been told to end
+        self._code = _FINE
+
+    def run(self) -> int:
+        """Returns the exit code."""
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # Signals are waited for, not handled: nothing is interrupted, and none gets lost.
+        self._mask = {*signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)}
+        gc.collect()
+        gc.freeze()  # shared with the workers, as long as no collector writes to it
+        first = 1 if self._crew.config.admin is None else _ADMIN
+        self._due.update(dict.fromkeys(range(first, self._crew.board.workers + 1), 0.0))
+        try:
+            while self._workers() or not self._is_ending:
+                self._fill()
+                self._react(signal.sigtimedwait(_SIGNALS, self._patience()))
+                self._reap()
+                self._kill_late()
+        finally:
+            self._kill(list(self._processes))
+            for pid in self._processes:
+                os.waitpid(pid, 0)
+        return self._code
+
+    def _workers(self) -> list[int]:
+        return [pid for pid, process in self._processes.items() if process.is_worker]
+
+    def _patience(self) -> float:
+        """Seconds until there is something to do, if no signal comes before."""
+        wake = min([*self._due.values(), self._deadline])
+        return min(max(0.0, wake - time.monotonic()), _IDLE_SECONDS)
+
+    # -- processes ------------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        now = time.monotonic()
+        for number in [number for number, due in self._due.items() if due <= now]:
+            del self._due[number]
+            self._fork(number)
+
+    def _fork(self, number: int) -> None:
+        member = Member(_ADMIN, 0) if number == _ADMIN else self._crew.board.assign(number)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._log.error("no process can be made", detail=error.strerror)
+            self._due[number] = time.monotonic() + LONGEST_PAUSE
+            return
+        if pid == 0:
+            self._become(member)
+        self._processes[pid] = _Process(member, time.monotonic())
+
+    def _become(self, member: Member) -> NoReturn:
+        """Is the process that was forked, to its end."""
+        code = _FAULTY
+        try:
+            os.close(self._crew.held)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to tell
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+            if member.number == _ADMIN:
+                code = run_admin(self._crew)
+            else:
+                code = run_worker(self._crew, member)
+        except BaseException as error:
+            self._log.error("defect", worker=member.number, pid=os.getpid(), exc_info=error)
+        finally:
+            with suppress(OSError):
+                sys.stderr.flush()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        """Takes note of every process that has ended."""
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                process = self._processes.pop(ended[0], None)
+                if process is not None:
+                    self._ended(process, ended[0], os.waitstatus_to_exitcode(ended[1]))
+
+    def _ended(self, process: _Process, pid: int, code: int) -> None:
+        number = process.member.number
+        if process.is_worker:
+            self._crew.board.vacate(number)
+            if self._crew.directory is not None:
+                socket_path(self._crew.directory, process.member).unlink(missing_ok=True)
+        if self._is_ending:
+            return
+        if process.is_worker and code == _UNUSABLE:
+            self._log.error("worker cannot start", worker=number)
+            self._code = _UNUSABLE
+            self._end()
+            return
+        now = time.monotonic()
+        is_steady = now - process.began >= STEADY_SECONDS
+        deaths = self._deaths[number] = 1 if is_steady else self._deaths.get(number, 0) + 1
+        pause = pause_before(deaths)
+        self._due[number] = now + pause
+        what = {"worker": number} if process.is_worker else {}
+        event = "worker ended" if process.is_worker else "admin process ended"
+        self._log.warning(event, pid=pid, pause=pause, **what, **_how(code))
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def _react(self, received: signal.struct_siginfo | None) -> None:
+        if received is None or received.si_signo == signal.SIGCHLD:
+            return
+        if self._is_ending:
+            self._log.warning("cutting")
+            self._deadline = min(self._deadline, time.monotonic() + HURRY_SECONDS)
+            self._tell(HURRY)
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        """Nobody new is let in, and workers finish what is under way."""
+        self._is_ending = True
+        self._due.clear()
+        for one in self._crew.sockets:
+            one.close()
+        self._deadline = time.monotonic() + DRAIN_SECONDS + CLOSE_SECONDS
+        self._tell(DRAIN)
+
+    def _tell(self, number: signal.Signals) -> None:
+        for pid in self._workers():
+            os.kill(pid, number)
+
+    def _kill_late(self) -> None:
+        if time.monotonic() >= self._deadline:
+            self._deadline = math.inf
+            self._log.warning("killing", workers=len(self._workers()))
+            self._kill(self._workers())
+
+    def _kill(self, pids: list[int]) -> None:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _how(code: int) -> dict[str, Any]:
+    """How a process ended, of `os.waitstatus_to_exitcode`."""
+    if code >= 0:
+        return {"status": code}
+    with suppress(ValueError):
+        return {"signal": signal.Signals(-code).name}
+    return {"signal": str(-code)}

@@ -1,0 +1,144 @@
+"""The admin listener's facts about all workers together; each is asked over its own socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from sidecar.workers.board import Board, Member
+from sidecar.workers.totals import Totals
+
+ASK_SECONDS: Final = 4.0  # a worker's own probes take up to 2
+ALIVE_SECONDS: Final = 1.0
+POLL_SECONDS: Final = 5.0  # what a worker counts in the time before its end is lost at most
+
+
+def socket_path(directory: Path, member: Member) -> Path:
+    """Where a worker answers."""
+    return directory / f"worker-{member.number}-{member.generation}.sock"
+
+
+class CrewFacts:
+    """What all workers together have to tell (`web.admin.Facts`)."""
+
+    def __init__(self, board: Board, directory: Path) -> None:
+        self._board: Final = board
+        self._directory: Final = directory
+        self._totals: Final = Totals()
+        self._lock: Final = asyncio.Lock()  # answers are counted in the order they were given in
+
+    async def is_alive(self) -> bool:
+        """Whether at least one worker answers."""
+        asked = [
+            asyncio.create_task(self._ask(member, "/healthz", ALIVE_SECONDS))
+            for member in self._board.members()
+        ]
+        try:
+            for answer in asyncio.as_completed(asked):
+                if await answer is not None:
+                    return True
+        finally:
+            for task in asked:
+                task.cancel()
+        return False
+
+    async def readiness(self) -> dict[str, Any]:
+        """Ready if all that have started are."""
+        answers = await self._ask_all("/readyz")
+        return merged(
+            {
+                member.number: None if answer is None else json.loads(answer)
+                for member, answer in answers.items()
+            }
+        )
+
+    async def metrics(self) -> bytes:
+        """Sums, and what there is to say of the workers themselves."""
+        await self.collect()
+        return self._totals.render(self._own_metrics())
+
+    async def collect(self) -> None:
+        """Hears what every worker counts."""
+        async with self._lock:
+            for member, answer in (await self._ask_all("/metrics")).items():
+                if answer is not None:
+                    self._totals.tell(member, str(member.number), answer)
+            self._totals.keep(self._board.members())
+
+    async def keep_collecting(self) -> None:
+        """Collects every now and then, whether somebody asks or not."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            await self.collect()
+
+    async def _ask_all(self, path: str) -> dict[Member, str | None]:
+        members = self._board.members()
+        answers = await asyncio.gather(*(self._ask(one, path, ASK_SECONDS) for one in members))
+        return dict(zip(members, answers, strict=True))
+
+    async def _ask(self, member: Member, path: str, seconds: float) -> str | None:
+        """The body of a worker's answer, None where none comes in time."""
+        connector = UnixConnector(str(socket_path(self._directory, member)), force_close=True)
+        timeout = ClientTimeout(total=seconds)
+        try:
+            async with (
+                ClientSession(connector=connector, timeout=timeout) as session,
+                session.get(f"http://worker{path}") as answer,
+            ):
+                return await answer.text() if answer.status in (200, 503) else None
+        except (ClientError, OSError):
+            return None
+
+    def _own_metrics(self) -> Iterator[Metric]:
+        members = self._board.members()
+        yield GaugeMetricFamily("sidecar_workers", "Workers that serve.", len(members))
+        yield CounterMetricFamily(
+            "sidecar_workers_replaced", "Workers that ended early.", self._board.replaced()
+        )
+        connections = GaugeMetricFamily(
+            "sidecar_worker_connections", "Client connections of each worker.", labels=("worker",)
+        )
+        for member in members:
+            connections.add_metric(
+                (str(member.number),), self._board.open_connections(member.number)
+            )
+        yield connections
+
+
+def merged(reports: Mapping[int, dict[str, Any] | None]) -> dict[str, Any]:
+    """One report on readiness out of every worker's; None is one that did not answer."""
+    told = {number: report for number, report in reports.items() if report is not None}
+    missing = [f"worker {number}" for number, report in reports.items() if report is None]
+    missing += dict.fromkeys(what for report in told.values() for what in report["missing"])
+    if not reports:
+        missing = ["workers"]
+    return {
+        "ready": not missing and all(report["ready"] for report in told.values()),
+        "draining": any(report["draining"] for report in told.values()),
+        "missing": missing,
+        "store": {
+            "reachable": bool(told) and all(one["store"]["reachable"] for one in told.values())
+        },
+        "upstreams": _upstreams(told),
+        "workers": {
+            str(number): {"ready": report is not None and report["ready"]}
+            for number, report in reports.items()
+        },
+    }
+
+
+def _upstreams(told: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
+    """An upstream is reachable if it is for all."""
+    upstreams: dict[str, Any] = {}
+    for report in told.values():
+        for name, row in report["upstreams"].items():
+            before = upstreams.get(name, row)
+            upstreams[name] = {**row, "reachable": row["reachable"] and before["reachable"]}
+    return upstreams

@@ -1,0 +1,701 @@
+"""`workers`: several processes on one socket behave as one, also when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import random
+import signal
+import socket
+import stat
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from sidecar.workers.board import Board, BoardShares, Member
+from sidecar.workers.private import private_directory
+from sidecar.workers.processors import usable_processors
+from sidecar.workers.supervisor import LONGEST_PAUSE, pause_before
+from sidecar.workers.together import merged
+from sidecar.workers.totals import Totals
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    from tests.conftest import Answer, Client, Clients, Upstream
+
+HOST: Final = "Host: app.example.com\r\n"
+PATIENCE: Final = 10.0
+REQUESTS: Final = 'sidecar_requests_total{"route": "/", "status": "200"}'
+
+
+@pytest.fixture
+def free_ports() -> Callable[[int], list[int]]:
+    """Ports of the loopback interface that nobody listens on, below those of outgoing ones."""
+
+    def find(count: int) -> list[int]:
+        found: set[int] = set()
+        while len(found) < count:
+            port = random.randrange(15_000, 32_000)
+            with socket.socket() as probe, suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                found.add(port)
+        return [*found]
+
+    return find
+
+
+def config(upstream: Upstream, **more: Any) -> dict[str, Any]:
+    return {
+        "workers": 2,
+        "upstreams": {"main": {"url": upstream.url}},
+        "routes": [
+            {"path": "/", "kind": "page", "upstream": "main"},
+            {"path": "/api", "kind": "api", "upstream": "main"},
+        ],
+        **more,
+    }
+
+
+class Crew:
+    """`sidecar run` as a process with its children."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        port: int,
+        admin: int,
+        errors: Path,
+        client: Clients,
+    ) -> None:
+        self.process = process
+        self.port = port
+        self.admin = admin
+        self._errors = errors
+        self._client = client
+
+    @property
+    def stderr(self) -> str:
+        """What they have written to standard error."""
+        return self._errors.read_text()
+
+    @property
+    def children(self) -> list[int]:
+        """The processes that it has forked (proc(5))."""
+        pid = self.process.pid
+        return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+    async def ask_admin(self, path: str) -> Answer:
+        """An answer of the admin listener."""
+        one = await self._client(self.admin)
+        answer = await one.get(path, "Connection: close")
+        await one.gone()
+        return answer
+
+    async def exit_code(self) -> int:
+        """Waits for the end."""
+        async with asyncio.timeout(PATIENCE):
+            return await self.process.wait()
+
+
+Start: TypeAlias = "Callable[..., Awaitable[Crew]]"
+
+
+@pytest.fixture
+async def start(
+    upstream: Upstream, client: Clients, free_ports: Callable[[int], list[int]], tmp_path: Path
+) -> AsyncIterator[Start]:
+    """`await start(**more)` runs two workers; every process that is left at the end is killed."""
+    crews: list[Crew] = []
+
+    async def run(**more: Any) -> Crew:
+        port, admin = free_ports(2)
+        whole = {"listen": f"127.0.0.1:{port}", "admin": f"127.0.0.1:{admin}"}
+        file, errors = tmp_path / f"{port}.json", tmp_path / f"{port}.log"
+        file.write_text(json.dumps(whole | config(upstream, **more)))
+        with errors.open("wb") as out:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "sidecar", "run", "-c", str(file)),
+                stderr=out,
+                env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+            )
+        crews.append(Crew(process, port, admin, errors, client))
+        return crews[-1]
+
+    yield run
+    for crew in crews:
+        is_left = crew.process.returncode is None
+        left = [crew.process.pid, *crew.children] if is_left else [*pids(crew).values()]
+        for pid in filter(is_running, left):
+            os.kill(pid, signal.SIGKILL)
+        await crew.exit_code()
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Waits until it holds."""
+    async with asyncio.timeout(PATIENCE):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+def lines(at: Crew, event: str) -> list[dict[str, Any]]:
+    """The log's lines of one event."""
+    parsed = [json.loads(line) for line in at.stderr.splitlines() if line.startswith("{")]
+    return [line for line in parsed if line["event"] == event]
+
+
+def pids(at: Crew) -> dict[int, int]:
+    """The newest process of each worker."""
+    return {line["worker"]: line["pid"] for line in lines(at, "serving")}
+
+
+def directory(at: Crew) -> Path:
+    """The private directory of a run."""
+    return Path(lines(at, "serving")[0]["admin"].removeprefix("unix:")).parent
+
+
+async def samples(at: Crew) -> dict[str, float]:
+    """What `/metrics` says."""
+    text = (await at.ask_admin("/metrics")).body.decode()
+    return {
+        f"{sample.name}{json.dumps(sample.labels, sort_keys=True) if sample.labels else ''}": (
+            sample.value
+        )
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def answers(at: Crew) -> bool:
+    """Whether its admin listener does."""
+    try:
+        await at.ask_admin("/healthz")
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+async def all_serve(at: Crew, count: int = 2) -> None:
+    """Waits until every worker serves."""
+
+    async def is_so() -> bool:
+        assert at.process.returncode is None, at.stderr
+        return (await samples(at))["sidecar_workers"] == count
+
+    await eventually(lambda: answers(at))
+    await eventually(is_so)
+
+
+def worker_of(answer: Any) -> str:
+    """Request ids begin with what is random for each process."""
+    return str(answer.get("X-Request-Id"))[:16]
+
+
+async def one_of_each(at: Crew, client: Clients) -> tuple[Client, Client]:
+    """A connection to each of two workers."""
+    await all_serve(at)
+    found: dict[str, Client] = {}
+    async with asyncio.timeout(PATIENCE):
+        while len(found) < 2:
+            one = await client(at.port)
+            found.setdefault(worker_of(await one.get("/page")), one)
+    first, second = found.values()
+    return first, second
+
+
+async def begun(one: Client, upstream: Upstream) -> None:
+    """A request is under way."""
+    count = len(upstream.requests)
+    one.send(f"GET /page HTTP/1.1\r\n{HOST}\r\n")
+
+    async def is_so() -> bool:
+        return len(upstream.requests) > count
+
+    await eventually(is_so)
+
+
+async def is_refused(port: int) -> bool:
+    """Whether nobody listens there."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process has not ended (a zombie has)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+# -- several serve ---------------------------------------------------------------------------------
+
+
+async def test_connections_spread(start: Start, upstream: Upstream, client: Clients) -> None:
+    """Also those that come one after the other while nothing else goes on, and stay."""
+    at = await start()
+    await all_serve(at)
+    took = Counter[str]()
+    for _ in range(20):
+        took[worker_of(await (await client(at.port)).get("/page"))] += 1
+        await asyncio.sleep(0.02)
+    assert len(took) == 2
+    assert min(took.values()) >= 5
+    found = await samples(at)
+    assert found[REQUESTS] == 20
+    connections = [found[f'sidecar_worker_connections{{"worker": "{n}"}}'] for n in (1, 2)]
+    assert sorted(connections) == sorted(took.values())
+    assert found["sidecar_client_connections"] == 20
+    assert found['sidecar_tombstones{"worker": "1"}'] == 0
+
+
+async def test_log_names_the_worker(start: Start, upstream: Upstream, client: Clients) -> None:
+    at = await start()
+    await one_of_each(at, client)
+    at.process.terminate()
+    assert await at.exit_code() == 0
+    requests = lines(at, "request")
+    assert {line["worker"]: line["pid"] for line in requests} == pids(at)
+    assert len(pids(at)) == 2
+    for event in ("serving", "draining", "stopped"):
+        assert sorted(line["worker"] for line in lines(at, event)) == [1, 2]
+    assert lines(at, "supervising")[0]["workers"] == 2
+
+
+async def test_one_worker_is_one_process(start: Start, upstream: Upstream) -> None:
+    """Without a supervisor, and without a word of workers in the log."""
+    at = await start(workers=1)
+    await eventually(lambda: answers(at))
+    assert at.children == []
+    assert "worker" not in at.stderr
+
+
+async def test_a_stuck_worker_holds_nobody_up(
+    start: Start, upstream: Upstream, client: Clients
+) -> None:
+    """New connections go to the others, and the whole is alive."""
+    at = await start()
+    await one_of_each(at, client)
+    os.kill(pids(at)[1], signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        for _ in range(10):
+            assert (await (await client(at.port)).get("/page")).status == 200
+        assert time.monotonic() - began < 2
+        assert (await at.ask_admin("/healthz")).status == 200
+    finally:
+        os.kill(pids(at)[1], signal.SIGCONT)
+
+
+async def test_secret_and_dead_sessions_are_shared(
+    start: Start, upstream: Upstream, client: Clients, tmp_path: Path
+) -> None:
+    """A session that ends at one worker is dead at the other within a second; its ticket counts.
+
+    Even where no secret is configured, and no store.
+    """
+    at = await start()
+    first, second = await one_of_each(at, client)
+    cookie = "Cookie: access_token=tok"
+    assert (await first.get("/api/a", cookie)).status == 200
+    assert (await second.get("/api/a", cookie)).status == 200
+    assert upstream.last.get("Authorization") == "Bearer tok"
+    upstream.answers(upstream.reply(b"{}", status="401 Unauthorized"))
+    ended = await first.get("/api/a", cookie)
+    assert ended.status == 303
+    deadline = time.monotonic() + 1
+    while (await second.get("/api/a", cookie)).status == 200:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+    location = str(ended.get("Location"))
+    assert "ticket=" in location
+    logout = await second.get(location, cookie, "Sec-Fetch-Mode: navigate", "Accept: text/html")
+    assert "access_token=" in " ".join(logout.all("Set-Cookie"))
+
+
+# -- what dies -------------------------------------------------------------------------------------
+
+
+async def test_killed_worker_is_replaced(start: Start, upstream: Upstream, client: Clients) -> None:
+    """The port is never lost, nor what was counted; and who dies again is given a pause."""
+    at = await start()
+    first, second = await one_of_each(at, client)
+    for _ in range(5):
+        await first.get("/page")
+        await second.get("/page")
+    counted = (await samples(at))[REQUESTS]
+    assert counted >= 12
+    dead = pids(at)[1]
+    os.kill(dead, signal.SIGKILL)
+    while is_running(dead):
+        await asyncio.sleep(0)
+    seen = counted
+    for number in range(20):
+        assert (await (await client(at.port)).get("/page")).status == 200
+        now = (await samples(at))[REQUESTS]
+        assert seen <= now <= counted + 1 + number
+        seen = now
+    await all_serve(at)
+    assert (await samples(at))[REQUESTS] == counted + 20
+    assert (await samples(at))["sidecar_workers_replaced_total"] == 1
+    assert pids(at)[1] != dead
+    os.kill(pids(at)[1], signal.SIGKILL)
+
+    async def is_told() -> bool:
+        return len(lines(at, "worker ended")) == 2
+
+    await eventually(is_told)
+    one, two = lines(at, "worker ended")
+    assert (one["worker"], one["pid"], one["signal"], one["pause"]) == (1, dead, "SIGKILL", 0)
+    assert two["pause"] == 0.5
+    await all_serve(at)
+    assert (await samples(at))[REQUESTS] >= seen
+
+
+async def test_admin_process_is_replaced(start: Start, upstream: Upstream) -> None:
+    """The admin port is not lost either."""
+    at = await start()
+    await all_serve(at)
+    (admin,) = set(at.children) - set(pids(at).values())
+    os.kill(admin, signal.SIGKILL)
+    await all_serve(at)
+    assert lines(at, "admin process ended")[0]["signal"] == "SIGKILL"
+
+
+async def test_worker_that_cannot_start_ends_it_with_2(start: Start, upstream: Upstream) -> None:
+    """It would not start the next time either. Here its private directory has gone."""
+    at = await start()
+    await all_serve(at)
+    for file in directory(at).iterdir():
+        file.unlink()
+    directory(at).rmdir()
+    os.kill(pids(at)[1], signal.SIGKILL)
+    assert await at.exit_code() == 2
+    assert "sidecar: cannot start" in at.stderr
+    assert lines(at, "worker cannot start")[0]["worker"] == 1
+    assert await is_refused(at.port)
+
+
+async def test_killed_supervisor_leaves_no_orphans(
+    start: Start, upstream: Upstream, client: Clients
+) -> None:
+    """The ports are free at once, requests under way are answered, and all processes end."""
+    at = await start()
+    first, second = await one_of_each(at, client)
+    upstream.default = [0.5, upstream.reply(b"{}")]
+    await begun(first, upstream)
+    await begun(second, upstream)
+    at.process.kill()
+    await eventually(lambda: is_refused(at.port))
+    await eventually(lambda: is_refused(at.admin))
+    for one in (first, second):
+        assert (await one.answer()).status == 200
+        await one.gone()
+
+    async def all_gone() -> bool:
+        return not any(is_running(pid) for pid in pids(at).values())
+
+    await eventually(all_gone)
+
+
+# -- the end ---------------------------------------------------------------------------------------
+
+
+async def test_drain_finishes_what_is_under_way_in_each(
+    start: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Nobody new is let in, readiness tells it, and nothing is left behind."""
+    at = await start()
+    first, second = await one_of_each(at, client)
+    upstream.default = [0.5, upstream.reply(b"{}")]
+    await begun(first, upstream)
+    await begun(second, upstream)
+    assert directory(at).is_dir()
+    at.process.terminate()
+    await eventually(lambda: is_refused(at.port))
+    answer = await at.ask_admin("/readyz")
+    assert (answer.status, answer.json["draining"]) == (503, True)
+    for one in (first, second):
+        answer = await one.answer()
+        assert (answer.status, answer.get("Connection")) == (200, "close")
+        await one.gone()
+    assert await at.exit_code() == 0
+    assert not directory(at).exists()
+    assert not any(is_running(pid) for pid in pids(at).values())
+    assert await is_refused(at.admin)
+
+
+async def test_signal_to_every_process_drains(
+    start: Start, upstream: Upstream, client: Clients
+) -> None:
+    """As service managers and terminals send it: once to all is not twice."""
+    at = await start()
+    first, _ = await one_of_each(at, client)
+    upstream.default = [0.3, upstream.reply(b"{}")]
+    await begun(first, upstream)
+    for pid in at.children:
+        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGTERM)
+    at.process.send_signal(signal.SIGTERM)
+    assert (await first.answer()).status == 200
+    await first.gone()
+    assert await at.exit_code() == 0
+
+
+async def test_second_signal_cuts(start: Start, upstream: Upstream, client: Clients) -> None:
+    """Who is in a hurry need not wait for the drain's end."""
+    at = await start()
+    first, _ = await one_of_each(at, client)
+    upstream.default = ["hang"]
+    await begun(first, upstream)
+    at.process.terminate()
+    await eventually(lambda: is_refused(at.port))
+    at.process.terminate()
+    assert await first.ends() == b""
+    assert await at.exit_code() == 0
+    assert [line["connections_cut"] for line in lines(at, "stopped")].count(1) == 1
+
+
+# -- addresses -------------------------------------------------------------------------------------
+
+
+async def test_unix_socket(start: Start, upstream: Upstream, tmp_path: Path) -> None:
+    """A file left behind is replaced, one in use is not, and ours is removed at the end."""
+    path = tmp_path / "s.sock"
+    with socket.socket(socket.AF_UNIX) as abandoned:
+        abandoned.bind(str(path))
+    at = await start(listen=f"unix:{path}")
+
+    async def told() -> bytes:
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(f"GET /page HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+    await all_serve(at)
+    prefixes = set()
+    for _ in range(4):
+        answer = await told()
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        prefixes.add(answer.split(b"X-Request-Id: ")[1][:16])
+    other = await start(listen=f"unix:{path}")
+    assert await other.exit_code() == 2
+    assert "in use" in other.stderr
+    assert (await told()).startswith(b"HTTP/1.1 200 OK\r\n")
+    at.process.terminate()
+    assert await at.exit_code() == 0
+    assert not path.exists()
+
+
+async def test_nowhere_to_write_ends_with_2(upstream: Upstream, tmp_path: Path) -> None:
+    """Says what would help."""
+    file = tmp_path / "config.yaml"
+    listeners = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0"}
+    file.write_text(json.dumps(config(upstream, secret="x" * 32) | listeners))
+    nowhere = f"{tmp_path}/none"
+    script = (
+        "import sys; from sidecar.workers import private; from sidecar.cli import main;"
+        f"private.SHARED_MEMORY = private.TEMPORARY = {nowhere!r};"
+        f"main(['run', '-c', {str(file)!r}])"
+    )
+    hidden = {"RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", "TMPDIR"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        script,
+        stderr=asyncio.subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if name not in hidden},
+    )
+    async with asyncio.timeout(PATIENCE):
+        _, errors = await process.communicate()
+    assert process.returncode == 2
+    for told in (b"sidecar: cannot start", nowhere.encode(), b"tmpfs", b"workers: 1"):
+        assert told in errors
+    assert b"Traceback" not in errors
+
+
+# -- parts -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("own", "limits", "allowed"),
+    [
+        ("0::/\n", {".": "max 100000"}, 64),
+        ("0::/\n", {".": "150000 100000"}, 2),
+        ("0::/a/b\n", {"a": "100000 100000", "a/b": "800000 100000"}, 1),
+        ("0::/a/b\n", {"a/b": "5000 100000"}, 1),
+        ("1:cpu:/x\n", {}, 64),
+        ("0::/\n", {".": "nonsense"}, 64),
+    ],
+)
+def test_processors(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    own: str,
+    limits: Mapping[str, str],
+    allowed: int,
+) -> None:
+    """The affinity mask, or the strictest limit of a control group and those above it."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    for group, limit in limits.items():
+        (tmp_path / group).mkdir(parents=True, exist_ok=True)
+        (tmp_path / group / "cpu.max").write_text(limit)
+    file = tmp_path / "cgroup"
+    file.write_text(own)
+    assert usable_processors(file, tmp_path) == allowed
+    assert usable_processors(tmp_path / "none", tmp_path) == 64
+
+
+def test_pauses_grow() -> None:
+    """From none, for an accident, to the longest one."""
+    pauses = [pause_before(deaths) for deaths in range(1, 20)]
+    assert pauses[:4] == [0, 0.5, 1, 2]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == LONGEST_PAUSE
+
+
+def test_board_tells_who_is_ahead() -> None:
+    """Of those that accept: who starts, drains or is dead does not count."""
+    board = Board(3)
+    one, two = BoardShares(board, 1), BoardShares(board, 2)
+    one.join()
+    for _ in range(3):
+        one.opened()
+    assert not one.is_ahead()  # alone
+    two.join()
+    assert one.is_ahead()
+    assert not two.is_ahead()
+    two.leave()
+    two.closed()
+    assert not one.is_ahead()
+    for number, count in ((1, 104), (2, 100), (3, 120)):
+        board.connections(number, count)
+    assert [board.is_ahead(number) for number in (1, 2, 3)] == [False, False, True]
+
+
+def test_board_counts_generations() -> None:
+    board = Board(2)
+    assert board.members() == []
+    board.assign(1)
+    board.serving(1)
+    assert board.members() == [Member(1, 1)]
+    board.vacate(1)
+    assert board.members() == []
+    assert board.assign(1) == Member(1, 2)
+    assert board.replaced() == 1
+
+
+def exposition(requests: int, tombs: int, seconds: float = 0.5) -> str:
+    """What a worker's `/metrics` says."""
+    return (
+        "# HELP sidecar_requests_total Requests.\n# TYPE sidecar_requests_total counter\n"
+        f'sidecar_requests_total{{route="/"}} {requests}\n'
+        "# HELP sidecar_tombstones Dead.\n# TYPE sidecar_tombstones gauge\n"
+        f"sidecar_tombstones {tombs}\n"
+        "# HELP sidecar_busy Busy.\n# TYPE sidecar_busy gauge\n"
+        f"sidecar_busy {requests}\n"
+        "# HELP t Time.\n# TYPE t histogram\n"
+        f't_bucket{{le="1.0"}} {requests}\nt_bucket{{le="+Inf"}} {requests}\n'
+        f"t_count {requests}\nt_sum {seconds}\n"
+    )
+
+
+def test_totals() -> None:
+    """Sums; of those gone only what can but grow; of what all know the same, each by itself."""
+    totals = Totals()
+    totals.tell("a", "1", exposition(3, 7))
+    totals.tell("b", "2", exposition(4, 7))
+    both = totals.render().decode()
+    for line in (
+        'sidecar_requests_total{route="/"} 7.0',
+        'sidecar_tombstones{worker="1"} 7.0',
+        'sidecar_tombstones{worker="2"} 7.0',
+        "sidecar_busy 7.0",
+        't_bucket{le="+Inf"} 7.0',
+        "t_sum 1.0",
+        "# TYPE t histogram",
+        "# HELP sidecar_requests_total Requests.",
+    ):
+        assert line in both.splitlines()
+    totals.keep(["b"])
+    totals.tell("c", "1", exposition(1, 0))
+    later = totals.render().decode().splitlines()
+    assert 'sidecar_requests_total{route="/"} 8.0' in later
+    assert "sidecar_busy 5.0" in later
+    assert "t_count 8.0" in later
+    assert "t_sum 1.5" in later
+    assert 'sidecar_tombstones{worker="1"} 0.0' in later
+
+
+def report(*missing: str, draining: bool = False) -> dict[str, Any]:
+    return {
+        "ready": not missing and not draining,
+        "draining": draining,
+        "missing": list(missing),
+        "store": {"reachable": "store" not in missing},
+        "upstreams": {"a": {"reachable": "upstream a" not in missing, "required": True}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("reports", "ready", "missing"),
+    [
+        ({1: report(), 2: report()}, True, []),
+        ({1: report(), 2: report("store")}, False, ["store"]),
+        ({1: report("upstream a"), 2: report("upstream a")}, False, ["upstream a"]),
+        ({1: report(), 2: None}, False, ["worker 2"]),
+        ({1: report(), 2: report(draining=True)}, False, []),
+        ({}, False, ["workers"]),
+    ],
+)
+def test_readiness_is_that_of_all(
+    reports: dict[int, dict[str, Any] | None], ready: bool, missing: list[str]
+) -> None:
+    whole = merged(reports)
+    assert (whole["ready"], whole["missing"]) == (ready, missing)
+    if "store" in missing:
+        assert whole["store"] == {"reachable": False}
+    if "upstream a" in missing:
+        assert whole["upstreams"] == {"a": {"reachable": False, "required": True}}
+
+
+def test_private_directory(tmp_path: Path) -> None:
+    """Where the service manager says, for this user alone, and gone afterwards."""
+    environ = {"RUNTIME_DIRECTORY": f"{tmp_path}:/other", "XDG_RUNTIME_DIR": "/none"}
+    with private_directory(environ) as path:
+        assert path.parent == tmp_path
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+        (path / "file").write_text("")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_abandoned_directories_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of runs that were killed: old enough, and locked by nobody."""
+    old, new, used = (tmp_path / f"sidecar-workers-{name}" for name in ("old", "new", "used"))
+    for one in (old, new, used):
+        one.mkdir()
+        (one / "store.db").write_text("")
+    link = tmp_path / "sidecar-workers-link"
+    link.symlink_to(used)
+    for one in (old, used, link):
+        os.utime(one, (0, 0), follow_symlinks=False)
+    lock = os.open(used, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with private_directory({"XDG_RUNTIME_DIR": str(tmp_path)}):
+        assert not old.exists()
+        assert (new / "store.db").exists()
+        assert (used / "store.db").exists()
+    os.close(lock)

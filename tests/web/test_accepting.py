@@ -1,0 +1,178 @@
+"""Processes that listen on one socket each get their share of the connections."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+from contextlib import ExitStack
+from io import StringIO
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pytest
+import structlog
+
+from sidecar.web import accepting
+from sidecar.web.accepting import Acceptor
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+
+Accept: TypeAlias = "Callable[..., Acceptor]"
+
+
+class Share:
+    """One process's share, told whether it is ahead of the others."""
+
+    def __init__(self, *, is_ahead: bool = False) -> None:
+        self.ahead = is_ahead
+        self.count = 0
+        self.taken = 0
+        self.is_joined = False
+
+    def join(self) -> None:
+        self.is_joined = True
+
+    def leave(self) -> None:
+        self.is_joined = False
+
+    def opened(self) -> None:
+        self.count += 1
+        self.taken += 1
+
+    def closed(self) -> None:
+        self.count -= 1
+
+    def is_ahead(self) -> bool:
+        return self.ahead
+
+
+class Greeter(asyncio.Protocol):
+    """Sends a byte, and closes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(b"!")
+        transport.close()
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        yield one
+
+
+@pytest.fixture
+def log() -> StringIO:
+    return StringIO()
+
+
+@pytest.fixture
+async def accept(log: StringIO) -> AsyncIterator[Accept]:
+    """`accept(socket, share)` begins to accept; all are closed at the end."""
+    with ExitStack() as stack:
+
+        def start(
+            listener: socket.socket, share: Share, tls: ssl.SSLContext | None = None
+        ) -> Acceptor:
+            acceptor = Acceptor(
+                asyncio.get_running_loop(),
+                [listener],
+                Greeter,
+                tls=tls,
+                shares=share,
+                log=structlog.wrap_logger(structlog.PrintLogger(log)),
+            )
+            acceptor.start()
+            stack.callback(acceptor.close)
+            return acceptor
+
+        yield start
+
+
+async def greeting(listener: socket.socket) -> bytes:
+    """What a new client is told."""
+    reader, writer = await asyncio.open_connection(*listener.getsockname())
+    async with asyncio.timeout(5):
+        said = await reader.read()
+    writer.close()
+    return said
+
+
+async def test_who_is_ahead_leaves_connections_to_the_others(
+    accept: Accept, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accepting, "LEAVE_SECONDS", 0.5)
+    ahead, behind = Share(is_ahead=True), Share()
+    accept(listener.dup(), ahead)
+    accept(listener.dup(), behind)
+    for _ in range(5):
+        assert await greeting(listener) == b"!"
+    assert (ahead.taken, behind.taken) == (0, 5)
+
+
+async def test_who_is_ahead_takes_what_nobody_takes(
+    accept: Accept, listener: socket.socket
+) -> None:
+    """Where the others are stuck."""
+    ahead = Share(is_ahead=True)
+    accept(listener.dup(), ahead)
+    said = await asyncio.gather(*(greeting(listener) for _ in range(20)))
+    assert said == [b"!"] * 20
+    assert ahead.taken == 20
+
+
+async def test_connection_that_never_came_to_be_is_counted_out(
+    accept: Accept, listener: socket.socket
+) -> None:
+    """Here a handshake without a certificate to offer; and it is closed."""
+    share = Share()
+    accept(listener.dup(), share, ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))
+    client = ssl.create_default_context()
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await asyncio.open_connection(
+            *listener.getsockname(), ssl=client, server_hostname="app.example.com"
+        )
+    async with asyncio.timeout(5):
+        while share.count:
+            await asyncio.sleep(0.01)
+    assert share.taken == 1
+
+
+async def test_handshake_is_given_up_at_the_end(accept: Accept, listener: socket.socket) -> None:
+    share = Share()
+    acceptor = accept(listener.dup(), share, ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))
+    reader, writer = await asyncio.open_connection(*listener.getsockname())
+    async with asyncio.timeout(5):
+        while not share.count:
+            await asyncio.sleep(0.01)
+        assert share.is_joined
+        acceptor.close()
+        assert not share.is_joined
+        assert await reader.read() == b""
+    writer.close()
+    assert share.count == 0
+
+
+async def test_without_free_files_it_goes_on_later(
+    accept: Accept, listener: socket.socket, log: StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And says so, without turning in circles."""
+    monkeypatch.setattr(accepting, "OUT_OF_FILES_SECONDS", 0.05)
+    refusals = 2
+
+    class Scarce(socket.socket):
+        def accept(self) -> tuple[socket.socket, Any]:
+            nonlocal refusals
+            if refusals:
+                refusals -= 1
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return super().accept()
+
+    accept(Scarce(fileno=os.dup(listener.fileno())), Share())
+    assert await greeting(listener) == b"!"
+    assert log.getvalue().count("connections cannot be accepted") == 2
+    assert "Too many open files" in log.getvalue()
