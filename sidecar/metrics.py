@@ -58,8 +58,10 @@ class Metrics:
 
     __slots__ = (
         "_access",
+        "backchannel_logouts",
         "connections",
         "cookies_dropped",
+        "logins",
         "logouts",
         "retries",
         "routes",
@@ -69,7 +71,9 @@ class Metrics:
     def __init__(self, access: FilteringBoundLogger | None) -> None:
         self._access = access
         self.routes: dict[str, RouteCounts] = {}
+        self.logins: Counter[str] = Counter()
         self.logouts: Counter[str] = Counter()
+        self.backchannel_logouts: Counter[str] = Counter()
         self.sessions_ended: Counter[str] = Counter()
         self.retries = 0
         self.cookies_dropped = 0
@@ -170,6 +174,18 @@ class Exposition:
 
     def _sessions(self) -> Iterable[Metric]:
         metrics, sessions = self._runtime.metrics, self._runtime.sessions
+        yield _counter(
+            "sidecar_logins",
+            "Logins here that came back from the provider, by outcome.",
+            ("outcome",),
+            {(outcome,): count for outcome, count in metrics.logins.items()},
+        )
+        yield _counter(
+            "sidecar_backchannel_logouts",
+            "Logout tokens of the provider, by outcome.",
+            ("outcome",),
+            {(outcome,): count for outcome, count in metrics.backchannel_logouts.items()},
+        )
         yield _counter(
             "sidecar_logouts",
             "Logouts answered, by reason.",

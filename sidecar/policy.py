@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
@@ -13,14 +13,23 @@ from yarl import URL
 from sidecar.core.bridge import BridgeRule
 from sidecar.core.config import Config
 from sidecar.core.config.contradictions import path_on_this_site
-from sidecar.core.cookies import NameMatcher
+from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
+from sidecar.core.cookies import NameMatcher, parent_domains
 from sidecar.core.cors import CorsRule
 from sidecar.core.credential import Source
 from sidecar.core.envelope import Document, EnvelopeRule
 from sidecar.core.formats import FORMATS
+from sidecar.core.formats.own import (
+    Lifetimes,
+    OwnCookieSource,
+    OwnStoreSource,
+    own_cookie_source,
+    own_store_source,
+)
 from sidecar.core.logout import LogoutRule
+from sidecar.core.oidc import AttemptCookies, Client, SessionIndex, attempt_stem
 from sidecar.core.protection import CsrfRule
-from sidecar.core.routes import Route, RouteTable
+from sidecar.core.routes import UNROUTED, Route, RouteTable
 from sidecar.core.tickets import Signer, derive_key
 
 
@@ -56,6 +65,30 @@ class Sweep:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnLogin:
+    """The sidecar's own login (contract 8). `base` is what its endpoints' paths begin with."""
+
+    base: str
+    client: Client
+    source: OwnCookieSource | OwnStoreSource
+    attempts: AttemptCookies
+    index: SessionIndex
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether sessions are kept in the store, and not in their cookies."""
+        return isinstance(self.source, OwnStoreSource)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A path that the sidecar answers itself: by what, and what it is called where counted."""
+
+    name: str
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamAddress:
     """Where an upstream listens and how long it may take. Durations in seconds."""
 
@@ -73,20 +106,28 @@ class UpstreamAddress:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The compiled configuration."""
+    """The compiled configuration.
+
+    `session_names` are the cookies of sessions, `hidden_names` those that no API is shown;
+    `endpoints` is by the path that routes match.
+    """
 
     config: Config
     routes: RouteTable
     upstreams: Mapping[str, UpstreamAddress]
     sources: tuple[Source, ...]
     session_names: NameMatcher
-    secrets: tuple[bytes, ...]
+    hidden_names: NameMatcher
+    secrets: tuple[bytes, ...] = field(repr=False)
     signer: Signer
     csrf: CsrfRule
     cors: CorsRule
     bridge: BridgeRule
     logout: LogoutRule
+    own: OwnLogin | None
+    endpoints: Mapping[str, Endpoint]
     sweep: Sweep
+    clearable: tuple[str, ...]  # domains on which the way out of too many cookies expires them
     unauthorized: UnauthorizedRule
     public_origin: bytes | None
     trusts: TrustedPeers
@@ -119,8 +160,9 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
 
     Raises `OSError` or `ssl.SSLError` where an upstream's TLS files cannot be used.
     """
-    sources = compile_sources(config)
     secrets = _signing_secrets(config, entropy)
+    own = _compile_own(config, secrets)
+    sources = _compile_sources(config, own)
     base_names = (
         *config.logout.cookies,
         *(name for source in sources for name in source.base_names),
@@ -134,6 +176,9 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
         },
         sources=sources,
         session_names=NameMatcher(base_names),
+        hidden_names=NameMatcher(
+            base_names, () if config.oidc is None else (attempt_stem(config.oidc.cookie),)
+        ),
         secrets=secrets,
         signer=Signer(secrets),
         csrf=CsrfRule(
@@ -145,10 +190,11 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
         bridge=BridgeRule(
             path_on_this_site(config.logout.redirect_to, config.public_url), config.bridge.hold
         ),
-        logout=LogoutRule(
-            config.logout.path, config.logout.redirect_to, config.logout.return_param
-        ),
+        logout=_compile_logout(config),
+        own=own,
+        endpoints=_compile_endpoints(config),
         sweep=Sweep(tuple(dict.fromkeys(base_names)), config.logout.domains, config.logout.paths),
+        clearable=_clearable(config),
         unauthorized=UnauthorizedRule(
             frozenset(config.unauthorized.status),
             frozenset(config.unauthorized.messages),
@@ -159,14 +205,72 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
     )
 
 
+def _clearable(config: Config) -> tuple[str, ...]:
+    """Never what a request says its host is: only what the configuration names."""
+    host = URL(config.public_url).host if config.public_url else None
+    parents = parent_domains(host) if host else ()
+    return tuple(dict.fromkeys((*config.logout.domains, *parents)))
+
+
 def compile_sources(config: Config) -> tuple[Source, ...]:
-    """The credential sources in their configured order, keys derived."""
-    return tuple(_compile_source(source) for source in config.session.sources)
+    """The credential sources in their order, the own login's in front, keys derived.
+
+    Own sessions open where a secret is configured, since no other one is known here.
+    """
+    return _compile_sources(config, _compile_own(config, _signing_secrets(config, bytes(32))))
+
+
+def _compile_sources(config: Config, own: OwnLogin | None) -> tuple[Source, ...]:
+    written = tuple(_compile_source(source) for source in config.session.sources)
+    return written if own is None else (own.source, *written)
+
+
+def _compile_own(config: Config, secrets: Sequence[bytes]) -> OwnLogin | None:
+    oidc = config.oidc
+    if oidc is None:
+        return None
+    lifetimes = Lifetimes(oidc.idle, oidc.absolute)
+    keep = oidc.keep or ("store" if config.store.url.is_shared else "cookie")
+    source: OwnCookieSource | OwnStoreSource
+    if keep == "store":
+        source = own_store_source(cookie=oidc.cookie, lifetimes=lifetimes)
+    else:
+        source = own_cookie_source(cookie=oidc.cookie, secrets=secrets, lifetimes=lifetimes)
+    return OwnLogin(
+        base=oidc.base,
+        client=Client(oidc.issuer, oidc.client_id, oidc.scopes, oidc.parameters),
+        source=source,
+        attempts=AttemptCookies(oidc.cookie, secrets),
+        index=SessionIndex(oidc.issuer, secrets),
+    )
+
+
+def _compile_logout(config: Config) -> LogoutRule:
+    written, oidc = config.logout, config.oidc
+    leads_to_own_login = oidc is not None and written.redirect_to == oidc.login
+    return LogoutRule(
+        written.path,
+        written.redirect_to,
+        written.return_param,
+        home="/" if leads_to_own_login else None,
+    )
+
+
+def _compile_endpoints(config: Config) -> Mapping[str, Endpoint]:
+    """What the sidecar answers itself, before any route."""
+    found = {config.logout.path: Endpoint("logout", UNROUTED)}
+    oidc = config.oidc
+    if oidc is None:
+        return found
+    for name in (*ENDPOINTS, *((FRONTCHANNEL,) if oidc.frontchannel else ())):
+        path = f"{oidc.base}/{name}"
+        found.setdefault(path, Endpoint(name, replace(UNROUTED, path=path)))
+    return found
 
 
 def _compile_source(source: Any) -> Source:
     options: dict[str, Any] = {}
-    for name in ("token", "cookie", "expires_at", "refresh_token", "refresh_cookie"):
+    for name in ("token", "cookie", "expires_at", "refresh_token", "refresh_cookie", "domain"):
         value = getattr(source, name, None)
         if value is not None:
             options[name] = value

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import partial
@@ -17,9 +18,11 @@ from sidecar.net.background import Background
 from sidecar.net.departure import Departures
 from sidecar.net.exchange import HttpExchange, OAuth2Exchange, RefreshEndpoint
 from sidecar.net.keeper import Keeper
+from sidecar.net.login import Logins
 from sidecar.net.outbound import Outbound
+from sidecar.net.own import OwnSessions
 from sidecar.net.pool import Pool
-from sidecar.net.provider import Provider, ProviderSettings
+from sidecar.net.provider import Provider, ProviderSettings, ProviderUnavailable
 from sidecar.net.refresh import Refresher, RefreshTimes
 from sidecar.net.sessions import Sessions
 from sidecar.net.store import Store, open_store
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from sidecar.core.config import Config
     from sidecar.metrics import Metrics
     from sidecar.net.refresh import Exchange
-    from sidecar.policy import Policy
+    from sidecar.policy import OwnLogin, Policy
 
 
 class Clock:
@@ -77,6 +80,21 @@ class Ids:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnParts:
+    """The sidecar's own login and what it holds open."""
+
+    login: OwnLogin
+    provider: Provider
+    sessions: OwnSessions
+    logins: Logins
+
+    async def warm_up(self) -> None:
+        """Has the provider's metadata fetched: a logout goes there without waiting for them."""
+        with suppress(ProviderUnavailable):  # reported, and asked for again when they are needed
+            await self.provider.metadata()
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
     """The policy, its open ports and its memory."""
 
@@ -94,10 +112,13 @@ class Runtime:
     outbound: Outbound
     provider: Provider | None
     departures: Departures
+    own: OwnParts | None
 
     async def start(self) -> None:
         """Listens to what other processes on the same store tell."""
         await self.keeper.start()
+        if self.own is not None:
+            self.background.run(self.own.warm_up())
 
     async def close(self) -> None:
         """Lets go of everything; what is under way in the background gets a moment to end."""
@@ -126,11 +147,14 @@ def open_runtime(
     provider = _open_provider(config, partial(_report, log, "provider"))
     exchange = _exchange(config, provider, outbound, clock.now)
     renewal = config.refresh or Refresh()
+    own = None if policy.own is None else OwnSessions(policy.own, store, clock.now)
     sessions = Sessions(
         policy.sources,
         policy.session_names,
         policy.signer,
         None if exchange is None else renewal.leeway,
+        own=None if policy.own is None else policy.own.source,
+        hidden=policy.hidden_names,
     )
     refresher = (
         None
@@ -149,6 +173,7 @@ def open_runtime(
         sessions,
         store,
         refresher,
+        own,
         is_shared=config.store.url.is_shared,
         now=clock.now,
         spawn=background.run,
@@ -170,7 +195,36 @@ def open_runtime(
         departures=Departures(
             provider, refresher, config.logout.hooks, outbound, spawn=background.run, log=log
         ),
+        own=_own_parts(
+            policy, provider, own, store=store, clock=clock, background=background, log=log
+        ),
     )
+
+
+def _own_parts(
+    policy: Policy,
+    provider: Provider | None,
+    own: OwnSessions | None,
+    *,
+    store: Store,
+    clock: Clock,
+    background: Background,
+    log: FilteringBoundLogger,
+) -> OwnParts | None:
+    if policy.own is None or provider is None or own is None:
+        return None
+    logins = Logins(
+        policy.own,
+        provider,
+        own,
+        store,
+        hash_of=policy.signer.fingerprint,
+        longest_cookie=policy.config.limits.header // 2,
+        now=clock.now,
+        background=background,
+        log=log,
+    )
+    return OwnParts(policy.own, provider, own, logins)
 
 
 def _report(log: FilteringBoundLogger, event: str, detail: str) -> None:

@@ -476,17 +476,27 @@ class Running:
         }
 
     async def wait_for(self, condition: Callable[[dict[str, float]], bool]) -> dict[str, float]:
-        """The metrics, as soon as `condition` holds for them, or once patience has ended."""
-        deadline = asyncio.get_running_loop().time() + PATIENCE
-        while True:
-            metrics = await self.metrics()
-            if condition(metrics) or asyncio.get_running_loop().time() > deadline:
-                return metrics
-            await asyncio.sleep(0.02)
+        """The metrics, as soon as `condition` holds for them; fails where it does not in time."""
+        metrics, holds = await self._once(condition)
+        assert holds, f"not within {PATIENCE} s: {metrics}"
+        return metrics
 
     async def under_way(self) -> dict[str, float]:
         """What is still under way once every client has left: nothing, soon."""
-        return _under_way(await self.wait_for(lambda metrics: not _under_way(metrics)))
+        metrics, _ = await self._once(lambda metrics: not _under_way(metrics))
+        return _under_way(metrics)
+
+    async def _once(
+        self, condition: Callable[[dict[str, float]], bool]
+    ) -> tuple[dict[str, float], bool]:
+        """The metrics once a condition holds for them, or patience has ended; and which it was."""
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            metrics = await self.metrics()
+            holds = condition(metrics)
+            if holds or asyncio.get_running_loop().time() > deadline:
+                return metrics, holds
+            await asyncio.sleep(0.02)
 
 
 class Embedded(Running):

@@ -354,3 +354,59 @@ def test_whose_word_counts(trusted: tuple[str, ...], address: str, included: boo
 def test_without_configuration_nobody_is_trusted() -> None:
     """The default."""
     assert not TrustedPeers(()).includes("127.0.0.1")
+
+
+# -- the own login ---------------------------------------------------------------------------------
+
+OWN = f"""
+upstream: http://api
+secret: {SECRET}
+oidc: {{issuer: "https://idp.test", client_id: app, client_secret: canary-client"""
+
+
+def test_without_oidc_nothing_is_answered_but_the_logout() -> None:
+    compiled = policy("upstream: http://api")
+    assert list(compiled.endpoints) == ["/api/logout"]
+    assert compiled.own is None
+
+
+@pytest.mark.parametrize(
+    ("more", "base"), [("}", "/auth"), (", path: /own/}", "/own"), (", path: /}", "")]
+)
+def test_the_own_login_has_its_endpoints(more: str, base: str) -> None:
+    """The front channel only where it is asked for."""
+    compiled = policy(OWN + more)
+    names = ["login", "callback", "session", "logout", "backchannel-logout"]
+    assert list(compiled.endpoints) == ["/api/logout", *(f"{base}/{name}" for name in names)]
+    assert compiled.logout.redirect_to == f"{base}/login"
+    assert compiled.logout.home == "/"
+    framed = policy(OWN + more.replace("}", ", frontchannel: true}"))
+    assert f"{base}/frontchannel-logout" in framed.endpoints
+
+
+@pytest.mark.parametrize(
+    ("more", "is_stored"),
+    [
+        ("}", False),
+        (", keep: store}", True),
+        ('}\nstore: {url: "sqlite:///tmp/x"}', True),
+        (', keep: cookie}\nstore: {url: "sqlite:///tmp/x"}', False),
+    ],
+)
+def test_own_sessions_are_kept_in_the_store_where_there_is_one(more: str, is_stored: bool) -> None:
+    compiled = policy(OWN + more)
+    assert compiled.own is not None
+    assert compiled.own.is_stored is is_stored
+    assert compiled.sources[0] is compiled.own.source
+
+
+def test_own_cookies_are_session_cookies() -> None:
+    """Swept, and shown to no API; those of a login under way are only hidden."""
+    compiled = policy(OWN + ", cookie: own}")
+    assert {"own", "own-used"} <= set(compiled.sweep.names)
+    for name in ("__Host-own", "own.1", "__Host-own-used"):
+        assert compiled.session_names.matches(name)
+        assert compiled.hidden_names.matches(name)
+    assert compiled.hidden_names.matches("__Host-own-login-x")
+    assert not compiled.session_names.matches("__Host-own-login-x")
+    assert "canary" not in repr(compiled)

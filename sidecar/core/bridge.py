@@ -39,6 +39,13 @@ class BridgeRule:
         """Whether the path is the one that a logout leads to."""
         return self.login is not None and request.route_path.rstrip("/") == self.login.rstrip("/")
 
+    def sweeps(self, request: Request) -> bool:
+        """Whether the answer takes dead session cookies away: the login page, drawn for a user.
+
+        So the way through an identity provider and back is not taken for the dead session's.
+        """
+        return self.is_login(request) and request.client is Client.DOCUMENT
+
     def holds(self, request: Request) -> bool:
         """Whether the answer, a bridged one, may be held until server-side calls are back."""
         return self.hold > 0 and request.client is Client.ROUTER

@@ -30,6 +30,8 @@ MAX_CLEARED = 30
 """Cookies that the way out of a 431 expires by name: enough to get below any limit again."""
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_MAX_AGE = re.compile(rb"-?[0-9]+").fullmatch  # RFC 6265 section 5.2.2, of any length
+_COOKIE_OCTETS = re.compile(r"[!#-+\--:<-\[\]-~]*").fullmatch  # RFC 6265 section 4.1.1
 _EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
 
 
@@ -93,19 +95,25 @@ class NameMatcher:
 
     Compiled once from base names, which may themselves be written with a prefix. Names are
     case-sensitive and matched whole: `app` never matches `app-other`, `app.x` or `application`.
+    Only what begins with one of `stems`, under each prefix, matches whatever follows.
     """
 
-    __slots__ = ("_exact", "_is_chunk")
+    __slots__ = ("_exact", "_is_chunk", "_stems")
 
-    def __init__(self, base_names: Iterable[str]) -> None:
+    def __init__(self, base_names: Iterable[str], stems: Iterable[str] = ()) -> None:
         bases = unprefixed(base_names)
+        self._stems = tuple(prefix + stem for stem in unprefixed(stems) for prefix in PREFIXES)
         self._exact = frozenset(prefix + base for base in bases for prefix in PREFIXES)
         names, separators = _any_of(self._exact), _any_of(CHUNK_SEPARATORS)
         self._is_chunk = re.compile(rf"(?:{names})(?:{separators})[0-9]+").fullmatch
 
     def matches(self, name: str) -> bool:
         """Whether `name` is one of the session's cookies."""
-        return name in self._exact or (name[-1:].isdigit() and self._is_chunk(name) is not None)
+        return (
+            name in self._exact
+            or (name[-1:].isdigit() and self._is_chunk(name) is not None)
+            or name.startswith(self._stems)
+        )
 
 
 def _any_of(texts: Iterable[str]) -> str:
@@ -195,8 +203,8 @@ def expire_lines(
     return lines
 
 
-def everywhere(header: bytes, host: bytes) -> list[bytes]:
-    """Set-Cookie field values that expire what a Cookie header holds, on a host and above it.
+def everywhere(header: bytes, domains: Sequence[str]) -> list[bytes]:
+    """Set-Cookie field values that expire what a Cookie header holds, on this host and `domains`.
 
     Only the largest cookies, `MAX_CLEARED` of them; names that could not be written by a server
     are left out, so no client text but a token reaches a header. Browsers ignore the lines for
@@ -205,9 +213,6 @@ def everywhere(header: bytes, host: bytes) -> list[bytes]:
     pairs = CookieJar.parse(header.decode("latin-1")).pairs
     by_size = sorted(pairs, key=lambda pair: len(pair[2]), reverse=True)
     names = dict.fromkeys(name for name, _, _ in by_size if _TOKEN(name))
-    labels = host.decode("latin-1").partition(":")[0].split(".")
-    parents = [".".join(labels[at:]) for at in range(len(labels) - 1)]
-    domains = parents if _is_domain(parents) else []
     return [
         line
         for name in list(names)[:MAX_CLEARED]
@@ -215,9 +220,12 @@ def everywhere(header: bytes, host: bytes) -> list[bytes]:
     ]
 
 
-def _is_domain(parents: Sequence[str]) -> bool:
-    """Whether these are domain names and no part of an IP address."""
-    return bool(parents) and not parents[0].rpartition(".")[2].isdigit()
+def parent_domains(host: str) -> tuple[str, ...]:
+    """A host name and the domains above it that may have cookies; none of an IP address."""
+    labels = host.split(".")
+    if labels[-1].isdigit() or ":" in host:
+        return ()
+    return tuple(".".join(labels[at:]) for at in range(len(labels) - 1))
 
 
 def _expire(name: str, domains: Sequence[str], paths: Sequence[str], extra: str) -> Iterator[bytes]:
@@ -248,9 +256,10 @@ class Scope:
 def set_line(name: str, value: str, scope: Scope, expires_at: float | None) -> bytes:
     """A Set-Cookie field value; `expires_at` is Unix time, None for a browser session's cookie.
 
-    `name` and `value` are the sidecar's own or as they were presented: characters that no cookie
-    may hold have been refused before.
+    Raises `ValueError` for a value that no cookie may hold: it would end up in the header's lines.
     """
+    if not is_cookie_value(value):
+        raise ValueError("a cookie cannot hold this value")
     prefix = prefix_of(name)
     is_host = prefix == "__Host-"
     attributes = [f"{name}={value}", "Path=/" if is_host else f"Path={scope.path}"]
@@ -262,6 +271,11 @@ def set_line(name: str, value: str, scope: Scope, expires_at: float | None) -> b
     if scope.https or prefix:
         attributes.append("Secure")
     return "; ".join(attributes).encode("latin-1")
+
+
+def is_cookie_value(text: str) -> bool:
+    """Whether a cookie may hold this text (RFC 6265 section 4.1.1, `cookie-octet`)."""
+    return _COOKIE_OCTETS(text) is not None
 
 
 def gone_line(name: str, scope: Scope) -> bytes:
@@ -321,20 +335,43 @@ def with_set_cookies(header: str, values: Iterable[bytes], now: float) -> str:
     return ";".join(kept)
 
 
-def is_expiring(set_cookie: bytes, now: float) -> bool:
-    """Whether a Set-Cookie value takes its cookie away (RFC 6265 5.3, step 3: Max-Age first)."""
-    attributes: dict[bytes, bytes] = {}
+def takes_away(
+    set_cookie: bytes, now: float, domains: Collection[str], paths: Collection[str]
+) -> bool:
+    """Whether a Set-Cookie value takes away a cookie that was set on one of these places.
+
+    Its own host always is one; a cookie of another Domain or Path is another cookie (RFC 6265 5.3
+    step 11). An empty value takes away as well: some servers write that, and nothing is left.
+    """
+    attributes = _attributes(set_cookie)
+    domain = attributes.get(b"domain", b"").lstrip(b".").decode("latin-1").lower()
+    path = attributes.get(b"path", b"/").decode("latin-1")
+    if (domain and domain not in domains) or path not in ("/", *paths):
+        return False
+    value = set_cookie.partition(b";")[0].lstrip(b" \t=").partition(b"=")[2].strip()
+    return value in (b"", b'""') or is_expiring(set_cookie, now)
+
+
+def _attributes(set_cookie: bytes) -> dict[bytes, bytes]:
+    """The attributes by lower-case name; the last of a name counts (RFC 6265 5.3)."""
+    found: dict[bytes, bytes] = {}
     for item in set_cookie.split(b";")[1:]:
         name, _, value = item.partition(b"=")
-        attributes[name.strip().lower()] = value.strip()
+        found[name.strip().lower()] = value.strip()
+    return found
+
+
+def is_expiring(set_cookie: bytes, now: float) -> bool:
+    """Whether a Set-Cookie value takes its cookie away (RFC 6265 5.3, step 3: Max-Age first)."""
+    attributes = _attributes(set_cookie)
     age = attributes.get(b"max-age", b"")
-    if age.lstrip(b"-").isdigit():
-        return int(age) <= 0
+    if _MAX_AGE(age):
+        return age.startswith(b"-") or not age.strip(b"0")
     return _is_past(attributes.get(b"expires", b""), now)
 
 
 def _is_past(date: bytes, now: float) -> bool:
     try:
         return parsedate_to_datetime(date.decode("latin-1")).timestamp() <= now
-    except ValueError:
+    except (ValueError, OverflowError):
         return False  # browsers ignore what they cannot read

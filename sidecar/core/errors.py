@@ -129,6 +129,10 @@ class RefreshUnavailable(ProxyError):
     status, code, message = 503, "refresh_unavailable", "The session cannot be renewed right now"
 
 
+class LoginUnavailable(ProxyError):
+    status, code, message = 503, "login_unavailable", "The login is not possible right now"
+
+
 class UpstreamTimeout(ProxyError):
     status, code, message = 504, "upstream_timeout", "The upstream did not answer in time"
 

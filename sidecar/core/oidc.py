@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
+from sidecar.core.config.renewal import RESERVED_PARAMETERS
 from sidecar.core.cookies import CookieJar, Scope, gone_line, set_line
 from sidecar.core.discovery import Metadata
 from sidecar.core.errors import SidecarError
@@ -37,9 +38,6 @@ LOGOUT_TOKEN: Final = frozenset(("logout+jwt", "jwt"))
 
 _LOGOUT_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
 _OFFLINE_ACCESS: Final = "offline_access"
-_OWN_PARAMETERS: Final = frozenset(
-    ("response_type", "response_mode", "client_id", "redirect_uri", "scope", "state", "nonce")
-) | {"code_challenge", "code_challenge_method", "request", "request_uri"}
 _LONGEST_PARAMETER: Final = 4096  # characters of a code
 _LONGEST_ERROR: Final = 64  # characters of an error code that is shown
 _LONGEST_NAME: Final = 255  # characters of a subject (Core 2), and of a session's name
@@ -115,7 +113,9 @@ def authorization_url(metadata: Metadata, client: Client, attempt: LoginAttempt)
     endpoint = metadata.authorization_endpoint
     if endpoint is None:
         raise LoginFailed("bad_answer", "the provider's metadata name no authorization endpoint")
-    more = {name: text for name, text in client.parameters.items() if name not in _OWN_PARAMETERS}
+    more = {
+        name: text for name, text in client.parameters.items() if name not in RESERVED_PARAMETERS
+    }
     if _OFFLINE_ACCESS in client.scopes:
         more.setdefault("prompt", "consent")
     query = {
@@ -132,6 +132,11 @@ def authorization_url(metadata: Metadata, client: Client, attempt: LoginAttempt)
     return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
 
 
+def attempt_stem(cookie: str) -> str:
+    """What the names of attempts' cookies begin with, but for the prefix."""
+    return f"{base_name(cookie)}-login-"
+
+
 class AttemptCookies:
     """The cookies that hold attempts, one for each, so that several tabs can log in at once."""
 
@@ -141,7 +146,7 @@ class AttemptCookies:
         """`cookie` is the session cookie's base name; of `secrets` the first seals, all open."""
         keys = [derive_key(secret, "login attempt") for secret in secrets]
         self._keyring: Final = Keyring({A256GCM: keys}, {})
-        self._names: Final = tuple(f"{name}-login-" for name in prefixed(base_name(cookie)))
+        self._names: Final = prefixed(attempt_stem(cookie))
 
     def lines(self, jar: CookieJar, attempt: LoginAttempt, scope: Scope, now: float) -> list[bytes]:
         """Set-Cookie values that add an attempt to those presented.
@@ -186,6 +191,24 @@ class AttemptCookies:
             except (SealError, ValueError, RecursionError):
                 continue
         return None
+
+
+_LONGEST_URL: Final = 8000  # characters; beyond, servers refuse an address
+
+
+def end_session_url(endpoint: str, client: Client, *, id_token: str | None, back_to: str) -> str:
+    """Where the browser goes to end the session at the provider (RP-Initiated Logout 2).
+
+    Without the id_token the provider may ask the user; one that is too long for an address is
+    left out.
+    """
+    query = {"client_id": client.client_id, "post_logout_redirect_uri": back_to}
+    mark = "&" if "?" in endpoint else "?"
+    if id_token is not None:
+        url = f"{endpoint}{mark}{urlencode({'id_token_hint': id_token, **query})}"
+        if len(url) <= _LONGEST_URL:
+            return url
+    return f"{endpoint}{mark}{urlencode(query)}"
 
 
 # -- the way back ---------------------------------------------------------------------------------

@@ -84,10 +84,13 @@ def read_oauth2(answer: TokenAnswer, old: TokenSet, now: float) -> Renewal:
     """What a token endpoint's answer to a refresh means (RFC 6749 5.1, 5.2).
 
     Only `invalid_grant` ends the session: other errors are about the client or its request, which
-    no user can have spoiled. An answer without a refresh token keeps the old one (RFC 6749 6).
+    no user can have spoiled. An answer without a refresh token keeps the old one (RFC 6749 6), one
+    with a token of another type than bearer is of no use here (RFC 6749 7.1).
     """
     status, document = answer.status, _json_object(answer)
     if status == 200 and document is not None:
+        if str(document.get("token_type", "bearer")).lower() != "bearer":
+            return Renewal(Outcome.TROUBLE, why="the answer's token is no bearer token")
         return _renewed(document, AnswerPaths(), old, now)
     error = document.get("error") if document is not None else None
     if 400 <= status < 500 and error == "invalid_grant":
@@ -130,6 +133,8 @@ def _renewed(document: Mapping[str, Any], paths: AnswerPaths, old: TokenSet, now
     refresh = _at(document, paths.refresh_token)
     if not isinstance(refresh, str) or not refresh:
         refresh = old.refresh_token
+    elif not (refresh.isascii() and refresh.isprintable()):
+        return Renewal(Outcome.TROUBLE, why="the answer's refresh token is none (RFC 6749 A.17)")
     seconds = _seconds(_at(document, paths.expires_in))
     tokens = token_set(access, refresh, None if seconds is None else now + seconds, now)
     id_token = document.get("id_token")

@@ -27,7 +27,7 @@ const SESSION_CODES = ["session_required", "session_expired", "token_rejected"] 
 const CODES = [
   ...SESSION_CODES, "prefetch_unauthenticated", "session_changed", "token_refreshed", "bad_request", "csrf_rejected",
   "no_route", "body_too_large", "rate_limited", "headers_too_large", "internal_error", "upstream_unreachable",
-  "upstream_protocol", "overloaded", "store_unavailable", "refresh_unavailable", "upstream_timeout",
+  "upstream_protocol", "overloaded", "store_unavailable", "refresh_unavailable", "login_unavailable", "upstream_timeout",
   "network_error", "aborted", "not_an_envelope", // these three are made here
 ] as const;
 export type SessionCode = (typeof SESSION_CODES)[number];

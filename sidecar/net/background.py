@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 LAST_SECONDS: Final = 3.0  # for what is still under way when the process ends
+
+Result = TypeVar("Result")
 
 
 class Background:
@@ -20,13 +22,25 @@ class Background:
     def __init__(self, loop: asyncio.AbstractEventLoop, log: FilteringBoundLogger) -> None:
         self._loop: Final = loop
         self._log: Final = log
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs it; what it raises is logged."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+
+    def begin(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        """Runs what requests wait for, if they stay (`asyncio.shield`): they get what it raises."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._settled)
+        return task
+
+    def _settled(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, though everybody may have left
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -54,27 +54,45 @@ class Departures:
         self._outbound: Final = outbound
         self._spawn: Final = spawn
         self._log: Final = log
-        self._departed: dict[str, None] = {}
+        self._departed: dict[str, bool] = {}  # by fingerprint: whether its tokens were known
         self.counts: Counter[tuple[str, str]] = Counter()
 
-    def begin(self, presented: Presented, reason: str) -> None:
-        """Begins what follows the end of the session that was presented, if it has not begun."""
-        fingerprint = presented.fingerprint
-        if fingerprint is None or fingerprint in self._departed:
+    def begin(self, presented: Presented, reason: str, *, revokes: bool = True) -> None:
+        """Begins what follows the end of the session that was presented, if it has not begun.
+
+        A session that was ended by its name alone has its tokens revoked once they are presented.
+        `revokes` is false where its tokens must not be.
+        """
+        fingerprint, reading = presented.fingerprint, presented.reading
+        if fingerprint is None:
             return
-        self._departed[fingerprint] = None
+        has_tokens = not revokes or reading.token is not None or reading.tokens is not None
+        before = self._departed.get(fingerprint)
+        if before or before is has_tokens:
+            return
+        self._departed[fingerprint] = has_tokens
         if len(self._departed) > REMEMBERED:
             del self._departed[next(iter(self._departed))]
-        self._spawn(self._depart(fingerprint, presented, reason))
+        hooks = self._hooks if before is None else ()
+        self._spawn(self._depart(fingerprint, presented, reason, hooks, revokes=revokes))
 
-    async def _depart(self, fingerprint: str, presented: Presented, reason: str) -> None:
+    async def _depart(
+        self,
+        fingerprint: str,
+        presented: Presented,
+        reason: str,
+        hooks: Sequence[Hook],
+        *,
+        revokes: bool,
+    ) -> None:
         access, refresh = await self._newest(presented)
+        revoked = (refresh, access) if revokes else (None, None)
         steps: dict[str, Step] = {
-            "refresh_token": self._revocation(refresh, "refresh_token"),
-            "access_token": self._revocation(access, "access_token"),
+            "refresh_token": self._revocation(revoked[0], "refresh_token"),
+            "access_token": self._revocation(revoked[1], "access_token"),
             **{
                 f"hook {number}": partial(self._tell, hook, fingerprint, reason, access)
-                for number, hook in enumerate(self._hooks)
+                for number, hook in enumerate(hooks)
             },
         }
         outcomes = await asyncio.gather(*(self._carry_out(step) for step in steps.values()))

@@ -2,26 +2,33 @@
 
 `net.sessions` knows what this process knows, at once; here other processes and the provider are
 asked. Keys in the store, under a session's fingerprint: `dead:` a tombstone; and under the keyed
-hash of a credential: `alias:` the fingerprint of the session that it is a later one of.
+hash of a credential: `alias:` the fingerprint of the session that it is a later one of. An own
+session that is kept in the store is loaded before it is presented, and written there again when it
+changes (`net.own`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import hmac
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from sidecar.core.cookies import Scope
+from sidecar.core.credential import Reading, Result
 from sidecar.core.errors import (
     RefreshRefused,
     RefreshSuperseded,
     RefreshUnavailable,
     StoreUnavailable,
 )
+from sidecar.core.formats.own import TYPE, Handle, OwnReading, OwnSession
 from sidecar.core.tokens import TokenSet
+from sidecar.net.own import OwnSessions
 from sidecar.net.refresh import Refresher
 from sidecar.net.sessions import Presented, Sessions, Tombstone
 from sidecar.net.store import Store
@@ -38,6 +45,7 @@ class Keeper:
         sessions: Sessions,
         store: Store,
         refresher: Refresher | None,
+        own: OwnSessions | None = None,
         *,
         is_shared: bool,
         now: Callable[[], float],
@@ -46,12 +54,14 @@ class Keeper:
         self._sessions: Final = sessions
         self._store: Final = store
         self.refresher: Final = refresher
+        self._own: Final = own
         self._is_shared: Final = is_shared
         self._now: Final = now
         self._spawn: Final = spawn
         sessions.is_shared = is_shared or refresher is not None
-        if is_shared:
+        if is_shared or self._is_stored:
             sessions.on_death = self._tell_death
+        if is_shared:
             sessions.on_revival = self._tell_revival
 
     async def start(self) -> None:
@@ -59,39 +69,88 @@ class Keeper:
         if self._is_shared:
             await self._store.subscribe(self._hear)
 
+    @property
+    def _is_stored(self) -> bool:
+        """Whether own sessions are kept in the store."""
+        return self._own is not None and self._own.is_stored
+
     # -- before a request -----------------------------------------------------------------------
 
     def is_ready(self, presented: Presented, now: float, *, renews: bool) -> bool:
         """Whether a session can be used as it is; `renews`: whether its token must be good."""
-        if presented.fingerprint is None:
-            return True
         return presented.is_checked and not (renews and now >= presented.renews_at)
 
     async def ready(
         self, presented: Presented, cookie: bytes, scope: Scope, *, renews: bool
     ) -> Presented:
-        """The session, checked with the store and renewed where it is due.
+        """The session, checked with the store, renewed where it is due, and its use noted.
 
         One that turns out to be over is presented as dead (`Sessions.live_fingerprint`), or without
         a fingerprint. Raises `StoreUnavailable` and `RefreshUnavailable`.
         """
         if not presented.is_checked:
-            presented = await self._check(presented, cookie)
+            presented = await self._check(await self.loaded(presented, cookie), cookie)
         now = self._now()
-        tokens = presented.reading.tokens
         if (
             not renews
-            or tokens is None
             or now < presented.renews_at
-            or self._sessions.is_dead(presented.fingerprint, now)
+            or self._sessions.live_fingerprint(presented, now) is None
         ):
             return presented
+        tokens = presented.reading.tokens
+        if tokens is None or self.refresher is None or not self.refresher.is_due(tokens, now):
+            return self._touched(presented, cookie, scope, now)
         try:
             return await self.renew(presented, cookie, scope)
         except (RefreshUnavailable, StoreUnavailable):
             if not tokens.is_valid(self._now()):
                 raise
             return presented  # good enough for now
+
+    async def loaded(self, presented: Presented, cookie: bytes) -> Presented:
+        """The session with what the store holds of it, where it is an own one that is kept there.
+
+        Raises `StoreUnavailable`.
+        """
+        handles, presented.handles = presented.handles, ()
+        try:
+            for handle in handles:
+                found = await self._load(handle, cookie)
+                if found is not None:
+                    return found
+        except StoreUnavailable:
+            presented.handles = handles
+            raise
+        return presented
+
+    async def _load(self, handle: Handle, cookie: bytes) -> Presented | None:
+        assert self._own is not None
+        session = await self._own.get(handle.fingerprint)
+        if session is None:
+            return None
+        return self._sessions.adopt(cookie, handle, session, self._now())
+
+    def _touched(self, presented: Presented, cookie: bytes, scope: Scope, now: float) -> Presented:
+        """An own session is used, and that is noted: in the store behind the request, or by a
+        cookie.
+        """
+        own, reading = self._own, presented.reading
+        assert own is not None
+        assert isinstance(reading, OwnReading)
+        assert reading.session is not None
+        if not own.is_stored:
+            return self._sessions.touched(presented, cookie, scope, now)
+        presented.renews_at = reading.session.touched(now).touch_due_at(own.source.lifetimes)
+        if reading.tokens is not None and self.refresher is not None:
+            due = self.refresher.due_at(reading.tokens)
+            presented.renews_at = min(presented.renews_at, due)
+        self._spawn(self._touch(own, reading.session.fingerprint, now))
+        return presented
+
+    async def _touch(self, own: OwnSessions, fingerprint: str, now: float) -> None:
+        with suppress(StoreUnavailable):  # then the next use is noted
+            await own.change(fingerprint, lambda session: session.touched(now))
+            self._sessions.outdate(fingerprint)
 
     async def renew(
         self, presented: Presented, cookie: bytes, scope: Scope, rejected: str | None = None
@@ -100,8 +159,17 @@ class Keeper:
 
         Raises `StoreUnavailable` and `RefreshUnavailable`.
         """
-        refresher, tokens = self.refresher, presented.reading.tokens
+        refresher = self.refresher
         assert refresher is not None
+        if self._is_kept_here(presented):
+            # Another process may have renewed it, and then this one's tokens are out of date.
+            presented = await self._reloaded(presented, cookie)
+            tokens = presented.reading.tokens
+            if tokens is None:
+                return presented
+            if tokens.access_token != rejected and not refresher.is_due(tokens, self._now()):
+                return presented
+        tokens = presented.reading.tokens
         assert tokens is not None
         try:
             newest = await refresher.renew(tokens, rejected)
@@ -114,8 +182,92 @@ class Keeper:
             return self._sessions.supersede(presented, cookie)
         if newest == tokens:
             return presented
+        if self._is_kept_here(presented):
+            return await self._rewritten(presented, cookie, newest)
         await self._name(presented, newest)
         return self._sessions.renewed(presented, cookie, newest, scope)
+
+    # -- own sessions in the store ----------------------------------------------------------------
+
+    def _is_kept_here(self, presented: Presented) -> bool:
+        return self._is_stored and isinstance(presented.reading, OwnReading)
+
+    async def _reloaded(self, presented: Presented, cookie: bytes) -> Presented:
+        """A session as the store has it now; expired where it has ended there."""
+        assert self._own is not None
+        assert presented.fingerprint is not None
+        return self._adopted(presented, cookie, await self._own.get(presented.fingerprint))
+
+    async def _rewritten(self, presented: Presented, cookie: bytes, tokens: TokenSet) -> Presented:
+        """A session with new tokens, which are written to the store; later where it is down now.
+
+        Until then they are found by the old ones (`net.refresh`).
+        """
+        own, reading = self._own, presented.reading
+        assert own is not None
+        assert isinstance(reading, OwnReading)
+        assert reading.session is not None
+        name = reading.session.fingerprint
+        change = partial(_with_newer, tokens)
+        try:
+            session = await own.change(name, change)
+        except StoreUnavailable:
+            self._spawn(_until_it_works(partial(own.change, name, change)))
+            session = reading.session.renewed(tokens)
+        return self._adopted(presented, cookie, session)
+
+    def _adopted(
+        self, presented: Presented, cookie: bytes, session: OwnSession | None
+    ) -> Presented:
+        reading = presented.reading
+        assert isinstance(reading, OwnReading)
+        assert reading.session is not None
+        assert reading.cookie is not None
+        adopted = None
+        if session is not None:
+            handle = Handle(reading.cookie, reading.session.id, session.fingerprint)
+            adopted = self._sessions.adopt(cookie, handle, session, self._now())
+        return adopted or self._sessions.supersede(presented, cookie)
+
+    # -- the end of a session that nobody presents ----------------------------------------------
+
+    async def end(self, fingerprint: str, ends_at: float) -> Presented | None:
+        """Ends an own session everywhere; returns it as far as it is known, None if it had ended.
+
+        `ends_at` is until when it could be presented. Raises `StoreUnavailable`; it has ended in
+        this process all the same, and doing it again is harmless.
+        """
+        own, now = self._own, self._now()
+        assert own is not None
+        is_over = self._sessions.is_dead(fingerprint, now)
+        if self._is_shared:
+            is_over = await self._store.get(f"dead:{fingerprint}") is not None
+        session = await own.get(fingerprint) if own.is_stored else None
+        if session is None and (is_over or own.is_stored):
+            return None
+        known = self._sessions.known(fingerprint) or _as_named(fingerprint, session)
+        tomb = Tombstone(now, ends_at)
+        self._sessions.entomb(fingerprint, tomb)
+        await self._write_death(fingerprint, tomb)
+        return known
+
+    def end_later(self, handles: Sequence[Handle], ended: Callable[[Presented], None]) -> None:
+        """Ends the own sessions in the store that cookies lead to, once the store can be asked.
+
+        `ended` is called with each.
+        """
+        for handle in handles:
+            self._spawn(_until_it_works(partial(self._end_presented, handle, ended)))
+
+    async def _end_presented(self, handle: Handle, ended: Callable[[Presented], None]) -> None:
+        own = self._own
+        assert own is not None
+        session = await own.get(handle.fingerprint)
+        if session is None or not hmac.compare_digest(session.id, handle.id):
+            return
+        one = await self.end(handle.fingerprint, session.absolute_end(own.source.lifetimes))
+        if one is not None:
+            ended(one)
 
     def can_renew(self, presented: Presented) -> bool:
         """Whether the session holds what renews it."""
@@ -125,6 +277,9 @@ class Keeper:
 
     async def _check(self, presented: Presented, cookie: bytes) -> Presented:
         """Asks the store for what other processes, or this one before a restart, left there."""
+        if presented.fingerprint is None:
+            presented.is_checked = True
+            return presented
         reading, tokens = presented.reading, presented.reading.tokens
         if tokens is not None and reading.identity is None:
             alias = await self._store.get(f"alias:{presented.fingerprint}")
@@ -143,7 +298,9 @@ class Keeper:
 
     async def _name(self, presented: Presented, tokens: TokenSet) -> None:
         """Keeps the session's name where its cookies have no room for it."""
-        if presented.reading.claims is not None or presented.fingerprint is None:
+        reading = presented.reading
+        has_room = reading.claims is not None or isinstance(reading, OwnReading)
+        if has_room or presented.fingerprint is None:
             return
         for credential in (tokens.access_token, tokens.refresh_token):
             if credential:
@@ -156,12 +313,16 @@ class Keeper:
     # -- what is told and heard -----------------------------------------------------------------
 
     def _tell_death(self, fingerprint: str, tomb: Tombstone) -> None:
-        async def tell() -> None:
+        self._spawn(_until_it_works(partial(self._write_death, fingerprint, tomb)))
+
+    async def _write_death(self, fingerprint: str, tomb: Tombstone) -> None:
+        """Raises `StoreUnavailable`."""
+        if self._is_shared:
             seconds = tomb.until - self._now()
             await self._store.put(f"dead:{fingerprint}", msgspec.json.encode(tomb), seconds)
             await self._store.publish(_message("dead", fingerprint, tomb))
-
-        self._spawn(_until_it_works(tell))
+        if self._own is not None and self._own.is_stored:
+            await self._own.drop(fingerprint)
 
     def _tell_revival(self, fingerprint: str) -> None:
         async def tell() -> None:
@@ -193,7 +354,26 @@ def _message(what: str, fingerprint: str, tomb: Tombstone | None) -> bytes:
     return msgspec.json.encode(_Message(what, fingerprint, tomb))
 
 
-async def _until_it_works(tell: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def _with_newer(tokens: TokenSet, session: OwnSession) -> OwnSession:
+    """The session with these tokens, unless it has newer ones already."""
+    is_older = (session.tokens.issued_at or 0.0) > (tokens.issued_at or 0.0)
+    return session if is_older else session.renewed(tokens)
+
+
+def _as_named(fingerprint: str, session: OwnSession | None) -> Presented:
+    """Stands for a session that nobody presents, with the tokens that are to be revoked."""
+    tokens = None if session is None else session.tokens
+    reading = Reading(
+        Result.OK,
+        source=TYPE,
+        token=None if tokens is None else tokens.access_token or None,
+        tokens=tokens if tokens is not None and tokens.refresh_token else None,
+        identity=fingerprint,
+    )
+    return Presented(reading, fingerprint, b"")
+
+
+async def _until_it_works(tell: Callable[[], Coroutine[Any, Any, object]]) -> None:
     """Repeats what the store did not take: a logout counts everywhere, if later."""
     for attempt in range(1, ATTEMPTS):
         with suppress(StoreUnavailable):

@@ -96,7 +96,11 @@ class Refresher:
 
     def is_due(self, tokens: TokenSet, now: float) -> bool:
         """Whether the tokens are to be renewed before they are used."""
-        return now >= tokens.renews_at(self._times.leeway)
+        return now >= self.due_at(tokens)
+
+    def due_at(self, tokens: TokenSet) -> float:
+        """From when on that is so."""
+        return tokens.renews_at(self._times.leeway)
 
     async def renew(self, tokens: TokenSet, rejected: str | None = None) -> TokenSet:
         """The newest tokens of a session; by an exchange where none is good enough yet.

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Final
+from typing import Final, TypeAlias
 
 from sidecar.core.cookies import CookieJar, NameMatcher, Scope, set_cookie_name, with_set_cookies
 from sidecar.core.credential import Reading, Result, Source, is_b64token, read_credential
+from sidecar.core.formats.own import (
+    Handle,
+    OwnCookieSource,
+    OwnReading,
+    OwnSession,
+    OwnStoreSource,
+)
 from sidecar.core.tickets import Signer
 from sidecar.core.tokens import TokenSet
 
@@ -17,6 +24,8 @@ ENTRY_OVERHEAD: Final = 1024  # bytes of an entry besides its Cookie value, twic
 MAX_TOMBSTONES: Final = 100_000
 UNKNOWN_LIFETIME: Final = 30 * 86400.0  # a credential that does not say when it ends
 
+OwnSource: TypeAlias = OwnCookieSource | OwnStoreSource
+
 
 class Presented:
     """What a Cookie header holds: the session, if there is one, and what goes to an upstream.
@@ -24,10 +33,11 @@ class Presented:
     `fingerprint` is None and `authorization` empty where there is no live credential;
     `others` is the header without session cookies, byte for byte; `ambiguous` whether it had
     more session cookies than those that were read, in which another session may hide.
-    `is_checked`: nothing more is to be learned of it elsewhere (`net.keeper`); `renews_at`: from
-    when on its token is to be renewed. Of a session that was renewed for this very request,
-    `sets` are the Set-Cookie values for the client, and `cookie` is the whole Cookie header that
-    it would present next.
+    `is_checked`: nothing more is to be learned of it elsewhere (`net.keeper`); `handles` are the
+    own sessions in the store that the cookies may be, to be loaded first; `renews_at`: from when on
+    its token is to be renewed, or its use to be noted. Of a session that was renewed for this very
+    request, `sets` are the Set-Cookie values for the client, and `cookie` is the whole Cookie
+    header that it would present next.
     """
 
     __slots__ = (
@@ -35,6 +45,7 @@ class Presented:
         "authorization",
         "cookie",
         "fingerprint",
+        "handles",
         "is_checked",
         "is_lasting",
         "others",
@@ -60,6 +71,7 @@ class Presented:
         self.ambiguous = ambiguous
         self.renews_at = renews_at
         self.is_checked = is_checked
+        self.handles: tuple[Handle, ...] = ()
         self.sets: tuple[bytes, ...] = ()
         self.cookie: bytes | None = None
         token = reading.token if fingerprint is not None else None
@@ -70,6 +82,8 @@ class Presented:
     def expired(self) -> Presented:
         """The same cookies where their session cannot be used any longer."""
         reading = replace(self.reading, result=Result.EXPIRED, token=None, tokens=None)
+        if isinstance(reading, OwnReading):
+            reading = replace(reading, session=None)
         return Presented(reading, None, self.others, ambiguous=self.ambiguous)
 
 
@@ -93,8 +107,10 @@ class Sessions:
         "_cache",
         "_cached_bytes",
         "_cookies",
+        "_hidden",
         "_leeway",
         "_matcher",
+        "_own",
         "_signer",
         "_sources",
         "_streams",
@@ -110,9 +126,18 @@ class Sessions:
         matcher: NameMatcher,
         signer: Signer,
         leeway: float | None = None,
+        *,
+        own: OwnSource | None = None,
+        hidden: NameMatcher | None = None,
     ) -> None:
-        """`leeway` is how long before their expiry tokens are renewed; None: they are not."""
+        """`leeway` is how long before their expiry tokens are renewed; None: they are not.
+
+        `own` is the source of the sidecar's own sessions, which stands first among `sources`;
+        `hidden` are the cookies that no API is shown, by default those of `matcher`.
+        """
         self._leeway: Final = leeway
+        self._own: Final = own
+        self._hidden: Final = hidden or matcher
         self.is_shared = False
         self.on_death: Callable[[str, Tombstone], None] | None = None
         self.on_revival: Callable[[str], None] | None = None
@@ -149,6 +174,7 @@ class Sessions:
         if scheme.lower() != "bearer" or not is_b64token(token):
             return None
         fingerprint = self._signer.fingerprint(token)
+        fingerprint = self._bearers.get(fingerprint, fingerprint)
         if self.is_dead(fingerprint, now):
             return Presented(Reading(Result.OK, token=token), fingerprint, b"")
         cookies = self._cookies.get(fingerprint, ())
@@ -168,22 +194,34 @@ class Sessions:
 
     def _open(self, cookie: bytes, now: float) -> Presented:
         jar = CookieJar.parse(cookie.decode("latin-1"))
-        reading = read_credential(self._sources, jar, now)
-        fingerprint = self._name_of(reading)
-        tokens = reading.tokens
-        presented = Presented(
-            reading,
-            fingerprint,
-            jar.without(self._matcher).encode("latin-1"),
-            ambiguous=self._session_cookies(jar) > (len(reading.names) if fingerprint else 0),
-            renews_at=inf
-            if self._leeway is None or tokens is None
-            else tokens.renews_at(self._leeway),
-            is_checked=not self.is_shared or (fingerprint in self._cookies and tokens is None),
-        )
+        presented = self._presented(jar, read_credential(self._sources, jar, now))
+        if isinstance(self._own, OwnStoreSource):
+            presented.handles = self._own.handles(jar)
+            presented.is_checked = presented.is_checked and not presented.handles
         if presented.is_lasting:
             self._remember(cookie, presented)
         return presented
+
+    def _presented(self, jar: CookieJar, reading: Reading) -> Presented:
+        fingerprint = self._name_of(reading)
+        is_known = fingerprint in self._cookies and reading.tokens is None
+        return Presented(
+            reading,
+            fingerprint,
+            jar.without(self._hidden).encode("latin-1"),
+            ambiguous=self._session_cookies(jar) > (len(reading.names) if fingerprint else 0),
+            renews_at=self._attention_at(reading),
+            is_checked=fingerprint is None or not self.is_shared or is_known,
+        )
+
+    def _attention_at(self, reading: Reading) -> float:
+        """From when on a session is more than read: its token is renewed, or its use noted."""
+        renewal = inf
+        if self._leeway is not None and reading.tokens is not None:
+            renewal = reading.tokens.renews_at(self._leeway)
+        if self._own is None or not isinstance(reading, OwnReading) or reading.session is None:
+            return renewal
+        return min(renewal, reading.session.touch_due_at(self._own.lifetimes))
 
     def _name_of(self, reading: Reading) -> str | None:
         """The fingerprint of an opened session: what it was named by, else its credential's."""
@@ -228,24 +266,61 @@ class Sessions:
         assert fingerprint is not None
         assert reading.writer is not None
         lines = reading.writer.write(reading, tokens, fingerprint, scope)
-        new = Presented(
-            replace(reading, token=tokens.access_token, tokens=tokens),
-            fingerprint,
-            presented.others,
-            ambiguous=presented.ambiguous,
-        )
-        new.sets = tuple(lines)
-        after = with_set_cookies(cookie.decode("latin-1"), lines, tokens.issued_at or 0.0)
-        new.cookie = after.encode("latin-1")
-        new.is_lasting = False  # what is set is for this request's client
-        return new
+        new = replace(reading, token=tokens.access_token, tokens=tokens)
+        if isinstance(new, OwnReading) and new.session is not None:
+            new = replace(new, session=new.session.renewed(tokens))
+        return _for_this_request(presented, new, cookie, lines, tokens.issued_at or 0.0)
+
+    def touched(self, presented: Presented, cookie: bytes, scope: Scope, now: float) -> Presented:
+        """A sealed own session whose use is noted, for a request that presented it."""
+        reading = presented.reading
+        assert isinstance(self._own, OwnCookieSource)
+        assert isinstance(reading, OwnReading)
+        assert reading.session is not None
+        session = reading.session.touched(now)
+        lines = [self._own.use_line(session, scope)]
+        return _for_this_request(presented, replace(reading, session=session), cookie, lines, now)
+
+    # -- own sessions in the store ----------------------------------------------------------------
+
+    def adopt(
+        self, cookie: bytes, handle: Handle, session: OwnSession, now: float
+    ) -> Presented | None:
+        """What the cookies hold where this session was found for a handle of theirs.
+
+        None where the handle is not this session's. Whatever was remembered of the session goes.
+        """
+        assert isinstance(self._own, OwnStoreSource)
+        jar = CookieJar.parse(cookie.decode("latin-1"))
+        reading = self._own.reading(jar, handle, session, now)
+        if reading.result is Result.INVALID:
+            return None
+        self.outdate(handle.fingerprint)
+        self._forget(cookie)
+        presented = self._presented(jar, reading)
+        if presented.is_lasting:
+            self._remember(cookie, presented)
+        return presented
+
+    def outdate(self, fingerprint: str) -> None:
+        """Forgets what is remembered of a session; plans that were made with it hold no longer."""
+        for cookie in tuple(self._cookies.get(fingerprint, ())):
+            self._cache[cookie].renews_at = 0.0
+            self._forget(cookie)
+
+    def known(self, fingerprint: str) -> Presented | None:
+        """A live session as it was presented here last, by its name."""
+        cookies = self._cookies.get(fingerprint, ())
+        return next((self._cache[cookie] for cookie in cookies), None)
 
     def _session_cookies(self, jar: CookieJar) -> int:
         return sum(self._matcher.matches(name.strip()) for name, _, _ in jar.pairs)
 
     def _remember(self, cookie: bytes, presented: Presented) -> None:
+        if not cookie and presented.reading.result is not Result.NO_SESSION:
+            return  # known by its bearer alone: who presents no cookie has no session
         self._cache[cookie] = presented
-        self._cached_bytes += _cost(cookie)
+        self._cached_bytes += _cost(cookie, presented)
         fingerprint, reading = presented.fingerprint, presented.reading
         if fingerprint is not None:
             self._cookies.setdefault(fingerprint, set()).add(cookie)
@@ -258,7 +333,7 @@ class Sessions:
         presented = self._cache.pop(cookie, None)
         if presented is None:
             return
-        self._cached_bytes -= _cost(cookie)
+        self._cached_bytes -= _cost(cookie, presented)
         fingerprint = presented.fingerprint
         if fingerprint is not None:
             self._cookies[fingerprint].discard(cookie)
@@ -273,14 +348,17 @@ class Sessions:
         """Marks the session dead for as long as its credential could be presented.
 
         That is no less than `UNKNOWN_LIFETIME`, since a frontend re-seals one credential into
-        cookies that end later. A second death does not move the first: a login that began in
-        between would be taken for an answer from before the logout.
+        cookies that end later; only an own session says when it ends. A second death does not move
+        the first: a login that began in between would be taken for an answer from before the
+        logout.
         """
         fingerprint = presented.fingerprint
         if fingerprint is None:
             return
         until = now + UNKNOWN_LIFETIME
-        if presented.valid_until != inf:
+        if isinstance(presented.reading, OwnReading) and presented.reading.ends_at is not None:
+            until = presented.reading.ends_at
+        elif presented.valid_until != inf:
             until = max(until, presented.valid_until)
         tomb = self.tombs.get(fingerprint)
         since = tomb.since if tomb is not None and now < tomb.until else now
@@ -354,8 +432,12 @@ class Sessions:
         names = presented.reading.names
         if not any(set_cookie_name(one) in names for one in cookies):
             return False
-        after = with_set_cookies(header.decode("latin-1"), cookies, now)
-        return read_credential(self._sources, CookieJar.parse(after), now).result is not Result.OK
+        after = CookieJar.parse(with_set_cookies(header.decode("latin-1"), cookies, now))
+        if presented.reading.identity is not None and isinstance(self._own, OwnStoreSource):
+            handles = self._own.handles(after)
+            if any(one.fingerprint == presented.fingerprint for one in handles):
+                return False
+        return read_credential(self._sources, after, now).result is not Result.OK
 
     def _handed_out(self, cookies: Sequence[bytes], now: float) -> Iterator[tuple[Reading, str]]:
         """The credentials in Set-Cookie values: in each one, and in the chunks together."""
@@ -383,10 +465,22 @@ class Sessions:
                 del self._streams[fingerprint]
 
 
+def _for_this_request(
+    presented: Presented, reading: Reading, cookie: bytes, lines: list[bytes], now: float
+) -> Presented:
+    """The session as a request goes on with it, whose client is to be given `lines`."""
+    new = Presented(reading, presented.fingerprint, presented.others, ambiguous=presented.ambiguous)
+    new.sets = tuple(lines)
+    new.cookie = with_set_cookies(cookie.decode("latin-1"), lines, now).encode("latin-1")
+    new.is_lasting = False  # what is set is for this request's client
+    return new
+
+
 def _pair(set_cookie: bytes) -> str:
     """The name and value that a browser presents, without the `=` that hides a name."""
     return set_cookie.partition(b";")[0].lstrip(b" \t=").decode("latin-1")
 
 
-def _cost(cookie: bytes) -> int:
-    return 2 * len(cookie) + ENTRY_OVERHEAD
+def _cost(cookie: bytes, presented: Presented) -> int:
+    """About the bytes of an entry: what was opened is in the cookie, or was loaded besides."""
+    return 2 * len(cookie) + 3 * len(presented.authorization) + ENTRY_OVERHEAD

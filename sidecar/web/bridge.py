@@ -77,7 +77,7 @@ class Bridge:
                     held.append(data)
                     size += len(data)
                     coming = _next(pieces)
-                elif now() - last_call >= SETTLED:
+                if now() - last_call >= SETTLED:
                     break
         except BaseException:
             coming.cancel()

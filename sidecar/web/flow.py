@@ -45,6 +45,7 @@ class Plan:
     request_id: bytes
     is_traced: bool
     expects_body: bool
+    by_cookie: bool
     watch: Callable[[Flow], None] | None
     is_held: bool
 
@@ -108,8 +109,24 @@ class Flow(Exchange):
     @property
     def facts(self) -> Facts:
         """The request's field values, also where its line could not be read."""
-        fields = self.connection.fields
-        return self.request.facts if self.request is not UNREAD or fields is None else fields.facts
+        if self.request is not UNREAD:
+            return self.request.facts
+        fields = self.connection.fields if self.is_read else None
+        return {} if fields is None else fields.facts
+
+    @property
+    def renewed_cookies(self) -> tuple[bytes, ...]:
+        """The Set-Cookie values that hand a renewed session to the client that presented it.
+
+        Not to one that had a token only; and not where the session has died meanwhile, or they
+        would bring it back, or replace the next one.
+        """
+        presented = self.presented
+        if not presented.sets or not self.by_cookie:
+            return ()
+        runtime = self.runtime
+        is_dead = runtime.sessions.is_dead(presented.fingerprint, runtime.clock.now())
+        return () if is_dead else presented.sets
 
     def spawn(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
         """Runs `work(self, *arguments)` as part of this request: it ends when the client leaves."""
@@ -131,6 +148,12 @@ class Flow(Exchange):
         """The upstream gave no head."""
         self.upstream = None
         self.proxy.on_failure(self, error, untouched=untouched)
+
+    def settle(self) -> None:
+        """What hung on this request's answer being still to come is let go."""
+        on_end, self.on_head, self.on_end = self.on_end, None, None
+        if on_end is not None:
+            on_end()
 
     # -- the end ----------------------------------------------------------------------------------
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from sidecar.core.client import Client
-from sidecar.core.cookies import CookieJar, everywhere, expire_lines, set_cookie_name
+from sidecar.core.cookies import CookieJar, everywhere, expire_lines, is_expiring, set_cookie_name
 from sidecar.core.envelope import fault, success
 from sidecar.core.errors import (
     CsrfRejected,
@@ -16,9 +17,12 @@ from sidecar.core.errors import (
     SessionChanged,
     SessionExpired,
     SessionRequired,
+    StoreUnavailable,
     TokenRejected,
 )
+from sidecar.core.formats.own import OwnReading
 from sidecar.core.logout import Verdict, judge, parameters
+from sidecar.core.oidc import end_session_url
 from sidecar.web.rescue import HTML_TYPE, JSON_TYPE, common_lines, page, rescue
 
 if TYPE_CHECKING:
@@ -57,7 +61,17 @@ def unauthorized(flow: Flow) -> None:
         if not runtime.sessions.is_dead(presented.fingerprint, now):  # of many 401s one ends it
             runtime.metrics.sessions_ended["token_rejected"] += 1
         runtime.sessions.bury(presented, now)
-    if client in (Client.ROUTER, Client.WEBSOCKET) or route.on_unauthorized != "logout":
+    # With a login of the sidecar's own, that is where a page's document goes that needs a session.
+    leads_to_login = (
+        missing
+        and client is Client.DOCUMENT
+        and route.kind == "page"
+        and route.on_unauthorized == "pass"
+        and runtime.own is not None
+    )
+    if client in (Client.ROUTER, Client.WEBSOCKET) or not (
+        leads_to_login or route.on_unauthorized == "logout"
+    ):
         rescue(flow, SessionRequired() if missing else TokenRejected())
     else:
         _send_to_logout(flow)
@@ -91,7 +105,29 @@ def signed_out(flow: Flow) -> None:
 
 
 def handle(flow: Flow) -> None:
-    """Serves a request to the logout path (contract 6). Raises `CsrfRejected`."""
+    """Serves a request to a logout path (contract 6). Raises `CsrfRejected`."""
+    flow.presented = flow.runtime.sessions.present(flow.request.cookie, flow.began)
+    if flow.presented.handles:
+        flow.spawn(_load_and_handle)
+    else:
+        _handle(flow)
+
+
+async def _load_and_handle(flow: Flow) -> None:
+    """Where the store cannot be asked for the session, it is ended there once it can.
+
+    Unless a ticket brings it here, since that may be about another session. Raises
+    `StoreUnavailable` then.
+    """
+    try:
+        flow.presented = await flow.runtime.keeper.loaded(flow.presented, flow.request.cookie)
+    except StoreUnavailable:
+        if "ticket" in parameters(flow.request.query):
+            raise
+    _handle(flow)
+
+
+def _handle(flow: Flow) -> None:
     runtime, request = flow.runtime, flow.request
     policy = runtime.policy
     given = parameters(request.query)
@@ -99,7 +135,6 @@ def handle(flow: Flow) -> None:
         clear(flow)
         return
     ticket = policy.signer.read_ticket(given.get("ticket", ""), flow.began)
-    flow.presented = runtime.sessions.present(request.cookie, flow.began)
     flow.live = runtime.sessions.live_fingerprint(flow.presented, flow.began)
     verdict = judge(
         request,
@@ -127,8 +162,10 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
     runtime.metrics.logouts["user" if ticket is None else "unauthorized"] += 1
     swept = _swept_cookies(flow)
     if request.client is Client.DOCUMENT:
-        location = rule.next_location(given).encode()
-        head = common_lines(flow, 303) + b"Location: %b\r\n" % location + swept
+        location = rule.next_location(given, is_asked_for=ticket is None)
+        if ticket is None:
+            location = _by_way_of_the_provider(flow, location)
+        head = common_lines(flow, 303) + b"Location: %b\r\n" % location.encode() + swept
         flow.proxy.respond(flow, head, b"", status=303)
         return
     links = {"loginUrl": rule.redirect_to, "logoutUrl": rule.path}
@@ -142,10 +179,31 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
     flow.proxy.respond(flow, common_lines(flow, status) + JSON_TYPE + swept, body, status=status)
 
 
+def _by_way_of_the_provider(flow: Flow, location: str) -> str:
+    """Where a document goes whose own session has ended: the provider's session ends as well.
+
+    RP-Initiated Logout 2, where the provider has said how; it is not waited for.
+    """
+    own, reading = flow.runtime.own, flow.presented.reading
+    metadata = None if own is None else own.provider.known
+    if own is None or metadata is None or not isinstance(reading, OwnReading):
+        return location
+    if reading.session is None or metadata.end_session_endpoint is None:
+        return location
+    if location.startswith("/"):
+        location = flow.proxy.planner.public_origin(flow).decode("latin-1") + location
+    return end_session_url(
+        metadata.end_session_endpoint,
+        own.login.client,
+        id_token=reading.session.tokens.id_token,
+        back_to=location,
+    )
+
+
 def sweep_lines(flow: Flow, besides: Sequence[bytes] = ()) -> list[bytes]:
     """Set-Cookie values that expire every session cookie presented or possible.
 
-    But for those that the Set-Cookie values `besides` name: an answer does not contradict itself.
+    But for those that the Set-Cookie values `besides` set: an answer does not contradict itself.
     """
     policy = flow.runtime.policy
     jar = CookieJar.parse(flow.request.cookie.decode("latin-1"))
@@ -153,7 +211,8 @@ def sweep_lines(flow: Flow, besides: Sequence[bytes] = ()) -> list[bytes]:
     https = flow.proxy.planner.public_origin(flow).startswith(b"https:")
     sweep = policy.sweep
     lines = expire_lines(presented, sweep.names, sweep.domains, sweep.paths, https)
-    named = set(map(set_cookie_name, besides))
+    now = flow.runtime.clock.now()
+    named = {set_cookie_name(one) for one in besides if not is_expiring(one, now)}
     return [line for line in lines if set_cookie_name(line) not in named]
 
 
@@ -186,7 +245,7 @@ def clear(flow: Flow) -> None:
     flow.live = flow.runtime.sessions.live_fingerprint(flow.presented, flow.began)
     _bury(flow, "logout")
     flow.runtime.metrics.logouts["too_many_cookies"] += 1
-    lines = [*sweep_lines(flow), *everywhere(request.cookie, request.host)]
+    lines = [*sweep_lines(flow), *everywhere(request.cookie, policy.clearable)]
     head = b"".join(
         (
             common_lines(flow, 303),
@@ -206,6 +265,9 @@ def _bury(flow: Flow, reason: str) -> None:
         runtime.sessions.bury(flow.presented, runtime.clock.now())
         runtime.metrics.sessions_ended[reason] += 1
     runtime.departures.begin(flow.presented, reason)
+    if flow.presented.handles:  # not loaded: the store could not be asked, or was not waited for
+        depart = partial(runtime.departures.begin, reason=reason)
+        runtime.keeper.end_later(flow.presented.handles, depart)
 
 
 def _changed(flow: Flow, request: Request) -> None:
@@ -219,7 +281,7 @@ def _changed(flow: Flow, request: Request) -> None:
 
 def _confirm(flow: Flow, given: dict[str, str]) -> None:
     flow.reason = "cross-site navigation"
-    action = flow.runtime.policy.logout.path
+    action = flow.request.route_path  # one of the logout paths, which are configured
     wanted = given.get("next") or given.get("callbackUrl")
     if wanted is not None:
         action += f"?next={quote(wanted, safe='', errors='surrogateescape')}"

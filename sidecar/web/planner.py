@@ -15,8 +15,7 @@ from sidecar.core.client import Client, is_server_side
 from sidecar.core.cookies import Scope
 from sidecar.core.errors import ExpectationFailed, NoRoute, TokenRefreshed
 from sidecar.core.forwarding import given_request_id, is_traced, prepare_request
-from sidecar.core.routes import UNROUTED
-from sidecar.web import logout
+from sidecar.web import login, logout
 from sidecar.web.flow import Flow, Plan
 from sidecar.web.rescue import answer_preflight, rescue
 
@@ -60,24 +59,27 @@ class Planner:
         policy = self._policy
         flow.request = request
         flow.request_id = given_request_id(request) or flow.request_id
-        is_logout = request.route_path == policy.logout.path
-        route = UNROUTED if is_logout else policy.routes.match(request.route_path)
+        endpoint = policy.endpoints.get(request.route_path)
+        route = policy.routes.match(request.route_path) if endpoint is None else endpoint.route
         if route is None:
             raise NoRoute
         flow.route = route
         if policy.cors.is_preflight(request) and (
-            is_logout or route.owns_cors or policy.cors.allows(request.facts)
+            endpoint is not None or route.owns_cors or policy.cors.allows(request.facts)
         ):
             answer_preflight(flow)
             return None
-        if is_logout:
-            logout.handle(flow)
+        if endpoint is not None:
+            login.ENDPOINTS[endpoint.name](flow)
             return None
         presented = flow.presented = self._present(flow, request, route)
         renews = self._renews(request, route)
         if route.session != "none" and not self._keeper.is_ready(
             presented, flow.began, renews=renews
         ):
+            if route.inject and flow.by_cookie and presented.fingerprint is not None:
+                policy.csrf.check(request, self.public_origin(flow))  # before anything is done
+            flow.proxy.admit(flow, _budget(request, route))
             flow.spawn(self._wait, renews)
             return None
         return self._plan_with(flow, presented)
@@ -97,11 +99,15 @@ class Planner:
 
     @staticmethod
     def _renews(request: Request, route: Route) -> bool:
-        """Whether the request deserves a good token: it is injected, or a page is made with it."""
-        if route.inject:
-            return True
-        is_part = request.fact(b"sec-fetch-dest") in _PARTS
-        return route.kind == "page" and not is_part and request.client is not Client.PREFETCH
+        """Whether the request deserves a good token: it is injected, or a page is made with it.
+
+        A prefetch touches nothing.
+        """
+        if request.client is Client.PREFETCH:
+            return False
+        return route.inject or (
+            route.kind == "page" and request.fact(b"sec-fetch-dest") not in _PARTS
+        )
 
     async def _wait(self, flow: Flow, renews: bool) -> None:
         """Goes on once the session can be used. Raises `ProxyError`."""
@@ -128,7 +134,8 @@ class Planner:
         flow.live = self._sessions.live_fingerprint(flow.presented, now)
         if flow.live is None or flow.presented.reading.token == token:
             logout.unauthorized(flow)
-        elif flow.streaming_body:
+        elif flow.streaming_body or not flow.by_cookie:
+            # Whoever holds nothing but a token that was rejected is not given another one.
             rescue(flow, TokenRefreshed())
         else:
             plan = self._plan_with(flow, flow.presented)
@@ -160,7 +167,7 @@ class Planner:
         plan = Plan(
             request=request,
             route=route,
-            kind="stream" if request.fields.is_stream else route.kind,
+            kind=_budget(request, route),
             presented=presented,
             live=flow.live,
             counts=flow.counts,
@@ -168,6 +175,7 @@ class Planner:
             request_id=given_request_id(request),
             is_traced=is_traced(request),
             expects_body=request.method != "HEAD",
+            by_cookie=flow.by_cookie,
             watch=self._watch(flow, request, is_bridged=is_bridged),
             is_held=is_bridged and policy.bridge.holds(request),
         )
@@ -189,7 +197,7 @@ class Planner:
         request, route = flow.request, flow.route
         live = flow.live = self._sessions.live_fingerprint(presented, flow.began)
         is_dead = live is None and presented.fingerprint is not None
-        flow.sweeps = is_dead and self._policy.bridge.is_login(request)
+        flow.sweeps = is_dead and self._policy.bridge.sweeps(request)
         cookie = self._forwarded_cookie(flow, presented, is_dead=is_dead)
         if live is not None and route.inject:
             flow.counts = route.on_unauthorized != "pass"
@@ -215,7 +223,8 @@ class Planner:
             here = presented if flow.by_cookie else None
             here = here or self._sessions.present(request.cookie, flow.began)
             return here.others
-        return request.cookie if presented.cookie is None else presented.cookie
+        is_renewed = flow.by_cookie and presented.cookie is not None
+        return presented.cookie or b"" if is_renewed else request.cookie
 
     def _watch(
         self, flow: Flow, request: Request, *, is_bridged: bool
@@ -242,13 +251,13 @@ class Planner:
         return b"%b://%b" % (peer.public_scheme(flow.request), peer.public_host(flow.request))
 
     def scope(self, flow: Flow) -> Scope:
-        """Where session cookies are set: as wide as the configuration says that they are."""
-        sweep = self._policy.sweep
-        return Scope(
-            domain=sweep.domains[0] if sweep.domains else "",
-            path=sweep.paths[0] if sweep.paths else "/",
-            https=self.public_origin(flow).startswith(b"https:"),
-        )
+        """Where session cookies are set: on this host, unless a source says otherwise."""
+        return Scope(https=self.public_origin(flow).startswith(b"https:"))
+
+
+def _budget(request: Request, route: Route) -> str:
+    """The budget that a request counts against."""
+    return "stream" if request.fields.is_stream else route.kind
 
 
 def _check_expectation(value: bytes) -> None:

@@ -105,6 +105,7 @@ class Proxy:
         """Answers a request that could not be read, or whose head is too large to be served."""
         flow = cast("Flow", exchange)
         flow.request_id = self.runtime.ids.fresh()
+        flow.connection.fields = None  # those of the request before this one
         try:
             if flow.raw_fields:
                 self._read_refused(flow, flow.raw_fields)
@@ -147,10 +148,13 @@ class Proxy:
         flow.live = plan.live
         flow.counts = plan.counts
         flow.is_held = plan.is_held
+        flow.by_cookie = plan.by_cookie
         if plan.request_id:
             flow.request_id = plan.request_id
         if not flow.kind:
-            self._admit(flow, plan.kind)
+            self.admit(flow, plan.kind)
+        if flow.on_end is not None:
+            flow.settle()  # it is sent once more
         if plan.watch is not None:
             plan.watch(flow)
         facts = plan.request.facts
@@ -167,8 +171,8 @@ class Proxy:
         flow.upstream = upstream
         upstream.send(flow.head, flow, expects_body=plan.expects_body)
 
-    def _admit(self, flow: Flow, kind: str) -> None:
-        """Counts a request against its budget."""
+    def admit(self, flow: Flow, kind: str) -> None:
+        """Counts a request against its budget. Raises `Overloaded`."""
         if self.in_flight[kind] >= self._budgets[kind]:
             raise Overloaded(f"budget of {kind} requests is used up")
         self.in_flight[kind] += 1
@@ -303,7 +307,7 @@ class Proxy:
     def render_head(self, flow: Flow, head: AnswerHead, *, wrapped: bool) -> bytes:
         """The client's answer head without framing."""
         if flow.on_head is not None:
-            flow.on_head()
+            flow.settle()
         sets_cookies = head.cookies or flow.sweeps or flow.presented.sets
         cookies, no_store = self._cookies(flow, head) if sets_cookies else ((), False)
         return clean_response(
@@ -340,11 +344,13 @@ class Proxy:
             passed, flow.presented, flow.request.cookie, flow.began
         ):
             logout.signed_out(flow)
+        is_session = any(map(sessions.is_session_cookie, passed))
         if flow.sweeps:
-            passed = [*passed, *logout.sweep_lines(flow, passed)]
-        elif flow.presented.sets:
-            passed = [*passed, *flow.presented.sets]
-        return passed, any(sessions.is_session_cookie(one) for one in passed)
+            more: Sequence[bytes] = logout.sweep_lines(flow, passed)
+        else:
+            # What the upstream sets itself was made of the renewed session, or is another one.
+            more = () if is_session else flow.renewed_cookies
+        return [*passed, *more], is_session or bool(more)
 
     # -- the end --------------------------------------------------------------------------------
 

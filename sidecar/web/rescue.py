@@ -43,7 +43,7 @@ def rescue(flow: Flow, error: ProxyError) -> None:
 def render_error(flow: Flow, error: ProxyError) -> tuple[bytes, bytes]:
     """The head (without framing) and body that answer `error`."""
     lines = common_lines(flow, error.status)
-    lines += b"".join(b"Set-Cookie: %b\r\n" % line for line in flow.presented.sets)
+    lines += b"".join(b"Set-Cookie: %b\r\n" % line for line in flow.renewed_cookies)
     if error.status == 503:
         lines += b"Retry-After: 1\r\n"
     if error.status == 405:

@@ -12,11 +12,15 @@ from sidecar.core.cookies import (
     MAX_PRESENTED,
     CookieJar,
     NameMatcher,
+    Scope,
     collect_chunks,
     everywhere,
     expire_lines,
     is_expiring,
+    parent_domains,
     set_cookie_name,
+    set_line,
+    takes_away,
     with_set_cookies,
 )
 
@@ -244,11 +248,45 @@ LATER = b"Wed, 01 Jan 2098 00:00:00 GMT"
         (b"a=1; Expires=yesterday", False),
         (b"a=1; Expires=", False),
         (b"a=max-age=0", False),
+        # Numbers and dates that no integer and no clock holds.
+        (b"a=1; Max-Age=--5", False),
+        (b"a=1; Max-Age=" + b"9" * 5000, False),
+        (b"a=1; Max-Age=-" + b"9" * 5000, True),
+        (b"a=1; Max-Age=00", True),
+        (b"a=1; Expires=Thu, 01 Jan 1970 00:00:00 +99999999999999999", False),
     ],
 )
 def test_what_takes_a_cookie_away(value: bytes, expires: bool) -> None:
     """RFC 6265 5.2.1, 5.2.2 and 5.3 step 3."""
     assert is_expiring(value, NOW) is expires
+
+
+@pytest.mark.parametrize(
+    ("value", "takes"),
+    [
+        (b"a=; Max-Age=0", True),
+        (b"a=; Max-Age=0; Path=/", True),
+        (b"a=; Path=/", True),
+        (b'a=""', True),
+        (b"a=gone; Max-Age=0", True),
+        (b"a=; Max-Age=0; Path=/app", True),
+        (b"a=; Max-Age=0; Domain=.Example.com", True),
+        # Other cookies of the same name.
+        (b"a=; Max-Age=0; Path=/legacy", False),
+        (b"a=; Max-Age=0; Domain=other.example.com", False),
+        (b"a=1", False),
+    ],
+)
+def test_what_takes_this_cookie_away(value: bytes, takes: bool) -> None:
+    """A cookie of another Path or Domain is another one (RFC 6265 5.3 step 11)."""
+    assert takes_away(value, NOW, {"example.com"}, ("/", "/app")) is takes
+
+
+@pytest.mark.parametrize("value", ["a b", "a;b", 'a"b', "a,b", "a\\b", "a\r\nX: y", "\xe9", "\0"])
+def test_no_value_leaves_its_cookie(value: str) -> None:
+    """RFC 6265 4.1.1: whatever a provider hands out as a token."""
+    with pytest.raises(ValueError, match="cannot hold"):
+        set_line("a", value, Scope(), None)
 
 
 @pytest.mark.parametrize(
@@ -269,26 +307,32 @@ def test_what_a_browser_presents_after_an_answer(
     assert with_set_cookies(header, values, NOW) == after
 
 
-def test_way_out_reaches_the_host_and_its_parents() -> None:
+def test_way_out_reaches_the_host_and_configured_domains() -> None:
     """A sibling domain sets its cookies on the common parent (threat 28)."""
-    lines = everywhere(b"theme=dark; bomb=xxxxxxxx", b"app.example.com:8080")
+    lines = everywhere(b"theme=dark; bomb=xxxxxxxx", ["app.example.com", "example.com"])
     assert [line.split(b"; HttpOnly")[0] for line in lines if line.startswith(b"bomb=")] == [
         b"bomb=; Path=/" + domain + b"; Max-Age=0; Expires=" + PAST
         for domain in (b"", b"; Domain=app.example.com", b"; Domain=example.com")
     ]
 
 
-@pytest.mark.parametrize("host", [b"localhost", b"127.0.0.1:80", b"[::1]:80", b""])
-def test_way_out_names_no_domain_where_there_is_none(host: bytes) -> None:
-    lines = everywhere(b"bomb=x", host)
-    assert len(lines) == 1
-    assert b"Domain" not in lines[0]
+@pytest.mark.parametrize(
+    ("host", "domains"),
+    [
+        ("app.example.com", ("app.example.com", "example.com")),
+        ("localhost", ()),
+        ("127.0.0.1", ()),
+        ("::1", ()),
+    ],
+)
+def test_domains_above_a_host(host: str, domains: tuple[str, ...]) -> None:
+    assert parent_domains(host) == domains
 
 
 def test_way_out_is_bounded_and_echoes_only_names() -> None:
     """The largest first; what is no token is no cookie that a server has set."""
     header = "; ".join(f"c{i}={'x' * i}" for i in range(100)) + "; a b=1; =x; \xe9=1"
-    lines = everywhere(header.encode("latin-1"), b"localhost")
+    lines = everywhere(header.encode("latin-1"), ())
     assert len(lines) == MAX_CLEARED
     assert lines[0].startswith(b"c99=;")
     assert not any(b"xx" in line for line in lines)

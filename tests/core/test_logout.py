@@ -204,6 +204,24 @@ def test_a_document_goes_to_the_callers_local_path_else_to_the_login(
     assert rule.next_location(parameters(query)) == location
 
 
+@pytest.mark.parametrize(
+    ("query", "asked", "location"),
+    [
+        ("", True, "/home"),
+        ("next=/a", True, "/a"),
+        ("next=//a", True, "/home"),
+        ("", False, "/login"),
+        ("return=/p", False, "/login?from=%2Fp"),
+    ],
+)
+def test_who_asks_for_a_logout_need_not_be_led_to_the_login(
+    query: str, asked: bool, location: str
+) -> None:
+    """Where that would log in again at once; a 401 leads there all the same."""
+    rule = LogoutRule("/api/logout", "/login", "from", home="/home")
+    assert rule.next_location(parameters(query), is_asked_for=asked) == location
+
+
 @given(st.dictionaries(st.sampled_from(["next", "callbackUrl", "return", "x"]), st.text()))
 def test_nothing_in_a_query_leads_elsewhere(given_by_client: dict[str, str]) -> None:
     """Whatever is asked for, the answer is the configured page or a local path."""

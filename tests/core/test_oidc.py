@@ -24,10 +24,12 @@ from sidecar.core.oidc import (
     LoginFailed,
     SessionIndex,
     answer_parameters,
+    attempt_stem,
     authorization_url,
     begin,
     challenge,
     code_form,
+    end_session_url,
     read_answer,
     read_front_channel,
     read_id_token,
@@ -224,6 +226,41 @@ def test_an_attempt_is_not_a_session() -> None:
     """Its cookie is none of the session's names: a logout elsewhere leaves the login alone."""
     jar = after(COOKIES.lines(CookieJar.parse(""), attempt(), HTTPS, NOW))
     assert not any(map(NameMatcher(("sidecar",)).matches, jar.names()))
+
+
+def test_cookies_of_attempts_are_known_by_their_names() -> None:
+    """So that no API is shown them; they end no session."""
+    hidden = NameMatcher(["sidecar"], [attempt_stem("__Host-sidecar")])
+    for name in ("__Host-sidecar-login-x", "sidecar-login-abc", "sidecar", "__Host-sidecar.0"):
+        assert hidden.matches(name)
+    for name in ("sidecar-logins", "xsidecar-login-a", "__Host-sidecar-log", ""):
+        assert not hidden.matches(name)
+
+
+# -- the way out ----------------------------------------------------------------------------------
+
+END = "https://idp.example.com/logout"
+BYE = "https://app.example.com/bye?a=1&b"
+
+
+@pytest.mark.parametrize("endpoint", [END, f"{END}?tenant=1"])
+def test_the_providers_session_is_ended_with_what_proves_it(endpoint: str) -> None:
+    url = end_session_url(endpoint, CLIENT, id_token="head.pay-load.sign", back_to=BYE)
+    assert url.startswith(endpoint)
+    query = dict(parse_qsl(urlsplit(url).query, strict_parsing=True))
+    query.pop("tenant", None)
+    assert query == {
+        "id_token_hint": "head.pay-load.sign",
+        "client_id": "app",
+        "post_logout_redirect_uri": BYE,
+    }
+
+
+@pytest.mark.parametrize("id_token", [None, "x" * 8000])
+def test_an_id_token_that_fits_in_no_address_is_left_out(id_token: str | None) -> None:
+    url = end_session_url(END, CLIENT, id_token=id_token, back_to=BYE)
+    assert len(url) < 300
+    assert set(dict(parse_qsl(urlsplit(url).query))) == {"client_id", "post_logout_redirect_uri"}
 
 
 # -- the way back ---------------------------------------------------------------------------------

@@ -82,6 +82,8 @@ def test_invalid_grant_is_the_end(status: int) -> None:
         answer(200, {"access_token": "a 1"}),
         answer(200, {"access_token": "a\r\nX: y"}),
         answer(200, {"access_token": 7}),
+        answer(200, {"access_token": "a1", "refresh_token": "r1\r\nX: y"}),
+        answer(200, {"access_token": "a1", "refresh_token": "r€"}),
         answer(200, {}),
         answer(200, [1]),
         answer(200, {"access_token": "a1"}, "text/html"),

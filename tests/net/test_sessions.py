@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.cookies import CookieJar, NameMatcher, collect_chunks
+from sidecar.core.cookies import CookieJar, NameMatcher, Scope, collect_chunks
 from sidecar.core.credential import Reading, Result, is_b64token
+from sidecar.core.formats.own import (
+    Lifetimes,
+    OwnSession,
+    Profile,
+    new_session,
+    own_store_source,
+)
 from sidecar.core.formats.raw import raw_source
 from sidecar.core.tickets import Signer
+from sidecar.core.tokens import TokenSet
 from sidecar.net import sessions as module
 from sidecar.net.sessions import NOTHING_PRESENTED, UNKNOWN_LIFETIME, Presented, Sessions
 
@@ -467,3 +476,87 @@ def test_nothing_presented_is_nothing() -> None:
     assert NOTHING_PRESENTED.valid_until == inf
     assert NOTHING_PRESENTED.authorization == b""
     assert NOTHING_PRESENTED.fingerprint is None
+
+
+# -- own sessions in the store ---------------------------------------------------------------------
+
+
+def stored(**more: Any) -> OwnSession:
+    session = new_session(
+        b"i" * 32,
+        SIGNER.fingerprint,
+        cookie="own",
+        subject="alice",
+        sid=None,
+        tokens=TokenSet("access", "refresh", NOW + HOUR, NOW),
+        profile=Profile(),
+        now=NOW,
+    )
+    return replace(session, **more)
+
+
+def keeping() -> tuple[Sessions, bytes]:
+    """Sessions that are kept in a store, and the cookie of one."""
+    source = own_store_source(cookie="own", lifetimes=Lifetimes(10 * HOUR, 100 * HOUR))
+    (line,) = source.lines(stored(), (), Scope())
+    sessions = Sessions((source,), NameMatcher(source.base_names), SIGNER, 60.0, own=source)
+    return sessions, line.partition(b";")[0]
+
+
+def test_a_stored_session_is_loaded_before_it_is_known() -> None:
+    """Until then nobody is told that it is known; then it is, for that cookie."""
+    sessions, cookie = keeping()
+    unknown = sessions.present(cookie, NOW)
+    (handle,) = unknown.handles
+    assert (unknown.fingerprint, unknown.is_checked) == (None, False)
+    adopted = sessions.adopt(cookie, handle, stored(), NOW)
+    assert adopted is not None
+    assert adopted.authorization == b"Authorization: Bearer access\r\n"
+    assert sessions.present(cookie, NOW) is adopted
+    assert sessions.known(handle.fingerprint) is adopted
+
+
+def test_a_handle_that_is_not_the_sessions_gets_nothing() -> None:
+    sessions, cookie = keeping()
+    (handle,) = sessions.present(cookie, NOW).handles
+    assert sessions.adopt(cookie, handle._replace(id="guessed"), stored(), NOW) is None
+    assert sessions.present(cookie, NOW).fingerprint is None
+
+
+def test_a_session_that_changes_is_read_again_by_all_who_have_it() -> None:
+    """Whatever cookies it came with: plans that were made with it hold no longer."""
+    sessions, cookie = keeping()
+    (handle,) = sessions.present(cookie, NOW).handles
+    other = cookie + b"; a=b"
+    old = [sessions.adopt(one, handle, stored(), NOW) for one in (other, cookie)][1]
+    assert old is not None
+    new = sessions.adopt(other, handle, stored(tokens=TokenSet("next", "r", NOW + 9)), NOW)
+    assert old.renews_at == 0.0
+    assert sessions.present(other, NOW) is new
+    assert sessions.present(cookie, NOW).fingerprint is None
+
+
+def test_a_session_without_its_cookie_is_remembered_for_nobody() -> None:
+    """One that is known by its bearer: requests without cookies are other people's."""
+    sessions, cookie = keeping()
+    (handle,) = sessions.present(cookie, NOW).handles
+    adopted = sessions.adopt(b"", handle, stored(), NOW)
+    assert adopted is not None
+    for presented in (
+        sessions.rename(adopted, b"", "another"),
+        sessions.supersede(adopted, b""),
+        adopted,
+    ):
+        assert presented is not sessions.present(b"", NOW)
+    assert sessions.present(b"", NOW).reading.result is Result.NO_SESSION
+
+
+def test_the_tombstone_of_an_own_session_lasts_as_long_as_it_could() -> None:
+    sessions, cookie = keeping()
+    (handle,) = sessions.present(cookie, NOW).handles
+    adopted = sessions.adopt(cookie, handle, stored(), NOW)
+    assert adopted is not None
+    sessions.bury(adopted, NOW)
+    assert sessions.tombs[handle.fingerprint].until == NOW + 100 * HOUR
+    assert sessions.is_dead(handle.fingerprint, NOW + 99 * HOUR)
+    assert not sessions.is_dead(handle.fingerprint, NOW + 100 * HOUR)

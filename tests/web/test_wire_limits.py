@@ -121,7 +121,7 @@ async def test_way_out_works_with_a_head_above_the_limit(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
     """The session ends, and every cookie goes, on the parent domains as well."""
-    at = await sidecar()
+    at = await sidecar(public_url="https://app.example.com")
     assert (await (await client(at)).get("/a", "Cookie: access_token=tok")).status == 200
     bombs = "; ".join(f"b{number}={LONG[:4000]}" for number in range(40))
     cookie = f"Cookie: access_token=tok; {bombs}"

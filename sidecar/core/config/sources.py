@@ -6,7 +6,15 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from sidecar.core.config.fields import MemberPath, Passwords, Secrets, Section, Token, setting
+from sidecar.core.config.fields import (
+    Domain,
+    MemberPath,
+    Passwords,
+    Secrets,
+    Section,
+    Token,
+    setting,
+)
 
 _ABOUT_COOKIE = "The session cookie's base name, without chunk suffix. Default: the library's own."
 _ABOUT_CLAIM = (
@@ -14,6 +22,10 @@ _ABOUT_CLAIM = (
 )
 _ABOUT_EXPIRY = "The claim that says when the token expires, in Unix seconds (or ms if above 1e11)."
 _ABOUT_REFRESH = "The claim that holds the refresh token; without it nothing is renewed."
+_ABOUT_DOMAIN = (
+    "The Domain that the application sets the cookie with, for renewed ones. Default: none, the "
+    "host only."
+)
 _ABOUT_SECRETS = "The library's secret, as text or a list (rotation); every one opens."
 _ACCESS_TOKEN = ("accessToken",)
 
@@ -31,6 +43,7 @@ class _Library(_Sealed):
     secret: Secrets = Field(description=_ABOUT_SECRETS)
     cookie: Token | None = setting(None, _ABOUT_COOKIE)
     refresh_token: MemberPath | None = setting(None, _ABOUT_REFRESH)
+    domain: Domain | None = setting(None, _ABOUT_DOMAIN)
 
 
 class AuthjsSource(_Library):
@@ -74,6 +87,7 @@ class CookieSource(Section):
     type: Literal["cookie"] = Field(description="A cookie whose value is the token itself.")
     cookie: Token = Field(description="The cookie's name.")
     refresh_cookie: Token | None = setting(None, "The cookie that is the refresh token.")
+    domain: Domain | None = setting(None, _ABOUT_DOMAIN)
 
 
 Source: TypeAlias = Annotated[

@@ -114,12 +114,14 @@ def jwe_source(
     cookie: str | None = None,
     expires_at: tuple[str, ...] | None = None,
     refresh_token: tuple[str, ...] | None = None,
+    domain: str = "",
 ) -> SealedSource:
     """A source for one library's cookie. Every key is derived here, none per request.
 
     `secrets` are the application's, newest first. `token`, `expires_at` and `refresh_token` are
     claim paths;
-    `cookie` overrides the library's name. What is None is as the library has it.
+    `cookie` overrides the library's name; renewed cookies
+    are set with `domain`. What is None is as the library has it.
     """
     names = prefixed(base_name(cookie or family.cookie))
     return SealedSource(
@@ -132,6 +134,7 @@ def jwe_source(
         broken=family.broken,
         refresh_token=refresh_token,
         chunk_size=family.chunk_size,
+        domain=domain,
     )
 
 

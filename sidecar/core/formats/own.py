@@ -1,7 +1,9 @@
 """The sidecar's own session: what it is, and the cookie that is it or leads to it.
 
 Kept in the cookie it is sealed there; kept in a store the cookie has the session's id, and the
-store has the rest under the session's fingerprint.
+store has the rest under the session's fingerprint. Where a use is noted that brings no new tokens,
+a sealed session gets a second, small cookie: were the session itself sealed again, an answer that
+comes late would put old tokens in the place of newer ones.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from sidecar.core.cookies import (
     gone_line,
     set_line,
 )
-from sidecar.core.credential import Reading, Result, is_b64token, more_telling
+from sidecar.core.credential import Reading, Result, Writer, is_b64token, more_telling
 from sidecar.core.formats.sealed import MAX_ATTEMPTS, base_name, prefixed
 from sidecar.core.jose import A256GCM, Keyring, SealError
 from sidecar.core.tickets import derive_key, encode
@@ -36,6 +38,8 @@ _LONGEST_COOKIE: Final = 3936  # characters of name and value, below what any br
 _LONGEST_HANDLE: Final = 256  # characters
 _TOUCH_PART: Final = 10  # a session's use is noted when this part of its idle time has passed
 _TOUCH_MAX: Final = 3600.0  # seconds, and no later than this
+_USE: Final = "-used"  # ends the name of the cookie that notes a use
+_MAX_USES: Final = 2  # such cookies that are looked into
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +87,9 @@ class OwnSession:
         """When the session ends however much it is used."""
         return self.created_at + lifetimes.absolute
 
-    def is_touch_due(self, lifetimes: Lifetimes, now: float) -> bool:
-        """Whether a use now is worth noting; not every one is written."""
-        return now - self.used_at >= min(lifetimes.idle / _TOUCH_PART, _TOUCH_MAX)
+    def touch_due_at(self, lifetimes: Lifetimes) -> float:
+        """From when on a use is worth noting; not every one is written."""
+        return self.used_at + min(lifetimes.idle / _TOUCH_PART, _TOUCH_MAX)
 
     def touched(self, now: float) -> OwnSession:
         """The session after a use; time does not go back."""
@@ -125,9 +129,13 @@ def new_session(
 
 @dataclass(frozen=True, slots=True)
 class OwnReading(Reading):
-    """A reading that knows the whole session; None where there is none, or one that has ended."""
+    """A reading that knows the whole session; None where there is none, or one that has ended.
+
+    `ends_at` is the end of the session however much it is used.
+    """
 
     session: OwnSession | None = None
+    ends_at: float | None = None
 
 
 class _Candidate(NamedTuple):
@@ -151,7 +159,7 @@ class _OwnSource:
 
     @property
     def base_names(self) -> tuple[str, ...]:
-        return self.names[-1:]
+        return (self.names[-1], self.names[-1] + _USE)
 
     def cookie_name(self, *, https: bool) -> str:
         """The name that a new session's cookie has."""
@@ -173,6 +181,8 @@ class _OwnSource:
         session: OwnSession | None,
         why: str,
         now: float,
+        *,
+        writer: Writer | None = None,
     ) -> Reading:
         result = Result.INVALID if session is None else _judge(session, self.lifetimes, now)
         known = session if result is Result.OK else None
@@ -189,7 +199,9 @@ class _OwnSource:
             valid_until=session.idle_ends_at(self.lifetimes) if session else None,
             tokens=known.tokens if known and known.tokens.refresh_token else None,
             identity=session.fingerprint if session else None,
+            writer=writer,
             session=known,
+            ends_at=known.absolute_end(self.lifetimes) if known else None,
         )
 
 
@@ -211,6 +223,13 @@ _WHY: Final = {
     Result.TOKEN_MISSING: "the session holds no token",
     Result.BAD_TOKEN: "its token is not one of RFC 6750",
 }
+
+
+class _Use(NamedTuple):
+    """When a session was used last, beside it."""
+
+    fingerprint: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +258,19 @@ class OwnCookieSource(_OwnSource):
             name,
             self.keyrings[name].seal(session.to_bytes()),
             presented,
-            scope,
+            _host_only(scope),
             separator=SEPARATOR,
             size=_LONGEST_COOKIE - len(name) - len(SEPARATOR) - 2,
-            expires_at=session.idle_ends_at(self.lifetimes),
+            expires_at=session.absolute_end(self.lifetimes),
         )
+
+    def use_line(self, session: OwnSession, scope: Scope) -> bytes:
+        """A Set-Cookie value that notes when the session was used last, and nothing else of it."""
+        name = session.cookie + _USE
+        sealed = self.keyrings[name].seal(
+            msgspec.json.encode(_Use(session.fingerprint, session.used_at))
+        )
+        return set_line(name, sealed, _host_only(scope), session.absolute_end(self.lifetimes))
 
     def _candidates(self, jar: CookieJar) -> Iterator[_Candidate]:
         for name in self.names:
@@ -266,7 +293,27 @@ class OwnCookieSource(_OwnSource):
                 why = "it holds no session"
         if session is not None and session.cookie != candidate.cookie:
             session, why = None, "it was sealed for another cookie"
-        return self._reading(jar, candidate, session, why, now)
+        if session is None:
+            return self._reading(jar, candidate, None, why, now)
+        name = session.cookie + _USE
+        uses = jar.values(name)
+        for value in uses[:_MAX_USES]:
+            session = self._used(session, name, value)
+        reading = self._reading(jar, candidate, session, why, now, writer=self)
+        return replace(reading, names=(*reading.names, name)) if uses else reading
+
+    def _used(self, session: OwnSession, name: str, value: str) -> OwnSession:
+        """The session after a use that was noted beside it; another session's counts nothing."""
+        try:
+            use = msgspec.json.decode(self.keyrings[name].open(value), type=_Use)
+        except (SealError, ValueError, RecursionError):
+            return session
+        return session.touched(use.at) if use.fingerprint == session.fingerprint else session
+
+
+def _host_only(scope: Scope) -> Scope:
+    """The sidecar's own cookies are no other host's, and for every path."""
+    return Scope(https=scope.https)
 
 
 class Handle(NamedTuple):
@@ -322,15 +369,12 @@ class OwnStoreSource(_OwnSource):
         why = "it is no session that is known"
         return self._reading(jar, candidate, session if is_it else None, why, now)
 
-    def write(self, reading: Reading, tokens: TokenSet, identity: str, scope: Scope) -> list[bytes]:  # noqa: ARG002 - it is the store that is written
-        """Nothing: the cookie stays as it is."""
-        return []
-
     def lines(self, session: OwnSession, presented: Sequence[str], scope: Scope) -> list[bytes]:
         """Set-Cookie values that let a browser present the session, for as long as it may live.
 
         Of the `presented` names those that are not written again are taken away.
         """
+        scope = _host_only(scope)
         stale = [gone_line(name, scope) for name in presented if name != session.cookie]
         value = f"{session.id}{SEPARATOR}{session.fingerprint}"
         end = session.absolute_end(self.lifetimes)
@@ -371,12 +415,15 @@ def own_cookie_source(
     return OwnCookieSource(
         names=names,
         lifetimes=lifetimes,
-        keyrings={name: _keyring(secrets, name) for name in names},
+        keyrings={one: _keyring(secrets, one) for name in names for one in (name, name + _USE)},
     )
 
 
 def own_store_source(
-    *, cookie: str, lifetimes: Lifetimes, recall: Callable[[str], OwnSession | None]
+    *,
+    cookie: str,
+    lifetimes: Lifetimes,
+    recall: Callable[[str], OwnSession | None] = lambda _: None,
 ) -> OwnStoreSource:
     """A source of sessions in a store; the cookie of this base name says which."""
     return OwnStoreSource(names=prefixed(base_name(cookie)), lifetimes=lifetimes, recall=recall)

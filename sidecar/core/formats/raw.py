@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sidecar.core.cookies import CookieJar, Scope, set_line
+from sidecar.core.cookies import CookieJar, Scope, is_cookie_value, set_line
 from sidecar.core.credential import Reading, Result, is_b64token, more_telling
 from sidecar.core.formats.sealed import base_name, prefixed
 from sidecar.core.tokens import TokenSet, token_set
@@ -20,6 +20,7 @@ class RawSource:
 
     names: tuple[str, ...]
     refresh_names: tuple[str, ...] = ()
+    domain: str = ""
     type: str = "cookie"
 
     @property
@@ -57,9 +58,15 @@ class RawSource:
         return reading
 
     def write(self, reading: Reading, tokens: TokenSet, identity: str, scope: Scope) -> list[bytes]:  # noqa: ARG002 - there is no room for it
-        """Both cookies, under the names that they were presented with."""
+        """Both cookies, under the names that they were presented with.
+
+        Neither where the provider's tokens cannot stand in a cookie: then the old ones lead on.
+        """
         assert reading.cookie is not None
+        if not is_cookie_value(f"{tokens.access_token}{tokens.refresh_token}"):
+            return []
         refresh = next(name for name in reading.names if name in self.refresh_names)
+        scope = replace(scope, domain=self.domain)
         end = (tokens.issued_at or 0.0) + LIFETIME
         return [
             set_line(reading.cookie, tokens.access_token, scope, end),
@@ -85,7 +92,10 @@ def _unquote(value: str) -> str:
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
-def raw_source(*, cookie: str, refresh_cookie: str | None = None) -> RawSource:
-    """A source for the cookie named `cookie`, and the one that renews it."""
+def raw_source(*, cookie: str, refresh_cookie: str | None = None, domain: str = "") -> RawSource:
+    """A source for the cookie named `cookie`, and the one that renews it.
+
+    Renewed ones are set with `domain`.
+    """
     refresh = () if refresh_cookie is None else prefixed(base_name(refresh_cookie))
-    return RawSource(prefixed(base_name(cookie)), refresh)
+    return RawSource(prefixed(base_name(cookie)), refresh, domain)

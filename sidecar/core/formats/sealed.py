@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple, Protocol, cast
 
@@ -85,7 +85,7 @@ class SealedSource:
     named with `separator`. `token` and `expires_at` are paths into the claims; the latter leads to
     Unix seconds or milliseconds that stand for the session's own expiry. `broken` is what chunks
     with a gap count as. `refresh_token` is the path of the token that renews a session; then
-    `opener` seals as well, into cookies of at most `chunk_size` characters each.
+    `opener` seals as well, into cookies of at most `chunk_size` characters each, set with `domain`.
     """
 
     type: str
@@ -97,6 +97,7 @@ class SealedSource:
     broken: Result = Result.INVALID
     refresh_token: tuple[str, ...] | None = None
     chunk_size: int = 3936
+    domain: str = ""
 
     @property
     def base_names(self) -> tuple[str, ...]:
@@ -154,7 +155,7 @@ class SealedSource:
             reading.cookie,
             seal(claims, reading.cookie),
             reading.names,
-            scope,
+            replace(scope, domain=self.domain),
             separator=self.separator,
             size=self.chunk_size,
             expires_at=end,

@@ -50,7 +50,7 @@ FAULTS = [
         "session.sources[0].token",
         2,
         "is no known key",
-        "known here: cookie, refresh_cookie, type",
+        "known here: cookie, domain, refresh_cookie, type",
     ),
     (GOOD + "? [a]\n: 1", "?", 2, "is no known key", "known here"),
     (GOOD + "<<: {}", "<<", 2, "is no known key", "known here"),

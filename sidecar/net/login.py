@@ -1,0 +1,242 @@
+"""A login's last step: the provider's answer becomes a session, once, whoever asks how often.
+
+A code may be sent once: a second time revokes what it was good for (RFC 6749 4.1.2). So every
+answer is redeemed by one process, and whoever comes with it again, by a reload or because the first
+answer was lost, is given the same session for a moment. In the store, `login:` under the keyed hash
+of a login's state: that its code is being redeemed, the session that it gave, or that it failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from sidecar.core import oidc
+from sidecar.core.discovery import Metadata
+from sidecar.core.errors import LoginUnavailable, SidecarError, StoreUnavailable
+from sidecar.core.formats.own import ID_BYTES, OwnSession, new_session
+from sidecar.core.oidc import ATTEMPT_SECONDS, ID_TOKEN, Identity, LoginAttempt, LoginFailed
+from sidecar.core.refresh import Outcome, read_oauth2
+from sidecar.core.signed import InvalidToken
+from sidecar.core.tokens import TokenSet
+from sidecar.net.provider import Provider, ProviderUnavailable
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from sidecar.net.background import Background
+    from sidecar.net.own import OwnSessions
+    from sidecar.net.store import Store
+    from sidecar.policy import OwnLogin
+
+EXCHANGE: Final = 15.0  # seconds that redeeming a code may take
+WAIT: Final = 20.0  # seconds to wait for another process that redeems it
+POLL: Final = 0.1  # seconds between two looks for what it has made of it
+UNMARKS: Final = 20  # attempts to take a mark back that the store may have taken
+REPEAT: Final = 60.0  # seconds in which the same answer gives the same session
+STORED_BYTES: Final = 48 * 1024  # of a session in a store, which takes no longer values
+
+_BEGUN: Final = b"begun"
+_FAILED: Final = b"failed"
+_NOTHING: Final = TokenSet("")
+
+
+class Logins:
+    """Makes sessions of the provider's answers. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        login: OwnLogin,
+        provider: Provider,
+        own: OwnSessions,
+        store: Store,
+        *,
+        hash_of: Callable[[str], str],
+        longest_cookie: int,
+        now: Callable[[], float],
+        background: Background,
+        log: FilteringBoundLogger,
+    ) -> None:
+        """`longest_cookie` is how many characters all cookies of a session may have together."""
+        self._login: Final = login
+        self._provider: Final = provider
+        self._own: Final = own
+        self._store: Final = store
+        self._hash_of: Final = hash_of
+        self._longest_cookie: Final = longest_cookie
+        self._now: Final = now
+        self._background: Final = background
+        self._log: Final = log
+        self._running: dict[str, asyncio.Task[OwnSession]] = {}
+
+    async def complete(
+        self, attempt: LoginAttempt, parameters: Mapping[str, str], *, https: bool
+    ) -> OwnSession:
+        """The session that an answer of the provider gives; it is made, whoever leaves meanwhile.
+
+        Raises `LoginFailed`, `LoginUnavailable` and `StoreUnavailable`.
+        """
+        task = self._running.get(attempt.state)
+        if task is None:
+            code = oidc.read_answer(parameters, await self._metadata(), self._login.client.issuer)
+            task = self._running.get(attempt.state) or self._begin(attempt, code, https=https)
+        return await asyncio.shield(task)
+
+    def _begin(self, attempt: LoginAttempt, code: str, *, https: bool) -> asyncio.Task[OwnSession]:
+        name = self._login.source.cookie_name(https=https)
+        task = self._background.begin(self._redeem_once(attempt, code, name))
+        self._running[attempt.state] = task
+        task.add_done_callback(lambda _: self._running.pop(attempt.state, None))
+        return task
+
+    async def _metadata(self) -> Metadata:
+        try:
+            return await self._provider.metadata()
+        except ProviderUnavailable as trouble:
+            raise LoginUnavailable(trouble.detail) from None
+
+    # -- once -----------------------------------------------------------------------------------
+
+    async def _redeem_once(self, attempt: LoginAttempt, code: str, cookie: str) -> OwnSession:
+        key, mark = f"login:{self._hash_of(attempt.state)}", _BEGUN + os.urandom(16)
+        while not await self._is_mine(key, mark):
+            made = await self._made_before(key)
+            if made is not None:
+                return made
+        try:
+            session = await self._redeem(attempt, code, cookie)
+        except ProviderUnavailable as trouble:
+            # What was not sent may be sent: a reload is another try.
+            await self._note(key, _FAILED if trouble.sent else None)
+            raise LoginUnavailable(trouble.detail) from None
+        except SidecarError:
+            await self._note(key, _FAILED)
+            raise
+        await self._note(key, session.to_bytes())
+        return session
+
+    async def _is_mine(self, key: str, mark: bytes) -> bool:
+        """Whether nobody else redeems the answer. Raises `StoreUnavailable`.
+
+        What that may have left behind is taken away, or the answer could not come again.
+        """
+        try:
+            return await self._store.add(key, mark, ATTEMPT_SECONDS)
+        except StoreUnavailable:
+            self._background.run(self._unmark(key, mark))
+            raise
+
+    async def _unmark(self, key: str, mark: bytes) -> None:
+        for attempt in range(1, UNMARKS):
+            await asyncio.sleep(0.2 * attempt)
+            with suppress(StoreUnavailable):
+                await self._store.remove(key, mark)
+                return
+
+    async def _note(self, key: str, outcome: bytes | None) -> None:
+        """Says what became of an answer. Where the store fails, only a reload is the worse off."""
+        with suppress(StoreUnavailable):
+            if outcome is None:
+                await self._store.remove(key)
+            else:
+                await self._store.put(key, outcome, REPEAT)
+
+    async def _made_before(self, key: str) -> OwnSession | None:
+        """The session that the same answer gave when it came first, here or elsewhere.
+
+        None where whoever was about to redeem it has not, and it may be tried again.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + WAIT
+        while True:
+            stored = await self._store.get(key)
+            if stored is None:
+                return None
+            if not stored.startswith(_BEGUN) or loop.time() >= until:
+                break
+            await asyncio.sleep(POLL)
+        if stored == _FAILED or stored.startswith(_BEGUN):
+            raise LoginFailed("login_expired", "its answer was used before")
+        session = OwnSession.from_bytes(stored)
+        current = await self._own.get(session.fingerprint) if self._own.is_stored else session
+        if current is None:
+            raise LoginFailed("login_expired", "the session of its answer has ended")
+        return current
+
+    # -- a code, its tokens, their session ------------------------------------------------------
+
+    async def _redeem(self, attempt: LoginAttempt, code: str, cookie: str) -> OwnSession:
+        """Raises `ProviderUnavailable` where the code got no answer, else as `complete`."""
+        answer = await self._provider.token(oidc.code_form(attempt, code), EXCHANGE)
+        renewal = read_oauth2(answer, _NOTHING, self._now())
+        if renewal.outcome is not Outcome.RENEWED or renewal.tokens is None:
+            if answer.status >= 500:
+                raise LoginUnavailable(f"the code was not redeemed: {renewal.why}")
+            raise LoginFailed("bad_answer", f"the code was not redeemed: {renewal.why}")
+        tokens = renewal.tokens
+        try:
+            identity = await self._identify(attempt, tokens)
+            session = self._fitting(self._session(identity, tokens, cookie))
+            await self._own.begin(session)
+        except SidecarError:
+            self._background.run(self._let_go(tokens))
+            raise
+        return session
+
+    async def _identify(self, attempt: LoginAttempt, tokens: TokenSet) -> Identity:
+        if tokens.id_token is None:
+            raise LoginFailed("bad_answer", "the provider's answer holds no id_token")
+        try:
+            verified = await self._provider.verify(tokens.id_token, ID_TOKEN)
+            return oidc.read_id_token(
+                verified,
+                self._login.client,
+                nonce=attempt.nonce,
+                access_token=tokens.access_token,
+                now=self._now(),
+            )
+        except InvalidToken as error:
+            raise LoginFailed("bad_answer", f"the id_token is not believed: {error}") from None
+        except ProviderUnavailable as trouble:
+            raise LoginUnavailable(trouble.detail) from None
+
+    def _session(self, identity: Identity, tokens: TokenSet, cookie: str) -> OwnSession:
+        return new_session(
+            os.urandom(ID_BYTES),
+            self._hash_of,
+            cookie=cookie,
+            subject=identity.subject,
+            sid=identity.sid,
+            tokens=tokens,
+            profile=identity.profile,
+            now=self._now(),
+        )
+
+    def _fitting(self, session: OwnSession) -> OwnSession:
+        """The session in a size that can be kept, at worst without what ends it at the provider.
+
+        Raises `LoginFailed` where nothing helps: a browser with cookies that no server takes would
+        be locked out.
+        """
+        without = replace(session, tokens=replace(session.tokens, id_token=None))
+        for one in (session, without):
+            size = len(one.to_bytes())
+            if self._own.is_stored and size <= STORED_BYTES:
+                return one
+            if not self._own.is_stored and size * 4 // 3 <= self._longest_cookie:
+                return one
+            self._log.warning("session is too large", bytes=size, stored=self._own.is_stored)
+        raise LoginFailed("session_too_large", "its tokens are too large for a session")
+
+    async def _let_go(self, tokens: TokenSet) -> None:
+        """Revokes tokens that no session came of."""
+        for token, hint in (
+            (tokens.refresh_token, "refresh_token"),
+            (tokens.access_token, "access_token"),
+        ):
+            if token:
+                await self._provider.revoke(token, hint)

@@ -1,0 +1,138 @@
+"""Own sessions beyond one process: kept in the store, and found by the provider's names for them.
+
+In the store, besides what `net.keeper` keeps there: `own:` under the fingerprint a session that is
+not in its cookie; `sub:` and `sid:` the sessions of a user and of a provider's session, under keyed
+hashes; `jti:` that a logout token has been used (`core.oidc.SessionIndex`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from sidecar.core.errors import StoreUnavailable
+from sidecar.core.formats.own import OwnSession, store_key
+from sidecar.core.oidc import IndexEntry, sessions_in, with_session
+
+if TYPE_CHECKING:
+    from sidecar.net.store import Store
+    from sidecar.policy import OwnLogin
+
+ATTEMPTS: Final = 20  # to change an entry that others change as well
+
+_BEGUN: Final = b"begun"
+_DONE: Final = b"done"
+
+
+class OwnSessions:
+    """What the store holds of own sessions. Every method raises `StoreUnavailable`."""
+
+    def __init__(self, login: OwnLogin, store: Store, now: Callable[[], float]) -> None:
+        self._index: Final = login.index
+        self.source: Final = login.source
+        self.is_stored: Final = login.is_stored
+        self._store: Final = store
+        self._now: Final = now
+
+    # -- sessions in the store ------------------------------------------------------------------
+
+    async def begin(self, session: OwnSession) -> None:
+        """Writes down a session that begins: itself, where it is kept here, and where it is found.
+
+        What names it comes first: a session that nobody could end must not begin.
+        """
+        end = session.absolute_end(self.source.lifetimes)
+        entry = IndexEntry(session.fingerprint, end)
+        for key in self._index.written(session.subject, session.sid):
+            await self._enter(key, entry)
+        if self.is_stored:
+            seconds = self._seconds_left(session)
+            await self._store.put(store_key(session.fingerprint), session.to_bytes(), seconds)
+
+    def _seconds_left(self, session: OwnSession) -> float:
+        return session.idle_ends_at(self.source.lifetimes) - self._now()
+
+    async def get(self, fingerprint: str) -> OwnSession | None:
+        """The session of this name; None where it has ended."""
+        stored = await self._store.get(store_key(fingerprint))
+        return None if stored is None else _read(stored)
+
+    async def change(
+        self, fingerprint: str, change: Callable[[OwnSession], OwnSession]
+    ) -> OwnSession | None:
+        """Exchanges a session for what `change` makes of it; None where it has ended.
+
+        So one that is ended meanwhile does not come back.
+        """
+        key = store_key(fingerprint)
+        for _ in range(ATTEMPTS):
+            stored = await self._store.get(key)
+            if stored is None:
+                return None
+            old = _read(stored)
+            new = change(old)
+            if new == old or await self._store.replace(
+                key, stored, new.to_bytes(), self._seconds_left(new)
+            ):
+                return new
+        raise StoreUnavailable("a session changes too often to be written")
+
+    async def drop(self, fingerprint: str) -> None:
+        """Removes a session."""
+        await self._store.remove(store_key(fingerprint))
+
+    # -- by the provider's names ----------------------------------------------------------------
+
+    async def find(self, subject: str | None, sid: str | None) -> list[IndexEntry]:
+        """The sessions of the provider's session where one is named, else of the user."""
+        found: dict[str, IndexEntry] = {}
+        for key in self._index.sought(subject, sid):
+            for one in _entries(await self._store.get(key), self._now()):
+                found[one.fingerprint] = one
+        return list(found.values())
+
+    async def _enter(self, key: str, entry: IndexEntry) -> None:
+        for _ in range(ATTEMPTS):
+            now = self._now()
+            stored = await self._store.get(key)
+            try:
+                value = with_session(stored, entry, now)
+            except ValueError:
+                value = with_session(None, entry, now)  # a login is the way out of a broken one
+            if stored is None:
+                is_written = await self._store.add(key, value, entry.ends_at - now)
+            else:
+                is_written = await self._store.replace(key, stored, value, entry.ends_at - now)
+            if is_written:
+                return
+        raise StoreUnavailable("a user's sessions change too often to be written")
+
+    # -- logout tokens --------------------------------------------------------------------------
+
+    async def is_used(self, jti: str, ends_at: float) -> bool:
+        """Whether a logout token has been used; from now on it is being used.
+
+        One that was never finished may come again, or trouble would turn it into no logout at all.
+        """
+        key = self._index.replayed(jti)
+        if await self._store.add(key, _BEGUN, ends_at - self._now()):
+            return False
+        return await self._store.get(key) == _DONE
+
+    async def use_up(self, jti: str, ends_at: float) -> None:
+        """A logout token has been used to its end."""
+        await self._store.put(self._index.replayed(jti), _DONE, ends_at - self._now())
+
+
+def _read(stored: bytes) -> OwnSession:
+    try:
+        return OwnSession.from_bytes(stored)
+    except (ValueError, RecursionError):
+        raise StoreUnavailable("an entry is not what was written") from None
+
+
+def _entries(stored: bytes | None, now: float) -> list[IndexEntry]:
+    try:
+        return sessions_in(stored, now)
+    except ValueError:
+        raise StoreUnavailable("an entry is not what was written") from None

@@ -1,0 +1,405 @@
+"""The sidecar's own login: the endpoints below `oidc.path` (contract 8).
+
+None of them is cached, tells a page elsewhere where it was reached from, or holds a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from html import escape
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from sidecar.core import oidc
+from sidecar.core.client import Client
+from sidecar.core.cookies import CookieJar, Scope
+from sidecar.core.envelope import fault
+from sidecar.core.errors import (
+    BadRequest,
+    BodyTooLarge,
+    LoginUnavailable,
+    MethodNotAllowed,
+    PrefetchUnauthenticated,
+    ProxyError,
+    SessionRequired,
+)
+from sidecar.core.formats.own import OwnReading, OwnSession, presented_names
+from sidecar.core.headers import media_type
+from sidecar.core.logout import parameters
+from sidecar.core.oidc import LOGOUT_TOKEN, IndexEntry, LoginFailed
+from sidecar.core.signed import InvalidToken
+from sidecar.net.provider import ProviderUnavailable
+from sidecar.web import logout
+from sidecar.web.connection import CONTINUE
+from sidecar.web.rescue import HTML_TYPE, JSON_TYPE, common_lines, page
+
+if TYPE_CHECKING:
+    from sidecar.net.sessions import Presented
+    from sidecar.runtime import OwnParts
+    from sidecar.web.flow import Flow
+
+FORM_BYTES: Final = 65536  # of a logout token's form
+FORM_TYPE: Final = b"application/x-www-form-urlencoded"
+
+_PRIVATE: Final = b"Referrer-Policy: no-referrer\r\n"  # addresses here may hold a code
+_FRAMED_TYPE: Final = (
+    b"Content-Type: text/html; charset=utf-8\r\nContent-Security-Policy: default-src 'none'\r\n"
+)
+_FRAMED: Final = b"<!doctype html><title>Logged out</title>\n"
+_NOT_DONE: Final = "The login did not succeed"
+_OUTCOMES: Final = {
+    "login_expired": "expired",
+    "bad_answer": "bad_answer",
+    "session_too_large": "too_large",
+}
+"""What failed logins are counted as; what else the provider says is `refused`."""
+
+
+def _parts(flow: Flow) -> OwnParts:
+    own = flow.runtime.own
+    assert own is not None, "endpoints of oidc are there only with it"
+    return own
+
+
+def _demand(flow: Flow, *methods: str) -> None:
+    """Raises `MethodNotAllowed`, and for prefetches, which touch nothing, their refusal."""
+    if flow.method not in methods:
+        raise MethodNotAllowed
+    if flow.request.client is Client.PREFETCH:
+        raise PrefetchUnauthenticated
+
+
+def _go_on(flow: Flow, work: Callable[[Flow], Coroutine[Any, Any, None]]) -> None:
+    """Answers as a task of the request. Raises `Overloaded` where there are too many."""
+    flow.proxy.admit(flow, flow.route.kind)
+    flow.spawn(work)
+
+
+def _jar(flow: Flow) -> CookieJar:
+    return CookieJar.parse(flow.request.cookie.decode("latin-1"))
+
+
+def _origin(flow: Flow) -> str:
+    return flow.proxy.planner.public_origin(flow).decode("latin-1")
+
+
+def _scope(flow: Flow) -> Scope:
+    """The sidecar's own cookies are for this host alone."""
+    return Scope(https=_origin(flow).startswith("https:"))
+
+
+def _redirect(flow: Flow, location: str, lines: Sequence[bytes]) -> None:
+    head = b"".join(
+        (
+            common_lines(flow, 303),
+            _PRIVATE,
+            b"Location: %b\r\n" % location.encode(),
+            *(b"Set-Cookie: %b\r\n" % line for line in lines),
+        )
+    )
+    flow.proxy.respond(flow, head, b"", status=303)
+
+
+# -- a login begins -------------------------------------------------------------------------------
+
+
+def begin(flow: Flow) -> None:
+    """`/login?next=`: leads a document to the provider.
+
+    A script could not follow there. Raises `SessionRequired` for it, and as `_demand`.
+    """
+    _demand(flow, "GET")
+    client, facts = flow.request.client, flow.request.facts
+    is_plain = client is Client.FETCH and b"sec-fetch-mode" not in facts
+    if client is not Client.DOCUMENT and not is_plain:
+        raise SessionRequired("a login is for documents")
+    _as_page(flow)
+    _go_on(flow, _begin)
+
+
+def _as_page(flow: Flow) -> None:
+    """What goes wrong is for a person to read, where one is there."""
+    if flow.request.client is Client.DOCUMENT:
+        flow.route = replace(flow.route, kind="page")
+
+
+async def _begin(flow: Flow) -> None:
+    own = _parts(flow)
+    flow.decision = "login"
+    try:
+        metadata = await own.provider.metadata()
+    except ProviderUnavailable as trouble:
+        raise LoginUnavailable(trouble.detail) from None
+    now = flow.runtime.clock.now()
+    attempt = oidc.begin(
+        os.urandom(oidc.ENTROPY), _wanted(flow), f"{_origin(flow)}{own.login.base}/callback", now
+    )
+    try:
+        location = oidc.authorization_url(metadata, own.login.client, attempt)
+    except LoginFailed as error:
+        raise LoginUnavailable(error.detail) from None
+    _redirect(flow, location, own.login.attempts.lines(_jar(flow), attempt, _scope(flow), now))
+
+
+def _wanted(flow: Flow) -> str | None:
+    """Where the user wants to go after the login; not to where another one, or a logout, begins."""
+    policy = flow.runtime.policy
+    given = parameters(flow.request.query)
+    names = ("next", "callbackUrl", policy.logout.return_param)
+    wanted = next((given[name] for name in names if name in given), None)
+    if wanted is None or wanted.partition("?")[0].partition("#")[0] in policy.endpoints:
+        return None
+    return wanted
+
+
+# -- it comes back --------------------------------------------------------------------------------
+
+
+def callback(flow: Flow) -> None:
+    """`/callback`: the provider's answer. Raises as `_demand`."""
+    _demand(flow, "GET")
+    _as_page(flow)
+    flow.decision = "login_answer"
+    _go_on(flow, _finish)
+
+
+async def _finish(flow: Flow) -> None:
+    runtime, own, scope, jar = flow.runtime, _parts(flow), _scope(flow), _jar(flow)
+    given = oidc.answer_parameters(flow.request.query)
+    state = given.get("state", "")
+    attempt = own.login.attempts.find(jar, state, scope, flow.began)
+    await _present(flow)
+    if attempt is None and flow.live is not None and isinstance(flow.presented.reading, OwnReading):
+        flow.reason = "logged in already"  # the answer is loaded again
+        _redirect(flow, "/", ())
+        return
+    try:
+        if attempt is None:
+            raise LoginFailed("login_expired", "no login of this browser is waiting for it")
+        session = await own.logins.complete(attempt, given, https=scope.https)
+    except LoginFailed as error:
+        wanted = None if attempt is None else attempt.next
+        _failed(flow, error, wanted, own.login.attempts.gone(jar, state, scope))
+        return
+    except ProxyError:
+        runtime.metrics.logins["unavailable"] += 1
+        raise
+    _replace(flow, session)
+    runtime.metrics.logins["done"] += 1
+    runtime.log.info("login", session=session.fingerprint)
+    source = own.login.source
+    lines = [
+        *own.login.attempts.gone(jar, state, scope),
+        *source.lines(session, presented_names(source, jar), scope),
+    ]
+    flow.reason = "logged in"
+    _redirect(flow, attempt.next, lines)
+
+
+async def _present(flow: Flow) -> None:
+    """The session that the request presents, as the store knows it. Raises `StoreUnavailable`."""
+    runtime, cookie = flow.runtime, flow.request.cookie
+    presented = runtime.sessions.present(cookie, flow.began)
+    if not runtime.keeper.is_ready(presented, flow.began, renews=False):
+        presented = await runtime.keeper.ready(presented, cookie, _scope(flow), renews=False)
+    flow.presented = presented
+    flow.live = runtime.sessions.live_fingerprint(presented, runtime.clock.now())
+
+
+def _replace(flow: Flow, session: OwnSession) -> None:
+    """Ends the own session that this browser had before: nobody presents it any more.
+
+    Its tokens are left alone where both may belong to one session at the provider: revoking the old
+    ones would end the new ones too.
+    """
+    runtime, reading = flow.runtime, flow.presented.reading
+    old = reading.session if isinstance(reading, OwnReading) else None
+    if old is None or flow.live is None or flow.live == session.fingerprint:
+        return
+    is_another = old.subject != session.subject or (
+        None not in (old.sid, session.sid) and old.sid != session.sid
+    )
+    runtime.sessions.bury(flow.presented, runtime.clock.now())
+    runtime.metrics.sessions_ended["new_login"] += 1
+    runtime.departures.begin(flow.presented, "new_login", revokes=is_another)
+
+
+def _failed(flow: Flow, error: LoginFailed, wanted: str | None, lines: Sequence[bytes]) -> None:
+    """Says that the login did not succeed, and how to try again."""
+    runtime = flow.runtime
+    runtime.metrics.logins[_OUTCOMES.get(error.code, "refused")] += 1
+    runtime.log.warning("login failed", code=error.code, detail=error.detail)
+    flow.reason = error.code
+    request_id = flow.request_id.decode("latin-1")
+    head = common_lines(flow, 400) + _PRIVATE
+    head += b"".join(b"Set-Cookie: %b\r\n" % line for line in lines)
+    if flow.route.kind == "page":
+        again = f"{_parts(flow).login.base}/login"
+        again += "" if wanted is None else f"?next={quote(wanted, safe='/')}"
+        more = f'<p><a href="{escape(again)}">Try again</a></p>'
+        body = page(400, _NOT_DONE, error.code, request_id, more)
+        flow.proxy.respond(flow, head + HTML_TYPE, body, status=400)
+    else:
+        body = fault(400, _NOT_DONE, error.code, request_id)
+        flow.proxy.respond(flow, head + JSON_TYPE, body, status=400)
+
+
+# -- who is it ------------------------------------------------------------------------------------
+
+
+def session(flow: Flow) -> None:
+    """`/session`: whether there is a session, whose, and until when. It is not prolonged by it."""
+    _demand(flow, "GET", "HEAD")
+    flow.decision = "session"
+    _go_on(flow, _tell)
+
+
+async def _tell(flow: Flow) -> None:
+    await _present(flow)
+    body = msgspec.json.encode(_facts(flow.presented, flow))
+    head = common_lines(flow, 200) + b"Vary: Cookie\r\n" + JSON_TYPE
+    flow.proxy.respond(flow, head, body, status=200)
+
+
+def _facts(presented: Presented, flow: Flow) -> dict[str, Any]:
+    """What a page may know. Dates are Unix seconds by the server's clock, null where unknown.
+
+    `expiresAt` is when the session ends if it goes on as it is: once it is idle for too long, or
+    with its token where nothing renews that.
+    """
+    reading = presented.reading
+    own = reading.session if flow.live is not None and isinstance(reading, OwnReading) else None
+    idle = ends = None
+    expires = reading.expires_at if flow.live is not None and reading.tokens is None else None
+    if own is not None:
+        lifetimes = _parts(flow).login.source.lifetimes
+        idle, ends = own.idle_ends_at(lifetimes), own.absolute_end(lifetimes)
+        expires = idle if expires is None else min(expires, idle)
+    return {
+        "authenticated": flow.live is not None,
+        "subject": None if own is None else own.subject,
+        "name": None if own is None else own.profile.name,
+        "email": None if own is None else own.profile.email,
+        "picture": None if own is None else own.profile.picture,
+        "expiresAt": expires,
+        "idleExpiresAt": idle,
+        "absoluteExpiresAt": ends,
+        "serverTime": flow.runtime.clock.now(),
+    }
+
+
+# -- the provider ends sessions -------------------------------------------------------------------
+
+
+def back_channel(flow: Flow) -> None:
+    """`/backchannel-logout`: the provider tells that a session has ended (Back-Channel 2.5)."""
+    _demand(flow, "POST")
+    flow.decision = "backchannel_logout"
+    _go_on(flow, _back_channel)
+
+
+async def _back_channel(flow: Flow) -> None:
+    runtime, own = flow.runtime, _parts(flow)
+    counts = runtime.metrics.backchannel_logouts
+    form = oidc.answer_parameters((await _read_form(flow)).decode("latin-1"))
+    now = runtime.clock.now()
+    try:
+        verified = await own.provider.verify(form.get("logout_token", ""), LOGOUT_TOKEN)
+        said = oidc.read_logout_token(verified, own.login.client, now=now)
+        if await own.sessions.is_used(said.jti, said.ends_at):
+            raise InvalidToken("it was used before")
+        # Whoever waits for the answer may leave; what has begun is done.
+        ending = runtime.background.begin(_end_named(flow, said))
+        ended = await asyncio.shield(ending)
+    except InvalidToken as error:
+        counts["refused"] += 1
+        flow.reason = str(error)
+        body = {"error": "invalid_request", "error_description": str(error)}
+        head = common_lines(flow, 400) + JSON_TYPE
+        flow.proxy.respond(flow, head, msgspec.json.encode(body), status=400)
+        return
+    except (ProviderUnavailable, ProxyError) as trouble:
+        counts["unavailable"] += 1
+        if isinstance(trouble, ProxyError):
+            raise
+        raise LoginUnavailable(trouble.detail) from None
+    counts["done" if ended else "nothing"] += 1
+    flow.proxy.respond(flow, common_lines(flow, 200), b"", status=200)
+
+
+async def _end_named(flow: Flow, said: oidc.LogoutToken) -> int:
+    """Ends the sessions that a logout token names. Returns how many. Raises `StoreUnavailable`."""
+    own = _parts(flow).sessions
+    ended = await _end_all(flow, await own.find(said.subject, said.sid), "backchannel")
+    await own.use_up(said.jti, said.ends_at)
+    return ended
+
+
+async def _end_all(flow: Flow, entries: Sequence[IndexEntry], reason: str) -> int:
+    runtime, count = flow.runtime, 0
+    for entry in entries:
+        ended = await runtime.keeper.end(entry.fingerprint, entry.ends_at)
+        if ended is not None:
+            count += 1
+            runtime.metrics.sessions_ended[reason] += 1
+            runtime.departures.begin(ended, reason)
+    return count
+
+
+async def _read_form(flow: Flow) -> bytes:
+    """The body of a form. Raises `BadRequest` and `BodyTooLarge`."""
+    facts, raw = flow.request.facts, flow.request.fields.raw
+    types = [value for name, value in raw if name.lower() == b"content-type"]
+    if [media_type(value) for value in types] != [FORM_TYPE]:
+        raise BadRequest("the body is no form")
+    if int(facts.get(b"content-length", b"0")) > FORM_BYTES:
+        raise BodyTooLarge(f"the form is above {FORM_BYTES}", close=True)
+    if b"expect" in facts and flow.http11 and not flow.payload.total_bytes:
+        flow.connection.write(CONTINUE)
+    body = bytearray()
+    flow.connection.expect_client()
+    try:
+        while data := await flow.payload.readany():
+            body += data
+            if len(body) > FORM_BYTES:
+                raise BodyTooLarge(f"the form is above {FORM_BYTES}", close=True)
+    finally:
+        flow.connection.expect_nothing()
+    return bytes(body)
+
+
+def front_channel(flow: Flow) -> None:
+    """`/frontchannel-logout?iss=&sid=`: framed by the provider's page (Front-Channel 2).
+
+    The browser need not send this site's cookies from there, so the session is found by its name.
+    """
+    _demand(flow, "GET")
+    flow.decision = "frontchannel_logout"
+    _go_on(flow, _front_channel)
+
+
+async def _front_channel(flow: Flow) -> None:
+    own = _parts(flow)
+    sid = oidc.read_front_channel(oidc.answer_parameters(flow.request.query), own.login.client)
+    if sid is None:
+        raise BadRequest("it does not name a session of the provider")
+    entries = await own.sessions.find(None, sid)
+    await asyncio.shield(flow.runtime.background.begin(_end_all(flow, entries, "frontchannel")))
+    head = common_lines(flow, 200) + _PRIVATE + _FRAMED_TYPE
+    flow.proxy.respond(flow, head, _FRAMED, status=200)
+
+
+ENDPOINTS: Final[Mapping[str, Callable[[Flow], None]]] = {
+    "login": begin,
+    "callback": callback,
+    "session": session,
+    "logout": logout.handle,
+    "backchannel-logout": back_channel,
+    "frontchannel-logout": front_channel,
+}
+"""What answers each endpoint (`policy.Endpoint`). All raise `ProxyError` for what they refuse."""

@@ -1,0 +1,138 @@
+"""The keys of the own login: what they default to, and what goes with them and what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from sidecar.core.config import Config, Fault
+
+Loader = Callable[..., Config]
+FaultFinder = Callable[..., tuple[Fault, ...]]
+
+SECRET = f"secret: {'x' * 32}\n"
+OIDC = "oidc: {issuer: https://idp, client_id: app%s}\n"
+ROUTED = (
+    SECRET
+    + "upstreams: {a: {url: http://a}}\n"
+    + "routes: [{path: /, kind: page, upstream: a, session: required}]\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "redirect_to", "return_param"),
+    [
+        ("", "/login", None),
+        (OIDC % "", "/auth/login", "next"),
+        (OIDC % ", path: /own/", "/own/login", "next"),
+        (OIDC % ", path: /", "/login", "next"),
+        (OIDC % "" + "logout: {redirect_to: /bye}", "/bye", None),
+        (OIDC % "" + "logout: {redirect_to: /auth/login}", "/auth/login", "next"),
+        (OIDC % "" + "logout: {return_param: from}", "/auth/login", "from"),
+    ],
+)
+def test_a_logout_leads_to_the_own_login(
+    loaded: Loader, more: str, redirect_to: str, return_param: str | None
+) -> None:
+    """Unless something else is written; and from there back to the page."""
+    logout = loaded(SECRET + "upstream: http://a\n" + more).logout
+    assert (logout.redirect_to, logout.return_param) == (redirect_to, return_param)
+
+
+def test_the_own_login_needs_no_route_of_its_own(loaded: Loader) -> None:
+    """Where all else demands a session it does not loop, since no route answers it."""
+    assert loaded(ROUTED + OIDC % "").warnings == ()
+    assert loaded(ROUTED + OIDC % "" + "logout: {path: /auth/logout}").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "problem", "remedy"),
+    [
+        (OIDC % ", scopes: [email]", "oidc.scopes", "lacks openid", "add it"),
+        (
+            OIDC % ", parameters: {state: x, audience: y}",
+            "oidc.parameters.state",
+            "is written by the sidecar",
+            "remove",
+        ),
+        (
+            OIDC % "" + "logout: {path: /auth/login}",
+            "logout.path",
+            "is another endpoint of oidc",
+            "/auth/logout",
+        ),
+        (
+            OIDC % ", path: /o" + "logout: {path: /o/frontchannel-logout}",
+            "logout.path",
+            "is another endpoint of oidc",
+            "/o/logout",
+        ),
+        (
+            OIDC % "" + "logout: {redirect_to: /auth/logout}",
+            "logout.redirect_to",
+            "is no login",
+            "/auth/login",
+        ),
+        (
+            OIDC % "" + "logout: {redirect_to: '/auth/callback?x=1'}",
+            "logout.redirect_to",
+            "is no login",
+            "/auth/login",
+        ),
+        (
+            OIDC % ", cookie: app" + "session: {sources: [{type: cookie, cookie: app}]}",
+            "oidc.cookie",
+            "is the cookie of session.sources[0] too",
+            "another name",
+        ),
+        (
+            OIDC % "" + "refresh: {type: http, request: {url: http://a}}",
+            "refresh.type",
+            "contradicts oidc",
+            "remove",
+        ),
+        (OIDC % "" + "refresh: {issuer: https://b}", "refresh.issuer", "is not oidc.", "remove"),
+        (OIDC % "" + "refresh: {client_id: b}", "refresh.client_id", "is not oidc.", "remove"),
+    ],
+)
+def test_contradictions(
+    faults: FaultFinder, text: str, path: str, problem: str, remedy: str
+) -> None:
+    (fault,) = faults(SECRET + "upstream: http://a\n" + text)
+    assert fault.path == path
+    assert problem in fault.problem
+    assert remedy in fault.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        (SECRET + OIDC % "", None),
+        (SECRET + OIDC % ", keep: store", "oidc.keep: sessions are kept in memory"),
+        (OIDC % "", "secret: none is given"),
+        (
+            SECRET + OIDC % "" + "logout: {redirect_to: /}",
+            None,
+        ),
+    ],
+)
+def test_warnings(loaded: Loader, text: str, warning: str | None) -> None:
+    warnings = loaded("upstream: http://a\n" + text).warnings
+    assert len(warnings) == (warning is not None)
+    assert "".join(warnings).startswith(warning or "")
+
+
+def test_a_route_that_an_endpoint_covers_is_told(loaded: Loader) -> None:
+    text = (
+        SECRET
+        + "upstreams: {a: {url: http://a}}\n"
+        + "routes: [{path: /auth/session/, kind: api, upstream: a}]\n"
+        + OIDC % ""
+    )
+    assert [one.partition(":")[0] for one in loaded(text).warnings] == ["routes[0].path"]
+
+
+def test_without_a_secret_a_restart_logs_everybody_out(loaded: Loader) -> None:
+    (warning,) = loaded("upstream: http://a\n" + OIDC % "").warnings
+    assert warning.endswith("and neither do sessions of oidc")
