@@ -109,7 +109,7 @@ class Runtime:
     clock: Clock
     ids: Ids
     background: Background
-    outbound: Outbound
+    outbounds: tuple[Outbound, ...]
     provider: Provider | None
     departures: Departures
     own: OwnParts | None
@@ -126,7 +126,8 @@ class Runtime:
         for pool in self.pools.values():
             pool.close()
         await self.store.close()
-        await self.outbound.close()
+        for outbound in self.outbounds:
+            await outbound.close()
         if self.provider is not None:
             await self.provider.close()
 
@@ -143,7 +144,7 @@ def open_runtime(
     report = partial(_report, log)
     config = policy.config
     store = open_store(config.store.url, policy.secrets, partial(_report, log, "store"))
-    outbound = Outbound()
+    outbound, to_hooks = Outbound(), Outbound()  # apart, so that neither starves the other
     provider = _open_provider(config, partial(_report, log, "provider"))
     exchange = _exchange(config, provider, outbound, clock.now)
     renewal = config.refresh or Refresh()
@@ -178,6 +179,16 @@ def open_runtime(
         now=clock.now,
         spawn=background.run,
     )
+    departures = Departures(
+        provider,
+        refresher,
+        sessions,
+        config.logout.hooks,
+        to_hooks,
+        spawn=background.run,
+        log=log,
+    )
+    keeper.on_orphans = departures.revoke
     return Runtime(
         policy=policy,
         loop=loop,
@@ -190,11 +201,9 @@ def open_runtime(
         clock=clock,
         ids=Ids(),
         background=background,
-        outbound=outbound,
+        outbounds=(outbound, to_hooks),
         provider=provider,
-        departures=Departures(
-            provider, refresher, config.logout.hooks, outbound, spawn=background.run, log=log
-        ),
+        departures=departures,
         own=_own_parts(
             policy, provider, own, store=store, clock=clock, background=background, log=log
         ),

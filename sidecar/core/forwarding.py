@@ -15,7 +15,7 @@ from typing import Final
 
 from sidecar.core.answer import AnswerHead
 from sidecar.core.headers import (
-    CORS_POLICY,
+    ANONYMOUS_CORS,
     TARGETED_CACHING,
     Fate,
     at_least_private,
@@ -192,8 +192,8 @@ def clean_response(
     `wrapped`: the body is an envelope, so fields that described the upstream's bytes are made
     true or go; `private`: a credential was injected; `no_store`: a session cookie is set or
     expired; `cookies`: the Set-Cookie values that may pass; `cors`: whole lines in place of the
-    upstream's own policy, which stands where it is None; `by_origin`: whether other origins
-    would be given other lines.
+    upstream's own policy, which stands where it is None, but never for credentials; `by_origin`:
+    whether other origins would be given other lines.
     """
     facts = head.facts
     lines = [status_line(head.status, head.reason) + b"Date: " + facts.get(b"date", date)]
@@ -211,7 +211,7 @@ def clean_response(
         _add_locations(lines, facts, route)
     lines += map(b"Set-Cookie: ".__add__, cookies)
     if cors is None:
-        lines += [name + b": " + facts[name] for name in CORS_POLICY if name in facts]
+        lines += [name + b": " + facts[name] for name in ANONYMOUS_CORS if name in facts]
     lines.append(b"X-Request-Id: " + request_id)
     lines.append((cors or b"") + (WRAPPED_TYPE if wrapped else b""))
     return b"\r\n".join(lines)

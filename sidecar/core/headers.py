@@ -80,6 +80,11 @@ CORS_POLICY: Final = (
     b"access-control-allow-methods access-control-allow-headers access-control-max-age".split()
 )
 
+# What of it may stand on pages: fonts and the like for everybody, but nothing that cookies open.
+ANONYMOUS_CORS: Final = tuple(
+    name for name in CORS_POLICY if name != b"access-control-allow-credentials"
+)
+
 # What shared caches of one kind obey instead of Cache-Control (RFC 9213, Edge Architecture
 # Specification, nginx): it must not stand where Cache-Control says private or no-store.
 TARGETED_CACHING: Final = (

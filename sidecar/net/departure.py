@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from sidecar.core.config.renewal import Hook
     from sidecar.core.tokens import TokenSet
     from sidecar.net.refresh import Refresher
-    from sidecar.net.sessions import Presented
+    from sidecar.net.sessions import Presented, Sessions
 
 PAUSES: Final = (1.0, 3.0, 10.0, 30.0)  # seconds before each further attempt
 HOOK_SECONDS: Final = 10.0
 REMEMBERED: Final = 10_000  # sessions that have departed already
+AT_ONCE: Final = 16  # requests, so that a wave of logouts leaves room for everything else
+
+_TOLD: Final = {True: "done", False: "failed", None: "none"}
 
 Step = Callable[[], Awaitable[bool | None]]
 """True: done. False: failed, may be tried again. None: there was nothing to do."""
@@ -42,6 +45,7 @@ class Departures:
         self,
         provider: Provider | None,
         refresher: Refresher | None,
+        sessions: Sessions,
         hooks: Sequence[Hook],
         outbound: Outbound,
         *,
@@ -50,11 +54,14 @@ class Departures:
     ) -> None:
         self._provider: Final = provider
         self._refresher: Final = refresher
+        self._sessions: Final = sessions
         self._hooks: Final = tuple(hooks)
         self._outbound: Final = outbound
         self._spawn: Final = spawn
         self._log: Final = log
-        self._departed: dict[str, bool] = {}  # by fingerprint: whether its tokens were known
+        # By fingerprint and time of death: whether its tokens were known.
+        self._departed: dict[tuple[str, float], bool] = {}
+        self._places: Final = asyncio.Semaphore(AT_ONCE)
         self.counts: Counter[tuple[str, str]] = Counter()
 
     def begin(self, presented: Presented, reason: str, *, revokes: bool = True) -> None:
@@ -66,11 +73,13 @@ class Departures:
         fingerprint, reading = presented.fingerprint, presented.reading
         if fingerprint is None:
             return
+        tomb = self._sessions.tombs.get(fingerprint)
+        death = (fingerprint, tomb.since if tomb is not None else 0.0)
         has_tokens = not revokes or reading.token is not None or reading.tokens is not None
-        before = self._departed.get(fingerprint)
+        before = self._departed.get(death)
         if before or before is has_tokens:
             return
-        self._departed[fingerprint] = has_tokens
+        self._departed[death] = has_tokens
         if len(self._departed) > REMEMBERED:
             del self._departed[next(iter(self._departed))]
         hooks = self._hooks if before is None else ()
@@ -85,7 +94,7 @@ class Departures:
         *,
         revokes: bool,
     ) -> None:
-        access, refresh = await self._newest(presented)
+        access, refresh = await self._newest(fingerprint, presented)
         revoked = (refresh, access) if revokes else (None, None)
         steps: dict[str, Step] = {
             "refresh_token": self._revocation(revoked[0], "refresh_token"),
@@ -95,22 +104,41 @@ class Departures:
                 for number, hook in enumerate(hooks)
             },
         }
-        outcomes = await asyncio.gather(*(self._carry_out(step) for step in steps.values()))
-        told = {True: "done", False: "failed", None: "none"}
-        receipt = {name: told[outcome] for name, outcome in zip(steps, outcomes, strict=True)}
-        for name, outcome in receipt.items():
-            self.counts[name.partition(" ")[0], outcome] += 1
+        receipt = await self._receipt(steps)
         level = self._log.warning if "failed" in receipt.values() else self._log.info
         level("session ended", session=fingerprint, reason=reason, **receipt)
 
-    async def _newest(self, presented: Presented) -> tuple[str | None, str | None]:
-        """The access and refresh token of the session as it is now."""
+    def revoke(self, tokens: TokenSet) -> None:
+        """Revokes tokens that came to be when their session had ended already."""
+        steps: dict[str, Step] = {
+            "refresh_token": self._revocation(tokens.refresh_token, "refresh_token"),
+            "access_token": self._revocation(tokens.access_token, "access_token"),
+        }
+
+        async def carry_out() -> None:
+            await self._receipt(steps)
+
+        self._spawn(carry_out())
+
+    async def _receipt(self, steps: Mapping[str, Step]) -> dict[str, str]:
+        """Carries the steps out, and says what became of each."""
+        outcomes = await asyncio.gather(*map(self._carry_out, steps.values()))
+        receipt = {name: _TOLD[outcome] for name, outcome in zip(steps, outcomes, strict=True)}
+        for name, outcome in receipt.items():
+            self.counts[name.partition(" ")[0], outcome] += 1
+        return receipt
+
+    async def _newest(
+        self, fingerprint: str, presented: Presented
+    ) -> tuple[str | None, str | None]:
+        """The access and refresh token of the session as it is now, which are dead as well."""
         tokens: TokenSet | None = presented.reading.tokens
         if tokens is None:
             return presented.reading.token, None
         if self._refresher is not None:
             with suppress(StoreUnavailable):
                 tokens = await self._refresher.newest(tokens)
+        self._sessions.bury_tokens(fingerprint, tokens)
         return tokens.access_token or None, tokens.refresh_token
 
     def _revocation(self, token: str | None, hint: str) -> Step:
@@ -140,7 +168,8 @@ class Departures:
 
     async def _carry_out(self, step: Step) -> bool | None:
         for pause in (*PAUSES, None):
-            outcome = await step()
+            async with self._places:
+                outcome = await step()
             if outcome is not False or pause is None:
                 return outcome
             await asyncio.sleep(pause)

@@ -58,6 +58,7 @@ class Keeper:
         self._is_shared: Final = is_shared
         self._now: Final = now
         self._spawn: Final = spawn
+        self.on_orphans: Callable[[TokenSet], None] | None = None
         sessions.is_shared = is_shared or refresher is not None
         if is_shared or self._is_stored:
             sessions.on_death = self._tell_death
@@ -81,15 +82,17 @@ class Keeper:
         return presented.is_checked and not (renews and now >= presented.renews_at)
 
     async def ready(
-        self, presented: Presented, cookie: bytes, scope: Scope, *, renews: bool
+        self, presented: Presented, cookie: bytes, scope: Scope, *, renews: bool, by_cookie: bool
     ) -> Presented:
         """The session, checked with the store, renewed where it is due, and its use noted.
 
+        `by_cookie`: its cookies were presented, so that whoever did has its newest tokens.
         One that turns out to be over is presented as dead (`Sessions.live_fingerprint`), or without
         a fingerprint. Raises `StoreUnavailable` and `RefreshUnavailable`.
         """
         if not presented.is_checked:
-            presented = await self._check(await self.loaded(presented, cookie), cookie)
+            loaded = await self.loaded(presented, cookie)
+            presented = await self._check(loaded, by_cookie=by_cookie)
         now = self._now()
         if (
             not renews
@@ -179,8 +182,11 @@ class Keeper:
         except RefreshSuperseded:
             if rejected is None and tokens.is_valid(self._now()):
                 return presented
-            return self._sessions.supersede(presented, cookie)
+            return self._sessions.supersede(presented)
         if newest == tokens:
+            return presented
+        if self._sessions.live_fingerprint(presented, self._now()) is None:
+            self._orphaned(presented, newest)
             return presented
         if self._is_kept_here(presented):
             return await self._rewritten(presented, cookie, newest)
@@ -227,7 +233,7 @@ class Keeper:
         if session is not None:
             handle = Handle(reading.cookie, reading.session.id, session.fingerprint)
             adopted = self._sessions.adopt(cookie, handle, session, self._now())
-        return adopted or self._sessions.supersede(presented, cookie)
+        return adopted or self._sessions.supersede(presented)
 
     # -- the end of a session that nobody presents ----------------------------------------------
 
@@ -269,31 +275,46 @@ class Keeper:
         if one is not None:
             ended(one)
 
+    def _orphaned(self, presented: Presented, tokens: TokenSet) -> None:
+        """A session has ended while it was renewed: its new tokens are nobody's."""
+        if presented.fingerprint is not None:
+            self._sessions.bury_tokens(presented.fingerprint, tokens)
+        if self.on_orphans is not None:
+            self.on_orphans(tokens)
+
     def can_renew(self, presented: Presented) -> bool:
         """Whether the session holds what renews it."""
         return self.refresher is not None and presented.reading.tokens is not None
 
     # -- what the store says --------------------------------------------------------------------
 
-    async def _check(self, presented: Presented, cookie: bytes) -> Presented:
+    async def _check(self, presented: Presented, *, by_cookie: bool) -> Presented:
         """Asks the store for what other processes, or this one before a restart, left there."""
         if presented.fingerprint is None:
             presented.is_checked = True
             return presented
         reading, tokens = presented.reading, presented.reading.tokens
+        if self._sessions.live_fingerprint(presented, self._now()) is None:
+            return presented
+        pieces = tuple(self._sessions.pieces(reading))
         if tokens is not None and reading.identity is None:
-            alias = await self._store.get(f"alias:{presented.fingerprint}")
-            if alias is not None:
-                presented = self._sessions.rename(presented, cookie, alias.decode())
+            for name in pieces:
+                alias = await self._store.get(f"alias:{name}")
+                if alias is not None:
+                    presented = self._sessions.rename(presented, alias.decode())
+                    break
         assert presented.fingerprint is not None
-        stored = await self._store.get(f"dead:{presented.fingerprint}")
-        if stored is not None:
-            self._sessions.entomb(
-                presented.fingerprint, msgspec.json.decode(stored, type=Tombstone)
-            )
-        if tokens is not None and self.refresher is not None and tokens.refresh_token:
-            await self.refresher.presented(tokens)
-        presented.is_checked = True
+        for name in dict.fromkeys((presented.fingerprint, *pieces)):
+            stored = await self._store.get(f"dead:{name}")
+            if stored is not None:
+                told = msgspec.json.decode(stored, type=_Message)
+                if told.tomb is not None:
+                    self._sessions.entomb(told.fingerprint, told.tomb)
+                return self._sessions.rename(presented, told.fingerprint)
+        if by_cookie:
+            if tokens is not None and self.refresher is not None and tokens.refresh_token:
+                await self.refresher.presented(tokens)
+            presented.is_checked = True
         return presented
 
     async def _name(self, presented: Presented, tokens: TokenSet) -> None:
@@ -302,7 +323,9 @@ class Keeper:
         has_room = reading.claims is not None or isinstance(reading, OwnReading)
         if has_room or presented.fingerprint is None:
             return
-        for credential in (tokens.access_token, tokens.refresh_token):
+        old = reading.tokens
+        spent = old.refresh_token if old is not None else None
+        for credential in (tokens.access_token, tokens.refresh_token, spent):
             if credential:
                 known_as = self._sessions.fingerprint_of(credential)
                 with suppress(StoreUnavailable):
@@ -318,15 +341,17 @@ class Keeper:
     async def _write_death(self, fingerprint: str, tomb: Tombstone) -> None:
         """Raises `StoreUnavailable`."""
         if self._is_shared:
-            seconds = tomb.until - self._now()
-            await self._store.put(f"dead:{fingerprint}", msgspec.json.encode(tomb), seconds)
-            await self._store.publish(_message("dead", fingerprint, tomb))
+            seconds, told = tomb.until - self._now(), _message("dead", fingerprint, tomb)
+            for name in (fingerprint, *tomb.credentials):
+                await self._store.put(f"dead:{name}", told, seconds)
+            await self._store.publish(told)
         if self._own is not None and self._own.is_stored:
             await self._own.drop(fingerprint)
 
-    def _tell_revival(self, fingerprint: str) -> None:
+    def _tell_revival(self, fingerprint: str, tomb: Tombstone) -> None:
         async def tell() -> None:
-            await self._store.remove(f"dead:{fingerprint}")
+            for name in (fingerprint, *tomb.credentials):
+                await self._store.remove(f"dead:{name}")
             await self._store.publish(_message("alive", fingerprint, None))
 
         self._spawn(_until_it_works(tell))

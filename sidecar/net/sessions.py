@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Final, TypeAlias
 
-from sidecar.core.cookies import CookieJar, NameMatcher, Scope, set_cookie_name, with_set_cookies
+from sidecar.core.cookies import (
+    CookieJar,
+    NameMatcher,
+    Scope,
+    is_expiring,
+    set_cookie_name,
+    takes_away,
+    with_set_cookies,
+)
 from sidecar.core.credential import Reading, Result, Source, is_b64token, read_credential
 from sidecar.core.formats.own import (
     Handle,
@@ -35,19 +43,22 @@ class Presented:
     more session cookies than those that were read, in which another session may hide.
     `is_checked`: nothing more is to be learned of it elsewhere (`net.keeper`); `handles` are the
     own sessions in the store that the cookies may be, to be loaded first; `renews_at`: from when on
-    its token is to be renewed, or its use to be noted. Of a session that was renewed for this very
-    request, `sets` are the Set-Cookie values for the client, and `cookie` is the whole Cookie
-    header that it would present next.
+    its token is to be renewed, or its use to be noted; `key` is the Cookie header under which it is
+    remembered, and `bearer` the name of its token, by which it is recognised. Of a session that
+    was renewed for this very request, `sets` are the Set-Cookie values for the client, and `cookie`
+    is the whole Cookie header that it would present next.
     """
 
     __slots__ = (
         "ambiguous",
         "authorization",
+        "bearer",
         "cookie",
         "fingerprint",
         "handles",
         "is_checked",
         "is_lasting",
+        "key",
         "others",
         "reading",
         "renews_at",
@@ -71,6 +82,8 @@ class Presented:
         self.ambiguous = ambiguous
         self.renews_at = renews_at
         self.is_checked = is_checked
+        self.key: bytes | None = None
+        self.bearer: str | None = None
         self.handles: tuple[Handle, ...] = ()
         self.sets: tuple[bytes, ...] = ()
         self.cookie: bytes | None = None
@@ -93,10 +106,15 @@ NOTHING_PRESENTED: Final = Presented(Reading(Result.NO_SESSION), None, b"")
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """A dead session: until when its credential could still be presented, and since when."""
+    """A dead session: until when its credential could still be presented, and since when.
+
+    `credentials` are the names of its tokens besides its fingerprint: where cookies hold a session
+    in pieces, one of them alone must not bring it back.
+    """
 
     since: float
     until: float
+    credentials: tuple[str, ...] = ()
 
 
 class Sessions:
@@ -107,7 +125,9 @@ class Sessions:
         "_cache",
         "_cached_bytes",
         "_cookies",
+        "_dead_credentials",
         "_hidden",
+        "_holders",
         "_leeway",
         "_matcher",
         "_own",
@@ -140,14 +160,16 @@ class Sessions:
         self._hidden: Final = hidden or matcher
         self.is_shared = False
         self.on_death: Callable[[str, Tombstone], None] | None = None
-        self.on_revival: Callable[[str], None] | None = None
+        self.on_revival: Callable[[str, Tombstone], None] | None = None
         self._sources: Final = tuple(sources)
         self._matcher: Final = matcher
         self._signer: Final = signer
         self._cache: dict[bytes, Presented] = {}
         self._cached_bytes = 0
         self._cookies: dict[str, set[bytes]] = {}  # fingerprint → where it is remembered
-        self._bearers: dict[str, str] = {}  # a later credential → the session's fingerprint
+        self._bearers: dict[str, bytes] = {}  # a token's name → where its session is remembered
+        self._holders: dict[str, set[bytes]] = {}  # a refresh token's name → where it was presented
+        self._dead_credentials: dict[str, str] = {}  # a token's name → its dead session's
         self.tombs: dict[str, Tombstone] = {}
         self._streams: dict[str, set[Callable[[], None]]] = {}
 
@@ -173,14 +195,14 @@ class Sessions:
         scheme, _, token = authorization.decode("latin-1").partition(" ")
         if scheme.lower() != "bearer" or not is_b64token(token):
             return None
-        fingerprint = self._signer.fingerprint(token)
-        fingerprint = self._bearers.get(fingerprint, fingerprint)
+        name = self._signer.fingerprint(token)
+        fingerprint = self._dead_credentials.get(name, name)
         if self.is_dead(fingerprint, now):
             return Presented(Reading(Result.OK, token=token), fingerprint, b"")
-        cookies = self._cookies.get(fingerprint, ())
-        return next(
-            (self._cache[one] for one in cookies if now < self._cache[one].valid_until), None
-        )
+        presented = self._cache.get(self._bearers.get(name, b""))
+        if presented is None or presented.reading.token != token or now >= presented.valid_until:
+            return None
+        return presented
 
     def is_dead(self, fingerprint: str | None, now: float) -> bool:
         """Whether a session has ended here; its replayed cookie is refused."""
@@ -227,19 +249,32 @@ class Sessions:
         """The fingerprint of an opened session: what it was named by, else its credential's."""
         if reading.result is not Result.OK:
             return None
+        if self.tombs:
+            for name in self._credentials(reading):
+                fingerprint = self._dead_credentials.get(name, name)
+                if fingerprint in self.tombs:
+                    return fingerprint
         if reading.identity is not None:
             return reading.identity
         credential = reading.token or (reading.tokens and reading.tokens.refresh_token)
         return self._signer.fingerprint(credential) if credential else None
 
+    def _credentials(self, reading: Reading) -> Iterator[str]:
+        """The names of the tokens that a session holds; an own one is known by its id alone."""
+        if isinstance(reading, OwnReading):
+            return
+        refresh = reading.tokens.refresh_token if reading.tokens is not None else None
+        for credential in (reading.token, refresh):
+            if credential:
+                yield self._signer.fingerprint(credential)
+
     def fingerprint_of(self, credential: str) -> str:
         """The fingerprint of a session of which this is the first credential."""
         return self._signer.fingerprint(credential)
 
-    def rename(self, presented: Presented, cookie: bytes, fingerprint: str) -> Presented:
+    def rename(self, presented: Presented, fingerprint: str) -> Presented:
         """The same session under the fingerprint that it had before it was renewed."""
         reading = replace(presented.reading, identity=fingerprint)
-        self._forget(cookie)
         named = Presented(
             reading,
             fingerprint,
@@ -248,15 +283,20 @@ class Sessions:
             renews_at=presented.renews_at,
             is_checked=presented.is_checked,
         )
-        self._remember(cookie, named)
+        self._put_back(presented.key, named)
         return named
 
-    def supersede(self, presented: Presented, cookie: bytes) -> Presented:
+    def supersede(self, presented: Presented) -> Presented:
         """What was presented is out of date: its session goes on, but no longer with this."""
         expired = presented.expired()
-        self._forget(cookie)
-        self._remember(cookie, expired)
+        self._put_back(presented.key, expired)
         return expired
+
+    def _put_back(self, key: bytes | None, presented: Presented) -> None:
+        """Remembers it in the place of what was remembered under these very cookies."""
+        if key is not None:
+            self._forget(key)
+            self._remember(key, presented)
 
     def renewed(
         self, presented: Presented, cookie: bytes, tokens: TokenSet, scope: Scope
@@ -269,7 +309,13 @@ class Sessions:
         new = replace(reading, token=tokens.access_token, tokens=tokens)
         if isinstance(new, OwnReading) and new.session is not None:
             new = replace(new, session=new.session.renewed(tokens))
-        return _for_this_request(presented, new, cookie, lines, tokens.issued_at or 0.0)
+        now = _for_this_request(presented, new, cookie, lines, tokens.issued_at or 0.0)
+        if lines and now.cookie:
+            # A page that is given the new token may use it before its browser has its cookies.
+            self._forget(now.cookie)
+            jar = CookieJar.parse(now.cookie.decode("latin-1"))
+            self._remember(now.cookie, self._presented(jar, new))
+        return now
 
     def touched(self, presented: Presented, cookie: bytes, scope: Scope, now: float) -> Presented:
         """A sealed own session whose use is noted, for a request that presented it."""
@@ -321,11 +367,16 @@ class Sessions:
             return  # known by its bearer alone: who presents no cookie has no session
         self._cache[cookie] = presented
         self._cached_bytes += _cost(cookie, presented)
+        presented.key = cookie
         fingerprint, reading = presented.fingerprint, presented.reading
         if fingerprint is not None:
             self._cookies.setdefault(fingerprint, set()).add(cookie)
-            if reading.identity is not None and reading.token:
-                self._bearers[self._signer.fingerprint(reading.token)] = fingerprint
+            if reading.token:
+                is_first = reading.identity is None and fingerprint not in self.tombs
+                presented.bearer = fingerprint if is_first else self.fingerprint_of(reading.token)
+                self._bearers[presented.bearer] = cookie
+            for name in self.pieces(reading):
+                self._holders.setdefault(name, set()).add(cookie)
         while self._cached_bytes > CACHE_BYTES:
             self._forget(next(iter(self._cache)))
 
@@ -339,8 +390,20 @@ class Sessions:
             self._cookies[fingerprint].discard(cookie)
             if not self._cookies[fingerprint]:
                 del self._cookies[fingerprint]
-            if presented.reading.identity is not None and presented.reading.token:
-                self._bearers.pop(self._signer.fingerprint(presented.reading.token), None)
+        if presented.bearer is not None and self._bearers.get(presented.bearer) == cookie:
+            del self._bearers[presented.bearer]
+        if fingerprint is not None:
+            for name in self.pieces(presented.reading):
+                holders = self._holders.get(name)
+                if holders is not None:
+                    holders.discard(cookie)
+                    if not holders:
+                        del self._holders[name]
+
+    def pieces(self, reading: Reading) -> Iterator[str]:
+        """The names of tokens that stand in cookies of their own, apart from each other."""
+        if reading.tokens is not None and reading.claims is None:
+            yield from self._credentials(reading)
 
     # -- death ----------------------------------------------------------------------------------
 
@@ -362,25 +425,52 @@ class Sessions:
             until = max(until, presented.valid_until)
         tomb = self.tombs.get(fingerprint)
         since = tomb.since if tomb is not None and now < tomb.until else now
-        tomb = Tombstone(since, until)
-        if self.on_death is not None and not self.is_dead(fingerprint, now):
+        names = tuple(one for one in self._credentials(presented.reading) if one != fingerprint)
+        tomb = Tombstone(since, until, names)
+        is_news = not self.is_dead(fingerprint, now) or not set(names) <= set(
+            self.tombs[fingerprint].credentials
+        )
+        if self.on_death is not None and is_news:
+            self.on_death(fingerprint, tomb)
+        self.entomb(fingerprint, tomb)
+
+    def bury_tokens(self, fingerprint: str, tokens: TokenSet) -> None:
+        """Tokens turn out to be a dead session's: they are dead as well."""
+        tomb = self.tombs.get(fingerprint)
+        reading = Reading(Result.OK, token=tokens.access_token, tokens=tokens)
+        names = set(self._credentials(reading)) - {fingerprint}
+        if tomb is None or names <= set(tomb.credentials):
+            return
+        tomb = replace(tomb, credentials=(*tomb.credentials, *sorted(names)))
+        if self.on_death is not None:
             self.on_death(fingerprint, tomb)
         self.entomb(fingerprint, tomb)
 
     def entomb(self, fingerprint: str, tomb: Tombstone) -> None:
         """A session is dead, here or as another process tells: what lives with it ends."""
-        self.tombs.pop(fingerprint, None)
+        before = self.tombs.pop(fingerprint, None)
+        if before is not None and before.since == tomb.since:
+            known = dict.fromkeys((*before.credentials, *tomb.credentials))
+            tomb = replace(tomb, credentials=tuple(known))
         self.tombs[fingerprint] = tomb
+        self._dead_credentials.update(dict.fromkeys(tomb.credentials, fingerprint))
         if len(self.tombs) > MAX_TOMBSTONES:
-            del self.tombs[next(iter(self.tombs))]
-        for cookie in tuple(self._cookies.get(fingerprint, ())):
+            self.exhume(next(iter(self.tombs)))
+        held = (self._holders.get(name, ()) for name in (fingerprint, *tomb.credentials))
+        for cookie in {
+            *self._cookies.get(fingerprint, ()),
+            *(one for part in held for one in part),
+        }:
+            self._cache[cookie].renews_at = 0.0  # no plan that was made with it holds
             self._forget(cookie)
         for close in tuple(self._streams.get(fingerprint, ())):
             close()
 
     def exhume(self, fingerprint: str) -> None:
-        """Another process tells that the credential was handed out again."""
-        self.tombs.pop(fingerprint, None)
+        """A credential was handed out again, here or as another process tells."""
+        tomb = self.tombs.pop(fingerprint, None)
+        for name in tomb.credentials if tomb is not None else ():
+            self._dead_credentials.pop(name, None)
 
     @property
     def dead(self) -> int:
@@ -413,24 +503,38 @@ class Sessions:
             if not self.is_dead(fingerprint, now):
                 continue
             presents_it = presented.ambiguous or presented.fingerprint == fingerprint
-            if began > self.tombs[fingerprint].since and not presents_it:
-                del self.tombs[fingerprint]
+            tomb = self.tombs[fingerprint]
+            if began > tomb.since and not presents_it:
+                self.exhume(fingerprint)
                 if self.on_revival is not None:
-                    self.on_revival(fingerprint)
+                    self.on_revival(fingerprint, tomb)
             else:
                 refused.update(reading.names)
         return [cookie for cookie in cookies if set_cookie_name(cookie) not in refused]
 
     def is_ended_by(
-        self, cookies: Sequence[bytes], presented: Presented, header: bytes, now: float
+        self,
+        cookies: Sequence[bytes],
+        presented: Presented,
+        header: bytes,
+        now: float,
+        *,
+        domains: Collection[str] = (),
+        paths: Collection[str] = (),
     ) -> bool:
         """Whether an answer's Set-Cookie values take away the session that was presented.
 
         Expiring a piece is not enough: a session that grows or shrinks changes its chunks. What
-        the browser presents next must yield no credential any more.
+        the browser presents next must yield no credential any more, and the answer must not set
+        another session. `domains` and `paths` are those that its cookies may have been set on.
         """
-        names = presented.reading.names
-        if not any(set_cookie_name(one) in names for one in cookies):
+        names, gone = presented.reading.names, False
+        for one in cookies:
+            if takes_away(one, now, domains, paths):
+                gone = gone or set_cookie_name(one) in names
+            elif self.is_session_cookie(one) and not is_expiring(one, now):
+                return False
+        if not gone:
             return False
         after = CookieJar.parse(with_set_cookies(header.decode("latin-1"), cookies, now))
         if presented.reading.identity is not None and isinstance(self._own, OwnStoreSource):

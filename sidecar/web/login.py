@@ -206,7 +206,9 @@ async def _present(flow: Flow) -> None:
     runtime, cookie = flow.runtime, flow.request.cookie
     presented = runtime.sessions.present(cookie, flow.began)
     if not runtime.keeper.is_ready(presented, flow.began, renews=False):
-        presented = await runtime.keeper.ready(presented, cookie, _scope(flow), renews=False)
+        presented = await runtime.keeper.ready(
+            presented, cookie, _scope(flow), renews=False, by_cookie=True
+        )
     flow.presented = presented
     flow.live = runtime.sessions.live_fingerprint(presented, runtime.clock.now())
 

@@ -107,7 +107,7 @@ def signed_out(flow: Flow) -> None:
 def handle(flow: Flow) -> None:
     """Serves a request to a logout path (contract 6). Raises `CsrfRejected`."""
     flow.presented = flow.runtime.sessions.present(flow.request.cookie, flow.began)
-    if flow.presented.handles:
+    if flow.presented.handles or not flow.presented.is_checked:
         flow.spawn(_load_and_handle)
     else:
         _handle(flow)
@@ -120,7 +120,13 @@ async def _load_and_handle(flow: Flow) -> None:
     `StoreUnavailable` then.
     """
     try:
-        flow.presented = await flow.runtime.keeper.loaded(flow.presented, flow.request.cookie)
+        flow.presented = await flow.runtime.keeper.ready(
+            flow.presented,
+            flow.request.cookie,
+            flow.proxy.planner.scope(flow),
+            renews=False,
+            by_cookie=True,
+        )
     except StoreUnavailable:
         if "ticket" in parameters(flow.request.query):
             raise

@@ -73,7 +73,7 @@ class Planner:
             login.ENDPOINTS[endpoint.name](flow)
             return None
         presented = flow.presented = self._present(flow, request, route)
-        renews = self._renews(request, route)
+        renews = flow.by_cookie and self._renews(request, route)
         if route.session != "none" and not self._keeper.is_ready(
             presented, flow.began, renews=renews
         ):
@@ -112,7 +112,11 @@ class Planner:
     async def _wait(self, flow: Flow, renews: bool) -> None:
         """Goes on once the session can be used. Raises `ProxyError`."""
         presented = await self._keeper.ready(
-            flow.presented, self._cookie(flow), self.scope(flow), renews=renews
+            flow.presented,
+            self._cookie(flow),
+            self.scope(flow),
+            renews=renews,
+            by_cookie=flow.by_cookie,
         )
         flow.presented = presented
         plan = self._plan_with(flow, presented)
@@ -144,7 +148,8 @@ class Planner:
 
     @staticmethod
     def _cookie(flow: Flow) -> bytes:
-        return flow.request.cookie if flow.by_cookie else b""
+        """The Cookie header that the session was read from."""
+        return flow.request.cookie if flow.by_cookie else flow.presented.key or b""
 
     # -- the plan -------------------------------------------------------------------------------
 

@@ -340,9 +340,7 @@ class Proxy:
             now = time()
             passed = sessions.admit(head.cookies, flow.presented, flow.began, now)
         self.runtime.metrics.cookies_dropped += len(head.cookies) - len(passed)
-        if flow.live is not None and sessions.is_ended_by(
-            passed, flow.presented, flow.request.cookie, flow.began
-        ):
+        if flow.live is not None and self._signs_out(flow, passed):
             logout.signed_out(flow)
         is_session = any(map(sessions.is_session_cookie, passed))
         if flow.sweeps:
@@ -351,6 +349,18 @@ class Proxy:
             # What the upstream sets itself was made of the renewed session, or is another one.
             more = () if is_session else flow.renewed_cookies
         return [*passed, *more], is_session or bool(more)
+
+    def _signs_out(self, flow: Flow, cookies: Sequence[bytes]) -> bool:
+        """Whether the frontend's own answer ends the session (contract 6)."""
+        sweep = self.runtime.policy.sweep
+        return self.runtime.sessions.is_ended_by(
+            cookies,
+            flow.presented,
+            flow.request.cookie,
+            flow.began,
+            domains=sweep.domains,
+            paths=sweep.paths,
+        )
 
     # -- the end --------------------------------------------------------------------------------
 

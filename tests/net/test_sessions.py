@@ -543,8 +543,8 @@ def test_a_session_without_its_cookie_is_remembered_for_nobody() -> None:
     adopted = sessions.adopt(b"", handle, stored(), NOW)
     assert adopted is not None
     for presented in (
-        sessions.rename(adopted, b"", "another"),
-        sessions.supersede(adopted, b""),
+        sessions.rename(adopted, "another"),
+        sessions.supersede(adopted),
         adopted,
     ):
         assert presented is not sessions.present(b"", NOW)
@@ -560,3 +560,17 @@ def test_the_tombstone_of_an_own_session_lasts_as_long_as_it_could() -> None:
     assert sessions.tombs[handle.fingerprint].until == NOW + 100 * HOUR
     assert sessions.is_dead(handle.fingerprint, NOW + 99 * HOUR)
     assert not sessions.is_dead(handle.fingerprint, NOW + 100 * HOUR)
+
+
+def test_an_own_session_is_known_by_its_id_alone() -> None:
+    """Some providers hand out one token again: the next login is another session all the same."""
+    sessions, cookie = keeping()
+    (handle,) = sessions.present(cookie, NOW).handles
+    adopted = sessions.adopt(cookie, handle, stored(), NOW)
+    assert adopted is not None
+    sessions.bury(adopted, NOW)
+    next_one = stored(id="next", fingerprint=SIGNER.fingerprint("next"))
+    (again,) = sessions.present(b"own=next." + next_one.fingerprint.encode(), NOW).handles
+    presented = sessions.adopt(b"own=next", again, next_one, NOW)
+    assert presented is not None
+    assert sessions.live_fingerprint(presented, NOW) == next_one.fingerprint

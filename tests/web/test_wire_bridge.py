@@ -292,6 +292,26 @@ async def test_router_data_is_held_no_longer_than_calls_are_under_way(
         assert (await one.reader.readuntil(b"0\r\n\r\n")).endswith(b"0\r\n\r\n")
 
 
+async def test_data_that_keeps_coming_is_not_held_without_a_call(
+    holding: Embedded, client: Clients, upstream: Upstream
+) -> None:
+    """A page that streams by itself: its pieces are passed on as they come."""
+
+    async def serve(wire: Wire) -> None:
+        await upstream.receive(wire)
+        wire.send("HTTP/1.1 200 OK\r\nContent-Type: t/x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while not wire.writer.is_closing():
+            wire.send(b"5\r\npiece\r\n")
+            await wire.writer.drain()
+            await asyncio.sleep(0.03)
+
+    upstream.serve = serve
+    one = await client(holding)
+    one.send(page("/drip", SESSION).replace("\r\n\r\n", "\r\nRSC: 1\r\n\r\n"))
+    async with asyncio.timeout(1):
+        await one.read_head()
+
+
 async def test_hold_ends_with_its_time(
     sidecar: Start, upstream: Upstream, client: Clients, frontend: Frontend
 ) -> None:

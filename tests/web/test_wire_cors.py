@@ -148,10 +148,11 @@ async def test_page_keeps_its_own_policy_but_for_listed_origins(
     at: Embedded, upstream: Upstream, client: Clients
 ) -> None:
     """Fonts and the like, on routes without an injected credential."""
-    upstream.default = upstream.reply(b"", *POLICY[:1], type="font/woff2")
+    upstream.default = upstream.reply(b"", *POLICY, type="font/woff2")
     one = await client(at)
     other = await one.get("/pages/font", "Origin: https://other.example")
     assert other.get("Access-Control-Allow-Origin") == "*"
+    assert other.get("Access-Control-Allow-Credentials") is None
     assert is_readable(await one.get("/pages/font", ORIGIN))
 
 
@@ -168,6 +169,18 @@ async def test_without_listed_origins_no_api_answer_can_be_read(
         assert "Origin" not in (answer.get("Vary") or "")
     page = await one.ask("OPTIONS", "/pages", ORIGIN, *PREFLIGHT)
     assert page.get("Access-Control-Allow-Origin") == "*"
+
+
+async def test_unreadable_request_is_not_answered_for_the_one_before_it(
+    at: Embedded, client: Clients
+) -> None:
+    """Behind a proxy a connection carries the requests of many."""
+    one = await client(at)
+    assert is_readable(await one.get("/api/me", SESSION, ORIGIN))
+    one.send(b"GET /api/me HTTP/1.1\r\nHost: a\r\nBad Header: x\r\n\r\n")
+    answer = await one.answer()
+    assert answer.status == 400
+    assert answer.get("Access-Control-Allow-Origin") is None
 
 
 async def test_websocket_handshake_of_a_listed_origin_may_carry_the_session(

@@ -477,6 +477,17 @@ async def test_answer_is_redeemed_once_however_often_it_comes(
     assert (await one.get("/api/me", *FETCH)).status == 200
 
 
+async def test_prefetch_redeems_nothing(at: Embedded, browsers: Browsers, idp: RunningIdp) -> None:
+    """And leaves the answer for the one who follows it."""
+    one = await browsers(at)
+    target = await one.sign_in(await one.begin("?next=/here"))
+    answer = await one.get(target, "Sec-Purpose: prefetch", *CROSS)
+    assert answer.status == 401
+    assert b"prefetch_unauthenticated" in answer.body
+    assert (answer.all("Set-Cookie"), idp.stats.code_exchanges) == ([], 0)
+    assert (await one.get(target, *CROSS)).get("Location") == "/here"
+
+
 async def test_client_that_leaves_does_not_cut_the_login_short(
     kept: Embedded, browsers: Browsers, idp: RunningIdp, client: Clients
 ) -> None:
@@ -705,14 +716,15 @@ async def test_replica_with_old_tokens_takes_the_newer_ones(
     upstream.default = guarded(upstream, idp)
     config = site(upstream, idp, **where("sqlite", tmp_path))
     config["refresh"]["grace"] = "100ms"
-    one = await browsers(await sidecar(config))
-    other = await browsers(await sidecar(config))
+    at = await sidecar(config)
+    one, other = await browsers(at), await browsers(await sidecar(config))
     await one.log_in()
     other.cookie = one.cookie
     for refreshes in (1, 2, 3):
         assert (await other.get("/api/me", *FETCH)).status == 200
         idp.set(burst=1)
         for _ in range(2):  # the second one presents what the first one got
+            one.one = (await browsers(at)).one
             assert (await one.get("/api/me", *FETCH)).status == 200
         assert idp.stats.refresh_exchanges == refreshes
         await asyncio.sleep(0.2)

@@ -551,6 +551,11 @@ async def test_answer_that_expires_the_session_cookie_ends_the_session(
         ("/page", [f"access_token=; {GONE}", "access_token=new; Path=/"]),
         ("/page", [f"access_token.0=; {GONE}"]),
         ("/page", ["access_token=tok; Max-Age=3600"]),
+        # Other cookies of the same name (RFC 6265 5.3), and another session.
+        ("/page", ["access_token=; Max-Age=0; Path=/legacy"]),
+        ("/page", ["access_token=; Max-Age=0; Domain=other.example.com"]),
+        ("/page", ["access_token=a b; Path=/"]),
+        ("/page", ["access_token=x; Max-Age=--5"]),
         # Dropped on this route, so it ends nothing (threat 8).
         ("/api/me", [f"access_token=; {GONE}"]),
     ],
@@ -563,6 +568,18 @@ async def test_other_cookies_end_nothing(
     upstream.answers(upstream.reply(b"{}", *(f"Set-Cookie: {line}" for line in lines)))
     await one.get(path, SESSION)
     assert await is_alive(one, upstream)
+
+
+async def test_sign_out_is_completed_where_the_frontend_cannot(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """The configured domains and paths of a name that it has expired itself."""
+    at = await sidecar(site(upstream, logout={"domains": ["example.com"]}))
+    one = await client(at)
+    upstream.answers(upstream.reply(b"", f"Set-Cookie: access_token=; {GONE}", type=None))
+    answer = await one.post("/signout", SESSION)
+    lines = [line for line in answer.all("Set-Cookie") if line.startswith("access_token=;")]
+    assert any("Domain=example.com" in line for line in lines)
 
 
 async def test_sign_out_closes_what_lives_with_the_session(

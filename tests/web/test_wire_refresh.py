@@ -494,6 +494,232 @@ async def test_refresh_cookie_is_a_session_cookie(
     assert {"access_token", "refresh_token"} <= gone
 
 
+# -- sessions are not mixed up ---------------------------------------------------------------------
+
+
+@pytest.fixture
+async def json_at(sidecar: Start, upstream: Upstream, idp: RunningIdp) -> Embedded:
+    """A refresh endpoint of one's own, which revokes nothing: r1 → (tok2, r2) → (tok3, r3) …"""
+
+    def answer(request: Received) -> bytes:
+        if request.target == "/refresh":
+            number = int(json.loads(request.body)["t"].removeprefix("r")) + 1
+            tokens = {"access_token": f"tok{number}", "refresh_token": f"r{number}"}
+            return upstream.reply(json.dumps({**tokens, "expires_in": 60}).encode())
+        if request.target.startswith("/login"):
+            lines = [
+                f"Set-Cookie: {name}=BOB; Path=/" for name in ("access_token", "refresh_token")
+            ]
+            return upstream.reply(b"", *lines, type="text/html")
+        token = (request.get("Authorization") or "").removeprefix("Bearer ")
+        if token == "tok1":
+            return upstream.reply(b"{}", status="401 Unauthorized")
+        return upstream.reply(json.dumps({"token": token}).encode())
+
+    upstream.default = answer
+    config = site(upstream, idp)
+    config["refresh"] = {
+        "type": "http",
+        "request": {"url": f"{upstream.url}/refresh", "json": {"t": "{refresh_token}"}},
+    }
+    api = {"kind": "api", "upstream": "main", "strip": "/api"}
+    config["routes"] += [
+        {"path": "/api/open", "session": "none", **api},
+        {"path": "/api/token", "authorization": "session", **api},
+    ]
+    return await sidecar(config)
+
+
+PAIR = "access_token=tok1; refresh_token=r1"
+NEW = "access_token=tok2; refresh_token=r2"
+
+
+async def test_login_as_somebody_else_is_not_overwritten_by_a_renewal(
+    json_at: Embedded, client: Clients
+) -> None:
+    """The answer that sets a session says which one it is."""
+    one = await client(json_at)
+    answer = await one.post("/login", "Cookie: refresh_token=r1", *DOCUMENT)
+    set_ = [line.partition(";")[0] for line in answer.all("Set-Cookie")]
+    assert set_ == ["access_token=BOB", "refresh_token=BOB"]
+
+
+async def test_nobody_becomes_somebody_by_a_bearer(json_at: Embedded, client: Clients) -> None:
+    """What is learned of a session that a token stands for is remembered for its cookies alone."""
+    one = await client(json_at)
+    assert (await one.get("/api/me", f"Cookie: {PAIR}")).json["data"] == {"token": "tok2"}
+    await one.get("/api/open/x", f"Cookie: {NEW}")
+    answer = await one.get("/api/token/x", "Authorization: Bearer tok2")
+    assert answer.json["data"] == {"token": "tok2"}
+    for path in ("/api/me", "/api/optional/x", "/api/token/x"):
+        answer = await one.get(path)
+        assert answer.status == 303 or answer.json["data"] == {"token": ""}
+
+
+async def test_token_alone_buys_neither_cookies_nor_a_newer_token(
+    json_at: Embedded, client: Clients
+) -> None:
+    """Whoever has but an access token gets no more than that is good for."""
+    one = await client(json_at)
+    await one.get("/api/open/x", f"Cookie: {PAIR}")
+    await one.get("/api/optional/x", f"Cookie: {PAIR}")
+    answer = await one.get("/api/token/x", "Authorization: Bearer tok1")
+    assert answer.status == 401
+    assert answer.all("Set-Cookie") == []
+    assert b"tok2" not in answer.body
+
+
+async def test_renewed_token_stands_for_its_session_too(
+    json_at: Embedded, client: Clients, upstream: Upstream
+) -> None:
+    """Also before the browser has presented its new cookies; and no longer once it has ended."""
+    one = await client(json_at)
+    await one.get("/api/me", f"Cookie: {PAIR}")
+    bearer = "Authorization: Bearer tok2"
+    answer = await one.get("/api/token/x", bearer)
+    assert answer.json["data"] == {"token": "tok2"}
+    await one.post("/api/logout", f"Cookie: {NEW}")
+    count = len(upstream.requests)
+    assert (await one.get("/api/token/x", bearer)).status == 303
+    assert len(upstream.requests) == count
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        PAIR,
+        NEW,
+        "access_token=tok1",
+        "access_token=tok2",
+        "refresh_token=r1",
+        "refresh_token=r2",
+        "access_token=other; refresh_token=r2",
+        "access_token=other; refresh_token=r1",
+    ],
+)
+@pytest.mark.parametrize("presented", [PAIR, NEW])
+async def test_no_piece_of_a_dead_session_brings_it_back(
+    json_at: Embedded, client: Clients, upstream: Upstream, presented: str, cookie: str
+) -> None:
+    """Whichever generation was logged out (contract 6)."""
+    one = await client(json_at)
+    assert (await one.get("/api/me", f"Cookie: {PAIR}")).status == 200
+    await one.get("/api/optional/y", "Cookie: access_token=other; refresh_token=r2")
+    assert (await one.post("/api/logout", f"Cookie: {presented}")).status == 200
+    await json_at.wait_for(lambda m: m.get(STEP.format("access_token", "none"), 0) >= 1)
+    count = len(upstream.requests)
+    assert (await one.get("/api/me", f"Cookie: {cookie}")).status == 303
+    assert len(upstream.requests) == count
+
+
+async def test_logout_while_a_renewal_is_under_way(
+    at: Embedded, idp: RunningIdp, client: Clients
+) -> None:
+    """The waiting request brings nothing back, and its tokens are revoked."""
+    tokens = idp.tokens()
+    cookie = f"access_token={tokens['access_token']}; refresh_token={tokens['refresh_token']}"
+    one, other = await client(at), await client(at)
+    idp.set(burst=1, refresh_delay=0.5)
+    one.send(f"GET /api/me HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n")
+    async with asyncio.timeout(5):
+        while idp.stats.refresh_exchanges == 0:
+            await asyncio.sleep(0.01)
+    assert (await other.post("/api/logout", f"Cookie: {cookie}")).status == 200
+    answer = await one.answer()
+    assert answer.status == 303
+    assert answer.all("Set-Cookie") == []
+    await at.wait_for(lambda m: m.get(STEP.format("refresh_token", "done"), 0) >= 2)
+
+
+@pytest.mark.parametrize("token", ["r2\r\nX-Injected: yes", "r2; Domain=evil", "r€", ""])
+async def test_refresh_token_that_no_cookie_can_hold(
+    sidecar: Start, upstream: Upstream, idp: RunningIdp, client: Clients, token: str
+) -> None:
+    """It reaches no header; the session serves as long as it is remembered here."""
+
+    def answer(request: Received) -> bytes:
+        body = (
+            {"access_token": "tok2", "refresh_token": token} if "refresh" in request.target else {}
+        )
+        return upstream.reply(json.dumps(body).encode())
+
+    upstream.default = answer
+    config = site(upstream, idp)
+    config["refresh"] = {"type": "http", "request": {"url": f"{upstream.url}/refresh"}}
+    at = await sidecar(config)
+    got = await (await client(at)).get("/api/me", "Cookie: refresh_token=r1")
+    assert got.status in (200, 503)
+    assert got.get("X-Injected") is None
+    assert not any("evil" in line for line in got.all("Set-Cookie"))
+
+
+async def test_renewed_cookie_stays_on_its_host(
+    sidecar: Start, upstream: Upstream, idp: RunningIdp, client: Clients
+) -> None:
+    """`logout.domains` says what is expired besides; only the source says where cookies are set."""
+    upstream.default = guarded(upstream, idp)
+    config = site(upstream, idp, logout={"domains": ["example.com"]})
+    at = await sidecar(config)
+    cookie = session(idp.tokens(), expires_in=5)
+    (line,) = (await (await client(at)).get("/api/me", f"Cookie: {cookie}")).all("Set-Cookie")
+    assert "Domain" not in line
+    config["session"]["sources"][0]["domain"] = "example.com"
+    at = await sidecar(config)
+    cookie = session(idp.tokens(), expires_in=5)
+    (line,) = (await (await client(at)).get("/api/me", f"Cookie: {cookie}")).all("Set-Cookie")
+    assert "; Domain=example.com; " in line
+
+
+async def test_what_waits_for_a_renewal_counts_against_its_budget(
+    sidecar: Start, upstream: Upstream, idp: RunningIdp, client: Clients
+) -> None:
+    """A provider that hangs does not pile requests up."""
+    upstream.default = guarded(upstream, idp)
+    at = await sidecar(site(upstream, idp, limits={"in_flight": {"api": 2}}))
+    idp.set(refresh_delay=1.0)
+    cookie = session(idp.tokens(), expires_in=-5)
+    many = [await client(at) for _ in range(5)]
+    answers = await asyncio.gather(*(one.get("/api/me", f"Cookie: {cookie}") for one in many))
+    assert sorted(answer.status for answer in answers) == [200, 200, 503, 503, 503]
+    assert (await many[0].get("/api/me", f"Cookie: {cookie}")).status == 200
+
+
+async def test_call_that_was_repeated_is_counted_once(
+    sidecar: Start, upstream: Upstream, idp: RunningIdp, client: Clients
+) -> None:
+    """Else router data of its session would be held for ever (`bridge.hold`)."""
+    upstream.default = guarded(upstream, idp)
+    at = await sidecar(site(upstream, idp, bridge={"hold": "3s"}))
+    idp.set(burst=1)
+    one = await client(at)
+    answer = await one.get("/api/me", f"Cookie: {session(idp.tokens(), expires_in=25)}")
+    assert answer.status == 200
+    assert at.sidecar._proxy.bridge._calls == {}
+
+
+async def test_logout_of_a_revived_session_is_carried_out_again(
+    sidecar: Start, upstream: Upstream, idp: RunningIdp, client: Clients
+) -> None:
+    """An API that hands the same token out again has another session, and that ends too."""
+    told: list[Received] = []
+
+    def answer(request: Received) -> bytes:
+        if request.target == "/hook":
+            told.append(request)
+        lines = ["Set-Cookie: access_token=tok; Path=/"] if request.target == "/login" else []
+        return upstream.reply(b"{}", *lines)
+
+    upstream.default = answer
+    at = await sidecar(site(upstream, idp, logout={"hooks": [{"url": f"{upstream.url}/hook"}]}))
+    one = await client(at)
+    for number in (1, 2):
+        await one.post("/login", *DOCUMENT)
+        assert (await one.post("/api/logout", "Cookie: access_token=tok")).status == 200
+        wanted = float(number)
+        await at.wait_for(lambda m, n=wanted: m.get(STEP.format("hook", "done"), 0) == n)  # type: ignore[misc]
+    assert len(told) == 2
+
+
 # -- a JSON endpoint of one's own ------------------------------------------------------------------
 
 
