@@ -83,7 +83,7 @@ def test_every_configuration_loads_without_a_warning(text: str) -> None:
 
 def test_there_are_configurations() -> None:
     """The parametrized test above would pass on none."""
-    assert len(blocks("yaml")) == 3
+    assert len(blocks("yaml")) == 4
     assert len(blocks("yaml", FRONTENDS)) == 1
 
 
