@@ -75,10 +75,23 @@ def check(file: str | None) -> None:
 )
 @click.option("--verbose", is_flag=True, help="Print the access log.")
 def demo(port: int, verbose: bool) -> NoReturn:
-    """Show it: an API, a page and the sidecar before them, in one process."""
+    """Show it, in one process with all that it needs."""
     from sidecar.demo import main as show
 
     sys.exit(show(port=port, verbose=verbose))
+
+
+@cli.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True},
+    options_metavar="[OPTIONS]",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="")
+def idp(arguments: Sequence[str]) -> NoReturn:
+    """Serve an identity provider for rehearsals of trouble."""
+    from sidecar.demo.idp.command import main as serve
+
+    serve(arguments)
 
 
 @cli.command()

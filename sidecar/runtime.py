@@ -122,6 +122,7 @@ class Runtime:
 
     async def close(self) -> None:
         """Lets go of everything; what is under way in the background gets a moment to end."""
+        await self.keeper.close()
         await self.background.close()
         for pool in self.pools.values():
             pool.close()
@@ -183,8 +184,10 @@ def open_runtime(
         provider,
         refresher,
         sessions,
-        config.logout.hooks,
-        to_hooks,
+        store,
+        hooks=config.logout.hooks,
+        revokes_all=config.refresh is not None,
+        outbound=to_hooks,
         spawn=background.run,
         log=log,
     )

@@ -13,8 +13,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from http.cookies import Morsel
 from io import StringIO
 from pathlib import Path
@@ -29,11 +29,15 @@ from aiohttp import (
     WSMsgType,
     WSServerHandshakeError,
 )
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from sidecar import demo
 from sidecar.core.cookies import CookieJar as Presented
 from sidecar.core.credential import Result, read_credential
+from sidecar.demo import controls
 from sidecar.demo.api import LARGE_ITEMS
+from sidecar.demo.controls import BadOrder, Controls
+from sidecar.demo.idp import running_idp
 from sidecar.demo.logins import ALL_COOKIES, KINDS, Logins
 from sidecar.demo.page import asset
 from sidecar.demo.trace import MAX_ENTRIES, AccessLog, Seen, Trace
@@ -41,6 +45,7 @@ from sidecar.policy import compile_sources
 
 DOCUMENT = {"Accept": "text/html", "Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "same-origin"}
 MEMBERS = ["isError", "message", "data", "status", "errorData"]
+PATIENCE = 15.0  # seconds that anything awaited may take
 SECRET = "a secret of the tests, 32 bytes or more"
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -111,6 +116,29 @@ def expired_names(answer: ClientResponse) -> set[str]:
 async def trace(browser: ClientSession) -> Any:
     async with browser.get("/demo/trace") as answer:
         return await answer.json()
+
+
+def requests(shown: Any, **facts: Any) -> list[Any]:
+    """The requests in a trace of which these facts are told."""
+    return [
+        entry
+        for entry in shown["entries"]
+        if entry["event"] == "request" and facts.items() <= entry.items()
+    ]
+
+
+def events(shown: Any, event: str) -> list[Any]:
+    """The facts of the other entries of one kind."""
+    return [entry["facts"] for entry in shown["entries"] if entry["event"] == event]
+
+
+async def until(told: Callable[[], Awaitable[Any]], what: str) -> Any:
+    """What is told, as soon as it is true."""
+    end = time.monotonic() + PATIENCE
+    while not (found := await told()):
+        assert time.monotonic() < end, f"{what}: not within {PATIENCE:.0f} s"
+        await asyncio.sleep(0.05)
+    return found
 
 
 # -- the story ------------------------------------------------------------------------------------
@@ -291,6 +319,311 @@ async def test_fetching_the_logout_link_ends_nothing(browser: ClientSession) -> 
         assert answer.status == 200
 
 
+# -- the life of a session of the provider --------------------------------------------------------
+
+
+@pytest.fixture
+async def issuer(browser: ClientSession) -> AsyncIterator[str]:
+    """The provider's address, as the page tells it. Its switches are turned back at the end."""
+    async with browser.get("/") as answer:
+        found = re.search(r'<a href="(http://localhost:\d+)/">', await answer.text())
+    assert found
+    async with browser.get(f"{found[1]}/_rehearsal") as answer:
+        switches = (await answer.json())["switches"]
+    yield found[1]
+    await turn(browser, found[1], **switches)
+
+
+async def turn(browser: ClientSession, issuer: str, **switches: Any) -> None:
+    async with browser.post(f"{issuer}/_rehearsal", json=switches) as answer:
+        assert answer.status == 200, await answer.text()
+
+
+async def sign_in(browser: ClientSession, issuer: str, user: str = "alice") -> list[str]:
+    """Logs in at the provider, as a browser would. Returns the paths that led there and back."""
+    async with browser.get("/auth/login", headers=DOCUMENT) as answer:
+        form = re.search(r'name="interaction" value="([^"]+)"', await answer.text())
+        paths = [step.url.path for step in (*answer.history, answer)]
+    assert form
+    data = {"interaction": form[1], "user": user}
+    async with browser.post(f"{issuer}/sign-in", data=data, headers=DOCUMENT) as answer:
+        assert answer.status == 200, await answer.text()
+        return paths + [step.url.path for step in (*answer.history, answer)]
+
+
+async def order(browser: ClientSession, action: str, subject: str = "alice") -> None:
+    """A button of the page."""
+    told = {"action": action, "subject": subject}
+    async with browser.post("/demo/provider", json=told) as answer:
+        assert answer.status == 200, await answer.text()
+
+
+async def who(browser: ClientSession) -> Any:
+    async with browser.get("/auth/session") as answer:
+        assert answer.status == 200
+        return await answer.json()
+
+
+async def call(browser: ClientSession, name: str) -> tuple[int, Any]:
+    """Asks the API who it is; `name` is how the trace is to call that."""
+    async with browser.get("/api/me", headers={"X-Request-Id": name}) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_login_at_the_provider_and_the_session_that_it_makes(
+    browser: ClientSession, issuer: str
+) -> None:
+    """The API gets the provider's token; the page gets a cookie and no token."""
+    paths = await sign_in(browser, issuer)
+    assert paths == ["/auth/login", "/authorize", "/sign-in", "/auth/callback", "/"]
+    status, body = await call(browser, "first-call")
+    assert (status, body["message"]) == (200, "Hello, Alice")
+    assert body["data"]["saw"]["cookies"] == ["demo_theme"]
+    told = await who(browser)
+    assert (told["authenticated"], told["subject"], told["name"]) == (True, "alice", "Alice")
+    assert 0 < told["expiresAt"] - told["serverTime"] <= 600
+    shown = await trace(browser)
+    assert shown["session_cookies"] == ["sidecar"]
+    (entry,) = requests(shown, request_id="first-call")
+    (seen,) = entry["api"]
+    assert 0 < seen["expires_at"] - time.time() <= demo.TOKEN_SECONDS + 1
+    decisions = [entry["decision"] for entry in requests(shown) if "/auth/" in entry["path"]]
+    assert decisions[-2:] == ["login", "login_answer"]
+    assert "eyJ" not in json.dumps(shown)  # what a token would begin with
+
+
+async def test_token_is_renewed_before_it_expires(browser: ClientSession, issuer: str) -> None:
+    """The API sees another token of the same session; no request is refused."""
+    await turn(browser, issuer, access_token_lifetime=2)
+    await sign_in(browser, issuer)
+    hashes: list[str] = []
+
+    async def has_two() -> bool:
+        status, body = await call(browser, f"renewal-{len(hashes)}")
+        assert status == 200
+        hashes.append(body["data"]["saw"]["token_sha256"])
+        return len(set(hashes)) == 2
+
+    await until(has_two, "another token")
+    shown = await trace(browser)
+    *before, last = [
+        entry for entry in requests(shown) if str(entry["request_id"]).startswith("renewal-")
+    ]
+    assert last["new_token"] or last["repeated"]
+    assert not any(entry["new_token"] or entry["repeated"] for entry in before)
+    assert shown["provider"]["counts"]["refresh_exchanges"] >= 1
+    assert shown["provider"]["counts"]["refresh_reuses"] == 0
+
+
+@pytest.mark.parametrize("by", ["burst", "expire"])
+async def test_refused_token_is_renewed_and_the_request_repeated(
+    browser: ClientSession, issuer: str, by: str
+) -> None:
+    """The provider calls it revoked, or the API takes it no longer: the browser sees 200."""
+    await sign_in(browser, issuer)
+    await (order(browser, "burst") if by == "burst" else expire(browser))
+    status, _ = await call(browser, f"after-{by}")
+    assert status == 200
+    (entry,) = requests(await trace(browser), request_id=f"after-{by}")
+    assert entry["repeated"]
+    assert [seen["status"] for seen in entry["api"]] == [401, 200]
+    assert len({seen["token_sha256"] for seen in entry["api"]}) == 2
+    assert (await who(browser))["authenticated"]
+
+
+async def test_revoked_grant_ends_the_session_at_the_next_renewal(
+    browser: ClientSession, issuer: str
+) -> None:
+    await sign_in(browser, issuer)
+    await order(browser, "revoke_grants")
+    assert (await who(browser))["authenticated"]
+    status, body = await call(browser, "after-the-revocation")
+    assert (status, body["errorData"]["code"]) == (401, "session_expired")
+    assert "sidecar" not in presented(browser)
+    assert not (await who(browser))["authenticated"]
+    assert {"detail": "invalid_grant"} in events(await trace(browser), "refresh refused")
+
+
+async def test_outage_of_the_provider_ends_no_session(browser: ClientSession, issuer: str) -> None:
+    """What needs a new token meanwhile is 503; afterwards the session goes on."""
+    await sign_in(browser, issuer)
+    await order(browser, "outage")
+    assert 0 < (await trace(browser))["provider"]["down_for"] <= controls.OUTAGE_SECONDS
+    await expire(browser)
+    status, body = await call(browser, "while-it-is-down")
+    assert (status, body["errorData"]["code"]) == (503, "refresh_unavailable")
+    assert (await who(browser))["authenticated"]
+    await turn(browser, issuer, outage="none")
+
+    async def is_back() -> bool:
+        status, _ = await call(browser, "when-it-is-back")
+        assert status in {200, 503}
+        return status == 200
+
+    await until(is_back, "the provider's return")
+
+
+async def test_provider_ends_the_session_over_the_back_channel(
+    browser: ClientSession, issuer: str
+) -> None:
+    """Before the browser has asked for anything; its event stream is broken off."""
+    await sign_in(browser, issuer, "bob")
+    async with browser.get("/api/events", headers={"Accept": "text/event-stream"}) as answer:
+        assert await answer.content.readline() == b"id: 1\n"
+        await order(browser, "end_sessions", "bob")
+        with pytest.raises(ClientError):
+            await asyncio.wait_for(answer.content.read(), PATIENCE)
+    assert not (await who(browser))["authenticated"]
+    status, _ = await call(browser, "after-the-back-channel-logout")
+    assert status == 401
+    wanted = {"reason": "backchannel", "refresh_token": "done", "access_token": "done"}
+
+    async def is_revoked() -> bool:
+        return wanted in events(await trace(browser), "session ended")
+
+    await until(is_revoked, "the revocation of its tokens")
+    shown = await trace(browser)
+    told = requests(shown, path="/auth/backchannel-logout", decision="backchannel_logout")
+    assert 200 in {entry["status"] for entry in told}
+    assert shown["provider"]["counts"]["back_channel_delivered"] >= 1
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/api/logout"), ("POST", "/auth/logout")])
+async def test_logout_goes_by_way_of_the_provider_and_revokes(
+    browser: ClientSession, issuer: str, method: str, path: str
+) -> None:
+    """The session there ends as well: who logs in again is asked who it is."""
+    await sign_in(browser, issuer)
+    before = (await trace(browser))["provider"]["counts"]
+    async with browser.request(method, path, headers=DOCUMENT) as answer:
+        steps = [(step.status, step.url.path) for step in (*answer.history, answer)]
+    assert steps == [(303, path), (303, "/end_session"), (200, "/login")]
+    assert "sidecar" not in presented(browser)
+
+    async def is_revoked() -> bool:
+        counts = (await trace(browser))["provider"]["counts"]
+        return bool(counts["revocations"] >= before["revocations"] + 2)
+
+    await until(is_revoked, "the revocation of both tokens")
+    counts = (await trace(browser))["provider"]["counts"]
+    assert counts["sessions_ended"] == before["sessions_ended"] + 1
+    async with browser.get("/auth/login", headers=DOCUMENT) as answer:
+        assert "<h1>Sign in</h1>" in await answer.text()
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        ('{"action": "outage"}', "text/plain", 415),  # what a page elsewhere could send
+        ("{", "application/json", 422),
+        ("[]", "application/json", 422),
+        ('{"action": "explode"}', "application/json", 422),
+        ('{"action": ["outage"]}', "application/json", 422),
+        ('{"action": "end_sessions"}', "application/json", 422),
+        ('{"action": "revoke_grants", "subject": "mallory"}', "application/json", 422),
+    ],
+)
+async def test_orders_to_the_provider_that_are_none_are_refused(
+    browser: ClientSession, issuer: str, body: str, content_type: str, status: int
+) -> None:
+    headers = {"Content-Type": content_type}
+    async with browser.post("/demo/provider", data=body, headers=headers) as answer:
+        assert answer.status == status
+        assert (await answer.json())["message"]
+    async with browser.get(f"{issuer}/_rehearsal") as answer:
+        assert (await answer.json())["switches"]["outage"] == "none"
+
+
+async def test_outage_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So does one that was asked for twice."""
+    async with running_idp() as idp:
+        switches = Controls(idp)
+        await switches.carry_out("outage", None)
+        monkeypatch.setattr(controls, "OUTAGE_SECONDS", 0.05)
+        await switches.carry_out("outage", None)
+        assert idp.options.outage == "unavailable"
+        assert switches.state()["down_for"] > 0
+
+        async def is_up() -> bool:
+            return idp.options.outage == "none"
+
+        await until(is_up, "the end of the outage")
+        assert switches.state()["down_for"] == 0
+        with pytest.raises(BadOrder, match="end_sessions"):
+            await switches.carry_out("explode", None)
+
+
+# -- the page in a browser ------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def chromium(executable: str) -> AsyncIterator[Browser]:
+    arguments = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync")
+    async with async_playwright() as playwright:
+        launched = await playwright.chromium.launch(
+            executable_path=executable, headless=True, args=arguments
+        )
+        yield launched
+        await launched.close()
+
+
+async def press(page: Page, name: str) -> None:
+    await page.get_by_role("button", name=name, exact=True).click()
+
+
+async def test_whole_life_on_the_page(
+    url: str, require_program: Callable[[str], str], tmp_path: Path
+) -> None:
+    """Login, 401 and renewal, back-channel logout, login, logout by form: as a person does it.
+
+    Nothing is reported on the browser's console but the refusals that were asked for.
+    """
+    async with chromium(require_program("chromium")) as browser:
+        page = await browser.new_page()
+        page.set_default_timeout(PATIENCE * 1000)
+        expect.set_options(timeout=PATIENCE * 1000)
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+        await page.goto(url)
+        await expect(page.locator("#session-who")).to_have_text("nobody is logged in")
+        await expect(page.get_by_role("button", name="Revoke the grant")).to_be_disabled()
+
+        await page.get_by_role("link", name="Log in at the identity provider").click()
+        await press(page, "Sign in as Alice")
+        await expect(page.locator("#session-who")).to_have_text("Alice")
+        await expect(page.locator("#session-end")).to_have_text(re.compile(r"over in 0:(10|09):"))
+        await expect(page.locator("#own-login button")).to_be_disabled()
+
+        await press(page, "Who am I")
+        await expect(page.locator("#token-end")).to_have_text(re.compile(r"good for another \d+ s"))
+        await press(page, "Refuse the next token, once")
+        await expect(page.locator("#provider-said")).to_have_text(re.compile("counts as revoked"))
+        await press(page, "Who am I")
+        await expect(page.locator("#trace")).to_contain_text("repeated the request")
+        await expect(page.locator("#api-summary")).to_contain_text("At first 401")
+        await expect(page.locator("#summary")).to_have_text(re.compile("GET /api/me: 200"))
+        await page.screenshot(path=tmp_path / "page.png", full_page=True)
+
+        await press(page, "Log out everywhere")
+        await expect(page.locator("#session-who")).to_have_text("nobody is logged in")
+        assert errors == []
+        await press(page, "Who am I")
+        await expect(page.locator("#login-link")).to_be_visible()
+        assert all("401" in one for one in errors), errors
+        errors.clear()
+
+        await page.get_by_role("link", name="log in again").click()
+        await page.get_by_role("link", name="Log in at the identity provider").click()
+        await press(page, "Sign in as Bob")
+        await expect(page.locator("#session-who")).to_have_text("Bob")
+        await press(page, "Log out by POST")
+        await expect(page).to_have_url(f"{url}/login")
+        await page.get_by_role("link", name="Back to the demo").click()
+        await expect(page.locator("#session-who")).to_have_text("nobody is logged in")
+        assert errors == []
+
+
 # -- what the page shows ----------------------------------------------------------------------
 
 
@@ -303,14 +636,15 @@ async def test_trace_joins_both_sides_by_request(browser: ClientSession) -> None
     async with browser.get("/api/me", headers=chain):
         pass
     shown = await trace(browser)
-    first, second = [entry for entry in shown["entries"] if entry["request_id"] == "chain-1"]
-    assert (first["path"], first["status"], first["api"]["status"]) == ("/api/me", 303, 401)
-    assert first["api"]["token_sha256"] == hashlib.sha256(token.encode()).hexdigest()[:12]
-    assert "no longer" in first["api"]["body"]
-    assert (second["path"], second["status"], second["api"]) == ("/api/logout", 401, None)
+    first, second = requests(shown, request_id="chain-1")
+    (seen,) = first["api"]
+    assert (first["path"], first["status"], seen["status"]) == ("/api/me", 303, 401)
+    assert seen["token_sha256"] == hashlib.sha256(token.encode()).hexdigest()[:12]
+    assert "no longer" in seen["body"]
+    assert (second["path"], second["status"], second["api"]) == ("/api/logout", 401, [])
     assert (shown["session_cookies"], shown["other_cookies"]) == ([], [])
     assert token not in json.dumps(shown)
-    assert not any(entry["path"].startswith("/demo") for entry in shown["entries"])
+    assert not any(entry["path"].startswith("/demo") for entry in requests(shown))
 
 
 async def test_trace_names_the_cookies_that_the_browser_sends(browser: ClientSession) -> None:
@@ -330,6 +664,7 @@ async def test_page_needs_nothing_from_elsewhere(browser: ClientSession) -> None
         policy = answer.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
+        text = re.sub(r'<a href="http://localhost:\d+/">', "", text)  # to look at the provider
         assert not re.search(r"<script(?! src)|<style|\son\w+=|\sstyle=|(?:src|href)=\"(?!/)", text)
         for link in re.findall(r'(?:src|href)="(/[\w.]+)"', text):
             async with browser.get(link) as answer:
@@ -463,8 +798,44 @@ def test_trace_is_bounded() -> None:
         traced.api_answered(f"never ended {number}", seen)
         traced.ended({"request_id": str(number), "path": "/"})
     entries = traced.entries()
-    assert len(entries) == len(traced._seen) == MAX_ENTRIES
+    assert len(entries) == len(traced._calls) == MAX_ENTRIES
     assert entries[-1]["number"] == 3 * MAX_ENTRIES
+
+
+def test_trace_tells_a_renewed_token_from_a_late_end() -> None:
+    """A stream ends long after requests that came later; its old token is no new one."""
+    traced = Trace()
+
+    def answered(request_id: str, token: str) -> None:
+        traced.api_answered(request_id, Seen([], [], token, 200, "", [], ""))
+
+    def ended(request_id: str) -> bool:
+        traced.ended({"request_id": request_id, "path": "/api/me", "session": "s"})
+        return bool(traced.entries()[-1]["new_token"])
+
+    answered("stream", "old")
+    answered("1", "old")
+    assert not ended("1")
+    answered("2", "new")
+    assert ended("2")
+    assert not ended("stream")
+    answered("3", "new")
+    assert not ended("3")
+
+
+def test_idp_command_passes_its_arguments_on() -> None:
+    """To the provider's own command, help and faults included."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "sidecar", "idp", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    told = run("--help")
+    assert told.returncode == 0
+    assert "--access-token-lifetime" in told.stdout
+    refused = run("--port", "none")
+    assert refused.returncode == 2
+    assert "port" in refused.stderr
 
 
 def test_package_holds_every_file_that_it_serves() -> None:

@@ -53,7 +53,8 @@ def token_set(
     issued_at: float | None = None,
 ) -> TokenSet:
     """A token set; what is not told of the access token's times is read in it, if it is a JWT."""
-    own_issue, own_expiry = jwt_times(access_token) if expires_at is None else (None, None)
+    is_told = expires_at is not None and issued_at is not None
+    own_issue, own_expiry = (None, None) if is_told else jwt_times(access_token)
     return TokenSet(
         access_token,
         refresh_token,

@@ -1,9 +1,13 @@
-"""`sidecar demo`: an API, a page and the sidecar in front of both, in one process."""
+"""`sidecar demo`: an API, a page, the sidecar in front of both, and an identity provider beside it.
+
+All in one process.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import secrets
 import signal
@@ -18,6 +22,8 @@ from aiohttp import web
 from sidecar.app import Sidecar
 from sidecar.core.config import load
 from sidecar.demo.api import Api
+from sidecar.demo.controls import Controls
+from sidecar.demo.idp import running_idp
 from sidecar.demo.logins import Logins
 from sidecar.demo.page import Page, asset
 from sidecar.demo.trace import AccessLog, Trace
@@ -25,17 +31,21 @@ from sidecar.net.parsers import require_c_parsers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from sidecar.core.config import Config
 
 HOST: Final = "127.0.0.1"
 CONFIG_FILE: Final = "sidecar.yaml"
+PROVIDER_HOST: Final = "localhost"  # not `HOST`: cookies know no ports, and it has some of its own
+TOKEN_SECONDS: Final = 30  # short, so that renewal can be watched
 _DRAIN_SECONDS: Final = 0.3
 _FINE: Final = 0
 _UNUSABLE: Final = 2
 
 _WELCOME: Final = """\
 Sidecar demo: http://{LISTEN}/  (metrics: http://{ADMIN}/metrics; Ctrl+C ends it)
+Identity provider: {ISSUER}/  (anyone can sign in as anybody: for this demo only)
 Open it, log in, look at an answer, let the token expire, look again. Without a browser:
   curl -sc jar -d name=Ada http://{LISTEN}/api/login && curl -sb jar http://{LISTEN}/api/me
 """
@@ -48,6 +58,7 @@ def main(*, port: int = 8080, verbose: bool = False) -> int:
     be had.
     """
     require_c_parsers()
+    logging.getLogger("sidecar.demo.idp").setLevel(logging.ERROR)  # its warning is printed below
     return uvloop.run(_serve(port, verbose))
 
 
@@ -68,23 +79,44 @@ async def _serve(port: int, verbose: bool) -> int:
 
 
 async def _start(stack: AsyncExitStack, port: int, verbose: bool) -> Mapping[str, str]:
-    """Starts API, page and sidecar; closing `stack` ends them, the sidecar first.
+    """Starts provider, API, page and sidecar; closing `stack` ends them, the sidecar first.
 
     Returns the variables of the configuration. Raises `OSError` where `port` cannot be had.
     """
     listen, admin = _free_ports(port, 0)
     secret, trace = secrets.token_urlsafe(32), Trace()
+    idp = await stack.enter_async_context(running_idp(**_provider_options(listen)))
+    api = Api(Logins(secret), trace, idp.verify)
+    page = Page(trace, Controls(idp))
     environ = {
         "LISTEN": f"{HOST}:{listen}",
         "ADMIN": f"{HOST}:{admin}",
-        "API_URL": await _listen(stack, Api(Logins(secret), trace).application()),
-        "PAGE_URL": await _listen(stack, Page(trace).application()),
+        "API_URL": await _listen(stack, api.application()),
+        "PAGE_URL": await _listen(stack, page.application()),
         "AUTH_SECRET": secret,
+        "ISSUER": idp.issuer,
+        "CLIENT_ID": idp.client_id,
+        "CLIENT_SECRET": idp.client_secret,
     }
     sidecar = _sidecar(_load(environ), AccessLog(trace, sys.stderr, verbose=verbose))
     await sidecar.start()
     stack.push_async_callback(sidecar.stop, _DRAIN_SECONDS)
     return environ
+
+
+def _provider_options(listen: int) -> Mapping[str, Any]:
+    """A provider for the sidecar on that port, by whichever of its names a browser calls it."""
+    origins = [f"http://{host}:{listen}" for host in (HOST, PROVIDER_HOST)]
+    return {
+        "host": PROVIDER_HOST,
+        "signing_algorithm": "ES256",  # its keys are made at once
+        "access_token_lifetime": TOKEN_SECONDS,
+        "redirect_uris": [f"{origin}/auth/callback" for origin in origins],
+        "post_logout_redirect_uris": [
+            f"{origin}{path}" for origin in origins for path in ("/", "/login")
+        ],
+        "backchannel_logout_uri": f"{origins[0]}/auth/backchannel-logout",
+    }
 
 
 def _free_ports(*wanted: int) -> list[int]:

@@ -1,6 +1,7 @@
 """A made-up API behind the sidecar: bearer tokens that one request can expire, plain JSON, no CORS.
 
-Cookies are nothing to it, but for the login, which sets them.
+It takes its own tokens and the identity provider's. Cookies are nothing to it, but for its login,
+which sets them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import asyncio
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from html import escape
 from itertools import count
@@ -18,8 +19,10 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from sidecar.demo.idp import Checked
+from sidecar.demo.idp.tokens import display_name
 from sidecar.demo.logins import ALL_COOKIES, KINDS, Logins
-from sidecar.demo.page import SECURITY
+from sidecar.demo.page import security
 from sidecar.demo.trace import Seen, Trace
 
 UNKNOWN_USER: Final = "nobody"
@@ -48,12 +51,14 @@ _REPORT: Final = """<!doctype html>
 
 
 class Api:
-    """Tokens and orders in memory."""
+    """Tokens and orders in memory; `verify` is what the provider says of a token."""
 
-    def __init__(self, logins: Logins, trace: Trace) -> None:
+    def __init__(self, logins: Logins, trace: Trace, verify: Callable[[str], Checked]) -> None:
         self._logins = logins
         self._trace = trace
-        self._names: dict[str, str] = {}  # by valid token
+        self._verify = verify
+        self._names: dict[str, str] = {}  # by valid token of its own
+        self._refused: set[str] = set()  # tokens of the provider
         self._orders: list[dict[str, object]] = list(_FIRST_ORDERS)
 
     def application(self) -> web.Application:
@@ -82,12 +87,23 @@ class Api:
     @web.middleware
     async def _authenticate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path != "/login":
-            name = self._names.get(_bearer(request) or "")
-            if name is None:
+            token = _bearer(request)
+            known = None if token is None else self._whose(token)
+            if known is None:
                 body = {"message": "The token is not valid, or no longer"}
                 return web.json_response(body, status=401, headers=_CHALLENGE)
-            request["name"] = name
+            request["name"], request["expires_at"] = known
         return await handler(request)
+
+    def _whose(self, token: str) -> tuple[str, int | None] | None:
+        """The name of whoever a valid token is for, and when it expires if it does."""
+        name = self._names.get(token)
+        if name is not None:
+            return name, None
+        checked = None if token in self._refused else self._verify(token)
+        if checked is None or checked.subject is None:
+            return None
+        return display_name(checked.subject), checked.expires
 
     async def _note(self, request: web.Request, response: web.StreamResponse) -> None:
         """Tells the trace, just before the answer's head is sent."""
@@ -101,6 +117,7 @@ class Api:
             content_type=response.headers.get(hdrs.CONTENT_TYPE, ""),
             set_cookies=[name for name, morsel in response.cookies.items() if morsel.value],
             body=body.decode() if isinstance(body, bytes) else None,
+            expires_at=request.get("expires_at"),
         )
         self._trace.api_answered(request.headers.get("X-Request-Id", ""), seen)
 
@@ -120,8 +137,12 @@ class Api:
         return response
 
     async def _expire(self, request: web.Request) -> web.Response:
-        self._names.pop(_bearer(request) or "", None)
-        return web.json_response({"message": "This token has expired; the next call is a 401"})
+        token = _bearer(request) or ""
+        if self._names.pop(token, None) is None:
+            self._refused.add(token)
+        return web.json_response(
+            {"message": "This token has expired: here it is a 401 from now on"}
+        )
 
     # -- what it answers ----------------------------------------------------------------------
 
@@ -155,7 +176,7 @@ class Api:
 
     async def _report(self, request: web.Request) -> web.Response:
         text = _REPORT.format(name=escape(request["name"]), orders=len(self._orders))
-        return web.Response(text=text, content_type="text/html", headers=SECURITY)
+        return web.Response(text=text, content_type="text/html", headers=security())
 
     # -- what it streams ----------------------------------------------------------------------
 

@@ -1,7 +1,9 @@
-"""The frontend of the demo: static files, and the trace of what happened."""
+"""The frontend of the demo: static files, the trace of what happened, the provider's switches."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -9,19 +11,16 @@ from typing import Final
 
 from aiohttp import web
 
+from sidecar.demo.controls import BadOrder, Controls
 from sidecar.demo.logins import ALL_COOKIES
 from sidecar.demo.trace import Trace
 
-SECURITY: Final = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-}
+OWN_COOKIE: Final = "sidecar"  # of the sidecar's own login, and what its other cookies begin with
 OTHER_COOKIE: Final = "demo_theme"  # belongs to no session, so the API gets it
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action {}; base-uri 'none'; frame-ancestors 'none'"
+)
 _TYPES: Final = {
     "page.html": "text/html",
     "login.html": "text/html",
@@ -38,6 +37,16 @@ _PATHS: Final = {
 }
 
 
+def security(*form_targets: str) -> dict[str, str]:
+    """Header fields of pages; forms may lead to those origins besides, by redirects too."""
+    return {
+        "Content-Security-Policy": _POLICY.format(" ".join(("'self'", *form_targets))),
+        "Cache-Control": "no-store",
+        "Referrer-Policy": "same-origin",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
 def asset(name: str) -> bytes:
     """A file that comes with this package. Raises `OSError` where the installation lacks it."""
     return files(__package__).joinpath("static", name).read_bytes()
@@ -46,16 +55,19 @@ def asset(name: str) -> bytes:
 class Page:
     """Serves the page. What it says about cookies is what it was sent, by name."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, controls: Controls) -> None:
         self._trace = trace
-        config = escape(asset("sidecar.yaml").decode())
-        self._files = {path: _filled(name, config) for path, name in _PATHS.items()}
+        self._controls = controls
+        self._security = security(controls.issuer)  # where the logout form ends up
+        values = {"config": asset("sidecar.yaml").decode(), "issuer": controls.issuer}
+        self._files = {path: _filled(name, values) for path, name in _PATHS.items()}
 
     def application(self) -> web.Application:
         """The page as an aiohttp application."""
         application = web.Application()
         application.add_routes([web.get(path, self._file) for path in _PATHS])
         application.router.add_get("/demo/trace", self._show_trace)
+        application.router.add_post("/demo/provider", self._tell_provider)
         return application
 
     async def _file(self, request: web.Request) -> web.Response:
@@ -63,7 +75,7 @@ class Page:
             body=self._files[request.path],
             content_type=_TYPES[_PATHS[request.path]],
             charset="utf-8",
-            headers=SECURITY,
+            headers=self._security,
         )
         if request.path == "/":
             response.set_cookie(OTHER_COOKIE, "plain", path="/", samesite="Lax")
@@ -72,16 +84,35 @@ class Page:
     async def _show_trace(self, request: web.Request) -> web.Response:
         names = list(request.cookies)
         body = {
-            "session_cookies": [name for name in names if name in ALL_COOKIES],
-            "other_cookies": [name for name in names if name not in ALL_COOKIES],
+            "session_cookies": [name for name in names if _is_of_a_session(name)],
+            "other_cookies": [name for name in names if not _is_of_a_session(name)],
             "entries": self._trace.entries(),
+            "provider": self._controls.state(),
         }
-        return web.json_response(body, headers=SECURITY)
+        return web.json_response(body, headers=self._security)
+
+    async def _tell_provider(self, request: web.Request) -> web.Response:
+        """JSON only: no page elsewhere can send that here without being asked first (CORS)."""
+        if request.content_type != "application/json":
+            return web.json_response({"message": "send application/json"}, status=415)
+        try:
+            order = json.loads(await request.text())
+            if not isinstance(order, dict):
+                raise BadOrder("send an object")
+            done = await self._controls.carry_out(order.get("action"), order.get("subject"))
+        except ValueError as error:
+            return web.json_response({"message": str(error)}, status=422)
+        return web.json_response({"message": done}, headers=self._security)
 
 
-def _filled(name: str, config: str) -> bytes:
-    """A file; in the page itself, `$config` stands for the configuration."""
+def _is_of_a_session(name: str) -> bool:
+    return name in ALL_COOKIES or name.startswith(OWN_COOKIE)
+
+
+def _filled(name: str, values: Mapping[str, str]) -> bytes:
+    """A file; in the page itself, `$config` and `$issuer` stand for their values."""
     content = asset(name)
     if name != "page.html":
         return content
-    return Template(content.decode()).substitute(config=config).encode()
+    escaped = {key: escape(value) for key, value in values.items()}
+    return Template(content.decode()).substitute(escaped).encode()

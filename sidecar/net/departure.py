@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from sidecar.core.errors import StoreUnavailable
+from sidecar.core.formats.own import TYPE as OWN
 from sidecar.net.outbound import Outbound, Unreachable
 from sidecar.net.provider import Provider
 
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
     from sidecar.core.tokens import TokenSet
     from sidecar.net.refresh import Refresher
     from sidecar.net.sessions import Presented, Sessions
+    from sidecar.net.store import Store
 
 PAUSES: Final = (1.0, 3.0, 10.0, 30.0)  # seconds before each further attempt
 HOOK_SECONDS: Final = 10.0
 REMEMBERED: Final = 10_000  # sessions that have departed already
+DAY: Final = 86400.0
 AT_ONCE: Final = 16  # requests, so that a wave of logouts leaves room for everything else
 
 _TOLD: Final = {True: "done", False: "failed", None: "none"}
@@ -46,15 +49,19 @@ class Departures:
         provider: Provider | None,
         refresher: Refresher | None,
         sessions: Sessions,
-        hooks: Sequence[Hook],
-        outbound: Outbound,
+        store: Store,
         *,
+        hooks: Sequence[Hook],
+        revokes_all: bool,
+        outbound: Outbound,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         log: FilteringBoundLogger,
     ) -> None:
         self._provider: Final = provider
         self._refresher: Final = refresher
         self._sessions: Final = sessions
+        self._store: Final = store
+        self._revokes_all: Final = revokes_all
         self._hooks: Final = tuple(hooks)
         self._outbound: Final = outbound
         self._spawn: Final = spawn
@@ -83,7 +90,15 @@ class Departures:
         if len(self._departed) > REMEMBERED:
             del self._departed[next(iter(self._departed))]
         hooks = self._hooks if before is None else ()
-        self._spawn(self._depart(fingerprint, presented, reason, hooks, revokes=revokes))
+        key = f"departed:{fingerprint}:{death[1]:.3f}:{has_tokens:d}"
+        self._spawn(self._depart_once(key, fingerprint, presented, reason, hooks, revokes=revokes))
+
+    async def _depart_once(self, key: str, *session: Any, revokes: bool) -> None:
+        """Of all processes on one store the first does it; where that cannot be told, each."""
+        with suppress(StoreUnavailable):
+            if not await self._store.add(key, b"1", DAY):
+                return
+        await self._depart(*session, revokes=revokes)
 
     async def _depart(
         self,
@@ -95,7 +110,10 @@ class Departures:
         revokes: bool,
     ) -> None:
         access, refresh = await self._newest(fingerprint, presented)
-        revoked = (refresh, access) if revokes else (None, None)
+        # Where only the own login has a provider, no other session's tokens are any of its business.
+        reading = presented.reading
+        is_its = self._revokes_all or reading.tokens is not None or reading.source == OWN
+        revoked = (refresh, access) if revokes and is_its else (None, None)
         steps: dict[str, Step] = {
             "refresh_token": self._revocation(revoked[0], "refresh_token"),
             "access_token": self._revocation(revoked[1], "access_token"),
@@ -142,10 +160,20 @@ class Departures:
         return tokens.access_token or None, tokens.refresh_token
 
     def _revocation(self, token: str | None, hint: str) -> Step:
-        provider = self._provider
+        provider, store = self._provider, self._store
 
         async def revoke() -> bool | None:
-            return None if provider is None or token is None else await provider.revoke(token, hint)
+            if provider is None or not token:
+                return None
+            key = f"revoked:{self._sessions.fingerprint_of(token)}"
+            with suppress(StoreUnavailable):
+                if not await store.add(key, b"1", DAY):
+                    return None  # another process has, or does
+            outcome = await provider.revoke(token, hint)
+            if outcome is False:
+                with suppress(StoreUnavailable):
+                    await store.remove(key)
+            return outcome
 
         return revoke
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import os
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
@@ -34,6 +35,8 @@ from sidecar.net.sessions import Presented, Sessions, Tombstone
 from sidecar.net.store import Store
 
 ALIAS: Final = 30 * 86400.0  # seconds that a renewed credential is known as its session's
+WATCH: Final = 0.5  # seconds between two looks whether the store has lost its data
+FOR_EVER: Final = 3650 * 86400.0
 ATTEMPTS: Final = 600  # to tell the store what happened, a few seconds apart
 
 
@@ -58,6 +61,7 @@ class Keeper:
         self._is_shared: Final = is_shared
         self._now: Final = now
         self._spawn: Final = spawn
+        self._watch: asyncio.Task[None] | None = None
         self.on_orphans: Callable[[TokenSet], None] | None = None
         sessions.is_shared = is_shared or refresher is not None
         if is_shared or self._is_stored:
@@ -69,6 +73,13 @@ class Keeper:
         """Listens to what other processes tell."""
         if self._is_shared:
             await self._store.subscribe(self._hear)
+            self._watch = asyncio.get_running_loop().create_task(self._mind_the_store())
+
+    async def close(self) -> None:
+        """Listens no longer."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
 
     @property
     def _is_stored(self) -> bool:
@@ -355,6 +366,35 @@ class Keeper:
             await self._store.publish(_message("alive", fingerprint, None))
 
         self._spawn(_until_it_works(tell))
+
+    async def _mind_the_store(self) -> None:
+        """Writes what must not be forgotten once more into a store that has lost its data.
+
+        A store that was emptied (a Redis without persistence that starts again) has another
+        `epoch` than the one that this process saw last, or none.
+        """
+        seen: bytes | None = None
+        while True:
+            with suppress(StoreUnavailable):
+                await self._store.add("epoch", os.urandom(16).hex().encode(), FOR_EVER)
+                epoch = await self._store.get("epoch")
+                if seen is not None and epoch != seen:
+                    if self.refresher is not None:
+                        self.refresher.lost_data()
+                    await self._restore()
+                seen = epoch
+                if self.refresher is not None:
+                    self.refresher.epoch = epoch
+            await asyncio.sleep(WATCH)
+
+    async def _restore(self) -> None:
+        """Raises `StoreUnavailable`."""
+        now = self._now()
+        for fingerprint, tomb in tuple(self._sessions.tombs.items()):
+            if now < tomb.until:
+                await self._write_death(fingerprint, tomb)
+        if self.refresher is not None:
+            await self.refresher.restore()
 
     def _hear(self, message: bytes) -> None:
         try:

@@ -37,8 +37,11 @@ from sidecar.net.store import Store
 
 WAIT: Final = 10.0  # seconds that a request waits for a renewal
 SHORT_WAIT: Final = 2.0  # the same where its token is still good
-EXCHANGE: Final = 60.0  # seconds after which an answer is given up
+EXCHANGE: Final = 20.0  # seconds after which an answer is given up
 LOCK: Final = 15.0  # seconds after which the lock of a process that died is free
+SETTLED: Final = 1.5  # seconds after a store's loss in which nothing is exchanged: see `epoch`
+KEEP: Final = 0.5  # seconds between two looks after a lock
+RECENT: Final = 10_000  # exchanges that are remembered here for a store that loses its data
 POLL: Final = 0.05  # seconds between two looks for what another process exchanges
 DAY: Final = 86400.0
 USED: Final = 30 * DAY  # how long it is remembered that a refresh token is spent
@@ -65,6 +68,14 @@ class RefreshTimes:
     grace: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Exchanged:
+    """Tokens, and what they were exchanged for."""
+
+    old: TokenSet
+    new: TokenSet
+
+
 class Refresher:
     """Renews tokens. Belongs to one event loop; other processes are met in the store."""
 
@@ -88,8 +99,11 @@ class Refresher:
         self._report: Final = report
         self._running: dict[str, asyncio.Task[TokenSet]] = {}
         self._unsaved: dict[str, TokenSet] = {}  # successors that the store did not take yet
+        self._recent: dict[str, _Exchanged] = {}  # what this process exchanged, for a store's loss
         self._failures = 0
         self._pause_ends = 0.0
+        self._settled_at = 0.0
+        self.epoch: bytes | None = None  # of the store, as `net.keeper` saw it last
         self.counts: Counter[str] = Counter()
 
     # -- for requests ---------------------------------------------------------------------------
@@ -133,6 +147,7 @@ class Refresher:
         before = await self._store.get(f"prev:{own}")
         if before is None:
             return
+        self._recent.pop(before.decode(), None)
         old = f"next:{before.decode()}"
         successor = await self._store.get(old)
         if successor is not None:
@@ -158,10 +173,25 @@ class Refresher:
         if unsaved is not None:
             return unsaved
         stored = await self._store.get(f"next:{own}")
+        if stored is None:
+            return await self._forgotten(own)
         try:
-            return None if stored is None else from_bytes(stored)
+            return from_bytes(stored)
         except ValueError:
             raise StoreUnavailable("an entry is not what was written") from None
+
+    async def _forgotten(self, own: str) -> TokenSet | None:
+        """A successor that this process knows of, where the store has lost its data."""
+        exchanged = self._recent.get(own)
+        if exchanged is None or await self._store.get(f"used:{own}") is not None:
+            return None
+        await self._write(own, exchanged.old, exchanged.new)
+        return exchanged.new
+
+    async def restore(self) -> None:
+        """Writes once more what was exchanged here lately. Raises `StoreUnavailable`."""
+        for own, exchanged in tuple(self._recent.items()):
+            await self._write(own, exchanged.old, exchanged.new)
 
     # -- one exchange ---------------------------------------------------------------------------
 
@@ -182,6 +212,7 @@ class Refresher:
             task.exception()  # seen, though every caller may have left
 
     async def _renew_once(self, own: str, tokens: TokenSet, rejected: str | None) -> TokenSet:
+        await self._settle()
         async with self._lock(own) as is_mine:
             successor = await self._successor(own)
             if successor is not None and (
@@ -197,6 +228,21 @@ class Refresher:
                 await self._save(own, tokens, renewal.tokens)
                 return renewal.tokens
             return await self._failed(own, renewal)
+
+    async def _settle(self) -> None:
+        """Waits where the store has lost its data, locks among them.
+
+        By then the others have taken theirs again, and written what they have exchanged.
+        """
+        if self.epoch is not None and await self._store.get("epoch") != self.epoch:
+            self.lost_data()
+        remaining = self._settled_at - self._now()
+        if remaining > 0:
+            await asyncio.sleep(remaining)
+
+    def lost_data(self) -> None:
+        """The store turns out to have lost its data just now."""
+        self._settled_at = self._now() + SETTLED
 
     @asynccontextmanager
     async def _lock(self, own: str) -> AsyncIterator[bool]:
@@ -218,14 +264,27 @@ class Refresher:
             yield True
         finally:
             keeper.cancel()
-            with suppress(StoreUnavailable):  # then it ends by itself
+            try:
                 await self._store.remove(key, owner)
+            except StoreUnavailable:
+                self._spawn(self._unlock_later(key, owner))
 
     async def _keep_lock(self, key: str, owner: bytes) -> None:
+        """Holds the lock longer; takes it once more from a store that has lost its data."""
         while True:
-            await asyncio.sleep(LOCK / 3)
+            await asyncio.sleep(KEEP)
             with suppress(StoreUnavailable):
-                await self._store.replace(key, owner, owner, LOCK)
+                if not await self._store.replace(key, owner, owner, LOCK):
+                    await self._store.add(key, owner, LOCK)
+
+    async def _unlock_later(self, key: str, owner: bytes) -> None:
+        """Lets a lock go as soon as the store can be told, or it would outlast the trouble."""
+        until = self._now() + LOCK
+        while self._now() < until:
+            await asyncio.sleep(POLL * 5)
+            with suppress(StoreUnavailable):
+                await self._store.remove(key, owner)
+                return
 
     async def _mark_sent(self, own: str, tokens: TokenSet, rejected: str | None) -> None:
         """Writes down that the token is about to be used, unless it must not be."""
@@ -285,6 +344,9 @@ class Refresher:
         """
         self.counts["renewed"] += 1
         self._unsaved[own] = new
+        self._recent[own] = _Exchanged(old, new)
+        if len(self._recent) > RECENT:
+            del self._recent[next(iter(self._recent))]
         try:
             await self._write(own, old, new)
         except StoreUnavailable as trouble:

@@ -306,7 +306,8 @@ class Sessions:
         assert fingerprint is not None
         assert reading.writer is not None
         lines = reading.writer.write(reading, tokens, fingerprint, scope)
-        new = replace(reading, token=tokens.access_token, tokens=tokens)
+        # It keeps its name, though its first credential is in it no longer.
+        new = replace(reading, token=tokens.access_token, tokens=tokens, identity=fingerprint)
         if isinstance(new, OwnReading) and new.session is not None:
             new = replace(new, session=new.session.renewed(tokens))
         now = _for_this_request(presented, new, cookie, lines, tokens.issued_at or 0.0)

@@ -92,7 +92,7 @@ def test_no_token_is_too_odd(token: str) -> None:
 def test_stated_times_go_before_those_in_the_token() -> None:
     token = jwt({"iat": 1, "exp": 2})
     assert token_set(token, "r", None) == TokenSet(token, "r", 2.0, 1.0)
-    assert token_set(token, "r", 9.0) == TokenSet(token, "r", 9.0, None)
+    assert token_set(token, "r", 9.0) == TokenSet(token, "r", 9.0, 1.0)
     assert token_set(token, "r", 9.0, 5.0) == TokenSet(token, "r", 9.0, 5.0)
 
 

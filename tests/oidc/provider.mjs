@@ -1,10 +1,14 @@
 // A certified provider with short tokens: `node provider.mjs '{"port": …, "client": {…}}'`.
-// Anybody may sign in as anybody at its pages. Prints "ready" once it listens.
+// Anybody may sign in as anybody at its pages. Prints "ready" once it listens. Options besides:
+// `seconds` that an access token lives; `events`, a file that gets a JSON line for each answer of the
+// token endpoint and each back-channel logout; `hold`, a file: while it exists, the token endpoint waits.
 import { generateKeyPairSync } from 'node:crypto';
+import { appendFileSync, existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import Provider from 'oidc-provider';
 
-const { port, client } = JSON.parse(process.argv[2]);
+const { port, client, seconds = 20, events, hold } = JSON.parse(process.argv[2]);
 const issuer = `http://localhost:${port}`;
 const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 
@@ -26,7 +30,24 @@ const provider = new Provider(issuer, {
   // Without its guard against private addresses: every party is on the loopback interface here.
   fetch: (url, options) => globalThis.fetch(url, { ...options, dispatcher: undefined }),
   rotateRefreshToken: true,
-  ttl: { AccessToken: 20, IdToken: 300, RefreshToken: 600, Session: 600, Grant: 600, Interaction: 300 },
+  ttl: { AccessToken: seconds, IdToken: 300, RefreshToken: 600, Session: 600, Grant: 600, Interaction: 300 },
 });
+
+if (hold) {
+  provider.use(async (ctx, next) => {
+    while (ctx.path === '/token' && existsSync(hold)) await sleep(20);
+    await next();
+  });
+}
+
+if (events) {
+  const note = (event) => appendFileSync(events, `${JSON.stringify(event)}\n`);
+  provider.on('grant.success', ({ oidc, body }) =>
+    note({ what: oidc.params.grant_type, user: oidc.entities.Account.accountId, answer: body }));
+  provider.on('grant.error', ({ oidc }, error) => note({ what: 'error', type: oidc.params?.grant_type, error: error.error }));
+  provider.on('server_error', (_, error) => note({ what: 'error', error: String(error) }));
+  provider.on('backchannel.success', (_, __, user) => note({ what: 'backchannel', user }));
+  provider.on('backchannel.error', (_, error, __, user) => note({ what: 'error', user, error: String(error) }));
+}
 
 provider.listen(port, 'localhost', () => console.log('ready'));

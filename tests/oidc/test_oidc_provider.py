@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
 from html import unescape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from aiohttp import ClientResponse, ClientSession, CookieJar, TCPConnector
@@ -18,17 +16,12 @@ from yarl import URL
 
 from sidecar.core.cookies import CookieJar as Cookies
 from sidecar.core.formats.own import Lifetimes, OwnReading, own_cookie_source
-from sidecar.net.provider import ProviderSettings
 from tests.conftest import free_port
+from tests.oidc.provider import CLIENT_ID, CLIENT_SECRET, PATIENCE, SECRET, Provider
 
 if TYPE_CHECKING:
     from tests.conftest import Received, StartCommand, Upstream
 
-PROJECT: Final = Path(__file__).parent
-INSTALL: Final = ("ci", "--ignore-scripts", "--no-audit", "--no-fund")
-SECRET: Final = "a secret of the sidecar's, 32 bytes"
-CLIENT_ID, CLIENT_SECRET = "app", "a secret of the client's"
-PATIENCE: Final = 20.0  # seconds that anything waited for may take; a token lives as long
 FETCH: Final = {
     "Sec-Fetch-Dest": "empty",
     "Sec-Fetch-Mode": "cors",
@@ -39,76 +32,6 @@ DOCUMENT: Final = {
     "Sec-Fetch-Mode": "navigate",
     "Sec-Fetch-Site": "none",
 }
-
-
-@pytest.fixture(scope="module")
-def project(
-    tmp_path_factory: pytest.TempPathFactory,
-    require_program: Callable[[str], str],
-    do_without: Callable[[str], NoReturn],
-) -> Path:
-    """The script with the packages of its lock file."""
-    npm, _ = require_program("npm"), require_program("node")
-    copied = shutil.copytree(
-        PROJECT,
-        tmp_path_factory.mktemp("npm") / "project",
-        ignore=shutil.ignore_patterns("node_modules", "__pycache__"),
-    )
-    installed = subprocess.run(
-        [npm, *INSTALL], cwd=copied, capture_output=True, text=True, timeout=300, check=False
-    )
-    if installed.returncode:
-        do_without(f"npm ci failed: {installed.stderr[-500:]}")
-    return copied
-
-
-class Provider:
-    """The provider's process, and what it says about tokens."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.issuer = f"http://localhost:{port}"
-        self.process: asyncio.subprocess.Process | None = None
-
-    async def start(self, node: str, project: Path, sidecar: str, log: Path) -> None:
-        client = {
-            "client_id": CLIENT_ID,
-            "client_secret": CLIENT_SECRET,
-            "grant_types": ["authorization_code", "refresh_token"],
-            "redirect_uris": [f"{sidecar}/auth/callback"],
-            "post_logout_redirect_uris": [f"{sidecar}/"],
-            "backchannel_logout_uri": f"{sidecar}/auth/backchannel-logout",
-            "backchannel_logout_session_required": True,
-            "id_token_signed_response_alg": "ES256",
-        }
-        options = json.dumps({"port": self.port, "client": client})
-        with log.open("wb") as errors:
-            self.process = await asyncio.create_subprocess_exec(
-                *(node, "provider.mjs", options),
-                cwd=project,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=errors,
-            )
-        assert self.process.stdout is not None
-        async with asyncio.timeout(PATIENCE):
-            assert (await self.process.stdout.readline()).strip() == b"ready"
-
-    async def stop(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            await self.process.communicate()
-
-    async def is_live(self, token: str) -> bool:
-        """What introspection says (RFC 7662)."""
-        me = ProviderSettings(CLIENT_ID, issuer=self.issuer, client_secret=CLIENT_SECRET)
-        headers, form = me.authenticated({"token": token})
-        url = f"{self.issuer}/token/introspection"
-        async with (
-            ClientSession(headers=headers) as asking,
-            asking.post(url, data=form) as answer,
-        ):
-            assert answer.status == 200, await answer.text()
-            return bool((await answer.json())["active"])
 
 
 class Browser:

@@ -14,14 +14,43 @@ const DECISIONS = {
   logout_changed: "ended nothing: another session is here",
   logout_refuse: "ended nothing: no navigation, no proof of a 401",
   logout_confirm: "asked first",
+  login: "led the browser to the provider",
+  login_answer: "took the provider's answer",
+  backchannel_logout: "believed the provider that the session is over",
   refused: "refused it",
   broken: "broke the connection",
+};
+const EVENTS = {
+  login: "opened a session",
+  "login failed": "opened no session",
+  "refresh failed": "could not renew the token; the session stays",
+  "refresh refused": "was refused a new token, so the session is over",
+  "session ended": "saw to the end of the session",
+};
+const FACTS = {
+  reason: (reason) => reason,
+  code: (code) => code,
+  detail: (detail) => detail,
+  refresh_token: (outcome) => `refresh token: ${REVOKED[outcome] || outcome}`,
+  access_token: (outcome) => `access token: ${REVOKED[outcome] || outcome}`,
+};
+const REVOKED = { done: "revocation accepted", failed: "revocation failed", none: "nothing to revoke" };
+const COUNTS = {
+  logins: "logins",
+  refresh_exchanges: "renewals",
+  refused_exchanges: "refused renewals",
+  refresh_reuses: "reuses of a refresh token",
+  revocations: "revocations",
+  back_channel_delivered: "logout tokens delivered",
 };
 const SHOWN = 6000; // characters of a long body
 const INDENT = "  ";
 
 const element = (id) => document.getElementById(id);
 let requests = 0;
+let session = { authenticated: false, subject: null, offset: 0 }; // offset: the server's clock minus this one
+let token = null; // what the API knew of the token of the last call here
+let providerBack = 0; // when the provider is up again, by this page's clock in ms
 
 // -- asking ---------------------------------------------------------------------------------------
 
@@ -60,15 +89,18 @@ function loginUrl(text) {
 }
 
 function showApi(chain) {
-  const entry = chain.find((one) => one.api !== null);
-  if (!entry) {
+  const calls = chain.flatMap((one) => one.api || []);
+  if (!calls.length) {
     element("api-summary").textContent = "It was not asked.";
     element("answered").textContent = "–";
     return;
   }
-  const { api } = entry;
-  element("api-summary").textContent = `${api.status}, ${api.content_type || "no type"}. ${saw(api)}`;
+  const api = calls[calls.length - 1];
+  const before = calls.slice(0, -1).map((call) => `At first ${call.status}: ${saw(call)} Then `);
+  element("api-summary").textContent = `${before.join("")}${api.status}, ${api.content_type || "no type"}. ${saw(api)}`;
   element("answered").textContent = api.body === null ? "(streamed: not kept)" : readable(api.body);
+  token = api.status === 401 ? null : api;
+  tick();
 }
 
 function saw(api) {
@@ -113,21 +145,21 @@ function indented(text) {
 // -- what happened --------------------------------------------------------------------------------
 
 async function refresh() {
-  const trace = await (await fetch("/demo/trace")).json();
+  const load = async (path) => (await fetch(path)).json();
+  const [trace, told] = await Promise.all([load("/demo/trace"), load("/auth/session")]);
   element("session-cookies").textContent = trace.session_cookies.join(", ") || "none";
   element("other-cookies").textContent = trace.other_cookies.join(", ") || "none";
   element("trace").replaceChildren(...trace.entries.reverse().map(row));
+  if (element("session-who")) {
+    showSession(told);
+    showProvider(trace.provider);
+    tick();
+  }
   return trace;
 }
 
 function row(entry) {
-  const cells = [
-    entry.number,
-    `${entry.method} ${entry.path}`,
-    entry.status,
-    did(entry),
-    entry.api ? `${saw(entry.api)} It said ${entry.api.status}.` : "–",
-  ].map((text) => {
+  const cells = (entry.event === "request" ? ofRequest(entry) : ofEvent(entry)).map((text) => {
     const cell = document.createElement("td");
     cell.textContent = text;
     return cell;
@@ -138,9 +170,78 @@ function row(entry) {
   return line;
 }
 
+function ofRequest(entry) {
+  const calls = entry.api.map((call) => `${saw(call)} It said ${call.status}.`);
+  return [entry.number, `${entry.method} ${entry.path}`, entry.status, did(entry), calls.join(" Then: ") || "–"];
+}
+
+function ofEvent(entry) {
+  const facts = Object.entries(entry.facts).map(([name, value]) => FACTS[name](value));
+  const what = EVENTS[entry.event] || entry.event;
+  return [entry.number, "–", "–", facts.length ? `${what} (${facts.join(", ")})` : what, "–"];
+}
+
 function did(entry) {
   const what = DECISIONS[entry.decision] || entry.decision || "nothing";
-  return entry.reason ? `${what} (${entry.reason})` : what;
+  const steps = [
+    entry.new_token ? "came with a renewed token" : "",
+    entry.repeated ? "met the 401 with a new token and repeated the request" : "",
+    entry.reason ? `${what} (${entry.reason})` : what,
+  ];
+  return steps.filter(Boolean).join("; ");
+}
+
+// -- the session and the provider -----------------------------------------------------------------
+
+function showSession(told) {
+  session = { ...told, offset: told.serverTime - Date.now() / 1000 };
+  token = told.authenticated ? token : null;
+  const who = told.name || told.subject || "somebody whom the API knows";
+  element("session-who").textContent = told.authenticated ? who : "nobody is logged in";
+  element("own-login").disabled = told.subject !== null;
+  for (const button of document.querySelectorAll("[data-provider]")) {
+    button.disabled = told.subject === null;
+  }
+}
+
+function showProvider({ down_for: seconds, counts }) {
+  providerBack = Date.now() + seconds * 1000;
+  const told = Object.entries(COUNTS).map(([name, words]) => `${words}: ${counts[name]}`);
+  element("provider-counts").textContent = told.join(", ");
+}
+
+// Once a second: how long the session and the token have left, by the server's clock.
+function tick() {
+  const now = Date.now() / 1000 + session.offset;
+  const left = (end) => duration(Math.max(0, Math.ceil(end - now)));
+  const ends = session.authenticated && session.expiresAt !== null;
+  element("session-end").textContent = ends ? ` (over in ${left(session.expiresAt)}, unless it is used)` : "";
+  element("token-end").textContent = token === null ? "–" : `SHA-256 ${token.token_sha256}…${expiry(token, now)}`;
+  const down = Math.ceil((providerBack - Date.now()) / 1000);
+  element("provider-state").textContent = down > 0 ? ` and down for another ${down} s` : "";
+}
+
+function expiry({ expires_at: end }, now) {
+  if (end === null) {
+    return "";
+  }
+  return end > now ? ` (good for another ${Math.floor(end - now)} s)` : " (expired: the next call renews it first)";
+}
+
+function duration(seconds) {
+  const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
+  const tail = `${String(minutes).padStart(2, "0")}:${String(seconds % 60).padStart(2, "0")}`;
+  return hours >= 48 ? `${Math.round(hours / 24)} days` : `${hours}:${tail}`;
+}
+
+async function tell(action) {
+  const response = await fetch("/demo/provider", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ action, subject: session.subject }),
+  });
+  element("provider-said").textContent = (await response.json()).message;
+  await refresh();
 }
 
 // -- connections that stay ------------------------------------------------------------------------
@@ -212,6 +313,9 @@ for (const button of document.querySelectorAll("[data-call]")) {
     ask(button.dataset.method || "GET", button.dataset.call).catch(failed);
   });
 }
+for (const button of document.querySelectorAll("[data-provider]")) {
+  button.addEventListener("click", () => tell(button.dataset.provider).catch(failed));
+}
 for (const form of document.querySelectorAll("form[data-fetch]")) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -225,6 +329,7 @@ if (element("events-button")) {
     event.preventDefault();
     echo(element("echo-text").value);
   });
+  setInterval(tick, 1000);
 }
 document.addEventListener("visibilitychange", () => document.hidden || refresh());
 window.addEventListener("pageshow", () => refresh());
