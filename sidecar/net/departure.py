@@ -110,7 +110,7 @@ class Departures:
         revokes: bool,
     ) -> None:
         access, refresh = await self._newest(fingerprint, presented)
-        # Where only the own login has a provider, no other session's tokens are any of its business.
+        # Where only the own login has a provider, other sessions' tokens are none of its business.
         reading = presented.reading
         is_its = self._revokes_all or reading.tokens is not None or reading.source == OWN
         revoked = (refresh, access) if revokes and is_its else (None, None)

@@ -1,0 +1,193 @@
+"""What one process learns of a session, another on the same store knows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+import pytest
+
+from sidecar.core.cookies import NameMatcher, Scope
+from sidecar.core.errors import StoreUnavailable
+from sidecar.core.formats.raw import raw_source
+from sidecar.core.refresh import Outcome, Renewal
+from sidecar.core.tickets import Signer
+from sidecar.core.tokens import TokenSet
+from sidecar.net import keeper as module
+from sidecar.net.keeper import Keeper
+from sidecar.net.refresh import Refresher, RefreshTimes
+from sidecar.net.sessions import Presented, Sessions
+from sidecar.net.store.memory import MemoryStore
+
+NOW = 1_800_000_000.0
+SIGNER = Signer([b"s" * 32])
+PAIR = b"access_token=a1; refresh_token=r1"
+
+
+class Flaky(MemoryStore):
+    """A store that can be down, and can lose its data."""
+
+    down = False
+
+    async def get(self, key: str) -> bytes | None:
+        if self.down:
+            raise StoreUnavailable("down")
+        return await super().get(key)
+
+    async def put(self, key: str, value: bytes, seconds: float) -> None:
+        if self.down:
+            raise StoreUnavailable("down")
+        await super().put(key, value, seconds)
+
+
+class Process:
+    """One process, as far as sessions go."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.tasks: set[asyncio.Task[None]] = set()
+        matcher = NameMatcher(["access_token", "refresh_token"])
+        source = raw_source(cookie="access_token", refresh_cookie="refresh_token")
+        self.sessions = Sessions((source,), matcher, SIGNER, 30.0)
+        refresher = Refresher(
+            self._exchange,
+            RefreshTimes(30.0, 30.0),
+            store,
+            hash_of=SIGNER.fingerprint,
+            now=self.now,
+            spawn=self.spawn,
+            report=lambda *_: None,
+        )
+        self.keeper = Keeper(
+            self.sessions, store, refresher, is_shared=True, now=self.now, spawn=self.spawn
+        )
+
+    @staticmethod
+    def now() -> float:
+        return NOW + asyncio.get_running_loop().time()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _exchange(self, tokens: TokenSet) -> Renewal:
+        assert tokens.refresh_token is not None
+        number = int(tokens.refresh_token[1:]) + 1
+        new = TokenSet(f"a{number}", f"r{number}", self.now() + 600, self.now())
+        return Renewal(Outcome.RENEWED, new)
+
+    async def present(self, cookie: bytes = PAIR) -> Presented:
+        """A session that is ready for a request."""
+        presented = self.sessions.present(cookie, self.now())
+        return await self.keeper.ready(presented, cookie, Scope(), renews=True, by_cookie=True)
+
+    async def is_live(self, cookie: bytes = PAIR) -> bool:
+        presented = await self.present(cookie)
+        return self.sessions.live_fingerprint(presented, self.now()) is not None
+
+    async def settled(self) -> None:
+        """What was begun in the background is done."""
+        while self.tasks:
+            await asyncio.gather(*self.tasks)
+
+
+@pytest.fixture
+async def store() -> Flaky:
+    return Flaky(lambda _: None)
+
+
+@pytest.fixture
+async def processes(store: Flaky) -> AsyncIterator[tuple[Process, Process]]:
+    one, two = Process(store), Process(store)
+    for process in (one, two):
+        await process.keeper.start()
+    yield one, two
+    for process in (one, two):
+        await process.settled()
+        await process.keeper.close()
+
+
+async def test_death_is_known_everywhere(processes: tuple[Process, Process], store: Flaky) -> None:
+    """To who listens at once, and to who begins later when the session is presented."""
+    one, two = processes
+    assert await two.is_live()
+    one.sessions.bury(await one.present(), one.now())
+    await one.settled()
+    assert not await two.is_live()
+    assert not await Process(store).is_live()
+    for piece in (b"access_token=a1", b"refresh_token=r1", b"access_token=x; refresh_token=r1"):
+        assert not await two.is_live(piece)
+
+
+async def test_credential_that_is_handed_out_again_lives_everywhere(
+    processes: tuple[Process, Process],
+) -> None:
+    one, two = processes
+    one.sessions.bury(await one.present(), one.now())
+    await one.settled()
+    nobody = one.sessions.present(b"", one.now())
+    lines = [b"access_token=a1; Path=/", b"refresh_token=r1; Path=/"]
+    began = one.now() + 1
+    assert one.sessions.admit(lines, nobody, began, one.now()) == lines
+    await one.settled()
+    assert await two.is_live()
+
+
+async def test_renewed_session_keeps_its_name(processes: tuple[Process, Process]) -> None:
+    """In the process that renewed it, and in others by what the store says."""
+    one, two = processes
+    old = await one.present()
+    new = await one.keeper.renew(old, PAIR, Scope(), rejected="a1")
+    assert new.reading.token == "a2"
+    assert new.fingerprint == old.fingerprint
+    later = await two.present(b"access_token=a2; refresh_token=r2")
+    assert later.fingerprint == old.fingerprint
+
+
+async def test_unknown_session_cannot_be_used_without_the_store(
+    processes: tuple[Process, Process], store: Flaky
+) -> None:
+    """One that is known can: 503 at the worst, never a logout (threat 61)."""
+    one, two = processes
+    assert await one.is_live()
+    store.down = True
+    assert await one.is_live()
+    with pytest.raises(StoreUnavailable):
+        await two.present()
+    store.down = False
+    assert await two.is_live()
+
+
+async def test_death_that_the_store_did_not_take_is_told_later(
+    processes: tuple[Process, Process], store: Flaky
+) -> None:
+    one, two = processes
+    presented = await one.present()
+    store.down = True
+    one.sessions.bury(presented, one.now())
+    await asyncio.sleep(0.05)
+    store.down = False
+    await one.settled()
+    assert not await two.is_live()
+
+
+async def test_what_a_store_has_lost_is_written_once_more(
+    processes: tuple[Process, Process], store: Flaky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dead sessions, and what tokens were exchanged for: by whoever knows of them."""
+    monkeypatch.setattr(module, "WATCH", 0.02)
+    one, _ = processes
+    one.sessions.bury(await one.present(), one.now())
+    other = b"access_token=b1; refresh_token=r7"
+    await one.keeper.renew(await one.present(other), other, Scope(), rejected="b1")
+    await one.settled()
+    await asyncio.sleep(module.WATCH + 0.6)
+    store._entries.clear()
+    async with asyncio.timeout(5):
+        while await Process(store).is_live():
+            await asyncio.sleep(0.02)
+    late = await Process(store).keeper.renew(
+        await Process(store).present(other), other, Scope(), rejected="b1"
+    )
+    assert late.reading.token == "a8"
