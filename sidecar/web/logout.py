@@ -41,40 +41,46 @@ def unauthorized(flow: Flow) -> None:
 
     Where the session holds what renews it, that is tried first (rules 1 and 2).
     """
-    request, route, presented = flow.request, flow.route, flow.presented
     flow.decision = "unauthorized"
-    client = request.client
-    if client is Client.PREFETCH:
+    if flow.request.client is Client.PREFETCH:
         rescue(flow, PrefetchUnauthenticated())
         return
-    runtime = flow.runtime
-    if flow.live is not None and not flow.recovered and runtime.keeper.can_renew(presented):
+    is_live, keeper = flow.live is not None, flow.runtime.keeper
+    if is_live and not flow.recovered and keeper.can_renew(flow.presented):
         flow.spawn(flow.proxy.planner.recover)
         return
-    missing = flow.live is None
-    if missing:
-        is_dead = presented.fingerprint is not None
-        flow.reason = "session ended" if is_dead else f"session {presented.reading.result}"
+    if is_live:
+        _bury_rejected(flow)
+    elif flow.presented.fingerprint is not None:
+        flow.reason = "session ended"
     else:
-        flow.reason = "token rejected by the upstream"
-        now = runtime.clock.now()
-        if not runtime.sessions.is_dead(presented.fingerprint, now):  # of many 401s one ends it
-            runtime.metrics.sessions_ended["token_rejected"] += 1
-        runtime.sessions.bury(presented, now)
-    # With a login of the sidecar's own, that is where a page's document goes that needs a session.
-    leads_to_login = (
-        missing
-        and client is Client.DOCUMENT
-        and route.kind == "page"
-        and route.on_unauthorized == "pass"
-        and runtime.own is not None
-    )
-    if client in (Client.ROUTER, Client.WEBSOCKET) or not (
-        leads_to_login or route.on_unauthorized == "logout"
-    ):
-        rescue(flow, SessionRequired() if missing else TokenRejected())
-    else:
+        flow.reason = f"session {flow.presented.reading.result}"
+    if _leads_to_logout(flow):
         _send_to_logout(flow)
+    else:
+        rescue(flow, TokenRejected() if is_live else SessionRequired())
+
+
+def _bury_rejected(flow: Flow) -> None:
+    """A real 401 has proved the session dead; of many that come together one ends it."""
+    runtime, now = flow.runtime, flow.runtime.clock.now()
+    flow.reason = "token rejected by the upstream"
+    if not runtime.sessions.is_dead(flow.presented.fingerprint, now):
+        runtime.metrics.sessions_ended["token_rejected"] += 1
+    runtime.sessions.bury(flow.presented, now)
+
+
+def _leads_to_logout(flow: Flow) -> bool:
+    """Whether the client is sent to the logout, or told 401 (contract 5, rule 3).
+
+    With a login of the sidecar's own, a document goes there too whose page needs a session.
+    """
+    client, route = flow.request.client, flow.route
+    if client in (Client.ROUTER, Client.WEBSOCKET):
+        return False
+    lacks_session = flow.live is None and client is Client.DOCUMENT and route.kind == "page"
+    is_own = lacks_session and flow.runtime.own is not None and route.on_unauthorized == "pass"
+    return is_own or route.on_unauthorized == "logout"
 
 
 def bridged(flow: Flow) -> None:
