@@ -298,8 +298,7 @@ async def test_case_14_cookies_that_the_frontend_does_not_take(new_user: NewUser
     await user.open("/login")
     await user.fill_in()
     await user.has_cookies(5)
-    await user.page.close()  # it is on its way to a page that it will not get
-    user.page = await user.context.new_page()
+    user.page = await user.context.new_page()  # the other is on its way to what it will not get
     assert (await user.open("/dashboard"))[-1][0] == 431
     await user.press("Remove the cookies")
     await user.is_at_login()
