@@ -197,6 +197,11 @@ class Site:
         ]
         return [answer[name] for answer in answers for name in names]
 
+    async def has_under_way(self, kind: str, count: int) -> None:
+        """Waits until the sidecar has that many requests of a kind under way."""
+        name = f'sidecar_requests_in_flight{{kind="{kind}"}}'
+        await self.sidecar.wait_for(lambda metrics: metrics[name] == count)
+
     @contextmanager
     def holding(self) -> Iterator[None]:
         """Within the block, the provider's token endpoint answers nothing."""
