@@ -17,7 +17,7 @@ import msgspec
 
 from sidecar.core import oidc
 from sidecar.core.client import Client
-from sidecar.core.cookies import CookieJar, Scope
+from sidecar.core.cookies import CookieJar, Scope, with_set_cookies
 from sidecar.core.envelope import fault
 from sidecar.core.errors import (
     BadRequest,
@@ -197,6 +197,9 @@ async def _finish(flow: Flow) -> None:
         *own.login.attempts.gone(jar, state, scope),
         *source.lines(session, presented_names(source, jar), scope),
     ]
+    # Known from now on: of logins in several tabs one cookie stays, and a logout ends them all.
+    after = with_set_cookies(flow.request.cookie.decode("latin-1"), lines, flow.began)
+    runtime.sessions.present(after.encode("latin-1"), flow.began)
     flow.reason = "logged in"
     _redirect(flow, attempt.next, lines)
 

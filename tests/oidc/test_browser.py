@@ -506,6 +506,7 @@ async def test_several_tabs_log_in_at_once(site: Site, new_user: NewUser) -> Non
     began = await user.set_cookies("sidecar")
     assert len(set(began)) == len(tabs)
     await user.log_out(next(iter(tabs.values())))
+    await user.has_no_live_token()
     thief = await new_user(site)
     await thief.open("/")
     for value in began:
