@@ -107,6 +107,16 @@ def test_reference_runs_as_it_is(loaded: Loader) -> None:
     assert loaded(REFERENCE, {"SIDECAR_UPSTREAM": url}) == loaded(f"upstream: {url}")
 
 
+def test_reference_takes_what_images_are_given(loaded: Loader) -> None:
+    """It is the image's own file, so the environment alone must be able to set several workers."""
+    environ = {
+        "SIDECAR_WORKERS": "2",
+        "SIDECAR_SECRET": LONG,
+        "SIDECAR_UPSTREAM": "http://api:4000",
+    }
+    assert loaded(REFERENCE, environ).workers == 2
+
+
 def test_reference_examples_can_all_be_used(loaded: Loader) -> None:
     """Everything commented out is right, once one of two alternatives is taken away."""
     text = ONE_OF_EACH
