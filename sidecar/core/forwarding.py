@@ -226,6 +226,9 @@ def _add_caching(
     by_origin: bool,
 ) -> None:
     control, vary = facts.get(b"cache-control"), facts.get(b"vary")
+    if private and control is None and vary is None and not (no_store or by_origin):
+        lines.append(b"Cache-Control: private\r\nVary: Cookie")  # the common answer
+        return
     if private:
         control = b"private" if control is None else at_least_private(control)
     if private or by_origin:

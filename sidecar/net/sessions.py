@@ -30,6 +30,7 @@ from sidecar.core.tokens import TokenSet
 CACHE_BYTES: Final = 16 * 1024 * 1024
 ENTRY_OVERHEAD: Final = 1024  # bytes of an entry besides its Cookie value, twice stored
 MAX_TOMBSTONES: Final = 100_000
+MAX_SPENT: Final = 10_000
 UNKNOWN_LIFETIME: Final = 30 * 86400.0  # a credential that does not say when it ends
 
 OwnSource: TypeAlias = OwnCookieSource | OwnStoreSource
@@ -133,6 +134,7 @@ class Sessions:
         "_own",
         "_signer",
         "_sources",
+        "_spent",
         "_streams",
         "is_shared",
         "on_death",
@@ -169,6 +171,7 @@ class Sessions:
         self._cookies: dict[str, set[bytes]] = {}  # fingerprint → where it is remembered
         self._bearers: dict[str, bytes] = {}  # a token's name → where its session is remembered
         self._holders: dict[str, set[bytes]] = {}  # a refresh token's name → where it was presented
+        self._spent: dict[str, None] = {}  # the names of refresh tokens that were exchanged
         self._dead_credentials: dict[str, str] = {}  # a token's name → its dead session's
         self.tombs: dict[str, Tombstone] = {}
         self._streams: dict[str, set[Callable[[], None]]] = {}
@@ -310,6 +313,7 @@ class Sessions:
         new = replace(reading, token=tokens.access_token, tokens=tokens, identity=fingerprint)
         if isinstance(new, OwnReading) and new.session is not None:
             new = replace(new, session=new.session.renewed(tokens))
+        self._spend(reading.tokens, tokens)
         now = _for_this_request(presented, new, cookie, lines, tokens.issued_at or 0.0)
         if lines and now.cookie:
             # A page that is given the new token may use it before its browser has its cookies.
@@ -317,6 +321,19 @@ class Sessions:
             jar = CookieJar.parse(now.cookie.decode("latin-1"))
             self._remember(now.cookie, self._presented(jar, new))
         return now
+
+    def _spend(self, old: TokenSet | None, new: TokenSet) -> None:
+        """Remembers a refresh token that was exchanged for another one."""
+        if old is None or not old.refresh_token or old.refresh_token == new.refresh_token:
+            return
+        self._spent[self.fingerprint_of(old.refresh_token)] = None
+        if len(self._spent) > MAX_SPENT:
+            del self._spent[next(iter(self._spent))]
+
+    def _is_spent(self, reading: Reading) -> bool:
+        """Whether a session holds a refresh token that was exchanged here already."""
+        refresh = reading.tokens.refresh_token if reading.tokens is not None else None
+        return bool(refresh) and self.fingerprint_of(refresh or "") in self._spent
 
     def touched(self, presented: Presented, cookie: bytes, scope: Scope, now: float) -> Presented:
         """A sealed own session whose use is noted, for a request that presented it."""
@@ -496,11 +513,15 @@ class Sessions:
 
         A credential that is dead stays dead (threat: a late answer revives it), unless the
         request began after the logout and did not present it: then it was handed out again.
+        Nor passes a session whose tokens were renewed meanwhile: a late answer would put old ones
+        back.
         """
-        if not self.tombs:
+        if not (self.tombs or self._spent):
             return list(cookies)
         refused: set[str] = set()
         for reading, fingerprint in self._handed_out(cookies, now):
+            if self._is_spent(reading):
+                refused.update(reading.names)
             if not self.is_dead(fingerprint, now):
                 continue
             presents_it = presented.ambiguous or presented.fingerprint == fingerprint

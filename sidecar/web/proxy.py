@@ -147,8 +147,10 @@ class Proxy:
         flow.presented = plan.presented
         flow.live = plan.live
         flow.counts = plan.counts
-        flow.is_held = plan.is_held
-        flow.by_cookie = plan.by_cookie
+        if plan.watch is not None:  # rarely anything but the class's own values
+            flow.is_held = plan.is_held
+        if not plan.by_cookie:
+            flow.by_cookie = False
         if plan.request_id:
             flow.request_id = plan.request_id
         if not flow.kind:
@@ -319,7 +321,7 @@ class Proxy:
             no_store=no_store,
             request_id=flow.request_id,
             date=self.runtime.clock.date(flow.began),
-            cors=self._cors(flow, head),
+            cors=b"" if flow.route.inject and not self._by_origin else self._cors(flow, head),
             by_origin=self._by_origin,
         )
 

@@ -534,6 +534,20 @@ PAIR = "access_token=tok1; refresh_token=r1"
 NEW = "access_token=tok2; refresh_token=r2"
 
 
+async def test_late_answer_does_not_put_old_tokens_back(
+    at: Embedded, idp: RunningIdp, client: Clients, upstream: Upstream
+) -> None:
+    """As `/api/auth/session` seals what it was presented, however long it takes."""
+    cookie, one = session(idp.tokens(), expires_in=-5), await client(at)
+    new = after(cookie, await one.get("/api/me", f"Cookie: {cookie}"))
+    upstream.answers(upstream.reply(b"{}", f"Set-Cookie: {cookie}; Path=/"))
+    late = await one.get("/page", f"Cookie: {new}", *FETCH)
+    assert late.all("Set-Cookie") == []
+    resealed = seal({**claims_of(new), "iat": 1})
+    upstream.answers(upstream.reply(b"{}", f"Set-Cookie: {resealed}; Path=/"))
+    assert len((await one.get("/page", f"Cookie: {new}", *FETCH)).all("Set-Cookie")) == 1
+
+
 async def test_login_as_somebody_else_is_not_overwritten_by_a_renewal(
     json_at: Embedded, client: Clients
 ) -> None:
