@@ -254,7 +254,7 @@ class Refresher:
         loop = asyncio.get_running_loop()
         until = loop.time() + EXCHANGE
         before = await self._store.get(f"next:{own}")
-        while not await self._store.add(key, owner, LOCK):
+        while not await self._is_taken(key, owner):
             await asyncio.sleep(POLL)
             if await self._store.get(f"next:{own}") != before or loop.time() > until:
                 yield False
@@ -268,6 +268,17 @@ class Refresher:
                 await self._store.remove(key, owner)
             except StoreUnavailable:
                 self._spawn(self._unlock_later(key, owner))
+
+    async def _is_taken(self, key: str, owner: bytes) -> bool:
+        """Takes the lock if it is free; what may have been taken in trouble is let go again.
+
+        Raises `StoreUnavailable`.
+        """
+        try:
+            return await self._store.add(key, owner, LOCK)
+        except StoreUnavailable:
+            self._spawn(self._unlock_later(key, owner))
+            raise
 
     async def _keep_lock(self, key: str, owner: bytes) -> None:
         """Holds the lock longer; takes it once more from a store that has lost its data."""

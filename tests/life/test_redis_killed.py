@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.life.programs import Redis, Replica
 
 TROUBLE = ("store_unavailable", "refresh_unavailable")
+LONG = 300  # seconds of a token that is not to be renewed once more in a slow test
 RECOVERY = 5.0  # seconds
 REMEMBERED = 3.0  # seconds until what a store has lost is written into it once more
 TOLD = 8.0  # seconds in which a logout is told that a store did not take; it is tried ever less
@@ -161,7 +162,7 @@ async def test_exchange_is_under_way(cast: Cast, site: Site, lasting: bool) -> N
     redis, replicas = site.redis, site.replicas
     (browser,) = await cast.expired(USERS[:1])
     late = browser.frozen()
-    await cast.set(refresh_delay=2)
+    await cast.set(refresh_delay=2, access_token_lifetime=LONG)
     first = asyncio.create_task(browser.get(replicas[0]))
     await exchanges(cast, 1)
     redis.kill()
@@ -186,6 +187,7 @@ async def test_late_caller(cast: Cast, site: Site, lasting: bool, asked: int) ->
     redis, replicas = site.redis, site.replicas
     (browser,) = await cast.expired(USERS[:1])
     late = browser.frozen()
+    await cast.set(access_token_lifetime=LONG)
     assert (await browser.get(replicas[0])).status == 200
     redis.kill()
     await restarted(redis)

@@ -74,7 +74,9 @@ class Flaky(MemoryStore):
 
     async def add(self, key: str, value: bytes, seconds: float) -> bool:
         self._check("add")
-        return await super().add(key, value, seconds)
+        added = await super().add(key, value, seconds)
+        self._check("add, though it is done")
+        return added
 
 
 class World:
@@ -274,6 +276,16 @@ async def test_without_the_store_nothing_is_exchanged(world: World, down: str) -
     assert world.provider.exchanges == []
     world.store.down = frozenset()
     assert (await world.process().renew(world.tokens())).access_token == "a1"
+
+
+async def test_lock_that_was_taken_in_trouble_is_let_go(world: World) -> None:
+    """A write that fails may have happened: its lock must not outlast the trouble."""
+    world.store.down = frozenset({"add, though it is done"})
+    with pytest.raises(StoreUnavailable):
+        await world.process().renew(world.tokens())
+    world.store.down = frozenset()
+    await asyncio.gather(*world.tasks)
+    assert await world.store.get("lock:h-r0") is None
 
 
 async def test_renewed_tokens_are_not_lost_where_the_store_fails_behind_the_exchange(
