@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sidecar.core.client import Client, asks_for_websocket, tell_apart
 from sidecar.core.errors import BadRequest
 from sidecar.core.headers import REQUEST_FIELDS, Fate, list_members
 from sidecar.core.target import is_host, split_target
+
+RawFields: TypeAlias = Sequence[tuple[bytes, bytes]]
+"""A header section as the parser found it: names and values, in order."""
 
 PASS: Final = Fate.PASS
 NOTE: Final = Fate.NOTE
@@ -38,7 +41,7 @@ class Fields:
 
     __slots__ = ("facts", "host", "is_stream", "is_websocket", "lines", "plans", "raw")
 
-    def __init__(self, raw: Sequence[tuple[bytes, bytes]]) -> None:
+    def __init__(self, raw: RawFields) -> None:
         self.raw = raw
         self.lines, self.facts = _read_fields(raw)
         facts = self.facts
@@ -63,7 +66,7 @@ class Request:
         self,
         method: str,
         target: str,
-        fields: Fields | Sequence[tuple[bytes, bytes]],
+        fields: Fields | RawFields,
         *,
         http11: bool,
     ) -> None:

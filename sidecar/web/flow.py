@@ -111,8 +111,7 @@ class Flow(Exchange):
         """The request's field values, also where its line could not be read."""
         if self.request is not UNREAD:
             return self.request.facts
-        fields = self.connection.fields if self.is_read else None
-        return {} if fields is None else fields.facts
+        return {} if self.fields is None else self.fields.facts
 
     @property
     def renewed_cookies(self) -> tuple[bytes, ...]:

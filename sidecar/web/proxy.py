@@ -47,7 +47,7 @@ from sidecar.core.forwarding import (
     clean_response,
 )
 from sidecar.core.headers import media_type
-from sidecar.core.request import IDEMPOTENT_METHODS, Fields, Request
+from sidecar.core.request import IDEMPOTENT_METHODS, Fields, RawFields, Request
 from sidecar.core.routes import UNROUTED
 from sidecar.web import logout, relay, tunnel
 from sidecar.web.bridge import Bridge
@@ -105,7 +105,6 @@ class Proxy:
         """Answers a request that could not be read, or whose head is too large to be served."""
         flow = cast("Flow", exchange)
         flow.request_id = self.runtime.ids.fresh()
-        flow.connection.fields = None  # those of the request before this one
         try:
             if flow.raw_fields:
                 self._read_refused(flow, flow.raw_fields)
@@ -116,7 +115,7 @@ class Proxy:
             error = worse
         rescue(flow, error)
 
-    def _read_refused(self, flow: Flow, raw: Sequence[tuple[bytes, bytes]]) -> None:
+    def _read_refused(self, flow: Flow, raw: RawFields) -> None:
         """Who asks, and for what: that decides how the refusal looks."""
         flow.request = Request(flow.method, flow.target, raw, http11=flow.http11)
         if flow.request.route_path != self.runtime.policy.logout.path:
@@ -124,11 +123,9 @@ class Proxy:
 
     def _begin(self, flow: Flow) -> None:
         flow.request_id = self.runtime.ids.fresh()
-        fields = flow.connection.fields
-        if flow.raw_fields is not None and (fields is None or fields.raw != flow.raw_fields):
-            flow.connection.fields = None  # what cannot be read is no reason to keep another's
-            fields = flow.connection.fields = Fields(flow.raw_fields)
-        assert fields is not None
+        fields = flow.fields
+        if fields is None:
+            fields = flow.fields = Fields(flow.raw_fields)
         planner = self.planner
         plan = fields.plans.get((flow.method, flow.target))
         if plan is None or not planner.holds(plan, flow.began):
