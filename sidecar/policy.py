@@ -30,7 +30,7 @@ from sidecar.core.logout import LogoutRule
 from sidecar.core.oidc import AttemptCookies, Client, SessionIndex, attempt_stem
 from sidecar.core.protection import CsrfRule
 from sidecar.core.routes import UNROUTED, Route, RouteTable
-from sidecar.core.tickets import Signer, derive_key
+from sidecar.core.tickets import ClaimStamp, Signer, derive_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +162,12 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
     """
     secrets = _signing_secrets(config, entropy)
     own = _compile_own(config, secrets)
-    sources = _compile_sources(config, own)
+    sources = _compile_sources(config, own, secrets)
     base_names = (
         *config.logout.cookies,
         *(name for source in sources for name in source.base_names),
     )
+    stems = tuple(stem for source in sources for stem in source.stems)
     return Policy(
         config=config,
         routes=RouteTable(_compile_route(config, route) for route in config.routes),
@@ -175,9 +176,10 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
             for name, upstream in config.upstreams.items()
         },
         sources=sources,
-        session_names=NameMatcher(base_names),
+        session_names=NameMatcher(base_names, stems),
         hidden_names=NameMatcher(
-            base_names, () if config.oidc is None else (attempt_stem(config.oidc.cookie),)
+            base_names,
+            stems if config.oidc is None else (*stems, attempt_stem(config.oidc.cookie)),
         ),
         secrets=secrets,
         signer=Signer(secrets),
@@ -217,11 +219,15 @@ def compile_sources(config: Config) -> tuple[Source, ...]:
 
     Own sessions open where a secret is configured, since no other one is known here.
     """
-    return _compile_sources(config, _compile_own(config, _signing_secrets(config, bytes(32))))
+    secrets = _signing_secrets(config, bytes(32))
+    return _compile_sources(config, _compile_own(config, secrets), secrets)
 
 
-def _compile_sources(config: Config, own: OwnLogin | None) -> tuple[Source, ...]:
-    written = tuple(_compile_source(source) for source in config.session.sources)
+def _compile_sources(
+    config: Config, own: OwnLogin | None, secrets: Sequence[bytes]
+) -> tuple[Source, ...]:
+    stamp = ClaimStamp(secrets)
+    written = tuple(_compile_source(source, stamp) for source in config.session.sources)
     return written if own is None else (own.source, *written)
 
 
@@ -268,8 +274,10 @@ def _compile_endpoints(config: Config) -> Mapping[str, Endpoint]:
     return found
 
 
-def _compile_source(source: Any) -> Source:
+def _compile_source(source: Any, stamp: ClaimStamp) -> Source:
     options: dict[str, Any] = {}
+    if hasattr(source, "refresh_token"):
+        options["stamp"] = stamp
     for name in ("token", "cookie", "expires_at", "refresh_token", "refresh_cookie", "domain"):
         value = getattr(source, name, None)
         if value is not None:
@@ -311,6 +319,7 @@ def _compile_route(config: Config, route: Any) -> Route:
         envelope=_compile_envelope(route),
         on_unauthorized=route.on_unauthorized,
         authorization=route.authorization,
+        sources=None,
         strip=(route.strip or "").rstrip("/"),
         strip_segments=(route.strip or "").rstrip("/").count("/"),
         base=url.raw_path.rstrip("/"),

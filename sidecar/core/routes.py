@@ -24,6 +24,7 @@ class Route:
     envelope: EnvelopeRule | None
     on_unauthorized: str  # logout | envelope | pass
     authorization: str | None  # pass | session: what a client's own bearer is good for
+    sources: frozenset[int] | None  # whose sessions give the credential; None: all
     strip: str  # prefix taken off before forwarding; "" for none
     strip_segments: int
     base: str  # path of the upstream's URL, put in front; "" for none
@@ -87,6 +88,7 @@ UNROUTED: Final = Route(
     envelope=None,
     on_unauthorized="pass",
     authorization=None,
+    sources=None,
     strip="",
     strip_segments=0,
     base="",

@@ -58,6 +58,7 @@ from sidecar.web.rescue import rescue
 if TYPE_CHECKING:
     from aiohttp.streams import StreamReader
 
+    from sidecar.core.view import OpenedSession
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.runtime import Runtime
     from sidecar.web.connection import ClientConnection
@@ -339,8 +340,10 @@ class Proxy:
             now = time()
             passed = sessions.admit(head.cookies, flow.presented, flow.began, now)
         self.runtime.metrics.cookies_dropped += len(head.cookies) - len(passed)
-        if flow.live is not None and self._signs_out(flow, passed):
-            logout.signed_out(flow)
+        if flow.presented.sessions and flow.by_cookie and passed:
+            ended = self._signed_out(flow, passed)
+            if ended:
+                logout.signed_out(flow, ended)
         is_session = any(map(sessions.is_session_cookie, passed))
         if flow.sweeps:
             more: Sequence[bytes] = logout.sweep_lines(flow, passed)
@@ -349,13 +352,12 @@ class Proxy:
             more = () if is_session else flow.renewed_cookies
         return [*passed, *more], is_session or bool(more)
 
-    def _signs_out(self, flow: Flow, cookies: Sequence[bytes]) -> bool:
-        """Whether the frontend's own answer ends the session (contract 6)."""
+    def _signed_out(self, flow: Flow, cookies: Sequence[bytes]) -> list[OpenedSession]:
+        """The sessions that the frontend's own answer ends."""
         sweep = self.runtime.policy.sweep
-        return self.runtime.sessions.is_ended_by(
+        return self.runtime.sessions.ended_by(
             cookies,
             flow.presented,
-            flow.request.cookie,
             flow.began,
             domains=sweep.domains,
             paths=sweep.paths,

@@ -116,7 +116,7 @@ def test_the_end_of_a_chunked_body_is_unknown_if_more_came_with_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"GET / HTTP/1.1\nHost: a\n\n", b"GET / HTTP/1.1\r\nHost: a\n\r\n"]
+    "head", [b"GET / HTTP/1.1\nHost: a\n\n", b"GET / HTTP/1.1\r\nHost: a\n\r\n"]
 )
 def test_a_bare_line_feed_ends_no_head(head: bytes) -> None:
     with pytest.raises(HttpProcessingError):
