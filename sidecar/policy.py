@@ -30,6 +30,7 @@ from sidecar.core.logout import LogoutRule
 from sidecar.core.oidc import AttemptCookies, Client, SessionIndex, attempt_stem
 from sidecar.core.protection import CsrfRule
 from sidecar.core.routes import UNROUTED, Route, RouteTable
+from sidecar.core.target import prefix_key
 from sidecar.core.tickets import Signer, derive_key
 
 
@@ -167,9 +168,10 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
         *config.logout.cookies,
         *(name for source in sources for name in source.base_names),
     )
+    endpoints = _compile_endpoints(config)
     return Policy(
         config=config,
-        routes=RouteTable(_compile_route(config, route) for route in config.routes),
+        routes=RouteTable((_compile_route(config, route) for route in config.routes), endpoints),
         upstreams={
             name: _compile_upstream(config, name, upstream)
             for name, upstream in config.upstreams.items()
@@ -192,7 +194,7 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
         ),
         logout=_compile_logout(config),
         own=own,
-        endpoints=_compile_endpoints(config),
+        endpoints=endpoints,
         sweep=Sweep(tuple(dict.fromkeys(base_names)), config.logout.domains, config.logout.paths),
         clearable=_clearable(config),
         unauthorized=UnauthorizedRule(
@@ -257,15 +259,14 @@ def _compile_logout(config: Config) -> LogoutRule:
 
 
 def _compile_endpoints(config: Config) -> Mapping[str, Endpoint]:
-    """What the sidecar answers itself, before any route."""
-    found = {config.logout.path: Endpoint("logout", UNROUTED)}
+    """What the sidecar answers itself, before any route: with a trailing slash, and without."""
+    found = {prefix_key(config.logout.path): Endpoint("logout", UNROUTED)}
     oidc = config.oidc
-    if oidc is None:
-        return found
-    for name in (*ENDPOINTS, *((FRONTCHANNEL,) if oidc.frontchannel else ())):
-        path = f"{oidc.base}/{name}"
-        found.setdefault(path, Endpoint(name, replace(UNROUTED, path=path)))
-    return found
+    if oidc is not None:
+        for name in (*ENDPOINTS, *((FRONTCHANNEL,) if oidc.frontchannel else ())):
+            path = f"{oidc.base}/{name}"
+            found.setdefault(path, Endpoint(name, replace(UNROUTED, path=path)))
+    return found | {f"{path}/": endpoint for path, endpoint in found.items()}
 
 
 def _compile_source(source: Any) -> Source:

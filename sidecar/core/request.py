@@ -9,7 +9,7 @@ from typing import Any, Final
 from sidecar.core.client import Client, asks_for_websocket, tell_apart
 from sidecar.core.errors import BadRequest
 from sidecar.core.headers import REQUEST_FIELDS, Fate, list_members
-from sidecar.core.target import is_host, split_target
+from sidecar.core.target import LONGEST_REMEMBERED, is_host, split_target
 
 PASS: Final = Fate.PASS
 NOTE: Final = Fate.NOTE
@@ -21,7 +21,6 @@ IDEMPOTENT_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"
 REFUSED_METHODS: Final = frozenset(("CONNECT", "TRACE", "PRI"))
 
 # Clients choose targets, so what is remembered of them is bounded in number and in size.
-LONGEST_REMEMBERED: Final = 512
 _split_often: Final = lru_cache(maxsize=4096)(split_target)
 
 # Connection options that name no field to be removed.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
 from sidecar.core.envelope import EnvelopeRule
-from sidecar.core.target import prefix_key
+from sidecar.core.target import LONGEST_REMEMBERED, is_odd, prefix_key, readings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,23 +96,61 @@ UNROUTED: Final = Route(
 """Stands in where a request has no route, or none yet."""
 
 
+LONGEST_READ: Final = 8192
+"""Characters of an odd path up to which all its readings are tried; a longer one is no route's."""
+
+
 class RouteTable:
-    """Longest-prefix match at segment boundaries; costs a path's depth, not the routes' number."""
+    """Longest-prefix match at segment boundaries; costs a path's depth, not the routes' number.
 
-    __slots__ = ("_by_prefix", "_depth", "_only", "match")
+    A route with `session: required` holds for every spelling of its path: what some server may
+    read as a path below it is served as its spelling says, but with a session. `endpoints` are
+    paths that the sidecar answers itself, which no other spelling of them gets past.
+    """
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    __slots__ = ("_by_prefix", "_by_reading", "_depth", "_endpoints", "_gated", "_odd", "_often")
+
+    def __init__(self, routes: Iterable[Route], endpoints: Iterable[str] = ()) -> None:
         self._by_prefix: Final = {prefix_key(route.path): route for route in routes}
-        self._depth: Final = max((key.count("/") for key in self._by_prefix), default=0)
-        self._only: Final = self._by_prefix.get("") if len(self._by_prefix) == 1 else None
-        self.match: Final = lru_cache(maxsize=4096)(self._match)
+        required = [one for one in self._by_prefix.values() if one.session == "required"]
+        self._by_reading: Final = self._by_prefix | {
+            prefix_key(reading): route for route in required for reading in readings(route.path)
+        }
+        self._depth: Final = max((key.count("/") for key in self._by_reading), default=0)
+        self._endpoints: Final = frozenset(map(prefix_key, endpoints))
+        self._gated: Final = {
+            route: replace(route, session="required")
+            for route in self._by_prefix.values()
+            if route.session != "required"
+        }
+        # Below such a route even a plain path may be another spelling of its own.
+        self._odd: Final = any(is_odd(route.path) for route in required)
+        self._often: Final = lru_cache(maxsize=4096)(self._match)
+
+    def match(self, path: str) -> Route | None:
+        """Returns the route of the longest prefix of `path` (normalised), or None.
+
+        Its session is required if any reading of the path leads below a route that requires one.
+        """
+        return self._often(path) if len(path) <= LONGEST_REMEMBERED else self._match(path)
 
     def _match(self, path: str) -> Route | None:
-        """Returns the route of the longest prefix of `path` (normalised), or None."""
-        if self._only is not None:
-            return self._only
+        route = self._longest(path, self._by_prefix)
+        if route is None or not (self._odd or is_odd(path)):
+            return route
+        if len(path) > LONGEST_READ:
+            return None
+        found = readings(path)
+        if any(prefix_key(reading) in self._endpoints for reading in found):
+            return None
+        return self._gated.get(route, route) if any(map(self._is_gated, found)) else route
+
+    def _is_gated(self, reading: str) -> bool:
+        route = self._longest(reading, self._by_reading)
+        return route is not None and route.session == "required"
+
+    def _longest(self, path: str, by_prefix: Mapping[str, Route]) -> Route | None:
         key = prefix_key("/".join(path.split("/", self._depth + 1)[: self._depth + 1]))
-        by_prefix = self._by_prefix
         while True:
             route = by_prefix.get(key)
             if route is not None or not key:

@@ -22,6 +22,14 @@ _ODD_DOT: Final = re.compile(r"\xc0\xae|\xe0\x80\xae")
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _QUERY: Final = re.compile(r"[^\x00-\x20\x7f#]*")
 
+# What servers make of a path besides (`readings`): parameters of segments, and empty segments.
+_PARAMETERS: Final = re.compile(r";[^/]*")
+_SLASHES: Final = re.compile(r"/{2,}")
+_ODD: Final = re.compile(r"[;%]|//|[^\x00-\x7f]")
+_DECODED: Final = 2  # times that the laxest server decodes a path
+
+LONGEST_REMEMBERED: Final = 512  # characters; clients choose paths and targets
+
 MAX_LOCAL: Final = 2048  # characters of a redirect target that is handed back
 _PATH_END: Final = re.compile(r"[?#]")
 
@@ -73,6 +81,31 @@ def _as_the_laxest_server(decoded: str) -> str:
     """How a server reads the path that decodes escapes twice, overlong ones included."""
     twice = unquote(unquote(decoded, "latin-1"), "latin-1")
     return _ODD_DOT.sub(".", _ODD_SLASH.sub("/", twice))
+
+
+def is_odd(path: str) -> bool:
+    """Whether servers may read a normalised path in more than one way."""
+    return _ODD.search(path) is not None
+
+
+def readings(path: str) -> frozenset[str]:
+    """Returns what servers make of a normalised path, itself included; octets are latin-1.
+
+    A server may decode escapes (once or twice), merge slashes and take `;parameters` off segments
+    (RFC 3986 3.3), each of these or none, in whatever order.
+    """
+    first = (path.encode("utf-8", "surrogateescape").decode("latin-1"), 0)
+    found, new = {first}, [first]
+    while new:
+        text, decoded = new.pop()
+        made = [(_SLASHES.sub("/", text), decoded), (_PARAMETERS.sub("", text), decoded)]
+        if decoded < _DECODED:
+            made.append((_ODD_SLASH.sub("/", unquote(text, "latin-1")), decoded + 1))
+        for reading in made:
+            if reading not in found:
+                found.add(reading)
+                new.append(reading)
+    return frozenset(text for text, _ in found)
 
 
 def is_host(value: str) -> bool:

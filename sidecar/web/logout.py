@@ -234,8 +234,8 @@ def _swept_cookies(flow: Flow) -> bytes:
 
 def is_way_out(flow: Flow) -> bool:
     """Whether a request whose head is too large is the button of the page that says so."""
-    request, path = flow.request, flow.runtime.policy.logout.path
-    return request.method == "POST" and request.route_path == path
+    endpoint = flow.runtime.policy.endpoints.get(flow.request.route_path)
+    return flow.request.method == "POST" and endpoint is not None and endpoint.name == "logout"
 
 
 def clear(flow: Flow) -> None:

@@ -100,7 +100,7 @@ def _redirect_ends_the_loop(data: Data) -> Iterator[Finding]:
     path = target and path_on_this_site(target, _public_origin(data))
     if path is None:
         return
-    if path in _own_paths(data):
+    if path.rstrip("/") in _own_paths(data):
         if path != _own_login(data):
             yield Finding(
                 ("logout", "redirect_to"), "is no login", f"write {_own_login(data)}, or remove it"
@@ -135,7 +135,7 @@ def _own_login_is_asked_for_right(data: Data) -> Iterator[Finding]:
 
 
 def _own_login_has_its_paths(data: Data) -> Iterator[Finding]:
-    path = _logout_path(data)
+    path = _logout_path(data).rstrip("/")
     if path in _own_paths(data) and path != f"{_own_base(data)}/logout":
         remedy = f"write {_own_base(data)}/logout, or a path elsewhere"
         yield Finding(("logout", "path"), "is another endpoint of oidc", remedy)
