@@ -14,7 +14,7 @@ from sidecar.core.bridge import BridgeRule
 from sidecar.core.config import Config
 from sidecar.core.config.contradictions import path_on_this_site
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
-from sidecar.core.cookies import NameMatcher, parent_domains
+from sidecar.core.cookies import CookieJar, NameMatcher, parent_domains
 from sidecar.core.cors import CorsRule
 from sidecar.core.credential import Source
 from sidecar.core.envelope import Document, EnvelopeRule
@@ -42,14 +42,36 @@ class UnauthorizedRule:
     messages: frozenset[str]
     matches: tuple[tuple[tuple[str, ...], Any], ...]
 
-    def is_told_by(self, document: Document) -> bool:
-        """Whether a JSON body says so, whatever its status."""
-        if document.members is None or not (self.matches or "message" in document.members):
+    def is_told_by(self, document: Document, status: int) -> bool:
+        """Whether a JSON body says so.
+
+        A message counts below status 400 only if the object says nothing else: it may be a stored
+        text. Matches count at any status.
+        """
+        members = document.members
+        if members is None or not (self.matches or "message" in members):
             return False
         message = document.message
-        if isinstance(message, str) and message in self.messages:
+        is_named = isinstance(message, str) and message in self.messages
+        if is_named and (status >= 400 or _says_nothing_else(document)):
             return True
         return any(_is_equal(document.lookup(path), wanted) for path, wanted in self.matches)
+
+
+# Members that come along with a message, and are no content.
+_ABOUT_A_MESSAGE: Final = frozenset(
+    (
+        *("message", "code", "status", "success", "isError"),
+        *("error", "errors", "timestamp", "path", "data"),
+    )
+)
+
+
+def _says_nothing_else(document: Document) -> bool:
+    members = document.members or {}
+    return members.keys() <= _ABOUT_A_MESSAGE and (
+        "data" not in members or document.lookup(("data",)) is None
+    )
 
 
 def _is_equal(found: Any, wanted: Any) -> bool:
@@ -132,6 +154,11 @@ class Policy:
     unauthorized: UnauthorizedRule
     public_origin: bytes | None
     trusts: TrustedPeers
+
+    def presents_session(self, cookie: bytes) -> bool:
+        """Whether a Cookie header holds a cookie by a session's name, whatever is in it."""
+        jar = CookieJar.parse(cookie.decode("latin-1"))
+        return any(map(self.session_names.matches, jar.names()))
 
 
 class TrustedPeers:

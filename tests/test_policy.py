@@ -297,6 +297,13 @@ RULE = UnauthorizedRule(
     ("body", "told"),
     [
         ('{"message": "UnAuthentication"}', True),
+        ('{"message": "UnAuthentication", "code": 7, "status": 9, "success": true}', True),
+        (
+            '{"message": "UnAuthentication", "isError": 1, "error": {}, "errors": [], "path": 1}',
+            True,
+        ),
+        ('{"message": "UnAuthentication", "timestamp": 1, "data": null}', True),
+        ('{"message": "UnAuthentication", "data":  null }', True),
         ('{"message": "unauthentication"}', False),
         ('{"message": ["UnAuthentication"]}', False),
         ('{"data": {"message": "UnAuthentication"}}', False),
@@ -315,7 +322,31 @@ RULE = UnauthorizedRule(
 )
 def test_which_bodies_say_that_the_session_is_over(body: str, told: bool) -> None:
     """Contract 2: `message` and further members, by value and by type."""
-    assert RULE.is_told_by(parse(body.encode())) is told
+    for status in (200, 400, 500):
+        assert RULE.is_told_by(parse(body.encode()), status) is told
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"message": "UnAuthentication", "id": 7}',
+        '{"message": "UnAuthentication", "author": null}',
+        '{"message": "UnAuthentication", "data": {}}',
+        '{"message": "UnAuthentication", "data": "null"}',
+        '{"message": "UnAuthentication", "data": false}',
+        '{"message": "UnAuthentication", "Data": null}',
+    ],
+)
+def test_a_stored_message_of_a_success_logs_nobody_out(body: str) -> None:
+    """Below 400 the object must say nothing else; from 400 on it is an error's message."""
+    assert [RULE.is_told_by(parse(body.encode()), status) for status in (200, 299, 399)] == [
+        False
+    ] * 3
+    assert all(RULE.is_told_by(parse(body.encode()), status) for status in (400, 401, 503))
+
+
+def test_a_match_counts_beside_other_members_at_any_status() -> None:
+    assert RULE.is_told_by(parse(b'{"dead": true, "message": "UnAuthentication", "id": 7}'), 200)
 
 
 # -- trust -----------------------------------------------------------------------------------------

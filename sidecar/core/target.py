@@ -36,6 +36,12 @@ _PATH_END: Final = re.compile(r"[?#]")
 # RFC 9110 7.2 and RFC 3986 3.2.2: reg-name, IPv4 or bracketed IPv6, with an optional port.
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
+_ORIGIN: Final = re.compile(
+    rb"([A-Za-z][A-Za-z0-9+.-]{0,15})://(\[[0-9A-Fa-f:.]{2,45}\]|[^][@/?#:\\\s]{1,255})"
+    rb"(?::([0-9]{0,5}))?(?=[/?#]|\Z)"
+)
+_PORTS: Final = {b"http": b"80", b"https": b"443"}
+
 
 def split_target(target: str) -> tuple[str, str, str]:
     """Splits an origin-form request target into path and query (with its `?`), both untouched.
@@ -111,6 +117,28 @@ def readings(path: str) -> frozenset[str]:
 def is_host(value: str) -> bool:
     """Whether a Host field value has the syntax of one (RFC 9110 7.2); empty does not count."""
     return bool(_HOST.fullmatch(value))
+
+
+def normal_origin(origin: bytes) -> bytes:
+    """An origin as browsers write it (RFC 6454 6.2): in lower case, without the default port.
+
+    What is no origin is returned as it is.
+    """
+    match = _ORIGIN.fullmatch(origin)
+    return origin if match is None else _written(match)
+
+
+def origin_of(url: bytes) -> bytes:
+    """The origin that a URL begins with, in normal form; what begins with none as it is."""
+    match = _ORIGIN.match(url)
+    return url if match is None else _written(match)
+
+
+def _written(match: re.Match[bytes]) -> bytes:
+    scheme, host, port = match[1].lower(), match[2].lower(), (match[3] or b"").lstrip(b"0")
+    if port in (b"", _PORTS.get(scheme)):
+        return b"%b://%b" % (scheme, host)
+    return b"%b://%b:%b" % (scheme, host, port)
 
 
 def prefix_key(path: str) -> str:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sidecar.web.flow import Flow
 
 _CONFIRM_FORM = (
-    '<p>Another site has asked to log you out.</p><form method="post" action="{action}">'
+    '<p>Do you want to log out?</p><form method="post" action="{action}">'
     "<button>Log out</button></form>"
 )
 
@@ -152,6 +152,7 @@ def _handle(flow: Flow) -> None:
         request,
         ticket=ticket,
         live=flow.live,
+        has_cookie=policy.presents_session(request.cookie),
         csrf=policy.csrf,
         public_origin=flow.proxy.planner.public_origin(flow),
     )
@@ -162,6 +163,8 @@ def _handle(flow: Flow) -> None:
         _changed(flow, request)
     elif verdict is Verdict.CONFIRM:
         _confirm(flow, given)
+    elif verdict is Verdict.VOID:
+        _void(flow, request, given)
     else:
         flow.reason = "a GET that proves nothing"
         rescue(flow, MethodNotAllowed())
@@ -291,8 +294,18 @@ def _changed(flow: Flow, request: Request) -> None:
         rescue(flow, SessionChanged())
 
 
+def _void(flow: Flow, request: Request, given: dict[str, str]) -> None:
+    flow.reason = "a ticket from another site, without a session"
+    if request.client is Client.DOCUMENT:
+        location = flow.runtime.policy.logout.next_location(given)
+        head = common_lines(flow, 303) + b"Location: %b\r\n" % location.encode()
+        flow.proxy.respond(flow, head, b"", status=303)
+    else:
+        rescue(flow, SessionRequired())
+
+
 def _confirm(flow: Flow, given: dict[str, str]) -> None:
-    flow.reason = "cross-site navigation"
+    flow.reason = "a navigation that may be another site's"
     action = flow.request.route_path  # one of the logout paths, which are configured
     wanted = given.get("next") or given.get("callbackUrl")
     if wanted is not None:

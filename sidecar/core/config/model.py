@@ -76,7 +76,8 @@ class Unauthorized(Section):
     status: tuple[ErrorStatus, ...] = setting((401,), "Statuses that count.", written=[401])
     messages: tuple[str, ...] = setting(
         ("UnAuthentication",),
-        "Values of the JSON member `message` that count, at any status.",
+        "Values of the JSON member `message` that count; below status 400 only in an object that "
+        "says nothing else.",
         written=["UnAuthentication"],
     )
     match: tuple[Match, ...] = setting((), "More such rules: {path, equals}.", written=[])
