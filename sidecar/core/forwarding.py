@@ -40,6 +40,10 @@ _TRACEPARENT: Final = re.compile(
 )
 
 
+# What X-Forwarded-Proto says; some proxies name the protocol of a WebSocket (RFC 6455 3).
+_SCHEMES: Final = {b"http": b"http", b"https": b"https", b"ws": b"http", b"wss": b"https"}
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """Who is at the other end of a client connection; rendered once for all its requests.
@@ -56,8 +60,8 @@ class Peer:
         """The scheme that the browser used (X-Forwarded-Proto is believed from trusted peers)."""
         if self.trusted:
             told = request.fact(b"x-forwarded-proto").split(b",", 1)[0].strip().lower()
-            if told in (b"http", b"https"):
-                return told
+            if told in _SCHEMES:
+                return _SCHEMES[told]
         return self.scheme
 
     def public_host(self, request: Request) -> bytes:

@@ -197,6 +197,16 @@ SPOOFED = (
             (("X-Forwarded-Proto", "HTTPS, http"), ("X-Forwarded-Host", "a.test, b.test")),
             {b"For": b"10.0.0.1", b"Proto": b"https", b"Host": b"a.test"},
         ),
+        (
+            PROXY,
+            (("X-Forwarded-Proto", "WSS"),),
+            {b"For": b"10.0.0.1", b"Proto": b"https", b"Host": b"app.test"},
+        ),
+        (
+            PROXY,
+            (("X-Forwarded-Proto", "ws, https"),),
+            {b"For": b"10.0.0.1", b"Proto": b"http", b"Host": b"app.test"},
+        ),
     ],
 )
 def test_forwarded_fields_are_rewritten_not_believed(
