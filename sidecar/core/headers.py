@@ -86,10 +86,11 @@ ANONYMOUS_CORS: Final = tuple(
 )
 
 # What shared caches of one kind obey instead of Cache-Control (RFC 9213, Edge Architecture
-# Specification, nginx): it must not stand where Cache-Control says private or no-store.
+# Specification, Akamai, LiteSpeed, nginx): it must not stand beside private or no-store.
 TARGETED_CACHING: Final = (
     b"cdn-cache-control cloudflare-cdn-cache-control vercel-cdn-cache-control "
-    b"netlify-cdn-cache-control surrogate-control x-accel-expires".split()
+    b"netlify-cdn-cache-control akamai-cache-control edge-control surrogate-control "
+    b"x-litespeed-cache-control x-accel-expires".split()
 )
 
 
@@ -208,11 +209,17 @@ def at_least_private(value: bytes) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def vary_by(value: bytes, *, cookie: bool, origin: bool) -> bytes:
-    """A Vary value that names Cookie, Origin or both as well (RFC 9110 12.5.5)."""
+def vary_by(value: bytes, *, cookie: bool, origin: bool, is_injected: bool = False) -> bytes:
+    """A Vary value that names Cookie, Origin or both as well (RFC 9110 12.5.5).
+
+    `is_injected`: no client's own Authorization is sent on, so it is no reason to vary.
+    """
     members = list_members(value)
     if b"*" in members:
         return value
+    if is_injected and b"authorization" in members:
+        parts = (part.strip(b" \t") for part in value.split(b","))
+        value = b", ".join(part for part in parts if part and part.lower() != b"authorization")
     wanted = [name for name, is_wanted in ((b"Cookie", cookie), (b"Origin", origin)) if is_wanted]
     more = [name for name in wanted if name.lower() not in members]
     return b", ".join([value, *more] if value else more)

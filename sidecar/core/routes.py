@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final
 
 from sidecar.core.envelope import EnvelopeRule
 from sidecar.core.target import LONGEST_REMEMBERED, is_odd, prefix_key, readings
+
+NOSNIFF: Final = b"X-Content-Type-Options: nosniff\r\n"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +31,19 @@ class Route:
     base: str  # path of the upstream's URL, put in front; "" for none
     host: bytes | None  # Host to send; None keeps the client's
     upstream_origin: str  # scheme://host[:port], to map Location back
+    is_private: bool = field(init=False)  # no shared cache may keep an answer
+    by_cookie: bool = field(init=False)  # answers depend on the Cookie field
+    nosniff: bytes = field(init=False)  # a line of every answer, in place of the upstream's; or b""
+
+    def __post_init__(self) -> None:
+        """What answers carry follows from the keys above."""
+        made = {
+            "is_private": self.session == "required",
+            "by_cookie": self.session == "required" or self.inject,
+            "nosniff": NOSNIFF if self.kind == "api" else b"",
+        }
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
 
     @property
     def owns_cors(self) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tests.conftest import Clients, Running, Start, Upstream
+    from tests.conftest import Clients, Running, Script, Start, Upstream
 
 SESSION = "Cookie: access_token=tok"
 PAGE = "text/html; charset=utf-8"
@@ -555,6 +555,52 @@ async def test_answer_to_an_injected_credential_is_private(
     assert answer.get("Vary") == "Accept, Cookie"
     anonymous = await one.get("/api/a")
     assert anonymous.get("Cache-Control") == given
+    assert anonymous.get("Vary") == "Accept, Cookie"
+
+
+@pytest.mark.parametrize("path", ["/api/a", "/api/open", "/api/plain", "/api/need"])
+async def test_no_answer_of_an_api_is_sniffed(
+    site: Running, upstream: Upstream, client: Clients, path: str
+) -> None:
+    """Passed on, wrapped, an error of its own or of the sidecar's: the field stands there once."""
+    one = await client(site)
+    scripts: list[Script] = [
+        upstream.reply(b"{}"),
+        upstream.reply(b"<p>", "X-Content-Type-Options: nosniff", type=PAGE),
+        upstream.reply(b"no", type=PAGE, status="500 X"),
+        upstream.reply(b"", status="204 No Content", type=None).replace(
+            b"Content-Length: 0\r\n", b""
+        ),
+        upstream.reply(b"", status="304 Not Modified", type=None),
+        [b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 0\r\n\r\n"],
+        ["reset"],
+    ]
+    for script in scripts:
+        upstream.default = script
+        for lines in ([SESSION], []):
+            answer = await one.get(path, *lines)
+            assert answer.get("X-Content-Type-Options") == "nosniff"
+
+
+async def test_page_that_needs_a_session_is_private_whatever_its_frontend_says(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Frameworks call static pages public; a cache in front would show them to anybody."""
+    config = routes(upstream)
+    config["routes"].append(
+        {"path": "/account", "kind": "page", "upstream": "main", "session": "required"}
+    )
+    upstream.default = upstream.reply(
+        b"<p>", "Cache-Control: public, s-maxage=600", "CDN-Cache-Control: max-age=600", type=PAGE
+    )
+    one = await client(await sidecar(config))
+    for path in ("/account", "//account"):
+        answer = await one.get(path, SESSION)
+        assert (answer.get("Cache-Control"), answer.get("Vary")) == ("private", "Cookie")
+        assert answer.get("CDN-Cache-Control") is None
+    answer = await one.get("/", SESSION)
+    assert answer.get("Cache-Control") == "public, s-maxage=600"
+    assert answer.get("CDN-Cache-Control") == "max-age=600"
 
 
 @pytest.mark.parametrize(
