@@ -29,6 +29,7 @@ from sidecar.core.formats.own import (
 from sidecar.core.logout import LogoutRule
 from sidecar.core.oidc import AttemptCookies, Client, SessionIndex, attempt_stem
 from sidecar.core.protection import CsrfRule
+from sidecar.core.request import FieldRule
 from sidecar.core.routes import UNROUTED, Route, RouteTable
 from sidecar.core.target import prefix_key
 from sidecar.core.tickets import Signer, derive_key
@@ -342,9 +343,19 @@ def _compile_route(config: Config, route: Any) -> Route:
         strip=(route.strip or "").rstrip("/"),
         strip_segments=(route.strip or "").rstrip("/").count("/"),
         base=url.raw_path.rstrip("/"),
+        fields=_compile_fields(route.headers),
         host=host.encode() if host is not None else None,
         upstream_origin=str(url.origin()),
     )
+
+
+def _compile_fields(written: Any) -> FieldRule | None:
+    if not written.drop and not written.pass_:
+        return None
+    dropped, passed = (
+        frozenset(name.encode() for name in names) for names in (written.drop, written.pass_)
+    )
+    return FieldRule(dropped, passed)
 
 
 def _compile_envelope(route: Any) -> EnvelopeRule | None:

@@ -109,7 +109,7 @@ def prepare_request(
         b" HTTP/1.1\r\nHost: ",
         route.host or request.host,
         b"\r\n",
-        *request.fields.lines,
+        *(request.fields.lines if route.fields is None else route.fields.lines(request.fields)),
         authorization,
         peer.forwarded_lines(request),
         VIA,

@@ -45,4 +45,6 @@ class CsrfRule:
         return normal_origin(origin) in (public_origin, *self.origins)
 
     def _has_header(self, request: Request) -> bool:
-        return any(line.lower() == self.header for line in request.fields.lines[::4])
+        fields = request.fields
+        names = (*fields.lines[::4], *fields.withheld[::4])
+        return any(name.lower() == self.header for name in names)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Final
 
 from sidecar.core.envelope import EnvelopeRule
+from sidecar.core.request import FieldRule
 from sidecar.core.target import LONGEST_REMEMBERED, is_odd, prefix_key, readings
 
 NOSNIFF: Final = b"X-Content-Type-Options: nosniff\r\n"
@@ -29,6 +30,7 @@ class Route:
     strip: str  # prefix taken off before forwarding; "" for none
     strip_segments: int
     base: str  # path of the upstream's URL, put in front; "" for none
+    fields: FieldRule | None  # which of the client's fields pass, if not by the common rule
     host: bytes | None  # Host to send; None keeps the client's
     upstream_origin: str  # scheme://host[:port], to map Location back
     is_private: bool = field(init=False)  # no shared cache may keep an answer
@@ -105,6 +107,7 @@ UNROUTED: Final = Route(
     strip="",
     strip_segments=0,
     base="",
+    fields=None,
     host=None,
     upstream_origin="",
 )

@@ -121,6 +121,13 @@ def test_a_header_that_the_sidecar_reads_itself_can_be_demanded() -> None:
     assert not passes(rule, request("POST", {}))
 
 
+def test_a_header_that_is_kept_from_upstreams_can_be_demanded() -> None:
+    """It is asked of the client, not of what passes on."""
+    rule = CsrfRule(enabled=True, header=b"x_csrf", origins=frozenset())
+    assert passes(rule, request("POST", {"X_CSRF": "1"}))
+    assert not passes(rule, request("POST", {"X-CSRF": "1"}))
+
+
 def test_switched_off_it_asks_nothing() -> None:
     """`csrf: {enabled: false}`."""
     assert passes(OFF, request("POST", {"Origin": "https://evil.test"}))

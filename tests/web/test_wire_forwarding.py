@@ -220,6 +220,14 @@ async def test_connection_cannot_take_off_what_the_sidecar_sets(
         "Any_Name",
         "Content_Length",
         "Authorization_",
+        "X.User",
+        "X~User",
+        "Authorization.",
+        "X-Amzn-Oidc-Data",
+        "Cf-Access-Jwt-Assertion",
+        "X-Consumer-Username",
+        "X-Goog-Iap-Jwt-Assertion",
+        "Ssl-Client-Verify",
     ],
 )
 @pytest.mark.parametrize("path", ["/api/a", "/page"])
@@ -230,6 +238,26 @@ async def test_claim_that_only_a_proxy_may_make_goes(
     answer = await (await client(site)).get(path, f"{name}: evil")
     assert answer.status == 200
     assert "evil" not in upstream.last.raw.decode("latin-1")
+
+
+async def test_a_route_lets_fields_pass_and_keeps_others_back(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Only that route; and what the sidecar writes stays its own."""
+    config = routes(upstream)
+    rule = {"drop": ["X-Tenant", "accept"], "pass": ["session_id", "X-USER"]}
+    config["routes"].append({"path": "/own", "kind": "page", "upstream": "main", "headers": rule})
+    one = await client(await sidecar(config))
+    sent = ["X-Tenant: 1", "Accept: a/b", "Session_Id: 2", "x-user: 3", "X_User: 4", "X-Id: 5"]
+    names = {line.partition(":")[0].lower() for line in sent}
+    for path, wanted in (
+        ("/own", {"session_id", "x-user", "x-id"}),
+        ("//own", {"x-tenant", "accept", "x-id"}),
+        ("/page", {"x-tenant", "accept", "x-id"}),
+    ):
+        assert (await one.get(path, *sent)).status == 200
+        assert names & set(upstream.last.names) == wanted
+        assert upstream.last.get("X-Forwarded-For") == "127.0.0.1"
 
 
 # -- what the sidecar says about the client --------------------------------------------------------

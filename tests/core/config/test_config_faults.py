@@ -261,6 +261,37 @@ FAULTS = [
         "an origin that is not allowed",
         "allowed_origins",
     ),
+    *(
+        (
+            ROUTED + f"- {{path: /, kind: page, upstream: api, headers: {{{key}: [a, {name}]}}}}",
+            f"routes[0].headers.{key}[1]",
+            3,
+            "the sidecar alone writes",
+            "remove it",
+        )
+        for key, name in (
+            *(("pass", "Authorization"), ("pass", "COOKIE"), ("pass", "Host")),
+            *(("pass", "Content-Length"), ("pass", "Transfer-Encoding"), ("pass", "Connection")),
+            *(("pass", "Upgrade"), ("pass", "X-Forwarded-User"), ("pass", "Via"), ("pass", "TE")),
+            *(("pass", "X-Request-Id"), ("pass", "x_forwarded_for"), ("pass", "content.length")),
+            *(("drop", "Authorization"), ("drop", "X-Forwarded-For")),
+        )
+    ),
+    (
+        ROUTED + "- {path: /, kind: page, upstream: api, headers: {pass: [a, 'b c']}}",
+        "routes[0].headers.pass[1]",
+        3,
+        "is not a valid name",
+        "letters",
+    ),
+    (
+        ROUTED
+        + "- {path: /, kind: page, upstream: api, headers: {pass: [X-User], drop: [x-user]}}",
+        "routes[0].headers",
+        3,
+        "has a name in drop and in pass",
+        "one of the two",
+    ),
     (GOOD + "logout: {path: /}", "logout.path", 2, "covers the whole site", "/api/logout"),
     (GOOD + "listen: 127.0.0.1:9090", "admin", None, "is the address of listen too", "port"),
     (GOOD + "listen: unix:/a\nadmin: unix:/a", "admin", 3, "is the address of listen too", ""),
