@@ -392,6 +392,7 @@ def test_without_configuration_nobody_is_trusted() -> None:
 OWN = f"""
 upstream: http://api
 secret: {SECRET}
+public_url: https://app.test
 oidc: {{issuer: "https://idp.test", client_id: app, client_secret: canary-client"""
 
 

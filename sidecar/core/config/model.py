@@ -58,8 +58,9 @@ class Session(Section):
 
     sources: Annotated[tuple[Source, ...], Field(min_length=1)] = setting(
         (),
-        "Session cookies, tried in order. Default: authjs where AUTH_SECRET is set, nextauth where "
-        "NEXTAUTH_SECRET is set, then the cookie access_token.",
+        "Session cookies, tried in order. Default: authjs if AUTH_SECRET is set, nextauth if "
+        "NEXTAUTH_SECRET is set; then, with `upstream` and without `oidc`, the cookie "
+        "access_token.",
     )
 
 

@@ -14,6 +14,8 @@ FaultFinder = Callable[..., tuple[Fault, ...]]
 GOOD = "upstream: http://a\n"
 ROUTED = "upstreams: {api: {url: http://a}}\nroutes:\n"
 
+PUBLIC = GOOD + "public_url: https://app.example.com\n"
+
 # The text, and the one fault in it: path, line, a part of the problem, a part of the remedy.
 FAULTS = [
     # the file as a whole
@@ -59,8 +61,8 @@ FAULTS = [
     (GOOD + "workers: 0", "workers", 2, "is no number of processes", "auto"),
     (GOOD + "workers: many", "workers", 2, "is no number of processes", "auto"),
     (GOOD + "store: {url: ftp://a}", "store.url", 2, "", "redis"),
-    (GOOD + "oidc: {issuer: idp, client_id: a}", "oidc.issuer", 2, "is not an http", "https"),
-    (GOOD + "oidc: {issuer: https://idp}", "oidc.client_id", 2, "is missing", "add it"),
+    (PUBLIC + "oidc: {issuer: idp, client_id: a}", "oidc.issuer", 3, "is not an http", "https"),
+    (PUBLIC + "oidc: {issuer: https://idp}", "oidc.client_id", 3, "is missing", "add it"),
     (GOOD + "logout: {hooks: [{}]}", "logout.hooks[0].url", 2, "is missing", "add it"),
     (
         "upstreams: {a.b: {url: http://a, urls: []}}\n"
