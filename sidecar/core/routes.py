@@ -114,6 +114,12 @@ UNROUTED: Final = Route(
 """Stands in where a request has no route, or none yet."""
 
 
+def _gated(route: Route, authorization: str | None) -> Route:
+    if (route.session, route.authorization) == ("required", authorization):
+        return route
+    return replace(route, session="required", authorization=authorization)
+
+
 LONGEST_READ: Final = 8192
 """Characters of an odd path up to which all its readings are tried; a longer one is no route's."""
 
@@ -122,7 +128,8 @@ class RouteTable:
     """Longest-prefix match at segment boundaries; costs a path's depth, not the routes' number.
 
     A route with `session: required` holds for every spelling of its path: what some server may
-    read as a path below it is served as its spelling says, but with a session. `endpoints` are
+    read as a path below it is served as its spelling says, but with a session, and a client's own
+    bearer stands for one only if the required route lets it. `endpoints` are
     paths that the sidecar answers itself, which no other spelling of them gets past.
     """
 
@@ -137,9 +144,9 @@ class RouteTable:
         self._depth: Final = max((key.count("/") for key in self._by_reading), default=0)
         self._endpoints: Final = frozenset(map(prefix_key, endpoints))
         self._gated: Final = {
-            route: replace(route, session="required")
+            (route, authorization): _gated(route, authorization)
             for route in self._by_prefix.values()
-            if route.session != "required"
+            for authorization in (route.authorization, None)
         }
         # Below such a route even a plain path may be another spelling of its own.
         self._odd: Final = any(is_odd(route.path) for route in required)
@@ -161,11 +168,17 @@ class RouteTable:
         found = readings(path)
         if any(prefix_key(reading) in self._endpoints for reading in found):
             return None
-        return self._gated.get(route, route) if any(map(self._is_gated, found)) else route
+        gates = [gate for gate in map(self._gate, found) if gate is not None]
+        if not gates:
+            return route
+        # A client's own bearer opens no gate that it would not open in the usual spelling.
+        is_open = all(gate.authorization is not None for gate in gates)
+        return self._gated[route, route.authorization if is_open else None]
 
-    def _is_gated(self, reading: str) -> bool:
+    def _gate(self, reading: str) -> Route | None:
+        """The required route that a reading of a path leads to, or None."""
         route = self._longest(reading, self._by_reading)
-        return route is not None and route.session == "required"
+        return route if route is not None and route.session == "required" else None
 
     def _longest(self, path: str, by_prefix: Mapping[str, Route]) -> Route | None:
         key = prefix_key("/".join(path.split("/", self._depth + 1)[: self._depth + 1]))

@@ -172,6 +172,35 @@ def test_only_the_session_rule_of_a_gated_route_changes() -> None:
     assert differing == ["session"]
 
 
+@pytest.mark.parametrize("session", ["optional", "required", "none"])
+@pytest.mark.parametrize(
+    ("strict", "gate_", "wanted"),
+    [
+        ("pass", None, None),
+        ("session", None, None),
+        ("pass", "pass", "pass"),
+        (None, "pass", None),
+        (None, None, None),
+    ],
+)
+def test_a_bearer_opens_no_gate_by_another_spelling(
+    session: str, strict: str | None, gate_: str | None, wanted: str | None
+) -> None:
+    """What a client's own token is good for is the required route's to say as well."""
+    table = RouteTable(
+        [
+            replace(route("/", session=session), authorization=strict),
+            replace(route("/account/", session="required"), authorization=gate_),
+        ]
+    )
+    found = table.match("//account/")
+    assert found is not None
+    assert (found.path, found.session, found.authorization) == ("/", "required", wanted)
+    plain = table.match("/other")
+    assert plain is not None
+    assert (plain.session, plain.authorization) == (session, strict)
+
+
 @pytest.mark.parametrize(
     ("configured", "path"),
     [

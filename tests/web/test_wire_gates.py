@@ -80,6 +80,20 @@ async def test_with_a_session_another_spelling_arrives_byte_for_byte(
     assert upstream.last.get("Authorization") is None
 
 
+async def test_no_bearer_opens_a_page_by_another_spelling(
+    sidecar: Start, client: Clients, upstream: Upstream
+) -> None:
+    """A site that lets clients bring their own, but not to the account."""
+    config = site(upstream.url)
+    config["routes"][0]["authorization"] = "pass"
+    one = await client(await sidecar(config))
+    for path in ("/account/", "//account/", "/account;x/"):
+        answer = await one.get(path, "Authorization: Bearer anything")
+        assert answer.status in (303, 401)
+    assert upstream.requests == []
+    assert (await one.get("//other", "Authorization: Bearer anything")).status == 200
+
+
 @pytest.mark.parametrize("path", ["/", "//x", "/x;account", "/x%2Faccount/", "/accounts;x=1"])
 async def test_other_odd_paths_stay_open(
     at: Embedded, client: Clients, upstream: Upstream, path: str
