@@ -94,11 +94,6 @@ class SessionView:
         """Whether the view is worth remembering: guesses at a session are not."""
         return not self.sets and self.reading.result in _LASTING
 
-    @property
-    def names_session(self) -> bool:
-        """Whether any session cookie is presented, readable or not."""
-        return bool(self.sessions) or self.is_ambiguous
-
     def presents(self, fingerprint: str) -> bool:
         """Whether a session is, or may be, among those presented."""
         return (

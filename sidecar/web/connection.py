@@ -205,6 +205,7 @@ class ClientConnection(BaseProtocol):
         self._upgraded = True
         self._deadline.clear()
         waiting, self._requests.waiting = self._requests.waiting, b""
+        self._bound_waiting()
         if waiting:
             receiver.client_data(waiting)
 
@@ -236,8 +237,6 @@ class ClientConnection(BaseProtocol):
     def _go_on_if_held(self) -> None:
         """Serves the next request that waits, unless the client has answers to take first."""
         if self._requests.waiting and not self._paused:
-            if self._buffer_paused:
-                self._resume_reading_for_buffer()
             self._read(b"")
 
     def _end(self, *, clean: bool) -> None:
@@ -334,8 +333,12 @@ class ClientConnection(BaseProtocol):
             self._bound_waiting()
 
     def _bound_waiting(self) -> None:
-        if len(self._requests.waiting) > BACKLOG and not self._buffer_paused:
+        """Reads from the client as long as what waits behind the current request is little."""
+        is_much = len(self._requests.waiting) > BACKLOG
+        if is_much and not self._buffer_paused:
             self._pause_reading_for_buffer()
+        elif self._buffer_paused and not is_much:
+            self._resume_reading_for_buffer()
 
     # -- heads ----------------------------------------------------------------------------------
 
@@ -392,13 +395,13 @@ class ClientConnection(BaseProtocol):
         except HttpProcessingError as error:
             self._unreadable(error)
             return False
+        self._bound_waiting()
         if read is None:
             if is_first and requests.head_bytes:
                 self._deadline.set(self._limits.client_head)
             if requests.head_bytes > self._limits.header + OVERSIZE:
                 self._refuse(HeadersTooLarge(close=True))
             return False
-        self._bound_waiting()
         self._serve(*read)
         return True
 

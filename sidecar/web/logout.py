@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sidecar.web.flow import Flow
 
 _CONFIRM_FORM = (
-    '<p>Another site has asked to log you out.</p><form method="post" action="{action}">'
+    '<p>Do you want to log out?</p><form method="post" action="{action}">'
     "<button>Log out</button></form>"
 )
 
@@ -150,6 +150,7 @@ def _handle(flow: Flow) -> None:
         request,
         ticket=ticket,
         live=ticket.fingerprint if ticket is not None and is_named else flow.live,
+        has_cookie=policy.presents_session(request.cookie),
         csrf=policy.csrf,
         public_origin=flow.proxy.planner.public_origin(flow),
     )
@@ -160,6 +161,8 @@ def _handle(flow: Flow) -> None:
         _changed(flow, request)
     elif verdict is Verdict.CONFIRM:
         _confirm(flow, given)
+    elif verdict is Verdict.VOID:
+        _void(flow, request, given)
     else:
         flow.reason = "a GET that proves nothing"
         rescue(flow, MethodNotAllowed())
@@ -245,8 +248,8 @@ def sweep_lines(flow: Flow, besides: Sequence[bytes] = ()) -> list[bytes]:
 
 def is_way_out(flow: Flow) -> bool:
     """Whether a request whose head is too large is the button of the page that says so."""
-    request, path = flow.request, flow.runtime.policy.logout.path
-    return request.method == "POST" and request.route_path == path
+    endpoint = flow.runtime.policy.endpoints.get(flow.request.route_path)
+    return flow.request.method == "POST" and endpoint is not None and endpoint.name == "logout"
 
 
 def clear(flow: Flow) -> None:
@@ -303,8 +306,18 @@ def _changed(flow: Flow, request: Request) -> None:
         rescue(flow, SessionChanged())
 
 
+def _void(flow: Flow, request: Request, given: dict[str, str]) -> None:
+    flow.reason = "a ticket from another site, without a session"
+    if request.client is Client.DOCUMENT:
+        location = flow.runtime.policy.logout.next_location(given)
+        head = common_lines(flow, 303) + b"Location: %b\r\n" % location.encode()
+        flow.proxy.respond(flow, head, b"", status=303)
+    else:
+        rescue(flow, SessionRequired())
+
+
 def _confirm(flow: Flow, given: dict[str, str]) -> None:
-    flow.reason = "cross-site navigation"
+    flow.reason = "a navigation that may be another site's"
     action = flow.request.route_path  # one of the logout paths, which are configured
     wanted = given.get("next") or given.get("callbackUrl")
     if wanted is not None:

@@ -16,6 +16,7 @@ from sidecar.core.client import Client, is_server_side
 from sidecar.core.cookies import Scope
 from sidecar.core.errors import ExpectationFailed, NoRoute, StoreUnavailable, TokenRefreshed
 from sidecar.core.forwarding import given_request_id, is_traced, prepare_request
+from sidecar.core.target import normal_origin
 from sidecar.web import login, logout
 from sidecar.web.flow import Flow, Plan
 from sidecar.web.rescue import answer_preflight, rescue
@@ -70,6 +71,8 @@ class Planner:
             login.ENDPOINTS[endpoint.name](flow)
             return None
         presented = flow.presented = self._present(flow, request, route)
+        if request.is_websocket and not route.strip_cookies:
+            self._check_handshake(flow, request)
         renews = flow.by_cookie and self._renews(request, route)
         if self._waits(route) and not self._keeper.is_ready(presented, flow.began, renews=renews):
             if route.inject and flow.by_cookie and presented.fingerprint is not None:
@@ -96,6 +99,14 @@ class Planner:
                 flow.by_cookie = False
                 return known
         return presented
+
+    def _check_handshake(self, flow: Flow, request: Request) -> None:
+        """A handshake that takes session cookies to its upstream acts with them.
+
+        Raises `CsrfRejected`.
+        """
+        if self._policy.presents_session(request.cookie):
+            self._policy.csrf.check(request, self.public_origin(flow))
 
     @staticmethod
     def _renews(request: Request, route: Route) -> bool:
@@ -243,12 +254,13 @@ class Planner:
     # -- the client's view ----------------------------------------------------------------------
 
     def public_origin(self, flow: Flow) -> bytes:
-        """scheme://host as the browser sees it."""
+        """scheme://host as the browser sees it, in normal form."""
         configured = self._policy.public_origin
         if configured is not None:
             return configured
         peer = flow.connection.peer
-        return b"%b://%b" % (peer.public_scheme(flow.request), peer.public_host(flow.request))
+        origin = b"%b://%b" % (peer.public_scheme(flow.request), peer.public_host(flow.request))
+        return normal_origin(origin)
 
     def scope(self, flow: Flow) -> Scope:
         """Where session cookies are set: on this host, unless a source says otherwise."""

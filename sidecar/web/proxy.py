@@ -260,7 +260,7 @@ class Proxy:
         if action is WRAP:
             action, body = self._wrap(flow, head, body)
         elif action is INSPECT:
-            action = self._inspect(body)
+            action = self._inspect(head.status, body)
         elif action is RELAY and not body and is_empty_success(flow, head):
             action = WRAP_EMPTY
         if action is UNAUTHORIZED:
@@ -291,18 +291,19 @@ class Proxy:
             if status < 400:
                 raise UpstreamProtocolError("JSON type, but not valid JSON") from None
             return WRAP_ERROR, b""
-        if flow.counts and self._unauthorized.is_told_by(document):
+        if flow.counts and self._unauthorized.is_told_by(document, status):
             return UNAUTHORIZED, b""
         return WRAP, wrap(
             rule, document, status, head.reason, problem=status >= 400 and is_problem(head)
         )
 
-    def _inspect(self, body: bytes) -> Action:
+    def _inspect(self, status: int, body: bytes) -> Action:
         """Whether a body that is not wrapped says that the session is over."""
         try:
-            return UNAUTHORIZED if self._unauthorized.is_told_by(parse(body)) else RELAY
+            is_over = self._unauthorized.is_told_by(parse(body), status)
         except InvalidJSON:
             return RELAY  # as the upstream sent it
+        return UNAUTHORIZED if is_over else RELAY
 
     def render_head(self, flow: Flow, head: AnswerHead, *, wrapped: bool) -> bytes:
         """The client's answer head without framing."""

@@ -644,7 +644,7 @@ async def test_what_is_no_endpoint_goes_to_its_route(
 ) -> None:
     """Front-channel logout is none unless it is configured."""
     one = await client(at)
-    for path in ("/auth", "/auth/", "/auth/login/", "/auth/frontchannel-logout", "/authx/login"):
+    for path in ("/auth", "/auth/", "/auth/login/x", "/auth/frontchannel-logout", "/authx/login"):
         assert (await one.get(path)).status == 200
         assert upstream.last.target == path
 

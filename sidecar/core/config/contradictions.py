@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
@@ -100,7 +101,7 @@ def _redirect_ends_the_loop(data: Data) -> Iterator[Finding]:
     path = target and path_on_this_site(target, _public_origin(data))
     if path is None:
         return
-    if path in _own_paths(data):
+    if path.rstrip("/") in _own_paths(data):
         if path != _own_login(data):
             yield Finding(
                 ("logout", "redirect_to"), "is no login", f"write {_own_login(data)}, or remove it"
@@ -134,8 +135,21 @@ def _own_login_is_asked_for_right(data: Data) -> Iterator[Finding]:
         yield Finding(("oidc", "parameters", name), "is written by the sidecar", "remove it")
 
 
+def _own_login_knows_its_origin(data: Data) -> Iterator[Finding]:
+    """Else the provider would be given a redirect URI of whatever Host a request names."""
+    if not isinstance(data.get("oidc"), dict) or data.get("public_url") is not None:
+        return
+    listen = _listener(data, "listen")
+    if listen is not None and not _is_loopback(listen):
+        yield Finding(
+            ("public_url",),
+            "is missing, so oidc would send logins back to whatever Host a request names",
+            "set it to the origin that browsers see, e.g. https://app.example.com",
+        )
+
+
 def _own_login_has_its_paths(data: Data) -> Iterator[Finding]:
-    path = _logout_path(data)
+    path = _logout_path(data).rstrip("/")
     if path in _own_paths(data) and path != f"{_own_base(data)}/logout":
         remedy = f"write {_own_base(data)}/logout, or a path elsewhere"
         yield Finding(("logout", "path"), "is another endpoint of oidc", remedy)
@@ -202,6 +216,7 @@ _RULES: Final[tuple[Rule, ...]] = (
     _redirect_ends_the_loop,
     _logout_is_a_path_of_its_own,
     _own_login_is_asked_for_right,
+    _own_login_knows_its_origin,
     _own_login_has_its_paths,
     _own_cookie_is_its_own,
     _own_login_is_renewed_where_it_began,
@@ -300,6 +315,15 @@ def _overlap(one: Listen, other: Listen) -> bool:
         return one == other
     same_host = one.host == other.host or not _WILDCARDS.isdisjoint({one.host, other.host})
     return one.port == other.port != 0 and same_host
+
+
+def _is_loopback(listen: Listen) -> bool:
+    """Whether no other machine can connect (RFC 1122 3.2.1.3, RFC 4291 2.5.3, RFC 6761 6.3)."""
+    if listen.host == "localhost":
+        return True
+    with suppress(ValueError):
+        return ip_address(listen.host).is_loopback
+    return False
 
 
 def _store(data: Data) -> StoreUrl | None:
