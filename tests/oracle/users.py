@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sidecar.core.cookies import CookieJar
+from sidecar.core.credential import read_credential
 from sidecar.core.formats import FORMATS
 
 SECRET: Final = "a secret of Auth.js, for the oracle"
@@ -53,4 +54,4 @@ def token_in(cookie: str) -> str:
     jar = CookieJar.parse(cookie)
     if "access_token" in jar.names():
         return cookie.partition("access_token=")[2].partition(";")[0]
-    return SOURCE.read(jar, time.time()).token or ""
+    return read_credential([SOURCE], jar, time.time()).token or ""
