@@ -14,6 +14,7 @@ from sidecar.core.bridge import BridgeRule
 from sidecar.core.config import Config
 from sidecar.core.config.contradictions import path_on_this_site
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
+from sidecar.core.config.sources import source_name
 from sidecar.core.cookies import CookieJar, NameMatcher, parent_domains
 from sidecar.core.cors import CorsRule
 from sidecar.core.credential import Source
@@ -33,6 +34,7 @@ from sidecar.core.request import FieldRule
 from sidecar.core.routes import UNROUTED, Route, RouteTable
 from sidecar.core.target import prefix_key
 from sidecar.core.tickets import ClaimStamp, Signer, derive_key
+from sidecar.core.view import SourceSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,7 +349,7 @@ def _compile_route(config: Config, route: Any) -> Route:
         envelope=_compile_envelope(route),
         on_unauthorized=route.on_unauthorized,
         authorization=route.authorization,
-        sources=None,
+        sources=_compile_source_set(config, route.sources),
         strip=(route.strip or "").rstrip("/"),
         strip_segments=(route.strip or "").rstrip("/").count("/"),
         base=url.raw_path.rstrip("/"),
@@ -364,6 +366,15 @@ def _compile_fields(written: Any) -> FieldRule | None:
         frozenset(name.encode() for name in names) for names in (written.drop, written.pass_)
     )
     return FieldRule(dropped, passed)
+
+
+def _compile_source_set(config: Config, names: Sequence[str] | None) -> SourceSet | None:
+    """The places of the named sources; several sources may share a name."""
+    if names is None:
+        return None
+    written = [source_name(one.type, one.name, one.cookie) for one in config.session.sources]
+    own = [] if config.oidc is None else [source_name("oidc", cookie=config.oidc.cookie)]
+    return frozenset(at for at, name in enumerate([*own, *written]) if name in names)
 
 
 def _compile_envelope(route: Any) -> EnvelopeRule | None:

@@ -7,7 +7,7 @@ that is not a session's passes byte for byte. `http.cookies` re-quotes and merge
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate, parsedate_to_datetime
 from urllib.parse import unquote
@@ -20,6 +20,14 @@ PREFIXES = ("__Host-", "__Secure-", "")
 
 CHUNK_SEPARATORS = (".", "__")
 """What stands between a base name and a chunk's index: Auth.js and iron-session `.`, Auth0 `__`."""
+
+LIBRARY_COOKIES: Mapping[str, str] = {
+    "authjs": "authjs.session-token",
+    "nextauth": "next-auth.session-token",
+    "auth0": "__session",
+    "better-auth": "better-auth.account_data",
+}
+"""The session cookie of each library, by the type of its source and without a prefix."""
 
 MAX_CHUNKS = 50
 """Chunks of one set that are looked at; a browser need not keep more cookies (RFC 6265 6.1)."""

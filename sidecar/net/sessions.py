@@ -398,7 +398,10 @@ class Sessions:
     def bury_tokens(self, fingerprint: str, tokens: TokenSet) -> None:
         """Tokens turn out to be a dead session's: they are dead as well."""
         reading = Reading(Result.OK, token=tokens.access_token, tokens=tokens)
-        tomb = self.tombs.with_tokens(fingerprint, self._credentials(reading))
+        self._bury_names(fingerprint, self._credentials(reading))
+
+    def _bury_names(self, fingerprint: str, names: Iterable[str]) -> None:
+        tomb = self.tombs.with_names(fingerprint, names)
         if tomb is None:
             return
         if self.on_death is not None:
@@ -448,14 +451,17 @@ class Sessions:
         """The Set-Cookie values that may pass if an upstream may set session cookies.
 
         No answer to a request that presented a session and began before its logout sets a session
-        cookie, whatever is in it: it may be the same session with rotated tokens. A credential that
-        is dead stays dead, unless the request began after the logout and did not present it: then
-        it was handed out again. Nor passes a session whose tokens were renewed meanwhile: a late
-        answer would put old ones back.
+        cookie, whatever is in it: it may be the same session with rotated tokens, which are dead
+        then as well. A credential that is dead stays dead, unless the request began after the
+        logout and did not present it: then it was handed out again. Nor passes a session whose
+        tokens were renewed meanwhile: a late answer would put old ones back.
         """
         if not (self.tombs or self._spent or _has_tokenless(view)):
             return list(cookies)
-        if self._has_died_since(view, began, now):
+        died = self._died_since(view, began, now)
+        if died is not None:
+            for session in self._handed_out(cookies, now):
+                self._bury_names(died, (session.fingerprint, *self._credentials(session.reading)))
             return [
                 one for one in cookies if not self.is_session_cookie(one) or is_expiring(one, now)
             ]
@@ -467,11 +473,14 @@ class Sessions:
                 self._note_resealed(session, view, now)
         return [cookie for cookie in cookies if set_cookie_name(cookie) not in refused]
 
-    def _has_died_since(self, view: SessionView, began: float, now: float) -> bool:
-        """Whether a session that was presented has ended since the request began."""
-        names = (self._name_of(one.reading) or one.fingerprint for one in view.sessions)
-        tombs = (self.tombs.of(name, now) for name in names)
-        return any(tomb is not None and tomb.since >= began for tomb in tombs)
+    def _died_since(self, view: SessionView, began: float, now: float) -> str | None:
+        """A session that was presented and has ended since the request began."""
+        for one in view.sessions:
+            fingerprint = self._name_of(one.reading) or one.fingerprint
+            tomb = self.tombs.of(fingerprint, now)
+            if tomb is not None and tomb.since >= began:
+                return fingerprint
+        return None
 
     def _may_live(
         self, session: OpenedSession, view: SessionView, began: float, now: float

@@ -69,7 +69,7 @@ class Tombstones:
             self._by_credential.pop(name, None)
         return tomb
 
-    def with_tokens(self, fingerprint: str, names: Iterable[str]) -> Tombstone | None:
+    def with_names(self, fingerprint: str, names: Iterable[str]) -> Tombstone | None:
         """The tombstone with further credentials; None if it has them, or there is none."""
         tomb = self.by_fingerprint.get(fingerprint)
         new = set(names) - {fingerprint}

@@ -417,7 +417,11 @@ def test_a_late_answer_sets_no_session_whatever_is_in_it(cookie: bytes) -> None:
     ]
     assert sessions.admit(answer, view, BEFORE, AFTER) == answer[3:]
     assert sessions.admit(answer, view, NOW, AFTER) == answer[3:]
-    assert sessions.admit(answer, view, AFTER, AFTER + 1) == answer
+    for rotated in (sid("new"), b"access_token=third"):
+        presented = sessions.present(rotated, AFTER)
+        assert sessions.live_fingerprint(presented, AFTER) is None
+    login = [sid("newer") + ATTRIBUTES]
+    assert sessions.admit(login, view, AFTER, AFTER + 1) == login
 
 
 def test_a_tombstone_that_is_over_stops_nothing() -> None:

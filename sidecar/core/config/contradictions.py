@@ -17,13 +17,14 @@ from sidecar.core.config.faults import BadValue, Finding, did_you_mean
 from sidecar.core.config.model import Document, Logout
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL, RESERVED_PARAMETERS, Oidc
 from sidecar.core.config.routes import KIND_DEFAULTS
+from sidecar.core.config.sources import source_name
 from sidecar.core.config.values import Listen, parse_listen, parse_origin, parse_redirect
 from sidecar.core.store_url import StoreUrl, parse_store_url
 
 Data: TypeAlias = Mapping[str, Any]
 Rule: TypeAlias = Callable[[Data], Iterator[Finding]]
 
-_SOURCE_VARIABLES: Final = ("AUTH_SECRET", "NEXTAUTH_SECRET")
+_SOURCE_VARIABLES: Final = {"AUTH_SECRET": "authjs", "NEXTAUTH_SECRET": "nextauth"}
 """Each gives a source with that secret where no sources are written."""
 
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
@@ -37,6 +38,7 @@ def contradictions(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
     for rule in _RULES:
         yield from rule(data)
     yield from _kept_values_have_a_secret(data, environ)
+    yield from _sources_exist(data, environ)
 
 
 def longest_match(path: str, prefixes: Mapping[Any, str]) -> Any:
@@ -76,6 +78,41 @@ def _upstreams_exist(data: Data) -> Iterator[Finding]:
         if isinstance(name, str) and name not in names:
             where = ("routes", index, "upstream")
             yield Finding(where, f'no upstream named "{name}"', did_you_mean(name, names))
+
+
+def _sources_exist(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
+    names = _source_names(data, environ)
+    for index, route in _routes(data):
+        wanted = route.get("sources")
+        for at, name in enumerate(wanted if isinstance(wanted, list) else ()):
+            if isinstance(name, str) and name not in names:
+                where = ("routes", index, "sources", at)
+                yield Finding(where, f'no source named "{name}"', did_you_mean(name, names))
+
+
+def _source_names(data: Data, environ: Mapping[str, str]) -> list[str]:
+    """What the sources are called, written or by default; that of `oidc` comes first."""
+    names = []
+    if data.get("oidc") is not None:
+        cookie = _section(data, "oidc").get("cookie", Oidc.model_fields["cookie"].default)
+        names.append(source_name("oidc", cookie=cookie))
+    sources = _section(data, "session").get("sources")
+    if isinstance(sources, list):
+        names += [
+            source_name(one.get("type"), one.get("name"), one.get("cookie"))
+            for one in sources
+            if isinstance(one, dict)
+        ]
+    else:
+        names += [source_name(type_) for type_ in _default_types(environ)]
+    return [name for name in names if name is not None]
+
+
+def _default_types(environ: Mapping[str, str]) -> Iterator[str]:
+    """The types of the sources that stand if none are written and routes are."""
+    for variable, type_ in _SOURCE_VARIABLES.items():
+        if environ.get(variable):
+            yield type_
 
 
 def _paths_unique(data: Data) -> Iterator[Finding]:

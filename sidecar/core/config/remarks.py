@@ -11,7 +11,7 @@ from sidecar.core.config.contradictions import longest_match, path_on_this_site
 from sidecar.core.config.fields import MIN_SECRET_BYTES
 from sidecar.core.config.model import Config
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
-from sidecar.core.config.sources import CookieSource, IronSessionSource, Source
+from sidecar.core.config.sources import CookieSource, IronSessionSource, Source, source_name
 
 
 def remarks(config: Config) -> Iterator[str]:
@@ -63,13 +63,17 @@ def _sources(config: Config) -> Iterator[str]:
                     "session.sources: there are none, and no oidc either, so no request to "
                     f"routes[{index}] ever has a session"
                 )
-    pages = [
-        index
+    gated = {
+        index: route
         for index, route in enumerate(config.routes)
         if route.kind == "page" and route.session == "required"
-    ]
+    }
     for index, source in enumerate(sources):
-        if isinstance(source, CookieSource) and pages:
+        if not isinstance(source, CookieSource):
+            continue
+        name = source_name(source.type, source.name, source.cookie)
+        pages = [at for at, one in gated.items() if one.sources is None or name in one.sources]
+        if pages:
             yield (
                 f"session.sources[{index}]: the sidecar cannot verify this cookie, so whoever "
                 f"writes one is let in to the page routes[{pages[0]}]; its frontend must check it"

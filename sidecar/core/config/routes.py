@@ -20,6 +20,7 @@ from sidecar.core.config.fields import (
     PathText,
     Section,
     Size,
+    SourceName,
     UpstreamName,
     UpstreamUrl,
     parsed,
@@ -191,6 +192,11 @@ class Route(Section):
         "What a client's own bearer is good for where no session cookie is presented. pass: it is "
         "kept, and a 401 never counts; session: the same, but the token of a session that is known "
         "here stands for that session.",
+    )
+    sources: Annotated[tuple[SourceName, ...], Field(min_length=1)] | None = setting(
+        None,
+        "The names of the sources that the credential may come from. Default: all. The first one "
+        "whose session is alive wins.",
     )
     host: Authority | None = setting(None, "The Host to send, before the upstream's own `host`.")
     headers: FieldNames = setting(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from sidecar.core.cookies import LIBRARY_COOKIES
 from sidecar.core.credential import Result
 from sidecar.core.formats.sealed import SealedSource, Session, base_name, prefixed
 from sidecar.core.jose import (
@@ -54,7 +55,7 @@ class Family:
 FAMILIES = (
     Family(
         type="authjs",
-        cookie="authjs.session-token",
+        cookie=LIBRARY_COOKIES["authjs"],
         token=("accessToken",),
         salt="{name}",
         info="Auth.js Generated Encryption Key ({name})",
@@ -64,7 +65,7 @@ FAMILIES = (
     ),
     Family(
         type="nextauth",
-        cookie="next-auth.session-token",
+        cookie=LIBRARY_COOKIES["nextauth"],
         token=("accessToken",),
         salt="",
         info="NextAuth.js Generated Encryption Key",
@@ -74,7 +75,7 @@ FAMILIES = (
     ),
     Family(
         type="auth0",
-        cookie="__session",
+        cookie=LIBRARY_COOKIES["auth0"],
         token=("tokenSet", "accessToken"),
         salt="",
         info="JWE CEK",
@@ -85,7 +86,7 @@ FAMILIES = (
     ),
     Family(
         type="better-auth",
-        cookie="better-auth.account_data",
+        cookie=LIBRARY_COOKIES["better-auth"],
         token=("accessToken",),
         salt="better-auth-account",
         info="BetterAuth.js Generated Encryption Key",
