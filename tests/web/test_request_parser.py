@@ -97,7 +97,7 @@ def test_requests_are_the_same_in_every_segmentation(
     assert [dict(fields)[b"X-Nonce"] for _, fields, _ in cut.found] == [
         b"%d" % number for number in range(len(bodies))
     ]
-    assert not (cut.parser.head_bytes or cut.parser.waiting)
+    assert (cut.parser.head_bytes, cut.parser.waiting) == (0, b"")
 
 
 def test_a_request_waits_outside_the_c_parser() -> None:
