@@ -32,6 +32,9 @@ LIBRARY_COOKIES: Mapping[str, str] = {
 MAX_CHUNKS = 50
 """Chunks of one set that are looked at; a browser need not keep more cookies (RFC 6265 6.1)."""
 
+MAX_ROWS = 20
+"""Sets of one name that are joined if its chunks are duplicated."""
+
 MAX_PRESENTED = 180
 """Presented names that a logout expires: browsers keep at most 180 cookies of one site."""
 
@@ -42,6 +45,7 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _MAX_AGE = re.compile(rb"-?[0-9]+").fullmatch  # RFC 6265 section 5.2.2, of any length
 _COOKIE_OCTETS = re.compile(r"[!#-+\--:<-\[\]-~]*").fullmatch  # RFC 6265 section 4.1.1
 _PERCENT_ENCODED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*").fullmatch
+_JS_SPACE = "\t\n\v\f\r \xa0"  # what String.prototype.trim takes off, of latin-1
 _EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
 
 
@@ -174,9 +178,10 @@ def as_it_came(value: str) -> str:
 def decoded(value: str) -> str:
     """A cookie value as the JavaScript libraries read it (npm `cookie`).
 
-    Double quotes around it are taken off and percent-encoding is undone. What is not valid
-    percent-encoding or not UTF-8 stays as it came.
+    White space and double quotes around it are taken off and percent-encoding is undone. What is
+    not valid percent-encoding or not UTF-8 stays as it came.
     """
+    value = value.strip(_JS_SPACE)
     if value[:1] == '"':
         value = value[1:-1]
     if "%" not in value or not _PERCENT_ENCODED(value):
@@ -215,7 +220,7 @@ def _rows(columns: Sequence[Sequence[int]]) -> Iterator[tuple[int, ...]]:
     """One row per duplicate. A browser sends the cookies of one domain and path together, so the
     n-th of every name belong together; a name with fewer lends its last.
     """
-    for row in range(max(map(len, columns))):
+    for row in range(min(max(map(len, columns)), MAX_ROWS)):
         yield tuple(places[min(row, len(places) - 1)] for places in columns)
 
 

@@ -45,7 +45,9 @@ class Reading:
     back with it by `writer`; `identity` is the fingerprint that an earlier renewal wrote into it.
     `content` stands for a session that opened without a usable token: the same text for the same
     cookie in every spelling, and None otherwise; `lasting` is that part of it which stays when its
-    application seals it again.
+    application seals it again. `subject` is the user that the session names, if it names one.
+    `is_plain` is False for a spelling that its library would open and never writes: such a session
+    is known for whose it is, and passes nowhere.
     `header_bytes` is the size of the Cookie field value. `why` is for a person and
     holds no secret; neither does the repr.
     """
@@ -65,11 +67,19 @@ class Reading:
     identity: str | None = None
     content: str | None = field(default=None, repr=False)
     lasting: str | None = field(default=None, repr=False)
+    subject: str | None = field(default=None, repr=False)
+    is_plain: bool = True
     places: tuple[int, ...] = ()
     writer: Writer | None = field(default=None, repr=False)
 
-    def is_resealed_from(self, before: Reading) -> bool:
-        """Whether a session without a token is `before`, sealed again by its application."""
+    def succeeds(self, before: Reading) -> bool:
+        """Whether a session that a response sets is `before` with rotated tokens, or sealed again.
+
+        A login of another user may set the same cookie, so both must name the same user, or without
+        a token say the same.
+        """
+        if self.subject is not None or before.subject is not None:
+            return self.subject == before.subject
         return self.lasting is not None and self.lasting == before.lasting
 
 
@@ -113,9 +123,26 @@ def read_credential(sources: Sequence[Source], jar: CookieJar, now: float) -> Re
 
     `now` is Unix time in seconds. Never raises.
     """
-    return best_reading(
-        (reading for source in sources for reading in source.readings(jar, now)), jar
-    )
+    readings = (reading for source in sources for reading in source.readings(jar, now))
+    return best_reading(credible(readings), jar)
+
+
+def credible(readings: Iterable[Reading]) -> Iterator[Reading]:
+    """The readings that count for what they say; of a spelling that is not plain, a refusal."""
+    for reading in readings:
+        if reading.is_plain:
+            yield reading
+        elif reading.chunks:
+            why = f"{reading.cookie}: it is spelled as its library never writes it"
+            yield Reading(
+                Result.INVALID,
+                source=reading.source,
+                cookie=reading.cookie,
+                names=reading.names,
+                chunks=reading.chunks,
+                header_bytes=reading.header_bytes,
+                why=why,
+            )
 
 
 def best_reading(readings: Iterable[Reading], jar: CookieJar) -> Reading:

@@ -141,7 +141,9 @@ class RouteTable:
         self._by_prefix: Final = {prefix_key(route.path): route for route in routes}
         required = [one for one in self._by_prefix.values() if one.session == "required"]
         self._by_reading: Final = self._by_prefix | {
-            prefix_key(reading): route for route in required for reading in readings(route.path)
+            prefix_key(reading): route
+            for route in required
+            for reading in readings(route.path, as_url=False)
         }
         self._depth: Final = max((key.count("/") for key in self._by_reading), default=0)
         self._endpoints: Final = frozenset(map(prefix_key, endpoints))

@@ -24,6 +24,7 @@ _QUERY: Final = re.compile(r"[^\x00-\x20\x7f#]*")
 
 # What servers make of a path besides (`readings`): parameters of segments, and empty segments.
 _PARAMETERS: Final = re.compile(r";[^/]*")
+_AUTHORITY: Final = re.compile(r"\A//[^/]+(?=/)")  # at the start, to those that resolve it as a URL
 _SLASHES: Final = re.compile(r"/{2,}")
 _ODD: Final = re.compile(r"[;%]|//|[^\x00-\x7f]")
 _DECODED: Final = 2  # times that the laxest server decodes a path
@@ -94,24 +95,32 @@ def is_odd(path: str) -> bool:
     return _ODD.search(path) is not None
 
 
-def readings(path: str) -> frozenset[str]:
+def readings(path: str, *, as_url: bool = True) -> frozenset[str]:
     """Returns what servers make of a normalised path, itself included; octets are latin-1.
 
-    A server may decode escapes (once or twice), merge slashes and take `;parameters` off segments
-    (RFC 3986 3.3), each of these or none, in whatever order.
+    A server may decode escapes (once or twice), merge slashes, take `;parameters` off segments
+    (RFC 3986 3.3) and take what follows `//` for an authority (RFC 3986 4.2), each of these or
+    none, in whatever order. `as_url` is false for paths that are written in a configuration, of
+    which nothing is an authority.
     """
-    first = (path.encode("utf-8", "surrogateescape").decode("latin-1"), 0)
+    first = (path.encode("utf-8", "surrogateescape").decode("latin-1"), 0, as_url)
     found, new = {first}, [first]
     while new:
-        text, decoded = new.pop()
-        made = [(_SLASHES.sub("/", text), decoded), (_PARAMETERS.sub("", text), decoded)]
+        text, decoded, as_url = new.pop()
+        made = [
+            (_SLASHES.sub("/", text), decoded, as_url),
+            (_PARAMETERS.sub("", text), decoded, as_url),
+        ]
+        if as_url:
+            made.append((_AUTHORITY.sub("", text), decoded, False))
         if decoded < _DECODED:
-            made.append((_ODD_SLASH.sub("/", unquote(text, "latin-1")), decoded + 1))
+            twice = _ODD_SLASH.sub("/", unquote(text, "latin-1"))
+            made.append((twice, decoded + 1, as_url))
         for reading in made:
             if reading not in found:
                 found.add(reading)
                 new.append(reading)
-    return frozenset(text for text, _ in found)
+    return frozenset(text for text, _, _ in found)
 
 
 def is_host(value: str) -> bool:

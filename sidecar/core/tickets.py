@@ -12,6 +12,7 @@ TICKET_LIFETIME: Final = 120  # seconds: a redirect followed at once, on a slow 
 _FINGERPRINT_BYTES: Final = 16
 _MAC_BYTES: Final = 16
 _TIME_BYTES: Final = 5
+_SOURCE_BYTES: Final = 4  # one bit a source
 
 
 def derive_key(secret: bytes, label: str) -> bytes:
@@ -51,10 +52,17 @@ class Signer:
         digest = hmac.digest(self._fingerprint_key, identity.encode(), "sha256")
         return encode(digest[:_FINGERPRINT_BYTES])
 
-    def ticket(self, fingerprint: str | None, now: float) -> str:
-        """Proof that a real 401 ended the session of `fingerprint` (None: there was none)."""
+    def ticket(
+        self, fingerprint: str | None, now: float, sources: frozenset[int] | None = None
+    ) -> str:
+        """Proof that a real 401 ended the session of `fingerprint` (None: there was none).
+
+        `sources` are those that the route took credentials from; None: all.
+        """
         named = decode(fingerprint) if fingerprint else b""
         claims = (int(now) + TICKET_LIFETIME).to_bytes(_TIME_BYTES, "big") + (named or b"")
+        if sources is not None and max(sources, default=0) < 8 * _SOURCE_BYTES:
+            claims += sum(1 << source for source in sources).to_bytes(_SOURCE_BYTES, "big")
         return encode(claims + self._mac(self._ticket_keys[0], claims))
 
     def read_ticket(self, ticket: str, now: float) -> Ticket | None:
@@ -66,8 +74,12 @@ class Signer:
         genuine = any(hmac.compare_digest(self._mac(key, claims), mac) for key in self._ticket_keys)
         if not genuine or int.from_bytes(claims[:_TIME_BYTES], "big") < now:
             return None
-        named = claims[_TIME_BYTES:]
-        return Ticket(encode(named) if named else None)
+        named, sources = claims[_TIME_BYTES:], None
+        if len(named) % _FINGERPRINT_BYTES == _SOURCE_BYTES:
+            bits = int.from_bytes(named[-_SOURCE_BYTES:], "big")
+            named = named[:-_SOURCE_BYTES]
+            sources = frozenset(at for at in range(8 * _SOURCE_BYTES) if bits >> at & 1)
+        return Ticket(encode(named) if named else None, sources)
 
     @staticmethod
     def _mac(key: bytes, claims: bytes) -> bytes:
@@ -119,6 +131,9 @@ def _claim_mac(key: bytes, fingerprint: str, issued_at: float | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """An opened ticket: the fingerprint of the session that died, if there was one."""
+    """An opened ticket: the fingerprint of the session that died, if there was one, and the sources
+    of the route that it was on, if not all.
+    """
 
     fingerprint: str | None
+    sources: frozenset[int] | None = None

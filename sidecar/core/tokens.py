@@ -68,16 +68,29 @@ def jwt_times(token: str) -> tuple[float | None, float | None]:
 
     They only say when to renew, so whoever could forge them gains nothing.
     """
+    claims = _unverified(token)
+    return _date(claims.get("iat")), _date(claims.get("exp"))
+
+
+def jwt_subject(token: str) -> str | None:
+    """`sub` of a JWT (RFC 7519 4.1.2), unverified; None if there is none.
+
+    It only says which tokens of one browser may be of one session.
+    """
+    subject = _unverified(token).get("sub")
+    return subject if isinstance(subject, str) else None
+
+
+def _unverified(token: str) -> dict[str, object]:
+    """The claims of a JWT, empty for anything else."""
     parts = token.split(".")
     if len(parts) != 3 or len(token) > _LONGEST_JWT:
-        return None, None
+        return {}
     try:
         claims = msgspec.json.decode(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (ValueError, RecursionError):
-        return None, None
-    if not isinstance(claims, dict):
-        return None, None
-    return _date(claims.get("iat")), _date(claims.get("exp"))
+        return {}
+    return claims if isinstance(claims, dict) else {}
 
 
 def _date(value: object) -> float | None:

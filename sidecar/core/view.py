@@ -13,8 +13,9 @@ from math import inf
 from typing import Final, TypeAlias
 
 from sidecar.core.cookies import CookieJar, NameMatcher
-from sidecar.core.credential import Reading, Result, Source, best_reading
+from sidecar.core.credential import Reading, Result, Source, best_reading, credible
 from sidecar.core.formats.own import Handle, OwnCookieSource, OwnReading, OwnStoreSource
+from sidecar.core.formats.sealed import SealedSource
 
 OwnSource: TypeAlias = OwnCookieSource | OwnStoreSource
 
@@ -50,9 +51,10 @@ class SessionView:
 
     `reading` and `fingerprint` are those of that session; if none of the allowed sources has a
     living one, of a dead one, or the most telling failure. `sessions` are all that opened, of any
-    source, dead or alive. `others` is the header without session cookies, and `forwarded` the
-    header with those alone that the living sessions were read from. `is_ambiguous`: there
-    are session cookies that did not open, in which another session may hide.
+    source, dead or alive, and `living` the fingerprints of those that were alive. `others` is the
+    header without session cookies, and `forwarded` the header with those alone that the living
+    sessions were read from. `is_ambiguous`: there are session cookies that did not open, in which
+    another session may hide.
 
     `is_checked`: the store has nothing to add. `handles` are login sessions in the store that the
     cookies may be, to be loaded first. `renews_at`: from when on the token is due for renewal, or
@@ -68,6 +70,7 @@ class SessionView:
     others: bytes
     forwarded: bytes
     sessions: tuple[OpenedSession, ...] = ()
+    living: tuple[str, ...] = ()
     is_ambiguous: bool = False
     is_checked: bool = True
     handles: tuple[Handle, ...] = ()
@@ -119,9 +122,11 @@ class SessionView:
 
     def _exchanged(self, old: OpenedSession, new: OpenedSession) -> SessionView:
         sessions = tuple(new if one is old else one for one in self.sessions)
+        living = tuple(new.fingerprint if one == old.fingerprint else one for one in self.living)
+        changed = replace(self, sessions=sessions, living=living)
         if old.reading is not self.reading:
-            return replace(self, sessions=sessions)
-        return replace(self, reading=new.reading, fingerprint=new.fingerprint, sessions=sessions)
+            return changed
+        return replace(changed, reading=new.reading, fingerprint=new.fingerprint)
 
     def expired(self) -> SessionView:
         """The same header if its session cannot be used any longer."""
@@ -167,11 +172,14 @@ class ViewReader:
     hidden: NameMatcher
     own: OwnSource | None = None
     matchers: tuple[NameMatcher, ...] = field(init=False)
+    sealed_names: tuple[str, ...] = field(init=False)
     every: SourceSet = field(init=False)
 
     def __post_init__(self) -> None:
         matchers = tuple(NameMatcher(one.base_names, one.stems) for one in self.sources)
+        sealed = [one for one in self.sources if isinstance(one, SealedSource)]
         object.__setattr__(self, "matchers", matchers)
+        object.__setattr__(self, "sealed_names", tuple(n for one in sealed for n in one.names))
         object.__setattr__(self, "every", frozenset(range(len(self.sources))))
 
     def handles(self, jar: CookieJar) -> tuple[Handle, ...]:
@@ -207,7 +215,7 @@ class ViewReader:
         living = [one for each in found if (one := _living(each, is_dead)) is not None]
         chosen = _choose(found, living, allowed, is_dead)
         readings = (r for one in found if one.source in allowed for r in one.readings)
-        reading = best_reading(readings, jar) if chosen is None else chosen.reading
+        reading = best_reading(credible(readings), jar) if chosen is None else chosen.reading
         taken = _taken_out(found, living)
         read_from = {place for one in found for s in one.opened for place in s.reading.places}
         return SessionView(
@@ -216,6 +224,7 @@ class ViewReader:
             jar.without(jar.named(self.hidden)).encode("latin-1"),
             jar.without(taken).encode("latin-1"),
             sessions=tuple(session for one in found for session in one.opened),
+            living=tuple(one.fingerprint for one in living),
             is_ambiguous=not jar.named(self.names) <= read_from,
             valid_until=inf if reading.valid_until is None else reading.valid_until,
         )
@@ -242,7 +251,7 @@ class ViewReader:
 
 def _living(found: _Found, is_dead: Callable[[str], bool]) -> OpenedSession | None:
     """The session of one source that lives: one with a credential before one without."""
-    alive = [one for one in found.opened if not is_dead(one.fingerprint)]
+    alive = [one for one in found.opened if one.reading.is_plain and not is_dead(one.fingerprint)]
     return next((one for one in alive if one.has_credential), alive[0] if alive else None)
 
 
@@ -280,8 +289,13 @@ def _taken_out(found: Sequence[_Found], living: Collection[OpenedSession]) -> se
 
 
 def _tried(readings: Sequence[Reading]) -> set[int]:
-    """The pairs of cookies that were read in one way only: whole, or in chunks."""
+    """The pairs of cookies that are written plainly, and were read in one way only: whole, or in
+    chunks.
+    """
+    plain = [one for one in readings if one.is_plain]
     ways: dict[str | None, set[tuple[str, ...]]] = {}
-    for reading in readings:
+    for reading in plain:
         ways.setdefault(reading.cookie, set()).add(reading.names)
-    return {p for one in readings if len(ways[one.cookie]) == 1 for p in one.places}
+    odd = {place for one in readings if not one.is_plain for place in one.places}
+    tried = {place for one in plain if len(ways[one.cookie]) == 1 for place in one.places}
+    return tried - odd

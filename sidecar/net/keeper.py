@@ -72,6 +72,7 @@ class Keeper:
             sessions.on_death = self._tell_death
         if is_shared:
             sessions.on_revival = self._tell_revival
+            sessions.on_successor = self._tell_successor
 
     async def start(self) -> None:
         """Listens to what other processes tell."""
@@ -82,8 +83,10 @@ class Keeper:
     async def close(self) -> None:
         """Listens no longer."""
         if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+            # A client library may swallow a cancellation that meets its own time limit.
+            while not self._watch.done():
+                self._watch.cancel()
+                await asyncio.wait({self._watch}, timeout=0.1)
 
     @property
     def _is_stored(self) -> bool:
@@ -207,7 +210,20 @@ class Keeper:
         if self._is_kept_here(view):
             return await self._rewritten(view, newest)
         await self._name(view, newest)
+        if newest.access_token and not isinstance(view.reading, OwnReading):
+            self._succeeded(view, newest)
+        if self._sessions.live_fingerprint(view, self._now()) is None:
+            self._orphaned(view, newest)  # it has ended meanwhile
+            return view
         return self._sessions.renewed(view, newest, scope)
+
+    def _succeeded(self, view: SessionView, tokens: TokenSet) -> None:
+        """Applications may seal the new token without the claim that says whose it is."""
+        name = self._sessions.fingerprint_of(tokens.access_token)
+        if view.fingerprint is not None and name != view.fingerprint:
+            self._sessions.succeed(name, view.fingerprint)
+            if self._is_shared and view.reading.claims is not None:
+                self._tell_successor(name, view.fingerprint)
 
     def _bury(self, view: SessionView) -> None:
         session = view.session(view.fingerprint)
@@ -339,7 +355,7 @@ class Keeper:
         reading, fingerprint = session.reading, session.fingerprint
         pieces = tuple(self._sessions.pieces(reading))
         if reading.identity is None:
-            for name in pieces:
+            for name in dict.fromkeys((fingerprint, *pieces)):
                 alias = await self._store.get(f"alias:{name}")
                 if alias is not None:
                     fingerprint = alias.decode()
@@ -383,6 +399,10 @@ class Keeper:
             await self._store.publish(told)
         if self._own is not None and self._own.is_stored:
             await self._own.drop(fingerprint)
+
+    def _tell_successor(self, name: str, fingerprint: str) -> None:
+        put = partial(self._store.put, f"alias:{name}", fingerprint.encode(), ALIAS)
+        self._spawn(_until_it_works(put))
 
     def _tell_revival(self, fingerprint: str, tomb: Tombstone) -> None:
         async def tell() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from math import inf
@@ -25,9 +26,13 @@ from sidecar.net.tombstones import Tombstone, Tombstones
 CACHE_BYTES: Final = 16 * 1024 * 1024
 ENTRY_OVERHEAD: Final = 1024  # bytes of an entry besides its Cookie value, stored several times
 MAX_SPENT: Final = 10_000
-MAX_RESEALED: Final = 10_000
+MAX_SUCCESSORS: Final = 10_000
 UNKNOWN_LIFETIME: Final = 30 * 86400.0  # a credential that does not say when it ends
+MAX_WORDS: Final = 8  # of an Authorization value that are looked at
 NOT_FOUND: Final = 5.0  # seconds for which it is remembered that the store has no such session
+
+
+_WORDS: Final = re.compile(r"[\s,]+")
 
 
 class Sessions:
@@ -47,13 +52,15 @@ class Sessions:
         "_leeway",
         "_own",
         "_reader",
-        "_resealed",
         "_signer",
         "_spent",
         "_streams",
+        "_successors",
+        "deaths",
         "is_shared",
         "on_death",
         "on_revival",
+        "on_successor",
         "tombs",
     )
 
@@ -66,13 +73,15 @@ class Sessions:
         self.is_shared = False
         self.on_death: Callable[[str, Tombstone], None] | None = None
         self.on_revival: Callable[[str, Tombstone], None] | None = None
+        self.on_successor: Callable[[str, str], None] | None = None
+        self.deaths = 0  # counts sessions that have died or risen, for what was planned before
         self._cache: dict[Key, SessionView] = {}
         self._cached_bytes = 0
         self._keys: dict[str, set[Key]] = {}  # fingerprint → where it is remembered
         self._bearers: dict[str, Key] = {}  # a token's name → where its session is remembered
         self._holders: dict[str, set[Key]] = {}  # a token's name → where it was presented
         self._spent: dict[str, None] = {}  # the names of refresh tokens that were exchanged
-        self._resealed: dict[str, str] = {}  # the name of a session without token → its first name
+        self._successors: dict[str, str] = {}  # the name of a later credential → the session's
         self.tombs: Final = Tombstones()
         self._streams: dict[str, set[Callable[[], None]]] = {}
 
@@ -185,7 +194,7 @@ class Sessions:
         if not credential:
             return None
         name = self._signer.fingerprint(credential)
-        return self._resealed.get(name, name)
+        return self.tombs.dead_session(name) or self._successors.get(name, name)
 
     def _credentials(self, reading: Reading) -> Iterator[str]:
         """The names of the tokens that a session holds; an own one is known by its id alone."""
@@ -195,6 +204,11 @@ class Sessions:
         for credential in (reading.token, refresh):
             if credential:
                 yield self._signer.fingerprint(credential)
+
+    def _content_name(self, reading: Reading) -> Iterator[str]:
+        """The name of a session without a token by what is in it now."""
+        if reading.content:
+            yield self._signer.fingerprint(reading.content)
 
     def fingerprint_of(self, credential: str) -> str:
         """The fingerprint of a session of which this is the first credential."""
@@ -320,6 +334,28 @@ class Sessions:
         keys = self._keys.get(fingerprint, ())
         return next((self._cache[key].session(fingerprint) for key in keys), None)
 
+    def has_lost(self, view: SessionView, now: float) -> bool:
+        """Whether a session has died since the view was made."""
+        return any(self.is_dead(fingerprint, now) for fingerprint in view.living)
+
+    def is_dead_bearer(self, authorization: bytes, now: float) -> bool:
+        """Whether an Authorization value holds a token, or a sealed session, that is dead.
+
+        Servers split it as they like, and libraries take a session out of it as out of a cookie.
+        """
+        if not self.tombs:
+            return False
+        words = _WORDS.split(authorization.decode("latin-1"))[:MAX_WORDS]
+        for word in words:
+            fingerprint = self.tombs.dead_session(self._signer.fingerprint(word))
+            if self.is_dead(fingerprint, now):
+                return True
+            jar = CookieJar.parse("; ".join(f"{name}={word}" for name in self._reader.sealed_names))
+            for session in self._reader.opened(jar, now, self._name_of):
+                if self.is_dead(session.fingerprint, now):
+                    return True
+        return False
+
     def living(self, view: SessionView, now: float) -> list[OpenedSession]:
         """The sessions presented that are alive."""
         return [one for one in view.sessions if not self.is_dead(one.fingerprint, now)]
@@ -388,9 +424,9 @@ class Sessions:
             until = max(until, reading.valid_until)
         before = self.tombs.of(fingerprint, now)
         since = now if before is None else before.since
-        names = tuple(one for one in self._credentials(reading) if one != fingerprint)
-        tomb = Tombstone(since, until, names)
-        is_news = before is None or not set(names) <= set(before.credentials)
+        names = {*self._credentials(reading), *self._content_name(reading)} - {fingerprint}
+        tomb = Tombstone(since, until, tuple(sorted(names)))
+        is_news = before is None or not names <= set(before.credentials)
         if self.on_death is not None and is_news:
             self.on_death(fingerprint, tomb)
         self.entomb(fingerprint, tomb)
@@ -410,6 +446,7 @@ class Sessions:
 
     def entomb(self, fingerprint: str, tomb: Tombstone) -> None:
         """A session is dead, here or as another process tells: what lives with it ends."""
+        self.deaths += 1
         tomb = self.tombs.put(fingerprint, tomb)
         self._outdate_all(fingerprint, tomb)
         for close in tuple(self._streams.get(fingerprint, ())):
@@ -417,6 +454,7 @@ class Sessions:
 
     def exhume(self, fingerprint: str) -> None:
         """A credential was handed out again, here or as another process tells."""
+        self.deaths += 1
         tomb = self.tombs.lift(fingerprint)
         if tomb is not None:
             self._outdate_all(fingerprint, tomb)
@@ -456,7 +494,7 @@ class Sessions:
         logout and did not present it: then it was handed out again. Nor passes a session whose
         tokens were renewed meanwhile: a late answer would put old ones back.
         """
-        if not (self.tombs or self._spent or _has_tokenless(view)):
+        if not any(map(self.is_session_cookie, cookies)):
             return list(cookies)
         died = self._died_since(view, began, now)
         if died is not None:
@@ -470,15 +508,15 @@ class Sessions:
             if self._is_spent(session.reading) or not self._may_live(session, view, began, now):
                 refused.update(session.reading.names)
             else:
-                self._note_resealed(session, view, now)
+                self._note_successor(session, view, now)
         return [cookie for cookie in cookies if set_cookie_name(cookie) not in refused]
 
     def _died_since(self, view: SessionView, began: float, now: float) -> str | None:
         """A session that was presented and has ended since the request began."""
         for one in view.sessions:
             fingerprint = self._name_of(one.reading) or one.fingerprint
-            tomb = self.tombs.of(fingerprint, now)
-            if tomb is not None and tomb.since >= began:
+            died_at = self.tombs.died_at(fingerprint, now)
+            if died_at is not None and died_at >= began:
                 return fingerprint
         return None
 
@@ -497,21 +535,29 @@ class Sessions:
             self.on_revival(fingerprint, tomb)
         return True
 
-    def _note_resealed(self, session: OpenedSession, view: SessionView, now: float) -> None:
-        """Keeps the name of a session without a token if its application has sealed it again.
-
-        Its `jti` is another one then, so nothing but the request that was answered says so.
+    def _note_successor(self, session: OpenedSession, view: SessionView, now: float) -> None:
+        """Keeps the name of a session that its application has given rotated tokens, or sealed
+        again: so a logout ends its earlier cookies as well.
         """
         for before in view.sessions:
             if (
-                session.reading.is_resealed_from(before.reading)
+                before.source == session.source
                 and before.fingerprint != session.fingerprint
+                and session.reading.identity is None
+                and session.reading.succeeds(before.reading)
                 and not self.is_dead(before.fingerprint, now)
             ):
-                self._resealed[session.fingerprint] = before.fingerprint
-                if len(self._resealed) > MAX_RESEALED:
-                    del self._resealed[next(iter(self._resealed))]
+                self.succeed(session.fingerprint, before.fingerprint)
+                if self.on_successor is not None:
+                    self.on_successor(session.fingerprint, before.fingerprint)
                 return
+
+    def succeed(self, name: str, fingerprint: str) -> None:
+        """A credential of this name is a later one of a session."""
+        self.outdate(name)
+        self._successors[name] = fingerprint
+        if len(self._successors) > MAX_SUCCESSORS:
+            del self._successors[next(iter(self._successors))]
 
     def ended_by(
         self,
@@ -582,10 +628,6 @@ def _for_this_request(
     )
 
 
-def _has_tokenless(view: SessionView) -> bool:
-    return any(not one.has_credential for one in view.sessions)
-
-
 def _pair(set_cookie: bytes) -> str:
     """The name and value that a browser presents, without the `=` that hides a name."""
     return set_cookie.partition(b";")[0].lstrip(b" \t=").decode("latin-1")
@@ -594,4 +636,5 @@ def _pair(set_cookie: bytes) -> str:
 def _cost(view: SessionView) -> int:
     """About the bytes of an entry: what was opened is in the cookie, or was loaded besides."""
     cookie = b"" if view.key is None else view.key[0]
-    return 4 * len(cookie) + 2 * len(view.reading.token or "") + ENTRY_OVERHEAD
+    tokens = sum(len(one.reading.token or "") for one in view.sessions)
+    return 4 * len(cookie) + 3 * tokens + ENTRY_OVERHEAD * (1 + len(view.sessions))

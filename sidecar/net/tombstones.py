@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 MAX_TOMBSTONES: Final = 100_000
+MAX_RISEN: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,12 @@ class Tombstone:
 class Tombstones:
     """The dead sessions that one process knows, by fingerprint; bounded in number."""
 
-    __slots__ = ("_by_credential", "by_fingerprint")
+    __slots__ = ("_by_credential", "_risen", "by_fingerprint")
 
     def __init__(self) -> None:
         self.by_fingerprint: Final[dict[str, Tombstone]] = {}
         self._by_credential: Final[dict[str, str]] = {}
+        self._risen: Final[dict[str, float]] = {}  # since when those were dead that live again
 
     def __bool__(self) -> bool:
         return bool(self.by_fingerprint)
@@ -41,6 +43,11 @@ class Tombstones:
         """The tombstone of a session that is dead at `now`."""
         tomb = self.by_fingerprint.get(fingerprint)
         return tomb if tomb is not None and now < tomb.until else None
+
+    def died_at(self, fingerprint: str, now: float) -> float | None:
+        """When a session died last, though it may have been handed out again since."""
+        tomb = self.of(fingerprint, now)
+        return tomb.since if tomb is not None else self._risen.get(fingerprint)
 
     def dead_session(self, name: str) -> str | None:
         """The fingerprint of the dead session that a token or fingerprint of this name is of."""
@@ -56,6 +63,8 @@ class Tombstones:
         if before is not None and before.since == tomb.since:
             known = dict.fromkeys((*before.credentials, *tomb.credentials))
             tomb = replace(tomb, credentials=tuple(known))
+        for name in before.credentials if before is not None else ():
+            self._by_credential.pop(name, None)
         self.by_fingerprint[fingerprint] = tomb
         self._by_credential.update(dict.fromkeys(tomb.credentials, fingerprint))
         if len(self.by_fingerprint) > MAX_TOMBSTONES:
@@ -65,6 +74,10 @@ class Tombstones:
     def lift(self, fingerprint: str) -> Tombstone | None:
         """Takes a session's tombstone away, and returns it."""
         tomb = self.by_fingerprint.pop(fingerprint, None)
+        if tomb is not None:
+            self._risen[fingerprint] = tomb.since
+            if len(self._risen) > MAX_RISEN:
+                del self._risen[next(iter(self._risen))]
         for name in tomb.credentials if tomb is not None else ():
             self._by_credential.pop(name, None)
         return tomb

@@ -32,7 +32,8 @@ class Plan:
 
     `head` is the upstream's request head up to the value of X-Request-Id, `request_id` the
     client's own or empty, `kind` the budget that counts, `watch` what the bridge does with the
-    request as it is sent. The rest is as in `Flow`.
+    request as it is sent. `deaths` is how many sessions had died when a client's own Authorization
+    was let pass; None if it has none. The rest is as in `Flow`.
     """
 
     request: Request
@@ -48,6 +49,7 @@ class Plan:
     by_cookie: bool
     watch: Callable[[Flow], None] | None
     is_held: bool
+    deaths: int | None
 
 
 class Flow(Exchange):

@@ -1,4 +1,4 @@
-"""What outlives an answer's head is tied to its session: it ends at logout and at expiry."""
+"""What outlives an answer's head is tied to its sessions: it ends at logout and at expiry."""
 
 from __future__ import annotations
 
@@ -13,26 +13,41 @@ LONGEST_TIMER = 86400.0 * 30  # seconds; event loops count milliseconds in 32 bi
 
 
 def end_with_session(flow: Flow, close: Callable[[], None]) -> None:
-    """Calls `close` when the session of `flow` ends or expires, unless the flow ends before."""
-    runtime, fingerprint, presented = flow.runtime, flow.live, flow.presented
-    if fingerprint is None or presented is None:
+    """Calls `close` when a session that the upstream was shown ends, unless the flow ends before.
+
+    That is the one whose credential was injected, and every one whose cookies were forwarded. At
+    the expiry of the request's own session it is called as well.
+    """
+    runtime, view = flow.runtime, flow.presented
+    fingerprints = _shown(flow)
+    if not fingerprints:
         return
-    if runtime.sessions.is_dead(fingerprint, runtime.clock.now()):
+    sessions, now = runtime.sessions, runtime.clock.now()
+    if any(sessions.is_dead(fingerprint, now) for fingerprint in fingerprints):
         close()  # it died while the answer's head was on its way
         return
-    runtime.sessions.attach(fingerprint, close)
+    for fingerprint in fingerprints:
+        sessions.attach(fingerprint, close)
     timer = None
-    if presented.valid_until != inf:
-        remaining = presented.valid_until - runtime.clock.now()
-        timer = runtime.loop.call_later(min(max(remaining, 0.0), LONGEST_TIMER), close)
+    if flow.live is not None and view.valid_until != inf:
+        remaining = min(max(view.valid_until - now, 0.0), LONGEST_TIMER)
+        timer = runtime.loop.call_later(remaining, close)
 
     before = flow.on_end
 
     def detach() -> None:
         if before is not None:
             before()
-        runtime.sessions.detach(fingerprint, close)
+        for fingerprint in fingerprints:
+            sessions.detach(fingerprint, close)
         if timer is not None:
             timer.cancel()
 
     flow.on_end = detach
+
+
+def _shown(flow: Flow) -> frozenset[str]:
+    shown = set() if flow.live is None else {flow.live}
+    if flow.by_cookie and not flow.route.strip_cookies:
+        shown.update(flow.presented.living)
+    return frozenset(shown)

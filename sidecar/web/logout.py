@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from sidecar.core.client import Client
 from sidecar.core.cookies import CookieJar, everywhere, expire_lines, is_expiring, set_cookie_name
+from sidecar.core.credential import Result
 from sidecar.core.envelope import fault, success
 from sidecar.core.errors import (
     CsrfRejected,
@@ -21,6 +22,7 @@ from sidecar.core.errors import (
     TokenRejected,
 )
 from sidecar.core.formats.own import OwnReading
+from sidecar.core.formats.raw import TYPE as RAW_TYPE
 from sidecar.core.logout import Verdict, judge, parameters
 from sidecar.core.oidc import end_session_url
 from sidecar.web.rescue import HTML_TYPE, JSON_TYPE, common_lines, page, rescue
@@ -100,7 +102,7 @@ def bridged(flow: Flow) -> None:
 
 def _send_to_logout(flow: Flow) -> None:
     request, policy = flow.request, flow.runtime.policy
-    ticket = policy.signer.ticket(flow.presented.fingerprint, flow.began)
+    ticket = policy.signer.ticket(flow.presented.fingerprint, flow.began, flow.route.sources)
     back = request.path + request.query if request.client is Client.DOCUMENT else None
     location = policy.logout.location(ticket, back)
     head = common_lines(flow, 303) + b"Location: %b\r\n" % location.encode()
@@ -145,11 +147,10 @@ def _handle(flow: Flow) -> None:
         return
     ticket = policy.signer.read_ticket(given.get("ticket", ""), flow.began)
     flow.live = runtime.sessions.live_fingerprint(flow.presented, flow.began)
-    is_named = ticket is not None and flow.presented.session(ticket.fingerprint) is not None
     verdict = judge(
         request,
         ticket=ticket,
-        live=ticket.fingerprint if ticket is not None and is_named else flow.live,
+        live=flow.live if ticket is None else _concerned(flow, ticket),
         has_cookie=policy.presents_session(request.cookie),
         csrf=policy.csrf,
         public_origin=flow.proxy.planner.public_origin(flow),
@@ -195,10 +196,31 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
 def _ending(flow: Flow, ticket: Ticket | None) -> Sequence[OpenedSession]:
     """The sessions that a logout ends: all that are presented.
 
-    A ticket that names one of them ends that one alone: another application's may live beside it.
+    A ticket ends the one that it names alone: another application's may live beside it. Anybody can
+    write plain cookies, so of each such source one counts.
     """
-    named = None if ticket is None else flow.presented.session(ticket.fingerprint)
-    return flow.presented.sessions if named is None else (named,)
+    view = flow.presented
+    if ticket is not None:
+        named = view.session(ticket.fingerprint)
+        return () if named is None else (named,)
+    return [
+        one
+        for one in view.sessions
+        if one.fingerprint in view.living or one.reading.source != RAW_TYPE
+    ]
+
+
+def _concerned(flow: Flow, ticket: Ticket) -> str | None:
+    """The session that a ticket is judged by: the one that it names, if that is presented; else a
+    living one of the sources that it is about.
+    """
+    if flow.presented.session(ticket.fingerprint) is not None:
+        return ticket.fingerprint
+    for one in flow.runtime.sessions.living(flow.presented, flow.began):
+        is_concerned = ticket.sources is None or one.source in ticket.sources
+        if is_concerned and one.reading.result is not Result.BAD_TOKEN:
+            return one.fingerprint
+    return None
 
 
 def _by_way_of_the_provider(flow: Flow, location: str) -> str:

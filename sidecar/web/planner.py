@@ -47,7 +47,12 @@ class Planner:
     def holds(self, plan: Plan, now: float) -> bool:
         """Whether a remembered plan is still right: nothing of it but the session can change."""
         view = plan.presented
-        return now < view.valid_until and now < view.renews_at and self._sessions.is_current(view)
+        return (
+            now < view.valid_until
+            and now < view.renews_at
+            and self._sessions.is_current(view)
+            and (plan.deaths is None or plan.deaths == self._sessions.deaths)
+        )
 
     def plan(self, flow: Flow, request: Request) -> Plan | None:
         """What is to be done with a request; None where it is answered, or waits for its session.
@@ -191,8 +196,11 @@ class Planner:
             by_cookie=flow.by_cookie,
             watch=self._watch(flow, request, is_bridged=is_bridged),
             is_held=is_bridged and policy.bridge.holds(request),
+            deaths=self._sessions.deaths if b"authorization" in request.facts else None,
         )
         is_lasting = self._sessions.is_current(presented) and not is_dead
+        if not (flow.by_cookie or route.strip_cookies):
+            is_lasting = False  # the cookies hold other sessions than the one that is looked after
         if presented.fingerprint is None and route.authorization == "session":
             is_lasting = False  # its bearer may be known the next time
         if is_lasting and len(plan.head) <= PLAN_BYTES:
@@ -218,6 +226,8 @@ class Planner:
                 self._policy.csrf.check(request, self.public_origin(flow))
             return cookie, presented.authorization
         own = request.facts.get(b"authorization")
+        if own is not None and self._sessions.is_dead_bearer(own, flow.began):
+            own = None
         own_line = b"" if own is None else b"Authorization: %b\r\n" % own
         if route.session == "none" or live is not None:
             return cookie, own_line
@@ -230,12 +240,16 @@ class Planner:
 
     def _forwarded_cookie(self, flow: Flow, presented: SessionView) -> bytes:
         """The Cookie value for the upstream: without session cookies, or with living ones alone."""
-        if flow.by_cookie and presented.cookie is not None and not flow.route.strip_cookies:
+        sessions, route = self._sessions, flow.route
+        # A session may have died while the request waited, and a bearer is of other cookies.
+        is_outdated = not flow.by_cookie or sessions.has_lost(presented, flow.began)
+        if presented.cookie is not None and not (is_outdated or route.strip_cookies):
             return presented.cookie
         here = presented
-        if not flow.by_cookie:  # a session known by its bearer was read from other cookies
-            here = self._sessions.present(flow.request.cookie, flow.began, flow.route.sources)
-        return here.others if flow.route.strip_cookies else here.forwarded
+        if is_outdated:
+            here = sessions.present(flow.request.cookie, flow.began, route.sources)
+        passes = here.is_checked and not route.strip_cookies
+        return here.forwarded if passes else here.others
 
     def _watch(
         self, flow: Flow, request: Request, *, is_bridged: bool

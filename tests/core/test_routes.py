@@ -260,8 +260,15 @@ def without_parameters(path: str) -> str:
     return "/".join(segment.split(";")[0] for segment in path.split("/"))
 
 
+def without_authority(path: str) -> str:
+    """As what resolves the target as a URL reads it: `//` begins an authority."""
+    host, slash, rest = path[2:].partition("/")
+    return slash + rest if path.startswith("//") and host and slash else path
+
+
 STEPS: list[Callable[[str], str]] = [
-    *(unquote, unquote, merged, merged, without_parameters, without_parameters)
+    *(unquote, unquote, merged, merged, without_parameters, without_parameters),
+    without_authority,
 ]
 SERVERS = {steps for count in range(6) for steps in permutations(STEPS, count)}
 """What servers do with a path, in order: decode it twice at most, and the rest where they like."""

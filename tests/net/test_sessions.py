@@ -198,7 +198,7 @@ def test_a_cookie_larger_than_the_cache_is_not_kept(monkeypatch: pytest.MonkeyPa
 
 def test_reading_again_does_not_count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """An entry that is replaced gives its room back."""
-    monkeypatch.setattr(module, "CACHE_BYTES", 5_000)
+    monkeypatch.setattr(module, "CACHE_BYTES", 12_000)
     sessions = make()
     for number in range(20):
         both = sid(f"tok{number}", 10) + b"; access_token=other"

@@ -20,6 +20,8 @@ from sidecar.core.jose import SealError, parse_object
 SKEW = 60
 """Seconds of clock skew that iron-session allows."""
 
+_OTHER_ALPHABET = str.maketrans("+/", "-_")
+_NO_SEAL = re.compile(r"[^A-Za-z0-9_.*-]+")
 _SEAL = re.compile(
     r"(?P<signed>Fe26\.2"
     r"\*(?P<password_id>[A-Za-z0-9_]+)"
@@ -53,6 +55,13 @@ class IronOpener:
             raise SealError("it does not open with the configured password") from None
         expires_at = int(seal["expiry"]) / 1000 if seal["expiry"] else None
         return Session(claims, expires_at, None if expires_at is None else expires_at + SKEW)
+
+    def respelled(self, value: str) -> str:
+        # iron-session takes what stands before the first `~`, whatever version stands behind.
+        if value.count("*") != 7:
+            return value
+        seal = value.partition("~")[0]
+        return f"{_NO_SEAL.sub('', seal.translate(_OTHER_ALPHABET))}~2"
 
 
 def _key(password: bytes, salt: str) -> bytes:

@@ -19,6 +19,7 @@ from sidecar.core.jose import (
     ENCRYPTIONS,
     Keyring,
     KidHash,
+    as_compact,
     derive_key,
     expiry,
     parse_object,
@@ -108,6 +109,9 @@ class JweOpener:
         expires_at = expiry(claims, now, TOLERANCE)
         valid_until = None if expires_at is None else expires_at + TOLERANCE
         return Session(claims, expires_at, valid_until)
+
+    def respelled(self, value: str) -> str:
+        return as_compact(value)
 
     def seal(self, claims: Mapping[str, object], name: str) -> str:
         return self.keyrings[name].seal(msgspec.json.encode(claims))

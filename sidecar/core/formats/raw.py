@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -19,8 +21,12 @@ from sidecar.core.cookies import (
 )
 from sidecar.core.credential import Reading, Result, is_b64token
 from sidecar.core.formats.sealed import MAX_ATTEMPTS, base_name, prefixed
-from sidecar.core.tokens import TokenSet, token_set
+from sidecar.core.tokens import TokenSet, jwt_subject, token_set
 
+_NO_TOKEN: Final = partial(re.compile(r"[^A-Za-z0-9\-._~+/=]+").sub, "")
+"""Leaves out what no token holds: servers that trim find a token behind it."""
+
+TYPE: Final = "cookie"
 LIFETIME: Final = 30 * 86400.0
 """Seconds that renewed cookies are kept by browsers: how long a refresh token lives is unknown."""
 
@@ -35,7 +41,7 @@ class RawSource:
     names: tuple[str, ...]
     refresh_names: tuple[str, ...] = ()
     domain: str = ""
-    type: str = "cookie"
+    type: str = TYPE
 
     @property
     def base_names(self) -> tuple[str, ...]:
@@ -130,7 +136,8 @@ class RawSource:
             places=places,
             chunks=len(names),
             token=value if good else None,
-            content=None if good else decoded(value),
+            content=None if good else _NO_TOKEN(value),
+            subject=jwt_subject(value) if good else None,
             header_bytes=size,
             why=f"{name}: " + ("it is a token" if good else "it is not a token of RFC 6750"),
         )

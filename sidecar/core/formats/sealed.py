@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, NamedTuple, Protocol, cast
 
 import msgspec
 
 from sidecar.core.cookies import (
+    MAX_CHUNKS,
     PREFIXES,
     CookieJar,
     Scope,
@@ -25,6 +26,9 @@ from sidecar.core.tokens import TokenSet, token_set
 
 MAX_ATTEMPTS = 20
 """Values that one source tries in one request: duplicates cost work before anyone is known."""
+
+MAX_SIBLINGS = 6
+"""Of the cookies that a library joins against its own rules, how many are tried alone."""
 
 PRIVATE_CLAIM = "sidecar"
 """What a renewal adds to the claims: the session's fingerprint, and when its token was issued, with
@@ -58,6 +62,10 @@ class Opener(Protocol):
         """
         ...
 
+    def respelled(self, value: str) -> str:
+        """The value as the library writes it, if it would open it as it is written here too."""
+        ...
+
 
 class Sealer(Opener, Protocol):
     """How a format opens a value, and seals one."""
@@ -78,6 +86,8 @@ class _Candidate(NamedTuple):
     names: tuple[str, ...]
     value: str | None
     places: tuple[int, ...]
+    is_plain: bool = True
+    is_sibling: bool = False
 
 
 class _Verdict(NamedTuple):
@@ -122,8 +132,40 @@ class SealedSource:
         return tuple(self.names[-1] + suffix for suffix in self.suffixes)
 
     def readings(self, jar: CookieJar, now: float) -> Iterator[Reading]:
-        for candidate in islice(self._candidates(jar), MAX_ATTEMPTS):
+        candidates = chain(self._candidates(jar), self._siblings(jar))
+        for candidate in map(self._respelled, islice(candidates, MAX_ATTEMPTS)):
             yield self._reading(candidate, self._judge(candidate, now), len(jar.header))
+
+    def _respelled(self, candidate: _Candidate) -> _Candidate:
+        value = None if candidate.value is None else self.opener.respelled(candidate.value)
+        if value == candidate.value:
+            return candidate
+        return candidate._replace(value=value, is_plain=False)
+
+    def _siblings(self, jar: CookieJar) -> Iterator[_Candidate]:
+        """What the library joins besides: every cookie whose name begins with a stem.
+
+        It never writes such a set. It is read for whose session it holds, and passes nowhere.
+        """
+        for name in self.names if self.stems else ():
+            stems = tuple(name + suffix for suffix in self.suffixes)
+            found = [
+                (place, stripped, decoded(value))
+                for place, (one, value, _) in enumerate(jar.pairs)
+                if (stripped := one.strip()) == name or stripped.startswith(stems)
+            ]
+            if self._is_written({one for _, one, _ in found}, name):
+                continue
+            for place, one, value in found[:MAX_SIBLINGS]:
+                yield _Candidate(name, (one,), value, (place,), False, True)
+            for order in (found, sorted(found, key=lambda each: _index(each[1]))):
+                places, names, values = zip(*order[:MAX_CHUNKS], strict=True)
+                yield _Candidate(name, names, "".join(values), places, False, True)
+
+    def _is_written(self, found: Collection[str], name: str) -> bool:
+        """Whether the library writes these names together: one whole cookie, or all chunks."""
+        chunks = {f"{name}{self.separator}{index}" for index in range(len(found))}
+        return found in ({name}, chunks, set())
 
     def _candidates(self, jar: CookieJar) -> Iterator[_Candidate]:
         for name in self.names:
@@ -207,7 +249,7 @@ class SealedSource:
             cookie=candidate.cookie,
             names=candidate.names,
             places=candidate.places,
-            chunks=len(candidate.names),
+            chunks=0 if candidate.is_sibling else len(candidate.names),
             token=verdict.token,
             expires_at=self._expires_at(verdict.session) if verdict.session else None,
             header_bytes=header_bytes,
@@ -219,6 +261,8 @@ class SealedSource:
             identity=identity,
             content=content,
             lasting=lasting,
+            subject=subject if isinstance(subject := claims.get("sub"), str) else None,
+            is_plain=candidate.is_plain,
         )
 
     def _content(self, verdict: _Verdict) -> tuple[str | None, str | None]:
@@ -239,6 +283,12 @@ class SealedSource:
         if named is None:
             return session.expires_at
         return named / 1000 if self._is_in_milliseconds(session.claims) else named
+
+
+def _index(name: str) -> int:
+    """The number behind the last dot, 0 if there is none."""
+    digits = name.rpartition(".")[2]
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else 0
 
 
 def _canonical(claims: Mapping[str, object]) -> str:
