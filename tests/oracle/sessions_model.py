@@ -21,11 +21,14 @@ from tests.oracle.sessions_world import SECRET
 
 SEALED: Final = BASES["authjs"]
 RAW: Final = "access_token"
-NAMES: Final = tuple(prefix + SEALED for prefix in PREFIXES)
+NAMES: Final = tuple(prefix + SEALED for prefix in reversed(PREFIXES))  # as they are looked for
 SOURCES: Final = [
     {
-        **{"type": "authjs", "secret": SECRET, "token": "accessToken"},
-        **{"refresh_token": "refreshToken", "expires_at": "exp2"},
+        "type": "authjs",
+        "secret": SECRET,
+        "token": "accessToken",
+        "refresh_token": "refreshToken",
+        "expires_at": "exp2",
     },
     {"type": "cookie", "cookie": RAW},
 ]
@@ -125,7 +128,7 @@ class Model:
         if session is None or session.doomed:
             return None
         if token != session.refresh[-1]:
-            self.reuses += 1
+            self.reuses += session.alive and session.promised
             session.doomed = True
             return None
         self.issue(session, has_refresh=True)

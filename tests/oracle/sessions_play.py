@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from hypothesis import Phase
+
 from tests.conftest import free_port
 from tests.oracle.sessions_history import History, Step
 from tests.oracle.sessions_model import SOURCES
 from tests.oracle.sessions_world import Site, World, a_store, config, runner
+
+HOW_MANY: Final = int(os.environ.get("ORACLE_TIMES", "1"))
+"""How many times as many examples the tests try; more than one: others every time."""
+
+PHASES: Final = (Phase.explicit, Phase.generate, Phase.shrink)
+"""Not `explain`, which plays as many again to say what the history says already."""
 
 LONGEST: Final = 60.0  # seconds that a history may take
 
@@ -24,14 +33,14 @@ class Player:
         self._directory = directory
         self._stack = ExitStack()
         self._port = free_port()
-        self._store = ""
+        self.store = ""
         self.histories = 0
         self.steps = 0
         self.checks = 0
 
     def __enter__(self) -> Player:
         self._runner = self._stack.enter_context(runner())
-        self._store = self._stack.enter_context(a_store(self._directory))
+        self.store = self._stack.enter_context(a_store(self._directory))
         return self
 
     def __exit__(
@@ -48,7 +57,7 @@ class Player:
 
     async def _play(self, steps: Sequence[Step]) -> None:
         site = Site(self._port)
-        world = World(site, config(site, self._store, SOURCES))
+        world = World(site, config(site, self.store, SOURCES))
         history = History(world)
         await world.start()
         try:

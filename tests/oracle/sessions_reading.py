@@ -1,4 +1,4 @@
-"""Which session a library reads in a Cookie header: the real ones, and a port of two of them.
+"""Which session a library reads in a Cookie header: the real ones, and a port of one of them.
 
 The port is for the model of sessions, which reads thousands of headers; a test holds it to the
 library.
@@ -53,9 +53,16 @@ class Libraries:
     def read(self, header: str, *libraries: str) -> dict[str, list[str]]:
         """The sessions read in a Cookie header, by their claim `n`: each with who reads it."""
         found: dict[str, list[str]] = {}
-        for library, way, name, number in self._ask({"read": header, "libraries": libraries or None}):
+        for library, way, name, number in self._ask(
+            {"read": header, "libraries": libraries or None}
+        ):
             found.setdefault(number, []).append(f"{library} ({way}) as {name}")
         return found
+
+    def join(self, header: str) -> dict[str, str]:
+        """What Auth.js takes for its session under each name, before it opens it."""
+        values: dict[str, str] = self._ask({"join": header})
+        return values
 
     def close(self) -> None:
         """Ends the process."""
@@ -103,7 +110,7 @@ def joined(cookies: Mapping[str, str], name: str) -> str:
     dot; those without one stay where they are.
     """
     chunks = [one for one, value in cookies.items() if one.startswith(name) and value]
-    chunks.sort(key=cmp_to_key(lambda a, b: _difference(_index(a), _index(b))))
+    chunks.sort(key=cmp_to_key(_difference))
     return "".join(cookies[one] for one in chunks)
 
 
@@ -113,8 +120,9 @@ def _index(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def _difference(a: int | None, b: int | None) -> int:
-    return 0 if a is None or b is None else a - b
+def _difference(a: str, b: str) -> int:
+    one, other = _index(a), _index(b)
+    return 0 if one is None or other is None else one - other
 
 
 def sealed_values(header: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:

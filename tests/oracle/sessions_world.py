@@ -64,17 +64,17 @@ class Asking:
     is_taken: bool = False  # whatever it was to be, the late answer is 200
 
 
-Play: TypeAlias = Callable[[Arrival, Do], tuple[str, Sequence[str]]]
+Acts: TypeAlias = Callable[[Arrival, Do], tuple[str, Sequence[str]]]
 """What the upstream answers: its status, and the Set-Cookie values."""
 
 
 class Site(Upstream):
-    """The upstream. `play` says what it answers; `exchange` what its token endpoint does."""
+    """The upstream. `acts` says what it answers; `exchange` what its token endpoint does."""
 
     def __init__(self, port: int) -> None:
         super().__init__(port)
         self.asked: dict[str, Asking] = {}
-        self.play: Play = lambda arrival, do: ("200 OK", do.get("set", ()))
+        self.acts: Acts = lambda arrival, do: ("200 OK", do.get("set", ()))
         self.exchange: Callable[[str], Mapping[str, object] | None] = lambda token: None
         self.known: Callable[[], Any] = lambda: None
         self.serve = self._site
@@ -93,7 +93,7 @@ class Site(Upstream):
         do: Do = json.loads(request.get(_DO) or "{}")
         asking = self.asked.get(do.get("number", ""))
         arrival = Arrival(request, self.known())
-        status, cookies = self.play(arrival, do)
+        status, cookies = self.acts(arrival, do)
         if asking is not None:
             asking.arrivals.append(arrival)
             asking.arrived.set()
@@ -101,7 +101,9 @@ class Site(Upstream):
                 await asking.released.wait()
                 status = "200 OK" if asking.is_taken else do.get("status", status)
         kind = "text/html" if do.get("page") else "application/json"
-        return self.reply(b"{}", *(f"Set-Cookie: {one}" for one in cookies), status=status, type=kind)
+        return self.reply(
+            b"{}", *(f"Set-Cookie: {one}" for one in cookies), status=status, type=kind
+        )
 
 
 class World:
@@ -121,9 +123,10 @@ class World:
         """Serves."""
         await self.site.start()
         for _ in range(REPLICAS):
-            self.replicas.append(await self._serve())
+            self.replicas.append(await self.serve())
 
-    async def _serve(self) -> Embedded:
+    async def serve(self) -> Embedded:
+        """One more replica."""
         port, admin = free_port(), free_port()
         while admin == port:
             admin = free_port()
@@ -163,7 +166,7 @@ class World:
             await self._wires.pop(key).gone()
         await self._end(self.replicas[replica])
         assert '"event": "defect"' not in self.replicas[replica].log.getvalue()
-        self.replicas[replica] = await self._serve()
+        self.replicas[replica] = await self.serve()
 
     async def tombstones(self, replica: int) -> float:
         """How many sessions a replica knows to be dead."""
@@ -193,7 +196,10 @@ class World:
         lines = [f"Cookie: {cookie}"] if cookie else []
         lines += [f"{_DO}: {json.dumps({**(do or {}), 'number': asking.number})}", *fields]
         body = b"{}" if method == "POST" else b""
-        return await wire.ask(method, target, *lines, body=body)
+        answer = await wire.ask(method, target, *lines, body=body)
+        if answer.get("Connection") == "close":
+            await self._wires.pop((replica, who)).gone()
+        return answer
 
 
 def _no_file(path: str) -> str:

@@ -1,6 +1,7 @@
 // Answers, one JSON line for each on standard input: {"mint": [library, name, payload]} with the
 // cookies that the library sets, {"read": header} with what each library reads in that Cookie
-// header: a list of [library, way, name of the cookie, the claim `n`], sessions only.
+// header: a list of [library, way, name of the cookie, the claim `n`], sessions only;
+// {"join": header} with what Auth.js puts together for each name, before it opens it.
 import { createInterface } from "node:readline";
 import { createRequire } from "node:module";
 import { Auth, skipCSRFCheck } from "@auth/core";
@@ -132,10 +133,21 @@ async function read(header, libraries) {
   return found;
 }
 
+async function join(header) {
+  const values = {};
+  for (const prefix of PREFIXES) {
+    const name = prefix + BASES.authjs;
+    const value = await getTokenV5({ req: { headers: headersOf(header) }, raw: true, cookieName: name, logger });
+    if (value) values[name] = value;
+  }
+  return values;
+}
+
+function answer({ mint, read: header, join: joined, libraries }) {
+  if (mint) return MINT[mint[0]](mint[1], mint[2]);
+  return joined === undefined ? read(header, libraries) : join(joined);
+}
+
 for await (const line of createInterface({ input: process.stdin })) {
-  const asked = JSON.parse(line);
-  const answer = asked.mint
-    ? await MINT[asked.mint[0]](asked.mint[1], asked.mint[2])
-    : await read(asked.read, asked.libraries);
-  process.stdout.write(`${JSON.stringify(answer)}\n`);
+  process.stdout.write(`${JSON.stringify(await answer(JSON.parse(line)))}\n`);
 }
