@@ -200,7 +200,7 @@ def _summary(config: Config) -> Iterator[str]:
     yield f"listen   {config.listen} ({scheme})"
     yield f"admin    {config.admin or 'off'}"
     yield f"logout   {config.logout.path} -> {config.logout.redirect_to}"
-    yield f"sources  {', '.join(source.type for source in config.session.sources)}"
+    yield f"sources  {', '.join(source.type for source in config.session.sources) or 'none'}"
     yield from _table(
         [
             ("PATH", "KIND", "SESSION", "INJECT", "COOKIES", "ENVELOPE", "ON 401", "UPSTREAM"),

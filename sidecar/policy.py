@@ -14,7 +14,8 @@ from sidecar.core.bridge import BridgeRule
 from sidecar.core.config import Config
 from sidecar.core.config.contradictions import path_on_this_site
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
-from sidecar.core.cookies import NameMatcher, parent_domains
+from sidecar.core.config.sources import source_name
+from sidecar.core.cookies import CookieJar, NameMatcher, parent_domains
 from sidecar.core.cors import CorsRule
 from sidecar.core.credential import Source
 from sidecar.core.envelope import Document, EnvelopeRule
@@ -29,8 +30,11 @@ from sidecar.core.formats.own import (
 from sidecar.core.logout import LogoutRule
 from sidecar.core.oidc import AttemptCookies, Client, SessionIndex, attempt_stem
 from sidecar.core.protection import CsrfRule
+from sidecar.core.request import FieldRule
 from sidecar.core.routes import UNROUTED, Route, RouteTable
-from sidecar.core.tickets import Signer, derive_key
+from sidecar.core.target import prefix_key
+from sidecar.core.tickets import ClaimStamp, Signer, derive_key
+from sidecar.core.view import SourceSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +45,36 @@ class UnauthorizedRule:
     messages: frozenset[str]
     matches: tuple[tuple[tuple[str, ...], Any], ...]
 
-    def is_told_by(self, document: Document) -> bool:
-        """Whether a JSON body says so, whatever its status."""
-        if document.members is None or not (self.matches or "message" in document.members):
+    def is_told_by(self, document: Document, status: int) -> bool:
+        """Whether a JSON body says so.
+
+        A message counts below status 400 only if the object says nothing else: it may be a stored
+        text. Matches count at any status.
+        """
+        members = document.members
+        if members is None or not (self.matches or "message" in members):
             return False
         message = document.message
-        if isinstance(message, str) and message in self.messages:
+        is_named = isinstance(message, str) and message in self.messages
+        if is_named and (status >= 400 or _says_nothing_else(document)):
             return True
         return any(_is_equal(document.lookup(path), wanted) for path, wanted in self.matches)
+
+
+# Members that come along with a message, and are no content.
+_ABOUT_A_MESSAGE: Final = frozenset(
+    (
+        *("message", "code", "status", "success", "isError"),
+        *("error", "errors", "timestamp", "path", "data", "errorData"),
+    )
+)
+
+
+def _says_nothing_else(document: Document) -> bool:
+    members = document.members or {}
+    return members.keys() <= _ABOUT_A_MESSAGE and all(
+        document.lookup((name,)) is None for name in ("data", "errorData") if name in members
+    )
 
 
 def _is_equal(found: Any, wanted: Any) -> bool:
@@ -132,6 +158,10 @@ class Policy:
     public_origin: bytes | None
     trusts: TrustedPeers
 
+    def presents_session(self, cookie: bytes) -> bool:
+        """Whether a Cookie header holds a cookie by a session's name, whatever is in it."""
+        return bool(CookieJar.parse(cookie.decode("latin-1")).named(self.session_names))
+
 
 class TrustedPeers:
     """Which peers' X-Forwarded-* are believed."""
@@ -162,22 +192,25 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
     """
     secrets = _signing_secrets(config, entropy)
     own = _compile_own(config, secrets)
-    sources = _compile_sources(config, own)
+    sources = _compile_sources(config, own, secrets)
     base_names = (
         *config.logout.cookies,
         *(name for source in sources for name in source.base_names),
     )
+    stems = tuple(stem for source in sources for stem in source.stems)
+    endpoints = _compile_endpoints(config)
     return Policy(
         config=config,
-        routes=RouteTable(_compile_route(config, route) for route in config.routes),
+        routes=RouteTable((_compile_route(config, route) for route in config.routes), endpoints),
         upstreams={
             name: _compile_upstream(config, name, upstream)
             for name, upstream in config.upstreams.items()
         },
         sources=sources,
-        session_names=NameMatcher(base_names),
+        session_names=NameMatcher(base_names, stems),
         hidden_names=NameMatcher(
-            base_names, () if config.oidc is None else (attempt_stem(config.oidc.cookie),)
+            base_names,
+            stems if config.oidc is None else (*stems, attempt_stem(config.oidc.cookie)),
         ),
         secrets=secrets,
         signer=Signer(secrets),
@@ -192,7 +225,7 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
         ),
         logout=_compile_logout(config),
         own=own,
-        endpoints=_compile_endpoints(config),
+        endpoints=endpoints,
         sweep=Sweep(tuple(dict.fromkeys(base_names)), config.logout.domains, config.logout.paths),
         clearable=_clearable(config),
         unauthorized=UnauthorizedRule(
@@ -217,11 +250,15 @@ def compile_sources(config: Config) -> tuple[Source, ...]:
 
     Own sessions open where a secret is configured, since no other one is known here.
     """
-    return _compile_sources(config, _compile_own(config, _signing_secrets(config, bytes(32))))
+    secrets = _signing_secrets(config, bytes(32))
+    return _compile_sources(config, _compile_own(config, secrets), secrets)
 
 
-def _compile_sources(config: Config, own: OwnLogin | None) -> tuple[Source, ...]:
-    written = tuple(_compile_source(source) for source in config.session.sources)
+def _compile_sources(
+    config: Config, own: OwnLogin | None, secrets: Sequence[bytes]
+) -> tuple[Source, ...]:
+    stamp = ClaimStamp(secrets)
+    written = tuple(_compile_source(source, stamp) for source in config.session.sources)
     return written if own is None else (own.source, *written)
 
 
@@ -257,19 +294,20 @@ def _compile_logout(config: Config) -> LogoutRule:
 
 
 def _compile_endpoints(config: Config) -> Mapping[str, Endpoint]:
-    """What the sidecar answers itself, before any route."""
-    found = {config.logout.path: Endpoint("logout", UNROUTED)}
+    """What the sidecar answers itself, before any route: with a trailing slash, and without."""
+    found = {prefix_key(config.logout.path): Endpoint("logout", UNROUTED)}
     oidc = config.oidc
-    if oidc is None:
-        return found
-    for name in (*ENDPOINTS, *((FRONTCHANNEL,) if oidc.frontchannel else ())):
-        path = f"{oidc.base}/{name}"
-        found.setdefault(path, Endpoint(name, replace(UNROUTED, path=path)))
-    return found
+    if oidc is not None:
+        for name in (*ENDPOINTS, *((FRONTCHANNEL,) if oidc.frontchannel else ())):
+            path = f"{oidc.base}/{name}"
+            found.setdefault(path, Endpoint(name, replace(UNROUTED, path=path)))
+    return found | {f"{path}/": endpoint for path, endpoint in found.items()}
 
 
-def _compile_source(source: Any) -> Source:
+def _compile_source(source: Any, stamp: ClaimStamp) -> Source:
     options: dict[str, Any] = {}
+    if hasattr(source, "refresh_token"):
+        options["stamp"] = stamp
     for name in ("token", "cookie", "expires_at", "refresh_token", "refresh_cookie", "domain"):
         value = getattr(source, name, None)
         if value is not None:
@@ -311,12 +349,32 @@ def _compile_route(config: Config, route: Any) -> Route:
         envelope=_compile_envelope(route),
         on_unauthorized=route.on_unauthorized,
         authorization=route.authorization,
+        sources=_compile_source_set(config, route.sources),
         strip=(route.strip or "").rstrip("/"),
         strip_segments=(route.strip or "").rstrip("/").count("/"),
         base=url.raw_path.rstrip("/"),
+        fields=_compile_fields(route.headers),
         host=host.encode() if host is not None else None,
         upstream_origin=str(url.origin()),
     )
+
+
+def _compile_fields(written: Any) -> FieldRule | None:
+    if not written.drop and not written.pass_:
+        return None
+    dropped, passed = (
+        frozenset(name.encode() for name in names) for names in (written.drop, written.pass_)
+    )
+    return FieldRule(dropped, passed)
+
+
+def _compile_source_set(config: Config, names: Sequence[str] | None) -> SourceSet | None:
+    """The places of the named sources; several sources may share a name."""
+    if names is None:
+        return None
+    written = [source_name(one.type, one.name, one.cookie) for one in config.session.sources]
+    own = [] if config.oidc is None else [source_name("oidc", cookie=config.oidc.cookie)]
+    return frozenset(at for at, name in enumerate([*own, *written]) if name in names)
 
 
 def _compile_envelope(route: Any) -> EnvelopeRule | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.core.config.renewal import Refresh
 from sidecar.core.refresh import AnswerPaths
+from sidecar.core.view import ViewReader
 from sidecar.net.background import Background
 from sidecar.net.departure import Departures
 from sidecar.net.exchange import HttpExchange, OAuth2Exchange, RefreshEndpoint
@@ -150,14 +151,13 @@ def open_runtime(
     exchange = _exchange(config, provider, outbound, clock.now)
     renewal = config.refresh or Refresh()
     own = None if policy.own is None else OwnSessions(policy.own, store, clock.now)
-    sessions = Sessions(
+    reader = ViewReader(
         policy.sources,
         policy.session_names,
-        policy.signer,
-        None if exchange is None else renewal.leeway,
-        own=None if policy.own is None else policy.own.source,
-        hidden=policy.hidden_names,
+        policy.hidden_names,
+        None if policy.own is None else policy.own.source,
     )
+    sessions = Sessions(reader, policy.signer, None if exchange is None else renewal.leeway)
     refresher = (
         None
         if exchange is None

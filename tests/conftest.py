@@ -609,10 +609,13 @@ async def client() -> AsyncIterator[Clients]:
 def _written(
     upstream: Upstream, config: str | Mapping[str, Any] | None, more: Mapping[str, Any]
 ) -> str:
-    """A whole configuration but for its listeners."""
+    """A whole configuration but for its listeners; the cookie access_token is the session."""
     given = YAML(typ="safe").load(config) if isinstance(config, str) else dict(config or {})
     given.update(more)
-    basis: dict[str, Any] = {"secret": "a secret of the tests, 32 bytes or more"}
+    basis: dict[str, Any] = {
+        "secret": "a secret of the tests, 32 bytes or more",
+        "session": {"sources": [{"type": "cookie", "cookie": "access_token"}]},
+    }
     if not {"upstream", "upstreams"} & given.keys():
         basis["upstream"] = upstream.url
     return json.dumps(basis | given)
@@ -627,8 +630,9 @@ def _loaded(text: str) -> Config:
 async def sidecar(upstream: Upstream, client: Clients) -> AsyncIterator[Start]:
     """`await sidecar(config)` serves a configuration (YAML, a mapping, or keyword arguments).
 
-    Listeners, a secret and the upstream are added. At the end nothing may be left: no request under
-    way, no connection on either side, no task, and no defect in the log.
+    Listeners, a secret, the upstream and the source access_token are added if they are missing. At
+    the end nothing may be left: no request under way, no connection on either side, no task, and
+    no defect in the log.
     """
     runs: list[Embedded] = []
     before = asyncio.all_tasks()
@@ -641,7 +645,7 @@ async def sidecar(upstream: Upstream, client: Clients) -> AsyncIterator[Start]:
         listeners = {"listen": Listen("127.0.0.1", port), "admin": Listen("127.0.0.1", admin)}
         log = StringIO()
         with redirect_stderr(log):
-            whole = _loaded(_written(upstream, config, more))
+            whole = _loaded(_written(upstream, config, {"listen": "127.0.0.1:0", **more}))
             embedded = Sidecar(whole.model_copy(update=listeners))
         await embedded.start()
         runs.append(Embedded(port, admin, embedded, log))

@@ -21,7 +21,11 @@ from aiohttp.http_parser import HttpRequestParser, HttpResponseParser
 from sidecar.net.parsers import require_c_parsers
 
 ROOT: Final = Path(__file__).parent.parent
-USERS: Final = [*(ROOT / "sidecar/net").glob("*.py"), ROOT / "sidecar/web/connection.py"]
+USERS: Final = [
+    *(ROOT / "sidecar/net").glob("*.py"),
+    ROOT / "sidecar/web/connection.py",
+    ROOT / "sidecar/web/request_parser.py",
+]
 
 # What the classes that derive from BaseProtocol inherit of its private side.
 INHERITED: Final = frozenset(

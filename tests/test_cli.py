@@ -96,12 +96,13 @@ def test_check_says_what_the_configuration_amounts_to(sidecar: Sidecar, tmp_path
         "listen   0.0.0.0:8080 (http)",
         "admin    127.0.0.1:9090",
         "logout   /api/logout -> /login",
-        "sources  cookie",
+        "sources  none",
         "PATH   KIND  SESSION   INJECT  COOKIES  ENVELOPE  ON 401  UPSTREAM",
         "/api/  api   required  yes     strip    yes       logout  api (http://a)",
         "/      page  optional  no      forward  no        pass    api (http://a)",
     ]
-    assert result.stderr.startswith("warning: secret: ")
+    warned = [line.split(": ")[:2] for line in result.stderr.splitlines()]
+    assert warned == [["warning", "secret"], *[["warning", "session.sources"]] * 2]
 
 
 def test_check_tells_every_fault_and_exits_2(sidecar: Sidecar, tmp_path: Path) -> None:

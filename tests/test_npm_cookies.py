@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import pytest
 
 from sidecar.core.cookies import CookieJar, Scope, with_set_cookies
+from sidecar.core.credential import read_credential
 from sidecar.core.formats import FORMATS
 from sidecar.core.tokens import TokenSet
 from sidecar.explain import Explanation, explain
@@ -147,7 +148,7 @@ def test_libraries_read_what_a_renewal_wrote(
     claims = {"name": "Zoë ☃", "accessToken": "a0", "refreshToken": "r0", "at": 1, "exp": now + 99}
     sealed = source.opener.seal({**claims, "large": "x" * size}, name)  # type: ignore[attr-defined]
     jar = CookieJar.parse(f"{name}={sealed}")
-    reading = source.read(jar, now)
+    reading = read_credential([source], jar, now)
     assert reading.writer is not None
     tokens = TokenSet("a1", "r1", now + 60, now)
     lines = reading.writer.write(reading, tokens, "fp", Scope(https=bool(prefix)))
@@ -160,7 +161,7 @@ def test_libraries_read_what_a_renewal_wrote(
     renewed = {"accessToken": "a1", "refreshToken": "r1", "at": int(now + 60)}
     private = {"sidecar": {"fingerprint": "fp", "issuedAt": now}}
     assert opened == {**claims, "large": "x" * size, **renewed, **private}
-    again = source.read(after, now)
+    again = read_credential([source], after, now)
     assert (again.token, again.identity, again.tokens) == (
         "a1",
         "fp",

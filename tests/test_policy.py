@@ -297,6 +297,13 @@ RULE = UnauthorizedRule(
     ("body", "told"),
     [
         ('{"message": "UnAuthentication"}', True),
+        ('{"message": "UnAuthentication", "code": 7, "status": 9, "success": true}', True),
+        (
+            '{"message": "UnAuthentication", "isError": 1, "error": {}, "errors": [], "path": 1}',
+            True,
+        ),
+        ('{"message": "UnAuthentication", "timestamp": 1, "data": null}', True),
+        ('{"message": "UnAuthentication", "data":  null }', True),
         ('{"message": "unauthentication"}', False),
         ('{"message": ["UnAuthentication"]}', False),
         ('{"data": {"message": "UnAuthentication"}}', False),
@@ -315,7 +322,31 @@ RULE = UnauthorizedRule(
 )
 def test_which_bodies_say_that_the_session_is_over(body: str, told: bool) -> None:
     """Contract 2: `message` and further members, by value and by type."""
-    assert RULE.is_told_by(parse(body.encode())) is told
+    for status in (200, 400, 500):
+        assert RULE.is_told_by(parse(body.encode()), status) is told
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"message": "UnAuthentication", "id": 7}',
+        '{"message": "UnAuthentication", "author": null}',
+        '{"message": "UnAuthentication", "data": {}}',
+        '{"message": "UnAuthentication", "data": "null"}',
+        '{"message": "UnAuthentication", "data": false}',
+        '{"message": "UnAuthentication", "Data": null}',
+    ],
+)
+def test_a_stored_message_of_a_success_logs_nobody_out(body: str) -> None:
+    """Below 400 the object must say nothing else; from 400 on it is an error's message."""
+    assert [RULE.is_told_by(parse(body.encode()), status) for status in (200, 299, 399)] == [
+        False
+    ] * 3
+    assert all(RULE.is_told_by(parse(body.encode()), status) for status in (400, 401, 503))
+
+
+def test_a_match_counts_beside_other_members_at_any_status() -> None:
+    assert RULE.is_told_by(parse(b'{"dead": true, "message": "UnAuthentication", "id": 7}'), 200)
 
 
 # -- trust -----------------------------------------------------------------------------------------
@@ -361,12 +392,13 @@ def test_without_configuration_nobody_is_trusted() -> None:
 OWN = f"""
 upstream: http://api
 secret: {SECRET}
+public_url: https://app.test
 oidc: {{issuer: "https://idp.test", client_id: app, client_secret: canary-client"""
 
 
 def test_without_oidc_nothing_is_answered_but_the_logout() -> None:
     compiled = policy("upstream: http://api")
-    assert list(compiled.endpoints) == ["/api/logout"]
+    assert set(compiled.endpoints) == {"/api/logout", "/api/logout/"}
     assert compiled.own is None
 
 
@@ -377,7 +409,8 @@ def test_the_own_login_has_its_endpoints(more: str, base: str) -> None:
     """The front channel only where it is asked for."""
     compiled = policy(OWN + more)
     names = ["login", "callback", "session", "logout", "backchannel-logout"]
-    assert list(compiled.endpoints) == ["/api/logout", *(f"{base}/{name}" for name in names)]
+    paths = ["/api/logout", *(f"{base}/{name}" for name in names)]
+    assert set(compiled.endpoints) == {*paths, *(f"{path}/" for path in paths)}
     assert compiled.logout.redirect_to == f"{base}/login"
     assert compiled.logout.home == "/"
     framed = policy(OWN + more.replace("}", ", frontchannel: true}"))

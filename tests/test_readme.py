@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.cli import cli
+from sidecar.core.claims import CLAIMS
 from sidecar.core.config import load
 
 ROOT = Path(__file__).parent.parent
@@ -16,6 +17,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECRET = "s" * 32
 ENVIRON = {"AUTH_SECRET": SECRET, "CLIENT_SECRET": SECRET}
+HEADERS = (ROOT / "docs" / "headers.md").read_text(encoding="utf-8")
 FRONTENDS = (ROOT / "docs" / "frontends.md").read_text(encoding="utf-8")
 
 
@@ -75,7 +77,9 @@ def test_every_option_mentioned_exists() -> None:
         assert set(re.findall(r"(?<!\S)\[?(-{1,2}[a-z]+)", " ".join(rest))) <= known, words
 
 
-@pytest.mark.parametrize("text", [*blocks("yaml"), *blocks("yaml", FRONTENDS)])
+@pytest.mark.parametrize(
+    "text", [*blocks("yaml"), *blocks("yaml", FRONTENDS), *blocks("yaml", HEADERS)]
+)
 def test_every_configuration_loads_without_a_warning(text: str) -> None:
     config = load(text, source="README.md", environ=ENVIRON, read_file=lambda _: SECRET)
     assert config.warnings == ()
@@ -114,6 +118,12 @@ def test_table_of_cases_names_tests_that_exist() -> None:
             assert start in tests
             assert name.lstrip("…_") in tests
             assert name.startswith(("…", f"case_{int(number):02}_")), name
+
+
+def test_every_field_that_only_a_proxy_may_say_is_documented() -> None:
+    """In the groups and the order of the table that the sidecar goes by."""
+    rows = re.findall(r"^\| ([^|]+) \| (`.*`) \|$", HEADERS, re.MULTILINE)
+    assert {group: cell.replace("`", "") for group, cell in rows} == dict(CLAIMS)
 
 
 def test_architecture_names_files_that_exist() -> None:

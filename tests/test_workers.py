@@ -61,6 +61,7 @@ def config(upstream: Upstream, **more: Any) -> dict[str, Any]:
             {"path": "/", "kind": "page", "upstream": "main"},
             {"path": "/api", "kind": "api", "upstream": "main"},
         ],
+        "session": {"sources": [{"type": "cookie", "cookie": "access_token"}]},
         **more,
     }
 

@@ -7,9 +7,10 @@ that is not a session's passes byte for byte. `http.cookies` re-quotes and merge
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from email.utils import formatdate, parsedate_to_datetime
+from urllib.parse import unquote
 
 OWS = " \t"
 """Optional whitespace, RFC 9110 section 5.6.3. `str.strip()` alone would take U+0085 and U+00A0."""
@@ -19,6 +20,14 @@ PREFIXES = ("__Host-", "__Secure-", "")
 
 CHUNK_SEPARATORS = (".", "__")
 """What stands between a base name and a chunk's index: Auth.js and iron-session `.`, Auth0 `__`."""
+
+LIBRARY_COOKIES: Mapping[str, str] = {
+    "authjs": "authjs.session-token",
+    "nextauth": "next-auth.session-token",
+    "auth0": "__session",
+    "better-auth": "better-auth.account_data",
+}
+"""The session cookie of each library, by the type of its source and without a prefix."""
 
 MAX_CHUNKS = 50
 """Chunks of one set that are looked at; a browser need not keep more cookies (RFC 6265 6.1)."""
@@ -32,6 +41,7 @@ MAX_CLEARED = 30
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _MAX_AGE = re.compile(rb"-?[0-9]+").fullmatch  # RFC 6265 section 5.2.2, of any length
 _COOKIE_OCTETS = re.compile(r"[!#-+\--:<-\[\]-~]*").fullmatch  # RFC 6265 section 4.1.1
+_PERCENT_ENCODED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*").fullmatch
 _EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
 
 
@@ -43,14 +53,14 @@ class CookieJar:
     The repr shows names only, since values are credentials.
     """
 
-    __slots__ = ("_values", "header", "pairs")
+    __slots__ = ("_places", "header", "pairs")
 
     def __init__(self, header: str, pairs: tuple[tuple[str, str, str], ...]) -> None:
         self.header = header
         self.pairs = pairs
-        self._values: dict[str, list[str]] = {}
-        for name, value, _ in pairs:
-            self._values.setdefault(name, []).append(value)
+        self._places: dict[str, list[int]] = {}
+        for place, (name, _, _) in enumerate(pairs):
+            self._places.setdefault(name, []).append(place)
 
     @classmethod
     def parse(cls, header: str) -> CookieJar:
@@ -61,23 +71,34 @@ class CookieJar:
         return cls(header, tuple(map(_parse_pair, header.split(";"))) if header else ())
 
     def __repr__(self) -> str:
-        return f"CookieJar({', '.join(self._values)})"
+        return f"CookieJar({', '.join(self._places)})"
 
     def names(self) -> Collection[str]:
         """The distinct names, in the order presented."""
-        return self._values.keys()
+        return self._places.keys()
+
+    def places(self, name: str) -> Sequence[int]:
+        """The indexes in `pairs` of exactly this name, in order."""
+        return self._places.get(name, ())
 
     def values(self, name: str) -> Sequence[str]:
         """Every value presented under exactly this name, in order; none gives an empty sequence."""
-        return self._values.get(name, ())
+        return [self.pairs[place][1] for place in self.places(name)]
 
-    def without(self, matcher: NameMatcher) -> str:
-        """The header without the cookies that `matcher` names, all others byte for byte.
+    def named(self, matcher: NameMatcher) -> frozenset[int]:
+        """The indexes in `pairs` of the cookies that `matcher` names.
 
         Names are compared without any whitespace around them, so that an upstream that trims more
         than RFC 6265 allows does not find a session cookie that was left in.
         """
-        kept = [raw for name, _, raw in self.pairs if not matcher.matches(name.strip())]
+        matches = matcher.matches
+        return frozenset(
+            place for place, (name, _, _) in enumerate(self.pairs) if matches(name.strip())
+        )
+
+    def without(self, places: Collection[int]) -> str:
+        """The header without the pairs at these indexes, all others byte for byte."""
+        kept = [raw for at, (_, _, raw) in enumerate(self.pairs) if at not in places]
         if len(kept) == len(self.pairs):
             return self.header
         return ";".join(kept).lstrip(OWS) if any(map(str.strip, kept)) else ""
@@ -95,7 +116,8 @@ class NameMatcher:
 
     Compiled once from base names, which may themselves be written with a prefix. Names are
     case-sensitive and matched whole: `app` never matches `app-other`, `app.x` or `application`.
-    Only what begins with one of `stems`, under each prefix, matches whatever follows.
+    What begins with one of `stems`, under each prefix, matches whatever follows: some libraries
+    read their session from every cookie whose name begins with its name.
     """
 
     __slots__ = ("_exact", "_is_chunk", "_stems")
@@ -136,17 +158,42 @@ class Chunks:
 
     `names` are theirs, in order of index. `joined` holds the values to try: none unless the set
     is whole (indexes 0 … n-1); several where cookies are duplicated, the n-th of each together.
+    `places` are the indexes in the jar's `pairs` that each of them was joined from.
     """
 
     names: tuple[str, ...]
     joined: tuple[str, ...] = ()
+    places: tuple[tuple[int, ...], ...] = field(default=(), compare=False)
 
 
-def collect_chunks(jar: CookieJar, name: str, separator: str) -> Chunks | None:
+def as_it_came(value: str) -> str:
+    """The value without any decoding."""
+    return value
+
+
+def decoded(value: str) -> str:
+    """A cookie value as the JavaScript libraries read it (npm `cookie`).
+
+    Double quotes around it are taken off and percent-encoding is undone. What is not valid
+    percent-encoding or not UTF-8 stays as it came.
+    """
+    if value[:1] == '"':
+        value = value[1:-1]
+    if "%" not in value or not _PERCENT_ENCODED(value):
+        return value
+    try:
+        return unquote(value, "utf-8", "strict").encode("utf-8").decode("latin-1")
+    except UnicodeError:
+        return value
+
+
+def collect_chunks(
+    jar: CookieJar, name: str, separator: str, read: Callable[[str], str] = as_it_came
+) -> Chunks | None:
     """The chunks `name<separator>0`, `…1`, … in `jar`, or None where there is not one.
 
-    Any other index made of digits (a gap, `01`, `99999`) spoils the set, as do more than
-    `MAX_CHUNKS`: pieces of two sessions are never taken for one.
+    `read` decodes each value. Any other index made of digits (a gap, `01`, `99999`) spoils the set,
+    as do more than `MAX_CHUNKS`: pieces of two sessions are never taken for one.
     """
     stem = name + separator
     presented = {n for n in jar.names() if n.startswith(stem) and _is_index(n[len(stem) :])}
@@ -155,19 +202,21 @@ def collect_chunks(jar: CookieJar, name: str, separator: str) -> Chunks | None:
     names = tuple(f"{stem}{index}" for index in range(min(len(presented), MAX_CHUNKS + 1)))
     if len(names) > MAX_CHUNKS or not presented.issuperset(names):
         return Chunks(tuple(sorted(presented)))
-    return Chunks(names, tuple(_join([jar.values(n) for n in names])))
+    rows = tuple(_rows([jar.places(n) for n in names]))
+    joined = ("".join(read(jar.pairs[place][1]) for place in row) for row in rows)
+    return Chunks(names, tuple(joined), rows)
 
 
 def _is_index(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def _join(columns: Sequence[Sequence[str]]) -> Iterator[str]:
-    """One text per duplicate. A browser sends the cookies of one domain and path together, so the
+def _rows(columns: Sequence[Sequence[int]]) -> Iterator[tuple[int, ...]]:
+    """One row per duplicate. A browser sends the cookies of one domain and path together, so the
     n-th of every name belong together; a name with fewer lends its last.
     """
     for row in range(max(map(len, columns))):
-        yield "".join(values[min(row, len(values) - 1)] for values in columns)
+        yield tuple(places[min(row, len(places) - 1)] for places in columns)
 
 
 def expire_lines(
@@ -331,8 +380,9 @@ def with_set_cookies(header: str, values: Iterable[bytes], now: float) -> str:
         named = set_cookie_name(value)
         kept = {raw: name for raw, name in kept.items() if name != named}
         if not is_expiring(value, now):
-            kept[value.partition(b";")[0].lstrip(b" \t=").decode("latin-1")] = named
-    return ";".join(kept)
+            pair = value.partition(b";")[0].lstrip(b" \t=").decode("latin-1")
+            kept[f" {pair}"] = named  # RFC 6265 section 4.2.1 joins by "; "
+    return ";".join(kept).lstrip(OWS)
 
 
 def takes_away(

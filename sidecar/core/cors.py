@@ -13,6 +13,7 @@ from typing import Final
 from sidecar.core.client import Facts
 from sidecar.core.headers import list_members
 from sidecar.core.request import Request
+from sidecar.core.target import normal_origin
 
 PREFLIGHT_SECONDS: Final = 600  # Chromium keeps no preflight for longer than two hours
 _METHODS: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE"
@@ -38,14 +39,16 @@ class CorsRule:
 
     def allows(self, facts: Facts) -> bool:
         """Whether the Origin is a listed one."""
-        return facts.get(b"origin") in self._origins
+        origin = facts.get(b"origin")
+        return origin is not None and normal_origin(origin) in self._origins
 
     def lines(self, facts: Facts, exposed: bytes = b"") -> bytes:
         """The lines that let the page read the answer, whole; empty where it may not.
 
         `exposed` are the names that the upstream wants read besides.
         """
-        lines = self._lines.get(facts.get(b"origin", b""), b"")
+        origin = facts.get(b"origin")
+        lines = b"" if origin is None else self._lines.get(normal_origin(origin), b"")
         if not lines:
             return b""
         return b"%bAccess-Control-Expose-Headers: %b\r\n" % (lines, _all_exposed(exposed))

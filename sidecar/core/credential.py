@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -37,11 +37,15 @@ class Reading:
     """What one source, or all of them together, found in a Cookie header.
 
     `source` is the source's type; `cookie` the name of the session cookie as presented, prefix
-    included but no chunk suffix; `names` the cookies that the session was joined from and `chunks`
+    included but no chunk suffix; `names` the cookies that the session was joined from, `places`
+    their indexes in the jar's `pairs` and `chunks`
     their number (1: it came whole; 0: there was none). `expires_at` is the expiry that the session
     states, `valid_until` the moment from which the same cookies read otherwise (both Unix seconds;
     None: never). `tokens` are those of a session that can be renewed, and `claims` what is written
     back with it by `writer`; `identity` is the fingerprint that an earlier renewal wrote into it.
+    `content` stands for a session that opened without a usable token: the same text for the same
+    cookie in every spelling, and None otherwise; `lasting` is that part of it which stays when its
+    application seals it again.
     `header_bytes` is the size of the Cookie field value. `why` is for a person and
     holds no secret; neither does the repr.
     """
@@ -59,7 +63,14 @@ class Reading:
     tokens: TokenSet | None = None
     claims: Mapping[str, object] | None = field(default=None, repr=False)
     identity: str | None = None
+    content: str | None = field(default=None, repr=False)
+    lasting: str | None = field(default=None, repr=False)
+    places: tuple[int, ...] = ()
     writer: Writer | None = field(default=None, repr=False)
+
+    def is_resealed_from(self, before: Reading) -> bool:
+        """Whether a session without a token is `before`, sealed again by its application."""
+        return self.lasting is not None and self.lasting == before.lasting
 
 
 class Source(Protocol):
@@ -73,8 +84,16 @@ class Source(Protocol):
         """Cookie names without prefix and chunk suffix that belong to this source."""
         ...
 
-    def read(self, jar: CookieJar, now: float) -> Reading:
-        """What the cookies hold at the Unix time `now` (seconds)."""
+    @property
+    def stems(self) -> tuple[str, ...]:
+        """Beginnings of further cookie names in which the library would look for its session."""
+        ...
+
+    def readings(self, jar: CookieJar, now: float) -> Iterator[Reading]:
+        """What each value holds at the Unix time `now` (seconds), the most trusted first.
+
+        Bounded in number, however many cookies there are.
+        """
         ...
 
 
@@ -94,9 +113,15 @@ def read_credential(sources: Sequence[Source], jar: CookieJar, now: float) -> Re
 
     `now` is Unix time in seconds. Never raises.
     """
+    return best_reading(
+        (reading for source in sources for reading in source.readings(jar, now)), jar
+    )
+
+
+def best_reading(readings: Iterable[Reading], jar: CookieJar) -> Reading:
+    """The first `ok`, else the most telling failure; `no_session` if there is no reading."""
     best = Reading(Result.NO_SESSION, header_bytes=len(jar.header), why="no session cookie")
-    for source in sources:
-        reading = source.read(jar, now)
+    for reading in readings:
         if reading.result is Result.OK:
             return reading
         best = more_telling(best, reading)

@@ -23,7 +23,7 @@ from sidecar.core.headers import (
     vary_by,
 )
 from sidecar.core.request import Request
-from sidecar.core.routes import Route
+from sidecar.core.routes import NOSNIFF, Route
 
 PASS: Final = Fate.PASS
 BAD: Final = Fate.BAD
@@ -38,6 +38,10 @@ _ENTITY_TAG: Final = re.compile(rb'(?:W/)?("[^"]*")')
 _TRACEPARENT: Final = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
+
+
+# What X-Forwarded-Proto says; some proxies name the protocol of a WebSocket (RFC 6455 3).
+_SCHEMES: Final = {b"http": b"http", b"https": b"https", b"ws": b"http", b"wss": b"https"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,8 @@ class Peer:
         """The scheme that the browser used (X-Forwarded-Proto is believed from trusted peers)."""
         if self.trusted:
             told = request.fact(b"x-forwarded-proto").split(b",", 1)[0].strip().lower()
-            if told in (b"http", b"https"):
-                return told
+            if told in _SCHEMES:
+                return _SCHEMES[told]
         return self.scheme
 
     def public_host(self, request: Request) -> bytes:
@@ -105,7 +109,7 @@ def prepare_request(
         b" HTTP/1.1\r\nHost: ",
         route.host or request.host,
         b"\r\n",
-        *request.fields.lines,
+        *(request.fields.lines if route.fields is None else route.fields.lines(request.fields)),
         authorization,
         peer.forwarded_lines(request),
         VIA,
@@ -155,10 +159,9 @@ _PASSED_AS_THEY_ARE: Final = (
     (b"digest", b"Digest: "),
     (b"content-digest", b"Content-Digest: "),
     (b"repr-digest", b"Repr-Digest: "),
-    (b"x-content-type-options", b"X-Content-Type-Options: "),
     (b"www-authenticate", b"WWW-Authenticate: "),
 )
-WRAPPED_TYPE: Final = b"Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
+WRAPPED_TYPE: Final = b"Content-Type: application/json\r\n" + NOSNIFF
 
 
 def reason_phrase(status: int, given: str = "") -> str:
@@ -190,7 +193,8 @@ def clean_response(
     """Renders the client's answer head but for framing and the final empty line.
 
     `wrapped`: the body is an envelope, so fields that described the upstream's bytes are made
-    true or go; `private`: a credential was injected; `no_store`: a session cookie is set or
+    true or go; `private`: a credential was injected, so no shared cache may keep the answer, nor
+    any of a route that requires a session; `no_store`: a session cookie is set or
     expired; `cookies`: the Set-Cookie values that may pass; `cors`: whole lines in place of the
     upstream's own policy, which stands where it is None, but never for credentials; `by_origin`:
     whether other origins would be given other lines.
@@ -206,33 +210,42 @@ def clean_response(
             lines.append(b"WWW-Authenticate: " + facts[b"www-authenticate"])
     else:
         lines += [name + facts[key] for key, name in _PASSED_AS_THEY_ARE if key in facts]
-    _add_caching(lines, facts, private=private, no_store=no_store, by_origin=by_origin)
+        if b"x-content-type-options" in facts and not route.nosniff:
+            lines.append(b"X-Content-Type-Options: " + facts[b"x-content-type-options"])
+    _add_caching(lines, facts, route, private=private, no_store=no_store, by_origin=by_origin)
     if b"location" in facts or b"content-location" in facts:
         _add_locations(lines, facts, route)
     lines += map(b"Set-Cookie: ".__add__, cookies)
     if cors is None:
         lines += [name + b": " + facts[name] for name in ANONYMOUS_CORS if name in facts]
     lines.append(b"X-Request-Id: " + request_id)
-    lines.append((cors or b"") + (WRAPPED_TYPE if wrapped else b""))
+    lines.append((cors or b"") + (WRAPPED_TYPE if wrapped else route.nosniff))
     return b"\r\n".join(lines)
 
 
 def _add_caching(
     lines: list[bytes],
     facts: dict[bytes, bytes],
+    route: Route,
     *,
     private: bool,
     no_store: bool,
     by_origin: bool,
 ) -> None:
     control, vary = facts.get(b"cache-control"), facts.get(b"vary")
+    private = private or route.is_private
     if private and control is None and vary is None and not (no_store or by_origin):
         lines.append(b"Cache-Control: private\r\nVary: Cookie")  # the common answer
         return
     if private:
         control = b"private" if control is None else at_least_private(control)
-    if private or by_origin:
-        vary = vary_by(vary or b"", cookie=private, origin=by_origin)
+    if private or route.by_cookie or by_origin:
+        vary = vary_by(
+            vary or b"",
+            cookie=private or route.by_cookie,
+            origin=by_origin,
+            is_injected=route.inject and route.authorization is None,
+        )
     if no_store:
         control = b"no-store"
     elif not private:

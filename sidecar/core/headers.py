@@ -12,9 +12,14 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Final
 
+from sidecar.core.claims import is_claim
+
 MEMO_LIMIT: Final = 1024
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# CGI-style upstreams read every other character as `-`: X_User, X.User (CVE-2025-64484).
+_PLAIN: Final = re.compile(rb"[a-z0-9-]+")
+_NOT_PLAIN: Final = re.compile(rb"[^a-z0-9-]")
 
 
 class Fate(IntEnum):
@@ -25,6 +30,7 @@ class Fate(IntEnum):
     TAKE = 2  # read by the sidecar, which writes its own in its place or none
     DROP = 3  # removed
     BAD = 4  # no field name at all (RFC 9110 5.1)
+    WITHHOLD = 5  # kept back, unless its route lets it pass
 
 
 # RFC 9110 7.6.1 and RFC 9112 9.1: meaningful for one connection only.
@@ -32,28 +38,6 @@ HOP_BY_HOP: Final = frozenset(
     b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade "
     b"http2-settings proxy-authenticate proxy-authorization proxy-authentication-info "
     b"proxy".split()  # `Proxy` is no field at all, but CGI upstreams take it for HTTP_PROXY
-)
-
-# What upstreams believe when a proxy says it, so a client may not (threats 2 and 3).
-PROXY_CLAIMS: Final = frozenset(
-    b"forwarded x-forwarded x-original-host x-original-method x-original-uri x-original-url "
-    b"x-rewrite-url x-url-scheme front-end-https x-client-ip x-cluster-client-ip "
-    b"x-host true-client-ip cf-connecting-ip fastly-client-ip x-real-ip client-ip "
-    b"x-http-method x-http-method-override x-method-override "
-    b"x-user x-user-id x-user-email x-username x-email x-groups x-roles x-authenticated-user "
-    b"x-auth-user x-remote-user x-remote-email x-remote-groups x-remote-name remote-user "
-    b"remote-email remote-groups remote-name x-webauth-user x-client-cert x-client-verify "
-    b"x-middleware-subrequest".split()  # the last one skipped Next.js middleware (CVE-2025-29927)
-)
-PROXY_CLAIM_PREFIXES: Final = (
-    b"x-auth-request-",
-    b"x-forwarded-",
-    b"x-envoy-",
-    b"x-ssl-client-",
-    b"x-ms-client-principal",  # Azure App Service
-    b"x-goog-authenticated-user-",  # Google IAP
-    b"x-authentik-",
-    b"tailscale-user-",
 )
 
 _REQUEST_NOTED: Final = (
@@ -86,10 +70,11 @@ ANONYMOUS_CORS: Final = tuple(
 )
 
 # What shared caches of one kind obey instead of Cache-Control (RFC 9213, Edge Architecture
-# Specification, nginx): it must not stand where Cache-Control says private or no-store.
+# Specification, Akamai, LiteSpeed, nginx): it must not stand beside private or no-store.
 TARGETED_CACHING: Final = (
     b"cdn-cache-control cloudflare-cdn-cache-control vercel-cdn-cache-control "
-    b"netlify-cdn-cache-control surrogate-control x-accel-expires".split()
+    b"netlify-cdn-cache-control akamai-cache-control edge-control surrogate-control "
+    b"x-litespeed-cache-control x-accel-expires".split()
 )
 
 
@@ -120,8 +105,8 @@ class FieldTable:
             return fate
         if not _TOKEN.fullmatch(lower):
             return Fate.BAD
-        if self._client_side and (b"_" in lower or lower.startswith(PROXY_CLAIM_PREFIXES)):
-            return Fate.DROP  # CGI-style upstreams read `_` and `-` as one (CVE-2025-64484)
+        if self._client_side and (not _PLAIN.fullmatch(lower) or is_claim(lower)):
+            return Fate.WITHHOLD
         return Fate.PASS
 
 
@@ -132,7 +117,6 @@ def _table(*rows: tuple[frozenset[bytes] | list[bytes], Fate]) -> dict[bytes, Fa
 REQUEST_FIELDS: Final = FieldTable(
     _table(
         (HOP_BY_HOP, Fate.DROP),
-        (PROXY_CLAIMS, Fate.DROP),
         (_REQUEST_NOTED, Fate.NOTE),
         (_REQUEST_TAKEN, Fate.TAKE),
     ),
@@ -147,6 +131,18 @@ RESPONSE_FIELDS: Final = FieldTable(
     ),
     client_side=False,
 )
+
+
+_OWN_FIELDS: Final = frozenset((*HOP_BY_HOP, *_REQUEST_TAKEN))
+
+
+def is_own_field(name: bytes) -> bool:
+    """Whether some upstream may take a request field for one that only the sidecar writes.
+
+    Or for one that is meant for one connection only. `name` is in any case and spelling.
+    """
+    plain = _NOT_PLAIN.sub(b"-", name.lower())
+    return plain in _OWN_FIELDS or plain.startswith(b"x-forwarded-")
 
 
 def head_size(fields: Iterable[tuple[bytes, bytes]]) -> int:
@@ -208,11 +204,17 @@ def at_least_private(value: bytes) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def vary_by(value: bytes, *, cookie: bool, origin: bool) -> bytes:
-    """A Vary value that names Cookie, Origin or both as well (RFC 9110 12.5.5)."""
+def vary_by(value: bytes, *, cookie: bool, origin: bool, is_injected: bool = False) -> bytes:
+    """A Vary value that names Cookie, Origin or both as well (RFC 9110 12.5.5).
+
+    `is_injected`: no client's own Authorization is sent on, so it is no reason to vary.
+    """
     members = list_members(value)
     if b"*" in members:
         return value
+    if is_injected and b"authorization" in members:
+        parts = (part.strip(b" \t") for part in value.split(b","))
+        value = b", ".join(part for part in parts if part and part.lower() != b"authorization")
     wanted = [name for name, is_wanted in ((b"Cookie", cookie), (b"Origin", origin)) if is_wanted]
     more = [name for name in wanted if name.lower() not in members]
     return b", ".join([value, *more] if value else more)

@@ -11,7 +11,7 @@ from sidecar.core.client import Client
 from sidecar.core.errors import CsrfRejected
 from sidecar.core.protection import CsrfRule
 from sidecar.core.request import Request
-from sidecar.core.target import is_local_path
+from sidecar.core.target import is_local_path, normal_origin, origin_of
 from sidecar.core.tickets import Ticket
 
 _OWN_SITE: Final = (b"same-origin", b"none")
@@ -23,7 +23,8 @@ class Verdict(StrEnum):
 
     END = "end"  # ends the session
     CHANGED = "changed"  # the ticket is about another session: ends nothing
-    CONFIRM = "confirm"  # a cross-site navigation: ask first
+    CONFIRM = "confirm"  # a navigation that may be another site's: asks first
+    VOID = "void"  # another site brings a ticket and no session: ends and expires nothing
     REFUSE = "refuse"  # 405: a GET that proves nothing
 
 
@@ -76,22 +77,25 @@ def judge(
     *,
     ticket: Ticket | None,
     live: str | None,
+    has_cookie: bool,
     csrf: CsrfRule,
     public_origin: bytes,
 ) -> Verdict:
-    """Decides what a request to the logout path may do.
+    """Decides what a request to the logout path may do. HEAD is judged as GET.
 
     `ticket` is a valid one or None; `live` the fingerprint of the live session presented, None
-    where there is none (absent, expired, unreadable or already dead).
-    Raises `CsrfRejected` for a POST from elsewhere.
+    if there is none (absent, expired, unreadable or already dead); `has_cookie` whether any
+    session cookie was presented. Raises `CsrfRejected` for a POST from elsewhere.
     """
     if request.method == "POST":
         if not csrf.is_trusted_origin(request, public_origin):
             raise CsrfRejected("logout is asked for from another origin")
         return Verdict.END
-    if request.method != "GET":
+    if request.method not in ("GET", "HEAD"):
         return Verdict.REFUSE
     if ticket is not None:
+        if not has_cookie and _is_cross_site(request, public_origin):
+            return Verdict.VOID  # a cookie with SameSite=Strict may have stayed at home
         return Verdict.END if live is None or live == ticket.fingerprint else Verdict.CHANGED
     return _judge_bare_get(request, public_origin)
 
@@ -108,17 +112,23 @@ def _judge_bare_get(request: Request, public_origin: bytes) -> Verdict:
         ):
             return Verdict.REFUSE
         return Verdict.END if site in _OWN_SITE else Verdict.CONFIRM
-    if _comes_from_elsewhere(request, public_origin):
-        return Verdict.CONFIRM if client is Client.DOCUMENT else Verdict.REFUSE
-    return Verdict.END
+    named = _named_origins(request)
+    if client is Client.DOCUMENT:
+        # Without Sec-Fetch headers (plain http) a link with rel=noreferrer names nobody either.
+        return Verdict.END if named == {public_origin} else Verdict.CONFIRM
+    return Verdict.END if named <= {public_origin} else Verdict.REFUSE
 
 
-def _comes_from_elsewhere(request: Request, public_origin: bytes) -> bool:
-    """Whether Origin or Referer name another origin (browsers without Sec-Fetch headers)."""
-    origin = request.facts.get(b"origin")
-    if origin is not None and origin != public_origin:
-        return True
-    referer = request.facts.get(b"referer")
-    if referer is None:
-        return False
-    return referer != public_origin and not referer.startswith(public_origin + b"/")
+def _is_cross_site(request: Request, public_origin: bytes) -> bool:
+    """Whether another site causes the request, so that cookies with SameSite stay at home."""
+    site = request.facts.get(b"sec-fetch-site")
+    if site is not None:
+        return site == b"cross-site"
+    return not _named_origins(request) <= {public_origin}
+
+
+def _named_origins(request: Request) -> set[bytes]:
+    """The origins that Origin and Referer name, for browsers without Sec-Fetch headers."""
+    origin, referer = request.facts.get(b"origin"), request.facts.get(b"referer")
+    named = set() if origin is None else {normal_origin(origin)}
+    return named if referer is None else named | {origin_of(referer)}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sidecar.core.errors import CsrfRejected
 from sidecar.core.request import SAFE_METHODS, Request
+from sidecar.core.target import normal_origin
 
 _SAME_ORIGIN = (b"same-origin", b"none")
 
@@ -14,8 +15,8 @@ _SAME_ORIGIN = (b"same-origin", b"none")
 class CsrfRule:
     """Contract section 9, compiled.
 
-    `origins` are the listed origins besides the public one; `header` is a field that must be
-    present as well (lower-case), or empty.
+    `origins` are the listed origins besides the public one, all in normal form; `header` is a
+    field that must be present as well (lower-case), or empty.
     """
 
     enabled: bool
@@ -41,7 +42,9 @@ class CsrfRule:
         origin = request.facts.get(b"origin")
         if origin is None:
             return site is None
-        return origin == public_origin or origin in self.origins
+        return normal_origin(origin) in (public_origin, *self.origins)
 
     def _has_header(self, request: Request) -> bool:
-        return any(line.lower() == self.header for line in request.fields.lines[::4])
+        fields = request.fields
+        names = (*fields.lines[::4], *fields.withheld[::4])
+        return any(name.lower() == self.header for name in names)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sidecar.core.client import Client, asks_for_websocket, tell_apart
 from sidecar.core.errors import BadRequest
 from sidecar.core.headers import REQUEST_FIELDS, Fate, list_members
-from sidecar.core.target import is_host, split_target
+from sidecar.core.target import LONGEST_REMEMBERED, is_host, split_target
+
+RawFields: TypeAlias = Sequence[tuple[bytes, bytes]]
+"""A header section as the parser found it: names and values, in order."""
 
 PASS: Final = Fate.PASS
 NOTE: Final = Fate.NOTE
 TAKE: Final = Fate.TAKE
 BAD: Final = Fate.BAD
+WITHHOLD: Final = Fate.WITHHOLD
 
 SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 IDEMPOTENT_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 REFUSED_METHODS: Final = frozenset(("CONNECT", "TRACE", "PRI"))
 
 # Clients choose targets, so what is remembered of them is bounded in number and in size.
-LONGEST_REMEMBERED: Final = 512
 _split_often: Final = lru_cache(maxsize=4096)(split_target)
 
 # Connection options that name no field to be removed.
@@ -32,15 +36,16 @@ class Fields:
     """The header section of a request, read once; connections repeat it, and then it is not again.
 
     `raw` is what it was read from; `lines` are rendered field lines that pass on unchanged (four
-    pieces a line); `facts` are the values the sidecar reads, by lower-case name. Several fields of
-    one name are joined as RFC 9110 5.3 says (Cookie with `; `, RFC 6265 5.4).
+    pieces a line), `withheld` those that do only if their route says so; `facts` are the values
+    the sidecar reads, by lower-case name. Several fields of one name are joined as RFC 9110 5.3
+    says (Cookie with `; `, RFC 6265 5.4).
     """
 
-    __slots__ = ("facts", "host", "is_stream", "is_websocket", "lines", "plans", "raw")
+    __slots__ = ("facts", "host", "is_stream", "is_websocket", "lines", "plans", "raw", "withheld")
 
-    def __init__(self, raw: Sequence[tuple[bytes, bytes]]) -> None:
+    def __init__(self, raw: RawFields) -> None:
         self.raw = raw
-        self.lines, self.facts = _read_fields(raw)
+        self.lines, self.withheld, self.facts = _read_fields(raw)
         facts = self.facts
         self.host = facts.get(b"host")
         if self.host is not None and not is_host(self.host.decode("latin-1")):
@@ -63,7 +68,7 @@ class Request:
         self,
         method: str,
         target: str,
-        fields: Fields | Sequence[tuple[bytes, bytes]],
+        fields: Fields | RawFields,
         *,
         http11: bool,
     ) -> None:
@@ -107,8 +112,9 @@ class Request:
 
 def _read_fields(
     fields: Iterable[tuple[bytes, bytes]],
-) -> tuple[list[bytes], dict[bytes, bytes]]:
+) -> tuple[list[bytes], list[bytes], dict[bytes, bytes]]:
     lines: list[bytes] = []
+    withheld: list[bytes] = []
     facts: dict[bytes, bytes] = {}
     fate_of = REQUEST_FIELDS.memo.get
     for name, value in fields:
@@ -126,6 +132,8 @@ def _read_fields(
                 facts[lower] = value
             if fate is NOTE:
                 lines += (name, b": ", value, b"\r\n")
+        elif fate is WITHHOLD:
+            withheld += (name, b": ", value, b"\r\n")
         elif fate is BAD:
             raise BadRequest("a field name that is none")
     connection = facts.get(b"connection")
@@ -133,16 +141,37 @@ def _read_fields(
         nominated = set(list_members(connection)) - _PLAIN_OPTIONS
         if nominated:
             lines = without_lines(lines, nominated)
-    return lines, facts
+            withheld = without_lines(withheld, nominated)
+    return lines, withheld, facts
 
 
 def without_lines(lines: list[bytes], names: Collection[bytes]) -> list[bytes]:
-    """Drops the fields that a Connection field names (RFC 9110 7.6.1)."""
+    """Drops fields by name: those that a Connection field names (RFC 9110 7.6.1), or a route."""
     kept: list[bytes] = []
     for at in range(0, len(lines), 4):
         if lines[at].lower() not in names:
             kept += lines[at : at + 4]
     return kept
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRule:
+    """Which fields of its clients a route keeps back besides, and which it lets pass.
+
+    Names are in lower case.
+    """
+
+    dropped: frozenset[bytes]
+    passed: frozenset[bytes]
+
+    def lines(self, fields: Fields) -> list[bytes]:
+        """The rendered lines that pass on, four pieces a line."""
+        lines, withheld = fields.lines, fields.withheld
+        kept = without_lines(lines, self.dropped) if self.dropped else [*lines]
+        for at in range(0, len(withheld), 4):
+            if withheld[at].lower() in self.passed:
+                kept += withheld[at : at + 4]
+        return kept
 
 
 UNREAD: Final = Request("GET", "/", (), http11=False)

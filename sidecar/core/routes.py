@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final
 
 from sidecar.core.envelope import EnvelopeRule
-from sidecar.core.target import prefix_key
+from sidecar.core.request import FieldRule
+from sidecar.core.target import LONGEST_REMEMBERED, is_odd, prefix_key, readings
+
+NOSNIFF: Final = b"X-Content-Type-Options: nosniff\r\n"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,11 +27,26 @@ class Route:
     envelope: EnvelopeRule | None
     on_unauthorized: str  # logout | envelope | pass
     authorization: str | None  # pass | session: what a client's own bearer is good for
+    sources: frozenset[int] | None  # whose sessions give the credential; None: all
     strip: str  # prefix taken off before forwarding; "" for none
     strip_segments: int
     base: str  # path of the upstream's URL, put in front; "" for none
+    fields: FieldRule | None  # which of the client's fields pass, if not by the common rule
     host: bytes | None  # Host to send; None keeps the client's
     upstream_origin: str  # scheme://host[:port], to map Location back
+    is_private: bool = field(init=False)  # no shared cache may keep an answer
+    by_cookie: bool = field(init=False)  # answers depend on the Cookie field
+    nosniff: bytes = field(init=False)  # a line of every answer, in place of the upstream's; or b""
+
+    def __post_init__(self) -> None:
+        """What answers carry follows from the keys above."""
+        made = {
+            "is_private": self.session == "required",
+            "by_cookie": self.session == "required" or self.inject,
+            "nosniff": NOSNIFF if self.kind == "api" else b"",
+        }
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
 
     @property
     def owns_cors(self) -> bool:
@@ -87,32 +105,85 @@ UNROUTED: Final = Route(
     envelope=None,
     on_unauthorized="pass",
     authorization=None,
+    sources=None,
     strip="",
     strip_segments=0,
     base="",
+    fields=None,
     host=None,
     upstream_origin="",
 )
 """Stands in where a request has no route, or none yet."""
 
 
+def _gated(route: Route, authorization: str | None) -> Route:
+    if (route.session, route.authorization) == ("required", authorization):
+        return route
+    return replace(route, session="required", authorization=authorization)
+
+
+LONGEST_READ: Final = 8192
+"""Characters of an odd path up to which all its readings are tried; a longer one is no route's."""
+
+
 class RouteTable:
-    """Longest-prefix match at segment boundaries; costs a path's depth, not the routes' number."""
+    """Longest-prefix match at segment boundaries; costs a path's depth, not the routes' number.
 
-    __slots__ = ("_by_prefix", "_depth", "_only", "match")
+    A route with `session: required` holds for every spelling of its path: what some server may
+    read as a path below it is served as its spelling says, but with a session, and a client's own
+    bearer stands for one only if the required route lets it. `endpoints` are
+    paths that the sidecar answers itself, which no other spelling of them gets past.
+    """
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    __slots__ = ("_by_prefix", "_by_reading", "_depth", "_endpoints", "_gated", "_odd", "_often")
+
+    def __init__(self, routes: Iterable[Route], endpoints: Iterable[str] = ()) -> None:
         self._by_prefix: Final = {prefix_key(route.path): route for route in routes}
-        self._depth: Final = max((key.count("/") for key in self._by_prefix), default=0)
-        self._only: Final = self._by_prefix.get("") if len(self._by_prefix) == 1 else None
-        self.match: Final = lru_cache(maxsize=4096)(self._match)
+        required = [one for one in self._by_prefix.values() if one.session == "required"]
+        self._by_reading: Final = self._by_prefix | {
+            prefix_key(reading): route for route in required for reading in readings(route.path)
+        }
+        self._depth: Final = max((key.count("/") for key in self._by_reading), default=0)
+        self._endpoints: Final = frozenset(map(prefix_key, endpoints))
+        self._gated: Final = {
+            (route, authorization): _gated(route, authorization)
+            for route in self._by_prefix.values()
+            for authorization in (route.authorization, None)
+        }
+        # Below such a route even a plain path may be another spelling of its own.
+        self._odd: Final = any(is_odd(route.path) for route in required)
+        self._often: Final = lru_cache(maxsize=4096)(self._match)
+
+    def match(self, path: str) -> Route | None:
+        """Returns the route of the longest prefix of `path` (normalised), or None.
+
+        Its session is required if any reading of the path leads below a route that requires one.
+        """
+        return self._often(path) if len(path) <= LONGEST_REMEMBERED else self._match(path)
 
     def _match(self, path: str) -> Route | None:
-        """Returns the route of the longest prefix of `path` (normalised), or None."""
-        if self._only is not None:
-            return self._only
+        route = self._longest(path, self._by_prefix)
+        if route is None or not (self._odd or is_odd(path)):
+            return route
+        if len(path) > LONGEST_READ:
+            return None
+        found = readings(path)
+        if any(prefix_key(reading) in self._endpoints for reading in found):
+            return None
+        gates = [gate for gate in map(self._gate, found) if gate is not None]
+        if not gates:
+            return route
+        # A client's own bearer opens no gate that it would not open in the usual spelling.
+        is_open = all(gate.authorization is not None for gate in gates)
+        return self._gated[route, route.authorization if is_open else None]
+
+    def _gate(self, reading: str) -> Route | None:
+        """The required route that a reading of a path leads to, or None."""
+        route = self._longest(reading, self._by_reading)
+        return route if route is not None and route.session == "required" else None
+
+    def _longest(self, path: str, by_prefix: Mapping[str, Route]) -> Route | None:
         key = prefix_key("/".join(path.split("/", self._depth + 1)[: self._depth + 1]))
-        by_prefix = self._by_prefix
         while True:
             route = by_prefix.get(key)
             if route is not None or not key:

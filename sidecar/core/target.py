@@ -22,11 +22,25 @@ _ODD_DOT: Final = re.compile(r"\xc0\xae|\xe0\x80\xae")
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _QUERY: Final = re.compile(r"[^\x00-\x20\x7f#]*")
 
+# What servers make of a path besides (`readings`): parameters of segments, and empty segments.
+_PARAMETERS: Final = re.compile(r";[^/]*")
+_SLASHES: Final = re.compile(r"/{2,}")
+_ODD: Final = re.compile(r"[;%]|//|[^\x00-\x7f]")
+_DECODED: Final = 2  # times that the laxest server decodes a path
+
+LONGEST_REMEMBERED: Final = 512  # characters; clients choose paths and targets
+
 MAX_LOCAL: Final = 2048  # characters of a redirect target that is handed back
 _PATH_END: Final = re.compile(r"[?#]")
 
 # RFC 9110 7.2 and RFC 3986 3.2.2: reg-name, IPv4 or bracketed IPv6, with an optional port.
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+
+_ORIGIN: Final = re.compile(
+    rb"([A-Za-z][A-Za-z0-9+.-]{0,15})://(\[[0-9A-Fa-f:.]{2,45}\]|[^][@/?#:\\\s]{1,255})"
+    rb"(?::([0-9]{0,5}))?(?=[/?#]|\Z)"
+)
+_PORTS: Final = {b"http": b"80", b"https": b"443"}
 
 
 def split_target(target: str) -> tuple[str, str, str]:
@@ -75,9 +89,56 @@ def _as_the_laxest_server(decoded: str) -> str:
     return _ODD_DOT.sub(".", _ODD_SLASH.sub("/", twice))
 
 
+def is_odd(path: str) -> bool:
+    """Whether servers may read a normalised path in more than one way."""
+    return _ODD.search(path) is not None
+
+
+def readings(path: str) -> frozenset[str]:
+    """Returns what servers make of a normalised path, itself included; octets are latin-1.
+
+    A server may decode escapes (once or twice), merge slashes and take `;parameters` off segments
+    (RFC 3986 3.3), each of these or none, in whatever order.
+    """
+    first = (path.encode("utf-8", "surrogateescape").decode("latin-1"), 0)
+    found, new = {first}, [first]
+    while new:
+        text, decoded = new.pop()
+        made = [(_SLASHES.sub("/", text), decoded), (_PARAMETERS.sub("", text), decoded)]
+        if decoded < _DECODED:
+            made.append((_ODD_SLASH.sub("/", unquote(text, "latin-1")), decoded + 1))
+        for reading in made:
+            if reading not in found:
+                found.add(reading)
+                new.append(reading)
+    return frozenset(text for text, _ in found)
+
+
 def is_host(value: str) -> bool:
     """Whether a Host field value has the syntax of one (RFC 9110 7.2); empty does not count."""
     return bool(_HOST.fullmatch(value))
+
+
+def normal_origin(origin: bytes) -> bytes:
+    """An origin as browsers write it (RFC 6454 6.2): in lower case, without the default port.
+
+    What is no origin is returned as it is.
+    """
+    match = _ORIGIN.fullmatch(origin)
+    return origin if match is None else _written(match)
+
+
+def origin_of(url: bytes) -> bytes:
+    """The origin that a URL begins with, in normal form; what begins with none as it is."""
+    match = _ORIGIN.match(url)
+    return url if match is None else _written(match)
+
+
+def _written(match: re.Match[bytes]) -> bytes:
+    scheme, host, port = match[1].lower(), match[2].lower(), (match[3] or b"").lstrip(b"0")
+    if port in (b"", _PORTS.get(scheme)):
+        return b"%b://%b" % (scheme, host)
+    return b"%b://%b:%b" % (scheme, host, port)
 
 
 def prefix_key(path: str) -> str:

@@ -74,6 +74,49 @@ class Signer:
         return hmac.digest(key, claims, "sha256")[:_MAC_BYTES]
 
 
+class ClaimStamp:
+    """The private claim that a renewal leaves in a session which the application seals again.
+
+    It names the session (its fingerprint) and says when its token was issued (Unix seconds). Users
+    may be able to write claims of their session, so a MAC (HMAC-SHA256, 128 bits) covers both.
+    """
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, secrets: Sequence[bytes]) -> None:
+        """The first of `secrets` writes, all read."""
+        self._keys: Final = tuple(derive_key(secret, "session claim") for secret in secrets)
+
+    def write(self, fingerprint: str, issued_at: float | None) -> dict[str, object]:
+        """The claim's value."""
+        mac = _claim_mac(self._keys[0], fingerprint, issued_at)
+        return {"fingerprint": fingerprint, "issuedAt": issued_at, "mac": mac}
+
+    def read(self, claim: object) -> tuple[str | None, float | None]:
+        """The fingerprint and the time of issue; twice None for anything that `write` did not."""
+        match claim:
+            case {
+                "fingerprint": str(fingerprint),
+                "issuedAt": int() | float() | None as issued_at,
+                "mac": str(mac),
+            }:
+                pass
+            case _:
+                return None, None
+        for key in self._keys:
+            wanted = _claim_mac(key, fingerprint, issued_at)
+            if hmac.compare_digest(wanted.encode(), mac.encode("utf-8", "surrogatepass")):
+                return fingerprint, issued_at
+        return None, None
+
+
+def _claim_mac(key: bytes, fingerprint: str, issued_at: float | None) -> str:
+    # JSON knows one kind of number, so 1 and 1.0 must be the same.
+    issued = "" if issued_at is None else repr(float(issued_at))
+    text = f"{fingerprint} {issued}".encode("utf-8", "surrogatepass")
+    return encode(hmac.digest(key, text, "sha256")[:_MAC_BYTES])
+
+
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """An opened ticket: the fingerprint of the session that died, if there was one."""

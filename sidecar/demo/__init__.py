@@ -98,7 +98,9 @@ async def _start(stack: AsyncExitStack, port: int, verbose: bool) -> Mapping[str
         "CLIENT_ID": idp.client_id,
         "CLIENT_SECRET": idp.client_secret,
     }
-    sidecar = _sidecar(_load(environ), AccessLog(trace, sys.stderr, verbose=verbose))
+    # It answers on the loopback interface only, to both of its names: nothing to warn of.
+    config = _load(environ).model_copy(update={"warnings": ()})
+    sidecar = _sidecar(config, AccessLog(trace, sys.stderr, verbose=verbose))
     await sidecar.start()
     stack.push_async_callback(sidecar.stop, _DRAIN_SECONDS)
     return environ

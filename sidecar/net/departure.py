@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from sidecar.core.config.renewal import Hook
     from sidecar.core.tokens import TokenSet
+    from sidecar.core.view import OpenedSession
     from sidecar.net.refresh import Refresher
-    from sidecar.net.sessions import Presented, Sessions
+    from sidecar.net.sessions import Sessions
     from sidecar.net.store import Store
 
 PAUSES: Final = (1.0, 3.0, 10.0, 30.0)  # seconds before each further attempt
@@ -71,16 +72,14 @@ class Departures:
         self._places: Final = asyncio.Semaphore(AT_ONCE)
         self.counts: Counter[tuple[str, str]] = Counter()
 
-    def begin(self, presented: Presented, reason: str, *, revokes: bool = True) -> None:
-        """Begins what follows the end of the session that was presented, if it has not begun.
+    def begin(self, session: OpenedSession, reason: str, *, revokes: bool = True) -> None:
+        """Begins what follows the end of a session, if it has not begun.
 
         A session that was ended by its name alone has its tokens revoked once they are presented.
         `revokes` is false where its tokens must not be.
         """
-        fingerprint, reading = presented.fingerprint, presented.reading
-        if fingerprint is None:
-            return
-        tomb = self._sessions.tombs.get(fingerprint)
+        fingerprint, reading = session.fingerprint, session.reading
+        tomb = self._sessions.tombs.by_fingerprint.get(fingerprint)
         death = (fingerprint, tomb.since if tomb is not None else 0.0)
         has_tokens = not revokes or reading.token is not None or reading.tokens is not None
         before = self._departed.get(death)
@@ -91,10 +90,10 @@ class Departures:
             del self._departed[next(iter(self._departed))]
         hooks = self._hooks if before is None else ()
         key = f"departed:{fingerprint}:{death[1]:.3f}:{has_tokens:d}"
-        self._spawn(self._depart_once(key, fingerprint, presented, reason, hooks, revokes=revokes))
+        self._spawn(self._depart_once(key, session, reason, hooks, revokes=revokes))
 
     async def _depart_once(self, key: str, *session: Any, revokes: bool) -> None:
-        """Of all processes on one store the first does it; where that cannot be told, each."""
+        """Of all processes on one store the first does it; if none can know, each of them."""
         with suppress(StoreUnavailable):
             if not await self._store.add(key, b"1", DAY):
                 return
@@ -102,16 +101,15 @@ class Departures:
 
     async def _depart(
         self,
-        fingerprint: str,
-        presented: Presented,
+        session: OpenedSession,
         reason: str,
         hooks: Sequence[Hook],
         *,
         revokes: bool,
     ) -> None:
-        access, refresh = await self._newest(fingerprint, presented)
+        fingerprint, reading = session.fingerprint, session.reading
+        access, refresh = await self._newest(session)
         # Where only the own login has a provider, other sessions' tokens are none of its business.
-        reading = presented.reading
         is_its = self._revokes_all or reading.tokens is not None or reading.source == OWN
         revoked = (refresh, access) if revokes and is_its else (None, None)
         steps: dict[str, Step] = {
@@ -146,17 +144,15 @@ class Departures:
             self.counts[name.partition(" ")[0], outcome] += 1
         return receipt
 
-    async def _newest(
-        self, fingerprint: str, presented: Presented
-    ) -> tuple[str | None, str | None]:
+    async def _newest(self, session: OpenedSession) -> tuple[str | None, str | None]:
         """The access and refresh token of the session as it is now, which are dead as well."""
-        tokens: TokenSet | None = presented.reading.tokens
+        tokens: TokenSet | None = session.reading.tokens
         if tokens is None:
-            return presented.reading.token, None
+            return session.reading.token, None
         if self._refresher is not None:
             with suppress(StoreUnavailable):
                 tokens = await self._refresher.newest(tokens)
-        self._sessions.bury_tokens(fingerprint, tokens)
+        self._sessions.bury_tokens(session.fingerprint, tokens)
         return tokens.access_token or None, tokens.refresh_token
 
     def _revocation(self, token: str | None, hint: str) -> Step:

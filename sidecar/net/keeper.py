@@ -14,6 +14,7 @@ import hmac
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -29,14 +30,17 @@ from sidecar.core.errors import (
 )
 from sidecar.core.formats.own import TYPE, Handle, OwnReading, OwnSession
 from sidecar.core.tokens import TokenSet
+from sidecar.core.view import OpenedSession, SessionView
 from sidecar.net.own import OwnSessions
 from sidecar.net.refresh import Refresher
-from sidecar.net.sessions import Presented, Sessions, Tombstone
+from sidecar.net.sessions import Sessions
 from sidecar.net.store import Store
+from sidecar.net.tombstones import Tombstone
 
 ALIAS: Final = 30 * 86400.0  # seconds that a renewed credential is known as its session's
 WATCH: Final = 0.5  # seconds between two looks whether the store has lost its data
 FOR_EVER: Final = 3650 * 86400.0
+ROUNDS: Final = 8  # sessions of one header, of which one after the other turns out to be dead
 ATTEMPTS: Final = 600  # to tell the store what happened, a few seconds apart
 
 
@@ -88,78 +92,79 @@ class Keeper:
 
     # -- before a request -----------------------------------------------------------------------
 
-    def is_ready(self, presented: Presented, now: float, *, renews: bool) -> bool:
+    def is_ready(self, view: SessionView, now: float, *, renews: bool) -> bool:
         """Whether a session can be used as it is; `renews`: whether its token must be good."""
-        return presented.is_checked and not (renews and now >= presented.renews_at)
+        return view.is_checked and not (renews and now >= view.renews_at)
 
     async def ready(
-        self, presented: Presented, cookie: bytes, scope: Scope, *, renews: bool, by_cookie: bool
-    ) -> Presented:
-        """The session, checked with the store, renewed where it is due, and its use noted.
+        self, view: SessionView, scope: Scope, *, renews: bool, by_cookie: bool
+    ) -> SessionView:
+        """The session, checked with the store, renewed if it is due, and its use noted.
 
-        `by_cookie`: its cookies were presented, so that whoever did has its newest tokens.
+        `by_cookie`: its cookies were presented, so that the client has its newest tokens.
         One that turns out to be over is presented as dead (`Sessions.live_fingerprint`), or without
         a fingerprint. Raises `StoreUnavailable` and `RefreshUnavailable`.
         """
-        if not presented.is_checked:
-            loaded = await self.loaded(presented, cookie)
-            presented = await self._check(loaded, by_cookie=by_cookie)
+        view = await self.checked(view, by_cookie=by_cookie)
         now = self._now()
-        if (
-            not renews
-            or now < presented.renews_at
-            or self._sessions.live_fingerprint(presented, now) is None
-        ):
-            return presented
-        tokens = presented.reading.tokens
+        if not renews or now < view.renews_at or self._sessions.live_fingerprint(view, now) is None:
+            return view
+        tokens = view.reading.tokens
         if tokens is None or self.refresher is None or not self.refresher.is_due(tokens, now):
-            return self._touched(presented, cookie, scope, now)
+            return self._touched(view, scope, now)
         try:
-            return await self.renew(presented, cookie, scope)
+            return await self.renew(view, scope)
         except (RefreshUnavailable, StoreUnavailable):
             if not tokens.is_valid(self._now()):
                 raise
-            return presented  # good enough for now
+            return view  # good enough for now
 
-    async def loaded(self, presented: Presented, cookie: bytes) -> Presented:
-        """The session with what the store holds of it, where it is an own one that is kept there.
+    async def checked(self, view: SessionView, *, by_cookie: bool) -> SessionView:
+        """The sessions with all that the store says of them. Raises `StoreUnavailable`.
+
+        A session that has died elsewhere makes way for the next one that is presented, of which the
+        store is asked then.
+        """
+        for _ in range(ROUNDS):
+            if view.is_checked:
+                return view
+            if view.handles:
+                view = await self._loaded(view)
+                continue
+            view = await self._check(view, by_cookie=by_cookie)
+            if not by_cookie:
+                return view
+        raise StoreUnavailable("the sessions presented change while they are looked up")
+
+    async def _loaded(self, view: SessionView) -> SessionView:
+        """The sessions with the login session that the store holds, if it holds any of them.
 
         Raises `StoreUnavailable`.
         """
-        handles, presented.handles = presented.handles, ()
-        try:
-            for handle in handles:
-                found = await self._load(handle, cookie)
+        assert self._own is not None
+        for handle in view.handles:
+            session = await self._own.get(handle.fingerprint)
+            if session is not None:
+                found = self._sessions.adopt(view, handle, session, self._now())
                 if found is not None:
                     return found
-        except StoreUnavailable:
-            presented.handles = handles
-            raise
-        return presented
+        return self._sessions.not_found(view, self._now())
 
-    async def _load(self, handle: Handle, cookie: bytes) -> Presented | None:
-        assert self._own is not None
-        session = await self._own.get(handle.fingerprint)
-        if session is None:
-            return None
-        return self._sessions.adopt(cookie, handle, session, self._now())
-
-    def _touched(self, presented: Presented, cookie: bytes, scope: Scope, now: float) -> Presented:
+    def _touched(self, view: SessionView, scope: Scope, now: float) -> SessionView:
         """An own session is used, and that is noted: in the store behind the request, or by a
         cookie.
         """
-        own, reading = self._own, presented.reading
+        own, reading = self._own, view.reading
         assert own is not None
         assert isinstance(reading, OwnReading)
         assert reading.session is not None
         if not own.is_stored:
-            return self._sessions.touched(presented, cookie, scope, now)
-        presented.renews_at = reading.session.touched(now).touch_due_at(own.source.lifetimes)
+            return self._sessions.touched(view, scope, now)
+        renews_at = reading.session.touched(now).touch_due_at(own.source.lifetimes)
         if reading.tokens is not None and self.refresher is not None:
-            due = self.refresher.due_at(reading.tokens)
-            presented.renews_at = min(presented.renews_at, due)
+            renews_at = min(renews_at, self.refresher.due_at(reading.tokens))
         self._spawn(self._touch(own, reading.session.fingerprint, now))
-        return presented
+        return self._sessions.postponed(view, renews_at)
 
     async def _touch(self, own: OwnSessions, fingerprint: str, now: float) -> None:
         with suppress(StoreUnavailable):  # then the next use is noted
@@ -167,60 +172,65 @@ class Keeper:
             self._sessions.outdate(fingerprint)
 
     async def renew(
-        self, presented: Presented, cookie: bytes, scope: Scope, rejected: str | None = None
-    ) -> Presented:
+        self, view: SessionView, scope: Scope, rejected: str | None = None
+    ) -> SessionView:
         """The session with its newest tokens; `rejected` is one that an upstream did not take.
 
         Raises `StoreUnavailable` and `RefreshUnavailable`.
         """
         refresher = self.refresher
         assert refresher is not None
-        if self._is_kept_here(presented):
+        if self._is_kept_here(view):
             # Another process may have renewed it, and then this one's tokens are out of date.
-            presented = await self._reloaded(presented, cookie)
-            tokens = presented.reading.tokens
+            view = await self._reloaded(view)
+            tokens = view.reading.tokens
             if tokens is None:
-                return presented
+                return view
             if tokens.access_token != rejected and not refresher.is_due(tokens, self._now()):
-                return presented
-        tokens = presented.reading.tokens
+                return view
+        tokens = view.reading.tokens
         assert tokens is not None
         try:
             newest = await refresher.renew(tokens, rejected)
         except RefreshRefused:
-            self._sessions.bury(presented, self._now())
-            return presented
+            self._bury(view)
+            return view
         except RefreshSuperseded:
             if rejected is None and tokens.is_valid(self._now()):
-                return presented
-            return self._sessions.supersede(presented)
+                return view
+            return self._sessions.supersede(view)
         if newest == tokens:
-            return presented
-        if self._sessions.live_fingerprint(presented, self._now()) is None:
-            self._orphaned(presented, newest)
-            return presented
-        if self._is_kept_here(presented):
-            return await self._rewritten(presented, cookie, newest)
-        await self._name(presented, newest)
-        return self._sessions.renewed(presented, cookie, newest, scope)
+            return view
+        if self._sessions.live_fingerprint(view, self._now()) is None:
+            self._orphaned(view, newest)
+            return view
+        if self._is_kept_here(view):
+            return await self._rewritten(view, newest)
+        await self._name(view, newest)
+        return self._sessions.renewed(view, newest, scope)
+
+    def _bury(self, view: SessionView) -> None:
+        session = view.session(view.fingerprint)
+        if session is not None:
+            self._sessions.bury(session, self._now())
 
     # -- own sessions in the store ----------------------------------------------------------------
 
-    def _is_kept_here(self, presented: Presented) -> bool:
-        return self._is_stored and isinstance(presented.reading, OwnReading)
+    def _is_kept_here(self, view: SessionView) -> bool:
+        return self._is_stored and isinstance(view.reading, OwnReading)
 
-    async def _reloaded(self, presented: Presented, cookie: bytes) -> Presented:
+    async def _reloaded(self, view: SessionView) -> SessionView:
         """A session as the store has it now; expired where it has ended there."""
         assert self._own is not None
-        assert presented.fingerprint is not None
-        return self._adopted(presented, cookie, await self._own.get(presented.fingerprint))
+        assert view.fingerprint is not None
+        return self._adopted(view, await self._own.get(view.fingerprint))
 
-    async def _rewritten(self, presented: Presented, cookie: bytes, tokens: TokenSet) -> Presented:
+    async def _rewritten(self, view: SessionView, tokens: TokenSet) -> SessionView:
         """A session with new tokens, which are written to the store; later where it is down now.
 
         Until then they are found by the old ones (`net.refresh`).
         """
-        own, reading = self._own, presented.reading
+        own, reading = self._own, view.reading
         assert own is not None
         assert isinstance(reading, OwnReading)
         assert reading.session is not None
@@ -231,24 +241,22 @@ class Keeper:
         except StoreUnavailable:
             self._spawn(_until_it_works(partial(own.change, name, change)))
             session = reading.session.renewed(tokens)
-        return self._adopted(presented, cookie, session)
+        return self._adopted(view, session)
 
-    def _adopted(
-        self, presented: Presented, cookie: bytes, session: OwnSession | None
-    ) -> Presented:
-        reading = presented.reading
+    def _adopted(self, view: SessionView, session: OwnSession | None) -> SessionView:
+        reading = view.reading
         assert isinstance(reading, OwnReading)
         assert reading.session is not None
         assert reading.cookie is not None
         adopted = None
         if session is not None:
             handle = Handle(reading.cookie, reading.session.id, session.fingerprint)
-            adopted = self._sessions.adopt(cookie, handle, session, self._now())
-        return adopted or self._sessions.supersede(presented)
+            adopted = self._sessions.adopt(view, handle, session, self._now())
+        return adopted or self._sessions.supersede(view)
 
     # -- the end of a session that nobody presents ----------------------------------------------
 
-    async def end(self, fingerprint: str, ends_at: float) -> Presented | None:
+    async def end(self, fingerprint: str, ends_at: float) -> OpenedSession | None:
         """Ends an own session everywhere; returns it as far as it is known, None if it had ended.
 
         `ends_at` is until when it could be presented. Raises `StoreUnavailable`; it has ended in
@@ -268,7 +276,7 @@ class Keeper:
         await self._write_death(fingerprint, tomb)
         return known
 
-    def end_later(self, handles: Sequence[Handle], ended: Callable[[Presented], None]) -> None:
+    def end_later(self, handles: Sequence[Handle], ended: Callable[[OpenedSession], None]) -> None:
         """Ends the own sessions in the store that cookies lead to, once the store can be asked.
 
         `ended` is called with each.
@@ -276,7 +284,7 @@ class Keeper:
         for handle in handles:
             self._spawn(_until_it_works(partial(self._end_presented, handle, ended)))
 
-    async def _end_presented(self, handle: Handle, ended: Callable[[Presented], None]) -> None:
+    async def _end_presented(self, handle: Handle, ended: Callable[[OpenedSession], None]) -> None:
         own = self._own
         assert own is not None
         session = await own.get(handle.fingerprint)
@@ -286,53 +294,72 @@ class Keeper:
         if one is not None:
             ended(one)
 
-    def _orphaned(self, presented: Presented, tokens: TokenSet) -> None:
+    def _orphaned(self, view: SessionView, tokens: TokenSet) -> None:
         """A session has ended while it was renewed: its new tokens are nobody's."""
-        if presented.fingerprint is not None:
-            self._sessions.bury_tokens(presented.fingerprint, tokens)
+        if view.fingerprint is not None:
+            self._sessions.bury_tokens(view.fingerprint, tokens)
         if self.on_orphans is not None:
             self.on_orphans(tokens)
 
-    def can_renew(self, presented: Presented) -> bool:
+    def can_renew(self, view: SessionView) -> bool:
         """Whether the session holds what renews it."""
-        return self.refresher is not None and presented.reading.tokens is not None
+        return self.refresher is not None and view.reading.tokens is not None
 
     # -- what the store says --------------------------------------------------------------------
 
-    async def _check(self, presented: Presented, *, by_cookie: bool) -> Presented:
-        """Asks the store for what other processes, or this one before a restart, left there."""
-        if presented.fingerprint is None:
-            presented.is_checked = True
-            return presented
-        reading, tokens = presented.reading, presented.reading.tokens
-        if self._sessions.live_fingerprint(presented, self._now()) is None:
-            return presented
+    async def _check(self, view: SessionView, *, by_cookie: bool) -> SessionView:
+        """Asks the store for what other processes, or this one before a restart, left there.
+
+        Raises `StoreUnavailable`.
+        """
+        key, has_died = view.key, False
+        assert key is not None
+        for session in view.sessions:
+            if self._sessions.is_dead(session.fingerprint, self._now()):
+                continue
+            fingerprint, tomb = await self._ask(session)
+            if tomb is not None:
+                self._sessions.entomb(fingerprint, tomb)
+                has_died = True
+            elif fingerprint != session.fingerprint:
+                view = self._sessions.rename(view, session, fingerprint)
+        if has_died:
+            cookie, allowed = key
+            return self._sessions.present(cookie, self._now(), allowed)
+        if not by_cookie:
+            return view
+        for session in view.sessions:
+            tokens = session.reading.tokens
+            if tokens is not None and self.refresher is not None and tokens.refresh_token:
+                await self.refresher.presented(tokens)
+        return self._sessions.checked(view)
+
+    async def _ask(self, session: OpenedSession) -> tuple[str, Tombstone | None]:
+        """The fingerprint that a session is known by, and its tombstone if it is dead."""
+        reading, fingerprint = session.reading, session.fingerprint
         pieces = tuple(self._sessions.pieces(reading))
-        if tokens is not None and reading.identity is None:
+        if reading.identity is None:
             for name in pieces:
                 alias = await self._store.get(f"alias:{name}")
                 if alias is not None:
-                    presented = self._sessions.rename(presented, alias.decode())
+                    fingerprint = alias.decode()
                     break
-        assert presented.fingerprint is not None
-        for name in dict.fromkeys((presented.fingerprint, *pieces)):
+        for name in dict.fromkeys((fingerprint, *pieces)):
             stored = await self._store.get(f"dead:{name}")
-            if stored is not None:
-                told = msgspec.json.decode(stored, type=_Message)
-                if told.tomb is not None:
-                    self._sessions.entomb(told.fingerprint, told.tomb)
-                return self._sessions.rename(presented, told.fingerprint)
-        if by_cookie:
-            if tokens is not None and self.refresher is not None and tokens.refresh_token:
-                await self.refresher.presented(tokens)
-            presented.is_checked = True
-        return presented
+            if stored is None:
+                continue
+            told = msgspec.json.decode(stored, type=_Message)
+            if told.tomb is not None:
+                credentials = dict.fromkeys((*told.tomb.credentials, session.fingerprint, *pieces))
+                credentials.pop(told.fingerprint, None)
+                return told.fingerprint, replace(told.tomb, credentials=tuple(credentials))
+        return fingerprint, None
 
-    async def _name(self, presented: Presented, tokens: TokenSet) -> None:
+    async def _name(self, view: SessionView, tokens: TokenSet) -> None:
         """Keeps the session's name where its cookies have no room for it."""
-        reading = presented.reading
+        reading = view.reading
         has_room = reading.claims is not None or isinstance(reading, OwnReading)
-        if has_room or presented.fingerprint is None:
+        if has_room or view.fingerprint is None:
             return
         old = reading.tokens
         spent = old.refresh_token if old is not None else None
@@ -340,9 +367,7 @@ class Keeper:
             if credential:
                 known_as = self._sessions.fingerprint_of(credential)
                 with suppress(StoreUnavailable):
-                    await self._store.put(
-                        f"alias:{known_as}", presented.fingerprint.encode(), ALIAS
-                    )
+                    await self._store.put(f"alias:{known_as}", view.fingerprint.encode(), ALIAS)
 
     # -- what is told and heard -----------------------------------------------------------------
 
@@ -390,7 +415,7 @@ class Keeper:
     async def _restore(self) -> None:
         """Raises `StoreUnavailable`."""
         now = self._now()
-        for fingerprint, tomb in tuple(self._sessions.tombs.items()):
+        for fingerprint, tomb in tuple(self._sessions.tombs.by_fingerprint.items()):
             if now < tomb.until:
                 await self._write_death(fingerprint, tomb)
         if self.refresher is not None:
@@ -425,7 +450,7 @@ def _with_newer(tokens: TokenSet, session: OwnSession) -> OwnSession:
     return session if is_older else session.renewed(tokens)
 
 
-def _as_named(fingerprint: str, session: OwnSession | None) -> Presented:
+def _as_named(fingerprint: str, session: OwnSession | None) -> OpenedSession:
     """Stands for a session that nobody presents, with the tokens that are to be revoked."""
     tokens = None if session is None else session.tokens
     reading = Reading(
@@ -435,7 +460,7 @@ def _as_named(fingerprint: str, session: OwnSession | None) -> Presented:
         tokens=tokens if tokens is not None and tokens.refresh_token else None,
         identity=fingerprint,
     )
-    return Presented(reading, fingerprint, b"")
+    return OpenedSession(fingerprint, reading, 0)
 
 
 async def _until_it_works(tell: Callable[[], Coroutine[Any, Any, object]]) -> None:

@@ -2,138 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from math import inf
-from typing import Final, TypeAlias
+from typing import Final
 
 from sidecar.core.cookies import (
     CookieJar,
-    NameMatcher,
     Scope,
     is_expiring,
     set_cookie_name,
     takes_away,
     with_set_cookies,
 )
-from sidecar.core.credential import Reading, Result, Source, is_b64token, read_credential
-from sidecar.core.formats.own import (
-    Handle,
-    OwnCookieSource,
-    OwnReading,
-    OwnSession,
-    OwnStoreSource,
-)
+from sidecar.core.credential import Reading, Result, is_b64token
+from sidecar.core.formats.own import Handle, OwnCookieSource, OwnReading, OwnSession, OwnStoreSource
 from sidecar.core.tickets import Signer
 from sidecar.core.tokens import TokenSet
+from sidecar.core.view import Key, OpenedSession, SessionView, SourceSet, ViewReader
+from sidecar.net.tombstones import Tombstone, Tombstones
 
 CACHE_BYTES: Final = 16 * 1024 * 1024
-ENTRY_OVERHEAD: Final = 1024  # bytes of an entry besides its Cookie value, twice stored
-MAX_TOMBSTONES: Final = 100_000
+ENTRY_OVERHEAD: Final = 1024  # bytes of an entry besides its Cookie value, stored several times
 MAX_SPENT: Final = 10_000
+MAX_RESEALED: Final = 10_000
 UNKNOWN_LIFETIME: Final = 30 * 86400.0  # a credential that does not say when it ends
-
-OwnSource: TypeAlias = OwnCookieSource | OwnStoreSource
-
-
-class Presented:
-    """What a Cookie header holds: the session, if there is one, and what goes to an upstream.
-
-    `fingerprint` is None and `authorization` empty where there is no live credential;
-    `others` is the header without session cookies, byte for byte; `ambiguous` whether it had
-    more session cookies than those that were read, in which another session may hide.
-    `is_checked`: nothing more is to be learned of it elsewhere (`net.keeper`); `handles` are the
-    own sessions in the store that the cookies may be, to be loaded first; `renews_at`: from when on
-    its token is to be renewed, or its use to be noted; `key` is the Cookie header under which it is
-    remembered, and `bearer` the name of its token, by which it is recognised. Of a session that
-    was renewed for this very request, `sets` are the Set-Cookie values for the client, and `cookie`
-    is the whole Cookie header that it would present next.
-    """
-
-    __slots__ = (
-        "ambiguous",
-        "authorization",
-        "bearer",
-        "cookie",
-        "fingerprint",
-        "handles",
-        "is_checked",
-        "is_lasting",
-        "key",
-        "others",
-        "reading",
-        "renews_at",
-        "sets",
-        "valid_until",
-    )
-
-    def __init__(
-        self,
-        reading: Reading,
-        fingerprint: str | None,
-        others: bytes,
-        *,
-        ambiguous: bool = False,
-        renews_at: float = inf,
-        is_checked: bool = True,
-    ) -> None:
-        self.reading = reading
-        self.fingerprint = fingerprint
-        self.others = others
-        self.ambiguous = ambiguous
-        self.renews_at = renews_at
-        self.is_checked = is_checked
-        self.key: bytes | None = None
-        self.bearer: str | None = None
-        self.handles: tuple[Handle, ...] = ()
-        self.sets: tuple[bytes, ...] = ()
-        self.cookie: bytes | None = None
-        token = reading.token if fingerprint is not None else None
-        self.authorization = b"" if token is None else f"Authorization: Bearer {token}\r\n".encode()
-        self.is_lasting = reading.result in (Result.OK, Result.NO_SESSION)
-        self.valid_until = inf if reading.valid_until is None else reading.valid_until
-
-    def expired(self) -> Presented:
-        """The same cookies where their session cannot be used any longer."""
-        reading = replace(self.reading, result=Result.EXPIRED, token=None, tokens=None)
-        if isinstance(reading, OwnReading):
-            reading = replace(reading, session=None)
-        return Presented(reading, None, self.others, ambiguous=self.ambiguous)
-
-
-NOTHING_PRESENTED: Final = Presented(Reading(Result.NO_SESSION), None, b"")
-"""Stands in until a request's cookies have been looked at."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tombstone:
-    """A dead session: until when its credential could still be presented, and since when.
-
-    `credentials` are the names of its tokens besides its fingerprint: where cookies hold a session
-    in pieces, one of them alone must not bring it back.
-    """
-
-    since: float
-    until: float
-    credentials: tuple[str, ...] = ()
+NOT_FOUND: Final = 5.0  # seconds for which it is remembered that the store has no such session
 
 
 class Sessions:
-    """The sessions of one process. Times are Unix seconds, given by the caller."""
+    """The sessions of one process. Times are Unix seconds, given by the caller.
+
+    What is remembered of a Cookie header is a `SessionView`. A view is never changed: what is
+    learned later of its session is another view, which takes its place. A request that holds the
+    former one goes on with that, and nothing is planned with it any more (`is_current`).
+    """
 
     __slots__ = (
         "_bearers",
         "_cache",
         "_cached_bytes",
-        "_cookies",
-        "_dead_credentials",
-        "_hidden",
         "_holders",
+        "_keys",
         "_leeway",
-        "_matcher",
         "_own",
+        "_reader",
+        "_resealed",
         "_signer",
-        "_sources",
         "_spent",
         "_streams",
         "is_shared",
@@ -142,54 +57,40 @@ class Sessions:
         "tombs",
     )
 
-    def __init__(
-        self,
-        sources: Sequence[Source],
-        matcher: NameMatcher,
-        signer: Signer,
-        leeway: float | None = None,
-        *,
-        own: OwnSource | None = None,
-        hidden: NameMatcher | None = None,
-    ) -> None:
-        """`leeway` is how long before their expiry tokens are renewed; None: they are not.
-
-        `own` is the source of the sidecar's own sessions, which stands first among `sources`;
-        `hidden` are the cookies that no API is shown, by default those of `matcher`.
-        """
+    def __init__(self, reader: ViewReader, signer: Signer, leeway: float | None = None) -> None:
+        """`leeway` is how long before their expiry tokens are renewed; None: they are not."""
         self._leeway: Final = leeway
-        self._own: Final = own
-        self._hidden: Final = hidden or matcher
+        self._reader: Final = reader
+        self._own: Final = reader.own
+        self._signer: Final = signer
         self.is_shared = False
         self.on_death: Callable[[str, Tombstone], None] | None = None
         self.on_revival: Callable[[str, Tombstone], None] | None = None
-        self._sources: Final = tuple(sources)
-        self._matcher: Final = matcher
-        self._signer: Final = signer
-        self._cache: dict[bytes, Presented] = {}
+        self._cache: dict[Key, SessionView] = {}
         self._cached_bytes = 0
-        self._cookies: dict[str, set[bytes]] = {}  # fingerprint → where it is remembered
-        self._bearers: dict[str, bytes] = {}  # a token's name → where its session is remembered
-        self._holders: dict[str, set[bytes]] = {}  # a refresh token's name → where it was presented
+        self._keys: dict[str, set[Key]] = {}  # fingerprint → where it is remembered
+        self._bearers: dict[str, Key] = {}  # a token's name → where its session is remembered
+        self._holders: dict[str, set[Key]] = {}  # a token's name → where it was presented
         self._spent: dict[str, None] = {}  # the names of refresh tokens that were exchanged
-        self._dead_credentials: dict[str, str] = {}  # a token's name → its dead session's
-        self.tombs: dict[str, Tombstone] = {}
+        self._resealed: dict[str, str] = {}  # the name of a session without token → its first name
+        self.tombs: Final = Tombstones()
         self._streams: dict[str, set[Callable[[], None]]] = {}
 
     # -- what is presented ----------------------------------------------------------------------
 
-    def present(self, cookie: bytes, now: float) -> Presented:
-        """Reads a Cookie header value, from memory where it was read before.
+    def present(self, cookie: bytes, now: float, allowed: SourceSet | None = None) -> SessionView:
+        """Reads a Cookie header value, from memory if it was read before.
 
-        A dead session is presented like any other: `live_fingerprint` tells them apart.
+        `allowed` are the sources that the credential may be of; None: all. A dead session is
+        presented like any other if there is no living one: `live_fingerprint` tells them apart.
         """
-        presented = self._cache.get(cookie)
-        if presented is None or now >= presented.valid_until:
-            self._forget(cookie)
-            presented = self._open(cookie, now)
-        return presented
+        key = (cookie, self._reader.every if allowed is None else allowed)
+        view = self._cache.get(key)
+        return self._open(key, now) if view is None or now >= view.valid_until else view
 
-    def recognise(self, authorization: bytes, now: float) -> Presented | None:
+    def recognise(
+        self, authorization: bytes, now: float, allowed: SourceSet | None = None
+    ) -> SessionView | None:
         """The session whose credential is this Authorization value; None for one not known here.
 
         So a frontend's server that sends the token by itself, without the cookie, is known for
@@ -199,68 +100,92 @@ class Sessions:
         if scheme.lower() != "bearer" or not is_b64token(token):
             return None
         name = self._signer.fingerprint(token)
-        fingerprint = self._dead_credentials.get(name, name)
+        fingerprint = self.tombs.dead_session(name) or name
         if self.is_dead(fingerprint, now):
-            return Presented(Reading(Result.OK, token=token), fingerprint, b"")
-        presented = self._cache.get(self._bearers.get(name, b""))
-        if presented is None or presented.reading.token != token or now >= presented.valid_until:
+            return SessionView(Reading(Result.OK, token=token), fingerprint, b"", b"")
+        key = self._bearers.get(name)
+        view = None if key is None else self._cache.get(key)
+        if view is None or view.reading.token != token or now >= view.valid_until:
             return None
-        return presented
+        session = view.session(view.fingerprint)
+        is_allowed = allowed is None or (session is not None and session.source in allowed)
+        return view if is_allowed else None
+
+    def is_current(self, view: SessionView) -> bool:
+        """Whether a view is what the same Cookie header would be given now."""
+        return view.key is not None and self._cache.get(view.key) is view
 
     def is_dead(self, fingerprint: str | None, now: float) -> bool:
         """Whether a session has ended here; its replayed cookie is refused."""
-        tomb = self.tombs.get(fingerprint) if fingerprint is not None else None
-        return tomb is not None and now < tomb.until
+        return fingerprint is not None and self.tombs.of(fingerprint, now) is not None
 
-    def live_fingerprint(self, presented: Presented, now: float) -> str | None:
-        """The fingerprint of the live session presented, None where it is dead or absent."""
-        fingerprint = presented.fingerprint
-        return None if self.is_dead(fingerprint, now) else fingerprint
+    def live_fingerprint(self, view: SessionView, now: float) -> str | None:
+        """The fingerprint of the living session with a credential; None if there is none."""
+        if not view.has_credential or self.is_dead(view.fingerprint, now):
+            return None
+        return view.fingerprint
 
-    def _open(self, cookie: bytes, now: float) -> Presented:
+    def _open(
+        self, key: Key, now: float, loaded: tuple[Reading, ...] = (), *, is_settled: bool = False
+    ) -> SessionView:
+        """Reads a Cookie header. `is_settled`: the store has said what it has of it."""
+        cookie, allowed = key
         jar = CookieJar.parse(cookie.decode("latin-1"))
-        presented = self._presented(jar, read_credential(self._sources, jar, now))
-        if isinstance(self._own, OwnStoreSource):
-            presented.handles = self._own.handles(jar)
-            presented.is_checked = presented.is_checked and not presented.handles
-        if presented.is_lasting:
-            self._remember(cookie, presented)
-        return presented
-
-    def _presented(self, jar: CookieJar, reading: Reading) -> Presented:
-        fingerprint = self._name_of(reading)
-        is_known = fingerprint in self._cookies and reading.tokens is None
-        return Presented(
-            reading,
-            fingerprint,
-            jar.without(self._hidden).encode("latin-1"),
-            ambiguous=self._session_cookies(jar) > (len(reading.names) if fingerprint else 0),
-            renews_at=self._attention_at(reading),
-            is_checked=fingerprint is None or not self.is_shared or is_known,
+        view = self._reader.read(
+            jar,
+            now,
+            allowed,
+            name_of=self._name_of,
+            is_dead=lambda fingerprint: self.is_dead(fingerprint, now),
+            loaded=loaded,
         )
+        handles = self._reader.handles(jar) if 0 in allowed and not is_settled else ()
+        view = replace(
+            view,
+            key=key,
+            handles=handles,
+            renews_at=self._attention_at(view.reading),
+            is_checked=not handles and self._is_known(view),
+        )
+        self._forget(key)
+        return view if handles or not view.is_lasting else self._remember(key, view)
+
+    def _is_known(self, view: SessionView) -> bool:
+        """Whether the store need not be asked: it was, for each of the sessions."""
+        return not self.is_shared or all(map(self._was_checked, view.sessions))
+
+    def _was_checked(self, session: OpenedSession) -> bool:
+        keys = self._keys.get(session.fingerprint, ())
+        return session.reading.tokens is None and any(self._cache[key].is_checked for key in keys)
 
     def _attention_at(self, reading: Reading) -> float:
         """From when on a session is more than read: its token is renewed, or its use noted."""
         renewal = inf
+        if reading.result is not Result.OK:
+            return renewal
         if self._leeway is not None and reading.tokens is not None:
             renewal = reading.tokens.renews_at(self._leeway)
         if self._own is None or not isinstance(reading, OwnReading) or reading.session is None:
             return renewal
         return min(renewal, reading.session.touch_due_at(self._own.lifetimes))
 
+    # -- names ----------------------------------------------------------------------------------
+
     def _name_of(self, reading: Reading) -> str | None:
         """The fingerprint of an opened session: what it was named by, else its credential's."""
-        if reading.result is not Result.OK:
-            return None
         if self.tombs:
             for name in self._credentials(reading):
-                fingerprint = self._dead_credentials.get(name, name)
-                if fingerprint in self.tombs:
+                fingerprint = self.tombs.dead_session(name)
+                if fingerprint is not None:
                     return fingerprint
         if reading.identity is not None:
             return reading.identity
-        credential = reading.token or (reading.tokens and reading.tokens.refresh_token)
-        return self._signer.fingerprint(credential) if credential else None
+        refresh = reading.tokens.refresh_token if reading.tokens is not None else None
+        credential = reading.token or refresh or reading.content
+        if not credential:
+            return None
+        name = self._signer.fingerprint(credential)
+        return self._resealed.get(name, name)
 
     def _credentials(self, reading: Reading) -> Iterator[str]:
         """The names of the tokens that a session holds; an own one is known by its id alone."""
@@ -275,37 +200,39 @@ class Sessions:
         """The fingerprint of a session of which this is the first credential."""
         return self._signer.fingerprint(credential)
 
-    def rename(self, presented: Presented, fingerprint: str) -> Presented:
-        """The same session under the fingerprint that it had before it was renewed."""
-        reading = replace(presented.reading, identity=fingerprint)
-        named = Presented(
-            reading,
-            fingerprint,
-            presented.others,
-            ambiguous=presented.ambiguous,
-            renews_at=presented.renews_at,
-            is_checked=presented.is_checked,
-        )
-        self._put_back(presented.key, named)
-        return named
+    def pieces(self, reading: Reading) -> Iterator[str]:
+        """The names of tokens that stand in cookies of their own, apart from each other."""
+        if reading.tokens is not None and reading.claims is None:
+            yield from self._credentials(reading)
 
-    def supersede(self, presented: Presented) -> Presented:
+    # -- what is learned of a session -------------------------------------------------------------
+
+    def rename(self, view: SessionView, session: OpenedSession, fingerprint: str) -> SessionView:
+        """One of its sessions under the fingerprint that it had before it was renewed."""
+        return self._succeed(view, view.renamed(session, fingerprint))
+
+    def checked(self, view: SessionView) -> SessionView:
+        """The same sessions, of which the store has nothing else to say."""
+        return self._succeed(view, replace(view, is_checked=True))
+
+    def postponed(self, view: SessionView, renews_at: float) -> SessionView:
+        """The same session, which needs no attention before `renews_at`."""
+        return self._succeed(view, replace(view, renews_at=renews_at))
+
+    def supersede(self, view: SessionView) -> SessionView:
         """What was presented is out of date: its session goes on, but no longer with this."""
-        expired = presented.expired()
-        self._put_back(presented.key, expired)
-        return expired
+        return self._succeed(view, view.expired())
 
-    def _put_back(self, key: bytes | None, presented: Presented) -> None:
-        """Remembers it in the place of what was remembered under these very cookies."""
-        if key is not None:
-            self._forget(key)
-            self._remember(key, presented)
+    def _succeed(self, old: SessionView, new: SessionView) -> SessionView:
+        """Remembers a view in the place of the one that it was made of, if that is still there."""
+        if old.key is None or not self.is_current(old):
+            return new
+        self._forget(old.key)
+        return self._remember(old.key, new)
 
-    def renewed(
-        self, presented: Presented, cookie: bytes, tokens: TokenSet, scope: Scope
-    ) -> Presented:
+    def renewed(self, view: SessionView, tokens: TokenSet, scope: Scope) -> SessionView:
         """The session with new tokens, for a request that presented it with old ones."""
-        reading, fingerprint = presented.reading, presented.fingerprint
+        reading, fingerprint = view.reading, view.fingerprint
         assert fingerprint is not None
         assert reading.writer is not None
         lines = reading.writer.write(reading, tokens, fingerprint, scope)
@@ -314,13 +241,26 @@ class Sessions:
         if isinstance(new, OwnReading) and new.session is not None:
             new = replace(new, session=new.session.renewed(tokens))
         self._spend(reading.tokens, tokens)
-        now = _for_this_request(presented, new, cookie, lines, tokens.issued_at or 0.0)
-        if lines and now.cookie:
+        issued_at = tokens.issued_at or 0.0
+        own = _for_this_request(view, new, lines, issued_at)
+        if lines and own.cookie and view.key is not None:
             # A page that is given the new token may use it before its browser has its cookies.
-            self._forget(now.cookie)
-            jar = CookieJar.parse(now.cookie.decode("latin-1"))
-            self._remember(now.cookie, self._presented(jar, new))
-        return now
+            for allowed in {view.key[1], self._reader.every}:
+                self._expect((own.cookie, allowed), fingerprint, tokens, issued_at)
+        return own
+
+    def _expect(self, key: Key, fingerprint: str, tokens: TokenSet, now: float) -> None:
+        """Remembers a header that is to be presented next, with what is known of its session."""
+        view = self._open(key, now)
+        if view.has_credential and not view.handles:
+            reading = replace(view.reading, tokens=tokens, identity=fingerprint)
+            renamed = replace(
+                view.with_reading(reading),
+                renews_at=self._attention_at(reading),
+                is_checked=not self.is_shared,  # nobody has presented it yet
+            )
+            self._forget(key)
+            self._remember(key, renamed)
 
     def _spend(self, old: TokenSet | None, new: TokenSet) -> None:
         """Remembers a refresh token that was exchanged for another one."""
@@ -335,97 +275,104 @@ class Sessions:
         refresh = reading.tokens.refresh_token if reading.tokens is not None else None
         return bool(refresh) and self.fingerprint_of(refresh or "") in self._spent
 
-    def touched(self, presented: Presented, cookie: bytes, scope: Scope, now: float) -> Presented:
+    def touched(self, view: SessionView, scope: Scope, now: float) -> SessionView:
         """A sealed own session whose use is noted, for a request that presented it."""
-        reading = presented.reading
+        reading = view.reading
         assert isinstance(self._own, OwnCookieSource)
         assert isinstance(reading, OwnReading)
         assert reading.session is not None
         session = reading.session.touched(now)
         lines = [self._own.use_line(session, scope)]
-        return _for_this_request(presented, replace(reading, session=session), cookie, lines, now)
+        return _for_this_request(view, replace(reading, session=session), lines, now)
 
     # -- own sessions in the store ----------------------------------------------------------------
 
     def adopt(
-        self, cookie: bytes, handle: Handle, session: OwnSession, now: float
-    ) -> Presented | None:
-        """What the cookies hold where this session was found for a handle of theirs.
+        self, view: SessionView, handle: Handle, session: OwnSession, now: float
+    ) -> SessionView | None:
+        """What the cookies hold if this session was found for a handle of theirs.
 
-        None where the handle is not this session's. Whatever was remembered of the session goes.
+        None if the handle is not this session's. Whatever was remembered of the session goes.
         """
         assert isinstance(self._own, OwnStoreSource)
-        jar = CookieJar.parse(cookie.decode("latin-1"))
+        assert view.key is not None
+        jar = CookieJar.parse(view.key[0].decode("latin-1"))
         reading = self._own.reading(jar, handle, session, now)
         if reading.result is Result.INVALID:
             return None
         self.outdate(handle.fingerprint)
-        self._forget(cookie)
-        presented = self._presented(jar, reading)
-        if presented.is_lasting:
-            self._remember(cookie, presented)
-        return presented
+        return self._open(view.key, now, (reading,), is_settled=True)
+
+    def not_found(self, view: SessionView, now: float) -> SessionView:
+        """What the cookies hold if the store has no session for any of their handles."""
+        assert view.key is not None
+        opened = self._open(view.key, now, is_settled=True)
+        until = min(opened.valid_until, now + NOT_FOUND)
+        return self._succeed(opened, replace(opened, valid_until=until))
 
     def outdate(self, fingerprint: str) -> None:
         """Forgets what is remembered of a session; plans that were made with it hold no longer."""
-        for cookie in tuple(self._cookies.get(fingerprint, ())):
-            self._cache[cookie].renews_at = 0.0
-            self._forget(cookie)
+        for key in tuple(self._keys.get(fingerprint, ())):
+            self._forget(key)
 
-    def known(self, fingerprint: str) -> Presented | None:
-        """A live session as it was presented here last, by its name."""
-        cookies = self._cookies.get(fingerprint, ())
-        return next((self._cache[cookie] for cookie in cookies), None)
+    def known(self, fingerprint: str) -> OpenedSession | None:
+        """A session as it was presented here last, by its name."""
+        keys = self._keys.get(fingerprint, ())
+        return next((self._cache[key].session(fingerprint) for key in keys), None)
 
-    def _session_cookies(self, jar: CookieJar) -> int:
-        return sum(self._matcher.matches(name.strip()) for name, _, _ in jar.pairs)
+    def living(self, view: SessionView, now: float) -> list[OpenedSession]:
+        """The sessions presented that are alive."""
+        return [one for one in view.sessions if not self.is_dead(one.fingerprint, now)]
 
-    def _remember(self, cookie: bytes, presented: Presented) -> None:
-        if not cookie and presented.reading.result is not Result.NO_SESSION:
-            return  # known by its bearer alone: who presents no cookie has no session
-        self._cache[cookie] = presented
-        self._cached_bytes += _cost(cookie, presented)
-        presented.key = cookie
-        fingerprint, reading = presented.fingerprint, presented.reading
-        if fingerprint is not None:
-            self._cookies.setdefault(fingerprint, set()).add(cookie)
-            if reading.token:
-                is_first = reading.identity is None and fingerprint not in self.tombs
-                presented.bearer = fingerprint if is_first else self.fingerprint_of(reading.token)
-                self._bearers[presented.bearer] = cookie
-            for name in self.pieces(reading):
-                self._holders.setdefault(name, set()).add(cookie)
+    def is_of(self, name: str, sessions: Iterable[OpenedSession]) -> bool:
+        """Whether a cookie belongs to the sources of one of these sessions."""
+        matchers = self._reader.matchers
+        return any(matchers[one.source].matches(name) for one in sessions)
+
+    # -- the memory -----------------------------------------------------------------------------
+
+    def _remember(self, key: Key, view: SessionView) -> SessionView:
+        view = replace(view, bearer=self._bearer(view))
+        self._cache[key] = view
+        self._cached_bytes += _cost(view)
+        for index, name in self._index_entries(view):
+            index.setdefault(name, set()).add(key)
+        if view.bearer is not None:
+            self._bearers[view.bearer] = key
         while self._cached_bytes > CACHE_BYTES:
             self._forget(next(iter(self._cache)))
+        return view
 
-    def _forget(self, cookie: bytes) -> None:
-        presented = self._cache.pop(cookie, None)
-        if presented is None:
+    def _bearer(self, view: SessionView) -> str | None:
+        reading, fingerprint = view.reading, view.fingerprint
+        if not view.has_credential or not reading.token:
+            return None
+        is_first = reading.identity is None and self.tombs.dead_session(fingerprint or "") is None
+        return fingerprint if is_first else self.fingerprint_of(reading.token)
+
+    def _index_entries(self, view: SessionView) -> Iterator[tuple[dict[str, set[Key]], str]]:
+        for session in view.sessions:
+            yield self._keys, session.fingerprint
+            for name in self.pieces(session.reading):
+                yield self._holders, name
+
+    def _forget(self, key: Key) -> None:
+        view = self._cache.pop(key, None)
+        if view is None:
             return
-        self._cached_bytes -= _cost(cookie, presented)
-        fingerprint = presented.fingerprint
-        if fingerprint is not None:
-            self._cookies[fingerprint].discard(cookie)
-            if not self._cookies[fingerprint]:
-                del self._cookies[fingerprint]
-        if presented.bearer is not None and self._bearers.get(presented.bearer) == cookie:
-            del self._bearers[presented.bearer]
-        if fingerprint is not None:
-            for name in self.pieces(presented.reading):
-                holders = self._holders.get(name)
-                if holders is not None:
-                    holders.discard(cookie)
-                    if not holders:
-                        del self._holders[name]
-
-    def pieces(self, reading: Reading) -> Iterator[str]:
-        """The names of tokens that stand in cookies of their own, apart from each other."""
-        if reading.tokens is not None and reading.claims is None:
-            yield from self._credentials(reading)
+        self._cached_bytes -= _cost(view)
+        for index, name in self._index_entries(view):
+            keys = index.get(name)
+            if keys is not None:
+                keys.discard(key)
+                if not keys:
+                    del index[name]
+        if view.bearer is not None and self._bearers.get(view.bearer) == key:
+            del self._bearers[view.bearer]
 
     # -- death ----------------------------------------------------------------------------------
 
-    def bury(self, presented: Presented, now: float) -> None:
+    def bury(self, session: OpenedSession, now: float) -> None:
         """Marks the session dead for as long as its credential could be presented.
 
         That is no less than `UNKNOWN_LIFETIME`, since a frontend re-seals one credential into
@@ -433,62 +380,54 @@ class Sessions:
         the first: a login that began in between would be taken for an answer from before the
         logout.
         """
-        fingerprint = presented.fingerprint
-        if fingerprint is None:
-            return
+        fingerprint, reading = session.fingerprint, session.reading
         until = now + UNKNOWN_LIFETIME
-        if isinstance(presented.reading, OwnReading) and presented.reading.ends_at is not None:
-            until = presented.reading.ends_at
-        elif presented.valid_until != inf:
-            until = max(until, presented.valid_until)
-        tomb = self.tombs.get(fingerprint)
-        since = tomb.since if tomb is not None and now < tomb.until else now
-        names = tuple(one for one in self._credentials(presented.reading) if one != fingerprint)
+        if isinstance(reading, OwnReading) and reading.ends_at is not None:
+            until = reading.ends_at
+        elif reading.valid_until is not None:
+            until = max(until, reading.valid_until)
+        before = self.tombs.of(fingerprint, now)
+        since = now if before is None else before.since
+        names = tuple(one for one in self._credentials(reading) if one != fingerprint)
         tomb = Tombstone(since, until, names)
-        is_news = not self.is_dead(fingerprint, now) or not set(names) <= set(
-            self.tombs[fingerprint].credentials
-        )
+        is_news = before is None or not set(names) <= set(before.credentials)
         if self.on_death is not None and is_news:
             self.on_death(fingerprint, tomb)
         self.entomb(fingerprint, tomb)
 
     def bury_tokens(self, fingerprint: str, tokens: TokenSet) -> None:
         """Tokens turn out to be a dead session's: they are dead as well."""
-        tomb = self.tombs.get(fingerprint)
         reading = Reading(Result.OK, token=tokens.access_token, tokens=tokens)
-        names = set(self._credentials(reading)) - {fingerprint}
-        if tomb is None or names <= set(tomb.credentials):
+        self._bury_names(fingerprint, self._credentials(reading))
+
+    def _bury_names(self, fingerprint: str, names: Iterable[str]) -> None:
+        tomb = self.tombs.with_names(fingerprint, names)
+        if tomb is None:
             return
-        tomb = replace(tomb, credentials=(*tomb.credentials, *sorted(names)))
         if self.on_death is not None:
             self.on_death(fingerprint, tomb)
         self.entomb(fingerprint, tomb)
 
     def entomb(self, fingerprint: str, tomb: Tombstone) -> None:
         """A session is dead, here or as another process tells: what lives with it ends."""
-        before = self.tombs.pop(fingerprint, None)
-        if before is not None and before.since == tomb.since:
-            known = dict.fromkeys((*before.credentials, *tomb.credentials))
-            tomb = replace(tomb, credentials=tuple(known))
-        self.tombs[fingerprint] = tomb
-        self._dead_credentials.update(dict.fromkeys(tomb.credentials, fingerprint))
-        if len(self.tombs) > MAX_TOMBSTONES:
-            self.exhume(next(iter(self.tombs)))
-        held = (self._holders.get(name, ()) for name in (fingerprint, *tomb.credentials))
-        for cookie in {
-            *self._cookies.get(fingerprint, ()),
-            *(one for part in held for one in part),
-        }:
-            self._cache[cookie].renews_at = 0.0  # no plan that was made with it holds
-            self._forget(cookie)
+        tomb = self.tombs.put(fingerprint, tomb)
+        self._outdate_all(fingerprint, tomb)
         for close in tuple(self._streams.get(fingerprint, ())):
             close()
 
     def exhume(self, fingerprint: str) -> None:
         """A credential was handed out again, here or as another process tells."""
-        tomb = self.tombs.pop(fingerprint, None)
-        for name in tomb.credentials if tomb is not None else ():
-            self._dead_credentials.pop(name, None)
+        tomb = self.tombs.lift(fingerprint)
+        if tomb is not None:
+            self._outdate_all(fingerprint, tomb)
+
+    def _outdate_all(self, fingerprint: str, tomb: Tombstone) -> None:
+        """Forgets every header that a session, or a token of it, was presented in."""
+        keys = set(self._keys.get(fingerprint, ()))
+        for name in (fingerprint, *tomb.credentials):
+            keys.update(self._holders.get(name, ()))
+        for key in keys:
+            self._forget(key)
 
     @property
     def dead(self) -> int:
@@ -504,77 +443,119 @@ class Sessions:
 
     def is_session_cookie(self, set_cookie: bytes) -> bool:
         """Whether a Set-Cookie value names a session cookie."""
-        return self._matcher.matches(set_cookie_name(set_cookie))
+        return self._reader.names.matches(set_cookie_name(set_cookie))
 
     def admit(
-        self, cookies: Sequence[bytes], presented: Presented, began: float, now: float
+        self, cookies: Sequence[bytes], view: SessionView, began: float, now: float
     ) -> list[bytes]:
-        """The Set-Cookie values that may pass where an upstream may set session cookies.
+        """The Set-Cookie values that may pass if an upstream may set session cookies.
 
-        A credential that is dead stays dead (threat: a late answer revives it), unless the
-        request began after the logout and did not present it: then it was handed out again.
-        Nor passes a session whose tokens were renewed meanwhile: a late answer would put old ones
-        back.
+        No answer to a request that presented a session and began before its logout sets a session
+        cookie, whatever is in it: it may be the same session with rotated tokens, which are dead
+        then as well. A credential that is dead stays dead, unless the request began after the
+        logout and did not present it: then it was handed out again. Nor passes a session whose
+        tokens were renewed meanwhile: a late answer would put old ones back.
         """
-        if not (self.tombs or self._spent):
+        if not (self.tombs or self._spent or _has_tokenless(view)):
             return list(cookies)
+        died = self._died_since(view, began, now)
+        if died is not None:
+            for session in self._handed_out(cookies, now):
+                self._bury_names(died, (session.fingerprint, *self._credentials(session.reading)))
+            return [
+                one for one in cookies if not self.is_session_cookie(one) or is_expiring(one, now)
+            ]
         refused: set[str] = set()
-        for reading, fingerprint in self._handed_out(cookies, now):
-            if self._is_spent(reading):
-                refused.update(reading.names)
-            if not self.is_dead(fingerprint, now):
-                continue
-            presents_it = presented.ambiguous or presented.fingerprint == fingerprint
-            tomb = self.tombs[fingerprint]
-            if began > tomb.since and not presents_it:
-                self.exhume(fingerprint)
-                if self.on_revival is not None:
-                    self.on_revival(fingerprint, tomb)
+        for session in self._handed_out(cookies, now):
+            if self._is_spent(session.reading) or not self._may_live(session, view, began, now):
+                refused.update(session.reading.names)
             else:
-                refused.update(reading.names)
+                self._note_resealed(session, view, now)
         return [cookie for cookie in cookies if set_cookie_name(cookie) not in refused]
 
-    def is_ended_by(
+    def _died_since(self, view: SessionView, began: float, now: float) -> str | None:
+        """A session that was presented and has ended since the request began."""
+        for one in view.sessions:
+            fingerprint = self._name_of(one.reading) or one.fingerprint
+            tomb = self.tombs.of(fingerprint, now)
+            if tomb is not None and tomb.since >= began:
+                return fingerprint
+        return None
+
+    def _may_live(
+        self, session: OpenedSession, view: SessionView, began: float, now: float
+    ) -> bool:
+        """Whether a session that an answer sets is alive, or may live again."""
+        fingerprint = session.fingerprint
+        tomb = self.tombs.of(fingerprint, now)
+        if tomb is None:
+            return True
+        if began <= tomb.since or view.presents(fingerprint):
+            return False
+        self.exhume(fingerprint)
+        if self.on_revival is not None:
+            self.on_revival(fingerprint, tomb)
+        return True
+
+    def _note_resealed(self, session: OpenedSession, view: SessionView, now: float) -> None:
+        """Keeps the name of a session without a token if its application has sealed it again.
+
+        Its `jti` is another one then, so nothing but the request that was answered says so.
+        """
+        for before in view.sessions:
+            if (
+                session.reading.is_resealed_from(before.reading)
+                and before.fingerprint != session.fingerprint
+                and not self.is_dead(before.fingerprint, now)
+            ):
+                self._resealed[session.fingerprint] = before.fingerprint
+                if len(self._resealed) > MAX_RESEALED:
+                    del self._resealed[next(iter(self._resealed))]
+                return
+
+    def ended_by(
         self,
         cookies: Sequence[bytes],
-        presented: Presented,
-        header: bytes,
+        view: SessionView,
         now: float,
         *,
         domains: Collection[str] = (),
         paths: Collection[str] = (),
-    ) -> bool:
-        """Whether an answer's Set-Cookie values take away the session that was presented.
+    ) -> list[OpenedSession]:
+        """The living sessions presented that an answer's Set-Cookie values take away.
 
         Expiring a piece is not enough: a session that grows or shrinks changes its chunks. What
-        the browser presents next must yield no credential any more, and the answer must not set
-        another session. `domains` and `paths` are those that its cookies may have been set on.
+        the browser presents next must hold no session of that source any more, and the answer must
+        not set another one. `domains` and `paths` are those that the cookies may have been set on.
         """
-        names, gone = presented.reading.names, False
-        for one in cookies:
-            if takes_away(one, now, domains, paths):
-                gone = gone or set_cookie_name(one) in names
-            elif self.is_session_cookie(one) and not is_expiring(one, now):
-                return False
-        if not gone:
-            return False
-        after = CookieJar.parse(with_set_cookies(header.decode("latin-1"), cookies, now))
-        if presented.reading.identity is not None and isinstance(self._own, OwnStoreSource):
-            handles = self._own.handles(after)
-            if any(one.fingerprint == presented.fingerprint for one in handles):
-                return False
-        return read_credential(self._sources, after, now).result is not Result.OK
+        gone = {set_cookie_name(one) for one in cookies if takes_away(one, now, domains, paths)}
+        candidates = [
+            one
+            for one in view.sessions
+            if not gone.isdisjoint(one.reading.names) and not self.is_dead(one.fingerprint, now)
+        ]
+        if not candidates or view.key is None:
+            return []
+        set_anew = {set_cookie_name(one) for one in cookies if not is_expiring(one, now)} - gone
+        header = view.key[0].decode("latin-1")
+        after = CookieJar.parse(with_set_cookies(header, cookies, now))
+        left = {one.source for one in self._reader.opened(after, now, self._name_of)}
+        handles = {one.fingerprint for one in self._reader.handles(after)}
+        return [
+            one
+            for one in candidates
+            if one.source not in left
+            and one.fingerprint not in handles
+            and not any(map(self._reader.matchers[one.source].matches, set_anew))
+        ]
 
-    def _handed_out(self, cookies: Sequence[bytes], now: float) -> Iterator[tuple[Reading, str]]:
-        """The credentials in Set-Cookie values: in each one, and in the chunks together."""
+    def _handed_out(self, cookies: Sequence[bytes], now: float) -> Iterator[OpenedSession]:
+        """The sessions in Set-Cookie values: in each one, and in the chunks together."""
         texts = [_pair(cookie) for cookie in cookies if self.is_session_cookie(cookie)]
         if len(texts) > 1:
             texts.append("; ".join(texts))
         for text in texts:
-            reading = read_credential(self._sources, CookieJar.parse(text), now)
-            fingerprint = self._name_of(reading)
-            if fingerprint is not None:
-                yield reading, fingerprint
+            yield from self._reader.opened(CookieJar.parse(text), now, self._name_of)
 
     # -- what lives as long as the session --------------------------------------------------------
 
@@ -592,14 +573,17 @@ class Sessions:
 
 
 def _for_this_request(
-    presented: Presented, reading: Reading, cookie: bytes, lines: list[bytes], now: float
-) -> Presented:
+    view: SessionView, reading: Reading, lines: list[bytes], now: float
+) -> SessionView:
     """The session as a request goes on with it, whose client is to be given `lines`."""
-    new = Presented(reading, presented.fingerprint, presented.others, ambiguous=presented.ambiguous)
-    new.sets = tuple(lines)
-    new.cookie = with_set_cookies(cookie.decode("latin-1"), lines, now).encode("latin-1")
-    new.is_lasting = False  # what is set is for this request's client
-    return new
+    cookie = with_set_cookies(view.forwarded.decode("latin-1"), lines, now).encode("latin-1")
+    return replace(
+        view.with_reading(reading), sets=tuple(lines), cookie=cookie, renews_at=inf, is_checked=True
+    )
+
+
+def _has_tokenless(view: SessionView) -> bool:
+    return any(not one.has_credential for one in view.sessions)
 
 
 def _pair(set_cookie: bytes) -> str:
@@ -607,6 +591,7 @@ def _pair(set_cookie: bytes) -> str:
     return set_cookie.partition(b";")[0].lstrip(b" \t=").decode("latin-1")
 
 
-def _cost(cookie: bytes, presented: Presented) -> int:
+def _cost(view: SessionView) -> int:
     """About the bytes of an entry: what was opened is in the cookie, or was loaded besides."""
-    return 2 * len(cookie) + 3 * len(presented.authorization) + ENTRY_OVERHEAD
+    cookie = b"" if view.key is None else view.key[0]
+    return 4 * len(cookie) + 2 * len(view.reading.token or "") + ENTRY_OVERHEAD

@@ -1,14 +1,19 @@
 """One client connection: HTTP/1.1 on aiohttp's C request parser, without its web server.
 
+    IDLE ──head──► SERVING ──response──► IDLE … ──► CLOSED
+                      │  └──101──► TUNNEL ────────────►┤
+                      └──response, connection ends──► LINGERING ──►┘
+
+IDLE: `_exchange` is None, the client may send a request. SERVING: `_exchange` is the request that
+is under way; bytes behind it wait in the parser. TUNNEL: every byte goes to `_tunnel`. LINGERING:
+the response is complete, and what the client still sends is read and thrown away for a moment.
+
 Why not `aiohttp.web.RequestHandler`: it lingers for unbounded bodies, writes a second answer into
 a broken one, never sends 100-continue, drops its limits on a TypeError, and lets the last trailer
 field of a chunked request become a header of the next message. This protocol reads with the same
-C parser and nothing else of it. Private names of aiohttp used here, and why:
-
-- `aiohttp.http_parser.HttpRequestParser`: the C parser; `max_msg_queue_size=1` makes it stop after
-  each message, so that a pipelined one is not read before its predecessor is answered.
-- `BaseProtocol._drain_helper`, `_upgraded`, `_buffer_paused`, `_pause_reading_for_buffer`,
-  `_resume_reading_for_buffer`: back-pressure, in the way the parser's StreamReader expects it.
+C parser (`web.request_parser`) and nothing else of it. Private names of aiohttp used here:
+`BaseProtocol._drain_helper`, `_parser`, `_upgraded`, `_buffer_paused`, `_pause_reading_for_buffer`,
+`_resume_reading_for_buffer`: back-pressure, in the way the parser's StreamReader expects it.
 """
 
 from __future__ import annotations
@@ -23,7 +28,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion10
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
-from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from sidecar.core.errors import (
@@ -36,6 +40,7 @@ from sidecar.core.errors import (
 from sidecar.core.headers import head_size
 from sidecar.net.deadline import Deadline
 from sidecar.web.exchange import Exchange
+from sidecar.web.request_parser import RequestParser, render_section
 
 if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
@@ -43,18 +48,14 @@ if TYPE_CHECKING:
     from sidecar.core.forwarding import Peer
     from sidecar.core.request import Fields
 
-BODY_WINDOW: Final = 65536  # bytes of a request body held before reading pauses
 BACKLOG: Final = 65536  # bytes of pipelined requests held before reading pauses
 # How long a client that is still sending is read from, and what it sends thrown away, so that it
 # takes the answer (as nginx's lingering_time and lingering_timeout); up to `limits.body` bytes.
 LINGER_SECONDS: Final = 30.0
 LINGER_SILENCE: Final = 2.0
-MAX_FIELDS: Final = 512
 OVERSIZE: Final = 262_144  # bytes of a head above its limit that are read, for a helpful answer
 KNOWN_BYTES: Final = 8192  # of the longest header section that is remembered
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_END_OF_HEAD: Final = b"\r\n\r\n"
-_LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 # Method and origin-form target of requests without surprises (RFC 9112 3).
 _REQUEST_LINE: Final = re.compile(rb"(GET|HEAD|OPTIONS|POST|PUT|PATCH|DELETE) (/[!-~]*+) HTTP/1\.1")
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
@@ -101,31 +102,28 @@ class Registry(Protocol):
 class ClientConnection(BaseProtocol):
     """The server side of one connection.
 
-    `fields` is the last header section that was read, for the pipeline to recognise it again.
+    Clients repeat their header section from request to request. The last one that was read is
+    remembered with what the pipeline made of it (`_known`), and as bytes once it was repeated
+    (`_known_section`). Both are made from the fields of one message, and never from a segment.
     """
 
     __slots__ = (
-        "_backlog",
         "_close_after",
         "_deadline",
         "_exchange",
         "_feeding",
         "_handler",
-        "_head_bytes",
         "_is_waiting",
-        "_known_fields",
+        "_known",
         "_known_section",
         "_limits",
         "_linger_until",
         "_lingered",
         "_lingering",
-        "_may_hold_more",
         "_registry",
-        "_segment",
+        "_requests",
         "_tunnel",
         "_unsent",
-        "_window",
-        "fields",
         "peer",
     )
 
@@ -142,13 +140,11 @@ class ClientConnection(BaseProtocol):
         self._registry = registry
         self._deadline = Deadline(loop, self._timed_out)
         self._exchange: Exchange | None = None
-        self._backlog = b""
-        self._window = b""  # the last bytes of a chunked body, to recognise its last chunk
-        self._head_bytes = 0  # of a head that has not ended yet
-        self._segment = 0  # bytes of the last segment, which may hold whole heads
-        self._may_hold_more = False  # whether the parser may hold a pipelined request
-        self._known_section = b""  # the header section that `_known_fields` were read from
-        self._known_fields: Fields | None = None
+        # `limits.header` bounds a whole head, so no single line or field needs a smaller limit.
+        self._requests: Final = RequestParser(self, loop, limits.header + OVERSIZE)
+        self._parser = self._requests  # type: ignore[assignment] # all that BaseProtocol calls
+        self._known: Fields | None = None
+        self._known_section = b""
         self._is_waiting = False
         self._unsent = sys.maxsize  # bytes that the client had not taken at the last look
         self._lingered = 0
@@ -157,23 +153,7 @@ class ClientConnection(BaseProtocol):
         self._feeding = False
         self._close_after = False
         self._tunnel: Any = None
-        self.fields: Fields | None = None
         self.peer: Peer
-        self._new_parser()
-
-    def _new_parser(self) -> None:
-        # `limits.header` bounds a whole head, so no single line or field needs a smaller limit.
-        limit = self._limits.header + OVERSIZE
-        self._parser = HttpRequestParser(
-            self,
-            self._loop,
-            BODY_WINDOW,
-            max_line_size=limit,
-            max_field_size=limit,
-            max_headers=MAX_FIELDS,
-            auto_decompress=False,
-            max_msg_queue_size=1,
-        )
 
     # -- for the exchange -----------------------------------------------------------------------
 
@@ -189,10 +169,18 @@ class ClientConnection(BaseProtocol):
         """
         if self._close_after:
             return False
-        if exchange.closes or self._registry.draining or not exchange.payload.is_eof():
+        if self._must_close(exchange):
             self._close_after = True
             return False
         return True
+
+    def _must_close(self, exchange: Exchange) -> bool:
+        """Whether no other request can follow, or none is wanted."""
+        return (
+            exchange.closes
+            or self._registry.draining
+            or not (exchange.payload.is_eof() and self._requests.is_framed)
+        )
 
     def close_after(self) -> None:
         """Closes the connection once the current answer is complete."""
@@ -216,17 +204,10 @@ class ClientConnection(BaseProtocol):
         self._tunnel = receiver
         self._upgraded = True
         self._deadline.clear()
-        held, self._backlog = self._held_by_parser() + self._backlog, b""
-        if held:
-            receiver.client_data(held)
-
-    def _held_by_parser(self) -> bytes:
-        """What came in one segment with a handshake: the parser stopped behind the head."""
-        if self._parser is None:
-            return b""
-        self._parser.message_consumed()
-        _, _, tail = self._parser.feed_data(b"")
-        return tail
+        waiting, self._requests.waiting = self._requests.waiting, b""
+        self._bound_waiting()
+        if waiting:
+            receiver.client_data(waiting)
 
     def expect_client(self) -> None:
         """It is the client's turn, to send a body or to take an answer, within `client_idle`."""
@@ -243,29 +224,20 @@ class ClientConnection(BaseProtocol):
             return
         self._exchange = None
         self._unsent = sys.maxsize
-        if self._close_after or self._registry.draining or not exchange.payload.is_eof():
+        if self._close_after or self._must_close(exchange):
             announced = exchange.is_read and exchange.closes
             self._end(clean=announced and exchange.payload.is_eof())
             return
-        if exchange.chunked:
-            self._new_parser()  # a trailer field would become a header of the next request
-        elif exchange.raw_fields is not None and self._parser is not None:
-            self._parser.message_consumed()
+        if self._requests.head_bytes:  # 0 if the request was known without parsing it
+            self._requests.next_request()
         self._deadline.set(self._limits.client_idle)
         if not self._feeding:
             self._go_on_if_held()
 
     def _go_on_if_held(self) -> None:
-        """Serves the next request that is held, unless the client has answers to take first."""
-        if (self._may_hold_more or self._backlog) and not self._paused:
-            self._go_on()
-
-    def _go_on(self) -> None:
-        """Parses what was pipelined behind the last request."""
-        backlog, self._backlog = self._backlog, b""
-        if self._buffer_paused:
-            self._resume_reading_for_buffer()
-        self._feed(backlog)
+        """Serves the next request that waits, unless the client has answers to take first."""
+        if self._requests.waiting and not self._paused:
+            self._read(b"")
 
     def _end(self, *, clean: bool) -> None:
         """Closes; where the client may still be sending, reads on for a moment.
@@ -334,8 +306,8 @@ class ClientConnection(BaseProtocol):
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
         if exchange is None and self._tunnel is None and not (self._lingering or self._paused):
-            if not (self._is_known(data) and self._begin_known(data)):
-                self._feed(data)
+            if not self._serve_known(data):
+                self._read(data)
         elif self._tunnel is not None:
             self._tunnel.client_data(data)
         elif self._lingering:
@@ -343,7 +315,7 @@ class ClientConnection(BaseProtocol):
         elif exchange is None or exchange.payload.is_eof():
             self._hold(data)
         else:
-            self._feed_body(exchange, data)
+            self._feed_body(data)
 
     def _linger(self, data: bytes) -> None:
         """Throws away what a client sends behind its answer, within limits."""
@@ -357,155 +329,116 @@ class ClientConnection(BaseProtocol):
     def _hold(self, data: bytes) -> None:
         """Keeps what is pipelined behind a request that is still being answered."""
         if data:
-            self._backlog += data
-            if len(self._backlog) > BACKLOG and not self._buffer_paused:
-                self._pause_reading_for_buffer()
+            self._requests.waiting += data
+            self._bound_waiting()
+
+    def _bound_waiting(self) -> None:
+        """Reads from the client as long as what waits behind the current request is little."""
+        is_much = len(self._requests.waiting) > BACKLOG
+        if is_much and not self._buffer_paused:
+            self._pause_reading_for_buffer()
+        elif self._buffer_paused and not is_much:
+            self._resume_reading_for_buffer()
 
     # -- heads ----------------------------------------------------------------------------------
 
-    def _feed(self, data: bytes) -> None:
-        """Reads heads; several requests of one segment are served in turn, never nested."""
-        if self._feeding:
-            self._backlog += data
-            return
-        self._feeding = True
-        try:
-            while self._read_head(data) and self.is_idle and not (self._lingering or self._paused):
-                data, self._backlog = self._backlog, b""
-                if not data and not self._may_hold_more:
-                    return
-        finally:
-            self._feeding = False
+    def _serve_known(self, data: bytes) -> bool:
+        """Serves a request of which only the request line is new; False if that is unusual.
 
-    def _is_known(self, data: bytes) -> bool:
-        """Whether `data` is one head whose header section the parser has read before."""
-        return (
-            data[data.find(b"\r\n") :] == self._known_section
-            and len(data) <= self._limits.header
-            and not (self._head_bytes or self._may_hold_more or self._backlog or self._feeding)
-        )
-
-    def _begin_known(self, data: bytes) -> bool:
-        """Serves a request of which only the request line is new; False where that is unusual."""
+        `data` is a whole request then: nothing is incomplete or waiting before it, it begins with a
+        plain request line, and the rest is one header section without a body.
+        """
+        section = self._known_section
+        if (
+            not section
+            or data[data.find(b"\r\n") :] != section
+            or len(data) > self._limits.header
+            or self._feeding
+            or not self._requests.is_between
+        ):
+            return False
         line = _REQUEST_LINE.match(data)
-        if line is None or line.end() != len(data) - len(self._known_section):
+        if line is None or line.end() != len(data) - len(section):
             return False
         exchange = self._exchange = self._handler.exchange(self, EMPTY_PAYLOAD)
         method, target = line.groups()
         exchange.method = method.decode("ascii")
         exchange.target = target.decode("ascii")
-        exchange.raw_fields = None
         exchange.is_read = True
-        self.fields = self._known_fields
+        exchange.fields = self._known
         self._handler.handle(exchange)
         return True
 
-    def _read_head(self, data: bytes) -> bool:
-        """Reads one request; returns whether there was one, and it was handled."""
-        parser = self._parser
-        if parser is None or self.transport is None:
-            return False
-        if data:
-            self._segment = len(data)
-        ends_exactly = False
+    def _read(self, data: bytes) -> None:
+        """Serves the requests that are here in turn, never nested."""
+        requests = self._requests
+        if self._feeding:
+            requests.waiting += data
+            return
+        self._feeding = True
         try:
-            if data.endswith(_LAST_CHUNK):
-                messages, upgraded, tail = parser.feed_data(data[:-1])
-                if not messages or not messages[0][1].is_eof():
-                    more, upgraded, tail = parser.feed_data(data[-1:])
-                    messages = [*messages, *more]
-                    ends_exactly = True
-                else:
-                    self._backlog = data[-1:] + self._backlog
-            else:
-                messages, upgraded, tail = parser.feed_data(data)
+            while self._read_request(data) and self.is_idle and requests.waiting:
+                if self._lingering or self._paused:
+                    return
+                data = b""
+        finally:
+            self._feeding = False
+
+    def _read_request(self, data: bytes) -> bool:
+        """Reads one request and serves it; False if there is none that is whole."""
+        requests = self._requests
+        if self.transport is None:
+            return False
+        is_first = not requests.head_bytes
+        try:
+            read = requests.read_head(data)
         except HttpProcessingError as error:
             self._unreadable(error)
             return False
-        if not messages:
-            self._may_hold_more = False
-            if data:
-                self._count_head(len(data))
+        self._bound_waiting()
+        if read is None:
+            if is_first and requests.head_bytes:
+                self._deadline.set(self._limits.client_head)
+            if requests.head_bytes > self._limits.header + OVERSIZE:
+                self._refuse(HeadersTooLarge(close=True))
             return False
-        if upgraded and tail:
-            self._backlog = tail + self._backlog
-        message, payload = messages[0]
-        is_one_head = payload is EMPTY_PAYLOAD and data.find(_END_OF_HEAD) == len(data) - len(
-            _END_OF_HEAD
-        )
-        was_split = self._head_bytes > 0 or self._may_hold_more
-        self._may_hold_more = not is_one_head
-        if message.chunked:
-            self._window = data[-len(_LAST_CHUNK) :]
-            if payload.is_eof() and not ends_exactly:
-                self._close_after = True
-        exchange = self._begin(message, payload)
-        if is_one_head and not was_split and not exchange.closes:
-            self._know(data[data.find(b"\r\n") :], message)
+        self._serve(*read)
         return True
 
-    def _know(self, section: bytes, message: RawRequestMessage) -> None:
-        """Remembers a header section that the parser has read, and the pipeline accepted."""
-        if len(section) > KNOWN_BYTES:
-            self.fields = None
-        elif self.fields is not None and self.fields.raw == message.raw_headers:
-            self._known_section = section
-            self._known_fields = self.fields
-
-    def _begin(self, message: RawRequestMessage, payload: StreamReader) -> Exchange:
+    def _serve(self, message: RawRequestMessage, payload: StreamReader) -> None:
         exchange = self._exchange = self._handler.exchange(self, payload)
         exchange.read(message)
         if not exchange.http11 and message.version != HttpVersion10:
             self._handler.refuse(exchange, VersionNotSupported(close=True))
-        # Only bytes that came can be too many, so the exact sum is rarely needed.
-        elif (
-            self._head_bytes + self._segment
-            > self._limits.header
-            < head_size(message.raw_headers) + len(message.path)
-        ):
+        elif self._requests.head_bytes > self._limits.header:
             self._close_after = True
             self._handler.refuse(exchange, HeadersTooLarge(close=True))
         else:
-            self._head_bytes = 0
+            known = self._known
+            if known is not None and known.raw == exchange.raw_fields:
+                exchange.fields = known
             self._handler.handle(exchange)
-        return exchange
+            self._remember(exchange)
 
-    def _count_head(self, more: int) -> None:
-        """Bounds a head that has not ended yet, in bytes and in time."""
-        if self._head_bytes == 0:
-            self._deadline.set(self._limits.client_head)
-        self._head_bytes += more
-        if self._head_bytes > self._limits.header + OVERSIZE:
-            self._refuse(HeadersTooLarge(close=True))
+    def _remember(self, exchange: Exchange) -> None:
+        """Remembers the header section of a request that the pipeline has accepted."""
+        fields = exchange.fields
+        if fields is None:
+            return
+        if fields is not self._known:
+            is_small = head_size(fields.raw) <= KNOWN_BYTES
+            self._known, self._known_section = fields if is_small else None, b""
+        elif not (self._known_section or exchange.closes) and exchange.payload is EMPTY_PAYLOAD:
+            self._known_section = render_section(fields.raw)
 
     # -- bodies ---------------------------------------------------------------------------------
 
-    def _feed_body(self, exchange: Exchange, data: bytes) -> None:
-        """Feeds a request body; the last octet of a last chunk by itself.
-
-        So it is known whether a chunked message ends where the bytes end. If not, trailers or a
-        pipelined request follow inside the parser, out of reach, and the connection must close.
-        """
-        parser = self._parser
-        if parser is None:
-            return
+    def _feed_body(self, data: bytes) -> None:
         try:
-            if not exchange.chunked:
-                parser.feed_data(data)
-                return
-            window = self._window + data[-len(_LAST_CHUNK) :]
-            self._window = window[-len(_LAST_CHUNK) + 1 :]
-            if data and window.endswith(_LAST_CHUNK):
-                parser.feed_data(data[:-1])
-                if exchange.payload.is_eof():
-                    self._close_after = True
-                parser.feed_data(data[-1:])
-                return
-            parser.feed_data(data)
-            if exchange.payload.is_eof():
-                self._close_after = True
+            self._requests.feed_body(data)
         except HttpProcessingError as error:
             self._unreadable(error)
+        self._bound_waiting()
 
     # -- what cannot be read --------------------------------------------------------------------
 
@@ -535,7 +468,7 @@ class ClientConnection(BaseProtocol):
             exchange.payload.set_exception(RequestTimeout("request body stalled", close=True))
         elif exchange is not None:
             self.reset()  # an answer that the client does not take
-        elif self._head_bytes:
+        elif self._requests.head_bytes:
             self._refuse(RequestTimeout("request head stalled", close=True))
         elif self.transport is not None:
             self._close_unless_stalled(self.transport)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
     from aiohttp.streams import StreamReader
 
+    from sidecar.core.request import Fields, RawFields
     from sidecar.web.connection import ClientConnection
 
 
@@ -17,8 +18,8 @@ class Exchange:
     """One request and its answer, as the connection sees them; the pipeline adds its own state.
 
     The values below are those of the common request (no body, HTTP/1.1, connection kept) before
-    its line is known. `is_read`: the head could be read; `raw_fields` is None where
-    `ClientConnection.fields` holds them already;
+    its line is known. `is_read`: the head could be read; `fields` is the header section once it was
+    read, and `raw_fields` what it is read from;
     `closes`: no other request may follow; `chunked`: the framing of the request body; `started`:
     bytes of the answer have left; `finished`: all of them.
     """
@@ -26,7 +27,8 @@ class Exchange:
     is_read = False
     method = ""
     target = ""
-    raw_fields: tuple[tuple[bytes, bytes], ...] | None = ()
+    raw_fields: RawFields = ()
+    fields: Fields | None = None
     http11 = True
     closes = False
     chunked = False

@@ -11,7 +11,7 @@ from sidecar.core.client import Facts
 from sidecar.core.errors import ProxyError, UpstreamUnreachable
 from sidecar.core.request import UNREAD, Request
 from sidecar.core.routes import UNROUTED, Route
-from sidecar.net.sessions import NOTHING_PRESENTED, Presented
+from sidecar.core.view import NOTHING_PRESENTED, SessionView
 from sidecar.web.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Plan:
     request: Request
     route: Route
     kind: str
-    presented: Presented
+    presented: SessionView
     live: str | None
     counts: bool
     head: bytes
@@ -67,7 +67,7 @@ class Flow(Exchange):
     request_id = b""
     route: Route = UNROUTED
     kind = ""
-    presented: Presented = NOTHING_PRESENTED
+    presented: SessionView = NOTHING_PRESENTED
     live: str | None = None
     counts = False
     head = b""  # the upstream request as sent, for one retry
@@ -111,8 +111,7 @@ class Flow(Exchange):
         """The request's field values, also where its line could not be read."""
         if self.request is not UNREAD:
             return self.request.facts
-        fields = self.connection.fields if self.is_read else None
-        return {} if fields is None else fields.facts
+        return {} if self.fields is None else self.fields.facts
 
     @property
     def renewed_cookies(self) -> tuple[bytes, ...]:

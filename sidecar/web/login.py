@@ -39,7 +39,7 @@ from sidecar.web.connection import CONTINUE
 from sidecar.web.rescue import HTML_TYPE, JSON_TYPE, common_lines, page
 
 if TYPE_CHECKING:
-    from sidecar.net.sessions import Presented
+    from sidecar.core.view import SessionView
     from sidecar.runtime import OwnParts
     from sidecar.web.flow import Flow
 
@@ -206,12 +206,9 @@ async def _finish(flow: Flow) -> None:
 
 async def _present(flow: Flow) -> None:
     """The session that the request presents, as the store knows it. Raises `StoreUnavailable`."""
-    runtime, cookie = flow.runtime, flow.request.cookie
-    presented = runtime.sessions.present(cookie, flow.began)
-    if not runtime.keeper.is_ready(presented, flow.began, renews=False):
-        presented = await runtime.keeper.ready(
-            presented, cookie, _scope(flow), renews=False, by_cookie=True
-        )
+    runtime = flow.runtime
+    presented = runtime.sessions.present(flow.request.cookie, flow.began)
+    presented = await runtime.keeper.checked(presented, by_cookie=True)
     flow.presented = presented
     flow.live = runtime.sessions.live_fingerprint(presented, runtime.clock.now())
 
@@ -229,9 +226,11 @@ def _replace(flow: Flow, session: OwnSession) -> None:
     is_another = old.subject != session.subject or (
         None not in (old.sid, session.sid) and old.sid != session.sid
     )
-    runtime.sessions.bury(flow.presented, runtime.clock.now())
+    ended = flow.presented.session(flow.live)
+    assert ended is not None
+    runtime.sessions.bury(ended, runtime.clock.now())
     runtime.metrics.sessions_ended["new_login"] += 1
-    runtime.departures.begin(flow.presented, "new_login", revokes=is_another)
+    runtime.departures.begin(ended, "new_login", revokes=is_another)
 
 
 def _failed(flow: Flow, error: LoginFailed, wanted: str | None, lines: Sequence[bytes]) -> None:
@@ -271,7 +270,7 @@ async def _tell(flow: Flow) -> None:
     flow.proxy.respond(flow, head, body, status=200)
 
 
-def _facts(presented: Presented, flow: Flow) -> dict[str, Any]:
+def _facts(presented: SessionView, flow: Flow) -> dict[str, Any]:
     """What a page may know. Dates are Unix seconds by the server's clock, null where unknown.
 
     `expiresAt` is when the session ends if it goes on as it is: once it is idle for too long, or

@@ -28,10 +28,11 @@ from sidecar.web.rescue import HTML_TYPE, JSON_TYPE, common_lines, page, rescue
 if TYPE_CHECKING:
     from sidecar.core.request import Request
     from sidecar.core.tickets import Ticket
+    from sidecar.core.view import OpenedSession
     from sidecar.web.flow import Flow
 
 _CONFIRM_FORM = (
-    '<p>Another site has asked to log you out.</p><form method="post" action="{action}">'
+    '<p>Do you want to log out?</p><form method="post" action="{action}">'
     "<button>Log out</button></form>"
 )
 
@@ -51,7 +52,7 @@ def unauthorized(flow: Flow) -> None:
         return
     if is_live:
         _bury_rejected(flow)
-    elif flow.presented.fingerprint is not None:
+    elif flow.runtime.sessions.is_dead(flow.presented.fingerprint, flow.began):
         flow.reason = "session ended"
     else:
         flow.reason = f"session {flow.presented.reading.result}"
@@ -67,7 +68,9 @@ def _bury_rejected(flow: Flow) -> None:
     flow.reason = "token rejected by the upstream"
     if not runtime.sessions.is_dead(flow.presented.fingerprint, now):
         runtime.metrics.sessions_ended["token_rejected"] += 1
-    runtime.sessions.bury(flow.presented, now)
+    session = flow.presented.session(flow.live)
+    if session is not None:
+        runtime.sessions.bury(session, now)
 
 
 def _leads_to_logout(flow: Flow) -> bool:
@@ -104,9 +107,9 @@ def _send_to_logout(flow: Flow) -> None:
     flow.proxy.respond(flow, head, b"", status=303)
 
 
-def signed_out(flow: Flow) -> None:
-    """Ends the session that the frontend's own answer ends by expiring its cookie (contract 6)."""
-    _bury(flow, "signed_out")
+def signed_out(flow: Flow, ended: Sequence[OpenedSession]) -> None:
+    """Ends the sessions that the frontend's own answer ends by expiring their cookies."""
+    _bury(flow, ended, "signed_out")
     flow.sweeps = True
 
 
@@ -126,13 +129,7 @@ async def _load_and_handle(flow: Flow) -> None:
     `StoreUnavailable` then.
     """
     try:
-        flow.presented = await flow.runtime.keeper.ready(
-            flow.presented,
-            flow.request.cookie,
-            flow.proxy.planner.scope(flow),
-            renews=False,
-            by_cookie=True,
-        )
+        flow.presented = await flow.runtime.keeper.checked(flow.presented, by_cookie=True)
     except StoreUnavailable:
         if "ticket" in parameters(flow.request.query):
             raise
@@ -148,10 +145,12 @@ def _handle(flow: Flow) -> None:
         return
     ticket = policy.signer.read_ticket(given.get("ticket", ""), flow.began)
     flow.live = runtime.sessions.live_fingerprint(flow.presented, flow.began)
+    is_named = ticket is not None and flow.presented.session(ticket.fingerprint) is not None
     verdict = judge(
         request,
         ticket=ticket,
-        live=flow.live,
+        live=ticket.fingerprint if ticket is not None and is_named else flow.live,
+        has_cookie=policy.presents_session(request.cookie),
         csrf=policy.csrf,
         public_origin=flow.proxy.planner.public_origin(flow),
     )
@@ -162,6 +161,8 @@ def _handle(flow: Flow) -> None:
         _changed(flow, request)
     elif verdict is Verdict.CONFIRM:
         _confirm(flow, given)
+    elif verdict is Verdict.VOID:
+        _void(flow, request, given)
     else:
         flow.reason = "a GET that proves nothing"
         rescue(flow, MethodNotAllowed())
@@ -170,9 +171,9 @@ def _handle(flow: Flow) -> None:
 def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | None) -> None:
     runtime, rule = flow.runtime, flow.runtime.policy.logout
     flow.reason = "asked for" if ticket is None else "after a 401"
-    _bury(flow, "logout")
+    _bury(flow, _ending(flow, ticket), "logout")
     runtime.metrics.logouts["user" if ticket is None else "unauthorized"] += 1
-    swept = _swept_cookies(flow)
+    swept = b"".join(b"Set-Cookie: %b\r\n" % line for line in sweep_lines(flow))
     if request.client is Client.DOCUMENT:
         location = rule.next_location(given, is_asked_for=ticket is None)
         if ticket is None:
@@ -191,16 +192,27 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
     flow.proxy.respond(flow, common_lines(flow, status) + JSON_TYPE + swept, body, status=status)
 
 
+def _ending(flow: Flow, ticket: Ticket | None) -> Sequence[OpenedSession]:
+    """The sessions that a logout ends: all that are presented.
+
+    A ticket that names one of them ends that one alone: another application's may live beside it.
+    """
+    named = None if ticket is None else flow.presented.session(ticket.fingerprint)
+    return flow.presented.sessions if named is None else (named,)
+
+
 def _by_way_of_the_provider(flow: Flow, location: str) -> str:
     """Where a document goes whose own session has ended: the provider's session ends as well.
 
     RP-Initiated Logout 2, where the provider has said how; it is not waited for.
     """
-    own, reading = flow.runtime.own, flow.presented.reading
+    own = flow.runtime.own
     metadata = None if own is None else own.provider.known
-    if own is None or metadata is None or not isinstance(reading, OwnReading):
+    readings = (one.reading for one in flow.presented.sessions)
+    reading = next((one for one in readings if isinstance(one, OwnReading) and one.session), None)
+    if own is None or metadata is None or reading is None or reading.session is None:
         return location
-    if reading.session is None or metadata.end_session_endpoint is None:
+    if metadata.end_session_endpoint is None:
         return location
     if location.startswith("/"):
         location = flow.proxy.planner.public_origin(flow).decode("latin-1") + location
@@ -215,9 +227,10 @@ def _by_way_of_the_provider(flow: Flow, location: str) -> str:
 def sweep_lines(flow: Flow, besides: Sequence[bytes] = ()) -> list[bytes]:
     """Set-Cookie values that expire every session cookie presented or possible.
 
-    But for those that the Set-Cookie values `besides` set: an answer does not contradict itself.
+    But for those of sessions that live on, and for those that the Set-Cookie values `besides` set:
+    a response does not contradict itself.
     """
-    policy = flow.runtime.policy
+    policy, sessions = flow.runtime.policy, flow.runtime.sessions
     jar = CookieJar.parse(flow.request.cookie.decode("latin-1"))
     presented = [name for name in jar.names() if policy.session_names.matches(name)]
     https = flow.proxy.planner.public_origin(flow).startswith(b"https:")
@@ -225,17 +238,18 @@ def sweep_lines(flow: Flow, besides: Sequence[bytes] = ()) -> list[bytes]:
     lines = expire_lines(presented, sweep.names, sweep.domains, sweep.paths, https)
     now = flow.runtime.clock.now()
     named = {set_cookie_name(one) for one in besides if not is_expiring(one, now)}
-    return [line for line in lines if set_cookie_name(line) not in named]
-
-
-def _swept_cookies(flow: Flow) -> bytes:
-    return b"".join(b"Set-Cookie: %b\r\n" % line for line in sweep_lines(flow))
+    living = sessions.living(flow.presented, now)
+    return [
+        line
+        for line in lines
+        if (name := set_cookie_name(line)) not in named and not sessions.is_of(name, living)
+    ]
 
 
 def is_way_out(flow: Flow) -> bool:
     """Whether a request whose head is too large is the button of the page that says so."""
-    request, path = flow.request, flow.runtime.policy.logout.path
-    return request.method == "POST" and request.route_path == path
+    endpoint = flow.runtime.policy.endpoints.get(flow.request.route_path)
+    return flow.request.method == "POST" and endpoint is not None and endpoint.name == "logout"
 
 
 def clear(flow: Flow) -> None:
@@ -255,7 +269,7 @@ def clear(flow: Flow) -> None:
     flow.decision, flow.reason = "logout_clear", "too many cookies"
     flow.presented = flow.runtime.sessions.present(request.cookie, flow.began)
     flow.live = flow.runtime.sessions.live_fingerprint(flow.presented, flow.began)
-    _bury(flow, "logout")
+    _bury(flow, flow.presented.sessions, "logout")
     flow.runtime.metrics.logouts["too_many_cookies"] += 1
     lines = [*sweep_lines(flow), *everywhere(request.cookie, policy.clearable)]
     head = b"".join(
@@ -270,13 +284,14 @@ def clear(flow: Flow) -> None:
     flow.proxy.respond(flow, head, b"", status=303)
 
 
-def _bury(flow: Flow, reason: str) -> None:
-    """Ends the session of the request, if there is one: counted where it was alive until now."""
-    runtime = flow.runtime
-    if flow.live is not None:
-        runtime.sessions.bury(flow.presented, runtime.clock.now())
-        runtime.metrics.sessions_ended[reason] += 1
-    runtime.departures.begin(flow.presented, reason)
+def _bury(flow: Flow, sessions: Sequence[OpenedSession], reason: str) -> None:
+    """Ends sessions of the request; counted are those that were alive until now."""
+    runtime, now = flow.runtime, flow.runtime.clock.now()
+    for session in sessions:
+        if not runtime.sessions.is_dead(session.fingerprint, now):
+            runtime.sessions.bury(session, now)
+            runtime.metrics.sessions_ended[reason] += 1
+        runtime.departures.begin(session, reason)
     if flow.presented.handles:  # not loaded: the store could not be asked, or was not waited for
         depart = partial(runtime.departures.begin, reason=reason)
         runtime.keeper.end_later(flow.presented.handles, depart)
@@ -291,8 +306,18 @@ def _changed(flow: Flow, request: Request) -> None:
         rescue(flow, SessionChanged())
 
 
+def _void(flow: Flow, request: Request, given: dict[str, str]) -> None:
+    flow.reason = "a ticket from another site, without a session"
+    if request.client is Client.DOCUMENT:
+        location = flow.runtime.policy.logout.next_location(given)
+        head = common_lines(flow, 303) + b"Location: %b\r\n" % location.encode()
+        flow.proxy.respond(flow, head, b"", status=303)
+    else:
+        rescue(flow, SessionRequired())
+
+
 def _confirm(flow: Flow, given: dict[str, str]) -> None:
-    flow.reason = "cross-site navigation"
+    flow.reason = "a navigation that may be another site's"
     action = flow.request.route_path  # one of the logout paths, which are configured
     wanted = given.get("next") or given.get("callbackUrl")
     if wanted is not None:

@@ -9,12 +9,14 @@ What must be waited for first (the store's word on a session, its renewal) goes 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.client import Client, is_server_side
 from sidecar.core.cookies import Scope
-from sidecar.core.errors import ExpectationFailed, NoRoute, TokenRefreshed
+from sidecar.core.errors import ExpectationFailed, NoRoute, StoreUnavailable, TokenRefreshed
 from sidecar.core.forwarding import given_request_id, is_traced, prepare_request
+from sidecar.core.target import normal_origin
 from sidecar.web import login, logout
 from sidecar.web.flow import Flow, Plan
 from sidecar.web.rescue import answer_preflight, rescue
@@ -22,7 +24,7 @@ from sidecar.web.rescue import answer_preflight, rescue
 if TYPE_CHECKING:
     from sidecar.core.request import Request
     from sidecar.core.routes import Route
-    from sidecar.net.sessions import Presented
+    from sidecar.core.view import SessionView
     from sidecar.runtime import Runtime
     from sidecar.web.bridge import Bridge
 
@@ -44,12 +46,8 @@ class Planner:
 
     def holds(self, plan: Plan, now: float) -> bool:
         """Whether a remembered plan is still right: nothing of it but the session can change."""
-        presented = plan.presented
-        return (
-            now < presented.valid_until
-            and now < presented.renews_at
-            and presented.fingerprint not in self._sessions.tombs
-        )
+        view = plan.presented
+        return now < view.valid_until and now < view.renews_at and self._sessions.is_current(view)
 
     def plan(self, flow: Flow, request: Request) -> Plan | None:
         """What is to be done with a request; None where it is answered, or waits for its session.
@@ -73,10 +71,10 @@ class Planner:
             login.ENDPOINTS[endpoint.name](flow)
             return None
         presented = flow.presented = self._present(flow, request, route)
+        if request.is_websocket and not route.strip_cookies:
+            self._check_handshake(flow, request)
         renews = flow.by_cookie and self._renews(request, route)
-        if route.session != "none" and not self._keeper.is_ready(
-            presented, flow.began, renews=renews
-        ):
+        if self._waits(route) and not self._keeper.is_ready(presented, flow.began, renews=renews):
             if route.inject and flow.by_cookie and presented.fingerprint is not None:
                 policy.csrf.check(request, self.public_origin(flow))  # before anything is done
             flow.proxy.admit(flow, _budget(request, route))
@@ -86,16 +84,29 @@ class Planner:
 
     # -- the session ----------------------------------------------------------------------------
 
-    def _present(self, flow: Flow, request: Request, route: Route) -> Presented:
+    @staticmethod
+    def _waits(route: Route) -> bool:
+        """Whether the store is asked first: a credential is needed, or session cookies pass on."""
+        return route.session != "none" or not route.strip_cookies
+
+    def _present(self, flow: Flow, request: Request, route: Route) -> SessionView:
         """The session that the cookies hold, or that the client's own bearer stands for."""
-        presented = self._sessions.present(request.cookie, flow.began)
+        presented = self._sessions.present(request.cookie, flow.began, route.sources)
         own = request.facts.get(b"authorization")
         if route.authorization == "session" and own is not None and not presented.reading.names:
-            known = self._sessions.recognise(own, flow.began)
+            known = self._sessions.recognise(own, flow.began, route.sources)
             if known is not None:
                 flow.by_cookie = False
                 return known
         return presented
+
+    def _check_handshake(self, flow: Flow, request: Request) -> None:
+        """A handshake that takes session cookies to its upstream acts with them.
+
+        Raises `CsrfRejected`.
+        """
+        if self._policy.presents_session(request.cookie):
+            self._policy.csrf.check(request, self.public_origin(flow))
 
     @staticmethod
     def _renews(request: Request, route: Route) -> bool:
@@ -111,13 +122,16 @@ class Planner:
 
     async def _wait(self, flow: Flow, renews: bool) -> None:
         """Goes on once the session can be used. Raises `ProxyError`."""
-        presented = await self._keeper.ready(
-            flow.presented,
-            self._cookie(flow),
-            self.scope(flow),
-            renews=renews,
-            by_cookie=flow.by_cookie,
-        )
+        presented = flow.presented
+        try:
+            presented = await self._keeper.ready(
+                presented, self.scope(flow), renews=renews, by_cookie=flow.by_cookie
+            )
+        except StoreUnavailable:
+            if flow.route.session != "none":
+                raise
+            # Nobody can say which of them are dead, and a login must go on without them.
+            presented = replace(presented, forwarded=presented.others)
         flow.presented = presented
         plan = self._plan_with(flow, presented)
         if plan is not None:
@@ -131,9 +145,7 @@ class Planner:
         """
         flow.recovered = True
         token = flow.presented.reading.token
-        flow.presented = await self._keeper.renew(
-            flow.presented, self._cookie(flow), self.scope(flow), rejected=token
-        )
+        flow.presented = await self._keeper.renew(flow.presented, self.scope(flow), rejected=token)
         now = self._runtime.clock.now()
         flow.live = self._sessions.live_fingerprint(flow.presented, now)
         if flow.live is None or flow.presented.reading.token == token:
@@ -146,22 +158,18 @@ class Planner:
             if plan is not None:
                 flow.proxy.send(flow, plan)
 
-    @staticmethod
-    def _cookie(flow: Flow) -> bytes:
-        """The Cookie header that the session was read from."""
-        return flow.request.cookie if flow.by_cookie else flow.presented.key or b""
-
     # -- the plan -------------------------------------------------------------------------------
 
-    def _plan_with(self, flow: Flow, presented: Presented) -> Plan | None:
+    def _plan_with(self, flow: Flow, presented: SessionView) -> Plan | None:
         """The plan where the session is known. None where the request is answered here."""
         request, route, policy = flow.request, flow.route, self._policy
         credential = self._credential(flow, presented)
         if credential is None:
             logout.unauthorized(flow)
             return None
-        is_bridged = presented.fingerprint is not None and policy.bridge.concerns(request, route)
-        if is_bridged and flow.live is None:
+        is_dead = self._sessions.is_dead(presented.fingerprint, flow.began)
+        is_bridged = (is_dead or flow.live is not None) and policy.bridge.concerns(request, route)
+        if is_bridged and is_dead:
             logout.bridged(flow)
             return None
         if b"expect" in request.facts:
@@ -184,7 +192,7 @@ class Planner:
             watch=self._watch(flow, request, is_bridged=is_bridged),
             is_held=is_bridged and policy.bridge.holds(request),
         )
-        is_lasting = presented.is_lasting and flow.live == presented.fingerprint
+        is_lasting = self._sessions.is_current(presented) and not is_dead
         if presented.fingerprint is None and route.authorization == "session":
             is_lasting = False  # its bearer may be known the next time
         if is_lasting and len(plan.head) <= PLAN_BYTES:
@@ -194,16 +202,16 @@ class Planner:
             plans[flow.method, flow.target] = plan
         return plan
 
-    def _credential(self, flow: Flow, presented: Presented) -> tuple[bytes, bytes] | None:
+    def _credential(self, flow: Flow, presented: SessionView) -> tuple[bytes, bytes] | None:
         """The Cookie value and the Authorization line for the upstream (contract 4).
 
         None where the route requires a session and there is none. Raises `CsrfRejected`.
         """
         request, route = flow.request, flow.route
         live = flow.live = self._sessions.live_fingerprint(presented, flow.began)
-        is_dead = live is None and presented.fingerprint is not None
+        is_dead = self._sessions.is_dead(presented.fingerprint, flow.began)
         flow.sweeps = is_dead and self._policy.bridge.sweeps(request)
-        cookie = self._forwarded_cookie(flow, presented, is_dead=is_dead)
+        cookie = self._forwarded_cookie(flow, presented)
         if live is not None and route.inject:
             flow.counts = route.on_unauthorized != "pass"
             if flow.by_cookie:
@@ -220,16 +228,14 @@ class Planner:
             return None
         return cookie, own_line if keeps_own or not route.inject else b""
 
-    def _forwarded_cookie(self, flow: Flow, presented: Presented, *, is_dead: bool) -> bytes:
-        """The Cookie value for the upstream: without session cookies, or with renewed ones."""
-        request, route = flow.request, flow.route
-        if route.strip_cookies or (is_dead and route.session != "none"):
-            # A session known by its bearer was read from other cookies than these.
-            here = presented if flow.by_cookie else None
-            here = here or self._sessions.present(request.cookie, flow.began)
-            return here.others
-        is_renewed = flow.by_cookie and presented.cookie is not None
-        return presented.cookie or b"" if is_renewed else request.cookie
+    def _forwarded_cookie(self, flow: Flow, presented: SessionView) -> bytes:
+        """The Cookie value for the upstream: without session cookies, or with living ones alone."""
+        if flow.by_cookie and presented.cookie is not None and not flow.route.strip_cookies:
+            return presented.cookie
+        here = presented
+        if not flow.by_cookie:  # a session known by its bearer was read from other cookies
+            here = self._sessions.present(flow.request.cookie, flow.began, flow.route.sources)
+        return here.others if flow.route.strip_cookies else here.forwarded
 
     def _watch(
         self, flow: Flow, request: Request, *, is_bridged: bool
@@ -248,12 +254,13 @@ class Planner:
     # -- the client's view ----------------------------------------------------------------------
 
     def public_origin(self, flow: Flow) -> bytes:
-        """scheme://host as the browser sees it."""
+        """scheme://host as the browser sees it, in normal form."""
         configured = self._policy.public_origin
         if configured is not None:
             return configured
         peer = flow.connection.peer
-        return b"%b://%b" % (peer.public_scheme(flow.request), peer.public_host(flow.request))
+        origin = b"%b://%b" % (peer.public_scheme(flow.request), peer.public_host(flow.request))
+        return normal_origin(origin)
 
     def scope(self, flow: Flow) -> Scope:
         """Where session cookies are set: on this host, unless a source says otherwise."""

@@ -47,7 +47,7 @@ from sidecar.core.forwarding import (
     clean_response,
 )
 from sidecar.core.headers import media_type
-from sidecar.core.request import IDEMPOTENT_METHODS, Fields, Request
+from sidecar.core.request import IDEMPOTENT_METHODS, Fields, RawFields, Request
 from sidecar.core.routes import UNROUTED
 from sidecar.web import logout, relay, tunnel
 from sidecar.web.bridge import Bridge
@@ -58,6 +58,7 @@ from sidecar.web.rescue import rescue
 if TYPE_CHECKING:
     from aiohttp.streams import StreamReader
 
+    from sidecar.core.view import OpenedSession
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.runtime import Runtime
     from sidecar.web.connection import ClientConnection
@@ -105,7 +106,6 @@ class Proxy:
         """Answers a request that could not be read, or whose head is too large to be served."""
         flow = cast("Flow", exchange)
         flow.request_id = self.runtime.ids.fresh()
-        flow.connection.fields = None  # those of the request before this one
         try:
             if flow.raw_fields:
                 self._read_refused(flow, flow.raw_fields)
@@ -116,7 +116,7 @@ class Proxy:
             error = worse
         rescue(flow, error)
 
-    def _read_refused(self, flow: Flow, raw: Sequence[tuple[bytes, bytes]]) -> None:
+    def _read_refused(self, flow: Flow, raw: RawFields) -> None:
         """Who asks, and for what: that decides how the refusal looks."""
         flow.request = Request(flow.method, flow.target, raw, http11=flow.http11)
         if flow.request.route_path != self.runtime.policy.logout.path:
@@ -124,11 +124,9 @@ class Proxy:
 
     def _begin(self, flow: Flow) -> None:
         flow.request_id = self.runtime.ids.fresh()
-        fields = flow.connection.fields
-        if flow.raw_fields is not None and (fields is None or fields.raw != flow.raw_fields):
-            flow.connection.fields = None  # what cannot be read is no reason to keep another's
-            fields = flow.connection.fields = Fields(flow.raw_fields)
-        assert fields is not None
+        fields = flow.fields
+        if fields is None:
+            fields = flow.fields = Fields(flow.raw_fields)
         planner = self.planner
         plan = fields.plans.get((flow.method, flow.target))
         if plan is None or not planner.holds(plan, flow.began):
@@ -262,7 +260,7 @@ class Proxy:
         if action is WRAP:
             action, body = self._wrap(flow, head, body)
         elif action is INSPECT:
-            action = self._inspect(body)
+            action = self._inspect(head.status, body)
         elif action is RELAY and not body and is_empty_success(flow, head):
             action = WRAP_EMPTY
         if action is UNAUTHORIZED:
@@ -293,18 +291,19 @@ class Proxy:
             if status < 400:
                 raise UpstreamProtocolError("JSON type, but not valid JSON") from None
             return WRAP_ERROR, b""
-        if flow.counts and self._unauthorized.is_told_by(document):
+        if flow.counts and self._unauthorized.is_told_by(document, status):
             return UNAUTHORIZED, b""
         return WRAP, wrap(
             rule, document, status, head.reason, problem=status >= 400 and is_problem(head)
         )
 
-    def _inspect(self, body: bytes) -> Action:
+    def _inspect(self, status: int, body: bytes) -> Action:
         """Whether a body that is not wrapped says that the session is over."""
         try:
-            return UNAUTHORIZED if self._unauthorized.is_told_by(parse(body)) else RELAY
+            is_over = self._unauthorized.is_told_by(parse(body), status)
         except InvalidJSON:
             return RELAY  # as the upstream sent it
+        return UNAUTHORIZED if is_over else RELAY
 
     def render_head(self, flow: Flow, head: AnswerHead, *, wrapped: bool) -> bytes:
         """The client's answer head without framing."""
@@ -342,8 +341,10 @@ class Proxy:
             now = time()
             passed = sessions.admit(head.cookies, flow.presented, flow.began, now)
         self.runtime.metrics.cookies_dropped += len(head.cookies) - len(passed)
-        if flow.live is not None and self._signs_out(flow, passed):
-            logout.signed_out(flow)
+        if flow.presented.sessions and flow.by_cookie and passed:
+            ended = self._signed_out(flow, passed)
+            if ended:
+                logout.signed_out(flow, ended)
         is_session = any(map(sessions.is_session_cookie, passed))
         if flow.sweeps:
             more: Sequence[bytes] = logout.sweep_lines(flow, passed)
@@ -352,13 +353,12 @@ class Proxy:
             more = () if is_session else flow.renewed_cookies
         return [*passed, *more], is_session or bool(more)
 
-    def _signs_out(self, flow: Flow, cookies: Sequence[bytes]) -> bool:
-        """Whether the frontend's own answer ends the session (contract 6)."""
+    def _signed_out(self, flow: Flow, cookies: Sequence[bytes]) -> list[OpenedSession]:
+        """The sessions that the frontend's own answer ends."""
         sweep = self.runtime.policy.sweep
-        return self.runtime.sessions.is_ended_by(
+        return self.runtime.sessions.ended_by(
             cookies,
             flow.presented,
-            flow.request.cookie,
             flow.began,
             domains=sweep.domains,
             paths=sweep.paths,

@@ -33,7 +33,7 @@ def test_listed_origin_may_read_with_credentials() -> None:
         "https://app.example.com.evil.example",
         "http://app.example.com",
         "https://app.example.com:8443",
-        "https://APP.example.com",
+        "https://APP.example.com.evil.example",
         "null",
         "*",
         "",
@@ -44,6 +44,14 @@ def test_nobody_else_may(origin: str) -> None:
     assert RULE.lines(asked.facts) == b""
     assert RULE.preflight_lines(asked.facts) == b""
     assert not RULE.allows(asked.facts)
+
+
+@pytest.mark.parametrize("origin", ["https://APP.example.com", "https://app.example.com:443"])
+def test_an_origin_is_listed_in_every_spelling(origin: str) -> None:
+    """What is allowed is the listed one."""
+    asked = ask(Origin=origin)
+    assert RULE.allows(asked.facts)
+    assert RULE.lines(asked.facts) == RULE.lines(ask(Origin=APP).facts)
 
 
 def test_upstreams_names_are_exposed_besides() -> None:

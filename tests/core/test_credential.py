@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -23,13 +24,12 @@ class Fixed:
     type: str
     result: Result
     base_names: tuple[str, ...] = ()
+    stems: tuple[str, ...] = ()
 
-    def read(self, jar: CookieJar, now: float) -> Reading:
-        if self.result is Result.NO_SESSION:
-            return Reading(self.result)
-        return Reading(
-            self.result, source=self.type, token="at" if self.result is Result.OK else None
-        )
+    def readings(self, jar: CookieJar, now: float) -> Iterator[Reading]:
+        if self.result is not Result.NO_SESSION:
+            token = "at" if self.result is Result.OK else None
+            yield Reading(self.result, source=self.type, token=token)
 
 
 def ask(*results: Result) -> tuple[Result, str | None]:

@@ -25,6 +25,7 @@ from sidecar.core.forwarding import (
     reason_phrase,
     status_line,
 )
+from sidecar.core.headers import TARGETED_CACHING
 from sidecar.core.request import Request
 from sidecar.core.routes import UNROUTED, Route
 
@@ -196,6 +197,16 @@ SPOOFED = (
             PROXY,
             (("X-Forwarded-Proto", "HTTPS, http"), ("X-Forwarded-Host", "a.test, b.test")),
             {b"For": b"10.0.0.1", b"Proto": b"https", b"Host": b"a.test"},
+        ),
+        (
+            PROXY,
+            (("X-Forwarded-Proto", "WSS"),),
+            {b"For": b"10.0.0.1", b"Proto": b"https", b"Host": b"app.test"},
+        ),
+        (
+            PROXY,
+            (("X-Forwarded-Proto", "ws, https"),),
+            {b"For": b"10.0.0.1", b"Proto": b"http", b"Host": b"app.test"},
         ),
     ],
 )
@@ -402,6 +413,7 @@ def test_what_is_wrapped_says_what_is_true_of_the_envelope() -> None:
         (b"Content-Type", b"application/json"),
         (b"Date", b"now"),
         (b"ETag", b'W/"v1"'),
+        (b"Vary", b"Cookie"),
         (b"WWW-Authenticate", b"Bearer"),
         (b"X-Content-Type-Options", b"nosniff"),
         (b"X-Request-Id", b"rid"),
@@ -413,7 +425,8 @@ def test_what_is_wrapped_says_what_is_true_of_the_envelope() -> None:
 def test_other_fields_pass_in_order_and_number() -> None:
     """Repetitions stay apart, case and octets stay, Date is the upstream's where it has one."""
     _, fields = given_out(
-        answer(200, ("X-a", "1"), ("Link", "<a>"), ("Link", "<b>"), ("X-B", "\xe9"), ("Date", "d"))
+        answer(200, ("X-a", "1"), ("Link", "<a>"), ("Link", "<b>"), ("X-B", "\xe9"), ("Date", "d")),
+        PAGE,
     )
     assert [(name, value) for name, value in fields if name not in (b"Date", b"X-Request-Id")] == [
         (b"X-a", b"1"),
@@ -450,7 +463,8 @@ def test_hop_by_hop_fields_end_here() -> None:
             ("X-Request-Id", "theirs"),
             ("Content-Type", "text/plain"),
             ("X-Stays", "1"),
-        )
+        ),
+        PAGE,
     )
     assert sorted(fields) == [
         (b"Content-Type", b"text/plain"),
@@ -463,15 +477,18 @@ def test_hop_by_hop_fields_end_here() -> None:
 @pytest.mark.parametrize(
     ("pairs", "private", "no_store", "control", "vary"),
     [
-        ((), False, False, [], []),
-        ((("Cache-Control", "public, max-age=9"),), False, False, [b"public, max-age=9"], []),
-        ((("Vary", "Accept"),), False, False, [], [b"Accept"]),
+        ((), False, False, [], [b"Cookie"]),
+        ((("Cache-Control", "public, max-age=9"),), False, False, [b"public, max-age=9"], None),
+        ((("Vary", "Accept"),), False, False, [], [b"Accept, Cookie"]),
+        ((("Vary", "*"),), False, False, [], [b"*"]),
+        ((("Vary", "authorization"),), False, False, [], [b"Cookie"]),
+        ((("Vary", "Authorization, Accept"),), True, False, None, [b"Accept, Cookie"]),
         ((), True, False, [b"private"], [b"Cookie"]),
         ((("Cache-Control", "public, max-age=9"),), True, False, [b"max-age=9, private"], None),
         ((("Cache-Control", 'private="a"'),), True, False, [b'private="a", private'], None),
         ((("Cache-Control", "a"), ("Cache-Control", "public")), True, False, [b"a, private"], None),
         ((("Vary", "Accept"), ("Vary", "Origin")), True, False, None, [b"Accept, Origin, Cookie"]),
-        ((("Cache-Control", "public, max-age=9"),), False, True, [b"no-store"], []),
+        ((("Cache-Control", "public, max-age=9"),), False, True, [b"no-store"], [b"Cookie"]),
         ((("Cache-Control", "private"),), True, True, [b"no-store"], [b"Cookie"]),
     ],
 )
@@ -482,7 +499,10 @@ def test_what_caches_are_told(
     control: list[bytes] | None,
     vary: list[bytes] | None,
 ) -> None:
-    """Contract 9: private and by cookie after injection, no-store with a session cookie."""
+    """Private after injection, by cookie wherever one may be injected, no-store with a session's.
+
+    Else a cache would hand the anonymous answer to a user who has logged in since.
+    """
     _, fields = given_out(answer(200, *pairs), private=private, no_store=no_store)
     if control is not None:
         assert values(fields, b"Cache-Control") == control
@@ -502,6 +522,56 @@ def test_no_other_word_for_caches_overrules_that(name: str, private: bool, no_st
     _, fields = given_out(answer(200, (name, "max-age=600")), private=private, no_store=no_store)
     found = values(fields, name.encode())
     assert found == ([] if private or no_store else [b"max-age=600"])
+
+
+@pytest.mark.parametrize("authorization", ["pass", "session"])
+def test_where_a_clients_own_bearer_may_pass_answers_vary_by_both(authorization: str) -> None:
+    """The API's own word stands beside the sidecar's."""
+    route = replace(API, authorization=authorization)
+    _, fields = given_out(answer(200, ("Vary", "Authorization")), route)
+    assert values(fields, b"Vary") == [b"Authorization, Cookie"]
+
+
+@pytest.mark.parametrize(
+    ("said", "control"),
+    [
+        ((), b"private"),
+        ((("Cache-Control", "public, s-maxage=600, max-age=9"),), b"max-age=9, private"),
+        ((("Cache-Control", "no-store"),), b"no-store"),
+        ((("Cache-Control", "private, max-age=1"),), b"private, max-age=1"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["page", "api"])
+def test_what_needs_a_session_is_kept_by_no_shared_cache(
+    said: tuple[tuple[str, str], ...], control: bytes, kind: str
+) -> None:
+    """Whatever its upstream says, in whichever field, and injected or not."""
+    route = replace(PAGE, kind=kind, session="required")
+    targeted = [(name.decode(), "max-age=600") for name in TARGETED_CACHING]
+    _, fields = given_out(answer(200, *said, *targeted, ("Vary", "Accept")), route)
+    assert values(fields, b"Cache-Control") == [control]
+    assert values(fields, b"Vary") == [b"Accept, Cookie"]
+    assert not {name.lower() for name, _ in fields} & set(TARGETED_CACHING)
+
+
+def test_a_page_for_everybody_says_itself_what_caches_may_do() -> None:
+    """It is shown the cookies, and may not depend on them."""
+    said = (("Cache-Control", "public"), ("CDN-Cache-Control", "max-age=9"), ("Vary", "Accept"))
+    _, fields = given_out(answer(200, *said), PAGE)
+    for name, value in said:
+        assert values(fields, name.encode()) == [value.encode()]
+
+
+@pytest.mark.parametrize("own", [[], ["nosniff"], ["nosniff", "nosniff"], ["x"]])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_api_answers_are_not_to_be_sniffed(own: list[str], wrapped: bool) -> None:
+    """On whatever an API answers, once; a page says itself."""
+    head = answer(200, *(("X-Content-Type-Options", value) for value in own))
+    _, fields = given_out(head, API, wrapped=wrapped)
+    assert values(fields, b"X-Content-Type-Options") == [b"nosniff"]
+    if not wrapped:
+        _, fields = given_out(head, PAGE)
+        assert values(fields, b"X-Content-Type-Options") == [", ".join(own).encode()] * bool(own)
 
 
 @pytest.mark.parametrize("name", ["Location", "Content-Location"])

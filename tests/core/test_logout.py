@@ -30,6 +30,7 @@ CROSS = {"Sec-Fetch-Site": "cross-site"}
 EVIL_REFERER = {"Referer": "https://evil.test/page"}
 
 END, CHANGED, CONFIRM, REFUSE = Verdict.END, Verdict.CHANGED, Verdict.CONFIRM, Verdict.REFUSE
+VOID = Verdict.VOID
 
 
 def verdict(
@@ -37,12 +38,16 @@ def verdict(
     headers: Mapping[str, str],
     ticket: Ticket | None = None,
     live: str | None = "live",
+    *,
     csrf: CsrfRule = CSRF,
+    has_cookie: bool = True,
 ) -> Verdict:
     fields = [("Host", "app.test"), *headers.items()]
     raw = tuple((name.encode(), value.encode()) for name, value in fields)
     request = Request(method, "/api/logout", raw, http11=True)
-    return judge(request, ticket=ticket, live=live, csrf=csrf, public_origin=PUBLIC)
+    return judge(
+        request, ticket=ticket, live=live, has_cookie=has_cookie, csrf=csrf, public_origin=PUBLIC
+    )
 
 
 CLIENTS: list[dict[str, str]] = [
@@ -74,6 +79,36 @@ def test_a_ticket_ends_the_session_it_names_and_no_other(
 ) -> None:
     """Rows 1 and 2: it proves a real 401, so it does not matter who brings it."""
     assert verdict("GET", headers, ticket, live) is wanted
+    assert verdict("HEAD", headers, ticket, live) is wanted
+
+
+@pytest.mark.parametrize("ticket", [Ticket("live"), Ticket(None)])
+@pytest.mark.parametrize(
+    ("headers", "wanted"),
+    [
+        ({**DOCUMENT, **CROSS}, VOID),
+        ({**FETCH, **CROSS}, VOID),
+        ({"Sec-Fetch-Dest": "image", "Sec-Fetch-Mode": "no-cors", **CROSS}, VOID),
+        (EVIL_REFERER, VOID),
+        ({**OLD_BROWSER, **EVIL_REFERER}, VOID),
+        ({"Origin": "https://evil.test"}, VOID),
+        ({"Origin": "null"}, VOID),
+        ({**DOCUMENT, **SAME}, END),
+        ({**DOCUMENT, **SAME, **EVIL_REFERER}, END),
+        ({**DOCUMENT, **SIBLING}, END),  # the same site: a Strict cookie would have come along
+        ({**DOCUMENT, **TYPED}, END),
+        ({}, END),
+        (OLD_BROWSER, END),
+        ({**OLD_BROWSER, "Referer": "https://APP.test:443/x"}, END),
+    ],
+)
+def test_a_ticket_from_another_site_is_void_without_a_cookie(
+    headers: dict[str, str], wanted: Verdict, ticket: Ticket
+) -> None:
+    """A cookie with SameSite=Strict stays at home then, and would be expired unseen."""
+    for method in ("GET", "HEAD"):
+        assert verdict(method, headers, ticket, None, has_cookie=False) is wanted
+        assert verdict(method, headers, ticket, None, has_cookie=True) is END
 
 
 @pytest.mark.parametrize(
@@ -85,14 +120,20 @@ def test_a_ticket_ends_the_session_it_names_and_no_other(
         ({**DOCUMENT, **SAME, "Sec-Fetch-User": "?1", "Referer": "https://app.test/x"}, END),
         # Row 3: no Sec-Fetch headers at all, and nothing that names somebody else.
         ({}, END),
-        (OLD_BROWSER, END),
         ({"Accept": "*/*", "User-Agent": "curl/8"}, END),
+        ({"Referer": "HTTPS://App.Test:443/x"}, END),
+        ({**OLD_BROWSER, "Referer": "https://app.test:0443"}, END),
         ({**OLD_BROWSER, "Referer": "https://app.test"}, END),
         ({**OLD_BROWSER, "Referer": "https://app.test/dash?x"}, END),
         ({"Origin": "https://app.test"}, END),
         # Node's own fetch: a Sec-Fetch header that makes it no browser.
         ({"Sec-Fetch-Mode": "cors", "User-Agent": "node"}, END),
-        # Row 4: a cross-site navigation is asked.
+        # Row 4: a cross-site navigation is asked, and one that may be cross-site.
+        (OLD_BROWSER, CONFIRM),
+        ({**OLD_BROWSER, "Referer": ""}, CONFIRM),
+        ({**OLD_BROWSER, "Referer": "https://app.test@evil.test/"}, CONFIRM),
+        ({**OLD_BROWSER, "Referer": "https://app.test:8443/"}, CONFIRM),
+        ({**OLD_BROWSER, "Origin": "https://app.test", **EVIL_REFERER}, CONFIRM),
         ({**DOCUMENT, **CROSS}, CONFIRM),
         ({**DOCUMENT, **SIBLING}, CONFIRM),
         ({**DOCUMENT, **CROSS, "Sec-Fetch-User": "?1"}, CONFIRM),
@@ -128,7 +169,8 @@ def test_a_get_without_a_ticket_needs_the_user(
     headers: dict[str, str], wanted: Verdict, live: str | None
 ) -> None:
     """Rows 3 and 4, whether or not there is a session to end."""
-    assert verdict("GET", headers, None, live) is wanted
+    for method in ("GET",) if "Upgrade" in headers else ("GET", "HEAD"):
+        assert verdict(method, headers, None, live) is wanted
 
 
 @pytest.mark.parametrize(
@@ -158,7 +200,7 @@ def test_a_post_needs_the_same_origin(headers: dict[str, str], ends: bool) -> No
                     verdict("POST", headers, ticket, csrf=csrf)
 
 
-@pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_other_methods_end_nothing(method: str) -> None:
     """405, ticket or not."""
     assert verdict(method, {**DOCUMENT, **SAME}, Ticket("live")) is REFUSE

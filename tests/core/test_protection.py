@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sidecar.core.errors import CsrfRejected
 from sidecar.core.protection import CsrfRule
 from sidecar.core.request import Request
+from sidecar.core.target import normal_origin
 
 PUBLIC = b"https://app.test"
 LISTED = b"https://admin.test"
@@ -29,7 +30,7 @@ ORIGINS = [
     "https://app.test:8443",
     "http://app.test",
     "https://app.test/",
-    "HTTPS://APP.TEST",
+    "HTTPS://APP.TEST:443",
     "null",
     "",
 ]
@@ -60,7 +61,7 @@ def test_unsafe_methods_need_somebody_to_vouch(
     if site in ("same-origin", "none"):
         wanted = True
     elif origin is not None:
-        wanted = origin in ("https://app.test", "https://admin.test")
+        wanted = origin in ("https://app.test", "https://admin.test", "HTTPS://APP.TEST:443")
     else:
         wanted = site is None
     assert passes(RULE, asked) is wanted
@@ -120,6 +121,13 @@ def test_a_header_that_the_sidecar_reads_itself_can_be_demanded() -> None:
     assert not passes(rule, request("POST", {}))
 
 
+def test_a_header_that_is_kept_from_upstreams_can_be_demanded() -> None:
+    """It is asked of the client, not of what passes on."""
+    rule = CsrfRule(enabled=True, header=b"x_csrf", origins=frozenset())
+    assert passes(rule, request("POST", {"X_CSRF": "1"}))
+    assert not passes(rule, request("POST", {"X-CSRF": "1"}))
+
+
 def test_switched_off_it_asks_nothing() -> None:
     """`csrf: {enabled: false}`."""
     assert passes(OFF, request("POST", {"Origin": "https://evil.test"}))
@@ -135,7 +143,7 @@ def test_a_second_field_vouches_for_nothing(name: str) -> None:
 
 @given(st.binary(max_size=30), st.sampled_from([b"cross-site", b"same-site", b"x"]))
 def test_no_other_origin_passes(origin: bytes, site: bytes) -> None:
-    """Equality is the whole rule."""
+    """Equality of normal forms is the whole rule."""
     raw = ((b"Host", b"app.test"), (b"Origin", origin), (b"Sec-Fetch-Site", site))
     asked = Request("POST", "/", raw, http11=True)
-    assert passes(RULE, asked) is (origin in (PUBLIC, LISTED))
+    assert passes(RULE, asked) is (normal_origin(origin) in (PUBLIC, LISTED))

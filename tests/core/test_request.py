@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sidecar.core.errors import BadRequest
 from sidecar.core.headers import REQUEST_FIELDS, Fate
-from sidecar.core.request import UNREAD, Request
+from sidecar.core.request import UNREAD, FieldRule, Request
 
 HOST = (b"Host", b"app.test")
 Pairs = tuple[tuple[bytes, bytes], ...]
@@ -191,6 +191,34 @@ def test_only_what_may_pass_passes_and_only_once(pairs: list[tuple[bytes, bytes]
         if REQUEST_FIELDS.fate(name) in (Fate.PASS, Fate.NOTE) and name.lower() not in named
     ]
     assert passed(request(*pairs)) == wanted
+
+
+WITHHELD = [(b"X_User", b"1"), (b"x-amzn-oidc-data", b"2"), (b"X-User", b"3"), (b"X-USER", b"4")]
+
+
+@pytest.mark.parametrize(
+    ("dropped", "passed", "lines"),
+    [
+        ((), (), [b"X-A", b"Accept"]),
+        ((b"x-a",), (), [b"Accept"]),
+        ((b"accept",), (b"x-user",), [b"X-A", b"X-User", b"X-USER"]),
+        ((), (b"x_user", b"x-other"), [b"X-A", b"Accept", b"X_User"]),
+    ],
+)
+def test_a_route_says_which_fields_pass_besides_and_which_do_not(
+    dropped: tuple[bytes, ...], passed: tuple[bytes, ...], lines: list[bytes]
+) -> None:
+    """Names are compared without case, and `x_user` is not `x-user`."""
+    asked = request((b"X-A", b"1"), *WITHHELD, (b"Accept", b"*/*"), (b"TE", b"x"))
+    rule = FieldRule(frozenset(dropped), frozenset(passed))
+    assert rule.lines(asked.fields)[::4] == lines
+    assert asked.fields.lines[::4] == [b"X-A", b"Accept"]
+
+
+def test_what_connection_names_does_not_pass_by_a_route_either() -> None:
+    asked = request(*WITHHELD, (b"Connection", b"x-user"))
+    rule = FieldRule(frozenset(), frozenset([b"x-user", b"x_user"]))
+    assert rule.lines(asked.fields)[::4] == [b"X_User"]
 
 
 HANDSHAKE = {"Connection": "keep-alive, Upgrade", "Upgrade": "WebSocket"}

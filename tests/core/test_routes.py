@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
-from dataclasses import replace
-from urllib.parse import urljoin, urlsplit
+from dataclasses import fields, replace
+from itertools import permutations
+from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.routes import UNROUTED, Route, RouteTable
+from sidecar.core.routes import LONGEST_READ, UNROUTED, Route, RouteTable
+from sidecar.core.target import normalise
 
 SEGMENT = st.sampled_from(["a", "b", "api", "apis", "login", "%2F", "a.b", ""])
 PATH = st.lists(SEGMENT, max_size=6).map(lambda segments: "/" + "/".join(segments))
@@ -19,10 +22,17 @@ PREFIX = st.lists(st.sampled_from(["a", "b", "api", "apis", "login"]), max_size=
 )
 
 
-def route(path: str, strip: str = "", base: str = "", origin: str = "http://api:4000") -> Route:
+def route(
+    path: str,
+    strip: str = "",
+    base: str = "",
+    origin: str = "http://api:4000",
+    session: str = "none",
+) -> Route:
     return replace(
         UNROUTED,
         path=path,
+        session=session,
         strip=strip,
         strip_segments=strip.count("/"),
         base=base,
@@ -76,6 +86,232 @@ def test_nothing_matches_where_no_route_does() -> None:
     """A table without `/` leaves paths over."""
     assert RouteTable([route("/api/")]).match("/other") is None
     assert RouteTable([]).match("/") is None
+
+
+# -- a required session, in every spelling --------------------------------------------------------
+
+SITE = [
+    route("/", session="optional"),
+    route("/account/", session="required"),
+    route("/account/help", session="optional"),
+    route("/api/login", session="none"),
+]
+
+
+def gate(routes: list[Route], path: str) -> tuple[str, str]:
+    """The path and the session rule of the route that serves a path as sent."""
+    found = RouteTable(routes).match(normalise(path))
+    assert found is not None
+    return found.path, found.session
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//account/",
+        "/account%2Fx",
+        "/account%2fx",
+        "/%2Faccount/",
+        "/account;x=1/",
+        "/account;/orders",
+        "///account",
+        "/;a/account/",
+        "/;a=%2F/account/",
+        "/account%252Fx",
+        "/account%252fx",
+        "/account%25%32%46x",
+        "/%252Faccount/",
+        "/;x%2F%2Faccount;y//",
+        "/account%3Bx=1/",
+        "/account%253Bx=1/",
+        "/%2561ccount/",
+        "/account%C0%AFx",
+        "//account//help;",  # the public page for some, below the private one for others
+        "/" + "/" * 5000 + "account",
+        "/" + ";a" * 2000 + "/account",
+    ],
+)
+def test_a_required_route_is_required_in_every_spelling(path: str) -> None:
+    """What some server takes for the private page is served by its own route, gated."""
+    assert gate(SITE, path) == ("/", "required")
+
+
+@pytest.mark.parametrize(
+    ("path", "where"),
+    [
+        ("/accounts;x=1/", "/"),
+        ("/x/%2Faccount/", "/"),
+        ("/x//account", "/"),
+        ("/a;ccount", "/"),
+        ("/account/help;x", "/account/"),
+        ("/account/help%2Fx", "/account/"),
+        ("/api/login//account/", "/api/login"),
+        ("/caf%C3%A9;v=1//x", "/"),
+        ("/%25account", "/"),
+        ("/account%25", "/"),
+    ],
+)
+def test_no_other_path_is_gated(path: str, where: str) -> None:
+    """A spelling that nobody reads as the private page stays as its route has it."""
+    strict = next(one.session for one in SITE if one.path == where)
+    assert gate(SITE, path) == (where, strict)
+
+
+def test_only_the_session_rule_of_a_gated_route_changes() -> None:
+    """Forwarding and everything else stay those of the route that the spelling matches."""
+    strict = route("/", strip="", base="/v1", origin="http://page:3000", session="optional")
+    table = RouteTable([strict, route("/account/", session="required")])
+    found = table.match("//account/")
+    assert found is not None
+    assert found is table.match("/account;x")
+    differing = [
+        one.name
+        for one in fields(Route)
+        if one.init and getattr(found, one.name) != getattr(strict, one.name)
+    ]
+    assert differing == ["session"]
+
+
+@pytest.mark.parametrize("session", ["optional", "required", "none"])
+@pytest.mark.parametrize(
+    ("strict", "gate_", "wanted"),
+    [
+        ("pass", None, None),
+        ("session", None, None),
+        ("pass", "pass", "pass"),
+        (None, "pass", None),
+        (None, None, None),
+    ],
+)
+def test_a_bearer_opens_no_gate_by_another_spelling(
+    session: str, strict: str | None, gate_: str | None, wanted: str | None
+) -> None:
+    """What a client's own token is good for is the required route's to say as well."""
+    table = RouteTable(
+        [
+            replace(route("/", session=session), authorization=strict),
+            replace(route("/account/", session="required"), authorization=gate_),
+        ]
+    )
+    found = table.match("//account/")
+    assert found is not None
+    assert (found.path, found.session, found.authorization) == ("/", "required", wanted)
+    plain = table.match("/other")
+    assert plain is not None
+    assert (plain.session, plain.authorization) == (session, strict)
+
+
+@pytest.mark.parametrize(
+    ("configured", "path"),
+    [
+        ("/%2Faccount/", "/account/x"),
+        ("/a%2Fb/", "/a/b/"),
+        ("/account;v=1/", "/account/x"),
+        ("/account;v=1/", "/account%3Bv=1/x"),
+        ("/caf%C3%A9/", "/caf\u00e9/x"),
+        ("/100%25/", "/100%2525/"),
+    ],
+)
+def test_a_required_path_that_is_itself_written_oddly_is_required_too(
+    configured: str, path: str
+) -> None:
+    """A server that reads both alike serves the same page at both."""
+    routes = [route("/", session="optional"), route(configured, session="required")]
+    assert gate(routes, path) == ("/", "required")
+    assert gate(routes, "/other") == ("/", "optional")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//api/logout",
+        "/api//logout",
+        "/api%2Flogout",
+        "/api/logout;x",
+        "/api/logout//",
+        "/;/api/logout",
+    ],
+)
+def test_no_spelling_gets_past_what_the_sidecar_answers_itself(path: str) -> None:
+    """Other spellings of the logout path lead nowhere: an upstream may have a logout there."""
+    table = RouteTable(SITE, endpoints=["/api/logout"])
+    assert table.match(normalise(path)) is None
+    assert table.match("/api/logout/more") is not None
+    assert table.match("/api/logouts") is not None
+
+
+SEGMENTS = st.sampled_from(["a", "b", "c", "", ";", ";x", "%61", "%2561", "%3Bx", "a;x", "b;%2F"])
+SEPARATORS = st.sampled_from(["/", "//", "%2F", "%2f", "%252F", "/;x/", "%25%32F"])
+SPELLED = st.lists(st.tuples(SEPARATORS, SEGMENTS), min_size=1, max_size=6).map(
+    lambda pairs: "/" + "".join(separator + segment for separator, segment in pairs)
+)
+RULES = st.dictionaries(
+    st.lists(st.sampled_from(["a", "b", "c"]), max_size=3).map(lambda names: "/" + "/".join(names)),
+    st.sampled_from(["required", "optional", "none"]),
+    max_size=5,
+)
+
+
+def merged(path: str) -> str:
+    return "/" + "/".join(segment for segment in path.split("/") if segment)
+
+
+def without_parameters(path: str) -> str:
+    return "/".join(segment.split(";")[0] for segment in path.split("/"))
+
+
+STEPS: list[Callable[[str], str]] = [
+    *(unquote, unquote, merged, merged, without_parameters, without_parameters)
+]
+SERVERS = {steps for count in range(6) for steps in permutations(STEPS, count)}
+"""What servers do with a path, in order: decode it twice at most, and the rest where they like."""
+
+
+def required_by(server: tuple[Callable[[str], str], ...], path: str, rules: dict[str, str]) -> bool:
+    """Whether the path, as this server reads it, lies on a required route."""
+    for step in server:
+        path = step(path)
+    found = longest_prefix(list(rules), path.rstrip("/") or "/")
+    return found is not None and rules[found] == "required"
+
+
+@given(RULES, SPELLED)
+def test_whatever_a_server_reads_below_a_required_route_is_gated(
+    rules: dict[str, str], path: str
+) -> None:
+    """And nothing else is: the gate is the union of all servers' readings."""
+    rules = {"/": "optional", **rules}
+    seen = normalise(path)
+    strict = longest_prefix(list(rules), seen.rstrip("/") or "/")
+    assert strict is not None
+    where, session = gate([route(one, session=rule) for one, rule in rules.items()], path)
+    wanted = any(required_by(server, seen, rules) for server in SERVERS)
+    assert where == strict
+    assert session == ("required" if wanted else rules[strict])
+
+
+def test_long_odd_paths_are_no_routes_and_long_plain_ones_are() -> None:
+    """Reading a path in every way takes milliseconds, and clients choose its length."""
+    table = RouteTable(SITE)
+    assert table.match("/" + "a" * 2 * LONGEST_READ) is not None
+    assert table.match("/" + "a;" * LONGEST_READ) is None
+    assert table.match("/account/" + "a;" * LONGEST_READ) is None
+
+
+def test_what_is_remembered_of_paths_is_bounded_in_bytes() -> None:
+    """Clients choose paths: four thousand of 60 KB would be 240 MB."""
+    table = RouteTable(SITE)
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            table.match(f"/{number}" + "a" * 60_000)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1_000_000
+
+
+# -- towards the upstream and back ----------------------------------------------------------------
 
 
 @given(PREFIX.filter(lambda path: path != "/"), PATH, st.sampled_from(["", "?", "?a=%2F&b"]))

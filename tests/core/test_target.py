@@ -14,7 +14,9 @@ from sidecar.core.target import (
     MAX_LOCAL,
     is_host,
     is_local_path,
+    normal_origin,
     normalise,
+    origin_of,
     prefix_key,
     split_target,
 )
@@ -360,3 +362,56 @@ def test_what_is_refused_plain_is_refused_encoded(text: str) -> None:
 def test_a_prefix_is_the_same_with_and_without_its_slash(path: str, key: str) -> None:
     """`/api/` also matches `/api`."""
     assert prefix_key(path) == key
+
+
+@pytest.mark.parametrize(
+    ("written", "normal"),
+    [
+        (b"https://app.test", b"https://app.test"),
+        (b"HTTPS://App.TEST", b"https://app.test"),
+        (b"https://app.test:443", b"https://app.test"),
+        (b"https://app.test:0443", b"https://app.test"),
+        (b"https://app.test:", b"https://app.test"),
+        (b"http://app.test:443", b"http://app.test:443"),
+        (b"http://app.test:80", b"http://app.test"),
+        (b"https://app.test:8443", b"https://app.test:8443"),
+        (b"https://[::1]:443", b"https://[::1]"),
+        (b"https://[2001:DB8::1]:8443", b"https://[2001:db8::1]:8443"),
+        (b"null", b"null"),
+        (b"", b""),
+        (b"https://app.test/", b"https://app.test/"),
+        (b"https://App.test@evil.test", b"https://App.test@evil.test"),
+        (b"https://app.test, https://app.test", b"https://app.test, https://app.test"),
+        (b"https://app.test:443\n", b"https://app.test:443\n"),
+        (b"https://app.test:x", b"https://app.test:x"),
+    ],
+)
+def test_origins_are_compared_in_normal_form(written: bytes, normal: bytes) -> None:
+    """RFC 6454 6.2: case of scheme and host, and the default port, make no other origin."""
+    assert normal_origin(written) == normal
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        (b"https://App.test:443/x?y#z", b"https://app.test"),
+        (b"https://app.test", b"https://app.test"),
+        (b"https://app.test?x", b"https://app.test"),
+        (b"https://app.test.evil.test/", b"https://app.test.evil.test"),
+        (b"https://app.test@evil.test/", b"https://app.test@evil.test/"),
+        (b"https://app.test\\@evil.test/", b"https://app.test\\@evil.test/"),
+        (b"/x", b"/x"),
+        (b"", b""),
+    ],
+)
+def test_the_origin_of_a_referer(url: bytes, origin: bytes) -> None:
+    """A user name before another host is no origin."""
+    assert origin_of(url) == origin
+
+
+@given(st.binary(max_size=40))
+def test_normal_forms_of_origins_stay(value: bytes) -> None:
+    """Whatever a client sends can be compared."""
+    for found in (value, b"https://" + value):
+        assert normal_origin(normal_origin(found)) == normal_origin(found)
+        assert origin_of(origin_of(found)) == origin_of(found)

@@ -14,10 +14,11 @@ from sidecar.core.formats.raw import raw_source
 from sidecar.core.refresh import Outcome, Renewal
 from sidecar.core.tickets import Signer
 from sidecar.core.tokens import TokenSet
+from sidecar.core.view import SessionView, ViewReader
 from sidecar.net import keeper as module
 from sidecar.net.keeper import Keeper
 from sidecar.net.refresh import Refresher, RefreshTimes
-from sidecar.net.sessions import Presented, Sessions
+from sidecar.net.sessions import Sessions
 from sidecar.net.store.memory import MemoryStore
 
 NOW = 1_800_000_000.0
@@ -48,7 +49,7 @@ class Process:
         self.tasks: set[asyncio.Task[None]] = set()
         matcher = NameMatcher(["access_token", "refresh_token"])
         source = raw_source(cookie="access_token", refresh_cookie="refresh_token")
-        self.sessions = Sessions((source,), matcher, SIGNER, 30.0)
+        self.sessions = Sessions(ViewReader((source,), matcher, matcher), SIGNER, 30.0)
         refresher = Refresher(
             self._exchange,
             RefreshTimes(30.0, 30.0),
@@ -77,10 +78,16 @@ class Process:
         new = TokenSet(f"a{number}", f"r{number}", self.now() + 600, self.now())
         return Renewal(Outcome.RENEWED, new)
 
-    async def present(self, cookie: bytes = PAIR) -> Presented:
+    async def present(self, cookie: bytes = PAIR) -> SessionView:
         """A session that is ready for a request."""
         presented = self.sessions.present(cookie, self.now())
-        return await self.keeper.ready(presented, cookie, Scope(), renews=True, by_cookie=True)
+        return await self.keeper.ready(presented, Scope(), renews=True, by_cookie=True)
+
+    def end(self, view: SessionView) -> None:
+        """Ends the session that requests with this view are served with."""
+        session = view.session(view.fingerprint)
+        assert session is not None
+        self.sessions.bury(session, self.now())
 
     async def is_live(self, cookie: bytes = PAIR) -> bool:
         presented = await self.present(cookie)
@@ -112,7 +119,7 @@ async def test_death_is_known_everywhere(processes: tuple[Process, Process], sto
     """To who listens at once, and to who begins later when the session is presented."""
     one, two = processes
     assert await two.is_live()
-    one.sessions.bury(await one.present(), one.now())
+    one.end(await one.present())
     await one.settled()
     assert not await two.is_live()
     assert not await Process(store).is_live()
@@ -124,7 +131,7 @@ async def test_credential_that_is_handed_out_again_lives_everywhere(
     processes: tuple[Process, Process],
 ) -> None:
     one, two = processes
-    one.sessions.bury(await one.present(), one.now())
+    one.end(await one.present())
     await one.settled()
     nobody = one.sessions.present(b"", one.now())
     lines = [b"access_token=a1; Path=/", b"refresh_token=r1; Path=/"]
@@ -138,7 +145,7 @@ async def test_renewed_session_keeps_its_name(processes: tuple[Process, Process]
     """In the process that renewed it, and in others by what the store says."""
     one, two = processes
     old = await one.present()
-    new = await one.keeper.renew(old, PAIR, Scope(), rejected="a1")
+    new = await one.keeper.renew(old, Scope(), rejected="a1")
     assert new.reading.token == "a2"
     assert new.fingerprint == old.fingerprint
     later = await two.present(b"access_token=a2; refresh_token=r2")
@@ -165,7 +172,7 @@ async def test_death_that_the_store_did_not_take_is_told_later(
     one, two = processes
     presented = await one.present()
     store.down = True
-    one.sessions.bury(presented, one.now())
+    one.end(presented)
     await asyncio.sleep(0.05)
     store.down = False
     await one.settled()
@@ -178,9 +185,9 @@ async def test_what_a_store_has_lost_is_written_once_more(
     """Dead sessions, and what tokens were exchanged for: by whoever knows of them."""
     monkeypatch.setattr(module, "WATCH", 0.02)
     one, _ = processes
-    one.sessions.bury(await one.present(), one.now())
+    one.end(await one.present())
     other = b"access_token=b1; refresh_token=r7"
-    await one.keeper.renew(await one.present(other), other, Scope(), rejected="b1")
+    await one.keeper.renew(await one.present(other), Scope(), rejected="b1")
     await one.settled()
     await asyncio.sleep(module.WATCH + 0.6)
     store._entries.clear()
@@ -188,6 +195,6 @@ async def test_what_a_store_has_lost_is_written_once_more(
         while await Process(store).is_live():
             await asyncio.sleep(0.02)
     late = await Process(store).keeper.renew(
-        await Process(store).present(other), other, Scope(), rejected="b1"
+        await Process(store).present(other), Scope(), rejected="b1"
     )
     assert late.reading.token == "a8"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -22,8 +23,10 @@ from sidecar.core.formats.own import (
 from sidecar.core.formats.raw import raw_source
 from sidecar.core.tickets import Signer
 from sidecar.core.tokens import TokenSet
+from sidecar.core.view import NOTHING_PRESENTED, SessionView, ViewReader
 from sidecar.net import sessions as module
-from sidecar.net.sessions import NOTHING_PRESENTED, UNKNOWN_LIFETIME, Presented, Sessions
+from sidecar.net import tombstones
+from sidecar.net.sessions import UNKNOWN_LIFETIME, Sessions
 
 NOW = 1_700_000_000.0
 HOUR = 3600.0
@@ -36,28 +39,48 @@ class Claims:
 
     type: str = "claims"
     base_names: tuple[str, ...] = ("sid",)
+    stems: tuple[str, ...] = ()
     opened: int = 0
 
-    def read(self, jar: CookieJar, now: float) -> Reading:
+    def readings(self, jar: CookieJar, now: float) -> Iterator[Reading]:
         chunks = collect_chunks(jar, "sid", ".")
-        found: list[tuple[tuple[str, ...], str]] = [
-            (("sid",), value) for value in jar.values("sid") if value
+        found: list[tuple[tuple[str, ...], str, tuple[int, ...]]] = [
+            (("sid",), jar.pairs[place][1], (place,)) for place in jar.places("sid")
         ]
         if chunks is not None:
-            found += [(chunks.names, value) for value in chunks.joined or ("broken",)]
-        for names, value in found:
+            found += [
+                (chunks.names, value, places)
+                for value, places in zip(chunks.joined, chunks.places, strict=True)
+            ]
+        for names, value, places in found:
             self.opened += 1
             token, _, expiry = value.partition("~")
             if not expiry.isdigit() or not is_b64token(token):
-                return Reading(Result.INVALID, "claims", "sid", names)
+                yield Reading(Result.INVALID, "claims", "sid", names, places=places)
+                continue
             result = Result.OK if now < float(expiry) else Result.EXPIRED
-            return Reading(result, "claims", "sid", names, token=token, valid_until=float(expiry))
-        return Reading(Result.NO_SESSION)
+            yield Reading(
+                result,
+                "claims",
+                "sid",
+                names,
+                token=token,
+                valid_until=float(expiry),
+                places=places,
+            )
 
 
 def make(claims: Claims | None = None) -> Sessions:
+    names = NameMatcher(["sid", "access_token"])
     sources = (claims or Claims(), raw_source(cookie="access_token"))
-    return Sessions(sources, NameMatcher(["sid", "access_token"]), SIGNER)
+    return Sessions(ViewReader(sources, names, names), SIGNER)
+
+
+def bury(sessions: Sessions, view: SessionView, now: float) -> None:
+    """Ends the session that requests with this view are served with."""
+    session = view.session(view.fingerprint)
+    assert session is not None
+    sessions.bury(session, now)
 
 
 def sid(token: str, lifetime: float = HOUR) -> bytes:
@@ -101,10 +124,11 @@ def test_a_remembered_session_ends_when_it_says() -> None:
     ],
 )
 def test_without_a_live_credential_nothing_is_injected(cookie: bytes, result: Result) -> None:
-    """No fingerprint, no Authorization line."""
-    presented = make().present(cookie, NOW)
+    """No living session, no Authorization line."""
+    sessions = make()
+    presented = sessions.present(cookie, NOW)
     assert presented.reading.result is result
-    assert presented.fingerprint is None
+    assert sessions.live_fingerprint(presented, NOW) is None
     assert presented.authorization == b""
 
 
@@ -130,8 +154,9 @@ def test_other_cookies_stay_byte_for_byte() -> None:
         (sid("tok"), False),
         (b"a=1; " + sid("tok"), False),
         (b"sid.0=to; sid.1=k~%d" % (NOW + HOUR), False),
-        (sid("tok") + b"; " + sid("dead"), True),
-        (sid("tok") + b"; access_token=x", True),
+        (sid("tok") + b"; " + sid("other"), False),
+        (sid("tok") + b"; access_token=x", False),
+        (sid("tok") + b"; access_token.5=x", True),
         (sid("tok") + b"; sid.0=x", True),
         (sid("tok") + b"; __Secure-sid=x", True),
         (b"sid=broken", True),
@@ -139,8 +164,8 @@ def test_other_cookies_stay_byte_for_byte() -> None:
     ],
 )
 def test_more_session_cookies_than_were_read_are_noticed(cookie: bytes, ambiguous: bool) -> None:
-    """Another session may hide in those that were not."""
-    assert make().present(cookie, NOW).ambiguous is ambiguous
+    """Another session may hide in those that did not open."""
+    assert make().present(cookie, NOW).is_ambiguous is ambiguous
 
 
 # -- the cache -------------------------------------------------------------------------------------
@@ -208,7 +233,7 @@ def test_a_dead_session_is_refused_and_forgotten() -> None:
     presented = sessions.present(sid("tok"), NOW)
     sessions.present(sid("tok", 2 * HOUR), NOW)
     other = sessions.present(sid("other"), NOW)
-    sessions.bury(presented, NOW)
+    bury(sessions, presented, NOW)
     assert sessions.cached == 1
     assert sessions.live_fingerprint(presented, NOW) is None
     for cookie in (sid("tok"), sid("tok", 2 * HOUR), b"access_token=tok"):
@@ -233,7 +258,7 @@ def test_what_is_remembered_of_a_session_is_found_at_its_death(
         presented = sessions.present(cookie, NOW)
         cached[cookie] = token
         if dies:
-            sessions.bury(presented, NOW)
+            bury(sessions, presented, NOW)
             cached = {one: name for one, name in cached.items() if name != token}
         assert sessions.cached == len(cached)
 
@@ -252,25 +277,21 @@ def test_it_stays_dead_while_the_credential_could_be_presented(
     """Longer than its cookie says, since it may have been re-sealed into one that ends later."""
     sessions = make()
     presented = sessions.present(cookie, NOW)
-    sessions.bury(presented, NOW)
+    bury(sessions, presented, NOW)
     assert sessions.is_dead(presented.fingerprint, NOW + dead_for - 1)
     assert not sessions.is_dead(presented.fingerprint, NOW + dead_for)
 
 
-def test_nobody_cannot_die() -> None:
-    """Burying what holds no session changes nothing."""
-    sessions = make()
-    sessions.bury(NOTHING_PRESENTED, NOW)
-    assert sessions.dead == 0
-    assert not sessions.is_dead(None, NOW)
+def test_nobody_is_not_dead() -> None:
+    assert not make().is_dead(None, NOW)
 
 
 def test_tombstones_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flood of 401s forgets the oldest deaths first (threat 36)."""
-    monkeypatch.setattr(module, "MAX_TOMBSTONES", 10)
+    monkeypatch.setattr(tombstones, "MAX_TOMBSTONES", 10)
     sessions = make()
     for number in range(25):
-        sessions.bury(sessions.present(b"access_token=t%d" % number, NOW), NOW)
+        bury(sessions, sessions.present(b"access_token=t%d" % number, NOW), NOW)
     assert sessions.dead == 10
     assert sessions.is_dead(SIGNER.fingerprint("t24"), NOW)
     assert not sessions.is_dead(SIGNER.fingerprint("t14"), NOW)
@@ -286,10 +307,10 @@ FREE = b"theme=dark; Path=/"
 BEFORE, AFTER = NOW - 1, NOW + 1
 
 
-def buried(token: str = DEAD) -> tuple[Sessions, Presented]:
+def buried(token: str = DEAD) -> tuple[Sessions, SessionView]:
     sessions = make()
     presented = sessions.present(sid(token), NOW - 2)
-    sessions.bury(presented, NOW)
+    bury(sessions, presented, NOW)
     return sessions, presented
 
 
@@ -349,7 +370,7 @@ def test_a_dead_credential_does_not_hide_behind_another() -> None:
     sessions, presented = buried()
     raw = b"access_token=" + DEAD.encode()
     answer = [SET_OTHER, raw, SET_OTHER.replace(b"other", b"third")]
-    passed = sessions.admit(answer, presented, BEFORE, AFTER)
+    passed = sessions.admit(answer, presented, AFTER, AFTER + 1)
     assert passed == [SET_OTHER, answer[2]]
 
 
@@ -372,11 +393,35 @@ def test_old_values_that_are_deleted_hide_nothing() -> None:
     ],
 )
 def test_everything_else_passes_in_order(answer: list[bytes]) -> None:
-    """Other sessions, deletions, cookies that are no session's."""
+    """Other sessions, deletions, cookies that are not a session's."""
     sessions, presented = buried()
-    assert sessions.admit(answer, presented, BEFORE, AFTER) == answer
+    assert sessions.admit(answer, presented, AFTER, AFTER + 1) == answer
+    assert sessions.admit(answer, NOTHING_PRESENTED, BEFORE, AFTER) == answer
     assert sessions.dead == 1
     assert make().admit([SET_DEAD], NOTHING_PRESENTED, NOW, NOW) == [SET_DEAD]
+
+
+@pytest.mark.parametrize("cookie", [sid(DEAD), sid("other") + b"; access_token=" + DEAD.encode()])
+def test_a_late_answer_sets_no_session_whatever_is_in_it(cookie: bytes) -> None:
+    """It may be the session that was logged out, with rotated tokens. Deletions pass."""
+    sessions = make()
+    view = sessions.present(cookie, NOW - 2)
+    for session in view.sessions:
+        sessions.bury(session, NOW)
+    answer = [
+        sid("new") + ATTRIBUTES,
+        b"access_token=third",
+        b"sid=broken",
+        b"sid=; Max-Age=0",
+        FREE,
+    ]
+    assert sessions.admit(answer, view, BEFORE, AFTER) == answer[3:]
+    assert sessions.admit(answer, view, NOW, AFTER) == answer[3:]
+    for rotated in (sid("new"), b"access_token=third"):
+        presented = sessions.present(rotated, AFTER)
+        assert sessions.live_fingerprint(presented, AFTER) is None
+    login = [sid("newer") + ATTRIBUTES]
+    assert sessions.admit(login, view, AFTER, AFTER + 1) == login
 
 
 def test_a_tombstone_that_is_over_stops_nothing() -> None:
@@ -390,7 +435,7 @@ def test_a_tombstone_that_is_over_stops_nothing() -> None:
 def test_a_second_401_does_not_undo_a_login_in_between() -> None:
     """Two 401s are one death (lessons: two logouts from two 401s)."""
     sessions, presented = buried()
-    sessions.bury(presented, NOW + 2)
+    bury(sessions, presented, NOW + 2)
     assert sessions.admit([SET_DEAD], NOTHING_PRESENTED, NOW + 1, NOW + 3) == [SET_DEAD]
 
 
@@ -398,7 +443,7 @@ def test_a_death_after_a_revival_counts_anew() -> None:
     """Once lifted, the old tombstone has no say about the next."""
     sessions, presented = buried()
     sessions.admit([SET_DEAD], NOTHING_PRESENTED, AFTER, AFTER)
-    sessions.bury(presented, NOW + 5)
+    bury(sessions, presented, NOW + 5)
     assert sessions.admit([SET_DEAD], NOTHING_PRESENTED, NOW + 4, NOW + 6) == []
 
 
@@ -450,7 +495,7 @@ def test_streams_end_with_their_session() -> None:
     sessions.attach(presented.fingerprint, detaching)
     sessions.attach(presented.fingerprint, staying)
     sessions.attach(other.fingerprint, never)
-    sessions.bury(presented, NOW)
+    bury(sessions, presented, NOW)
     assert sorted(closed) == ["first", "second"]
 
 
@@ -467,7 +512,7 @@ def test_a_stream_that_has_ended_is_let_go() -> None:
     sessions.attach(presented.fingerprint, close)
     for _ in range(2):
         sessions.detach(presented.fingerprint, close)
-    sessions.bury(presented, NOW)
+    bury(sessions, presented, NOW)
     assert closed == []
 
 
@@ -499,7 +544,8 @@ def keeping() -> tuple[Sessions, bytes]:
     """Sessions that are kept in a store, and the cookie of one."""
     source = own_store_source(cookie="own", lifetimes=Lifetimes(10 * HOUR, 100 * HOUR))
     (line,) = source.lines(stored(), (), Scope())
-    sessions = Sessions((source,), NameMatcher(source.base_names), SIGNER, 60.0, own=source)
+    names = NameMatcher(source.base_names)
+    sessions = Sessions(ViewReader((source,), names, names, source), SIGNER, 60.0)
     return sessions, line.partition(b";")[0]
 
 
@@ -509,55 +555,45 @@ def test_a_stored_session_is_loaded_before_it_is_known() -> None:
     unknown = sessions.present(cookie, NOW)
     (handle,) = unknown.handles
     assert (unknown.fingerprint, unknown.is_checked) == (None, False)
-    adopted = sessions.adopt(cookie, handle, stored(), NOW)
+    adopted = sessions.adopt(unknown, handle, stored(), NOW)
     assert adopted is not None
     assert adopted.authorization == b"Authorization: Bearer access\r\n"
     assert sessions.present(cookie, NOW) is adopted
-    assert sessions.known(handle.fingerprint) is adopted
+    known = sessions.known(handle.fingerprint)
+    assert known is not None
+    assert known.reading is adopted.reading
 
 
 def test_a_handle_that_is_not_the_sessions_gets_nothing() -> None:
     sessions, cookie = keeping()
-    (handle,) = sessions.present(cookie, NOW).handles
-    assert sessions.adopt(cookie, handle._replace(id="guessed"), stored(), NOW) is None
+    unknown = sessions.present(cookie, NOW)
+    (handle,) = unknown.handles
+    assert sessions.adopt(unknown, handle._replace(id="guessed"), stored(), NOW) is None
     assert sessions.present(cookie, NOW).fingerprint is None
 
 
 def test_a_session_that_changes_is_read_again_by_all_who_have_it() -> None:
     """Whatever cookies it came with: plans that were made with it hold no longer."""
     sessions, cookie = keeping()
-    (handle,) = sessions.present(cookie, NOW).handles
-    other = cookie + b"; a=b"
-    old = [sessions.adopt(one, handle, stored(), NOW) for one in (other, cookie)][1]
+    one, other = (sessions.present(each, NOW) for each in (cookie, cookie + b"; a=b"))
+    (handle,) = one.handles
+    old = sessions.adopt(one, handle, stored(), NOW)
     assert old is not None
+    assert sessions.is_current(old)
     new = sessions.adopt(other, handle, stored(tokens=TokenSet("next", "r", NOW + 9)), NOW)
-    assert old.renews_at == 0.0
-    assert sessions.present(other, NOW) is new
+    assert not sessions.is_current(old)
+    assert sessions.present(cookie + b"; a=b", NOW) is new
     assert sessions.present(cookie, NOW).fingerprint is None
-
-
-def test_a_session_without_its_cookie_is_remembered_for_nobody() -> None:
-    """One that is known by its bearer: requests without cookies are other people's."""
-    sessions, cookie = keeping()
-    (handle,) = sessions.present(cookie, NOW).handles
-    adopted = sessions.adopt(b"", handle, stored(), NOW)
-    assert adopted is not None
-    for presented in (
-        sessions.rename(adopted, "another"),
-        sessions.supersede(adopted),
-        adopted,
-    ):
-        assert presented is not sessions.present(b"", NOW)
-    assert sessions.present(b"", NOW).reading.result is Result.NO_SESSION
 
 
 def test_the_tombstone_of_an_own_session_lasts_as_long_as_it_could() -> None:
     sessions, cookie = keeping()
-    (handle,) = sessions.present(cookie, NOW).handles
-    adopted = sessions.adopt(cookie, handle, stored(), NOW)
+    unknown = sessions.present(cookie, NOW)
+    (handle,) = unknown.handles
+    adopted = sessions.adopt(unknown, handle, stored(), NOW)
     assert adopted is not None
-    sessions.bury(adopted, NOW)
-    assert sessions.tombs[handle.fingerprint].until == NOW + 100 * HOUR
+    bury(sessions, adopted, NOW)
+    assert sessions.tombs.by_fingerprint[handle.fingerprint].until == NOW + 100 * HOUR
     assert sessions.is_dead(handle.fingerprint, NOW + 99 * HOUR)
     assert not sessions.is_dead(handle.fingerprint, NOW + 100 * HOUR)
 
@@ -565,12 +601,14 @@ def test_the_tombstone_of_an_own_session_lasts_as_long_as_it_could() -> None:
 def test_an_own_session_is_known_by_its_id_alone() -> None:
     """Some providers hand out one token again: the next login is another session all the same."""
     sessions, cookie = keeping()
-    (handle,) = sessions.present(cookie, NOW).handles
-    adopted = sessions.adopt(cookie, handle, stored(), NOW)
+    unknown = sessions.present(cookie, NOW)
+    (handle,) = unknown.handles
+    adopted = sessions.adopt(unknown, handle, stored(), NOW)
     assert adopted is not None
-    sessions.bury(adopted, NOW)
+    bury(sessions, adopted, NOW)
     next_one = stored(id="next", fingerprint=SIGNER.fingerprint("next"))
-    (again,) = sessions.present(b"own=next." + next_one.fingerprint.encode(), NOW).handles
-    presented = sessions.adopt(b"own=next", again, next_one, NOW)
+    another = sessions.present(b"own=next." + next_one.fingerprint.encode(), NOW)
+    (again,) = another.handles
+    presented = sessions.adopt(another, again, next_one, NOW)
     assert presented is not None
     assert sessions.live_fingerprint(presented, NOW) == next_one.fingerprint

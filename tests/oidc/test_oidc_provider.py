@@ -15,6 +15,7 @@ from aiohttp import ClientResponse, ClientSession, CookieJar, TCPConnector
 from yarl import URL
 
 from sidecar.core.cookies import CookieJar as Cookies
+from sidecar.core.credential import read_credential
 from sidecar.core.formats.own import Lifetimes, OwnReading, own_cookie_source
 from tests.conftest import free_port
 from tests.oidc.provider import CLIENT_ID, CLIENT_SECRET, PATIENCE, SECRET, Provider
@@ -248,7 +249,7 @@ def refresh_token(cookie: str) -> str | None:
     source = own_cookie_source(
         cookie="sidecar", secrets=[SECRET.encode()], lifetimes=Lifetimes(86400, 86400)
     )
-    reading = source.read(Cookies.parse(cookie), 0.0)
+    reading = read_credential([source], Cookies.parse(cookie), 0.0)
     return (
         reading.session.tokens.refresh_token
         if (isinstance(reading, OwnReading) and reading.session is not None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tests.conftest import Clients, Running, Start, Upstream
+    from tests.conftest import Clients, Running, Script, Start, Upstream
 
 SESSION = "Cookie: access_token=tok"
 PAGE = "text/html; charset=utf-8"
@@ -220,6 +220,14 @@ async def test_connection_cannot_take_off_what_the_sidecar_sets(
         "Any_Name",
         "Content_Length",
         "Authorization_",
+        "X.User",
+        "X~User",
+        "Authorization.",
+        "X-Amzn-Oidc-Data",
+        "Cf-Access-Jwt-Assertion",
+        "X-Consumer-Username",
+        "X-Goog-Iap-Jwt-Assertion",
+        "Ssl-Client-Verify",
     ],
 )
 @pytest.mark.parametrize("path", ["/api/a", "/page"])
@@ -230,6 +238,26 @@ async def test_claim_that_only_a_proxy_may_make_goes(
     answer = await (await client(site)).get(path, f"{name}: evil")
     assert answer.status == 200
     assert "evil" not in upstream.last.raw.decode("latin-1")
+
+
+async def test_a_route_lets_fields_pass_and_keeps_others_back(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Only that route; and what the sidecar writes stays its own."""
+    config = routes(upstream)
+    rule = {"drop": ["X-Tenant", "accept"], "pass": ["session_id", "X-USER"]}
+    config["routes"].append({"path": "/own", "kind": "page", "upstream": "main", "headers": rule})
+    one = await client(await sidecar(config))
+    sent = ["X-Tenant: 1", "Accept: a/b", "Session_Id: 2", "x-user: 3", "X_User: 4", "X-Id: 5"]
+    names = {line.partition(":")[0].lower() for line in sent}
+    for path, wanted in (
+        ("/own", {"session_id", "x-user", "x-id"}),
+        ("//own", {"x-tenant", "accept", "x-id"}),
+        ("/page", {"x-tenant", "accept", "x-id"}),
+    ):
+        assert (await one.get(path, *sent)).status == 200
+        assert names & set(upstream.last.names) == wanted
+        assert upstream.last.get("X-Forwarded-For") == "127.0.0.1"
 
 
 # -- what the sidecar says about the client --------------------------------------------------------
@@ -555,6 +583,52 @@ async def test_answer_to_an_injected_credential_is_private(
     assert answer.get("Vary") == "Accept, Cookie"
     anonymous = await one.get("/api/a")
     assert anonymous.get("Cache-Control") == given
+    assert anonymous.get("Vary") == "Accept, Cookie"
+
+
+@pytest.mark.parametrize("path", ["/api/a", "/api/open", "/api/plain", "/api/need"])
+async def test_no_answer_of_an_api_is_sniffed(
+    site: Running, upstream: Upstream, client: Clients, path: str
+) -> None:
+    """Passed on, wrapped, an error of its own or of the sidecar's: the field stands there once."""
+    one = await client(site)
+    scripts: list[Script] = [
+        upstream.reply(b"{}"),
+        upstream.reply(b"<p>", "X-Content-Type-Options: nosniff", type=PAGE),
+        upstream.reply(b"no", type=PAGE, status="500 X"),
+        upstream.reply(b"", status="204 No Content", type=None).replace(
+            b"Content-Length: 0\r\n", b""
+        ),
+        upstream.reply(b"", status="304 Not Modified", type=None),
+        [b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 0\r\n\r\n"],
+        ["reset"],
+    ]
+    for script in scripts:
+        upstream.default = script
+        for lines in ([SESSION], []):
+            answer = await one.get(path, *lines)
+            assert answer.get("X-Content-Type-Options") == "nosniff"
+
+
+async def test_page_that_needs_a_session_is_private_whatever_its_frontend_says(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Frameworks call static pages public; a cache in front would show them to anybody."""
+    config = routes(upstream)
+    config["routes"].append(
+        {"path": "/account", "kind": "page", "upstream": "main", "session": "required"}
+    )
+    upstream.default = upstream.reply(
+        b"<p>", "Cache-Control: public, s-maxage=600", "CDN-Cache-Control: max-age=600", type=PAGE
+    )
+    one = await client(await sidecar(config))
+    for path in ("/account", "//account"):
+        answer = await one.get(path, SESSION)
+        assert (answer.get("Cache-Control"), answer.get("Vary")) == ("private", "Cookie")
+        assert answer.get("CDN-Cache-Control") is None
+    answer = await one.get("/", SESSION)
+    assert answer.get("Cache-Control") == "public, s-maxage=600"
+    assert answer.get("CDN-Cache-Control") == "max-age=600"
 
 
 @pytest.mark.parametrize(

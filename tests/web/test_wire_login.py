@@ -21,9 +21,11 @@ from yarl import URL
 
 from sidecar.core.cookies import CookieJar as Cookies
 from sidecar.core.cookies import with_set_cookies
+from sidecar.core.errors import StoreUnavailable
 from sidecar.core.formats.own import store_key
 from sidecar.demo.idp import Client as RelyingParty
 from sidecar.demo.idp import running_idp
+from sidecar.net.store.sqlite import SqliteStore
 from sidecar.runtime import Clock
 from tests.conftest import free_port
 
@@ -644,7 +646,7 @@ async def test_what_is_no_endpoint_goes_to_its_route(
 ) -> None:
     """Front-channel logout is none unless it is configured."""
     one = await client(at)
-    for path in ("/auth", "/auth/", "/auth/login/", "/auth/frontchannel-logout", "/authx/login"):
+    for path in ("/auth", "/auth/", "/auth/login/x", "/auth/frontchannel-logout", "/authx/login"):
         assert (await one.get(path)).status == 200
         assert upstream.last.target == path
 
@@ -870,6 +872,46 @@ async def test_secrets_are_rotated_by_a_list(
     assert len((await one.get("/api/me", *FETCH)).all("Set-Cookie")) == 1
     one.one = alone
     assert (await one.get("/api/me", *FETCH)).status == 200
+
+
+async def test_parallel_requests_of_one_header_have_one_session(
+    sidecar: Start,
+    upstream: Upstream,
+    idp: RunningIdp,
+    *,
+    browsers: Browsers,
+    client: Clients,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The login session, though another source's cookie stands beside it and the store is slow.
+
+    A store that cannot be asked is 503, and never the other source's session.
+    """
+    upstream.default = guarded(upstream, idp)
+    config = site(upstream, idp, **where("sqlite", tmp_path))
+    config["session"] = {"sources": [{"type": "cookie", "cookie": "access_token"}]}
+    one = await browsers(await sidecar(config))
+    await one.log_in()
+    header = f"Cookie: {one.cookie}; access_token=another"
+    own = (await one.get("/api/me", *FETCH)).json["data"]["token"]
+    get, is_down = SqliteStore.get, False
+
+    async def slow(store: SqliteStore, key: str) -> bytes | None:
+        await asyncio.sleep(0.05)
+        if is_down:
+            raise StoreUnavailable("down")
+        return await get(store, key)
+
+    monkeypatch.setattr(SqliteStore, "get", slow)
+    for is_down in (True, False):
+        again = await sidecar(config)
+        clients = [await client(again) for _ in range(20)]
+        answers = await asyncio.gather(*(c.get("/api/me", header, *FETCH) for c in clients))
+        if is_down:
+            assert {answer.status for answer in answers} == {503}
+        else:
+            assert {answer.json["data"]["token"] for answer in answers} == {own}
 
 
 async def test_stored_session_outlives_a_restart(

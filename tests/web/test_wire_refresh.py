@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from sidecar.core.cookies import with_set_cookies
+from sidecar.core.credential import read_credential
 from sidecar.core.formats import FORMATS
 from sidecar.demo.idp import running_idp
 
@@ -79,7 +80,7 @@ def claims_of(cookie: str) -> dict[str, Any]:
     """What Auth.js reads in a Cookie header."""
     from sidecar.core.cookies import CookieJar
 
-    reading = SOURCE.read(CookieJar.parse(cookie), time.time())
+    reading = read_credential([SOURCE], CookieJar.parse(cookie), time.time())
     assert reading.claims is not None
     return dict(reading.claims)
 
@@ -137,7 +138,7 @@ async def test_token_is_renewed_before_it_expires(
     assert {k: v for k, v in now.items() if k not in changed} == {
         k: v for k, v in before.items() if k not in changed
     }
-    assert set(now["sidecar"]) == {"fingerprint", "issuedAt"}
+    assert set(now["sidecar"]) == {"fingerprint", "issuedAt", "mac"}
 
 
 async def test_token_that_is_good_is_left_alone(

@@ -43,6 +43,7 @@ def routes(upstream: Upstream, **limits: Any) -> dict[str, Any]:
         "routes": [
             {"path": "/", "kind": "api", "upstream": "main", "session": "optional"},
             {"path": "/page", "kind": "page", "upstream": "main"},
+            {"path": "/open", "kind": "page", "upstream": "main", "session": "none"},
         ],
     }
 
@@ -197,6 +198,66 @@ async def test_handshake_with_a_credential_needs_a_trusted_origin(
             await browser.ws_connect(url(at), headers=headers)
         assert caught.value.status == status
         assert echo.request is None
+
+
+ELSEWHERE = [
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+]
+
+
+@pytest.mark.parametrize("path", ["/page", "/open"])
+@pytest.mark.parametrize("lines", ELSEWHERE)
+@pytest.mark.parametrize(
+    "cookie", [SESSION, "a=b; __Host-access_token=x", "access_token.1=x", "access_token="]
+)
+async def test_handshake_that_takes_session_cookies_along_needs_a_trusted_origin(
+    sidecar: Start,
+    upstream: Upstream,
+    client: Clients,
+    *,
+    path: str,
+    lines: dict[str, str],
+    cookie: str,
+) -> None:
+    """A page's own socket server would take another site for its user, by cookies alone."""
+    at = await sidecar(routes(upstream))
+    fields = [*HANDSHAKE[:-1], *(f"{name}: {value}" for name, value in lines.items())]
+    answer = await (await client(at)).get(path, *fields, f"Cookie: {cookie}")
+    assert answer.status == 403
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    ("cookie", "lines"),
+    [
+        ("a=b", ["Origin: https://evil.example"]),
+        (SESSION, ["Origin: http://app.example.com"]),
+        (SESSION, ["Origin: HTTP://App.example.com:80"]),
+        (SESSION, []),
+    ],
+)
+async def test_other_handshakes_on_pages_pass(
+    sidecar: Start, upstream: Upstream, client: Clients, cookie: str, lines: list[str]
+) -> None:
+    """Without a session cookie from anywhere, with one from here."""
+    at = await sidecar(routes(upstream))
+    upstream.default = SWITCH.encode() + b"\r\n"
+    answer = await (await client(at)).get("/page", *HANDSHAKE[:-1], *lines, f"Cookie: {cookie}")
+    assert answer.status == 101
+    assert upstream.last.get("Cookie") == cookie
+
+
+@pytest.mark.parametrize("host", ["App.Example.com", "app.example.com:80", "APP.example.com:080"])
+async def test_spelling_of_the_host_makes_no_other_origin(
+    sidecar: Start, upstream: Upstream, client: Clients, host: str
+) -> None:
+    """Browsers write the Origin in normal form, whatever Host they send."""
+    at = await sidecar(routes(upstream))
+    fields = [f"Host: {host}", "Origin: http://app.example.com", f"Cookie: {SESSION}"]
+    assert (await (await client(at)).post("/x", *fields)).status == 200
 
 
 # -- raw frames ------------------------------------------------------------------------------------

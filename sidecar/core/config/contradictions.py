@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
@@ -16,13 +17,14 @@ from sidecar.core.config.faults import BadValue, Finding, did_you_mean
 from sidecar.core.config.model import Document, Logout
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL, RESERVED_PARAMETERS, Oidc
 from sidecar.core.config.routes import KIND_DEFAULTS
+from sidecar.core.config.sources import source_name
 from sidecar.core.config.values import Listen, parse_listen, parse_origin, parse_redirect
 from sidecar.core.store_url import StoreUrl, parse_store_url
 
 Data: TypeAlias = Mapping[str, Any]
 Rule: TypeAlias = Callable[[Data], Iterator[Finding]]
 
-_SOURCE_VARIABLES: Final = ("AUTH_SECRET", "NEXTAUTH_SECRET")
+_SOURCE_VARIABLES: Final = {"AUTH_SECRET": "authjs", "NEXTAUTH_SECRET": "nextauth"}
 """Each gives a source with that secret where no sources are written."""
 
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
@@ -36,6 +38,7 @@ def contradictions(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
     for rule in _RULES:
         yield from rule(data)
     yield from _kept_values_have_a_secret(data, environ)
+    yield from _sources_exist(data, environ)
 
 
 def longest_match(path: str, prefixes: Mapping[Any, str]) -> Any:
@@ -77,6 +80,41 @@ def _upstreams_exist(data: Data) -> Iterator[Finding]:
             yield Finding(where, f'no upstream named "{name}"', did_you_mean(name, names))
 
 
+def _sources_exist(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
+    names = _source_names(data, environ)
+    for index, route in _routes(data):
+        wanted = route.get("sources")
+        for at, name in enumerate(wanted if isinstance(wanted, list) else ()):
+            if isinstance(name, str) and name not in names:
+                where = ("routes", index, "sources", at)
+                yield Finding(where, f'no source named "{name}"', did_you_mean(name, names))
+
+
+def _source_names(data: Data, environ: Mapping[str, str]) -> list[str]:
+    """What the sources are called, written or by default; that of `oidc` comes first."""
+    names = []
+    if data.get("oidc") is not None:
+        cookie = _section(data, "oidc").get("cookie", Oidc.model_fields["cookie"].default)
+        names.append(source_name("oidc", cookie=cookie))
+    sources = _section(data, "session").get("sources")
+    if isinstance(sources, list):
+        names += [
+            source_name(one.get("type"), one.get("name"), one.get("cookie"))
+            for one in sources
+            if isinstance(one, dict)
+        ]
+    else:
+        names += [source_name(type_) for type_ in _default_types(environ)]
+    return [name for name in names if name is not None]
+
+
+def _default_types(environ: Mapping[str, str]) -> Iterator[str]:
+    """The types of the sources that stand if none are written and routes are."""
+    for variable, type_ in _SOURCE_VARIABLES.items():
+        if environ.get(variable):
+            yield type_
+
+
 def _paths_unique(data: Data) -> Iterator[Finding]:
     first: dict[str, int] = {}
     for index, path in _paths(data).items():
@@ -100,7 +138,7 @@ def _redirect_ends_the_loop(data: Data) -> Iterator[Finding]:
     path = target and path_on_this_site(target, _public_origin(data))
     if path is None:
         return
-    if path in _own_paths(data):
+    if path.rstrip("/") in _own_paths(data):
         if path != _own_login(data):
             yield Finding(
                 ("logout", "redirect_to"), "is no login", f"write {_own_login(data)}, or remove it"
@@ -134,8 +172,21 @@ def _own_login_is_asked_for_right(data: Data) -> Iterator[Finding]:
         yield Finding(("oidc", "parameters", name), "is written by the sidecar", "remove it")
 
 
+def _own_login_knows_its_origin(data: Data) -> Iterator[Finding]:
+    """Else the provider would be given a redirect URI of whatever Host a request names."""
+    if not isinstance(data.get("oidc"), dict) or data.get("public_url") is not None:
+        return
+    listen = _listener(data, "listen")
+    if listen is not None and not _is_loopback(listen):
+        yield Finding(
+            ("public_url",),
+            "is missing, so oidc would send logins back to whatever Host a request names",
+            "set it to the origin that browsers see, e.g. https://app.example.com",
+        )
+
+
 def _own_login_has_its_paths(data: Data) -> Iterator[Finding]:
-    path = _logout_path(data)
+    path = _logout_path(data).rstrip("/")
     if path in _own_paths(data) and path != f"{_own_base(data)}/logout":
         remedy = f"write {_own_base(data)}/logout, or a path elsewhere"
         yield Finding(("logout", "path"), "is another endpoint of oidc", remedy)
@@ -202,6 +253,7 @@ _RULES: Final[tuple[Rule, ...]] = (
     _redirect_ends_the_loop,
     _logout_is_a_path_of_its_own,
     _own_login_is_asked_for_right,
+    _own_login_knows_its_origin,
     _own_login_has_its_paths,
     _own_cookie_is_its_own,
     _own_login_is_renewed_where_it_began,
@@ -300,6 +352,15 @@ def _overlap(one: Listen, other: Listen) -> bool:
         return one == other
     same_host = one.host == other.host or not _WILDCARDS.isdisjoint({one.host, other.host})
     return one.port == other.port != 0 and same_host
+
+
+def _is_loopback(listen: Listen) -> bool:
+    """Whether no other machine can connect (RFC 1122 3.2.1.3, RFC 4291 2.5.3, RFC 6761 6.3)."""
+    if listen.host == "localhost":
+        return True
+    with suppress(ValueError):
+        return ip_address(listen.host).is_loopback
+    return False
 
 
 def _store(data: Data) -> StoreUrl | None:

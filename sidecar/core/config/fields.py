@@ -199,7 +199,9 @@ Redirect: TypeAlias = Annotated[str, _text(values.parse_redirect), _string("^(/|
 CookiePath: TypeAlias = Annotated[str, _text(values.parse_cookie_path), _string("^/[^;]*$")]
 Domain: TypeAlias = Annotated[str, _text(values.parse_domain), _string("^[A-Za-z0-9_.-]+$")]
 Token: TypeAlias = Annotated[str, _text(values.parse_token), _string(values.TOKEN_PATTERN)]
+FieldName: TypeAlias = Annotated[str, _text(values.parse_field_name), _string(values.TOKEN_PATTERN)]
 UpstreamName: TypeAlias = Annotated[str, _text(values.parse_name), _string(values.NAME_PATTERN)]
+SourceName: TypeAlias = Token
 QueryName: TypeAlias = Annotated[str, _text(values.parse_query_name), _string("^[A-Za-z0-9_.~-]+$")]
 FilePath: TypeAlias = Annotated[str, Field(min_length=1)]
 MemberPath: TypeAlias = Annotated[

@@ -58,8 +58,9 @@ class Session(Section):
 
     sources: Annotated[tuple[Source, ...], Field(min_length=1)] = setting(
         (),
-        "Session cookies, tried in order. Default: authjs where AUTH_SECRET is set, nextauth where "
-        "NEXTAUTH_SECRET is set, then the cookie access_token.",
+        "Session cookies, tried in order. Default: authjs if AUTH_SECRET is set, nextauth if "
+        "NEXTAUTH_SECRET is set; then, with `upstream` and without `oidc`, the cookie "
+        "access_token.",
     )
 
 
@@ -76,7 +77,8 @@ class Unauthorized(Section):
     status: tuple[ErrorStatus, ...] = setting((401,), "Statuses that count.", written=[401])
     messages: tuple[str, ...] = setting(
         ("UnAuthentication",),
-        "Values of the JSON member `message` that count, at any status.",
+        "Values of the JSON member `message` that count; below status 400 only in an object that "
+        "says nothing else.",
         written=["UnAuthentication"],
     )
     match: tuple[Match, ...] = setting((), "More such rules: {path, equals}.", written=[])

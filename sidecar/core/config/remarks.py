@@ -11,13 +11,14 @@ from sidecar.core.config.contradictions import longest_match, path_on_this_site
 from sidecar.core.config.fields import MIN_SECRET_BYTES
 from sidecar.core.config.model import Config
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
-from sidecar.core.config.sources import CookieSource, IronSessionSource, Source
+from sidecar.core.config.sources import CookieSource, IronSessionSource, Source, source_name
 
 
 def remarks(config: Config) -> Iterator[str]:
     """Sentences for people, each beginning with its key; none holds a value of a secret."""
     yield from _secret(config)
     yield from _short_secrets(config)
+    yield from _sources(config)
     yield from _proxies(config)
     yield from _logout(config)
     yield from _own_login(config)
@@ -53,6 +54,32 @@ def _secrets(source: Source) -> tuple[SecretStr, ...]:
     return source.secret
 
 
+def _sources(config: Config) -> Iterator[str]:
+    sources = config.session.sources
+    if not sources and config.oidc is None:
+        for index, route in enumerate(config.routes):
+            if route.session != "none":
+                yield (
+                    "session.sources: there are none, and no oidc either, so no request to "
+                    f"routes[{index}] ever has a session"
+                )
+    gated = {
+        index: route
+        for index, route in enumerate(config.routes)
+        if route.kind == "page" and route.session == "required"
+    }
+    for index, source in enumerate(sources):
+        if not isinstance(source, CookieSource):
+            continue
+        name = source_name(source.type, source.name, source.cookie)
+        pages = [at for at, one in gated.items() if one.sources is None or name in one.sources]
+        if pages:
+            yield (
+                f"session.sources[{index}]: the sidecar cannot verify this cookie, so whoever "
+                f"writes one is let in to the page routes[{pages[0]}]; its frontend must check it"
+            )
+
+
 def _proxies(config: Config) -> Iterator[str]:
     for index, proxy in enumerate(config.trusted_proxies):
         if proxy != "unix" and ip_network(proxy).prefixlen == 0:
@@ -75,6 +102,10 @@ def _own_login(config: Config) -> Iterator[str]:
     oidc = config.oidc
     if oidc is None:
         return
+    if config.public_url is None:
+        yield (
+            "public_url: none is given, so oidc sends logins back to whatever Host a request names"
+        )
     if oidc.keep == "store" and not config.store.url.is_shared:
         yield "oidc.keep: sessions are kept in memory, so a restart logs everybody out"
     endpoints = {f"{oidc.base}/{name}" for name in (*ENDPOINTS, FRONTCHANNEL)}

@@ -22,7 +22,8 @@ def resolve(document: Document, environ: Mapping[str, str]) -> Config:
     keys.update(_shorthand(document))
     keys["routes"] = tuple(_with_buffer(route, document) for route in keys["routes"])
     if not document.session.sources:
-        keys["session"] = Session(sources=_default_sources(environ))
+        sources = _default_sources(document, environ)
+        keys["session"] = Session(sources=sources) if sources else Session()
     keys["logout"] = _logout(document)
     resolved = Config.model_construct(**keys)
     return resolved.model_copy(update={"warnings": tuple(remarks(resolved))})
@@ -60,8 +61,16 @@ def _with_buffer(route: Route, document: Document) -> Route:
     return route.model_copy(update={"envelope": inherited})
 
 
-def _default_sources(environ: Mapping[str, str]) -> tuple[Source, ...]:
-    return (*_from_environment(environ), CookieSource(type="cookie", cookie=DEFAULT_COOKIE))
+def _default_sources(document: Document, environ: Mapping[str, str]) -> tuple[Source, ...]:
+    """What stands where no sources are written: possibly none.
+
+    A cookie that nobody can verify is taken for a session only in front of a single API, which
+    checks each token itself.
+    """
+    found = tuple(_from_environment(environ))
+    if document.upstream is None or document.oidc is not None:
+        return found
+    return (*found, CookieSource(type="cookie", cookie=DEFAULT_COOKIE))
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[Source]:

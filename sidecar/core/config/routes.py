@@ -14,11 +14,13 @@ from sidecar.core.config.fields import (
     Authority,
     Count,
     Duration,
+    FieldName,
     FilePath,
     MemberPath,
     PathText,
     Section,
     Size,
+    SourceName,
     UpstreamName,
     UpstreamUrl,
     parsed,
@@ -138,6 +140,26 @@ def _switch(value: object) -> object:
     return _SWITCH.get(value, value) if isinstance(value, bool | str) else value
 
 
+class FieldNames(Section):
+    """Which header fields of its clients a route keeps back, or lets pass; case does not count."""
+
+    drop: tuple[FieldName, ...] = setting(
+        (), "Fields kept from the upstream besides those that a proxy would vouch for.", written=[]
+    )
+    pass_: tuple[FieldName, ...] = Field(
+        default=(),
+        alias="pass",
+        description="Fields that reach the upstream though they are kept from others.",
+        json_schema_extra={"default": []},
+    )
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> FieldNames:
+        if not set(self.drop).isdisjoint(self.pass_):
+            raise BadValue("has a name in drop and in pass", "remove it from one of the two")
+        return self
+
+
 class Route(Section):
     """Which requests go where, and what is done to them on the way.
 
@@ -171,7 +193,15 @@ class Route(Section):
         "kept, and a 401 never counts; session: the same, but the token of a session that is known "
         "here stands for that session.",
     )
+    sources: Annotated[tuple[SourceName, ...], Field(min_length=1)] | None = setting(
+        None,
+        "The names of the sources that the credential may come from. Default: all. The first one "
+        "whose session is alive wins.",
+    )
     host: Authority | None = setting(None, "The Host to send, before the upstream's own `host`.")
+    headers: FieldNames = setting(
+        FieldNames(), "Which of the client's header fields reach the upstream.", written={}
+    )
 
     @field_validator("strip")
     @classmethod

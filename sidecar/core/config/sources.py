@@ -12,9 +12,11 @@ from sidecar.core.config.fields import (
     Passwords,
     Secrets,
     Section,
+    SourceName,
     Token,
     setting,
 )
+from sidecar.core.cookies import LIBRARY_COOKIES, unprefixed
 
 _ABOUT_COOKIE = "The session cookie's base name, without chunk suffix. Default: the library's own."
 _ABOUT_CLAIM = (
@@ -27,12 +29,14 @@ _ABOUT_DOMAIN = (
     "host only."
 )
 _ABOUT_SECRETS = "The library's secret, as text or a list (rotation); every one opens."
+_ABOUT_NAME = "What routes call this source in `sources`. Default: its cookie's base name."
 _ACCESS_TOKEN = ("accessToken",)
 
 
 class _Sealed(Section):
     """What every encrypted session has: the claims to read."""
 
+    name: SourceName | None = setting(None, _ABOUT_NAME)
     token: MemberPath = setting(_ACCESS_TOKEN, _ABOUT_CLAIM, written="accessToken")
     expires_at: MemberPath | None = setting(None, _ABOUT_EXPIRY)
 
@@ -85,6 +89,7 @@ class CookieSource(Section):
     """A cookie whose value is the token itself."""
 
     type: Literal["cookie"] = Field(description="A cookie whose value is the token itself.")
+    name: SourceName | None = setting(None, _ABOUT_NAME)
     cookie: Token = Field(description="The cookie's name.")
     refresh_cookie: Token | None = setting(None, "The cookie that is the refresh token.")
     domain: Domain | None = setting(None, _ABOUT_DOMAIN)
@@ -99,3 +104,14 @@ Source: TypeAlias = Annotated[
     | CookieSource,
     Field(discriminator="type"),
 ]
+
+
+def source_name(type_: object, name: object = None, cookie: object = None) -> str | None:
+    """What a source is called: its own name, else its cookie's base name; None if it has none.
+
+    Takes the plain values of a configuration, be they right or wrong.
+    """
+    if isinstance(name, str):
+        return name
+    cookie = cookie if isinstance(cookie, str) else LIBRARY_COOKIES.get(str(type_))
+    return unprefixed((cookie,))[0] if cookie is not None else None

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from sidecar.core.config.faults import BadValue
 from sidecar.core.errors import BadRequest
+from sidecar.core.headers import is_own_field
 from sidecar.core.target import normalise
 
 TOKEN_PATTERN: Final = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"  # noqa: S105 - RFC 9110 section 5.6.2
@@ -262,6 +263,20 @@ def parse_token(value: str) -> str:
     if not _TOKEN.fullmatch(value):
         raise BadValue("is not a valid name", "use letters, digits and !#$%&'*+-.^_`|~ only")
     return value
+
+
+def parse_field_name(value: str) -> str:
+    """The name of a request field that a route may rule on, in lower case.
+
+    Not one that the sidecar writes or takes away, nor one that an upstream may take for it.
+    """
+    name = parse_token(value).lower()
+    if is_own_field(name.encode()):
+        raise BadValue(
+            "is, or can be read as, a field that the sidecar alone writes or takes away",
+            "remove it",
+        )
+    return name
 
 
 def parse_name(value: str) -> str:

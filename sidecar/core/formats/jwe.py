@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from sidecar.core.cookies import LIBRARY_COOKIES
 from sidecar.core.credential import Result
 from sidecar.core.formats.sealed import SealedSource, Session, base_name, prefixed
 from sidecar.core.jose import (
@@ -22,6 +23,7 @@ from sidecar.core.jose import (
     expiry,
     parse_object,
 )
+from sidecar.core.tickets import ClaimStamp
 
 TOLERANCE = 15
 """Seconds of clock skew that every one of these libraries allows."""
@@ -33,7 +35,8 @@ class Family:
 
     `salt` and `info` go into HKDF, `{name}` being the cookie's name with prefix. `encryptions` are
     those that open, of which the first seals; `kid_hashes` says for which of them a `kid` selects
-    the key, and by what hash; `chunk_size` is the longest value of one cookie, in characters.
+    the key, and by what hash; `chunk_size` is the longest value of one cookie, in characters;
+    `suffixes` are those of `SealedSource`.
     """
 
     type: str
@@ -46,30 +49,33 @@ class Family:
     separator: str = "."
     broken: Result = Result.INVALID
     chunk_size: int = 3936
+    suffixes: tuple[str, ...] = ()
 
 
 FAMILIES = (
     Family(
         type="authjs",
-        cookie="authjs.session-token",
+        cookie=LIBRARY_COOKIES["authjs"],
         token=("accessToken",),
         salt="{name}",
         info="Auth.js Generated Encryption Key ({name})",
         encryptions=(A256CBC_HS512, A256GCM),
         kid_hashes={A256CBC_HS512: "sha512", A256GCM: "sha256"},
+        suffixes=("",),  # @auth/core lib/utils/cookie.js joins whatever begins with the name
     ),
     Family(
         type="nextauth",
-        cookie="next-auth.session-token",
+        cookie=LIBRARY_COOKIES["nextauth"],
         token=("accessToken",),
         salt="",
         info="NextAuth.js Generated Encryption Key",
         encryptions=(A256GCM,),
         chunk_size=3933,
+        suffixes=("",),  # next-auth core/lib/cookie.js, likewise
     ),
     Family(
         type="auth0",
-        cookie="__session",
+        cookie=LIBRARY_COOKIES["auth0"],
         token=("tokenSet", "accessToken"),
         salt="",
         info="JWE CEK",
@@ -80,12 +86,13 @@ FAMILIES = (
     ),
     Family(
         type="better-auth",
-        cookie="better-auth.account_data",
+        cookie=LIBRARY_COOKIES["better-auth"],
         token=("accessToken",),
         salt="better-auth-account",
         info="BetterAuth.js Generated Encryption Key",
         encryptions=(A256CBC_HS512,),
         kid_hashes={A256CBC_HS512: "sha256"},
+        suffixes=(".",),  # better-auth cookies/session-store joins whatever stands behind a dot
     ),
 )
 
@@ -115,13 +122,14 @@ def jwe_source(
     expires_at: tuple[str, ...] | None = None,
     refresh_token: tuple[str, ...] | None = None,
     domain: str = "",
+    stamp: ClaimStamp | None = None,
 ) -> SealedSource:
     """A source for one library's cookie. Every key is derived here, none per request.
 
     `secrets` are the application's, newest first. `token`, `expires_at` and `refresh_token` are
     claim paths;
-    `cookie` overrides the library's name; renewed cookies
-    are set with `domain`. What is None is as the library has it.
+    `cookie` overrides the library's name; renewed cookies are set with `domain`, and their private
+    claim is authenticated by `stamp`. What is None is as the library has it.
     """
     names = prefixed(base_name(cookie or family.cookie))
     return SealedSource(
@@ -135,6 +143,8 @@ def jwe_source(
         refresh_token=refresh_token,
         chunk_size=family.chunk_size,
         domain=domain,
+        suffixes=family.suffixes,
+        stamp=stamp,
     )
 
 

@@ -25,7 +25,7 @@ from sidecar.core.cookies import (
     gone_line,
     set_line,
 )
-from sidecar.core.credential import Reading, Result, Writer, is_b64token, more_telling
+from sidecar.core.credential import Reading, Result, Writer, is_b64token
 from sidecar.core.formats.sealed import MAX_ATTEMPTS, base_name, prefixed
 from sidecar.core.jose import A256GCM, Keyring, SealError
 from sidecar.core.tickets import derive_key, encode
@@ -144,6 +144,7 @@ class _Candidate(NamedTuple):
     cookie: str
     names: tuple[str, ...]
     value: str | None
+    places: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +166,9 @@ class _OwnSource:
         """The name that a new session's cookie has."""
         return self.names[0] if https else self.names[-1]
 
-    def _best(self, jar: CookieJar, readings: Iterator[Reading]) -> Reading:
-        """The first session that lives, else the most telling failure."""
-        best = Reading(Result.NO_SESSION, header_bytes=len(jar.header), why="no session cookie")
-        for reading in islice(readings, MAX_ATTEMPTS):
-            if reading.result is Result.OK:
-                return reading
-            best = more_telling(best, reading)
-        return best
+    @property
+    def stems(self) -> tuple[str, ...]:
+        return ()
 
     def _reading(
         self,
@@ -191,6 +187,7 @@ class _OwnSource:
             source=self.type,
             cookie=candidate.cookie,
             names=candidate.names,
+            places=candidate.places,
             chunks=len(candidate.names),
             token=known.tokens.access_token or None if known else None,
             expires_at=session.tokens.expires_at if session else None,
@@ -238,9 +235,9 @@ class OwnCookieSource(_OwnSource):
 
     keyrings: Mapping[str, Keyring] = field(default_factory=dict, repr=False)
 
-    def read(self, jar: CookieJar, now: float) -> Reading:
-        """The first value that opens into a living session wins."""
-        return self._best(jar, (self._open(jar, one, now) for one in self._candidates(jar)))
+    def readings(self, jar: CookieJar, now: float) -> Iterator[Reading]:
+        for candidate in islice(self._candidates(jar), MAX_ATTEMPTS):
+            yield self._open(jar, candidate, now)
 
     def write(self, reading: Reading, tokens: TokenSet, identity: str, scope: Scope) -> list[bytes]:  # noqa: ARG002 - the session holds it
         """The same session with other tokens."""
@@ -274,12 +271,17 @@ class OwnCookieSource(_OwnSource):
 
     def _candidates(self, jar: CookieJar) -> Iterator[_Candidate]:
         for name in self.names:
-            for value in filter(None, jar.values(name)):
-                yield _Candidate(name, (name,), value)
+            for place in jar.places(name):
+                value = jar.pairs[place][1]
+                if value:
+                    yield _Candidate(name, (name,), value, (place,))
             chunks = collect_chunks(jar, name, SEPARATOR)
-            if chunks is not None:
-                for joined in filter(None, chunks.joined) if chunks.joined else (None,):
-                    yield _Candidate(name, chunks.names, joined)
+            if chunks is not None and not chunks.joined:
+                yield _Candidate(name, chunks.names, None, ())
+            elif chunks is not None:
+                for joined, places in zip(chunks.joined, chunks.places, strict=True):
+                    if joined:
+                        yield _Candidate(name, chunks.names, joined, places)
 
     def _open(self, jar: CookieJar, candidate: _Candidate, now: float) -> Reading:
         session, why = None, "its chunks are not a whole set"
@@ -300,7 +302,10 @@ class OwnCookieSource(_OwnSource):
         for value in uses[:_MAX_USES]:
             session = self._used(session, name, value)
         reading = self._reading(jar, candidate, session, why, now, writer=self)
-        return replace(reading, names=(*reading.names, name)) if uses else reading
+        if not uses:
+            return reading
+        places = (*reading.places, *jar.places(name))
+        return replace(reading, names=(*reading.names, name), places=places)
 
     def _used(self, session: OwnSession, name: str, value: str) -> OwnSession:
         """The session after a use that was noted beside it; another session's counts nothing."""
@@ -348,18 +353,20 @@ class OwnStoreSource(_OwnSource):
         found = (_handle(name, value) for name in self.names for value in jar.values(name))
         return tuple(islice((one for one in found if one is not None), MAX_ATTEMPTS))
 
-    def read(self, jar: CookieJar, now: float) -> Reading:
-        """The first loaded session that lives, and whose id is presented, wins."""
-        readings = (
-            self.reading(jar, one, self.recall(one.fingerprint), now) for one in self.handles(jar)
-        )
-        return self._best(jar, readings)
+    def readings(self, jar: CookieJar, now: float) -> Iterator[Reading]:
+        for one in self.handles(jar):
+            yield self.reading(jar, one, self.recall(one.fingerprint), now)
 
     def reading(
         self, jar: CookieJar, handle: Handle, session: OwnSession | None, now: float
     ) -> Reading:
         """What a handle is worth with the session that was found under its key."""
-        candidate = _Candidate(handle.cookie, (handle.cookie,), None)
+        places = tuple(
+            place
+            for place in jar.places(handle.cookie)
+            if _handle(handle.cookie, jar.pairs[place][1]) == handle
+        )
+        candidate = _Candidate(handle.cookie, (handle.cookie,), None, places)
         is_it = (
             session is not None
             and session.cookie == handle.cookie

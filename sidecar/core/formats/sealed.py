@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import NamedTuple, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
+
+import msgspec
 
 from sidecar.core.cookies import (
     PREFIXES,
@@ -13,17 +15,23 @@ from sidecar.core.cookies import (
     Scope,
     chunked_lines,
     collect_chunks,
+    decoded,
     unprefixed,
 )
-from sidecar.core.credential import Reading, Result, is_b64token, more_telling
+from sidecar.core.credential import Reading, Result, is_b64token
 from sidecar.core.jose import SealError, as_number
+from sidecar.core.tickets import ClaimStamp
 from sidecar.core.tokens import TokenSet, token_set
 
 MAX_ATTEMPTS = 20
 """Values that one source tries in one request: duplicates cost work before anyone is known."""
 
 PRIVATE_CLAIM = "sidecar"
-"""What a renewal adds to the claims: the session's fingerprint, and when its token was issued."""
+"""What a renewal adds to the claims: the session's fingerprint, and when its token was issued, with
+a MAC over both. Applications let their users write claims, so nothing is believed without it."""
+
+_VOLATILE: Final = frozenset(("iat", "exp", "nbf", "jti", PRIVATE_CLAIM))
+"""Claims that are written anew each time that a session is sealed."""
 
 _MILLISECONDS_ABOVE = 1e11
 """A date above this is in milliseconds; in seconds it would lie in the year 5138."""
@@ -62,12 +70,14 @@ class Sealer(Opener, Protocol):
 class _Candidate(NamedTuple):
     """A value to try, the cookie it belongs to and the cookies it was joined from.
 
-    The value is None where chunks were presented that do not make a whole set.
+    The value is None if chunks were presented that do not make a whole set. `places` are the
+    indexes in the jar's `pairs` that it was joined from.
     """
 
     cookie: str
     names: tuple[str, ...]
     value: str | None
+    places: tuple[int, ...]
 
 
 class _Verdict(NamedTuple):
@@ -85,7 +95,9 @@ class SealedSource:
     named with `separator`. `token` and `expires_at` are paths into the claims; the latter leads to
     Unix seconds or milliseconds that stand for the session's own expiry. `broken` is what chunks
     with a gap count as. `refresh_token` is the path of the token that renews a session; then
-    `opener` seals as well, into cookies of at most `chunk_size` characters each, set with `domain`.
+    `opener` seals as well, into cookies of at most `chunk_size` characters each, set with `domain`,
+    and `stamp` authenticates the private claim. `suffixes` are what follows the name in further
+    cookies that the library joins, whatever comes behind: `""` for every name that begins alike.
     """
 
     type: str
@@ -98,29 +110,34 @@ class SealedSource:
     refresh_token: tuple[str, ...] | None = None
     chunk_size: int = 3936
     domain: str = ""
+    suffixes: tuple[str, ...] = ()
+    stamp: ClaimStamp | None = field(default=None, repr=False)
 
     @property
     def base_names(self) -> tuple[str, ...]:
         return self.names[-1:]
 
-    def read(self, jar: CookieJar, now: float) -> Reading:
-        """The first value that opens into a token wins, else the most telling failure."""
-        best = Reading(Result.NO_SESSION, header_bytes=len(jar.header), why="no session cookie")
+    @property
+    def stems(self) -> tuple[str, ...]:
+        return tuple(self.names[-1] + suffix for suffix in self.suffixes)
+
+    def readings(self, jar: CookieJar, now: float) -> Iterator[Reading]:
         for candidate in islice(self._candidates(jar), MAX_ATTEMPTS):
-            reading = self._reading(candidate, self._judge(candidate, now), len(jar.header))
-            if reading.result is Result.OK:
-                return reading
-            best = more_telling(best, reading)
-        return best
+            yield self._reading(candidate, self._judge(candidate, now), len(jar.header))
 
     def _candidates(self, jar: CookieJar) -> Iterator[_Candidate]:
         for name in self.names:
-            for value in filter(None, jar.values(name)):
-                yield _Candidate(name, (name,), value)
-            chunks = collect_chunks(jar, name, self.separator)
-            if chunks is not None:
-                for joined in filter(None, chunks.joined) if chunks.joined else (None,):
-                    yield _Candidate(name, chunks.names, joined)
+            for place in jar.places(name):
+                value = decoded(jar.pairs[place][1])
+                if value:
+                    yield _Candidate(name, (name,), value, (place,))
+            chunks = collect_chunks(jar, name, self.separator, decoded)
+            if chunks is not None and not chunks.joined:
+                yield _Candidate(name, chunks.names, None, ())
+            elif chunks is not None:
+                for joined, places in zip(chunks.joined, chunks.places, strict=True):
+                    if joined:
+                        yield _Candidate(name, chunks.names, joined, places)
 
     def _judge(self, candidate: _Candidate, now: float) -> _Verdict:
         if candidate.value is None:
@@ -145,7 +162,8 @@ class SealedSource:
         assert self.refresh_token is not None
         claims = with_claim(reading.claims, self.token, tokens.access_token)
         claims = with_claim(claims, self.refresh_token, tokens.refresh_token)
-        claims[PRIVATE_CLAIM] = {"fingerprint": identity, "issuedAt": tokens.issued_at}
+        assert self.stamp is not None
+        claims[PRIVATE_CLAIM] = self.stamp.write(identity, tokens.issued_at)
         if self.expires_at is not None and tokens.expires_at is not None:
             unit = 1000 if self._is_in_milliseconds(reading.claims) else 1
             claims = with_claim(claims, self.expires_at, int(tokens.expires_at * unit))
@@ -165,26 +183,30 @@ class SealedSource:
         stated = as_number(find_claim(claims, self.expires_at)) if self.expires_at else None
         return stated is not None and stated > _MILLISECONDS_ABOVE
 
-    def _tokens(self, verdict: _Verdict) -> TokenSet | None:
-        """What renews the session, where it holds that."""
+    def _tokens(self, verdict: _Verdict, issued: float | None) -> TokenSet | None:
+        """What renews the session, if it holds that."""
         if self.refresh_token is None or verdict.session is None or verdict.token is None:
             return None
         claims = verdict.session.claims
         refresh = find_claim(claims, self.refresh_token)
         if not isinstance(refresh, str) or not refresh:
             return None
-        issued = as_number(find_claim(claims, (PRIVATE_CLAIM, "issuedAt")))
         stated = self._expires_at(verdict.session) if self.expires_at is not None else None
         return token_set(verdict.token, refresh, stated, issued)
 
     def _reading(self, candidate: _Candidate, verdict: _Verdict, header_bytes: int) -> Reading:
-        tokens, claims = self._tokens(verdict), verdict.session.claims if verdict.session else {}
-        identity = find_claim(claims, (PRIVATE_CLAIM, "fingerprint"))
+        claims = verdict.session.claims if verdict.session else {}
+        identity, issued = None, None
+        if self.stamp is not None and PRIVATE_CLAIM in claims:
+            identity, issued = self.stamp.read(claims[PRIVATE_CLAIM])
+        tokens = self._tokens(verdict, issued)
+        content, lasting = self._content(verdict)
         return Reading(
             verdict.result,
             source=self.type,
             cookie=candidate.cookie,
             names=candidate.names,
+            places=candidate.places,
             chunks=len(candidate.names),
             token=verdict.token,
             expires_at=self._expires_at(verdict.session) if verdict.session else None,
@@ -194,14 +216,33 @@ class SealedSource:
             tokens=tokens,
             claims=claims if tokens is not None else None,
             writer=self if tokens is not None else None,
-            identity=identity if isinstance(identity, str) else None,
+            identity=identity,
+            content=content,
+            lasting=lasting,
         )
+
+    def _content(self, verdict: _Verdict) -> tuple[str | None, str | None]:
+        """What stands for a session without a usable token, and what of it lasts.
+
+        That is the text that is no token, else the claims.
+        """
+        if verdict.session is None or verdict.result is Result.OK:
+            return None, None
+        claims = verdict.session.claims
+        if verdict.result is Result.BAD_TOKEN:
+            return str(find_claim(claims, self.token)), None
+        lasting = {name: value for name, value in claims.items() if name not in _VOLATILE}
+        return _canonical(claims), _canonical(lasting)
 
     def _expires_at(self, session: Session) -> float | None:
         named = as_number(find_claim(session.claims, self.expires_at)) if self.expires_at else None
         if named is None:
             return session.expires_at
         return named / 1000 if self._is_in_milliseconds(session.claims) else named
+
+
+def _canonical(claims: Mapping[str, object]) -> str:
+    return msgspec.json.encode(claims, order="sorted").decode()
 
 
 def prefixed(base: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ const DECISIONS = {
   unauthorized: "there is no valid session",
   logout_end: "ended the session, expired the cookies",
   logout_changed: "ended nothing: another session is here",
+  logout_void: "ended nothing: another site's, without a session",
   logout_refuse: "ended nothing: no navigation, no proof of a 401",
   logout_confirm: "asked first",
   login: "led the browser to the provider",

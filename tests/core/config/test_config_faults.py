@@ -14,6 +14,8 @@ FaultFinder = Callable[..., tuple[Fault, ...]]
 GOOD = "upstream: http://a\n"
 ROUTED = "upstreams: {api: {url: http://a}}\nroutes:\n"
 
+PUBLIC = GOOD + "public_url: https://app.example.com\n"
+
 # The text, and the one fault in it: path, line, a part of the problem, a part of the remedy.
 FAULTS = [
     # the file as a whole
@@ -50,7 +52,7 @@ FAULTS = [
         "session.sources[0].token",
         2,
         "is no known key",
-        "known here: cookie, domain, refresh_cookie, type",
+        "known here: cookie, domain, name, refresh_cookie, type",
     ),
     (GOOD + "? [a]\n: 1", "?", 2, "is no known key", "known here"),
     (GOOD + "<<: {}", "<<", 2, "is no known key", "known here"),
@@ -59,8 +61,8 @@ FAULTS = [
     (GOOD + "workers: 0", "workers", 2, "is no number of processes", "auto"),
     (GOOD + "workers: many", "workers", 2, "is no number of processes", "auto"),
     (GOOD + "store: {url: ftp://a}", "store.url", 2, "", "redis"),
-    (GOOD + "oidc: {issuer: idp, client_id: a}", "oidc.issuer", 2, "is not an http", "https"),
-    (GOOD + "oidc: {issuer: https://idp}", "oidc.client_id", 2, "is missing", "add it"),
+    (PUBLIC + "oidc: {issuer: idp, client_id: a}", "oidc.issuer", 3, "is not an http", "https"),
+    (PUBLIC + "oidc: {issuer: https://idp}", "oidc.client_id", 3, "is missing", "add it"),
     (GOOD + "logout: {hooks: [{}]}", "logout.hooks[0].url", 2, "is missing", "add it"),
     (
         "upstreams: {a.b: {url: http://a, urls: []}}\n"
@@ -260,6 +262,37 @@ FAULTS = [
         2,
         "an origin that is not allowed",
         "allowed_origins",
+    ),
+    *(
+        (
+            ROUTED + f"- {{path: /, kind: page, upstream: api, headers: {{{key}: [a, {name}]}}}}",
+            f"routes[0].headers.{key}[1]",
+            3,
+            "the sidecar alone writes",
+            "remove it",
+        )
+        for key, name in (
+            *(("pass", "Authorization"), ("pass", "COOKIE"), ("pass", "Host")),
+            *(("pass", "Content-Length"), ("pass", "Transfer-Encoding"), ("pass", "Connection")),
+            *(("pass", "Upgrade"), ("pass", "X-Forwarded-User"), ("pass", "Via"), ("pass", "TE")),
+            *(("pass", "X-Request-Id"), ("pass", "x_forwarded_for"), ("pass", "content.length")),
+            *(("drop", "Authorization"), ("drop", "X-Forwarded-For")),
+        )
+    ),
+    (
+        ROUTED + "- {path: /, kind: page, upstream: api, headers: {pass: [a, 'b c']}}",
+        "routes[0].headers.pass[1]",
+        3,
+        "is not a valid name",
+        "letters",
+    ),
+    (
+        ROUTED
+        + "- {path: /, kind: page, upstream: api, headers: {pass: [X-User], drop: [x-user]}}",
+        "routes[0].headers",
+        3,
+        "has a name in drop and in pass",
+        "one of the two",
     ),
     (GOOD + "logout: {path: /}", "logout.path", 2, "covers the whole site", "/api/logout"),
     (GOOD + "listen: 127.0.0.1:9090", "admin", None, "is the address of listen too", "port"),

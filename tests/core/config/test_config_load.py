@@ -77,6 +77,25 @@ def test_sources_default_to_what_the_environment_shows(
         assert [secret.get_secret_value() for secret in source.secret] == [LONG]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{UPSTREAMS}routes:\n- {{path: /, kind: page, upstream: api}}",
+        "upstream: http://a\npublic_url: https://a\noidc: {issuer: https://i, client_id: a}",
+    ],
+)
+@pytest.mark.parametrize(
+    ("environ", "types"),
+    [({}, []), ({"NEXTAUTH_SECRET": LONG, "AUTH_SECRET": LONG}, ["authjs", "nextauth"])],
+)
+def test_a_cookie_that_nobody_verifies_is_no_default_beside_routes_or_oidc(
+    loaded: Loader, text: str, environ: Mapping[str, str], types: list[str]
+) -> None:
+    """Whoever wrote it into a browser would be taken for a user."""
+    sources = loaded(text, environ).session.sources
+    assert [source.type for source in sources] == types
+
+
 def test_named_sources_stand_alone(loaded: Loader) -> None:
     text = "upstream: http://a\nsession: {sources: [{type: cookie, cookie: t}]}"
     config = loaded(text, {"AUTH_SECRET": LONG})
@@ -272,8 +291,35 @@ def test_warnings(loaded: Loader, text: str, warning: str | None) -> None:
 def test_warnings_about_logout(loaded: Loader) -> None:
     """A route that can never be reached, and a login that nobody serves."""
     unserved, shadowed = (
-        loaded(f"secret: {LONG}\n{UPSTREAMS}routes:\n- {{path: {path}, kind: api, upstream: api}}")
+        loaded(
+            f"secret: {LONG}\n{UPSTREAMS}session: {{sources: [{{type: cookie, cookie: a}}]}}\n"
+            f"routes:\n- {{path: {path}, kind: api, upstream: api}}"
+        )
         for path in ("/api/", "/api/logout/")
     )
     assert [text.partition(":")[0] for text in unserved.warnings] == ["logout.redirect_to"]
     assert "routes[0].path" in [text.partition(":")[0] for text in shadowed.warnings]
+
+
+COOKIE = f"session: {{sources: [{{type: authjs, secret: {LONG}}}, {{type: cookie, cookie: a}}]}}\n"
+
+
+@pytest.mark.parametrize(
+    ("keys", "more", "warning"),
+    [
+        ("kind: page, session: none", "", None),
+        ("kind: page", "", "session.sources: there are none"),
+        ("kind: page, session: required", "", "session.sources: there are none"),
+        ("kind: page, session: required", COOKIE, "session.sources[1]: the sidecar cannot verify"),
+        ("kind: page", COOKIE, None),
+        ("kind: api, session: optional", COOKIE, None),
+    ],
+)
+def test_warnings_about_sources(loaded: Loader, keys: str, more: str, warning: str | None) -> None:
+    """No source at all, and one that lets anybody in to a page."""
+    away = "logout: {redirect_to: https://l/, allowed_origins: [https://l]}\n"
+    route = f"routes:\n- {{path: /, upstream: api, {keys}}}"
+    text = f"secret: {LONG}\n{UPSTREAMS}{away}{more}{route}"
+    warnings = loaded(text).warnings
+    assert len(warnings) == (warning is not None)
+    assert "".join(warnings).startswith(warning or "")

@@ -12,7 +12,8 @@ Loader = Callable[..., Config]
 FaultFinder = Callable[..., tuple[Fault, ...]]
 
 SECRET = f"secret: {'x' * 32}\n"
-OIDC = "oidc: {issuer: https://idp, client_id: app%s}\n"
+LOGIN = "oidc: {issuer: https://idp, client_id: app}\n"
+OIDC = "public_url: https://app.test\noidc: {issuer: https://idp, client_id: app%s}\n"
 ROUTED = (
     SECRET
     + "upstreams: {a: {url: http://a}}\n"
@@ -75,6 +76,18 @@ def test_the_own_login_needs_no_route_of_its_own(loaded: Loader) -> None:
             "/auth/login",
         ),
         (
+            OIDC % "" + "logout: {path: /auth/login/}",
+            "logout.path",
+            "is another endpoint of oidc",
+            "/auth/logout",
+        ),
+        (
+            OIDC % "" + "logout: {redirect_to: /auth/session/}",
+            "logout.redirect_to",
+            "is no login",
+            "/auth/login",
+        ),
+        (
             OIDC % "" + "logout: {redirect_to: '/auth/callback?x=1'}",
             "logout.redirect_to",
             "is no login",
@@ -121,6 +134,35 @@ def test_warnings(loaded: Loader, text: str, warning: str | None) -> None:
     warnings = loaded("upstream: http://a\n" + text).warnings
     assert len(warnings) == (warning is not None)
     assert "".join(warnings).startswith(warning or "")
+
+
+@pytest.mark.parametrize(
+    "listen",
+    ["0.0.0.0:80", "[::]:80", "10.0.0.1:80", "app:80", "unix:/run/a", "128.0.0.1:80", "[::2]:1"],
+)
+def test_the_own_login_demands_its_origin_where_others_can_connect(
+    faults: FaultFinder, listen: str
+) -> None:
+    """The redirect URI would follow the Host field, which an attacker may choose."""
+    text = f'{SECRET}upstream: http://a\nlisten: "{listen}"\n{LOGIN}'
+    for one in (text, text + "public_url: null", SECRET + "upstream: http://a\n" + LOGIN):
+        (fault,) = faults(one)
+        assert fault.path == "public_url"
+        assert "whatever Host a request names" in fault.problem
+        assert "https://app.example.com" in fault.remedy
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "localhost:80"])
+def test_on_loopback_the_own_login_without_an_origin_is_only_warned_of(
+    loaded: Loader, listen: str
+) -> None:
+    (warning,) = loaded(f'{SECRET}upstream: http://a\nlisten: "{listen}"\n{LOGIN}').warnings
+    assert warning.startswith("public_url: none is given")
+
+
+def test_an_origin_of_the_environment_is_one(loaded: Loader) -> None:
+    environ = {"SIDECAR_PUBLIC_URL": "https://app.test"}
+    assert loaded(SECRET + "upstream: http://a\n" + LOGIN, environ).warnings == ()
 
 
 def test_a_route_that_an_endpoint_covers_is_told(loaded: Loader) -> None:

@@ -36,6 +36,7 @@ ENVIRON = dict.fromkeys(
     ],
     LONG,
 )
+ENVIRON["SIDECAR_PUBLIC_URL"] = "https://app.example.com"  # demanded with `oidc`
 FILES = {f"/run/secrets/{name}": LONG for name in ("nextauth", "iron")}
 
 # Keys whose value in the reference is an example.

@@ -10,7 +10,7 @@ from joserfc import jwe
 from joserfc.jwk import OctKey
 
 from sidecar.core.cookies import CookieJar
-from sidecar.core.credential import Reading, Result
+from sidecar.core.credential import Reading, Result, read_credential
 from sidecar.core.formats import FORMATS
 from sidecar.core.formats.jwe import FAMILIES, Family
 from sidecar.core.jose import ENCRYPTIONS, derive_key
@@ -36,7 +36,7 @@ def seal(family: Family, payload: object, **header: Any) -> str:
 
 def read(family: Family, value: str, *secrets: str) -> Reading:
     source = FORMATS[family.type](secrets=secrets or ("secret",))
-    return source.read(CookieJar.parse(f"{family.cookie}={value}"), NOW)
+    return read_credential([source], CookieJar.parse(f"{family.cookie}={value}"), NOW)
 
 
 families = pytest.mark.parametrize("family", FAMILIES, ids=[f.type for f in FAMILIES])
@@ -157,7 +157,7 @@ def test_a_named_expiry_is_in_seconds_or_milliseconds(
 ) -> None:
     value = seal(family, {**GOOD, "exp": NOW, "token_expires": claim})
     source = FORMATS[family.type](secrets=["secret"], expires_at=("token_expires",))
-    reading = source.read(CookieJar.parse(f"{family.cookie}={value}"), NOW)
+    reading = read_credential([source], CookieJar.parse(f"{family.cookie}={value}"), NOW)
     assert (reading.expires_at, reading.valid_until) == (expected, NOW + 15)
 
 
@@ -170,7 +170,7 @@ def test_a_kid_selects_the_key_where_the_library_writes_one(family: Family, kid:
 
 def test_auth0_counts_an_incomplete_set_of_chunks_as_no_session() -> None:
     source = FORMATS["auth0"](secrets=["secret"])
-    reading = source.read(CookieJar.parse("__session__0=a; __session__2=b"), NOW)
+    reading = read_credential([source], CookieJar.parse("__session__0=a; __session__2=b"), NOW)
     assert (reading.result, reading.chunks) == (Result.NO_SESSION, 2)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.cookies import CookieJar, Scope, with_set_cookies
-from sidecar.core.credential import Reading, Result, Source
+from sidecar.core.credential import Reading, Result, Source, read_credential
 from sidecar.core.formats.own import (
     ID_BYTES,
     Handle,
@@ -77,7 +77,7 @@ def test_what_is_no_session_is_refused(stored: bytes) -> None:
 
 def test_nothing_secret_or_personal_is_in_a_repr() -> None:
     own = session()
-    reading = COOKIE.read(jar_of(COOKIE.lines(own, (), HTTP)), NOW)
+    reading = read_credential([COOKIE], jar_of(COOKIE.lines(own, (), HTTP)), NOW)
     shown = repr(own) + repr(reading)
     assert "canary" not in shown
     assert own.id not in shown
@@ -133,7 +133,7 @@ def test_a_sealed_session_is_read_again(scope: Scope, name: str) -> None:
     assert not any(part.startswith(b"Domain") for part in attributes)
     assert b"canary" not in line
 
-    reading = COOKIE.read(jar_of([line]), NOW + 1)
+    reading = read_credential([COOKIE], jar_of([line]), NOW + 1)
     assert reading.result is Result.OK
     assert (reading.token, reading.tokens) == ("access-canary", TOKENS)
     assert reading.identity == own.fingerprint
@@ -144,16 +144,17 @@ def test_a_sealed_session_is_read_again(scope: Scope, name: str) -> None:
 
 
 def test_no_cookie_is_no_session() -> None:
-    reading = COOKIE.read(CookieJar.parse("a=b; sidecar="), NOW)
+    reading = read_credential([COOKIE], CookieJar.parse("a=b; sidecar="), NOW)
     assert (reading.result, reading.identity) == (Result.NO_SESSION, None)
 
 
 def test_renewed_tokens_are_written_back_into_the_same_session() -> None:
     before = COOKIE.lines(session(), (), HTTP)
-    reading = COOKIE.read(jar_of(before), NOW)
+    reading = read_credential([COOKIE], jar_of(before), NOW)
     renewed = TokenSet("next", "next-refresh", NOW + 900, NOW + 600)
     after = COOKIE.write(reading, renewed, reading.identity or "", HTTP)
-    again = COOKIE.read(jar_of(after), NOW + 4000)  # it would have ended without that use
+    # It would have ended without that use.
+    again = read_credential([COOKIE], jar_of(after), NOW + 4000)
     assert again.result is Result.OK
     assert (again.token, again.identity) == ("next", reading.identity)
     assert again.tokens == replace(renewed, id_token="id-canary")
@@ -165,39 +166,40 @@ def test_a_large_session_is_chunked_and_leaves_nothing_behind_when_it_shrinks() 
     assert len(lines) > 2
     assert all(len(line.partition(b";")[0]) <= 3936 for line in lines)
     jar = jar_of(lines)
-    reading = COOKIE.read(jar, NOW)
+    reading = read_credential([COOKIE], jar, NOW)
     assert (reading.result, reading.chunks) == (Result.OK, len(lines))
     assert session_of(reading) == large
     small = jar_of(COOKIE.lines(session(), presented_names(COOKIE, jar), HTTP), jar.header)
     assert list(small.names()) == ["sidecar"]
-    assert session_of(COOKIE.read(small, NOW)) == session()
+    assert session_of(read_credential([COOKIE], small, NOW)) == session()
 
 
 def test_a_set_of_chunks_with_a_gap_is_no_session() -> None:
     large = session(tokens=replace(TOKENS, id_token="x" * 9000))
     header = jar_of(COOKIE.lines(large, (), HTTP)).header
-    gap = ";".join(part for part in header.split(";") if not part.startswith("sidecar.1"))
-    assert COOKIE.read(CookieJar.parse(gap), NOW).result is Result.INVALID
+    gap = ";".join(part for part in header.split(";") if not part.strip().startswith("sidecar.1"))
+    assert read_credential([COOKIE], CookieJar.parse(gap), NOW).result is Result.INVALID
 
 
 def test_every_secret_opens_and_the_first_one_seals() -> None:
     old = own_cookie_source(cookie="sidecar", secrets=SECRETS[1:], lifetimes=LIFETIMES)
     new = own_cookie_source(cookie="sidecar", secrets=SECRETS[:1], lifetimes=LIFETIMES)
     before = jar_of(old.lines(session(), (), HTTP))
-    reading = COOKIE.read(before, NOW)
+    reading = read_credential([COOKIE], before, NOW)
     assert reading.result is Result.OK
-    assert new.read(before, NOW).result is Result.INVALID
+    assert read_credential([new], before, NOW).result is Result.INVALID
     after = jar_of(COOKIE.write(reading, TOKENS, "", HTTP))
-    assert new.read(after, NOW).identity == reading.identity  # the same session as before
+    # It is the same session as before.
+    assert read_credential([new], after, NOW).identity == reading.identity
 
 
 def test_a_session_is_good_under_its_own_name_only() -> None:
     """A sibling domain cannot set `__Host-`, so what it plants never opens (threat 29)."""
     header = jar_of(COOKIE.lines(session(cookie="__Host-sidecar"), (), HTTPS)).header
     planted = header.replace("__Host-sidecar=", "sidecar=")
-    assert COOKIE.read(CookieJar.parse(planted), NOW).result is Result.INVALID
+    assert read_credential([COOKIE], CookieJar.parse(planted), NOW).result is Result.INVALID
     secure = header.replace("__Host-sidecar=", "__Secure-sidecar=")
-    assert COOKIE.read(CookieJar.parse(secure), NOW).result is Result.INVALID
+    assert read_credential([COOKIE], CookieJar.parse(secure), NOW).result is Result.INVALID
 
 
 @given(at=st.integers(0, 10_000), bit=st.integers(0, 5))
@@ -206,7 +208,9 @@ def test_a_tampered_session_does_not_open(at: int, bit: int) -> None:
     value = SEALED[: at % len(SEALED)]
     flipped = alphabet[(alphabet.index(SEALED[at % len(SEALED)]) + (1 << bit)) % len(alphabet)]
     value += flipped + SEALED[at % len(SEALED) + 1 :]
-    assert COOKIE.read(CookieJar.parse(f"sidecar={value}"), NOW).result is Result.INVALID
+    assert (
+        read_credential([COOKIE], CookieJar.parse(f"sidecar={value}"), NOW).result is Result.INVALID
+    )
 
 
 SEALED = jar_of(COOKIE.lines(session(), (), HTTP)).values("sidecar")[0]
@@ -227,7 +231,7 @@ SEALED = jar_of(COOKIE.lines(session(), (), HTTP)).values("sidecar")[0]
 def test_what_a_session_is_worth(tokens: TokenSet, later: float, result: Result) -> None:
     """The end of an access token is not the end of a session."""
     jar = jar_of(COOKIE.lines(session(tokens=tokens), (), HTTP))
-    reading = COOKIE.read(jar, NOW + later)
+    reading = read_credential([COOKIE], jar, NOW + later)
     assert reading.result is result
     assert (session_of(reading) is not None) is (result is Result.OK)
     if result is not Result.OK:
@@ -236,7 +240,7 @@ def test_what_a_session_is_worth(tokens: TokenSet, later: float, result: Result)
 
 def test_tokens_that_cannot_be_renewed_are_not_given_out_for_it() -> None:
     tokens = replace(TOKENS, refresh_token=None)
-    reading = COOKIE.read(jar_of(COOKIE.lines(session(tokens=tokens), (), HTTP)), NOW)
+    reading = read_credential([COOKIE], jar_of(COOKIE.lines(session(tokens=tokens), (), HTTP)), NOW)
     assert (reading.token, reading.tokens) == ("access-canary", None)
 
 
@@ -245,9 +249,12 @@ def test_the_first_session_that_lives_wins() -> None:
     dead = jar_of(COOKIE.lines(session(now=past, seed=2), (), HTTP), now=past).header
     alive = jar_of(COOKIE.lines(session(), (), HTTP)).header
     for header in (f"{dead}; {alive}", f"{alive}; {dead}", f"sidecar=x; {alive}"):
-        reading = COOKIE.read(CookieJar.parse(header), NOW)
+        reading = read_credential([COOKIE], CookieJar.parse(header), NOW)
         assert (reading.result, reading.identity) == (Result.OK, session().fingerprint)
-    assert COOKIE.read(CookieJar.parse(f"sidecar=x; {dead}"), NOW).result is Result.EXPIRED
+    assert (
+        read_credential([COOKIE], CookieJar.parse(f"sidecar=x; {dead}"), NOW).result
+        is Result.EXPIRED
+    )
 
 
 def test_another_use_of_the_secret_opens_nothing() -> None:
@@ -255,7 +262,7 @@ def test_another_use_of_the_secret_opens_nothing() -> None:
     other = own_cookie_source(cookie="admin", secrets=SECRETS, lifetimes=LIFETIMES)
     header = jar_of(other.lines(session(cookie="admin"), (), HTTP)).header
     planted = CookieJar.parse(header.replace("admin=", "sidecar="))
-    assert COOKIE.read(planted, NOW).result is Result.INVALID
+    assert read_credential([COOKIE], planted, NOW).result is Result.INVALID
 
 
 # -- a use that brings no tokens ------------------------------------------------------------------
@@ -269,35 +276,35 @@ def with_use(own: OwnSession, used: OwnSession) -> CookieJar:
 def test_a_use_is_noted_beside_the_session_and_prolongs_it() -> None:
     own = session()
     jar = with_use(own, own.touched(NOW + 3000))
-    reading = COOKIE.read(jar, NOW + 6599)
+    reading = read_credential([COOKIE], jar, NOW + 6599)
     assert session_of(reading) == own.touched(NOW + 3000)
     assert reading.names == ("sidecar", "sidecar-used")
     assert reading.valid_until == NOW + 6600
-    assert COOKIE.read(jar, NOW + 6600).result is Result.EXPIRED
+    assert read_credential([COOKIE], jar, NOW + 6600).result is Result.EXPIRED
     assert len(COOKIE.use_line(own, HTTPS)) < 350
 
 
 def test_a_use_that_comes_late_takes_nothing_back() -> None:
     own = session().renewed(replace(TOKENS, access_token="next", issued_at=NOW + 600))
-    reading = COOKIE.read(with_use(own, session().touched(NOW + 500)), NOW + 600)
+    reading = read_credential([COOKIE], with_use(own, session().touched(NOW + 500)), NOW + 600)
     assert (session_of(reading), reading.token) == (own, "next")
 
 
 def test_a_use_of_another_session_prolongs_nothing() -> None:
     jar = with_use(session(), session(seed=2).touched(NOW + 3000))
-    assert session_of(COOKIE.read(jar, NOW)) == session()
+    assert session_of(read_credential([COOKIE], jar, NOW)) == session()
 
 
 @pytest.mark.parametrize("value", ["x", "a.b.c.d.e", SEALED])
 def test_a_use_that_does_not_open_is_none(value: str) -> None:
     header = jar_of(COOKIE.lines(session(), (), HTTP)).header + f"; sidecar-used={value}"
-    assert session_of(COOKIE.read(CookieJar.parse(header), NOW)) == session()
+    assert session_of(read_credential([COOKIE], CookieJar.parse(header), NOW)) == session()
 
 
 def test_a_renewal_takes_the_note_away() -> None:
     """It says by itself when the session was used."""
     before = with_use(session(), session().touched(NOW + 500))
-    reading = COOKIE.read(before, NOW + 600)
+    reading = read_credential([COOKIE], before, NOW + 600)
     after = COOKIE.write(reading, replace(TOKENS, issued_at=NOW + 600), "", HTTP)
     assert list(jar_of(after, before.header).names()) == ["sidecar"]
 
@@ -326,13 +333,13 @@ def test_a_stored_session_is_read_where_it_has_been_loaded() -> None:
     jar = jar_of(source.lines(own, (), HTTP))
     assert source.handles(jar) == (Handle("sidecar", own.id, own.fingerprint),)
     assert source.handles(jar)[0].key == f"own:{own.fingerprint}"
-    reading = source.read(jar, NOW)
+    reading = read_credential([source], jar, NOW)
     assert (reading.result, reading.token, reading.tokens) == (Result.OK, "access-canary", TOKENS)
     assert (reading.identity, reading.cookie) == (own.fingerprint, "sidecar")
     assert session_of(reading) == own
     assert reading.writer is None  # it is the store that is written
-    assert store_of().read(jar, NOW).result is Result.INVALID  # ended elsewhere
-    assert source.read(jar, NOW + 3600).result is Result.EXPIRED
+    assert read_credential([store_of()], jar, NOW).result is Result.INVALID  # ended elsewhere
+    assert read_credential([source], jar, NOW + 3600).result is Result.EXPIRED
 
 
 def test_to_know_a_fingerprint_is_not_to_have_the_session() -> None:
@@ -342,13 +349,13 @@ def test_to_know_a_fingerprint_is_not_to_have_the_session() -> None:
     for id_ in (session(seed=2).id, own.id[:-1], own.fingerprint):
         jar = CookieJar.parse(f"sidecar={id_}.{own.fingerprint}")
         assert source.handles(jar)
-        assert source.read(jar, NOW).result is Result.INVALID
+        assert read_credential([source], jar, NOW).result is Result.INVALID
 
 
 def test_a_stored_session_is_good_under_its_own_name_only() -> None:
     own = session(cookie="__Host-sidecar")
     jar = CookieJar.parse(f"sidecar={own.id}.{own.fingerprint}")
-    assert store_of(own).read(jar, NOW).result is Result.INVALID
+    assert read_credential([store_of(own)], jar, NOW).result is Result.INVALID
 
 
 def test_what_was_found_under_another_key_is_not_taken() -> None:
@@ -367,7 +374,7 @@ def test_what_cannot_be_a_key_is_not_looked_up(value: str) -> None:
     source = store_of()
     jar = CookieJar.parse(f"sidecar={value}")
     assert source.handles(jar) == ()
-    assert source.read(jar, NOW).result is Result.NO_SESSION
+    assert read_credential([source], jar, NOW).result is Result.NO_SESSION
 
 
 def test_however_many_cookies_are_presented_only_some_are_looked_up() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.core.cookies import CookieJar
-from sidecar.core.credential import Result
+from sidecar.core.credential import Result, read_credential
 from sidecar.core.formats.raw import raw_source
 
 SOURCE = raw_source(cookie="access_token")
@@ -24,11 +24,15 @@ SOURCE = raw_source(cookie="access_token")
         ("access_token=", Result.NO_SESSION, None),
         ('access_token=""', Result.NO_SESSION, None),
         ("access_token", Result.NO_SESSION, None),
-        (
-            "other=abc; access_token.0=abc; ACCESS_TOKEN=abc; access_token2=abc",
-            Result.NO_SESSION,
-            None,
-        ),
+        ("other=abc; ACCESS_TOKEN=abc; access_token2=abc", Result.NO_SESSION, None),
+        ("access_token.1=c; access_token.0=ab", Result.OK, "abc"),
+        ("access_token__0=a%62; access_token__1=c", Result.OK, "abc"),
+        ("access_token.1=c; access_token.5=ab", Result.NO_SESSION, None),
+        ("access_token=%61bc", Result.OK, "abc"),
+        ("access_token=abc%3D%3d", Result.OK, "abc=="),
+        ("access_token=%2561bc", Result.BAD_TOKEN, None),
+        ("access_token=%6xabc", Result.BAD_TOKEN, None),
+        ("access_token=abc%FF", Result.BAD_TOKEN, None),
         ("access_token=a b", Result.BAD_TOKEN, None),
         ("access_token=a=b", Result.BAD_TOKEN, None),
         ('access_token="abc', Result.BAD_TOKEN, None),
@@ -42,20 +46,20 @@ SOURCE = raw_source(cookie="access_token")
     ],
 )
 def test_only_a_b64token_is_a_token(header: str, result: Result, token: str | None) -> None:
-    reading = SOURCE.read(CookieJar.parse(header), 0)
+    reading = read_credential([SOURCE], CookieJar.parse(header), 0)
     assert (reading.result, reading.token) == (result, token)
     assert reading.source == (None if result is Result.NO_SESSION else "cookie")
 
 
 def test_a_jwt_is_not_judged_by_its_own_expiry() -> None:
     jwt = "eyJhbGciOiJub25lIn0.eyJleHAiOjF9.c2ln"
-    reading = SOURCE.read(CookieJar.parse(f"access_token={jwt}"), 2_000_000_000)
+    reading = read_credential([SOURCE], CookieJar.parse(f"access_token={jwt}"), 2_000_000_000)
     assert (reading.result, reading.expires_at, reading.valid_until) == (Result.OK, None, None)
 
 
 def test_reading_says_where_the_token_came_from() -> None:
     header = "a=b; __Secure-access_token=abc"
-    reading = SOURCE.read(CookieJar.parse(header), 0)
+    reading = read_credential([SOURCE], CookieJar.parse(header), 0)
     assert reading.cookie == "__Secure-access_token"
     assert reading.names == ("__Secure-access_token",)
     assert reading.chunks == 1

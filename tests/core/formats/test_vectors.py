@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.core.cookies import CookieJar
-from sidecar.core.credential import Reading, Result, Source
+from sidecar.core.credential import Reading, Result, Source, read_credential
 from sidecar.core.formats import FORMATS
 from sidecar.explain import explain
 
@@ -89,7 +89,7 @@ def test_chunks_are_joined_in_whatever_order_they_arrive(
     vector = BY_KIND[kind]
     pairs = [f"{name}={value}" for name, value in vector["cookies"].items()]
     random.Random(kind).shuffle(pairs)
-    reading = source_of(vector).read(CookieJar.parse("; ".join(pairs)), vector["now"])
+    reading = read_credential([source_of(vector)], CookieJar.parse("; ".join(pairs)), vector["now"])
     assert reading.result is Result.OK
     assert reading.chunks == len(pairs)
     assert reading.names == tuple(sorted(vector["cookies"]))
@@ -103,7 +103,10 @@ def test_of_duplicates_the_one_that_opens_wins(
 ) -> None:
     vector = BY_KIND[kind]
     header = where.format(name=vector["cookie_name"], good=header_of(vector))
-    assert source_of(vector).read(CookieJar.parse(header), vector["now"]).result is Result.OK
+    assert (
+        read_credential([source_of(vector)], CookieJar.parse(header), vector["now"]).result
+        is Result.OK
+    )
 
 
 def test_a_chunk_set_that_opens_wins_over_a_stale_base_and_the_reverse() -> None:
@@ -111,15 +114,18 @@ def test_a_chunk_set_that_opens_wins_over_a_stale_base_and_the_reverse() -> None
     name = chunked["cookie_name"]
     stale_base = CookieJar.parse(f"{name}=stale; {header_of(chunked)}")
     stale_chunk = CookieJar.parse(f"{header_of(whole)}; {name}.1=stale")
-    assert source_of(chunked).read(stale_base, chunked["now"]).chunks == 2
-    assert source_of(whole).read(stale_chunk, whole["now"]).result is Result.OK
+    assert read_credential([source_of(chunked)], stale_base, chunked["now"]).chunks == 2
+    assert read_credential([source_of(whole)], stale_chunk, whole["now"]).result is Result.OK
 
 
 def test_duplicated_chunk_sets_are_told_apart() -> None:
     vector = BY_KIND["v5-chunked-2"]
     name = vector["cookie_name"]
     header = f"{name}.0=stale; {name}.1=stale; {header_of(vector)}"
-    assert source_of(vector).read(CookieJar.parse(header), vector["now"]).result is Result.OK
+    assert (
+        read_credential([source_of(vector)], CookieJar.parse(header), vector["now"]).result
+        is Result.OK
+    )
 
 
 @pytest.mark.parametrize("suffix", [".2", ".01", ".1000000", ".0002", "." + "9" * 5000])
@@ -128,7 +134,7 @@ def test_any_other_index_spoils_a_set_of_chunks(
 ) -> None:
     vector = BY_KIND["v5-chunked-2"]
     header = f"{header_of(vector)}; {vector['cookie_name']}{suffix}=stale"
-    reading = source_of(vector).read(CookieJar.parse(header), vector["now"])
+    reading = read_credential([source_of(vector)], CookieJar.parse(header), vector["now"])
     assert reading.result is Result.INVALID
 
 
@@ -138,7 +144,7 @@ def test_a_sibling_with_the_same_beginning_is_no_chunk(
 ) -> None:
     vector = BY_KIND["v5-chunked-2"]
     header = f"{vector['cookie_name']}{sibling}=evil; {header_of(vector)}"
-    reading = source_of(vector).read(CookieJar.parse(header), vector["now"])
+    reading = read_credential([source_of(vector)], CookieJar.parse(header), vector["now"])
     assert reading.result is Result.OK
 
 
@@ -147,7 +153,7 @@ def test_a_cookie_under_another_prefix_opens_where_the_salt_allows_it() -> None:
         vector = BY_KIND[kind]
         (value,) = vector["cookies"].values()
         jar = CookieJar.parse(f"__Host-{vector['cookie_name']}={value}")
-        reading = source_of(vector).read(jar, vector["now"])
+        reading = read_credential([source_of(vector)], jar, vector["now"])
         assert reading.result is result
         assert reading.cookie == "__Host-" + vector["cookie_name"]
 
@@ -158,24 +164,24 @@ def test_a_cookie_name_may_be_configured_with_its_prefix() -> None:
     (value,) = vector["cookies"].values()
     jar = CookieJar.parse(f"{vector['cookie_name']}={value}")
     assert source.base_names == ("authjs.session-token",)
-    assert source.read(jar, vector["now"]).result is Result.OK
+    assert read_credential([source], jar, vector["now"]).result is Result.OK
 
 
 def test_a_flood_of_duplicates_is_cut_short() -> None:
     vector = BY_KIND["v5-small-insecure"]
     flood = f"{vector['cookie_name']}=x; " * 1000
     jar = CookieJar.parse(flood + header_of(vector))
-    assert source_of(vector).read(jar, vector["now"]).result is Result.INVALID
+    assert read_credential([source_of(vector)], jar, vector["now"]).result is Result.INVALID
 
 
 def test_valid_until_is_the_moment_when_the_reading_changes() -> None:
     for kind in ("v5-small-insecure", "auth0-small", "iron8-small"):
         vector = BY_KIND[kind]
         source, jar = source_of(vector), CookieJar.parse(header_of(vector))
-        end = source.read(jar, vector["now"]).valid_until
+        end = read_credential([source], jar, vector["now"]).valid_until
         assert end is not None
-        assert source.read(jar, end - 0.001).result is Result.OK
-        assert source.read(jar, end).result is Result.EXPIRED
+        assert read_credential([source], jar, end - 0.001).result is Result.OK
+        assert read_credential([source], jar, end).result is Result.EXPIRED
 
 
 def test_a_named_claim_stands_for_the_expiry() -> None:
@@ -188,7 +194,7 @@ def test_a_named_claim_stands_for_the_expiry() -> None:
         (("no", "such"), 1800086400),
     ):
         source = FORMATS["auth0"](secrets=vector["secrets"], expires_at=path)
-        reading = source.read(jar, vector["now"])
+        reading = read_credential([source], jar, vector["now"])
         assert reading.expires_at == expected
         assert reading.valid_until == 1800086400 + 15
 
@@ -198,7 +204,7 @@ def test_no_secret_and_no_token_shows_in_a_repr(
     vector: Vector,
 ) -> None:
     source, jar = source_of(vector), CookieJar.parse(header_of(vector))
-    reading = source.read(jar, vector["now"])
+    reading = read_credential([source], jar, vector["now"])
     shown = f"{source!r} {reading!r} {jar!r}"
     hidden = [*vector["secrets"], *jar.values(vector["cookie_name"]), reading.token]
     assert not [text for text in hidden if text and len(text) > 8 and text in shown]
@@ -226,7 +232,7 @@ def test_reading_never_raises_and_never_yields_anything_but_a_b64token(
 ) -> None:
     jar = CookieJar.parse(header)
     for source in every_source():
-        reading = source.read(jar, now)
+        reading = read_credential([source], jar, now)
         assert isinstance(reading, Reading)
         assert (reading.token is not None) == (reading.result is Result.OK)
     explain(every_source(), header, now)
@@ -242,5 +248,5 @@ def test_no_mutation_of_a_sealed_cookie_opens(data: st.DataObject) -> None:
     length = data.draw(st.integers(0, 40))
     mutated = value[:start] + data.draw(st.text("Aw_-.*~=+/é1")) + value[start + length :]
     jar = CookieJar.parse(f"{name}={mutated}")
-    result = source_of(vector).read(jar, vector["now"]).result
+    result = read_credential([source_of(vector)], jar, vector["now"]).result
     assert (result is Result.OK) == (mutated == value)

@@ -1,0 +1,287 @@
+"""What a Cookie header holds, as one value that never changes.
+
+A header may hold several sessions: of several sources, dead ones beside living ones, one of them
+spelled in several ways. They are read once, together. So a request is served with one of them, and
+no upstream finds another one that was passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+from typing import Final, TypeAlias
+
+from sidecar.core.cookies import CookieJar, NameMatcher
+from sidecar.core.credential import Reading, Result, Source, best_reading
+from sidecar.core.formats.own import Handle, OwnCookieSource, OwnReading, OwnStoreSource
+
+OwnSource: TypeAlias = OwnCookieSource | OwnStoreSource
+
+SourceSet: TypeAlias = frozenset[int]
+"""The sources that a route takes credentials from, by their place in the configuration."""
+
+Key: TypeAlias = tuple[bytes, SourceSet]
+"""What a view is remembered by: the Cookie header, and the sources that were asked."""
+
+_OPENED: Final = frozenset((Result.OK, Result.TOKEN_MISSING, Result.BAD_TOKEN))
+"""Readings of a session that opened, be there a token in it or not."""
+
+_LASTING: Final = frozenset((Result.OK, Result.TOKEN_MISSING, Result.NO_SESSION))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSession:
+    """A session that opened: its fingerprint, what was read, and the place of its source."""
+
+    fingerprint: str
+    reading: Reading
+    source: int
+
+    @property
+    def has_credential(self) -> bool:
+        """Whether it holds what can be injected, or what renews it."""
+        return self.reading.result is Result.OK
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SessionView:
+    """The sessions of a Cookie header, and the one that its requests are served with.
+
+    `reading` and `fingerprint` are those of that session; if none of the allowed sources has a
+    living one, of a dead one, or the most telling failure. `sessions` are all that opened, of any
+    source, dead or alive. `others` is the header without session cookies, and `forwarded` the
+    header with those alone that the living sessions were read from. `is_ambiguous`: there
+    are session cookies that did not open, in which another session may hide.
+
+    `is_checked`: the store has nothing to add. `handles` are login sessions in the store that the
+    cookies may be, to be loaded first. `renews_at`: from when on the token is due for renewal, or
+    the use is to be noted. `valid_until`: from when on the same header reads otherwise (Unix
+    seconds). `key` is what the view is remembered by, None if it is not. `bearer` names the token.
+
+    The view of one request whose session was renewed has `sets`, the Set-Cookie values for its
+    client, and `cookie`, the Cookie header for its upstream. Such a view is never remembered.
+    """
+
+    reading: Reading
+    fingerprint: str | None
+    others: bytes
+    forwarded: bytes
+    sessions: tuple[OpenedSession, ...] = ()
+    is_ambiguous: bool = False
+    is_checked: bool = True
+    handles: tuple[Handle, ...] = ()
+    renews_at: float = inf
+    valid_until: float = inf
+    key: Key | None = None
+    bearer: str | None = None
+    sets: tuple[bytes, ...] = ()
+    cookie: bytes | None = None
+
+    @property
+    def authorization(self) -> bytes:
+        """The Authorization line for an upstream; empty without a credential."""
+        token = self.reading.token if self.has_credential else None
+        return b"" if token is None else f"Authorization: Bearer {token}\r\n".encode()
+
+    @property
+    def has_credential(self) -> bool:
+        """Whether there is something to inject, or to get it with."""
+        return self.reading.result is Result.OK
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether the view is worth remembering: guesses at a session are not."""
+        return not self.sets and self.reading.result in _LASTING
+
+    def presents(self, fingerprint: str) -> bool:
+        """Whether a session is, or may be, among those presented."""
+        return (
+            self.is_ambiguous
+            or self.fingerprint == fingerprint
+            or self.session(fingerprint) is not None
+        )
+
+    def session(self, fingerprint: str | None) -> OpenedSession | None:
+        """The session of this fingerprint, if it is presented."""
+        return next((one for one in self.sessions if one.fingerprint == fingerprint), None)
+
+    def renamed(self, session: OpenedSession, fingerprint: str) -> SessionView:
+        """One of the sessions under the fingerprint that it had before it was renewed."""
+        reading = replace(session.reading, identity=fingerprint)
+        return self._exchanged(session, OpenedSession(fingerprint, reading, session.source))
+
+    def with_reading(self, reading: Reading) -> SessionView:
+        """The request's session with other tokens."""
+        old = next(one for one in self.sessions if one.reading is self.reading)
+        fingerprint = reading.identity or old.fingerprint
+        return self._exchanged(old, OpenedSession(fingerprint, reading, old.source))
+
+    def _exchanged(self, old: OpenedSession, new: OpenedSession) -> SessionView:
+        sessions = tuple(new if one is old else one for one in self.sessions)
+        if old.reading is not self.reading:
+            return replace(self, sessions=sessions)
+        return replace(self, reading=new.reading, fingerprint=new.fingerprint, sessions=sessions)
+
+    def expired(self) -> SessionView:
+        """The same header if its session cannot be used any longer."""
+        reading = replace(self.reading, result=Result.EXPIRED, token=None, tokens=None)
+        if isinstance(reading, OwnReading):
+            reading = replace(reading, session=None)
+        sessions = tuple(one for one in self.sessions if one.reading is not self.reading)
+        return replace(
+            self,
+            reading=reading,
+            fingerprint=None,
+            sessions=sessions,
+            is_ambiguous=True,
+            renews_at=inf,
+            bearer=None,
+        )
+
+
+NOTHING_PRESENTED: Final = SessionView(Reading(Result.NO_SESSION), None, b"", b"")
+"""Stands in until a request's cookies have been looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one source made of the header: every reading, and the pairs that may be its."""
+
+    source: int
+    readings: tuple[Reading, ...]
+    opened: tuple[OpenedSession, ...]
+    named: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewReader:
+    """Reads Cookie headers. Built when the configuration is loaded.
+
+    `names` are the cookies of sessions, `hidden` those that no API is shown. `own` is the source of
+    login sessions, which stands first among `sources`.
+    """
+
+    sources: tuple[Source, ...]
+    names: NameMatcher
+    hidden: NameMatcher
+    own: OwnSource | None = None
+    matchers: tuple[NameMatcher, ...] = field(init=False)
+    every: SourceSet = field(init=False)
+
+    def __post_init__(self) -> None:
+        matchers = tuple(NameMatcher(one.base_names, one.stems) for one in self.sources)
+        object.__setattr__(self, "matchers", matchers)
+        object.__setattr__(self, "every", frozenset(range(len(self.sources))))
+
+    def handles(self, jar: CookieJar) -> tuple[Handle, ...]:
+        """The login sessions in the store that the cookies may be."""
+        return self.own.handles(jar) if isinstance(self.own, OwnStoreSource) else ()
+
+    def opened(
+        self, jar: CookieJar, now: float, name_of: Callable[[Reading], str | None]
+    ) -> Iterator[OpenedSession]:
+        """Every session in the jar, of every source. `name_of` gives their fingerprints."""
+        for source in range(len(self.sources)):
+            yield from self._found(source, jar, now, name_of, ()).opened
+
+    def read(
+        self,
+        jar: CookieJar,
+        now: float,
+        allowed: SourceSet,
+        *,
+        name_of: Callable[[Reading], str | None],
+        is_dead: Callable[[str], bool],
+        loaded: tuple[Reading, ...] = (),
+    ) -> SessionView:
+        """The sessions of a jar; the first living one of the `allowed` sources is the request's.
+
+        `name_of` gives the fingerprint of a reading, None for one without; `loaded` are readings of
+        login sessions that the store has.
+        """
+        found = [
+            self._found(source, jar, now, name_of, loaded if source == 0 else ())
+            for source in range(len(self.sources))
+        ]
+        living = [one for each in found if (one := _living(each, is_dead)) is not None]
+        chosen = _choose(found, living, allowed, is_dead)
+        readings = (r for one in found if one.source in allowed for r in one.readings)
+        reading = best_reading(readings, jar) if chosen is None else chosen.reading
+        taken = _taken_out(found, living)
+        read_from = {place for one in found for s in one.opened for place in s.reading.places}
+        return SessionView(
+            reading,
+            None if chosen is None else chosen.fingerprint,
+            jar.without(jar.named(self.hidden)).encode("latin-1"),
+            jar.without(taken).encode("latin-1"),
+            sessions=tuple(session for one in found for session in one.opened),
+            is_ambiguous=not jar.named(self.names) <= read_from,
+            valid_until=inf if reading.valid_until is None else reading.valid_until,
+        )
+
+    def _found(
+        self,
+        source: int,
+        jar: CookieJar,
+        now: float,
+        name_of: Callable[[Reading], str | None],
+        loaded: tuple[Reading, ...],
+    ) -> _Found:
+        named = jar.named(self.matchers[source])
+        if not named:
+            return _Found(source, (), (), named)
+        readings = loaded or tuple(self.sources[source].readings(jar, now))
+        opened = []
+        for reading in readings:
+            fingerprint = name_of(reading) if reading.result in _OPENED else None
+            if fingerprint is not None:
+                opened.append(OpenedSession(fingerprint, reading, source))
+        return _Found(source, readings, tuple(opened), named)
+
+
+def _living(found: _Found, is_dead: Callable[[str], bool]) -> OpenedSession | None:
+    """The session of one source that lives: one with a credential before one without."""
+    alive = [one for one in found.opened if not is_dead(one.fingerprint)]
+    return next((one for one in alive if one.has_credential), alive[0] if alive else None)
+
+
+def _choose(
+    found: Sequence[_Found],
+    living: Sequence[OpenedSession],
+    allowed: SourceSet,
+    is_dead: Callable[[str], bool],
+) -> OpenedSession | None:
+    """The session that requests are served with.
+
+    The first living one with a credential, else a dead one, since that is what the client is told,
+    else one without a credential.
+    """
+    for one in living:
+        if one.has_credential and one.source in allowed:
+            return one
+    opened = [s for one in found if one.source in allowed for s in one.opened]
+    dead = next((one for one in opened if is_dead(one.fingerprint)), None)
+    return dead or next((one for one in living if one.source in allowed), None)
+
+
+def _taken_out(found: Sequence[_Found], living: Collection[OpenedSession]) -> set[int]:
+    """The indexes of the pairs that no upstream may see.
+
+    Of a source that opened anything only the cookies of its living session pass. If nothing opened,
+    only cookies pass that have been tried alone: libraries join others in ways of their own, and
+    may find a session in them.
+    """
+    passing = {place for one in living for place in one.reading.places}
+    taken: set[int] = set()
+    for one in found:
+        taken |= one.named if one.opened else one.named - _tried(one.readings)
+    return taken - passing
+
+
+def _tried(readings: Sequence[Reading]) -> set[int]:
+    """The pairs of cookies that were read in one way only: whole, or in chunks."""
+    ways: dict[str | None, set[tuple[str, ...]]] = {}
+    for reading in readings:
+        ways.setdefault(reading.cookie, set()).add(reading.names)
+    return {p for one in readings if len(ways[one.cookie]) == 1 for p in one.places}

@@ -1,0 +1,199 @@
+"""Cuts the bytes of a client connection into requests, with aiohttp's C parser.
+
+The C parser is fed one message at a time and never a byte of the next one. So it is known at every
+moment which bytes belong to which request: no request waits inside the parser, and nothing that is
+remembered of one request can come from the bytes of another.
+
+    BETWEEN ──bytes──► HEAD ──empty line──► COMPLETE ──next_request()──► BETWEEN
+                        │                      ▲
+                        └──────► BODY ─────────┘  last byte of the body
+
+A chunked body has no length that could be counted. Its last octet is fed alone: if the body ends
+with exactly that octet, its end is known (`is_framed`). Otherwise a trailer or the next request may
+be inside the C parser, and the connection must close behind the response.
+
+Private names of aiohttp used here: `aiohttp.http_parser.HttpRequestParser`, the C parser;
+`max_msg_queue_size=1` makes it stop behind each message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from aiohttp.http_parser import HttpRequestParser
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+
+from sidecar.core.headers import is_clean_block
+
+if TYPE_CHECKING:
+    from aiohttp.base_protocol import BaseProtocol
+    from aiohttp.http_parser import RawRequestMessage
+
+    from sidecar.core.request import RawFields
+
+BODY_WINDOW: Final = 65536  # bytes of a request body held before reading pauses
+MAX_FIELDS: Final = 512
+_END_OF_HEAD: Final = b"\r\n\r\n"
+_LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
+
+Message: TypeAlias = "tuple[RawRequestMessage, StreamReader]"
+"""A request head and its body; `EMPTY_PAYLOAD` if it has none."""
+
+
+class RequestParser:
+    """The requests of one connection, one after the other.
+
+    `head_bytes` counts the bytes of the head that is under way, and of the last one that was read;
+    `waiting` holds the bytes behind the current request; `is_framed` is False once the end of a
+    request is unknown.
+    """
+
+    __slots__ = (
+        "_body_left",
+        "_chunk_window",
+        "_head_limit",
+        "_head_window",
+        "_is_chunked",
+        "_is_complete",
+        "_loop",
+        "_parser",
+        "_payload",
+        "_protocol",
+        "head_bytes",
+        "is_framed",
+        "waiting",
+    )
+
+    def __init__(
+        self, protocol: BaseProtocol, loop: asyncio.AbstractEventLoop, head_limit: int
+    ) -> None:
+        """`head_limit` bounds a single line or field, in bytes."""
+        self._protocol: Final = protocol
+        self._loop: Final = loop
+        self._head_limit: Final = head_limit
+        self.waiting = b""
+        self.is_framed = True
+        self._restart()
+        self._begin_next()
+
+    def _restart(self) -> None:
+        self._parser = HttpRequestParser(
+            self._protocol,
+            self._loop,
+            BODY_WINDOW,
+            max_line_size=self._head_limit,
+            max_field_size=self._head_limit,
+            max_headers=MAX_FIELDS,
+            auto_decompress=False,
+            max_msg_queue_size=1,
+        )
+
+    def _begin_next(self) -> None:
+        self.head_bytes = 0
+        self._head_window = b""  # the last bytes of an incomplete head, to recognise its end
+        self._chunk_window = b"\r\n"  # the last bytes before a chunk, to recognise the last one
+        self._body_left = 0
+        self._is_chunked = False
+        self._payload: StreamReader = EMPTY_PAYLOAD
+        self._is_complete = False
+
+    def pause_reading(self) -> None:
+        """Makes the C parser hold a body back (called by `BaseProtocol.pause_reading`)."""
+        self._parser.pause_reading()
+
+    @property
+    def is_between(self) -> bool:
+        """Whether no byte is here that has not been handed out: the next byte begins a request."""
+        return not (self.head_bytes or self.waiting)
+
+    def read_head(self, data: bytes) -> Message | None:
+        """Reads one request head from what is waiting and `data`; None if it is incomplete.
+
+        The body follows in as far as it is here. Raises `HttpProcessingError` (aiohttp) for what
+        is not HTTP.
+        """
+        if self.waiting:
+            data, self.waiting = self.waiting + data, b""
+        while data:
+            head, rest = self._cut_head(data)
+            self.head_bytes += len(head)
+            messages, _, _ = self._parser.feed_data(head)
+            if messages:
+                self._begin_body(*messages[0])
+                self.feed_body(rest)
+                return messages[0]
+            data = rest  # the empty lines that may stand before a request (RFC 9112 2.2)
+        return None
+
+    def _cut_head(self, data: bytes) -> tuple[bytes, bytes]:
+        """The bytes up to the next empty line, and those behind it; all if there is none yet."""
+        window = self._head_window
+        at = (window + data).find(_END_OF_HEAD) if window else data.find(_END_OF_HEAD)
+        if at < 0:
+            self._head_window = (window + data[-3:])[-3:]
+            return data, b""
+        self._head_window = b""
+        end = at + len(_END_OF_HEAD) - len(window)
+        return data[:end], data[end:]
+
+    def _begin_body(self, message: RawRequestMessage, payload: StreamReader) -> None:
+        self._payload = payload
+        self._is_chunked = message.chunked
+        self._is_complete = payload is EMPTY_PAYLOAD
+        if not (self._is_complete or self._is_chunked):
+            self._body_left = content_length(message.raw_headers)
+
+    def feed_body(self, data: bytes) -> None:
+        """Feeds the body of the current request; what is behind the body waits.
+
+        Empty `data` goes on with what the C parser held back. Raises `HttpProcessingError`
+        (aiohttp) for a malformed chunked body.
+        """
+        if self._is_complete:
+            self.waiting += data
+        elif self._is_chunked:
+            self._feed_chunked(data)
+        else:
+            body, rest = data[: self._body_left], data[self._body_left :]
+            self._body_left -= len(body)
+            self.waiting += rest
+            self._parser.feed_data(body)
+
+    def _feed_chunked(self, data: bytes) -> None:
+        window = self._chunk_window + data[-len(_LAST_CHUNK) :]
+        self._chunk_window = window[-len(_LAST_CHUNK) + 1 :]
+        is_last = bool(data) and window.endswith(_LAST_CHUNK)
+        self._parser.feed_data(data[:-1] if is_last else data)
+        if self._payload.is_eof():
+            self.is_framed = False
+            self._is_complete = True
+        elif is_last:
+            self._parser.feed_data(data[-1:])
+            self._is_complete = self._payload.is_eof()
+
+    def next_request(self) -> None:
+        """Goes on behind the current request, which must be complete."""
+        if self._is_chunked:
+            self._restart()  # a trailer field would become a header field of the next request
+        else:
+            self._parser.message_consumed()
+        self._begin_next()
+
+
+def content_length(fields: RawFields) -> int:
+    """The Content-Length in bytes of a head that the C parser has accepted, 0 without one."""
+    lengths = (int(value) for name, value in fields if name.lower() == b"content-length")
+    return next(lengths, 0)
+
+
+def render_section(fields: RawFields) -> bytes:
+    """The header section as nearly all clients write it, from the end of the request line on.
+
+    Bytes that equal it can be read in one way only, namely as `fields`. Returns b"" for fields that
+    cannot be written like that.
+    """
+    lines = b"".join(b"%b: %b\r\n" % field for field in fields)
+    if not is_clean_block(lines, len(fields)):
+        return b""
+    return b"\r\n" + lines + b"\r\n"
