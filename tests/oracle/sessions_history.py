@@ -226,7 +226,11 @@ class History:
             for session, generation in self._model.read(header):
                 if session.is_dead(generation):
                     self._expect(False, f"{request.what}: sets the dead {session} again")
-        late = [s for s in request.sessions if any(request.began < death for death in s.deaths)]
+        late = [
+            session
+            for session in request.sessions
+            if not session.promised or any(request.began < death for death in session.deaths)
+        ]
         if request.sets and not late and (request.made is None or request.made.alive):
             missing = [one for one in request.sets if one not in sets]
             self._expect(not missing, f"{request.what}: a login lost {_names(missing)}")

@@ -175,10 +175,12 @@ class Model:
     def held(self, header: str) -> list[Session]:
         """Every session that some reader might find in a Cookie header, whatever it passes over.
 
-        Of two cookies of one name some take the last, and some try each alone.
+        Of two cookies of one name some take the last, and some try each alone; and some take the
+        chunks beside a cookie that is whole, or what stands between double quotes.
         """
         pairs = header.split(";")
-        ways = (header, ";".join(reversed(pairs)), *pairs)
+        chunks = ";".join(pair for pair in pairs if f"{SEALED}." in pair)
+        ways = (header, header.replace('"', ""), ";".join(reversed(pairs)), chunks, *pairs)
         return list({reading.session: None for way in ways for reading in self.read(way)})
 
     def _reading(self, claims: Mapping[str, Any] | None) -> Reading | None:

@@ -35,6 +35,9 @@ OF_ANOTHER: Final = ("login", 1, KINDS.index("forged"), 4, PLAINLY)
 CALL, CALL_OF_ANOTHER = [("call", browser, 0, 0, PLAINLY) for browser in (0, 1)]
 LOGOUT, LOGOUT_OF_ANOTHER = [("logout", browser, 0, 0, PLAINLY) for browser in (0, 1)]
 LATE: Final = {what: ("hold", 0, 0, at, PLAINLY) for at, what in enumerate(HELD)}
+AGAIN: Final = ("again", 0, 0, 1, PLAINLY)  # at the other replica
+RESTART: Final = ("restart", 1, 0, 0, PLAINLY)
+RESEAL: Final = ("reseal", 0, 0, 0, PLAINLY)
 RELEASE: Final = ("release", 0, 0, 0, PLAINLY)
 NONE: Final = 2 * [target for _, target, _ in REPLAYS].index("/open/page")
 
@@ -62,7 +65,13 @@ def replay(spelling: Spelling = PLAINLY, where: int = 0) -> Step:
         *([LOGIN[kind], LATE["rotate"], LOGOUT, RELEASE] for kind in ("sealed", "large", "due")),
         *([LOGIN[kind], LATE["login"], LOGOUT, RELEASE] for kind in ("sealed", "raw", "page")),
         [LOGIN["raw"], LATE["again"], LOGOUT, ("again", 0, 1, 0, PLAINLY), RELEASE],
-        [LOGIN["raw"], LOGOUT, ("again", 0, 0, 0, PLAINLY), CALL],
+        [LOGIN["raw"], LATE["login"], LOGOUT, ("again", 0, 1, 0, PLAINLY), RELEASE],
+        [LOGIN["raw"], LOGOUT, AGAIN, CALL],
+        [LOGIN["raw"], LOGOUT, RESTART, AGAIN, CALL],
+        [LOGIN["raw"], LOGOUT, RESTART, AGAIN, ("call", 0, 1, 0, PLAINLY)],
+        [LOGIN["page"], RESEAL, LOGOUT, ("replay", 0, 1, 0, PLAINLY)],
+        [LOGIN["page"], RESEAL, LOGOUT, ("replay", 1, 1, 0, PLAINLY)],
+        [LOGIN["page"], RESEAL, ("logout", 0, 1, 0, PLAINLY), replay()],
         [LOGIN["sealed"], LOGIN["raw"], ("doomed", 0, 0, 0, PLAINLY), CALL, CALL],
     ],
     ids=lambda steps: "-".join(step[0] for step in steps),
@@ -78,7 +87,7 @@ def test_no_history_loses_a_living_session_or_brings_a_dead_one_back(tmp_path: P
     with Player(tmp_path) as player:
 
         @settings(
-            max_examples=250 * HOW_MANY,
+            max_examples=300 * HOW_MANY,
             derandomize=HOW_MANY == 1,
             deadline=None,
             database=None,
