@@ -17,6 +17,7 @@ import pytest
 from sidecar.core.cookies import CookieJar, Scope, with_set_cookies
 from sidecar.core.credential import read_credential
 from sidecar.core.formats import FORMATS
+from sidecar.core.tickets import ClaimStamp
 from sidecar.core.tokens import TokenSet
 from sidecar.explain import Explanation, explain
 
@@ -143,7 +144,9 @@ def test_libraries_read_what_a_renewal_wrote(
     case = next(case for case in of_type(minted, type_) if case.what == "small")
     (secret,) = case.options["secrets"]
     name = prefix + ("authjs" if type_ == "authjs" else "next-auth") + ".session-token"
-    source = FORMATS[type_](secrets=[secret], refresh_token=("refreshToken",), expires_at=("at",))
+    stamp = ClaimStamp([b"s" * 32])
+    paths = {"refresh_token": ("refreshToken",), "expires_at": ("at",)}
+    source = FORMATS[type_](secrets=[secret], stamp=stamp, **paths)
     now = time.time()
     claims = {"name": "Zoë ☃", "accessToken": "a0", "refreshToken": "r0", "at": 1, "exp": now + 99}
     sealed = source.opener.seal({**claims, "large": "x" * size}, name)  # type: ignore[attr-defined]
@@ -159,7 +162,7 @@ def test_libraries_read_what_a_renewal_wrote(
     (opened,) = libraries("open.mjs", json.dumps([[type_, name, secret, cookies]]))
     assert opened is not None
     renewed = {"accessToken": "a1", "refreshToken": "r1", "at": int(now + 60)}
-    private = {"sidecar": {"fingerprint": "fp", "issuedAt": now}}
+    private = {"sidecar": stamp.write("fp", now)}
     assert opened == {**claims, "large": "x" * size, **renewed, **private}
     again = read_credential([source], after, now)
     assert (again.token, again.identity, again.tokens) == (

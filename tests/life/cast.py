@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 from yarl import URL
 
+from sidecar.core.tickets import ClaimStamp, Signer
 from tests.life.programs import CALLBACK, COOKIES, LIFETIME, SECRET, USERS, Idp, Replica
 
 VERIFIER: Final = "v" * 43
@@ -56,6 +57,10 @@ class Got:
             f"<{self.status} {self.code} {self.user} {self.token[:5]} {self.location[:20]}"
             f" after {self.seconds:.2f} s, sets {names}>"
         )
+
+
+STAMP: Final = ClaimStamp([SECRET.encode()])
+SIGNER: Final = Signer([SECRET.encode()])
 
 
 class Browser:
@@ -296,7 +301,9 @@ class Cast:
                     "refreshToken": answer["refresh_token"],
                     "expiresAt": int(time.time()) + answer["expires_in"],
                     # As of a token that was issued long ago: the whole leeway counts.
-                    "sidecar": {"issuedAt": time.time() - 3600},
+                    "sidecar": STAMP.write(
+                        SIGNER.fingerprint(answer["access_token"]), time.time() - 3600
+                    ),
                 }
                 deeds.append(["seal", type_, COOKIES[type_], SECRET, claims])
         await self.set(access_token_lifetime=LIFETIME, sign_in_as=None)
