@@ -354,7 +354,8 @@ class ClientConnection(BaseProtocol):
             or data[data.find(b"\r\n") :] != section
             or len(data) > self._limits.header
             or self._feeding
-            or not self._requests.is_between
+            or self._requests.head_bytes
+            or self._requests.waiting
         ):
             return False
         line = _REQUEST_LINE.match(data)

@@ -112,9 +112,9 @@ class Planner:
     def _renews(request: Request, route: Route) -> bool:
         """Whether the request deserves a good token: it is injected, or a page is made with it.
 
-        A prefetch touches nothing.
+        A prefetch touches nothing, nor does a route without sessions.
         """
-        if request.client is Client.PREFETCH:
+        if route.session == "none" or request.client is Client.PREFETCH:
             return False
         return route.inject or (
             route.kind == "page" and request.fact(b"sec-fetch-dest") not in _PARTS

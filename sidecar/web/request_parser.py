@@ -102,11 +102,6 @@ class RequestParser:
         """Makes the C parser hold a body back (called by `BaseProtocol.pause_reading`)."""
         self._parser.pause_reading()
 
-    @property
-    def is_between(self) -> bool:
-        """Whether no byte is here that has not been handed out: the next byte begins a request."""
-        return not (self.head_bytes or self.waiting)
-
     def read_head(self, data: bytes) -> Message | None:
         """Reads one request head from what is waiting and `data`; None if it is incomplete.
 
