@@ -48,6 +48,7 @@ PREFETCH: Final = ("Sec-Purpose: prefetch", *DOCUMENT)
 FETCH: Final = ("Sec-Fetch-Dest: empty", "Sec-Fetch-Mode: cors", "Sec-Fetch-Site: same-origin")
 PAGES: Final = (DOCUMENT, PREFETCH, FETCH, (), ("RSC: 1", *FETCH))
 HELD: Final = ("page", "reseal", "rotate", "api401", "login", "again", "api")
+RESEALS: Final = ("plain", "rotate", "plain, anew", "rotate, anew")
 NEWS: Final = 1.0  # seconds within which a logout is known everywhere
 
 _SERIAL: Final = count(1)
@@ -125,15 +126,20 @@ class History:
         """The frontend and the API."""
         cookies = list(do.get("set", ()))
         if do.get("reseal"):
-            cookies += self._resealed(arrival, rotates=do["reseal"] == "rotate")
+            cookies += self._resealed(
+                arrival, rotates="rotate" in do["reseal"], keeps="anew" not in do["reseal"]
+            )
         if do.get("signs_out"):
             names = [pair.partition("=")[0] for pair in arrival.cookie.split("; ")]
             cookies += [f"{n}=; Max-Age=0; Path=/" for n in names if is_session_name(n)]
         is_refused = arrival.token is not None and not self._model.is_accepted(arrival.token)
         return "401 Unauthorized" if is_refused else "200 OK", cookies
 
-    def _resealed(self, arrival: Arrival, *, rotates: bool) -> list[str]:
-        """What Auth.js does at GET /api/auth/session, with a new token where it refreshes."""
+    def _resealed(self, arrival: Arrival, *, rotates: bool, keeps: bool) -> list[str]:
+        """What Auth.js does at GET /api/auth/session, with a new token if it refreshes.
+
+        The application keeps the claims that it does not know, or makes all of them anew.
+        """
         readings = [one for one in self._model.read(arrival.cookie) if one.session.kind != "raw"]
         if not readings:
             return []
@@ -145,7 +151,8 @@ class History:
             is_newest = True
         if not is_newest:  # it seals what it was given
             return [f"{n}={v}; Path=/" for n, v in _pairs(arrival.cookie) if is_session_name(n)]
-        made = self._model.cookies(session)
+        kept = self._model.private(arrival.cookie) if keeps else {}
+        made = self._model.cookies(session, **kept)
         gone = [
             n for n, _ in _pairs(arrival.cookie) if n.startswith(session.name) and n not in made
         ]
@@ -438,7 +445,7 @@ class History:
         header = header_of(self._jars[browser])
         if not self._is_usable(self._model.read(header)):
             return
-        how = ("plain", "rotate")[c % 2]
+        how = RESEALS[c % len(RESEALS)]
         request = self._request(
             header, f"the frontend reseals: {how}", browser=browser, is_normal=True
         )

@@ -175,13 +175,16 @@ class Model:
     def held(self, header: str) -> list[Session]:
         """Every session that some reader might find in a Cookie header, whatever it passes over.
 
-        Of two cookies of one name some take the last, and some try each alone; and some take the
-        chunks beside a cookie that is whole, or what stands between double quotes.
+        Of two cookies of one name some take the last, and some try each alone; some take the
+        chunks beside a cookie that is whole, what stands between double quotes, or a token in
+        pieces.
         """
-        pairs = header.split(";")
+        pairs = header.replace('"', "").split(";")
         chunks = ";".join(pair for pair in pairs if f"{SEALED}." in pair)
-        ways = (header, header.replace('"', ""), ";".join(reversed(pairs)), chunks, *pairs)
-        return list({reading.session: None for way in ways for reading in self.read(way)})
+        ways = (header, ";".join(pairs), ";".join(reversed(pairs)), chunks, *pairs)
+        pieces = "".join(value.strip() for _, _, value in (pair.partition("=") for pair in pairs))
+        found = [reading.session for way in ways for reading in self.read(way)]
+        return [*found, *(one for token, one in self._by_token.items() if token in pieces)]
 
     def _reading(self, claims: Mapping[str, Any] | None) -> Reading | None:
         session = self._by_number.get(str((claims or {}).get("n")))
@@ -189,6 +192,14 @@ class Model:
             return None
         token = claims.get("accessToken")
         return Reading(session, session.tokens.index(token) if token in session.tokens else -1)
+
+    def private(self, header: str) -> Mapping[str, Any]:
+        """The claim that the sidecar wrote into the first cookie that opens."""
+        for name, value in sealed_values(header, NAMES):
+            written = (opened(value, name) or {}).get("sidecar")
+            if written is not None:
+                return {"sidecar": written}
+        return {}
 
     def given(self, header: str) -> None:
         """Notes what the sidecar wrote into a cookie."""

@@ -38,6 +38,7 @@ LATE: Final = {what: ("hold", 0, 0, at, PLAINLY) for at, what in enumerate(HELD)
 AGAIN: Final = ("again", 0, 0, 1, PLAINLY)  # at the other replica
 RESTART: Final = ("restart", 1, 0, 0, PLAINLY)
 RESEAL: Final = ("reseal", 0, 0, 0, PLAINLY)
+ANEW: Final = ("reseal", 0, 0, 2, PLAINLY)
 RELEASE: Final = ("release", 0, 0, 0, PLAINLY)
 NONE: Final = 2 * [target for _, target, _ in REPLAYS].index("/open/page")
 
@@ -69,6 +70,9 @@ def replay(spelling: Spelling = PLAINLY, where: int = 0) -> Step:
         [LOGIN["raw"], LOGOUT, AGAIN, CALL],
         [LOGIN["raw"], LOGOUT, RESTART, AGAIN, CALL],
         [LOGIN["raw"], LOGOUT, RESTART, AGAIN, ("call", 0, 1, 0, PLAINLY)],
+        *([LOGIN["due"], CALL, RESEAL, LOGOUT, ("replay", 0, at, 2, PLAINLY)] for at in (0, 1)),
+        *([LOGIN["due"], CALL, ANEW, LOGOUT, ("replay", 0, at, 2, PLAINLY)] for at in (0, 1)),
+        [LOGIN["due"], CALL, ANEW, ("logout", 0, 1, 0, PLAINLY), ("replay", 0, 0, 2, PLAINLY)],
         [LOGIN["page"], RESEAL, LOGOUT, ("replay", 0, 1, 0, PLAINLY)],
         [LOGIN["page"], RESEAL, LOGOUT, ("replay", 1, 1, 0, PLAINLY)],
         [LOGIN["page"], RESEAL, ("logout", 0, 1, 0, PLAINLY), replay()],
