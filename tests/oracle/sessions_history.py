@@ -535,6 +535,9 @@ class History:
                 self._die(session, newer)
         for session, _generation in living[1:] if certain else living:
             session.promised = False  # whether a logout ends two sessions is not said
+        for session in self._model.held(header):
+            if session not in request.sessions:
+                session.promised = False  # no library reads it, but the product may
         left = [one for one in self._jars[browser] if is_session_name(one)]
         self._expect(way == "frontend" or not left, f"{request.what}: the browser keeps {left}")
         for name in left:

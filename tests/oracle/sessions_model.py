@@ -7,6 +7,7 @@ sessions that its cookies hold, and from which of them have ended; nothing else.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -181,7 +182,8 @@ class Model:
         """
         pairs = header.replace('"', "").split(";")
         chunks = ";".join(pair for pair in pairs if f"{SEALED}." in pair)
-        ways = (header, ";".join(pairs), ";".join(reversed(pairs)), chunks, *pairs)
+        cut = (re.sub(r'=\s*"(.*).$', r"=\1", pair) for pair in header.split(";"))
+        ways = (header, ";".join(pairs), ";".join(reversed(pairs)), chunks, *pairs, *cut)
         pieces = "".join(value.strip() for _, _, value in (pair.partition("=") for pair in pairs))
         found = [reading.session for way in ways for reading in self.read(way)]
         return [*found, *(one for token, one in self._by_token.items() if token in pieces)]
