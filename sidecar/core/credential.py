@@ -72,15 +72,16 @@ class Reading:
     places: tuple[int, ...] = ()
     writer: Writer | None = field(default=None, repr=False)
 
-    def succeeds(self, before: Reading) -> bool:
-        """Whether a session that a response sets is `before` with rotated tokens, or sealed again.
-
-        A login of another user may set the same cookie, so both must name the same user, or without
-        a token say the same.
-        """
-        if self.subject is not None or before.subject is not None:
-            return self.subject == before.subject
+    def is_resealed_from(self, before: Reading) -> bool:
+        """Whether a session without a token is `before`, sealed again by its application."""
         return self.lasting is not None and self.lasting == before.lasting
+
+    def has_rotated_from(self, before: Reading) -> bool:
+        """Whether a session may be `before` with tokens that its application has rotated.
+
+        A login of another user may set the same cookie, so both must name the same user.
+        """
+        return self.subject is not None and self.subject == before.subject
 
 
 class Source(Protocol):

@@ -212,7 +212,7 @@ class ViewReader:
             self._found(source, jar, now, name_of, loaded if source == 0 else ())
             for source in range(len(self.sources))
         ]
-        living = [one for each in found if (one := _living(each, is_dead)) is not None]
+        living = [one for each in found for one in _living(each, is_dead)]
         chosen = _choose(found, living, allowed, is_dead)
         readings = (r for one in found if one.source in allowed for r in one.readings)
         reading = best_reading(credible(readings), jar) if chosen is None else chosen.reading
@@ -249,10 +249,15 @@ class ViewReader:
         return _Found(source, readings, tuple(opened), named)
 
 
-def _living(found: _Found, is_dead: Callable[[str], bool]) -> OpenedSession | None:
-    """The session of one source that lives: one with a credential before one without."""
+def _living(found: _Found, is_dead: Callable[[str], bool]) -> list[OpenedSession]:
+    """The sessions of one source that live: one of each cookie, those with a credential first.
+
+    Prefixes make several cookies, of which an application reads one.
+    """
     alive = [one for one in found.opened if one.reading.is_plain and not is_dead(one.fingerprint)]
-    return next((one for one in alive if one.has_credential), alive[0] if alive else None)
+    alive.sort(key=lambda one: not one.has_credential)
+    first = {one.reading.cookie: one for one in reversed(alive)}
+    return [one for one in alive if first[one.reading.cookie] is one]
 
 
 def _choose(
@@ -277,9 +282,9 @@ def _choose(
 def _taken_out(found: Sequence[_Found], living: Collection[OpenedSession]) -> set[int]:
     """The indexes of the pairs that no upstream may see.
 
-    Of a source that opened anything only the cookies of its living session pass. If nothing opened,
-    only cookies pass that have been tried alone: libraries join others in ways of their own, and
-    may find a session in them.
+    Of a source that opened anything only the cookies of its living sessions pass. If nothing
+    opened, only cookies pass that have been tried alone: libraries join others in ways of their
+    own, and may find a session in them.
     """
     passing = {place for one in living for place in one.reading.places}
     taken: set[int] = set()

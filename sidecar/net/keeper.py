@@ -73,6 +73,7 @@ class Keeper:
         if is_shared:
             sessions.on_revival = self._tell_revival
             sessions.on_successor = self._tell_successor
+            sessions.on_handed_out = self._handed_out
 
     async def start(self) -> None:
         """Listens to what other processes tell."""
@@ -403,6 +404,22 @@ class Keeper:
     def _tell_successor(self, name: str, fingerprint: str) -> None:
         put = partial(self._store.put, f"alias:{name}", fingerprint.encode(), ALIAS)
         self._spawn(_until_it_works(put))
+
+    def _handed_out(self, names: tuple[str, ...], began: float) -> None:
+        """A login handed out a credential that is not dead here: what others know of its death
+        before is over.
+        """
+
+        async def lift() -> None:
+            for name in names:
+                stored = await self._store.get(f"dead:{name}")
+                told = None if stored is None else msgspec.json.decode(stored, type=_Message)
+                if told is not None and told.tomb is not None and told.tomb.since < began:
+                    self._sessions.exhume(told.fingerprint)
+                    self._tell_revival(told.fingerprint, told.tomb)
+                    return
+
+        self._spawn(_until_it_works(lift))
 
     def _tell_revival(self, fingerprint: str, tomb: Tombstone) -> None:
         async def tell() -> None:

@@ -27,6 +27,7 @@ CACHE_BYTES: Final = 16 * 1024 * 1024
 ENTRY_OVERHEAD: Final = 1024  # bytes of an entry besides its Cookie value, stored several times
 MAX_SPENT: Final = 10_000
 MAX_SUCCESSORS: Final = 10_000
+MAX_EARLIER: Final = 8  # generations that a logout ends besides the one presented
 UNKNOWN_LIFETIME: Final = 30 * 86400.0  # a credential that does not say when it ends
 MAX_WORDS: Final = 8  # of an Authorization value that are looked at
 NOT_FOUND: Final = 5.0  # seconds for which it is remembered that the store has no such session
@@ -47,6 +48,7 @@ class Sessions:
         "_bearers",
         "_cache",
         "_cached_bytes",
+        "_earlier",
         "_holders",
         "_keys",
         "_leeway",
@@ -59,6 +61,7 @@ class Sessions:
         "deaths",
         "is_shared",
         "on_death",
+        "on_handed_out",
         "on_revival",
         "on_successor",
         "tombs",
@@ -73,6 +76,7 @@ class Sessions:
         self.is_shared = False
         self.on_death: Callable[[str, Tombstone], None] | None = None
         self.on_revival: Callable[[str, Tombstone], None] | None = None
+        self.on_handed_out: Callable[[tuple[str, ...], float], None] | None = None
         self.on_successor: Callable[[str, str], None] | None = None
         self.deaths = 0  # counts sessions that have died or risen, for what was planned before
         self._cache: dict[Key, SessionView] = {}
@@ -81,6 +85,7 @@ class Sessions:
         self._bearers: dict[str, Key] = {}  # a token's name → where its session is remembered
         self._holders: dict[str, set[Key]] = {}  # a token's name → where it was presented
         self._spent: dict[str, None] = {}  # the names of refresh tokens that were exchanged
+        self._earlier: dict[str, tuple[str, ...]] = {}  # fingerprint → those of older generations
         self._successors: dict[str, str] = {}  # the name of a later credential → the session's
         self.tombs: Final = Tombstones()
         self._streams: dict[str, set[Callable[[], None]]] = {}
@@ -424,7 +429,11 @@ class Sessions:
             until = max(until, reading.valid_until)
         before = self.tombs.of(fingerprint, now)
         since = now if before is None else before.since
-        names = {*self._credentials(reading), *self._content_name(reading)} - {fingerprint}
+        names = {
+            *self._credentials(reading),
+            *self._content_name(reading),
+            *self._earlier.get(fingerprint, ()),
+        } - {fingerprint}
         tomb = Tombstone(since, until, tuple(sorted(names)))
         is_news = before is None or not names <= set(before.credentials)
         if self.on_death is not None and is_news:
@@ -463,6 +472,7 @@ class Sessions:
         """Forgets every header that a session, or a token of it, was presented in."""
         keys = set(self._keys.get(fingerprint, ()))
         for name in (fingerprint, *tomb.credentials):
+            keys.update(self._keys.get(name, ()))
             keys.update(self._holders.get(name, ()))
         for key in keys:
             self._forget(key)
@@ -527,6 +537,9 @@ class Sessions:
         fingerprint = session.fingerprint
         tomb = self.tombs.of(fingerprint, now)
         if tomb is None:
+            if self.on_handed_out is not None and not view.presents(fingerprint):
+                names = (fingerprint, *self._credentials(session.reading))
+                self.on_handed_out(tuple(dict.fromkeys(names)), began)
             return True
         if began <= tomb.since or view.presents(fingerprint):
             return False
@@ -536,21 +549,26 @@ class Sessions:
         return True
 
     def _note_successor(self, session: OpenedSession, view: SessionView, now: float) -> None:
-        """Keeps the name of a session that its application has given rotated tokens, or sealed
-        again: so a logout ends its earlier cookies as well.
+        """Keeps what a session was before that its application has sealed again.
+
+        Without a token it goes on under its name. With rotated tokens it is a later generation: its
+        logout ends the earlier ones, but a 401 for an earlier one does not end it.
         """
+        name, after = session.fingerprint, session.reading
         for before in view.sessions:
-            if (
-                before.source == session.source
-                and before.fingerprint != session.fingerprint
-                and session.reading.identity is None
-                and session.reading.succeeds(before.reading)
-                and not self.is_dead(before.fingerprint, now)
-            ):
-                self.succeed(session.fingerprint, before.fingerprint)
+            if before.source != session.source or before.fingerprint == name:
+                continue
+            if self.is_dead(before.fingerprint, now) or after.identity is not None:
+                continue
+            if after.is_resealed_from(before.reading):
+                self.succeed(name, before.fingerprint)
                 if self.on_successor is not None:
-                    self.on_successor(session.fingerprint, before.fingerprint)
-                return
+                    self.on_successor(name, before.fingerprint)
+            elif after.has_rotated_from(before.reading):
+                earlier = (*self._earlier.get(before.fingerprint, ()), before.fingerprint)
+                self._earlier[name] = earlier[-MAX_EARLIER:]
+                if len(self._earlier) > MAX_SUCCESSORS:
+                    del self._earlier[next(iter(self._earlier))]
 
     def succeed(self, name: str, fingerprint: str) -> None:
         """A credential of this name is a later one of a session."""
