@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import time
 from base64 import urlsafe_b64encode
 from collections import Counter
@@ -19,6 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 from yarl import URL
 
+from sidecar.core.tickets import ClaimStamp
 from tests.life.programs import CALLBACK, COOKIES, LIFETIME, SECRET, USERS, Idp, Replica
 
 VERIFIER: Final = "v" * 43
@@ -32,6 +34,7 @@ Library = Callable[[Sequence[object]], list[Any]]
 Expired = dict[tuple[str, str], list[dict[str, str]]]
 """By the type of their session and their user: the cookies of those who are not in use yet."""
 
+STAMP: Final = ClaimStamp([SECRET.encode()])
 STOCK: Final = 12  # sessions of each of the first users that are made at a time
 
 
@@ -296,7 +299,7 @@ class Cast:
                     "refreshToken": answer["refresh_token"],
                     "expiresAt": int(time.time()) + answer["expires_in"],
                     # As of a token that was issued long ago: the whole leeway counts.
-                    "sidecar": {"issuedAt": time.time() - 3600},
+                    "sidecar": STAMP.write(os.urandom(16).hex(), time.time() - 3600),
                 }
                 deeds.append(["seal", type_, COOKIES[type_], SECRET, claims])
         await self.set(access_token_lifetime=LIFETIME, sign_in_as=None)
