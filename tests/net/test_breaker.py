@@ -102,6 +102,30 @@ def test_one_try_at_a_time_and_all_go_on_once_it_is_answered() -> None:
         assert [may(one, f"o{n}", 1.0) for n in range(5)] == [True] * 5
 
 
+def test_gaps_between_tries_grow_and_start_anew_after_an_answer() -> None:
+    one, now = opened(), GAPS[0]
+    for number, gap in enumerate([*GAPS, GAPS[-1], GAPS[-1]]):
+        fail(one, f"t{number}", now)
+        assert not may(one, "other", now + gap - 0.01)
+        now += gap
+        assert may(one, "other", now)
+    one.answered("other", is_renewed=False)
+    for number in range(SEVERAL):
+        fail(one, f"s{number}", now)
+    assert may(one, "other", now + GAPS[0])
+
+
+def test_it_takes_three_and_not_two() -> None:
+    one = Breaker()
+    fail(one, "k0", 0.0)
+    fail(one, "k1", 0.0)
+    for number in range(3):  # one of them again is no third one
+        fail(one, "k1", (number + 1) * PAUSES[-1])
+    assert may(one, "other", 3 * PAUSES[-1])
+    fail(one, "k2", 3 * PAUSES[-1])
+    assert not may(one, "other", 3 * PAUSES[-1])
+
+
 def test_try_that_is_left_without_a_word_makes_way_for_the_next() -> None:
     """As when the store fails before the provider is asked."""
     one = opened()
