@@ -127,6 +127,19 @@ class Refresher:
         `RefreshUnavailable` and `StoreUnavailable`; the exchange itself goes on, whoever waits for
         it.
         """
+        try:
+            return await self._renewed(tokens, rejected, is_sealed=is_sealed)
+        except RefreshUnavailable:
+            newest = await self.newest(tokens)
+            is_new = newest != tokens and newest.access_token != rejected
+            if is_new and newest.is_valid(self._now()):
+                return newest  # due itself, but good enough for now
+            raise
+
+    async def _renewed(
+        self, tokens: TokenSet, rejected: str | None, *, is_sealed: bool
+    ) -> TokenSet:
+        """Raises what `renew` raises."""
         wait = WAIT
         if rejected is None and tokens.is_valid(self._now()):
             wait = SHORT_WAIT

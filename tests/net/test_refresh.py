@@ -206,6 +206,25 @@ async def test_lost_answer_is_not_asked_for_again_while_the_token_is_good(world:
     assert (await world.process().renew(tokens)).access_token == "a2"
 
 
+async def test_late_caller_gets_a_successor_that_is_due_itself_while_the_provider_is_down(
+    world: World,
+) -> None:
+    """A token that is good serves, whoever asks."""
+    world.provider.lifetime = 20.0
+    one, tokens = world.process(), world.tokens()
+    new = await one.renew(tokens)
+    world.offset += 12
+    assert one.is_due(new, world.now())
+    world.provider.trouble = Unreachable("down", sent=False)
+    for process in (one, world.process()):
+        assert await process.renew(tokens) == new
+        with pytest.raises(RefreshUnavailable):
+            await process.renew(tokens, rejected=new.access_token)
+    world.offset += 10
+    with pytest.raises(RefreshUnavailable):
+        await one.renew(tokens)
+
+
 async def test_provider_that_was_not_reached_is_asked_again(world: World) -> None:
     """After a pause, in which nobody asks it: no storm."""
     world.provider.trouble = Unreachable("refused", sent=False)
