@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.core.config.renewal import Refresh
 from sidecar.core.refresh import AnswerPaths
@@ -239,8 +240,16 @@ def _own_parts(
     return OwnParts(policy.own, provider, own, logins)
 
 
+_LEVELS: Final = {
+    "refresh misconfigured": logging.ERROR,
+    "refresh refused": logging.INFO,
+    "refreshes resumed": logging.INFO,
+}
+"""What is reported on another level than warning."""
+
+
 def _report(log: FilteringBoundLogger, event: str, detail: str) -> None:
-    log.warning(event, detail=detail)
+    log.log(_LEVELS.get(event, logging.WARNING), event, detail=detail)
 
 
 def _open_provider(config: Config, report: Callable[[str], None]) -> Provider | None:

@@ -1,11 +1,12 @@
 """Renewal of tokens, decided: what is asked for, and what an answer means for the session.
 
-The one thing that ends a session is a provider that says so (RFC 6749 5.2, `invalid_grant`).
-Whatever else goes wrong is trouble, and passes.
+The one thing that ends a session is a provider that refuses its token (RFC 6749 5.2,
+`invalid_grant`, and what others say in its place). Whatever else goes wrong is trouble, and passes.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -17,9 +18,34 @@ from sidecar.core.credential import is_b64token
 from sidecar.core.headers import media_type
 from sidecar.core.tokens import TokenSet, token_set
 
-_REFUSALS: Final = frozenset((400, 401, 403))
-"""Statuses by which a refresh endpoint of one's own refuses a token; 404 and 5xx are trouble."""
+_REFUSING_STATUSES: Final = frozenset((400, 401, 403, 404, 409, 410, 422))
+"""Statuses by which a refresh endpoint of one's own refuses a token."""
 
+_REFUSALS: Final = frozenset(
+    (
+        "invalid_grant",  # RFC 6749 5.2
+        "interaction_required",  # OpenID Connect Core 3.1.2.6, these four
+        "login_required",
+        "consent_required",
+        "account_selection_required",
+        "bad_refresh_token",  # words of single providers
+        "invalid_refresh_token",
+        "token_expired",
+        "token_inactive",
+        "token_revoked",
+    )
+)
+"""Error codes that say: this token is no longer good, and the user has to log in."""
+
+_CLIENT_FAULTS: Final = frozenset(
+    ("invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope")
+)
+"""Error codes that blame the configuration of this client: no user has spoiled that."""
+
+_OVERLOADS: Final = frozenset(("server_error", "slow_down", "temporarily_unavailable"))
+"""Error codes that say nothing of the request."""
+
+_is_code: Final = re.compile(r"[a-z_]{1,40}").fullmatch  # so narrow that no token passes for one
 _PLACEHOLDERS: Final = ("refresh_token", "access_token")
 
 
@@ -42,13 +68,27 @@ class Outcome(StrEnum):
     TROUBLE = "trouble"  # nothing is known; the session lives on
 
 
+class Trouble(StrEnum):
+    """What trouble says about the provider, besides that it has not renewed this token."""
+
+    AWAY = "away"  # no answer, or 5xx: it may be down for all
+    UNCLEAR = "unclear"  # nonsense: nothing is known, as when something in between has answered
+    THERE = "there"  # it answers, and does not do what this one request asks
+    DOUBT = "doubt"  # the same, by `invalid_request`: some refuse a token so (Dex)
+    MISCONFIGURED = "misconfigured"  # the same: it does not accept this client
+
+
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """The outcome of one exchange; `why` is fit for a log and holds no token."""
+    """The outcome of one exchange; `why` is fit for a log and holds no token.
+
+    `trouble` counts where the outcome is trouble.
+    """
 
     outcome: Outcome
     tokens: TokenSet | None = None
     why: str = ""
+    trouble: Trouble = Trouble.UNCLEAR
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,33 +123,72 @@ def fill(template: Any, tokens: TokenSet) -> Any:
 def read_oauth2(answer: TokenAnswer, old: TokenSet, now: float) -> Renewal:
     """What a token endpoint's answer to a refresh means (RFC 6749 5.1, 5.2).
 
-    Only `invalid_grant` ends the session: other errors are about the client or its request, which
-    no user can have spoiled. An answer without a refresh token keeps the old one (RFC 6749 6), one
-    with a token of another type than bearer is of no use here (RFC 6749 7.1).
+    An error code decides, in any status of 4xx or in 200, as some providers send it. An answer
+    without a refresh token keeps the old one (RFC 6749 6), one with a token of another type than
+    bearer is of no use here (RFC 6749 7.1).
     """
     status, document = answer.status, _json_object(answer)
-    if status == 200 and document is not None:
+    error = _error(document)
+    if status == 200 and document is not None and (error is None or "access_token" in document):
         if str(document.get("token_type", "bearer")).lower() != "bearer":
-            return Renewal(Outcome.TROUBLE, why="the answer's token is no bearer token")
+            return _trouble("expected a bearer token, got one of another type")
         return _renewed(document, AnswerPaths(), old, now)
-    error = document.get("error") if document is not None else None
-    if 400 <= status < 500 and error == "invalid_grant":
-        return Renewal(Outcome.REFUSED, why="invalid_grant")
-    known = error if isinstance(error, str) and error.isidentifier() else "no OAuth 2 error"
-    return Renewal(Outcome.TROUBLE, why=f"status {status}, {known}")
+    if error is not None and (status == 200 or 400 <= status < 500):
+        return _told(status, error)
+    return _untold(answer, document)
 
 
 def read_http(answer: TokenAnswer, paths: AnswerPaths, old: TokenSet, now: float) -> Renewal:
-    """What a refresh endpoint of one's own means: 400, 401 and 403 refuse, unless in HTML.
+    """What a refresh endpoint of one's own means: some statuses refuse, unless in HTML.
 
-    A page comes from something in between, such as a firewall, and says nothing of the token.
+    A page comes from something in between, such as a firewall, and says nothing of the token. An
+    OAuth 2 error code goes before the status.
     """
     status, document = answer.status, _json_object(answer)
+    error = _error(document)
+    is_told = error in _REFUSALS or error in _CLIENT_FAULTS
+    if error is not None and is_told and (status == 200 or 400 <= status < 500):
+        return _told(status, error)
     if 200 <= status < 300 and document is not None:
         return _renewed(document, paths, old, now)
-    if status in _REFUSALS and not _is_page(answer):
+    if status in _REFUSING_STATUSES and not _is_page(answer):
         return Renewal(Outcome.REFUSED, why=f"status {status}")
-    return Renewal(Outcome.TROUBLE, why=f"status {status}")
+    return _untold(answer, document)
+
+
+def _told(status: int, error: str) -> Renewal:
+    """What an error code means."""
+    if error in _REFUSALS:
+        return Renewal(Outcome.REFUSED, why=f"status {status}, {error}")
+    trouble = Trouble.THERE
+    if error in _CLIENT_FAULTS:
+        trouble = Trouble.MISCONFIGURED
+    elif error in _OVERLOADS or status == 429:
+        trouble = Trouble.UNCLEAR
+    elif error == "invalid_request":
+        trouble = Trouble.DOUBT
+    return _trouble(f"expected tokens, got status {status}, {error}", trouble)
+
+
+def _untold(answer: TokenAnswer, document: Mapping[str, Any] | None) -> Renewal:
+    """What an answer means that holds neither tokens nor an error code."""
+    got = "JSON without an error code"
+    if document is None:
+        got = "a page" if _is_page(answer) else "invalid JSON"
+    why = f"expected tokens, got status {answer.status}, {got}"
+    return _trouble(why, Trouble.AWAY if answer.status >= 500 else Trouble.UNCLEAR)
+
+
+def _trouble(why: str, trouble: Trouble = Trouble.UNCLEAR) -> Renewal:
+    return Renewal(Outcome.TROUBLE, why=why, trouble=trouble)
+
+
+def _error(document: Mapping[str, Any] | None) -> str | None:
+    """The OAuth 2 error code; one that is too odd for a log is named so."""
+    error = document.get("error") if document is not None else None
+    if not isinstance(error, str):
+        return None
+    return error if _is_code(error) else "an unknown error"
 
 
 def _is_page(answer: TokenAnswer) -> bool:
@@ -129,12 +208,12 @@ def _json_object(answer: TokenAnswer) -> dict[str, Any] | None:
 def _renewed(document: Mapping[str, Any], paths: AnswerPaths, old: TokenSet, now: float) -> Renewal:
     access = _at(document, paths.access_token)
     if not isinstance(access, str) or not is_b64token(access):
-        return Renewal(Outcome.TROUBLE, why="the answer holds no access token")
+        return _trouble("expected tokens, got an answer without an access token")
     refresh = _at(document, paths.refresh_token)
     if not isinstance(refresh, str) or not refresh:
         refresh = old.refresh_token
     elif not (refresh.isascii() and refresh.isprintable()):
-        return Renewal(Outcome.TROUBLE, why="the answer's refresh token is none (RFC 6749 A.17)")
+        return _trouble("expected tokens, got an invalid refresh token (RFC 6749 A.17)")
     seconds = _seconds(_at(document, paths.expires_in))
     tokens = token_set(access, refresh, None if seconds is None else now + seconds, now)
     id_token = document.get("id_token")

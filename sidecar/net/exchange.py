@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +17,7 @@ from sidecar.core.refresh import (
     refresh_form,
 )
 from sidecar.core.tokens import TokenSet
-from sidecar.net.outbound import Outbound
+from sidecar.net.outbound import Outbound, OutboundAnswer
 from sidecar.net.provider import Provider
 from sidecar.net.refresh import EXCHANGE
 
@@ -35,7 +35,7 @@ class OAuth2Exchange:
     async def __call__(self, tokens: TokenSet) -> Renewal:
         """Raises `ProviderUnavailable`."""
         answer = await self._provider.token(refresh_form(tokens, self._scope), EXCHANGE)
-        return read_oauth2(answer, tokens, self._now())
+        return _addressed(answer, read_oauth2(answer, tokens, self._now()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +66,9 @@ class HttpExchange:
             body = msgspec.json.encode(fill(endpoint.body, tokens))
             headers.setdefault("Content-Type", "application/json")
         answer = await self._outbound.ask(endpoint.method, endpoint.url, EXCHANGE, headers, body)
-        return read_http(answer, endpoint.paths, tokens, self._now())
+        return _addressed(answer, read_http(answer, endpoint.paths, tokens, self._now()))
+
+
+def _addressed(answer: OutboundAnswer, renewal: Renewal) -> Renewal:
+    """The renewal, whose cause names who has answered."""
+    return replace(renewal, why=f"{answer.address}: {renewal.why}") if renewal.why else renewal

@@ -195,7 +195,7 @@ class Keeper:
         tokens = view.reading.tokens
         assert tokens is not None
         try:
-            newest = await refresher.renew(tokens, rejected)
+            newest = await refresher.renew(tokens, rejected, is_sealed=_is_sealed(view))
         except RefreshRefused:
             self._bury(view)
             return view
@@ -479,6 +479,11 @@ class _Message(msgspec.Struct):
 
 def _message(what: str, fingerprint: str, tomb: Tombstone | None) -> bytes:
     return msgspec.json.encode(_Message(what, fingerprint, tomb))
+
+
+def _is_sealed(view: SessionView) -> bool:
+    """Whether the session came in a cookie that no stranger can make up."""
+    return view.reading.claims is not None or isinstance(view.reading, OwnReading)
 
 
 def _with_newer(tokens: TokenSet, session: OwnSession) -> OwnSession:

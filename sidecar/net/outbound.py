@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from errno import errorcode
 from typing import Final
+from urllib.parse import urlsplit
 
 from aiohttp import (
+    ClientConnectorCertificateError,
+    ClientConnectorDNSError,
     ClientConnectorError,
+    ClientConnectorSSLError,
     ClientError,
+    ClientPayloadError,
     ClientResponse,
+    ClientResponseError,
     ClientSession,
     ClientTimeout,
     ConnectionTimeoutError,
     DummyCookieJar,
     InvalidURL,
+    ServerDisconnectedError,
     TCPConnector,
 )
 from yarl import URL
@@ -24,7 +33,7 @@ from sidecar.core.errors import SidecarError
 
 CONNECT: Final = 2.0  # seconds to connect, name and TLS included
 MAX_BODY: Final = 256 * 1024  # bytes of an answer
-TOO_LATE: Final = "it did not answer in time"
+CONNECTIONS: Final = 500  # at a time: one server that hangs for many leaves room for others
 
 
 class Unreachable(SidecarError):
@@ -41,11 +50,12 @@ class Unreachable(SidecarError):
 
 @dataclass(frozen=True, slots=True)
 class OutboundAnswer:
-    """What was answered, whatever it was. The repr holds no token."""
+    """What was answered, whatever it was, and from which address. The repr holds no token."""
 
     status: int
     content_type: str
     body: bytes = field(repr=False)
+    address: str = ""
 
 
 class Outbound:
@@ -68,6 +78,7 @@ class Outbound:
         body: bytes | None = None,
     ) -> OutboundAnswer:
         """One request and its whole answer within `limit` seconds. Raises `Unreachable`."""
+        address = address_of(url)
         try:
             async with self._opened().request(
                 method,
@@ -77,11 +88,12 @@ class Outbound:
                 allow_redirects=False,
                 timeout=ClientTimeout(total=limit, connect=min(CONNECT, limit)),
             ) as answer:
-                return OutboundAnswer(answer.status, answer.content_type, await _read(answer))
+                got = await _read(answer)
+                return OutboundAnswer(answer.status, answer.content_type, got, address)
         except (ClientConnectorError, ConnectionTimeoutError, InvalidURL) as error:
-            raise Unreachable(_explain(error), sent=False) from None
+            raise Unreachable(f"{address}: {_explain(error, limit)}", sent=False) from None
         except (ClientError, OSError, TimeoutError, ValueError) as error:
-            raise Unreachable(_explain(error), sent=True) from None
+            raise Unreachable(f"{address}: {_explain(error, limit)}", sent=True) from None
 
     async def close(self) -> None:
         """Ends what is under way."""
@@ -91,7 +103,7 @@ class Outbound:
     def _opened(self) -> ClientSession:
         if self._session is None:
             self._session = ClientSession(
-                connector=TCPConnector(force_close=True),
+                connector=TCPConnector(limit=CONNECTIONS, force_close=True),
                 cookie_jar=DummyCookieJar(),
                 trust_env=False,
                 headers={
@@ -103,18 +115,57 @@ class Outbound:
         return self._session
 
 
+def too_late(limit: float) -> str:
+    """How it is logged that nothing has come within `limit` seconds."""
+    return f"timed out after {limit:.2g} s"
+
+
+def address_of(url: str) -> str:
+    """An URL as it may be logged: without user, query and fragment."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an invalid URL"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 async def _read(answer: ClientResponse) -> bytes:
-    """The body. Raises `Unreachable` for one that is too long."""
+    """The body. Raises `ValueError` for one that is too long."""
     body = bytearray()
     async for piece in answer.content.iter_any():
         body += piece
         if len(body) > MAX_BODY:
-            raise Unreachable("its answer is too long", sent=True)
+            raise _TooLong
     return bytes(body)
 
 
-def _explain(error: Exception) -> str:
+class _TooLong(ValueError):
+    """An answer is longer than `MAX_BODY`."""
+
+
+_CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (_TooLong, f"the answer is too long, more than {MAX_BODY} bytes"),
+    (ClientConnectorDNSError, "the name cannot be resolved"),
+    (ClientConnectorCertificateError, "the certificate is not trusted"),
+    (ClientConnectorSSLError, "TLS failed"),
+    (ServerDisconnectedError, "the connection was closed without an answer"),
+    (ClientPayloadError, "the connection was closed within the answer"),
+    (ClientResponseError, "the answer is not HTTP"),
+    (InvalidURL, "the URL is invalid"),
+)
+"""What happened, by the first that fits. Never the text of an error: that may hold a secret."""
+
+
+def _explain(error: Exception, limit: float) -> str:
     """What happened, without the text of the error: that may hold an URL with a secret in it."""
+    if isinstance(error, ConnectionTimeoutError):
+        return f"no connection, {too_late(min(CONNECT, limit))}"
     if isinstance(error, TimeoutError):
-        return TOO_LATE
+        return too_late(limit)
+    for kind, cause in _CAUSES:
+        if isinstance(error, kind):
+            return cause
+    number = error.errno if isinstance(error, OSError) else None
+    if number is not None and number in errorcode:
+        return os.strerror(number).lower()
     return f"it cannot be asked ({type(error).__name__})"

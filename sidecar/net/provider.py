@@ -14,7 +14,7 @@ from joserfc.jwk import KeySet
 
 from sidecar.core.discovery import BadMetadata, Metadata, metadata_urls, parse_metadata
 from sidecar.core.signed import InvalidToken, UnknownKey, Verified, parse_keys, verify
-from sidecar.net.outbound import TOO_LATE, Outbound, OutboundAnswer, Unreachable
+from sidecar.net.outbound import Outbound, OutboundAnswer, Unreachable, address_of, too_late
 
 LIMIT: Final = 10.0  # seconds that metadata, keys and a revocation may take
 FRESH: Final = 3600.0  # seconds that metadata and keys are used without asking again
@@ -142,9 +142,11 @@ class Provider:
             async with asyncio.timeout(timeout):
                 endpoint = await self._endpoint("token_endpoint")
         except TimeoutError:
-            raise ProviderUnavailable("its metadata did not come in time", sent=False) from None
+            cause = f"{self._name}: its metadata {too_late(timeout)}"
+            raise ProviderUnavailable(cause, sent=False) from None
         if endpoint is None:
-            raise ProviderUnavailable("its metadata name no token endpoint", sent=False)
+            cause = f"{self._name}: its metadata name no token endpoint"
+            raise ProviderUnavailable(cause, sent=False)
         return await self._post(endpoint, form, max(end - loop.time(), 0.001))
 
     async def revoke(self, token: str, hint: str) -> bool | None:
@@ -176,6 +178,11 @@ class Provider:
 
     # -- requests ---------------------------------------------------------------------------------
 
+    @property
+    def _name(self) -> str:
+        """How it is called in the log."""
+        return address_of(self.settings.issuer or self.settings.token_endpoint or "")
+
     async def _endpoint(self, name: Literal["token_endpoint", "revocation_endpoint"]) -> str | None:
         given: str | None = getattr(self.settings, name)
         if given is None and self.settings.issuer is not None:
@@ -196,11 +203,13 @@ class Provider:
                 break
         assert answer is not None
         if answer.status != 200:
-            raise ProviderUnavailable(f"its metadata: {answer.status}", sent=True)
+            cause = f"{answer.address}: expected metadata, got status {answer.status}"
+            raise ProviderUnavailable(cause, sent=True)
         try:
             found = parse_metadata(answer.body, settings.issuer)
         except BadMetadata as error:
-            raise ProviderUnavailable(str(error), sent=True) from None
+            cause = f"{answer.address}: expected metadata, {error}"
+            raise ProviderUnavailable(cause, sent=True) from None
         return replace(
             found,
             token_endpoint=settings.token_endpoint or found.token_endpoint,
@@ -210,14 +219,16 @@ class Provider:
     async def _fetch_keys(self) -> KeySet:
         url = (await self.metadata()).jwks_uri
         if url is None:
-            raise ProviderUnavailable("its metadata name no key set", sent=False)
+            raise ProviderUnavailable(f"{self._name}: its metadata name no key set", sent=False)
         answer = await self._outbound.ask("GET", url, LIMIT)
         if answer.status != 200:
-            raise ProviderUnavailable(f"its key set: {answer.status}", sent=True)
+            cause = f"{answer.address}: expected a key set, got status {answer.status}"
+            raise ProviderUnavailable(cause, sent=True)
         try:
             return parse_keys(answer.body)
         except InvalidToken as error:
-            raise ProviderUnavailable(str(error), sent=True) from None
+            cause = f"{answer.address}: expected a key set, {error}"
+            raise ProviderUnavailable(cause, sent=True) from None
 
     async def _post(self, url: str, form: Mapping[str, str], limit: float) -> TokenAnswer:
         fields, whole = self.settings.authenticated(form)
@@ -288,7 +299,7 @@ class _Remembered(Generic[Value]):
             async with asyncio.timeout(LIMIT):
                 value = await self._fetch()
         except (ProviderUnavailable, TimeoutError) as trouble:
-            self._failure, self._failed = str(trouble) or TOO_LATE, loop.time()
+            self._failure, self._failed = str(trouble) or too_late(LIMIT), loop.time()
             if self.value is not None:
                 self._report(f"what the provider publishes was not renewed: {self._failure}")
             # Whatever was sent here, the caller's own request was not.

@@ -19,8 +19,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -30,22 +30,23 @@ from sidecar.core.errors import (
     RefreshUnavailable,
     StoreUnavailable,
 )
-from sidecar.core.refresh import Outcome, Renewal
+from sidecar.core.refresh import Outcome, Renewal, Trouble
 from sidecar.core.tokens import TokenSet, from_bytes, to_bytes
+from sidecar.net.breaker import Breaker
 from sidecar.net.provider import ProviderUnavailable
 from sidecar.net.store import Store
 
-WAIT: Final = 10.0  # seconds that a request waits for a renewal
-SHORT_WAIT: Final = 2.0  # the same where its token is still good
-EXCHANGE: Final = 20.0  # seconds after which an answer is given up
+WAIT: Final = 8.0  # seconds that a request waits for a renewal
+SHORT_WAIT: Final = 2.0  # the same if its token is still good afterwards
+EXCHANGE: Final = 8.0  # seconds after which an answer is given up
 LOCK: Final = 15.0  # seconds after which the lock of a process that died is free
 SETTLED: Final = 1.5  # seconds after a store's loss in which nothing is exchanged: see `epoch`
 KEEP: Final = 0.5  # seconds between two looks after a lock
 RECENT: Final = 10_000  # exchanges that are remembered here for a store that loses its data
+PROVEN: Final = 10_000  # refresh tokens that are remembered as nobody's invention
 POLL: Final = 0.05  # seconds between two looks for what another process exchanges
 DAY: Final = 86400.0
 USED: Final = 30 * DAY  # how long it is remembered that a refresh token is spent
-PAUSES: Final = (0.5, 1.0, 2.0, 5.0)  # seconds without an attempt after each failure in a row
 STEPS: Final = 16  # generations that a late caller may be behind
 
 _SENT: Final = b"sent"
@@ -100,8 +101,8 @@ class Refresher:
         self._running: dict[str, asyncio.Task[TokenSet]] = {}
         self._unsaved: dict[str, TokenSet] = {}  # successors that the store did not take yet
         self._recent: dict[str, _Exchanged] = {}  # what this process exchanged, for a store's loss
-        self._failures = 0
-        self._pause_ends = 0.0
+        self._breaker: Final = Breaker()
+        self._proven: dict[str, None] = {}  # refresh tokens that no stranger has made up
         self._settled_at = 0.0
         self.epoch: bytes | None = None  # of the store, as `net.keeper` saw it last
         self.counts: Counter[str] = Counter()
@@ -116,25 +117,55 @@ class Refresher:
         """From when on that is so."""
         return tokens.renews_at(self._times.leeway)
 
-    async def renew(self, tokens: TokenSet, rejected: str | None = None) -> TokenSet:
+    async def renew(
+        self, tokens: TokenSet, rejected: str | None = None, *, is_sealed: bool = False
+    ) -> TokenSet:
         """The newest tokens of a session; by an exchange where none is good enough yet.
 
-        `rejected` is an access token that an upstream did not take. Raises `RefreshRefused`,
-        `RefreshSuperseded`, `RefreshUnavailable` and `StoreUnavailable`; the exchange itself goes
-        on, whoever waits for it.
+        `rejected` is an access token that an upstream did not take; `is_sealed`: the tokens came in
+        a session that no stranger can make up. Raises `RefreshRefused`, `RefreshSuperseded`,
+        `RefreshUnavailable` and `StoreUnavailable`; the exchange itself goes on, whoever waits for
+        it.
         """
-        wait = SHORT_WAIT if rejected is None and tokens.is_valid(self._now()) else WAIT
         try:
-            async with asyncio.timeout(wait):
-                for _ in range(STEPS):
-                    newest = await self.newest(tokens)
-                    if newest.access_token != rejected and not self.is_due(newest, self._now()):
-                        return newest
-                    tokens = await asyncio.shield(self._under_way(newest, rejected))
-                    if tokens.access_token != rejected and tokens.is_valid(self._now()):
-                        return tokens
+            return await self._renewed(tokens, rejected, is_sealed=is_sealed)
+        except RefreshUnavailable:
+            newest = await self.newest(tokens)
+            is_new = newest != tokens and newest.access_token != rejected
+            if is_new and newest.is_valid(self._now()):
+                return newest  # due itself, but good enough for now
+            raise
+
+    async def _renewed(
+        self, tokens: TokenSet, rejected: str | None, *, is_sealed: bool
+    ) -> TokenSet:
+        """Raises what `renew` raises."""
+        wait = WAIT
+        if rejected is None and tokens.is_valid(self._now()):
+            wait = SHORT_WAIT
+        try:
+            return await self._within(wait, tokens, rejected, is_sealed=is_sealed)
         except TimeoutError:
-            raise RefreshUnavailable("the provider has not answered yet") from None
+            has_expired = wait < WAIT and not tokens.is_valid(self._now())
+        if has_expired:  # meanwhile, so that it waits as long as if it had been so from the first
+            with suppress(TimeoutError):
+                return await self._within(WAIT - wait, tokens, rejected, is_sealed=is_sealed)
+        raise RefreshUnavailable("the provider has not answered yet")
+
+    async def _within(
+        self, seconds: float, tokens: TokenSet, rejected: str | None, *, is_sealed: bool
+    ) -> TokenSet:
+        """Raises `TimeoutError`, and what `renew` raises."""
+        async with asyncio.timeout(seconds):
+            for _ in range(STEPS):
+                newest = await self.newest(tokens)
+                if newest.access_token != rejected and not self.is_due(newest, self._now()):
+                    return newest
+                if is_sealed:
+                    self._prove(newest)
+                tokens = await asyncio.shield(self._under_way(newest, rejected))
+                if tokens.access_token != rejected and tokens.is_valid(self._now()):
+                    return tokens
         raise RefreshUnavailable("the provider hands out tokens that have expired")
 
     async def presented(self, tokens: TokenSet) -> None:
@@ -147,6 +178,7 @@ class Refresher:
         before = await self._store.get(f"prev:{own}")
         if before is None:
             return
+        self._prove(tokens)
         self._recent.pop(before.decode(), None)
         old = f"next:{before.decode()}"
         successor = await self._store.get(old)
@@ -222,8 +254,10 @@ class Refresher:
                 return successor
             if not is_mine:
                 raise RefreshUnavailable("another process is still waiting for the provider")
-            await self._mark_sent(own, tokens, rejected)
-            renewal = await self._ask(own, tokens)
+            await self._check_use(own, tokens, rejected)
+            with self._turn(own):
+                await self._store.put(f"used:{own}", _SENT, USED)
+                renewal = await self._ask(own, tokens)
             if renewal.outcome is Outcome.RENEWED and renewal.tokens is not None:
                 await self._save(own, tokens, renewal.tokens)
                 return renewal.tokens
@@ -297,41 +331,80 @@ class Refresher:
                 await self._store.remove(key, owner)
                 return
 
-    async def _mark_sent(self, own: str, tokens: TokenSet, rejected: str | None) -> None:
-        """Writes down that the token is about to be used, unless it must not be."""
+    async def _check_use(self, own: str, tokens: TokenSet, rejected: str | None) -> None:
+        """Raises `RefreshSuperseded` or `RefreshUnavailable` if the token must not be used."""
         state = await self._store.get(f"used:{own}")
         if state == _DONE:
             raise RefreshSuperseded
         is_good = rejected is None and tokens.is_valid(self._now())
         if state == _SENT and is_good:
             raise RefreshUnavailable("an answer was lost, and the token is still good")
-        if self._now() < self._pause_ends:
-            raise RefreshUnavailable("the provider has just failed")
-        await self._store.put(f"used:{own}", _SENT, USED)
+
+    @contextmanager
+    def _turn(self, own: str) -> Iterator[None]:
+        """Raises `RefreshUnavailable` if the token, or the provider, is left alone for now."""
+        why = self._breaker.begin(own, self._now(), is_proven=own in self._proven)
+        if why is not None:
+            raise RefreshUnavailable(why)
+        try:
+            yield
+        finally:
+            self._breaker.left(own)
 
     async def _ask(self, own: str, tokens: TokenSet) -> Renewal:
+        """What the provider says to the token, told to the breaker and to the log.
+
+        Raises `RefreshUnavailable`.
+        """
+        began = self._now()
         try:
             renewal = await self._exchange(tokens)
         except ProviderUnavailable as trouble:
-            self._fail(trouble.detail)
+            self._fail(own, began, Trouble.AWAY, trouble.detail)
             if not trouble.sent:
                 await self._unmark(own)
             raise RefreshUnavailable(trouble.detail) from None
-        if renewal.outcome is Outcome.TROUBLE:
-            self._fail(renewal.why)
-            await self._unmark(own)  # it has answered, and it has not renewed
-            raise RefreshUnavailable(renewal.why)
-        self._failures = 0
-        self._pause_ends = 0.0
-        return renewal
+        if renewal.outcome is not Outcome.TROUBLE:
+            with self._noticed():
+                is_renewed = renewal.outcome is Outcome.RENEWED
+                self._breaker.answered(own, is_renewed=is_renewed)
+            return renewal
+        is_refused = self._fail(own, began, renewal.trouble, renewal.why)
+        await self._unmark(own)  # it has answered, and it has not renewed
+        if is_refused:
+            return Renewal(Outcome.REFUSED, why=f"{renewal.why}, while others are renewed")
+        raise RefreshUnavailable(renewal.why)
 
-    def _fail(self, why: str) -> None:
-        """Leaves the provider alone for a moment, for all sessions of this process."""
-        pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
-        self._failures += 1
-        self._pause_ends = self._now() + pause
+    def _fail(self, own: str, began: float, trouble: Trouble, why: str) -> bool:
+        """Leaves this token alone for a moment; whether it counts as refused by now."""
         self.counts["unavailable"] += 1
-        self._report("refresh failed", why)
+        is_ours = trouble is Trouble.MISCONFIGURED
+        self._report("refresh misconfigured" if is_ours else "refresh failed", why)
+        with self._noticed():
+            now, is_proven = self._now(), own in self._proven
+            return self._breaker.failed(own, began, now, trouble, is_proven=is_proven)
+
+    @contextmanager
+    def _noticed(self) -> Iterator[None]:
+        """Reports that the provider turns out to be down, or to be back."""
+        was_open = self._breaker.is_open(is_proven=False)
+        yield
+        is_open = self._breaker.is_open(is_proven=False)
+        if is_open and not was_open:
+            why = "several sessions in a row got no answer: the provider is tried by one at a time"
+            self._report("refreshes paused", why)
+        elif was_open and not is_open:
+            self._report("refreshes resumed", "the provider answers again")
+
+    def _prove(self, tokens: TokenSet) -> None:
+        """Notes a refresh token that was handed out by the provider, or came sealed."""
+        if tokens.refresh_token is None:
+            return
+        own = self._hash_of(tokens.refresh_token)
+        self._proven.pop(own, None)
+        self._proven[own] = None
+        if len(self._proven) > PROVEN:
+            del self._proven[next(iter(self._proven))]
 
     async def _unmark(self, own: str) -> None:
         with suppress(StoreUnavailable):
@@ -354,6 +427,7 @@ class Refresher:
         What the store does not take is kept here, and written once it does.
         """
         self.counts["renewed"] += 1
+        self._prove(new)
         self._unsaved[own] = new
         self._recent[own] = _Exchanged(old, new)
         if len(self._recent) > RECENT:

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.core.client import Client, is_server_side
 from sidecar.core.cookies import Scope
-from sidecar.core.errors import ExpectationFailed, NoRoute, StoreUnavailable, TokenRefreshed
+from sidecar.core.errors import (
+    ExpectationFailed,
+    NoRoute,
+    RefreshUnavailable,
+    StoreUnavailable,
+    TokenRefreshed,
+)
 from sidecar.core.forwarding import given_request_id, is_traced, prepare_request
 from sidecar.core.target import normal_origin
 from sidecar.web import login, logout
@@ -129,9 +135,12 @@ class Planner:
         """Goes on once the session can be used. Raises `ProxyError`."""
         presented = flow.presented
         try:
-            presented = await self._keeper.ready(
-                presented, self.scope(flow), renews=renews, by_cookie=flow.by_cookie
-            )
+            presented = await self._ready(flow, renews=renews)
+        except RefreshUnavailable:
+            if flow.route.inject or flow.route.session == "required":
+                raise
+            # Its token is not used here: a page goes on with the session as it is.
+            presented = await self._ready(flow, renews=False)
         except StoreUnavailable:
             if flow.route.session != "none":
                 raise
@@ -141,6 +150,12 @@ class Planner:
         plan = self._plan_with(flow, presented)
         if plan is not None:
             flow.proxy.send(flow, plan)
+
+    async def _ready(self, flow: Flow, *, renews: bool) -> SessionView:
+        """The session of a request (`Keeper.ready`)."""
+        return await self._keeper.ready(
+            flow.presented, self.scope(flow), renews=renews, by_cookie=flow.by_cookie
+        )
 
     async def recover(self, flow: Flow) -> None:
         """Meets a 401 with the newest token of the session: the request is repeated with it once.

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sidecar.core.refresh import (
     AnswerPaths,
     Outcome,
+    Trouble,
     fill,
     read_http,
     read_oauth2,
@@ -22,6 +23,7 @@ from sidecar.core.tokens import TokenSet
 NOW = 1_800_000_000.0
 OLD = TokenSet("a0", "r0", NOW - 5, NOW - 65, "id0")
 JSON = "application/json"
+PATHS = AnswerPaths(("data", "token"), ("data", "refresh"), ("ttl",))
 
 
 class Answer(NamedTuple):
@@ -60,11 +62,79 @@ def test_renewed_tokens(document: Any, tokens: TokenSet) -> None:
     assert (renewal.outcome, renewal.tokens) == (Outcome.RENEWED, tokens)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403])
-def test_invalid_grant_is_the_end(status: int) -> None:
-    """RFC 6749 5.2; some providers say it with another 4xx."""
-    renewal = read_oauth2(answer(status, {"error": "invalid_grant"}), OLD, NOW)
-    assert renewal.outcome is Outcome.REFUSED
+REFUSALS = [
+    "invalid_grant",
+    "interaction_required",
+    "login_required",
+    "consent_required",
+    "account_selection_required",
+    "bad_refresh_token",
+    "token_inactive",
+    "invalid_refresh_token",
+    "token_expired",
+    "token_revoked",
+]
+CLIENT_FAULTS = [
+    "invalid_client",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+]
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 429])
+@pytest.mark.parametrize("error", REFUSALS)
+def test_clear_refusal_is_the_end_in_whatever_status(status: int, error: str) -> None:
+    """RFC 6749 5.2, and what others say in its place."""
+    got = answer(status, {"error": error})
+    for renewal in (read_oauth2(got, OLD, NOW), read_http(got, PATHS, OLD, NOW)):
+        assert renewal.outcome is Outcome.REFUSED
+        assert error in renewal.why
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403])
+@pytest.mark.parametrize("error", CLIENT_FAULTS)
+def test_fault_of_the_clients_configuration_ends_no_session(status: int, error: str) -> None:
+    """No user has spoiled it, and the administrator reads its name."""
+    got = answer(status, {"error": error})
+    for renewal in (read_oauth2(got, OLD, NOW), read_http(got, PATHS, OLD, NOW)):
+        assert (renewal.outcome, renewal.trouble) == (Outcome.TROUBLE, Trouble.MISCONFIGURED)
+        assert error in renewal.why
+
+
+@pytest.mark.parametrize(
+    ("got", "trouble"),
+    [
+        (answer(500, {"error": "invalid_grant"}), Trouble.AWAY),
+        (answer(503, {}), Trouble.AWAY),
+        (answer(400, {"error": "invalid_request"}), Trouble.DOUBT),
+        (answer(400, {"error": "something_else"}), Trouble.THERE),
+        (answer(400, {"error": "temporarily_unavailable"}), Trouble.UNCLEAR),
+        (answer(429, {"error": "over_quota"}), Trouble.UNCLEAR),
+        (answer(400, {}), Trouble.UNCLEAR),
+        (answer(200, {}), Trouble.UNCLEAR),
+        (answer(200, {"access_token": "a1"}, "text/html"), Trouble.UNCLEAR),
+    ],
+)
+def test_what_trouble_says_about_the_provider(got: Answer, trouble: Trouble) -> None:
+    """No answer or 5xx may concern all; an answer to this one token concerns it alone."""
+    renewal = read_oauth2(got, OLD, NOW)
+    assert (renewal.outcome, renewal.trouble) == (Outcome.TROUBLE, trouble)
+
+
+@pytest.mark.parametrize(
+    "error", ["eyJhbGciOiJub25lIn0", "r0-secret", "x" * 41, "a\nb", "Invalid Grant", ""]
+)
+def test_error_that_is_no_code_is_not_logged(error: str) -> None:
+    """A provider may repeat the token there."""
+    renewal = read_oauth2(answer(400, {"error": error}), OLD, NOW)
+    assert renewal.why == "expected tokens, got status 400, an unknown error"
+
+
+def test_tokens_beside_an_error_member_are_taken() -> None:
+    """As of an endpoint that always sends the member."""
+    got = answer(200, {"access_token": "a1", "error": "", "expires_in": 60})
+    assert read_oauth2(got, OLD, NOW).outcome is Outcome.RENEWED
 
 
 @pytest.mark.parametrize(
@@ -74,6 +144,7 @@ def test_invalid_grant_is_the_end(status: int) -> None:
         answer(401, {"error": "invalid_client"}),
         answer(400, {"error": "invalid_request"}),
         answer(400, {"error": ["invalid_grant"]}),
+        answer(500, {"error": "login_required"}),
         answer(429, {"error": "slow_down"}),
         answer(500, {"error": "invalid_grant"}),
         answer(503, {"error": "temporarily_unavailable"}),
@@ -105,9 +176,6 @@ def test_no_answer_is_too_odd(status: int, body: bytes, content_type: str) -> No
     read_http(Answer(status, body, content_type), AnswerPaths(), OLD, NOW)
 
 
-PATHS = AnswerPaths(("data", "token"), ("data", "refresh"), ("ttl",))
-
-
 @pytest.mark.parametrize(
     ("got", "outcome"),
     [
@@ -120,14 +188,20 @@ PATHS = AnswerPaths(("data", "token"), ("data", "refresh"), ("ttl",))
         (Answer(401, b"", ""), Outcome.REFUSED),
         (answer(403, {}), Outcome.REFUSED),
         (Answer(403, b"<html>", "text/html; charset=utf-8"), Outcome.TROUBLE),
-        (answer(404, {}), Outcome.TROUBLE),
+        (answer(404, {}), Outcome.REFUSED),
+        (answer(409, {}), Outcome.REFUSED),
+        (answer(410, {}), Outcome.REFUSED),
+        (answer(422, {}), Outcome.REFUSED),
+        (answer(422, {"error": {"code": "x"}}), Outcome.REFUSED),
+        (Answer(404, b"<html>", "text/html"), Outcome.TROUBLE),
+        (answer(405, {}), Outcome.TROUBLE),
         (answer(429, {}), Outcome.TROUBLE),
         (answer(500, {}), Outcome.TROUBLE),
         (answer(301, {}), Outcome.TROUBLE),
     ],
 )
 def test_answers_of_an_endpoint_of_ones_own(got: Answer, outcome: Outcome) -> None:
-    """A firewall's page says nothing about the token; a missing endpoint neither."""
+    """A page of a firewall or a web server says nothing about the token."""
     assert read_http(got, PATHS, OLD, NOW).outcome is outcome
 
 

@@ -16,6 +16,7 @@ from sidecar.core.errors import (
 )
 from sidecar.core.refresh import Outcome, Renewal
 from sidecar.core.tokens import TokenSet
+from sidecar.net import breaker
 from sidecar.net import refresh as module
 from sidecar.net.outbound import Unreachable
 from sidecar.net.refresh import Refresher, RefreshTimes
@@ -205,6 +206,25 @@ async def test_lost_answer_is_not_asked_for_again_while_the_token_is_good(world:
     assert (await world.process().renew(tokens)).access_token == "a2"
 
 
+async def test_late_caller_gets_a_successor_that_is_due_itself_while_the_provider_is_down(
+    world: World,
+) -> None:
+    """A token that is good serves, whoever asks."""
+    world.provider.lifetime = 20.0
+    one, tokens = world.process(), world.tokens()
+    new = await one.renew(tokens)
+    world.offset += 12
+    assert one.is_due(new, world.now())
+    world.provider.trouble = Unreachable("down", sent=False)
+    for process in (one, world.process()):
+        assert await process.renew(tokens) == new
+        with pytest.raises(RefreshUnavailable):
+            await process.renew(tokens, rejected=new.access_token)
+    world.offset += 10
+    with pytest.raises(RefreshUnavailable):
+        await one.renew(tokens)
+
+
 async def test_provider_that_was_not_reached_is_asked_again(world: World) -> None:
     """After a pause, in which nobody asks it: no storm."""
     world.provider.trouble = Unreachable("refused", sent=False)
@@ -214,13 +234,13 @@ async def test_provider_that_was_not_reached_is_asked_again(world: World) -> Non
             await one.renew(tokens)
     assert len(world.provider.exchanges) == 1
     world.provider.trouble = None
-    world.offset += module.PAUSES[0]
+    world.offset += breaker.PAUSES[0]
     assert (await one.renew(tokens)).access_token == "a2"
 
 
 async def test_pauses_are_short_enough_for_its_return_to_be_noticed() -> None:
     """Within 10 s (contract 7)."""
-    assert max(module.PAUSES) < 10
+    assert max(*breaker.PAUSES, *breaker.GAPS, module.EXCHANGE + breaker.GAPS[0]) < 10
 
 
 async def test_waiting_is_bounded_and_the_exchange_goes_on(

@@ -1,0 +1,143 @@
+"""Which refresh tokens are sent to the provider now, and which are left alone after a failure.
+
+What is said about one token pauses that token alone. All are left alone only if several different
+tokens in a row got no answer (or 5xx), with no clear answer to anybody in between:
+
+               SEVERAL tokens in a row without an answer
+    CLOSED ─────────────────────────────────────────────► OPEN: nobody is asked, for a gap
+      ▲                                                    │ ▲
+      │                                        gap is over │ │ the try got no clear answer
+      │        a clear answer to anybody                   ▼ │
+      └─────────────────────────────────────────────── HALF-OPEN: one try is under way
+
+A clear answer renews a token, refuses it, or finds fault with the request: the provider is there.
+
+Anybody can make tokens up, and a provider may answer 5xx to them. So silence about tokens that
+nobody vouches for holds up tokens of their kind alone; proven are those that the provider handed
+out here, and those that came in a sealed session.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sidecar.core.refresh import Trouble
+
+SEVERAL: Final = 3  # different tokens in a row without an answer, which speak for an outage
+PAUSES: Final = (0.5, 1.0, 2.0, 5.0)  # seconds without a try of one token, by its failures in a row
+GAPS: Final = (0.5, 1.0, 2.0)  # seconds between two tries while all are left alone, likewise
+TOKENS: Final = 10_000  # tokens whose failures are remembered; the oldest is forgotten first
+DOUBTS: Final = 3  # answers `invalid_request` to one token that refuse it, if another was renewed
+
+_THERE: Final = frozenset((Trouble.THERE, Trouble.DOUBT, Trouble.MISCONFIGURED))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pause:
+    """What is remembered of a token that failed; `renewals` were made until its first doubt."""
+
+    failures: int = 0
+    ends: float = 0.0
+    doubts: int = 0
+    renewals: int = 0
+
+
+class Breaker:
+    """Decides for one process. Times are seconds of any clock; keys stand for tokens."""
+
+    def __init__(self) -> None:
+        self._pauses: dict[str, _Pause] = {}
+        self._silent: set[str] = set()  # tokens without an answer since the last clear one
+        self._silent_proven: set[str] = set()  # those of them that are proven
+        self._trying: str | None = None
+        self._failed_tries = 0
+        self._gap_ends = 0.0
+        self._renewals = 0
+
+    def __len__(self) -> int:
+        """How many tokens are remembered."""
+        return len(self._pauses)
+
+    def is_open(self, *, is_proven: bool) -> bool:
+        """Whether tokens of that kind are tried one at a time only."""
+        return len(self._silent_proven if is_proven else self._silent) >= SEVERAL
+
+    def begin(self, key: str, now: float, *, is_proven: bool) -> str | None:
+        """Why a token is not sent now. None: it is, and `left` follows in any case."""
+        if _is_before(now, self._pauses.get(key, _Pause()).ends):
+            return "its last renewal has just failed"
+        if self.is_open(is_proven=is_proven):
+            if self._trying is not None:
+                return "the provider is down; another session is trying it"
+            if _is_before(now, self._gap_ends):
+                return "the provider is down; it is tried again soon"
+            self._trying = key
+        return None
+
+    def left(self, key: str) -> None:
+        """A try is over, whatever became of it."""
+        if self._trying == key:
+            self._trying = None
+
+    def answered(self, key: str, *, is_renewed: bool) -> None:
+        """The provider has renewed or refused a token."""
+        self._renewals += is_renewed
+        self._pauses.pop(key, None)
+        self._close()
+
+    def failed(
+        self, key: str, began: float, now: float, trouble: Trouble, *, is_proven: bool
+    ) -> bool:
+        """A token was sent at `began`, and not renewed.
+
+        True: by now that is a refusal of this token.
+        """
+        pause = self._paused(key, began, now, trouble)
+        if self._trying == key:
+            self._gap_ends = _end(GAPS, self._failed_tries, began, now)
+            self._failed_tries += 1
+        if trouble in _THERE:
+            self._close()
+        elif trouble is Trouble.AWAY:
+            self._note_silence(key, now, is_proven=is_proven)
+        return pause.doubts >= DOUBTS and self._renewals > pause.renewals
+
+    def _paused(self, key: str, began: float, now: float, trouble: Trouble) -> _Pause:
+        before = self._pauses.pop(key, None) or _Pause()
+        pause = replace(
+            before,
+            failures=before.failures + 1,
+            ends=_end(PAUSES, before.failures, began, now),
+            doubts=before.doubts + (trouble is Trouble.DOUBT),
+            renewals=before.renewals if before.doubts else self._renewals,
+        )
+        self._pauses[key] = pause
+        if len(self._pauses) > TOKENS:
+            del self._pauses[next(iter(self._pauses))]
+        return pause
+
+    def _note_silence(self, key: str, now: float, *, is_proven: bool) -> None:
+        was_open = self.is_open(is_proven=is_proven)
+        for silent in (self._silent, self._silent_proven) if is_proven else (self._silent,):
+            if len(silent) < SEVERAL:
+                silent.add(key)
+        if not was_open and self.is_open(is_proven=is_proven):
+            self._gap_ends = max(self._gap_ends, now + GAPS[0])
+
+    def _close(self) -> None:
+        self._silent.clear()
+        self._silent_proven.clear()
+        self._trying = None
+        self._failed_tries = 0
+        self._gap_ends = 0.0
+
+
+def _end(steps: tuple[float, ...], failures: int, began: float, now: float) -> float:
+    """When it is tried again: by the beginning of the last try, which may have hung for long."""
+    return max(began + steps[min(failures, len(steps) - 1)], now + steps[0])
+
+
+def _is_before(now: float, end: float) -> bool:
+    """Whether a pause goes on; one that ends impossibly late is of a clock that was set back."""
+    return 0 < end - now <= PAUSES[-1]
