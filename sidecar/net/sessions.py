@@ -113,7 +113,7 @@ class Sessions:
         scheme, _, token = authorization.decode("latin-1").partition(" ")
         if scheme.lower() != "bearer" or not is_b64token(token):
             return None
-        name = self._signer.fingerprint(token)
+        name = self.fingerprint_of(token)
         fingerprint = self.tombs.dead_session(name) or name
         if self.is_dead(fingerprint, now):
             return SessionView(Reading(Result.OK, token=token), fingerprint, b"", b"")
@@ -198,7 +198,7 @@ class Sessions:
         credential = reading.token or refresh or reading.content
         if not credential:
             return None
-        name = self._signer.fingerprint(credential)
+        name = self.fingerprint_of(credential)
         return self.tombs.dead_session(name) or self._successors.get(name, name)
 
     def _credentials(self, reading: Reading) -> Iterator[str]:
@@ -208,16 +208,20 @@ class Sessions:
         refresh = reading.tokens.refresh_token if reading.tokens is not None else None
         for credential in (reading.token, refresh):
             if credential:
-                yield self._signer.fingerprint(credential)
+                yield self.fingerprint_of(credential)
 
     def _content_name(self, reading: Reading) -> Iterator[str]:
         """The name of a session without a token by what is in it now."""
         if reading.content:
-            yield self._signer.fingerprint(reading.content)
+            yield self.fingerprint_of(reading.content)
 
     def fingerprint_of(self, credential: str) -> str:
-        """The fingerprint of a session of which this is the first credential."""
-        return self._signer.fingerprint(credential)
+        """The fingerprint of a session of which this is the first credential.
+
+        Servers take several spellings of a token: padding, and of a JWT other spellings of its
+        signature. So the name leaves these out.
+        """
+        return self._signer.fingerprint(_essence(credential))
 
     def pieces(self, reading: Reading) -> Iterator[str]:
         """The names of tokens that stand in cookies of their own, apart from each other."""
@@ -352,7 +356,7 @@ class Sessions:
             return False
         words = _WORDS.split(authorization.decode("latin-1"))[:MAX_WORDS]
         for word in words:
-            fingerprint = self.tombs.dead_session(self._signer.fingerprint(word))
+            fingerprint = self.tombs.dead_session(self.fingerprint_of(word))
             if self.is_dead(fingerprint, now):
                 return True
             jar = CookieJar.parse("; ".join(f"{name}={word}" for name in self._reader.sealed_names))
@@ -644,6 +648,13 @@ def _for_this_request(
     return replace(
         view.with_reading(reading), sets=tuple(lines), cookie=cookie, renews_at=inf, is_checked=True
     )
+
+
+def _essence(token: str) -> str:
+    """A token without padding, and a JWT (RFC 7519) without its signature, which follows from it."""
+    bare = token.rstrip("=")
+    parts = bare.split(".")
+    return f"{parts[0]}.{parts[1]}" if len(parts) == 3 and all(parts) else bare
 
 
 def _pair(set_cookie: bytes) -> str:

@@ -238,6 +238,8 @@ class History:
             for session in request.sessions
             if not session.promised or any(request.began < death for death in session.deaths)
         ]
+        if late and request.made is not None:
+            request.made.promised = False  # what a late answer would set is dead too
         is_ended = request.made is not None and not (request.made.alive and request.made.promised)
         if request.sets and not (late or is_ended):
             missing = [one for one in request.sets if one not in sets]

@@ -145,6 +145,7 @@ class Model:
 
     def of_token(self, token: str) -> Reading | None:
         """Whose token this is."""
+        token = token.rstrip("=")  # which servers leave out
         session = self._by_token.get(token)
         return None if session is None else Reading(session, session.tokens.index(token))
 
