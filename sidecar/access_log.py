@@ -6,6 +6,7 @@ No query, no cookie, no field value: those can hold credentials.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as quoted
@@ -27,11 +28,17 @@ class JsonAccess:
     """Renders the line in one step: what structlog makes of `facts`, to the byte.
 
     structlog's chain of processors takes as long as the rest of a request. `bound` is what each
-    line begins with.
+    line begins with. A line longer than `longest` bytes has its path cut, which ends in `...` then.
     """
 
-    def __init__(self, write: Callable[[bytes], None], bound: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        write: Callable[[bytes], None],
+        bound: Mapping[str, Any],
+        longest: int = sys.maxsize,
+    ) -> None:
         self._write: Final = write
+        self._longest: Final = longest
         self._begin: Final = "{" + "".join(
             f"{quoted(name)}: {json.dumps(value)}, " for name, value in bound.items()
         )
@@ -39,10 +46,17 @@ class JsonAccess:
         self._date = ""
 
     def __call__(self, flow: Flow, seconds: float) -> None:
+        path = flow.request.path
+        line = self._render(flow, seconds, path)
+        if len(line) > self._longest:
+            line = self._render(flow, seconds, _cut(path, len(line) - self._longest))
+        self._write(line)
+
+    def _render(self, flow: Flow, seconds: float, path: str) -> bytes:
         request, presented, reading = flow.request, flow.presented, flow.presented.reading
         asked = came = why = session = source = ""
         if request is not UNREAD:
-            asked = f'"method": {quoted(request.method)}, "path": {quoted(request.path)}, '
+            asked = f'"method": {quoted(request.method)}, "path": {quoted(path)}, '
         if flow.upstream_status:
             came = f'"upstream_status": {flow.upstream_status:d}, '
         if flow.reason:
@@ -51,7 +65,7 @@ class JsonAccess:
             session = f'"session": {quoted(presented.fingerprint)}, '
         if reading.source is not None:
             source = f'"source": {quoted(reading.source)}, '
-        self._write(
+        return (
             f'{self._begin}"request_id": {quoted(flow.request_id.decode("latin-1"))}, '
             f'"client": {quoted(flow.connection.peer.address)}, {asked}'
             f'"route": {quoted(flow.route.path)}, "status": {flow.status:d}, {came}'
@@ -77,6 +91,14 @@ class StructuredAccess:
 
     def __call__(self, flow: Flow, seconds: float) -> None:
         self._log.info("request", **facts(flow, seconds))
+
+
+def _cut(path: str, excess: int) -> str:
+    """The path without its end, so that it takes at least `excess` bytes less in a line."""
+    kept, budget = path, len(quoted(path)) - excess - len("...")
+    while kept and len(quoted(kept)) > budget:
+        kept = kept[: len(kept) * 3 // 4]
+    return f"{kept}..."
 
 
 def facts(flow: Flow, seconds: float) -> dict[str, Any]:

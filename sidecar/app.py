@@ -18,7 +18,7 @@ import uvloop
 from sidecar import __version__
 from sidecar.access_log import Access, JsonAccess, StructuredAccess
 from sidecar.log import open_log, report_gaps
-from sidecar.log_writer import LogWriter, Output, StreamOutput, standard_error
+from sidecar.log_writer import LONGEST_ATOMIC, LogWriter, Output, StreamOutput, standard_error
 from sidecar.metrics import Metrics
 from sidecar.net.parsers import require_c_parsers
 from sidecar.policy import compile_policy
@@ -164,5 +164,6 @@ def _access(
     if not config.log.access or config.log.level not in ("debug", "info"):
         return None
     if config.log.format == "json":
-        return JsonAccess(output.write, bound)
+        # Only then do lines of several processes never mix.
+        return JsonAccess(output.write, bound, LONGEST_ATOMIC if bound else sys.maxsize)
     return StructuredAccess(log)

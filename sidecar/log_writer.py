@@ -43,7 +43,8 @@ GATHER_BYTES: Final = 1 << 16  # what a pipe holds
 PAUSE_SECONDS: Final = 0.5
 """Before writing is tried again after an error, or if nobody can say when there is room."""
 CLOSE_SECONDS: Final = 1.0
-_UNIT: Final = select.PIPE_BUF
+LONGEST_ATOMIC: Final = select.PIPE_BUF
+"""Bytes that a pipe takes whole or not at all."""
 _ROOM: Final = select.POLLOUT
 
 
@@ -109,7 +110,7 @@ class LogWriter:
     def _keep(self, line: bytes) -> None:
         self._held += len(line)
         units = self._units
-        if units and len(units[-1]) + len(line) <= _UNIT:
+        if units and len(units[-1]) + len(line) <= LONGEST_ATOMIC:
             units[-1] += line
         else:
             units.append(bytearray(line))
@@ -117,7 +118,8 @@ class LogWriter:
     def forget(self) -> None:
         """Forgets the lines held: after a fork they are the other process's."""
         self._units.clear()
-        self._held = 0
+        self._held = self._missing = 0
+        self._is_dropping = False
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -185,6 +187,7 @@ class LogWriter:
                 if remaining <= 0 or not _has_room(self._port.fd, remaining):
                     break
         self._port.close()
+        self._is_waiting = True  # for good: the number may be another file's from now on
 
     def _is_left(self) -> bool:
         """Whether something is left after another try. Raises `OSError`."""
@@ -234,7 +237,7 @@ class _PolledPort(_Port):
     def write(self, data: bytearray) -> int:
         if not _has_room(self.fd, 0):
             raise BlockingIOError
-        return os.write(self.fd, data[:_UNIT])
+        return os.write(self.fd, data[:LONGEST_ATOMIC])
 
 
 class _SocketPort(_Port):

@@ -83,6 +83,22 @@ def test_both_renderings_are_the_same_bytes(
     assert told | expected == told
 
 
+@given(flows(), st.floats(0, 1e6), ANY_TEXT.filter(len))
+def test_a_path_that_is_too_long_is_cut(flow: Flow, seconds: float, text: str) -> None:
+    """So that lines of several processes do not mix; all else stays."""
+    request = cast("Any", SimpleNamespace(method="GET", path=text * 4000))
+    flow.request = request
+    output = Lines()
+    JsonAccess(output.write, {}, 4096)(flow, seconds)
+    whole = json.loads(b"".join(output.lines))
+    assert len(output.lines[0]) <= 4096
+    kept = whole.pop("path")
+    assert kept.endswith("...")
+    assert request.path.startswith(kept[:-3])
+    expected = {name: value for name, value in facts(flow, seconds).items() if value is not None}
+    assert {**expected, **whole, "path": request.path} == {**whole, "path": request.path}
+
+
 def test_the_time_of_a_line_is_the_clock_s() -> None:
     """In UTC, to the microsecond."""
     access = JsonAccess(lambda _: None, {})

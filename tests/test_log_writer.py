@@ -228,6 +228,22 @@ async def test_the_end_writes_what_was_gathered(ends: Ends) -> None:
 
 
 @a_pipe
+async def test_nothing_is_written_behind_the_end(ends: Ends) -> None:
+    """The file descriptor may be another file's then."""
+    reading, writing = ends
+    writer = LogWriter(writing, asyncio.get_running_loop())
+    own = writer._port.fd
+    writer.close()
+    again = os.dup(writing)
+    assert again == own
+    writer.write(b"late\n", at_once=True)
+    os.set_blocking(reading, False)
+    with pytest.raises(BlockingIOError):
+        os.read(reading, 100)
+    os.close(again)
+
+
+@a_pipe
 async def test_several_writers_never_mix_their_lines(ends: Ends) -> None:
     """Though the pipe is full all the time, and lines have all lengths."""
     reading, writing = ends
