@@ -8,14 +8,17 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
 from sidecar import __version__
-from sidecar.log import open_log
+from sidecar.access_log import Access, JsonAccess, StructuredAccess
+from sidecar.log import open_log, report_gaps
+from sidecar.log_writer import LONGEST_ATOMIC, LogWriter, Output, StreamOutput, standard_error
 from sidecar.metrics import Metrics
 from sidecar.net.parsers import require_c_parsers
 from sidecar.policy import compile_policy
@@ -47,12 +50,14 @@ def run(config: Config) -> int:
 
 
 async def _run(config: Config) -> int:
-    for warning in config.warnings:
-        open_log(config.log.level, config.log.format).warning("configuration", detail=warning)
-    ending = Ending()
+    ending, loop = Ending(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ending.ask)
-    return await serve(config, ending)
+        loop.add_signal_handler(number, ending.ask)
+    with closing(LogWriter(standard_error(), loop)) as output:
+        log = open_log(config.log.level, config.log.format, output)
+        for warning in config.warnings:
+            log.warning("configuration", detail=warning)
+        return await serve(config, ending, output)
 
 
 class Ending:
@@ -81,10 +86,10 @@ class Place:
     """Called once it serves."""
 
 
-async def serve(config: Config, ending: Ending, place: Place | None = None) -> int:
+async def serve(config: Config, ending: Ending, output: Output, place: Place | None = None) -> int:
     """Serves until `ending`. Returns the exit code: 0, or 2 where it could not start."""
     try:
-        sidecar = Sidecar(config, place)
+        sidecar = Sidecar(config, output, place)
         await sidecar.start()
     except (OSError, ssl.SSLError) as error:
         sys.stderr.write(f"sidecar: cannot start: {error}\n")
@@ -104,13 +109,19 @@ class Sidecar:
     """A sidecar in this process: what `run` serves with, and what tests embed.
 
     Alone, or as a worker at its `place`. Raises `OSError` or `ssl.SSLError` where files that the
-    configuration names cannot be used.
+    configuration names cannot be used. Without an `output` the log goes to `sys.stderr`, and each
+    line is waited for.
     """
 
-    def __init__(self, config: Config, place: Place | None = None) -> None:
-        log = _log(config, place)
+    def __init__(
+        self, config: Config, output: Output | None = None, place: Place | None = None
+    ) -> None:
+        output = output or StreamOutput(sys.stderr)
+        bound = {} if place is None else {"worker": place.number, "pid": os.getpid()}
+        log = open_log(config.log.level, config.log.format, output).bind(**bound)
+        report_gaps(output, log)
         policy = compile_policy(config, os.urandom(32) if place is None else place.entropy)
-        metrics = Metrics(log if config.log.access else None)
+        metrics = Metrics(_access(config, log, output, bound), output)
         self.runtime: Final[Runtime] = open_runtime(
             policy, asyncio.get_running_loop(), metrics, log
         )
@@ -147,6 +158,12 @@ class Sidecar:
         return cut
 
 
-def _log(config: Config, place: Place | None) -> FilteringBoundLogger:
-    log = open_log(config.log.level, config.log.format)
-    return log if place is None else log.bind(worker=place.number, pid=os.getpid())
+def _access(
+    config: Config, log: FilteringBoundLogger, output: Output, bound: Mapping[str, Any]
+) -> Access | None:
+    if not config.log.access or config.log.level not in ("debug", "info"):
+        return None
+    if config.log.format == "json":
+        # Only then do lines of several processes never mix.
+        return JsonAccess(output.write, bound, LONGEST_ATOMIC if bound else sys.maxsize)
+    return StructuredAccess(log)

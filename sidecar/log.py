@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger, Processor
 
+    from sidecar.log_writer import Output
 
-def open_log(level: str, form: str) -> FilteringBoundLogger:
-    """A logger that writes lines of `form` (json or console) from `level` on."""
+
+def open_log(level: str, form: str, output: Output) -> FilteringBoundLogger:
+    """A logger that hands lines of `form` (json or console) from `level` on to `output`."""
     processors: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -24,14 +26,35 @@ def open_log(level: str, form: str) -> FilteringBoundLogger:
     if form == "json":
         processors.append(structlog.processors.JSONRenderer())
     else:
-        processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+        is_terminal = sys.stderr is not None and sys.stderr.isatty()
+        processors.append(structlog.dev.ConsoleRenderer(colors=is_terminal))
     logger: FilteringBoundLogger = structlog.wrap_logger(
-        structlog.WriteLogger(sys.stderr),
+        _Lines(output),
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         cache_logger_on_first_use=True,
     )
     return logger
+
+
+def report_gaps(output: Output, log: FilteringBoundLogger) -> None:
+    """Lines that `output` had to drop are told by a line in their place."""
+    output.on_gap = lambda count: log.warning("log lines lost", lines=count)
+
+
+class _Lines:
+    """What structlog hands rendered lines to: a method for each level.
+
+    They go out at once: events are few, and somebody may be waiting for them.
+    """
+
+    def __init__(self, output: Output) -> None:
+        self._output: Final = output
+
+    def msg(self, text: str) -> None:
+        self._output.write(f"{text}\n".encode(errors="backslashreplace"), at_once=True)
+
+    debug = info = warning = error = critical = msg
 
 
 def _render_exception(_: Any, __: str, event: Any) -> Any:

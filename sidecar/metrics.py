@@ -15,11 +15,9 @@ from prometheus_client.core import (
     Metric,
 )
 
-from sidecar.core.request import UNREAD
-
 if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
-
+    from sidecar.access_log import Access
+    from sidecar.log_writer import Output
     from sidecar.runtime import Runtime
     from sidecar.web.flow import Flow
 
@@ -58,6 +56,7 @@ class Metrics:
 
     __slots__ = (
         "_access",
+        "_output",
         "backchannel_logouts",
         "connections",
         "cookies_dropped",
@@ -68,8 +67,9 @@ class Metrics:
         "sessions_ended",
     )
 
-    def __init__(self, access: FilteringBoundLogger | None) -> None:
+    def __init__(self, access: Access | None, output: Output) -> None:
         self._access = access
+        self._output = output
         self.routes: dict[str, RouteCounts] = {}
         self.logins: Counter[str] = Counter()
         self.logouts: Counter[str] = Counter()
@@ -78,6 +78,11 @@ class Metrics:
         self.retries = 0
         self.cookies_dropped = 0
         self.connections = 0
+
+    @property
+    def log_lines_lost(self) -> int:
+        """How many lines of the log were dropped, since nobody took them."""
+        return self._output.lost
 
     def observe(self, flow: Flow, seconds: float) -> None:
         """Counts a request that has ended, and logs it where the access log is on."""
@@ -91,29 +96,7 @@ class Metrics:
         counts.buckets[bisect_left(BUCKETS, seconds)] += 1
         counts.seconds += seconds
         if self._access is not None:
-            _log_access(self._access, flow, route, seconds)
-
-
-def _log_access(log: FilteringBoundLogger, flow: Flow, route: str, seconds: float) -> None:
-    """One line a request. No query, no cookie, no field value: those can hold credentials."""
-    request, presented = flow.request, flow.presented
-    log.info(
-        "request",
-        request_id=flow.request_id.decode("latin-1"),
-        client=flow.connection.peer.address,
-        method=request.method if request is not UNREAD else None,
-        path=request.path if request is not UNREAD else None,
-        route=route,
-        status=flow.status,
-        upstream_status=flow.upstream_status or None,
-        decision=flow.decision,
-        reason=flow.reason or None,
-        session=presented.fingerprint,
-        source=presented.reading.source,
-        credential=presented.reading.result.value,
-        bytes_out=flow.bytes_out,
-        duration_ms=round(seconds * 1000, 3),
-    )
+            self._access(flow, seconds)
 
 
 class Exposition:
@@ -170,6 +153,12 @@ class Exposition:
         )
         yield _gauge(
             "sidecar_client_connections", "Open client connections.", (), {(): metrics.connections}
+        )
+        yield _counter(
+            "sidecar_log_lines_lost",
+            "Log lines dropped, as nobody took them.",
+            (),
+            {(): metrics.log_lines_lost},
         )
 
     def _sessions(self) -> Iterable[Metric]:

@@ -76,7 +76,7 @@ def test_a_short_run_tells_of_every_contender(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     load, cost = table(done.stdout, "load"), table(done.stdout, "cost")
-    assert [row["contender"] for row in load] == PROXIES
+    assert [row["contender"] for row in load] == [*PROXIES, "access log on"]
     assert [row["contender"] for row in cost] == PROXIES
     for row in load:
         assert float(row["CPU µs per request"]) > 0
@@ -87,7 +87,7 @@ def test_a_short_run_tells_of_every_contender(tmp_path: Path) -> None:
     results = json.loads(file.read_text())
     assert results["conditions"]["seconds each"] == 2
     measured = list(numbers([results["loads"], results["rests"]]))
-    assert len(measured) == 3 * 5 + 3
+    assert len(measured) == 4 * 5 + 3
     assert all(number > 0 for number in measured)
 
 
@@ -105,7 +105,7 @@ def test_nothing_is_left_of_an_interrupted_run(tmp_path: Path, number: signal.Si
     try:
         assert process.stderr is not None
         assert "round 1 of 1" in process.stderr.readline()
-        assert len(mentioning(tmp_path)) >= 4  # the upstream and three contenders
+        assert len(mentioning(tmp_path)) >= 4  # the upstream and the contenders
         process.send_signal(number)
         assert process.wait(30) == 128 + number
     finally:

@@ -37,7 +37,7 @@ LAYERS: Final = (
     ("sidecar.core.logout", "sidecar.core.routes"),
     ("sidecar.core",),
     ("sidecar.policy",),
-    ("sidecar.net", "sidecar.metrics", "sidecar.log"),
+    ("sidecar.net", "sidecar.metrics", "sidecar.access_log", "sidecar.log", "sidecar.log_writer"),
     ("sidecar.runtime",),
     ("sidecar.web",),
     ("sidecar.app",),

@@ -57,6 +57,9 @@ class Exchange:
     def cancel(self) -> None:
         """The client has left."""
 
+    def left(self) -> None:
+        """The answer has left, and what follows on the connection has not been served yet."""
+
     # -- answering ------------------------------------------------------------------------------
 
     def answer(self, head: bytes, body: bytes = b"", *, bodiless: bool = False) -> None:
@@ -77,6 +80,7 @@ class Exchange:
             if self.method == "HEAD":
                 body = b""
             transport.write(b"%bContent-Length: %d\r\n%b\r\n%b" % (head, length, last, body))
+        self.left()
         connection.answered(self)
 
     def start(self, head: bytes, length: int | None) -> bool:
@@ -113,6 +117,7 @@ class Exchange:
         """The streamed answer is complete; the connection goes on to the next request, or ends."""
         if not self.finished:
             self.finished = True
+            self.left()
             self.connection.answered(self)
 
     def abort(self) -> None:

@@ -90,6 +90,7 @@ class Flow(Exchange):
     upstream_status = 0
     bytes_out = 0
     over = False
+    observed = False
 
     def __init__(
         self,
@@ -157,6 +158,10 @@ class Flow(Exchange):
             on_end()
 
     # -- the end ----------------------------------------------------------------------------------
+
+    def left(self) -> None:
+        """The answer has left."""
+        self.proxy.ended(self)
 
     def cancel(self) -> None:
         """The client has left: the upstream call ends, and so does the work on it."""

@@ -372,11 +372,19 @@ class Proxy:
         """Answers in one piece and ends the flow."""
         flow.status = status
         flow.bytes_out = len(body)
-        self.ended(flow)
+        self._let_go(flow)
         flow.answer(head, body, bodiless=bodiless)
+        self.ended(flow)
 
     def ended(self, flow: Flow) -> None:
-        """Observes the request, once."""
+        """Observes the request, once; behind its answer, which so neither waits nor fails."""
+        self._let_go(flow)
+        if not flow.observed:
+            flow.observed = True
+            self.runtime.metrics.observe(flow, time() - flow.began)
+
+    def _let_go(self, flow: Flow) -> None:
+        """Nothing counts or works for the request any more."""
         if flow.over:
             return
         flow.over = True
@@ -386,8 +394,6 @@ class Proxy:
             flow.on_end()
         if flow.tasks or flow.upstream is not None:
             flow.stop()
-        runtime = self.runtime
-        runtime.metrics.observe(flow, time() - flow.began)
 
     async def guard(
         self, flow: Flow, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,6 +14,7 @@ import uvloop
 
 from sidecar.app import Ending, Place, serve
 from sidecar.core.config import Listen
+from sidecar.log_writer import LogWriter, standard_error
 from sidecar.web.admin import Admin
 from sidecar.workers.board import Board, BoardShares, Member
 from sidecar.workers.together import CrewFacts, socket_path
@@ -61,7 +63,8 @@ async def _serve(crew: Crew, member: Member) -> int:
         shares=BoardShares(crew.board, member.number),
         serving=lambda: crew.board.serving(member.number),
     )
-    return await serve(_own_config(crew, member), ending, place)
+    with closing(LogWriter(standard_error(), loop)) as output:
+        return await serve(_own_config(crew, member), ending, output, place)
 
 
 def _hurry(ending: Ending) -> None:

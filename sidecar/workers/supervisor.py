@@ -13,14 +13,15 @@ import signal
 import ssl
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from sidecar import __version__
 from sidecar.app import DRAIN_SECONDS
 from sidecar.core.store_url import StoreUrl
-from sidecar.log import open_log
+from sidecar.log import open_log, report_gaps
+from sidecar.log_writer import LogWriter, standard_error
 from sidecar.net.parsers import require_c_parsers
 from sidecar.policy import compile_policy
 from sidecar.web.server import server_tls
@@ -54,11 +55,13 @@ def supervise(config: Config, count: int) -> int:
     Returns the exit code: 0, or 2 where it could not start or a worker could not.
     """
     require_c_parsers()
-    log = open_log(config.log.level, config.log.format)
+    output = LogWriter(standard_error())
+    log = open_log(config.log.level, config.log.format, output)
+    report_gaps(output, log)
     for warning in config.warnings:
         log.warning("configuration", detail=warning)
     try:
-        with ExitStack() as stack:
+        with closing(output), ExitStack() as stack:
             crew = _gather(stack, config, count)
             log.info(
                 "supervising",
@@ -67,7 +70,7 @@ def supervise(config: Config, count: int) -> int:
                 listen=str(config.listen),
                 admin=str(config.admin),
             )
-            return Supervisor(crew, log).run()
+            return Supervisor(crew, log, output).run()
     except (OSError, ssl.SSLError) as error:
         sys.stderr.write(f"sidecar: cannot start: {error}\n")
         return _UNUSABLE
@@ -125,9 +128,10 @@ class _Process:
 class Supervisor:
     """Keeps every place filled until it is told to end."""
 
-    def __init__(self, crew: Crew, log: FilteringBoundLogger) -> None:
+    def __init__(self, crew: Crew, log: FilteringBoundLogger, output: LogWriter) -> None:
         self._crew: Final = crew
         self._log: Final = log
+        self._output: Final = output
         self._processes: Final[dict[int, _Process]] = {}  # by process id
         self._due: Final[dict[int, float]] = {}  # empty places, and when they are to be filled
         self._deaths: Final[dict[int, int]] = {}  # in a row, by place
@@ -176,7 +180,6 @@ class Supervisor:
     def _fork(self, number: int) -> None:
         member = Member(_ADMIN, 0) if number == _ADMIN else self._crew.board.assign(number)
         sys.stdout.flush()
-        sys.stderr.flush()
         try:
             pid = os.fork()
         except OSError as error:
@@ -190,6 +193,7 @@ class Supervisor:
     def _become(self, member: Member) -> NoReturn:
         """Is the process that was forked, to its end."""
         code = _FAULTY
+        self._output.forget()
         try:
             os.close(self._crew.held)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to tell
@@ -201,8 +205,6 @@ class Supervisor:
         except BaseException as error:
             self._log.error("defect", worker=member.number, pid=os.getpid(), exc_info=error)
         finally:
-            with suppress(OSError):
-                sys.stderr.flush()
             os._exit(code)
 
     def _reap(self) -> None:

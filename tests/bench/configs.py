@@ -14,6 +14,7 @@ from authjs import Login
 
 HOST = "127.0.0.1"
 PROXIES = ("nginx", "caddy", "sidecar")
+LOGGING = "access log on"  # the sidecar as its defaults have it
 DIRECT = "direct"  # the static upstream, asked without a proxy
 
 Settings = dict[str, Any]
@@ -134,7 +135,7 @@ def _with_many_routes(settings: Settings) -> None:
 
 VARIANTS: dict[str, Callable[[Settings], None]] = {
     "sidecar": _as_it_is,
-    "access log on": _with_access_log,
+    LOGGING: _with_access_log,
     "no envelope": _without_envelope,
     "no session": _without_session,
     "1,000 more routes": _with_many_routes,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import wrk
-from configs import DIRECT, HOST, PROXIES, VARIANTS, Site
+from configs import DIRECT, HOST, LOGGING, PROXIES, VARIANTS, Site
 from procfs import cpu_seconds
 from samples import check_upstream_side, fetch_document
 from servers import Server, program, running
@@ -27,7 +27,13 @@ class Row:
 
 
 ROWS: Mapping[str, Row] = {
-    "1k-32": Row("1 KB, 32 connections", "1k.json", 32, "ratio ≤ 2.5, then ≤ 2.0"),
+    "1k-32": Row(
+        "1 KB, 32 connections",
+        "1k.json",
+        32,
+        "ratio ≤ 2.5, then ≤ 2.0",
+        (*PROXIES, LOGGING),
+    ),
     "1k-1": Row(
         "1 KB, 1 connection",
         "1k.json",

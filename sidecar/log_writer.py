@@ -1,0 +1,272 @@
+"""Log lines on their way to standard error, which never hold up or fail a request.
+
+    IDLE ──line──► GATHERING ──50 ms, 64 KiB, an event──► WRITING ──everything is out──► IDLE
+                                                            │  ▲
+                                   not taken, or an error   ▼  │  there is room, or a pause is over
+                                                           WAITING
+
+    TAKING ──the lines held are `HELD_BYTES`──► DROPPING ──everything is out──► TAKING
+
+Both are of one writer. The first says when it writes: with `_timer` GATHERING, with `_is_waiting`
+WAITING. The second says what becomes of a new line. The newest lines are dropped, since the oldest
+tell how the trouble began; and that until everything is out, so that there is one gap and not a
+thousand. The first line behind a gap says how many lines are missing there.
+
+A write is never larger than PIPE_BUF, and holds whole lines as long as they are not longer: a pipe
+takes it whole or not at all (pipe(7)), so lines of several processes never mix. What is left of a
+line that was written in part goes first.
+
+O_NONBLOCK belongs to the open file description, which other processes share (fcntl(2)): it is not
+set on standard error. A pipe or a terminal is opened once more through /proc, which makes a
+description of its own; a socket is written to with MSG_DONTWAIT. If neither can be had, poll(2) is
+asked first. A regular file is written to as it is, as nothing else is known for files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+import stat
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Protocol, TextIO
+
+HELD_BYTES: Final = 1 << 20
+"""Of lines that could not be written yet."""
+GATHER_SECONDS: Final = 0.05  # behind the answers, which uvloop sends at the end of its turn
+GATHER_BYTES: Final = 1 << 16  # what a pipe holds
+PAUSE_SECONDS: Final = 0.5
+"""Before writing is tried again after an error, or if nobody can say when there is room."""
+CLOSE_SECONDS: Final = 1.0
+LONGEST_ATOMIC: Final = select.PIPE_BUF
+"""Bytes that a pipe takes whole or not at all."""
+_ROOM: Final = select.POLLOUT
+
+
+class Output(Protocol):
+    """Where log lines go."""
+
+    lost: int
+    """How many lines were dropped."""
+    on_gap: Callable[[int], None]
+    """Called with the number of lines that are missing, once lines are taken again."""
+
+    def write(self, line: bytes, *, at_once: bool = False) -> None:
+        """Takes one whole line."""
+
+
+class StreamOutput:
+    """Writes each line to a text stream at once; for whoever embeds a sidecar."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream: Final = stream
+        self.lost = 0
+        self.on_gap: Callable[[int], None] = _nothing
+
+    def write(self, line: bytes, *, at_once: bool = False) -> None:  # noqa: ARG002
+        self._stream.write(line.decode())
+
+
+class LogWriter:
+    """Gathers lines, and writes them to a file descriptor without ever waiting for it.
+
+    Without a `loop` each line is written at once, and what is not taken is tried with the next one.
+    Not for several threads.
+    """
+
+    def __init__(self, fd: int, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._loop: Final = loop
+        self._port: Final = _open_port(fd)
+        self._units: Final[deque[bytearray]] = deque()
+        self._held = 0
+        self._is_dropping = False
+        self._missing = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_waiting = False
+        self._room: select.epoll | None = None
+        self.lost = 0
+        self.on_gap: Callable[[int], None] = _nothing
+
+    def write(self, line: bytes, *, at_once: bool = False) -> None:
+        """Takes one whole line. `at_once`: it is not gathered with others."""
+        if self._is_dropping or self._held + len(line) > HELD_BYTES:
+            self._is_dropping = True
+            self._missing += 1
+            self.lost += 1
+        else:
+            self._keep(line)
+        if self._is_waiting:
+            return
+        if at_once or self._loop is None or self._held > GATHER_BYTES:
+            self._flush()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(GATHER_SECONDS, self._flush)
+
+    def _keep(self, line: bytes) -> None:
+        self._held += len(line)
+        units = self._units
+        if units and len(units[-1]) + len(line) <= LONGEST_ATOMIC:
+            units[-1] += line
+        else:
+            units.append(bytearray(line))
+
+    def forget(self) -> None:
+        """Forgets the lines held: after a fork they are the other process's."""
+        self._units.clear()
+        self._held = self._missing = 0
+        self._is_dropping = False
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        self._stop_waiting()
+        try:
+            self._write_out()
+        except BlockingIOError:
+            self._wait(is_watched=True)
+        except OSError:
+            self._wait(is_watched=False)
+
+    def _write_out(self) -> None:
+        """Writes everything. Raises `OSError` if that cannot be done now."""
+        while True:
+            units = self._units
+            while units:
+                unit = units[0]
+                count = self._port.write(unit)
+                self._held -= count
+                if count == len(unit):
+                    units.popleft()
+                else:
+                    del unit[:count]
+            missing, self._missing, self._is_dropping = self._missing, 0, False
+            if not missing:
+                return
+            # What says so is kept, and written in the next turn.
+            self._is_waiting = True
+            try:
+                self.on_gap(missing)
+            finally:
+                self._is_waiting = False
+
+    def _wait(self, *, is_watched: bool) -> None:
+        if self._loop is None:
+            return
+        self._is_waiting = True
+        if is_watched:
+            with suppress(OSError):
+                self._room = select.epoll()
+                self._room.register(self._port.fd, select.EPOLLOUT)
+                self._loop.add_reader(self._room.fileno(), self._flush)
+                return
+        self._timer = self._loop.call_later(PAUSE_SECONDS, self._flush)
+
+    def _stop_waiting(self) -> None:
+        self._is_waiting = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._room is not None:
+            assert self._loop is not None
+            self._loop.remove_reader(self._room.fileno())
+            self._room.close()
+            self._room = None
+
+    def close(self) -> None:
+        """Writes what is left, and waits for room for at most `CLOSE_SECONDS`."""
+        self._stop_waiting()
+        end = time.monotonic() + CLOSE_SECONDS
+        with suppress(OSError):
+            while self._is_left():
+                remaining = end - time.monotonic()
+                if remaining <= 0 or not _has_room(self._port.fd, remaining):
+                    break
+        self._port.close()
+        self._is_waiting = True  # for good: the number may be another file's from now on
+
+    def _is_left(self) -> bool:
+        """Whether something is left after another try. Raises `OSError`."""
+        try:
+            self._write_out()
+        except BlockingIOError:
+            return True
+        return False
+
+
+def _nothing(_: int) -> None:
+    pass
+
+
+# -- file descriptors -----------------------------------------------------------------------------
+
+
+def standard_error() -> int:
+    """The file descriptor of standard error; of nothing if this process was given none.
+
+    Its number may be that of a client's connection then.
+    """
+    if sys.stderr is None:
+        return os.open(os.devnull, os.O_WRONLY)
+    return sys.stderr.fileno()
+
+
+class _Port:
+    """A file descriptor that does not block: a regular file, or one of our own opening."""
+
+    def __init__(self, fd: int, *, is_own: bool) -> None:
+        self.fd: Final = fd
+        self._is_own: Final = is_own
+
+    def write(self, data: bytearray) -> int:
+        """Returns how many bytes were taken. Raises `OSError`."""
+        return os.write(self.fd, data)
+
+    def close(self) -> None:
+        if self._is_own:
+            os.close(self.fd)
+
+
+class _PolledPort(_Port):
+    """One that may block; other processes that write to it can still get in between."""
+
+    def write(self, data: bytearray) -> int:
+        if not _has_room(self.fd, 0):
+            raise BlockingIOError
+        return os.write(self.fd, data[:LONGEST_ATOMIC])
+
+
+class _SocketPort(_Port):
+    def __init__(self, fd: int) -> None:
+        self._socket: Final = socket.socket(fileno=os.dup(fd))
+        super().__init__(self._socket.fileno(), is_own=True)
+
+    def write(self, data: bytearray) -> int:
+        return self._socket.send(data, socket.MSG_DONTWAIT)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _open_port(fd: int) -> _Port:
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode):
+        return _Port(fd, is_own=False)
+    if stat.S_ISSOCK(mode):
+        return _SocketPort(fd)
+    try:
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
+        return _Port(os.open(f"/proc/self/fd/{fd}", flags), is_own=True)
+    except OSError:
+        return _PolledPort(fd, is_own=False)
+
+
+def _has_room(fd: int, seconds: float) -> bool:
+    """Whether a write would not wait, or would fail, within that time."""
+    poller = select.poll()
+    poller.register(fd, _ROOM)
+    return bool(poller.poll(seconds * 1000))

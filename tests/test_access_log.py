@@ -1,0 +1,115 @@
+"""The access log's line in one step is the line that structlog makes of the same facts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.access_log import JsonAccess, StructuredAccess, facts
+from sidecar.core.credential import Result
+from sidecar.core.request import UNREAD
+from sidecar.log import open_log
+from sidecar.web.flow import Flow
+
+# With quotes, control characters, and the surrogates that stand for bytes that are not UTF-8.
+ANY_TEXT = st.text(st.one_of(st.characters(), st.sampled_from('"\\\n\x00\x1b\x7f\x9b\u2028\udcff')))
+
+
+class Lines:
+    """Keeps the lines that it is given."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.lost = 0
+        self.on_gap: Callable[[int], None] = print
+
+    def write(self, line: bytes, *, at_once: bool = False) -> None:
+        self.lines.append(line)
+
+
+@st.composite
+def flows(draw: st.DrawFn) -> Flow:
+    reading = SimpleNamespace(
+        source=draw(st.none() | ANY_TEXT), result=draw(st.sampled_from(list(Result)))
+    )
+    request = SimpleNamespace(method=draw(ANY_TEXT), path=draw(ANY_TEXT))
+    flow: Any = SimpleNamespace(
+        request=draw(st.sampled_from([UNREAD, request])),
+        request_id=draw(st.binary(max_size=40)),
+        connection=SimpleNamespace(peer=SimpleNamespace(address=draw(ANY_TEXT))),
+        route=SimpleNamespace(path=draw(ANY_TEXT)),
+        status=draw(st.integers(0, 599)),
+        upstream_status=draw(st.integers(0, 599)),
+        decision=draw(ANY_TEXT),
+        reason=draw(ANY_TEXT),
+        presented=SimpleNamespace(fingerprint=draw(st.none() | ANY_TEXT), reading=reading),
+        bytes_out=draw(st.integers(0, 1 << 60)),
+    )
+    return cast("Flow", flow)
+
+
+def without_time(line: bytes) -> bytes:
+    head, time = line.split(b', "timestamp": "')
+    assert len(time) in (len('2026-01-01T00:00:00Z"}\n'), len('2026-01-01T00:00:00.000000Z"}\n'))
+    return head
+
+
+@given(flows(), st.floats(0, 1e6), st.dictionaries(ANY_TEXT, st.integers() | ANY_TEXT))
+def test_both_renderings_are_the_same_bytes(
+    flow: Flow, seconds: float, bound: dict[str, Any]
+) -> None:
+    """But for the time; and it is one line of ASCII, whatever a client sends."""
+    bound = {f"bound {name}": value for name, value in bound.items()}
+    one, other = Lines(), Lines()
+    JsonAccess(one.write, bound)(flow, seconds)
+    log = open_log("info", "json", other).bind(**bound)
+    StructuredAccess(log)(flow, seconds)
+    assert [without_time(line) for line in one.lines] == [
+        without_time(line) for line in other.lines
+    ]
+    (line,) = one.lines
+    assert line.isascii()
+    assert line.count(b"\n") == 1
+    told = json.loads(line)
+    expected = {name: value for name, value in facts(flow, seconds).items() if value is not None}
+    assert list(told) == [*bound, *expected, "event", "level", "timestamp"]
+    assert told | expected == told
+
+
+@given(flows(), st.floats(0, 1e6), ANY_TEXT.filter(len))
+def test_a_path_that_is_too_long_is_cut(flow: Flow, seconds: float, text: str) -> None:
+    """So that lines of several processes do not mix; all else stays."""
+    request = cast("Any", SimpleNamespace(method="GET", path=text * 4000))
+    flow.request = request
+    output = Lines()
+    JsonAccess(output.write, {}, 4096)(flow, seconds)
+    whole = json.loads(b"".join(output.lines))
+    assert len(output.lines[0]) <= 4096
+    kept = whole.pop("path")
+    assert kept.endswith("...")
+    assert request.path.startswith(kept[:-3])
+    expected = {name: value for name, value in facts(flow, seconds).items() if value is not None}
+    assert {**expected, **whole, "path": request.path} == {**whole, "path": request.path}
+
+
+def test_the_time_of_a_line_is_the_clock_s() -> None:
+    """In UTC, to the microsecond."""
+    access = JsonAccess(lambda _: None, {})
+    for now in (time.time(), 0.25, 1.0, 1.000001, 1e9 + 0.999999, 1e9):
+        told = datetime.fromisoformat(access._timestamp(now))
+        assert told.utcoffset() == timedelta(0)
+        assert abs(told.timestamp() - now) < 2e-6
+
+
+def test_console_lines_may_hold_anything() -> None:
+    """Characters that cannot be encoded are escaped."""
+    output = Lines()
+    open_log("info", "console", output).info("request", path="/\udcff")
+    assert b"\\udcff" in output.lines[0]

@@ -1,0 +1,287 @@
+"""Lines go out whole and in order, and nobody waits for them, whatever standard error is."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import pty
+import socket
+import time
+import tty
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar import log_writer
+from sidecar.log_writer import CLOSE_SECONDS, HELD_BYTES, LogWriter
+
+Ends = tuple[int, int]
+
+
+@pytest.fixture
+def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
+    """Where to read what is written, and where to write: a pipe, a terminal or a socket."""
+    reading, writing = KINDS[request.param]()
+    yield reading, writing
+    for fd in (reading, writing):
+        os.close(fd)
+
+
+def _terminal() -> Ends:
+    reading, writing = pty.openpty()
+    tty.setraw(writing)
+    return reading, writing
+
+
+def _sockets() -> Ends:
+    one, other = socket.socketpair()
+    return one.detach(), other.detach()
+
+
+KINDS: dict[str, Callable[[], Ends]] = {
+    "pipe": os.pipe,
+    "terminal": _terminal,
+    "socket": _sockets,
+}
+every_kind = pytest.mark.parametrize("ends", KINDS, indirect=True)
+a_pipe = pytest.mark.parametrize("ends", ["pipe"], indirect=True)
+
+
+def numbered(count: int, length: int = 100) -> list[bytes]:
+    return [f"{number:{length}}\n".encode() for number in range(count)]
+
+
+async def read_lines(fd: int, count: int) -> list[bytes]:
+    """Reads until that many lines are here, while the loop runs."""
+    os.set_blocking(fd, False)
+    data = b""
+    async with asyncio.timeout(10):
+        while data.count(b"\n") < count:
+            try:
+                data += os.read(fd, 50_000)
+            except BlockingIOError:
+                await asyncio.sleep(0.001)
+    return data.splitlines(keepends=True)
+
+
+def open_writer(fd: int) -> Any:
+    return closing(LogWriter(fd, asyncio.get_running_loop()))
+
+
+@every_kind
+async def test_lines_wait_for_a_reader_and_nobody_waits_for_them(ends: Ends) -> None:
+    """More than the kernel holds; they come once somebody reads, whole and in order."""
+    reading, writing = ends
+    lines = numbered(9000)
+    with open_writer(writing) as writer:
+        began = time.monotonic()
+        for line in lines:
+            writer.write(line)
+            if len(line) % 50 == 0:
+                await asyncio.sleep(0)
+        await asyncio.sleep(0.1)
+        assert time.monotonic() - began < 2
+        assert await read_lines(reading, len(lines)) == lines
+        assert writer.lost == 0
+
+
+@every_kind
+async def test_the_shared_description_stays_as_it_was(ends: Ends) -> None:
+    """O_NONBLOCK would hit every process that has the same terminal or pipe."""
+    reading, writing = ends
+    before = fcntl.fcntl(writing, fcntl.F_GETFL)
+    with open_writer(writing) as writer:
+        for line in numbered(5000):
+            writer.write(line)
+        await asyncio.sleep(0.1)
+        assert fcntl.fcntl(writing, fcntl.F_GETFL) == before
+        await read_lines(reading, 5000)
+    assert fcntl.fcntl(writing, fcntl.F_GETFL) == before
+
+
+@every_kind
+async def test_lines_beyond_the_bound_are_counted_and_told_where_they_are_missing(
+    ends: Ends,
+) -> None:
+    reading, writing = ends
+    lines = numbered(30_000)
+    with open_writer(writing) as writer:
+        told: list[int] = []
+
+        def on_gap(count: int) -> None:
+            told.append(count)
+            writer.write(b"gap\n", at_once=True)
+
+        writer.on_gap = on_gap
+        for line in lines:
+            writer.write(line)
+        lost = writer.lost
+        kept = len(lines) - lost
+        assert HELD_BYTES - 200 < kept * len(lines[0]) < HELD_BYTES + 500_000
+        assert await read_lines(reading, kept + 1) == [*lines[:kept], b"gap\n"]
+        assert told == [lost]
+        writer.write(b"next\n")
+        assert await read_lines(reading, 1) == [b"next\n"]
+    assert told == [lost]
+
+
+@a_pipe
+@pytest.mark.parametrize("can_reopen", [True, False])
+async def test_a_reader_that_is_gone_fails_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: Ends, *, can_reopen: bool
+) -> None:
+    """And one that comes back to a named pipe gets what is held, with the gap."""
+    if not can_reopen:
+        monkeypatch.setattr(log_writer, "_open_port", _polled)
+    monkeypatch.setattr(log_writer, "PAUSE_SECONDS", 0.02)
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    first = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    fd = os.open(path, os.O_WRONLY)
+    with open_writer(fd) as writer:
+        os.close(first)
+        for line in numbered(100):
+            writer.write(line, at_once=True)
+            await asyncio.sleep(0)
+        again = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        async with asyncio.timeout(5):
+            data = b""
+            while data.count(b"\n") < 100:
+                data += os.read(again, 50_000) if _is_readable(again) else b""
+                await asyncio.sleep(0.01)
+        assert data.splitlines(keepends=True) == numbered(100)
+    os.close(again)
+    os.close(fd)
+
+
+def _polled(fd: int) -> Any:
+    return log_writer._PolledPort(fd, is_own=False)
+
+
+def _is_readable(fd: int) -> bool:
+    try:
+        data = fcntl.ioctl(fd, 0x541B, b"\0\0\0\0")  # FIONREAD
+    except OSError:
+        return False
+    return any(data)
+
+
+async def test_the_rest_of_a_line_goes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk took a part of it, and was full for a while."""
+    monkeypatch.setattr(log_writer, "PAUSE_SECONDS", 0.02)
+    room = 12
+    written = b""
+
+    def write(_: int, data: bytearray) -> int:
+        nonlocal room, written
+        if not room:
+            raise OSError(28, "No space left on device")
+        taken = bytes(data[:room])
+        written += taken
+        room -= len(taken)
+        return len(taken)
+
+    monkeypatch.setattr("sidecar.log_writer.os.write", write)
+    with (tmp_path / "log").open("wb") as file, open_writer(file.fileno()) as writer:
+        for line in (b"first\n", b"second\n", b"third\n"):
+            writer.write(line, at_once=True)
+        await asyncio.sleep(0.05)
+        assert written == b"first\nsecond"
+        room = 100
+        await asyncio.sleep(0.05)
+        assert written == b"first\nsecond\nthird\n"
+
+
+@a_pipe
+async def test_a_warning_goes_out_at_once_behind_what_came_before(ends: Ends) -> None:
+    reading, writing = ends
+    with open_writer(writing) as writer:
+        writer.write(b"first\n")
+        writer.write(b"warning\n", at_once=True)
+        assert os.read(reading, 100) == b"first\nwarning\n"
+
+
+@a_pipe
+async def test_the_end_waits_for_a_reader_for_a_moment_only(ends: Ends) -> None:
+    _, writing = ends
+    writer = LogWriter(writing, asyncio.get_running_loop())
+    for line in numbered(5000):
+        writer.write(line)
+    began = time.monotonic()
+    writer.close()
+    assert CLOSE_SECONDS * 0.9 < time.monotonic() - began < CLOSE_SECONDS + 0.5
+
+
+@a_pipe
+async def test_the_end_writes_what_was_gathered(ends: Ends) -> None:
+    reading, writing = ends
+    writer = LogWriter(writing, asyncio.get_running_loop())
+    writer.write(b"last\n")
+    writer.close()
+    assert os.read(reading, 100) == b"last\n"
+
+
+@a_pipe
+async def test_nothing_is_written_behind_the_end(ends: Ends) -> None:
+    """The file descriptor may be another file's then."""
+    reading, writing = ends
+    writer = LogWriter(writing, asyncio.get_running_loop())
+    own = writer._port.fd
+    writer.close()
+    again = os.dup(writing)
+    assert again == own
+    writer.write(b"late\n", at_once=True)
+    os.set_blocking(reading, False)
+    with pytest.raises(BlockingIOError):
+        os.read(reading, 100)
+    os.close(again)
+
+
+@a_pipe
+async def test_several_writers_never_mix_their_lines(ends: Ends) -> None:
+    """Though the pipe is full all the time, and lines have all lengths."""
+    reading, writing = ends
+    loop = asyncio.get_running_loop()
+    writers = [LogWriter(writing, loop) for _ in range(4)]
+    for number in range(4000):
+        for name, writer in enumerate(writers):
+            writer.write(b"%d" % name * (1 + number * 37 % 300) + b"\n")
+    found = await read_lines(reading, 16_000)
+    for writer in writers:
+        writer.close()
+    for name in range(4):
+        own = [line for line in found if line[0] == ord(str(name))]
+        assert own == [b"%d" % name * (1 + number * 37 % 300) + b"\n" for number in range(4000)]
+    assert len(found) == 16_000
+
+
+def test_without_a_loop_lines_go_at_once_or_with_the_next_one() -> None:
+    reading, writing = os.pipe()
+    writer = LogWriter(writing)
+    lines = numbered(1000)
+    for line in lines:
+        writer.write(line)
+    data = os.read(reading, 200_000)
+    assert len(data) < sum(map(len, lines))
+    writer.write(b"next\n")
+    data += os.read(reading, 200_000)
+    assert data == b"".join(lines) + b"next\n"
+    writer.close()
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_process_without_standard_error_writes_to_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """File descriptor 2 may be a client's connection then."""
+    monkeypatch.setattr("sys.stderr", None)
+    fd = log_writer.standard_error()
+    assert os.path.realpath(f"/proc/self/fd/{fd}") == os.devnull
+    os.close(fd)
