@@ -651,7 +651,7 @@ def _for_this_request(
 
 
 def _essence(token: str) -> str:
-    """A token without padding, and a JWT (RFC 7519) without its signature, which follows from it."""
+    """A token without padding; a JWT (RFC 7519) without its signature, which follows from it."""
     bare = token.rstrip("=")
     parts = bare.split(".")
     return f"{parts[0]}.{parts[1]}" if len(parts) == 3 and all(parts) else bare
