@@ -136,7 +136,7 @@ class RawSource:
             places=places,
             chunks=len(names),
             token=value if good else None,
-            content=None if good else _NO_TOKEN(value),
+            content=None if good else _NO_TOKEN(decoded(value)),
             subject=jwt_subject(value) if good else None,
             header_bytes=size,
             why=f"{name}: " + ("it is a token" if good else "it is not a token of RFC 6750"),
