@@ -10,6 +10,7 @@ from sidecar.core.cookies import (
     MAX_CHUNKS,
     MAX_CLEARED,
     MAX_PRESENTED,
+    MAX_ROWS,
     CookieJar,
     NameMatcher,
     Scope,
@@ -337,3 +338,11 @@ def test_way_out_is_bounded_and_echoes_only_names() -> None:
     assert len(lines) == MAX_CLEARED
     assert lines[0].startswith(b"c99=;")
     assert not any(b"xx" in line for line in lines)
+
+
+def test_duplicated_chunks_are_joined_a_bounded_number_of_times() -> None:
+    """A stranger chooses how many there are, and each set costs its whole length."""
+    jar = CookieJar.parse("app.0=;" * 5000 + "app.1=" + "x" * 5000)
+    chunks = collect_chunks(jar, "app", ".")
+    assert chunks is not None
+    assert len(chunks.joined) == MAX_ROWS

@@ -103,6 +103,9 @@ def oddities(value: str) -> list[str]:
         f"{NAME}.1={value[:half]}; {NAME}.2={value[half:]}",
         f"{NAME}.00={value}",
         f"\xa0{NAME}={value}",
+        f"{NAME}={value}=",
+        f"{NAME}={value[:-9]}%20{value[-9:]}",
+        f"{NAME}.0={value[:half]}; {NAME}.1={value[half:]}=",
     ]
 
 
@@ -179,15 +182,17 @@ async def test_cookies_that_do_not_open_reach_the_page(at: Embedded, client: Cli
 
 
 @pytest.mark.parametrize("target", ["/auth/session", "/api/login", "/open/refresh"])
+@pytest.mark.parametrize("spelled", ["{name}={value}", "{name}={value}=", "{name}-x={value}"])
 async def test_an_answer_under_way_at_logout_sets_no_session(
-    at: Embedded, upstream: Upstream, client: Clients, target: str
+    at: Embedded, upstream: Upstream, client: Clients, target: str, spelled: str
 ) -> None:
     """Whatever is in it; and what is in it is dead as well."""
     one, two = await client(at), await client(at)
     value, rotated = seal(accessToken="tok-1"), seal(accessToken="tok-2")
     line = f"Set-Cookie: {NAME}={rotated}; Path=/"
     upstream.answers([0.3, upstream.reply(b"{}", line, "Set-Cookie: theme=dark")])
-    late = asyncio.create_task(one.get(target, f"Cookie: {NAME}={value}", *FETCH))
+    cookie = spelled.format(name=NAME, value=value)
+    late = asyncio.create_task(one.get(target, f"Cookie: {cookie}", *FETCH))
     await asyncio.sleep(0.1)
     assert (await log_out(two, f"{NAME}={value}")).status == 200
     assert (await late).all("Set-Cookie") == ["theme=dark"]
@@ -345,3 +350,66 @@ async def test_other_cookies_stay_as_they_came(at: Embedded, client: Clients) ->
     ):
         answer = await one.get("/api/x", f"Cookie: {cookie}", *FETCH)
         assert answer.json["data"]["cookie"] == shown
+
+
+# -- what a dead session could still be used for ---------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["Bearer {}", "Bearer  {}", "JWT {}", "Basic x, Bearer {}"])
+async def test_a_bearer_of_a_dead_session_reaches_no_upstream(
+    at: Embedded, client: Clients, scheme: str
+) -> None:
+    """Its token, or the sealed session itself, out of which libraries take it."""
+    one, value = await client(at), seal(accessToken="tok")
+    for field in map(scheme.format, ("tok", "tok=", value)):
+        answer = await one.get("/part", f"Authorization: {field}")
+        assert answer.json["token"] == field
+    await log_out(one, f"{NAME}={value}")
+    for field in map(scheme.format, ("tok", "tok=", value)):
+        answer = await one.get("/part", f"Authorization: {field}")
+        assert answer.json["token"] is None
+
+
+async def test_a_request_that_waited_looks_again(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Its session may have ended while it waited for new tokens."""
+    refresh = {"type": "http", "request": {"url": f"{upstream.url}/token", "json": {"t": "x"}}}
+    source = {"type": "cookie", "cookie": "at", "refresh_cookie": "rt"}
+    at = await sidecar(site(upstream, source, refresh=refresh))
+    echo(upstream)
+    one, two = await client(at), await client(at)
+    upstream.answers([0.4, upstream.reply(b'{"accessToken": "new", "refreshToken": "rt2"}')])
+    waiting = asyncio.create_task(one.get("/part", "Cookie: rt=rt1"))
+    await asyncio.sleep(0.1)
+    assert (await log_out(two, "rt=rt1")).status == 200
+    answer = await waiting
+    assert answer.json["cookie"] is None
+    assert answer.all("Set-Cookie") == []
+
+
+async def test_older_generations_end_with_a_logout_and_not_by_a_401(
+    at: Embedded, upstream: Upstream, client: Clients
+) -> None:
+    """The application rotates tokens itself; who has the older cookie is late, not logged out."""
+    one = await client(at)
+    old, new = (f"{NAME}={seal(sub='alice', accessToken=f'tok-{n}')}" for n in (1, 2))
+    upstream.answers(upstream.reply(b"{}", f"Set-Cookie: {new}; Path=/"))
+    await one.get("/auth/session", f"Cookie: {old}", *FETCH)
+    upstream.answers(upstream.reply(b"{}", status="401 Unauthorized"))
+    assert await token(one, "/api/me", old) is None
+    assert await token(one, "/api/me", new) == "tok-2"
+    await log_out(one, new)
+    for cookie in (old, new):
+        assert await token(one, "/api/me", cookie) is None
+
+
+async def test_a_ticket_of_nobody_ends_no_session_without_a_token(
+    at: Embedded, client: Clients
+) -> None:
+    """Anybody gets such a ticket."""
+    one, cookie = await client(at), f"{NAME}={seal(sub='alice')}"
+    ticket = (await one.get("/api/me", *FETCH)).get("Location") or ""
+    answer = await one.get(ticket, f"Cookie: {cookie}", *FETCH)
+    assert (answer.status, answer.code) == (401, "session_changed")
+    assert (await one.get("/", f"Cookie: {cookie}", *DOCUMENT)).json["cookie"] == cookie
