@@ -1,6 +1,6 @@
 """Log lines on their way to standard error, which never hold up or fail a request.
 
-    IDLE ──line──► GATHERING ──50 ms, 64 KiB, an event──► WRITING ──everything is out──► IDLE
+    IDLE ──line──► GATHERING ──a loop turn, or 5 ms since the last time; 64 KiB; an event──► WRITING
                                                             │  ▲
                                    not taken, or an error   ▼  │  there is room, or a pause is over
                                                            WAITING
@@ -38,7 +38,7 @@ from typing import Final, Protocol, TextIO
 
 HELD_BYTES: Final = 1 << 20
 """Of lines that could not be written yet."""
-GATHER_SECONDS: Final = 0.05  # behind the answers, which uvloop sends at the end of its turn
+GATHER_SECONDS: Final = 0.005  # between two writes under load
 GATHER_BYTES: Final = 1 << 16  # what a pipe holds
 PAUSE_SECONDS: Final = 0.5
 """Before writing is tried again after an error, or if nobody can say when there is room."""
@@ -86,7 +86,8 @@ class LogWriter:
         self._held = 0
         self._is_dropping = False
         self._missing = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._written_at = 0.0  # by the loop's clock
         self._is_waiting = False
         self._room: select.epoll | None = None
         self.lost = 0
@@ -105,7 +106,12 @@ class LogWriter:
         if at_once or self._loop is None or self._held > GATHER_BYTES:
             self._flush()
         elif self._timer is None:
-            self._timer = self._loop.call_later(GATHER_SECONDS, self._flush)
+            delay = self._written_at + GATHER_SECONDS - self._loop.time()
+            if delay > 0:
+                self._timer = self._loop.call_later(delay, self._flush)
+            else:
+                # Of a single request the line is there once its response can be read.
+                self._timer = self._loop.call_soon(self._flush)
 
     def _keep(self, line: bytes) -> None:
         self._held += len(line)
@@ -125,6 +131,8 @@ class LogWriter:
 
     def _flush(self) -> None:
         self._stop_waiting()
+        if self._loop is not None:
+            self._written_at = self._loop.time()
         try:
             self._write_out()
         except BlockingIOError:
