@@ -87,7 +87,7 @@ class LogWriter:
         self._is_dropping = False
         self._missing = 0
         self._timer: asyncio.Handle | None = None
-        self._written_at = 0.0  # by the loop's clock
+        self._gathered_at = 0.0  # when lines were gathered last, by the loop's clock
         self._is_waiting = False
         self._room: select.epoll | None = None
         self.lost = 0
@@ -106,12 +106,13 @@ class LogWriter:
         if at_once or self._loop is None or self._held > GATHER_BYTES:
             self._flush()
         elif self._timer is None:
-            delay = self._written_at + GATHER_SECONDS - self._loop.time()
-            if delay > 0:
-                self._timer = self._loop.call_later(delay, self._flush)
-            else:
+            now = self._loop.time()
+            if now - self._gathered_at > GATHER_SECONDS:
                 # Of a single request the line is there once its response can be read.
                 self._timer = self._loop.call_soon(self._flush)
+            else:
+                self._timer = self._loop.call_later(GATHER_SECONDS, self._flush)
+            self._gathered_at = now
 
     def _keep(self, line: bytes) -> None:
         self._held += len(line)
@@ -131,8 +132,6 @@ class LogWriter:
 
     def _flush(self) -> None:
         self._stop_waiting()
-        if self._loop is not None:
-            self._written_at = self._loop.time()
         try:
             self._write_out()
         except BlockingIOError:
