@@ -20,7 +20,7 @@ from tests.oracle.sessions_world import Site, World, a_store, config, runner
 HOW_MANY: Final = int(os.environ.get("ORACLE_TIMES", "1"))
 """How many times as many examples the tests try; more than one: others every time."""
 
-PHASES: Final = (Phase.explicit, Phase.generate, Phase.shrink)
+PHASES: Final = (Phase.explicit, Phase.generate)  # shrinking takes minutes; a history replays
 """Not `explain`, which plays as many again to say what the history says already."""
 
 LONGEST: Final = 60.0  # seconds that a history may take

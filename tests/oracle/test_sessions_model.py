@@ -91,7 +91,7 @@ def test_no_history_loses_a_living_session_or_brings_a_dead_one_back(tmp_path: P
     with Player(tmp_path) as player:
 
         @settings(
-            max_examples=300 * HOW_MANY,
+            max_examples=150 * HOW_MANY,
             derandomize=HOW_MANY == 1,
             deadline=None,
             database=None,
