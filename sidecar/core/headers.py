@@ -169,12 +169,16 @@ def list_members(value: bytes) -> tuple[bytes, ...]:
     return tuple(part for item in value.lower().split(b",") if (part := item.strip(b" \t")))
 
 
-@lru_cache(maxsize=256)
 def decodable_codings(value: bytes) -> bytes:
     """Cuts an Accept-Encoding value to what the sidecar can decode (RFC 9110 12.5.3).
 
     `*` and unknown codings go, weights stay; nothing left means `identity`.
     """
+    # Clients choose the value, so what is remembered is bounded in bytes.
+    return _cut_often(value) if len(value) <= 256 else _cut_codings(value)
+
+
+def _cut_codings(value: bytes) -> bytes:
     kept = [
         item
         for part in value.split(b",")
@@ -182,6 +186,9 @@ def decodable_codings(value: bytes) -> bytes:
         and item.split(b";", 1)[0].strip().lower() in (b"gzip", b"x-gzip", b"deflate", b"identity")
     ]
     return b", ".join(kept) or b"identity"
+
+
+_cut_often: Final = lru_cache(maxsize=256)(_cut_codings)
 
 
 @lru_cache(maxsize=256)
