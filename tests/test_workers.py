@@ -237,7 +237,7 @@ def is_running(pid: int) -> bool:
     """Whether a process has not ended (a zombie has)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it may be reaped between open and read
         return False
 
 

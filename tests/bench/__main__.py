@@ -20,6 +20,7 @@ import load
 import msgspec
 import rest
 from authjs import log_in
+from children import SIGNALS
 from configs import DIRECT, Site
 from echo import echo_upstream
 from faults import BenchError
@@ -31,7 +32,6 @@ from sidecar import __version__
 
 README = Path(__file__).with_name("README.md")
 ROWS = (*load.ROWS, *rest.ROWS)
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FAILED, UNUSABLE = 1, 2
 
 

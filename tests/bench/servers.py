@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+from children import child
 from configs import DIRECT, HOST, VARIANTS, Site, configuration
 from faults import BenchError
 
@@ -26,7 +26,6 @@ PROGRAMS = ("nginx", "caddy", "wrk")
 
 _READY_SECONDS = 15.0
 _POLL_SECONDS = 0.002
-_STOP_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +69,11 @@ def running(site: Site, name: str) -> Iterator[Server]:
     port, admin = _free_ports(2)
     config, log = directory / "config", directory / "log"
     config.write_text(configuration(site, name, port, admin))
-    with log.open("wb") as output, ExitStack() as stack:
-        process = subprocess.Popen(
-            _command(name, config),
-            cwd=ROOT,
-            env=_environment(directory),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # so that Ctrl-C reaches this script alone, which then stops it
-        )
-        stack.callback(_stop, process)
+    command, environment = _command(name, config), _environment(directory)
+    with (
+        log.open("wb") as output,
+        child(command, output, cwd=ROOT, env=environment) as process,
+    ):
         server = Server(name, process.pid, port, "" if name == DIRECT else "/api")
         status = _first_status(server, site, process)
         if status != 200:
@@ -130,13 +123,3 @@ def _status(server: Server, site: Site) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends the process with its group, which holds nothing but its children."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_STOP_SECONDS)
-            return

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from children import child
 from faults import BenchError
 
 # `done` alone costs nothing while the load runs, as a `response` that checks each status would.
@@ -43,16 +44,12 @@ def run(
     script = home / "done.lua"
     script.write_text(_SCRIPT)
     options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(script)]
-    done = subprocess.run(
-        [program, *options, "-H", f"Cookie: {cookie}", url],
-        capture_output=True,
-        text=True,
-        timeout=seconds + 30,
-        check=False,
-    )
-    if done.returncode:
-        raise BenchError(f"wrk failed: {done.stderr.strip()}")
-    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    command = [program, *options, "-H", f"Cookie: {cookie}", url]
+    with child(command, subprocess.PIPE) as process:
+        output, errors = process.communicate(timeout=seconds + 30)
+    if process.returncode:
+        raise BenchError(f"wrk failed: {errors.decode(errors='replace').strip()}")
+    told: dict[str, float] = json.loads(output.splitlines()[-1])
     return told
 
 

@@ -137,6 +137,7 @@ class Asked:
     async def ask(self, client: Clients, at: Embedded, cookie: str) -> Answer:
         one, began = await client(at), time.monotonic()
         answer = await one.get("/api/me", f"Cookie: {cookie}", *FETCH)
+        one.close()  # thousands are asked, and descriptors are few
         self.answers.append(answer)
         self.seconds.append(time.monotonic() - began)
         return answer
