@@ -67,19 +67,20 @@ class Exchange:
 
         `bodiless`: no Content-Length is written (204, 304, HEAD of an unknown length).
         """
+        if self.finished:
+            return
         connection = self.connection
         transport = connection.transport
-        if self.finished or transport is None:
-            return
         self.started = self.finished = True
-        last = b"" if connection.keeps_alive(self) else b"Connection: close\r\n"
-        if bodiless:
-            transport.write(b"%b%b\r\n" % (head, last))
-        else:
-            length = len(body)
-            if self.method == "HEAD":
-                body = b""
-            transport.write(b"%bContent-Length: %d\r\n%b\r\n%b" % (head, length, last, body))
+        if transport is not None:
+            last = b"" if connection.keeps_alive(self) else b"Connection: close\r\n"
+            if bodiless:
+                transport.write(b"%b%b\r\n" % (head, last))
+            else:
+                length = len(body)
+                if self.method == "HEAD":
+                    body = b""
+                transport.write(b"%bContent-Length: %d\r\n%b\r\n%b" % (head, length, last, body))
         self.left()
         connection.answered(self)
 

@@ -372,21 +372,20 @@ class Proxy:
         """Answers in one piece and ends the flow."""
         flow.status = status
         flow.bytes_out = len(body)
-        self._let_go(flow)
+        if not flow.over:
+            self._let_go(flow)
         flow.answer(head, body, bodiless=bodiless)
-        self.ended(flow)
 
     def ended(self, flow: Flow) -> None:
         """Observes the request, once; behind its answer, which so neither waits nor fails."""
-        self._let_go(flow)
+        if not flow.over:
+            self._let_go(flow)
         if not flow.observed:
             flow.observed = True
             self.runtime.metrics.observe(flow, time() - flow.began)
 
     def _let_go(self, flow: Flow) -> None:
         """Nothing counts or works for the request any more."""
-        if flow.over:
-            return
         flow.over = True
         if flow.kind:
             self.in_flight[flow.kind] -= 1
