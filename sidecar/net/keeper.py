@@ -73,6 +73,7 @@ class Keeper:
         if is_shared:
             sessions.on_revival = self._tell_revival
             sessions.on_successor = self._tell_successor
+            sessions.on_rotation = self._tell_rotation
             sessions.on_handed_out = self._handed_out
 
     async def start(self) -> None:
@@ -336,7 +337,7 @@ class Keeper:
                 continue
             fingerprint, tomb = await self._ask(session)
             if tomb is not None:
-                self._sessions.entomb(fingerprint, tomb)
+                self._sessions.learn_death(fingerprint, tomb)
                 has_died = True
             elif fingerprint != session.fingerprint:
                 view = self._sessions.rename(view, session, fingerprint)
@@ -405,6 +406,10 @@ class Keeper:
         put = partial(self._store.put, f"alias:{name}", fingerprint.encode(), ALIAS)
         self._spawn(_until_it_works(put))
 
+    def _tell_rotation(self, name: str, earlier: tuple[str, ...]) -> None:
+        told = msgspec.json.encode(_Message("rotated", name, earlier=earlier))
+        self._spawn(_until_it_works(partial(self._store.publish, told)))
+
     def _handed_out(self, names: tuple[str, ...], began: float) -> None:
         """A login handed out a credential that is not dead here: what others know of its death
         before is over.
@@ -464,9 +469,11 @@ class Keeper:
         except ValueError:
             return  # of a newer version
         if heard.what == "dead" and heard.tomb is not None:
-            self._sessions.entomb(heard.fingerprint, heard.tomb)
+            self._sessions.learn_death(heard.fingerprint, heard.tomb)
         elif heard.what == "alive":
             self._sessions.exhume(heard.fingerprint)
+        elif heard.what == "rotated":
+            self._sessions.rotated(heard.fingerprint, heard.earlier)
 
 
 class _Message(msgspec.Struct):
@@ -475,6 +482,7 @@ class _Message(msgspec.Struct):
     what: str
     fingerprint: str
     tomb: Tombstone | None = None
+    earlier: tuple[str, ...] = ()
 
 
 def _message(what: str, fingerprint: str, tomb: Tombstone | None) -> bytes:

@@ -63,6 +63,7 @@ class Sessions:
         "on_death",
         "on_handed_out",
         "on_revival",
+        "on_rotation",
         "on_successor",
         "tombs",
     )
@@ -78,6 +79,7 @@ class Sessions:
         self.on_revival: Callable[[str, Tombstone], None] | None = None
         self.on_handed_out: Callable[[tuple[str, ...], float], None] | None = None
         self.on_successor: Callable[[str, str], None] | None = None
+        self.on_rotation: Callable[[str, tuple[str, ...]], None] | None = None
         self.deaths = 0  # counts sessions that have died or risen, for what was planned before
         self._cache: dict[Key, SessionView] = {}
         self._cached_bytes = 0
@@ -465,6 +467,13 @@ class Sessions:
         for close in tuple(self._streams.get(fingerprint, ())):
             close()
 
+    def learn_death(self, fingerprint: str, tomb: Tombstone) -> None:
+        """Another process has ended a session: its earlier generations are known here, perhaps."""
+        self.entomb(fingerprint, tomb)
+        names = (fingerprint, *tomb.credentials)
+        earlier = [one for name in names for one in self._earlier.get(name, ())]
+        self._bury_names(fingerprint, earlier)
+
     def exhume(self, fingerprint: str) -> None:
         """A credential was handed out again, here or as another process tells."""
         self.deaths += 1
@@ -570,9 +579,19 @@ class Sessions:
                     self.on_successor(name, before.fingerprint)
             elif after.has_rotated_from(before.reading):
                 earlier = (*self._earlier.get(before.fingerprint, ()), before.fingerprint)
-                self._earlier[name] = earlier[-MAX_EARLIER:]
-                if len(self._earlier) > MAX_SUCCESSORS:
-                    del self._earlier[next(iter(self._earlier))]
+                earlier = earlier[-MAX_EARLIER:]
+                self.rotated(name, earlier)
+                if self.on_rotation is not None:
+                    self.on_rotation(name, earlier)
+
+    def rotated(self, name: str, earlier: tuple[str, ...]) -> None:
+        """A session had these names before its application rotated its tokens, the oldest first."""
+        self._earlier[name] = earlier
+        if len(self._earlier) > MAX_SUCCESSORS:
+            del self._earlier[next(iter(self._earlier))]
+        dead = self.tombs.dead_session(name)
+        if dead is not None:
+            self._bury_names(dead, earlier)
 
     def succeed(self, name: str, fingerprint: str) -> None:
         """A credential of this name is a later one of a session."""

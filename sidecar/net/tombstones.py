@@ -85,7 +85,9 @@ class Tombstones:
     def with_names(self, fingerprint: str, names: Iterable[str]) -> Tombstone | None:
         """The tombstone with further credentials; None if it has them, or there is none."""
         tomb = self.by_fingerprint.get(fingerprint)
-        new = set(names) - {fingerprint}
-        if tomb is None or new <= set(tomb.credentials):
+        if tomb is None:
+            return None
+        new = set(names) - {fingerprint, *tomb.credentials}
+        if not new:
             return None
         return replace(tomb, credentials=(*tomb.credentials, *sorted(new)))

@@ -174,8 +174,8 @@ class Model:
                 found.append(self.of_token(value))
         return list(dict.fromkeys(reading for reading in found if reading is not None))
 
-    def held(self, header: str) -> list[Session]:
-        """Every session that some reader might find in a Cookie header, whatever it passes over.
+    def found(self, header: str) -> list[Reading]:
+        """What some reader might find in a Cookie header, whatever it passes over.
 
         Of two cookies of one name some take the last, and some try each alone; some take the
         chunks beside a cookie that is whole, what stands between double quotes, or a token in
@@ -185,9 +185,16 @@ class Model:
         chunks = ";".join(pair for pair in pairs if f"{SEALED}." in pair)
         cut = (re.sub(r'=\s*"(.*).$', r"=\1", pair) for pair in header.split(";"))
         ways = (header, ";".join(pairs), ";".join(reversed(pairs)), chunks, *pairs, *cut)
-        pieces = "".join(value.strip() for _, _, value in (pair.partition("=") for pair in pairs))
-        found = [reading.session for way in ways for reading in self.read(way)]
-        return [*found, *(one for token, one in self._by_token.items() if token in pieces)]
+        pieces = "".join(values(header))
+        tokens = [token for token in self._by_token if token in pieces]
+        return [
+            *(reading for way in ways for reading in self.read(way)),
+            *(one for token in tokens if (one := self.of_token(token)) is not None),
+        ]
+
+    def held(self, header: str) -> list[Session]:
+        """Every session that is found so."""
+        return [reading.session for reading in self.found(header)]
 
     def _reading(self, claims: Mapping[str, Any] | None) -> Reading | None:
         session = self._by_number.get(str((claims or {}).get("n")))
@@ -220,6 +227,20 @@ def seal(claims: Mapping[str, Any], name: str) -> str:
 
 
 @lru_cache(4096)
+def values(header: str) -> list[str]:
+    """The cookie values of a header, without quotes and white space."""
+    pairs = (pair.partition("=") for pair in header.replace('"', "").split(";"))
+    return [value.strip() for _, _, value in pairs]
+
+
+def is_made_of(token: str, header: str) -> bool:
+    """Whether a token is put together of cookie values alone, as chunks of a raw cookie are."""
+    for value in sorted(values(header), key=len, reverse=True):
+        if value:
+            token = token.replace(value, "", 1)
+    return not token
+
+
 def opened(value: str, name: str) -> Mapping[str, Any] | None:
     """The claims of a sealed session, None where it does not open."""
     try:

@@ -43,6 +43,18 @@ RELEASE: Final = ("release", 0, 0, 0, PLAINLY)
 NONE: Final = 2 * [target for _, target, _ in REPLAYS].index("/open/page")
 
 
+# One replica saw the application rotate the tokens, the other one the logout.
+ROTATED_ELSEWHERE: Final[list[Step]] = [
+    ("login", 2, 6, 4, PLAINLY),
+    ("hold", 12, 4, 15, PLAINLY),
+    ("hold", 6, 8, 3, PLAINLY),
+    ("hold", 6, 3, 9, PLAINLY),
+    ("release", 4, 9, 2, PLAINLY),
+    ("release", 3, 3, 14, PLAINLY),
+    ("logout", 14, 14, 8, PLAINLY),
+]
+
+
 def replay(spelling: Spelling = PLAINLY, where: int = 0) -> Step:
     """The first cookie ever seen, at a page."""
     return ("replay", 0, 0, where + (spelling != PLAINLY), spelling)
@@ -77,6 +89,7 @@ def replay(spelling: Spelling = PLAINLY, where: int = 0) -> Step:
         [LOGIN["page"], RESEAL, LOGOUT, ("replay", 1, 1, 0, PLAINLY)],
         [LOGIN["page"], RESEAL, ("logout", 0, 1, 0, PLAINLY), replay()],
         [LOGIN["sealed"], LOGIN["raw"], ("doomed", 0, 0, 0, PLAINLY), CALL, CALL],
+        ROTATED_ELSEWHERE,
     ],
     ids=lambda steps: "-".join(step[0] for step in steps),
 )
