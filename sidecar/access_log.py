@@ -61,6 +61,8 @@ class JsonAccess:
             came = f'"upstream_status": {flow.upstream_status:d}, '
         if flow.reason:
             why = f'"reason": {quoted(flow.reason)}, '
+        if flow.detail:
+            why += f'"detail": {quoted(flow.detail)}, '
         if presented.fingerprint is not None:
             session = f'"session": {quoted(presented.fingerprint)}, '
         if reading.source is not None:
@@ -114,6 +116,7 @@ def facts(flow: Flow, seconds: float) -> dict[str, Any]:
         "upstream_status": flow.upstream_status or None,
         "decision": flow.decision,
         "reason": flow.reason or None,
+        "detail": flow.detail or None,
         "session": presented.fingerprint,
         "source": presented.reading.source,
         "credential": presented.reading.result.value,

@@ -129,6 +129,12 @@ class UpstreamAddress:
     pool_max: int
     header_limit: int
 
+    @property
+    def origin(self) -> str:
+        """Its address as it is logged."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'http' if self.tls is None else 'https'}://{host}:{self.port}"
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:

@@ -27,7 +27,7 @@ class AnswerHead:
         self, status: int, fields: Sequence[tuple[bytes, bytes]], reason: str = ""
     ) -> None:
         if not 200 <= status <= 599 and status != 101:
-            raise UpstreamProtocolError(f"status {status}")
+            raise UpstreamProtocolError(f"the answer's status is {status}")
         self.status = status
         self.reason = reason
         self.cookies: list[bytes] = []
@@ -50,10 +50,13 @@ class AnswerHead:
                 facts[lower] = value
         # The C parser lets control characters pass in answers; they go no further.
         if not is_clean_block(b"".join([*lines, *facts.values(), *self.cookies]), 0):
-            raise UpstreamProtocolError("answer head holds a control character")
+            raise UpstreamProtocolError("a header field of the answer holds a control character")
         coding = facts.get(b"transfer-encoding", b"chunked")
         if coding.lower() != b"chunked" or {b"transfer-encoding", b"content-length"} <= set(facts):
-            raise UpstreamProtocolError("answer's framing is ambiguous")
+            raise UpstreamProtocolError(
+                "the answer's framing is ambiguous: Transfer-Encoding beside Content-Length, or not"
+                " chunked"
+            )
         if b"connection" in facts:
             nominated = list_members(facts[b"connection"])
             self.lines = [
@@ -83,7 +86,7 @@ def answer_field(name: bytes) -> bytes:
     if lower is None:
         fate = RESPONSE_FIELDS.fate(name)
         if fate is BAD:
-            raise UpstreamProtocolError("answer head holds a name that is none")
+            raise UpstreamProtocolError("a header field of the answer has a name that is none")
         lower = b"" if fate is PASS else name.lower()
         if len(_KNOWN_FIELDS) < MEMO_LIMIT and len(name) <= 64:
             _KNOWN_FIELDS[name] = lower

@@ -6,7 +6,17 @@ an error into an answer.
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from typing import ClassVar, Final
+
+LONGEST_DETAIL: Final = 300  # characters of a cause that are logged
+
+_UNPRINTABLE: Final = re.compile(r"[^ -~]+")
+
+
+def loggable(text: str) -> str:
+    """A cause as it is logged: some of it was written by clients, upstreams and providers."""
+    return _UNPRINTABLE.sub("?", text[:LONGEST_DETAIL])
 
 
 class SidecarError(Exception):
@@ -36,7 +46,8 @@ class ProxyError(SidecarError):
     """An answer that the sidecar gives itself instead of an upstream's.
 
     `message` is shown to clients, so it never holds request bytes, tokens or addresses;
-    `detail` goes to the log only. `close` demands that the client connection ends with it.
+    `detail` names the cause, and goes to the log only. `close` demands that the client connection
+    ends with it.
     """
 
     status: ClassVar[int] = 500
@@ -109,11 +120,17 @@ class NotImplementedByProxy(ProxyError):
     status, code, message = 501, "bad_request", "Not Implemented"
 
 
-class UpstreamUnreachable(ProxyError):
+class UpstreamError(ProxyError):
+    """The upstream is at fault, and the log says which one it is."""
+
+    status = 502
+
+
+class UpstreamUnreachable(UpstreamError):
     status, code, message = 502, "upstream_unreachable", "The upstream cannot be reached"
 
 
-class UpstreamProtocolError(ProxyError):
+class UpstreamProtocolError(UpstreamError):
     status, code, message = 502, "upstream_protocol", "The upstream's answer cannot be understood"
 
 
@@ -133,7 +150,7 @@ class LoginUnavailable(ProxyError):
     status, code, message = 503, "login_unavailable", "The login is not possible right now"
 
 
-class UpstreamTimeout(ProxyError):
+class UpstreamTimeout(UpstreamError):
     status, code, message = 504, "upstream_timeout", "The upstream did not answer in time"
 
 

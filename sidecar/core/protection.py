@@ -30,9 +30,18 @@ class CsrfRule:
         if request.method in SAFE_METHODS and not request.is_websocket:
             return
         if not self.is_trusted_origin(request, public_origin):
-            raise CsrfRejected("neither Sec-Fetch-Site nor Origin vouch for the request")
+            raise CsrfRejected(self._untrusted(request, public_origin))
         if self.header and not request.is_websocket and not self._has_header(request):
-            raise CsrfRejected("the configured CSRF header is missing")
+            raise CsrfRejected(f"the field {self.header.decode()} is missing (csrf.header)")
+
+    def _untrusted(self, request: Request, public_origin: bytes) -> str:
+        """Which origin was seen, and which ones are trusted."""
+        trusted = b", ".join((public_origin, *sorted(self.origins))).decode("latin-1")
+        origin = request.facts.get(b"origin")
+        if origin is None:
+            site = request.fact(b"sec-fetch-site").decode("latin-1")[:40]
+            return f"Sec-Fetch-Site is {site}, and there is no Origin; trusted are {trusted}"
+        return f"Origin is {origin.decode('latin-1')[:80]}; trusted are {trusted}"
 
     def is_trusted_origin(self, request: Request, public_origin: bytes) -> bool:
         """Whether the request comes from the public origin, a listed one, or no browser at all."""

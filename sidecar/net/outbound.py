@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from errno import errorcode
@@ -30,6 +29,7 @@ from yarl import URL
 
 from sidecar import __version__
 from sidecar.core.errors import SidecarError
+from sidecar.net.causes import of_connection
 
 CONNECT: Final = 2.0  # seconds to connect, name and TLS included
 MAX_BODY: Final = 256 * 1024  # bytes of an answer
@@ -145,9 +145,6 @@ class _TooLong(ValueError):
 
 _CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (_TooLong, f"the answer is too long, more than {MAX_BODY} bytes"),
-    (ClientConnectorDNSError, "the name cannot be resolved"),
-    (ClientConnectorCertificateError, "the certificate is not trusted"),
-    (ClientConnectorSSLError, "TLS failed"),
     (ServerDisconnectedError, "the connection was closed without an answer"),
     (ClientPayloadError, "the connection was closed within the answer"),
     (ClientResponseError, "the answer is not HTTP"),
@@ -162,10 +159,13 @@ def _explain(error: Exception, limit: float) -> str:
         return f"no connection, {too_late(min(CONNECT, limit))}"
     if isinstance(error, TimeoutError):
         return too_late(limit)
+    if isinstance(error, ClientConnectorCertificateError):
+        return of_connection(error.certificate_error)
+    if isinstance(error, ClientConnectorDNSError | ClientConnectorSSLError):
+        return of_connection(error.os_error)
     for kind, cause in _CAUSES:
         if isinstance(error, kind):
             return cause
-    number = error.errno if isinstance(error, OSError) else None
-    if number is not None and number in errorcode:
-        return os.strerror(number).lower()
+    if isinstance(error, OSError) and error.errno in errorcode:
+        return of_connection(error)
     return f"it cannot be asked ({type(error).__name__})"

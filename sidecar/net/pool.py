@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 
 from sidecar.core.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
+from sidecar.net.causes import of_connection
 from sidecar.net.upstream import UpstreamConnection
 from sidecar.policy import UpstreamAddress
 
@@ -97,9 +98,9 @@ class Pool:
             # Cancelled just after it was made, it would stay open: uvloop tells nobody.
             connection.abort()
             if isinstance(error, TimeoutError):
-                raise UpstreamTimeout("connecting") from None
+                raise UpstreamTimeout(f"no connection within {address.connect:g} s") from None
             if isinstance(error, OSError):
-                raise UpstreamUnreachable(type(error).__name__) from None
+                raise UpstreamUnreachable(of_connection(error)) from None
             raise
         else:
             if connection.is_open:

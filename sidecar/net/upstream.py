@@ -31,6 +31,7 @@ from sidecar.core.errors import (
 )
 from sidecar.core.headers import head_size
 from sidecar.core.scan import scan_answer
+from sidecar.net.causes import of_answer, of_connection
 from sidecar.net.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ BODY_WINDOW: Final = 65536  # bytes held between two reads of a body before read
 MAX_INTERIM: Final = 32  # 1xx answers before a final one; more is abuse
 MAX_FIELDS: Final = 512
 _VERSIONS: Final = (HttpVersion11, HttpVersion10)
+_LOST_WHILE_SENDING: Final = "the connection was lost while the request body was sent"
 
 
 class Listener(Protocol):
@@ -146,14 +148,14 @@ class UpstreamConnection(BaseProtocol):
         """Writes a piece of the request body, waiting while the upstream does not take it."""
         transport = self.transport
         if transport is None:
-            raise UpstreamUnreachable("connection lost while the request body was sent")
+            raise UpstreamUnreachable(_LOST_WHILE_SENDING)
         transport.write(data)
         if self._paused:
             self._deadline.set(self.pool.address.head)
             try:
                 await self._drain_helper()
             except ConnectionError:
-                raise UpstreamUnreachable("connection lost") from None
+                raise UpstreamUnreachable(_LOST_WHILE_SENDING) from None
             if not self._answered:
                 self._deadline.clear()  # it is the client's turn again
 
@@ -249,7 +251,7 @@ class UpstreamConnection(BaseProtocol):
         try:
             messages, upgraded, tail = parser.feed_data(data)
         except HttpProcessingError as error:
-            self._broken(UpstreamProtocolError(type(error).__name__))
+            self._broken(UpstreamProtocolError(of_answer(error)))
             return
         if messages:
             if sum(message.code >= 200 for message, _ in messages) > 1:
@@ -260,7 +262,7 @@ class UpstreamConnection(BaseProtocol):
             if not self._unbounded:
                 self._deadline.set(self.pool.address.idle)
         elif self._head_bytes > limit + BODY_WINDOW:
-            self._broken(UpstreamProtocolError("answer head too large"))
+            self._broken(UpstreamProtocolError(_too_large(limit)))
         elif data:
             self._heard = True
 
@@ -298,10 +300,10 @@ class UpstreamConnection(BaseProtocol):
     ) -> None:
         limit = self.pool.address.header_limit
         if self._head_bytes > limit < head_size(message.raw_headers):
-            self._broken(UpstreamProtocolError("answer head too large"))
+            self._broken(UpstreamProtocolError(_too_large(limit)))
             return
         if message.version not in _VERSIONS:
-            self._broken(UpstreamProtocolError("answer is not HTTP/1"))
+            self._broken(UpstreamProtocolError("the answer is not HTTP/1"))
             return
         if message.code == 101 and tail is None:
             self._broken(UpstreamProtocolError("101 without an upgrade"))
@@ -332,7 +334,13 @@ class UpstreamConnection(BaseProtocol):
         if self._reading_paused:  # it is the client who does not read
             self._deadline.set(self.pool.address.idle)
             return
-        self._broken(UpstreamTimeout("between two reads" if self._answered else "for the head"))
+        address = self.pool.address
+        late = (
+            f"nothing more of the answer within {address.idle:g} s"
+            if self._answered
+            else f"no answer within {address.head:g} s"
+        )
+        self._broken(UpstreamTimeout(late))
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         # StreamReader calls this after every read; there is something to resume only now and then.
@@ -358,7 +366,9 @@ class UpstreamConnection(BaseProtocol):
             return
         if self._listener is not None:
             untouched = self.reused and not self._heard
-            self._broken(UpstreamUnreachable("connection lost"), untouched=untouched)
+            how = "was closed" if exc is None else f"was lost ({of_connection(exc)})"
+            cause = f"the connection {how} before an answer"
+            self._broken(UpstreamUnreachable(cause), untouched=untouched)
         elif self._answered and not self.payload.is_eof():
             self._end_of_body(self.payload, exc)
 
@@ -368,10 +378,15 @@ class UpstreamConnection(BaseProtocol):
         The exception goes in first: `feed_eof` would make a broken body look whole.
         """
         if exc is not None:
-            payload.set_exception(UpstreamProtocolError("connection reset within the body"))
+            cause = f"the connection was lost within the body ({of_connection(exc)})"
+            payload.set_exception(UpstreamProtocolError(cause))
             return
         assert self._parser is not None
         try:
             self._parser.feed_eof()
         except HttpProcessingError as error:
-            payload.set_exception(UpstreamProtocolError(type(error).__name__))
+            payload.set_exception(UpstreamProtocolError(of_answer(error)))
+
+
+def _too_large(limit: int) -> str:
+    return f"the answer's header fields are above {limit} bytes (limits.header)"

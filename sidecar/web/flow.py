@@ -57,8 +57,9 @@ class Flow(Exchange):
 
     The values below are those of a request of which nothing is known yet; as class attributes
     they cost a request nothing until they change. `decision` and `reason` say in logs and metrics
-    what was done; `live` is the fingerprint of the live session presented; `counts` whether a 401
-    of the upstream says something about it; `kind` the budget that the request counts against.
+    what was done, and `detail` in logs why it was refused; `live` is the fingerprint of the live
+    session presented; `counts` whether a 401 of the upstream says something about it; `kind` the
+    budget that the request counts against.
     `is_held`: the answer may wait for server-side calls (`web.bridge`); `sweeps`: it expires the
     session cookies that were presented; `by_cookie`: the credential came in one, not as the
     client's own bearer; `on_head` and `on_end` are called before the answer's head
@@ -86,6 +87,7 @@ class Flow(Exchange):
     by_cookie = True
     decision = ""
     reason = ""
+    detail = ""
     status = 0
     upstream_status = 0
     bytes_out = 0
@@ -186,5 +188,5 @@ class Flow(Exchange):
     def connected(self) -> UpstreamConnection:
         """The connection in use. Raises `UpstreamUnreachable` when it was lost meanwhile."""
         if self.upstream is None:
-            raise UpstreamUnreachable("connection lost")
+            raise UpstreamUnreachable("the connection was lost")
         return self.upstream

@@ -287,9 +287,9 @@ class Proxy:
             return (WRAP_EMPTY if status < 400 else WRAP_ERROR), b""
         try:
             document = parse(body)
-        except InvalidJSON:
+        except InvalidJSON as error:
             if status < 400:
-                raise UpstreamProtocolError("JSON type, but not valid JSON") from None
+                raise UpstreamProtocolError(f"JSON type, but not valid JSON: {error}") from None
             return WRAP_ERROR, b""
         if flow.counts and self._unauthorized.is_told_by(document, status):
             return UNAUTHORIZED, b""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ERROR_BODY: Final = 65536  # bytes of an error's body that are read to keep its connection
 INFLATED_PIECE: Final = 65536  # bytes that one step of decoding may yield
+_CORRUPT: Final = "the body is not what its Content-Encoding says"
 _GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
 
 
@@ -221,8 +222,8 @@ async def _wrap_stream(
         async for data in pieces:
             await _write_piece(flow, wrapper.feed(data), chunked=chunked)
         await _write_piece(flow, wrapper.finish(), chunked=chunked)
-    except InvalidJSON:
-        raise UpstreamProtocolError("JSON type, but not valid JSON") from None
+    except InvalidJSON as error:
+        raise UpstreamProtocolError(f"JSON type, but not valid JSON: {error}") from None
     await _finish(flow, answer, b"0\r\n\r\n" if chunked else b"")
 
 
@@ -303,14 +304,14 @@ class _Inflater:
             return self._stream.decompress(data, INFLATED_PIECE)
         except zlib.error:
             if self._any:
-                raise UpstreamProtocolError("corrupt Content-Encoding") from None
+                raise UpstreamProtocolError(_CORRUPT) from None
         self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
         try:
             return self._stream.decompress(data, INFLATED_PIECE)
         except zlib.error:
-            raise UpstreamProtocolError("corrupt Content-Encoding") from None
+            raise UpstreamProtocolError(_CORRUPT) from None
 
     def finish(self) -> None:
         """Raises `UpstreamProtocolError` where the coding has not come to its end."""
         if self._any and not self._stream.eof:
-            raise UpstreamProtocolError("truncated Content-Encoding")
+            raise UpstreamProtocolError("the encoded body ends too early")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from sidecar.core.client import Client
 from sidecar.core.envelope import fault
-from sidecar.core.errors import ProxyError
+from sidecar.core.errors import ProxyError, UpstreamError, loggable
 from sidecar.core.forwarding import status_line
+from sidecar.core.request import UNREAD
 
 if TYPE_CHECKING:
     from sidecar.web.flow import Flow
@@ -29,15 +30,42 @@ Removing the site's cookies helps; you will have to log in again.</p>
 def rescue(flow: Flow, error: ProxyError) -> None:
     """Answers `error`: an envelope, or a page on page routes; breaks an answer that has begun."""
     flow.reason = flow.reason or error.code
-    if flow.started:
-        flow.decision = "broken"
+    is_broken = flow.started
+    flow.decision = "broken" if is_broken else flow.decision or "refused"
+    if error.status >= 500:
+        _report(flow, error)
+    else:
+        flow.detail = loggable(error.detail)
+    if is_broken:
         flow.abort()
         flow.proxy.ended(flow)
         return
-    flow.decision = flow.decision or "refused"
     if error.close:
         flow.connection.close_after()
     flow.proxy.respond(flow, *render_error(flow, error), status=error.status)
+
+
+def _report(flow: Flow, error: ProxyError) -> None:
+    """Logs why the sidecar fails a request, be there an access log or not."""
+    if flow.reason == "defect":
+        return  # logged with its traceback
+    request, route = flow.request, flow.route
+    address = None
+    if isinstance(error, UpstreamError):
+        address = flow.runtime.policy.upstreams[route.upstream].origin
+    flow.runtime.log.error(
+        "request failed",
+        request_id=flow.request_id.decode("latin-1"),
+        method=request.method if request is not UNREAD else None,
+        path=loggable(request.path) if request is not UNREAD else None,
+        route=route.path,
+        upstream=route.upstream if address is not None else None,
+        address=address,
+        status=error.status,
+        decision=flow.decision,
+        reason=flow.reason,
+        detail=loggable(error.detail) or None,
+    )
 
 
 def render_error(flow: Flow, error: ProxyError) -> tuple[bytes, bytes]:
