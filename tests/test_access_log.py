@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sidecar.access_log import JsonAccess, StructuredAccess, facts
 from sidecar.core.credential import Result
+from sidecar.core.errors import loggable
 from sidecar.core.request import UNREAD
 from sidecar.log import open_log
 from sidecar.web.flow import Flow
@@ -49,6 +50,7 @@ def flows(draw: st.DrawFn) -> Flow:
         upstream_status=draw(st.integers(0, 599)),
         decision=draw(ANY_TEXT),
         reason=draw(ANY_TEXT),
+        detail=loggable(draw(ANY_TEXT)),
         presented=SimpleNamespace(fingerprint=draw(st.none() | ANY_TEXT), reading=reading),
         bytes_out=draw(st.integers(0, 1 << 60)),
     )
