@@ -92,13 +92,17 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class OwnLogin:
-    """The sidecar's own login (contract 8). `base` is what its endpoints' paths begin with."""
+    """The sidecar's own login (contract 8). `base` is what its endpoints' paths begin with.
+
+    `asks_userinfo`: UserInfo is asked for what the id_token lacks.
+    """
 
     base: str
     client: Client
     source: OwnCookieSource | OwnStoreSource
     attempts: AttemptCookies
     index: SessionIndex
+    asks_userinfo: bool
 
     @property
     def is_stored(self) -> bool:
@@ -281,10 +285,13 @@ def _compile_own(config: Config, secrets: Sequence[bytes]) -> OwnLogin | None:
         source = own_cookie_source(cookie=oidc.cookie, secrets=secrets, lifetimes=lifetimes)
     return OwnLogin(
         base=oidc.base,
-        client=Client(oidc.issuer, oidc.client_id, oidc.scopes, oidc.parameters),
+        client=Client(
+            oidc.issuer, oidc.client_id, oidc.scopes, oidc.parameters, oidc.clock_tolerance
+        ),
         source=source,
         attempts=AttemptCookies(oidc.cookie, secrets),
         index=SessionIndex(oidc.issuer, secrets),
+        asks_userinfo=oidc.userinfo == "auto",
     )
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.core.config.renewal import Refresh
+from sidecar.core.discovery import OPTIONAL, REQUIRED
 from sidecar.core.refresh import AnswerPaths
 from sidecar.core.view import ViewReader
 from sidecar.net.background import Background
@@ -21,7 +22,7 @@ from sidecar.net.departure import Departures
 from sidecar.net.exchange import HttpExchange, OAuth2Exchange, RefreshEndpoint
 from sidecar.net.keeper import Keeper
 from sidecar.net.login import Logins
-from sidecar.net.outbound import Outbound
+from sidecar.net.outbound import Outbound, Way, way_of
 from sidecar.net.own import OwnSessions
 from sidecar.net.pool import Pool
 from sidecar.net.provider import Provider, ProviderSettings, ProviderUnavailable
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from sidecar.core.config import Config
+    from sidecar.core.oidc import Client
     from sidecar.metrics import Metrics
     from sidecar.net.refresh import Exchange
     from sidecar.policy import OwnLogin, Policy
@@ -147,9 +149,11 @@ def open_runtime(
     report = partial(_report, log)
     config = policy.config
     store = open_store(config.store.url, policy.secrets, partial(_report, log, "store"))
-    outbound, to_hooks = Outbound(), Outbound()  # apart, so that neither starves the other
-    provider = _open_provider(config, partial(_report, log, "provider"))
-    exchange = _exchange(config, provider, outbound, clock.now)
+    way = way_of(config.outbound.proxy, config.outbound.ca)
+    outbound, to_hooks = Outbound(way), Outbound(way)  # apart, so that neither starves the other
+    provider = _open_provider(config, partial(_report, log, "provider"), way)
+    client = None if policy.own is None else policy.own.client
+    exchange = _exchange(config, provider, client, outbound, clock.now)
     renewal = config.refresh or Refresh()
     own = None if policy.own is None else OwnSessions(policy.own, store, clock.now)
     reader = ViewReader(
@@ -252,7 +256,7 @@ def _report(log: FilteringBoundLogger, event: str, detail: str) -> None:
     log.log(_LEVELS.get(event, logging.WARNING), event, detail=detail)
 
 
-def _open_provider(config: Config, report: Callable[[str], None]) -> Provider | None:
+def _open_provider(config: Config, report: Callable[[str], None], way: Way) -> Provider | None:
     """The identity provider that tokens come from, if there is one."""
     refresh, oidc = config.refresh, config.oidc
     if oidc is None and (refresh is None or refresh.type != "oauth2"):
@@ -266,16 +270,20 @@ def _open_provider(config: Config, report: Callable[[str], None]) -> Provider | 
     settings = ProviderSettings(
         client_id=first("client_id"),
         issuer=first("issuer"),
-        token_endpoint=first("token_endpoint"),
-        revocation_endpoint=first("revocation_endpoint"),
+        metadata_url=first("metadata_url"),
         client_secret=None if secret is None else secret.get_secret_value(),
-        auth=first("auth"),
+        auth=next((one.auth for one in given if one.auth != "auto"), "auto"),
+        **{name: first(name) for name in (*REQUIRED, *OPTIONAL)},
     )
-    return Provider(settings, report)
+    return Provider(settings, report, way)
 
 
 def _exchange(
-    config: Config, provider: Provider | None, outbound: Outbound, now: Callable[[], float]
+    config: Config,
+    provider: Provider | None,
+    client: Client | None,
+    outbound: Outbound,
+    now: Callable[[], float],
 ) -> Exchange | None:
     """How tokens are renewed, if they are."""
     refresh = config.refresh
@@ -289,4 +297,5 @@ def _exchange(
         return HttpExchange(endpoint, outbound, now)
     if provider is None:
         return None
-    return OAuth2Exchange(provider, refresh.scope if refresh is not None else None, now)
+    scope = refresh.scope if refresh is not None else None
+    return OAuth2Exchange(provider, scope, now, client)

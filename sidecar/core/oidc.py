@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
@@ -26,8 +26,10 @@ from sidecar.core.jose import A256GCM, Keyring, SealError, as_number
 from sidecar.core.signed import InvalidToken, Verified
 from sidecar.core.target import is_local_path
 from sidecar.core.tickets import derive_key, encode
+from sidecar.core.tokens import jwt_subject
 
-TOLERANCE: Final = 15.0  # seconds that clocks may differ
+TOLERANCE: Final = 60.0  # seconds that clocks may differ, by default
+LOGOUT_TOKEN_SECONDS: Final = 300.0  # that a logout token without `exp` is good for, after `iat`
 ATTEMPT_SECONDS: Final = 600.0
 MAX_ATTEMPTS: Final = 5  # logins under way in one browser
 ENTROPY: Final = 96  # bytes of randomness that a login needs
@@ -58,12 +60,17 @@ class LoginFailed(SidecarError):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """What the sidecar is at the provider, and what it asks for."""
+    """What the sidecar is at the provider, and what it asks for.
+
+    `parameters` are more of the authorization request; None: that one is not sent. `tolerance` is
+    how many seconds the provider's clock may differ.
+    """
 
     issuer: str
     client_id: str
     scopes: tuple[str, ...]
-    parameters: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str | None] = field(default_factory=dict)
+    tolerance: float = TOLERANCE
 
 
 # -- the way there --------------------------------------------------------------------------------
@@ -107,17 +114,18 @@ def challenge(verifier: str) -> str:
 def authorization_url(metadata: Metadata, client: Client, attempt: LoginAttempt) -> str:
     """Where the browser goes to log in (Core 3.1.2.1). Raises `LoginFailed`.
 
-    Providers grant `offline_access` only with consent (Core 11), so that is asked for unless the
-    configuration names another `prompt`.
+    Providers grant `offline_access` only with consent (Core 11), so that is asked for with it
+    unless the configuration says otherwise of `prompt`.
     """
     endpoint = metadata.authorization_endpoint
     if endpoint is None:
         raise LoginFailed("bad_answer", "the provider's metadata name no authorization endpoint")
+    default = {"prompt": "consent"} if _OFFLINE_ACCESS in client.scopes else {}
     more = {
-        name: text for name, text in client.parameters.items() if name not in RESERVED_PARAMETERS
+        name: text
+        for name, text in {**default, **client.parameters}.items()
+        if text is not None and name not in RESERVED_PARAMETERS
     }
-    if _OFFLINE_ACCESS in client.scopes:
-        more.setdefault("prompt", "consent")
     query = {
         "response_type": "code",
         "client_id": client.client_id,
@@ -275,7 +283,7 @@ def read_id_token(
     """Who an id_token with a right signature says it is (Core 3.1.3.7). Raises `InvalidToken`."""
     claims = verified.claims
     _check_origin(claims, client)
-    _check_times(claims, now)
+    _check_times(claims, now, client.tolerance)
     given = claims.get("nonce")
     if not isinstance(given, str) or not hmac.compare_digest(given.encode(), nonce.encode()):
         raise InvalidToken("its nonce is not that of the login")
@@ -286,6 +294,27 @@ def read_id_token(
     if subject is None:
         raise InvalidToken("it names no subject")
     return Identity(subject, _name(claims, "sid"), _profile(claims))
+
+
+def check_refreshed(verified: Verified, client: Client, old: str) -> None:
+    """An id_token that came with renewed tokens is of the same user (Core 12.2).
+
+    `old` is the one that it takes the place of. Raises `InvalidToken`.
+    """
+    _check_origin(verified.claims, client)
+    if _name(verified.claims, "sub") != jwt_subject(old):
+        raise InvalidToken("it is of another user")
+
+
+def with_userinfo(identity: Identity, said: Mapping[str, object]) -> Identity:
+    """What the UserInfo endpoint says besides (Core 5.3.2). Raises `InvalidToken`."""
+    if said.get("sub") != identity.subject:
+        raise InvalidToken("it is about another user")
+    known, more = identity.profile, _profile(said)
+    profile = Profile(
+        known.name or more.name, known.email or more.email, known.picture or more.picture
+    )
+    return replace(identity, profile=profile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +334,7 @@ def read_logout_token(verified: Verified, client: Client, *, now: float) -> Logo
     """What a logout token with a right signature says (Back-Channel 2.6). Raises `InvalidToken`."""
     claims = verified.claims
     _check_origin(claims, client)
-    _check_times(claims, now)
+    end = _check_times(claims, now, client.tolerance, lasts=LOGOUT_TOKEN_SECONDS)
     events = claims.get("events")
     if not isinstance(events, Mapping) or not isinstance(events.get(_LOGOUT_EVENT), Mapping):
         raise InvalidToken("it is no logout token")
@@ -316,9 +345,7 @@ def read_logout_token(verified: Verified, client: Client, *, now: float) -> Logo
         raise InvalidToken("it names neither a subject nor a session")
     if jti is None:
         raise InvalidToken("it has no jti")
-    end = as_number(claims["exp"])
-    assert end is not None
-    return LogoutToken(subject, sid, jti, end + TOLERANCE)
+    return LogoutToken(subject, sid, jti, end + client.tolerance)
 
 
 def read_front_channel(parameters: Mapping[str, str], client: Client) -> str | None:
@@ -331,7 +358,7 @@ def read_front_channel(parameters: Mapping[str, str], client: Client) -> str | N
 
 
 def _check_origin(claims: Mapping[str, object], client: Client) -> None:
-    """`iss`, `aud` and `azp` (Core 3.1.3.7, rules 2 to 5)."""
+    """`iss`, `aud` and `azp` (Core 3.1.3.7 with errata 2, rules 2 to 5)."""
     if claims.get("iss") != client.issuer:
         raise InvalidToken("it is from another issuer")
     audience = claims.get("aud")
@@ -339,20 +366,30 @@ def _check_origin(claims: Mapping[str, object], client: Client) -> None:
     if client.client_id not in names:
         raise InvalidToken("it is meant for another client")
     party = claims.get("azp")
-    if party != client.client_id and (party is not None or len(names) > 1):
+    if party is not None and party != client.client_id:
         raise InvalidToken("it was issued to another client")
 
 
-def _check_times(claims: Mapping[str, object], now: float) -> None:
-    """`exp` and `iat` are there and right, and so is `nbf` if it is there (RFC 7519 4.1)."""
+def _check_times(
+    claims: Mapping[str, object], now: float, tolerance: float, *, lasts: float | None = None
+) -> float:
+    """`exp` and `iat` are there and right, and so is `nbf` if it is there (RFC 7519 4.1).
+
+    A token without `exp` is good for `lasts` seconds after `iat`; None: it is not. Returns its end
+    (Unix seconds). Raises `InvalidToken`.
+    """
     end, began = as_number(claims.get("exp")), as_number(claims.get("iat"))
+    if end is None and "exp" not in claims and began is not None and lasts is not None:
+        end = began + lasts
     if end is None or began is None:
         raise InvalidToken("it does not say when it was issued and when it ends")
-    if now >= end + TOLERANCE:
-        raise InvalidToken("it has expired")
+    if now >= end + tolerance:
+        raise InvalidToken(f"it expired {now - end:.0f} s ago (oidc.clock_tolerance)")
     start = as_number(claims["nbf"]) if "nbf" in claims else began
-    if start is None or max(began, start) > now + TOLERANCE:
-        raise InvalidToken("it is from the future")
+    if start is None or max(began, start) > now + tolerance:
+        ahead = max(began, start or began) - now
+        raise InvalidToken(f"it is from the future, {ahead:.0f} s ahead (oidc.clock_tolerance)")
+    return end
 
 
 def _half_hash(token: str, algorithm: str) -> str:
@@ -414,6 +451,14 @@ class SessionIndex:
         kind, name = ("sub", subject) if sid is None else ("sid", sid)
         return tuple(self._of(key, kind, name) for key in self._keys) if name else ()
 
+    def sought_unnamed(self, subject: str | None, sid: str | None) -> tuple[str, ...]:
+        """The keys under which those sessions of a user are found that have no `sid`.
+
+        A provider that names both may not have said which session a login began
+        (Back-Channel 2.7).
+        """
+        return self.sought(subject, None) if sid is not None else ()
+
     def replayed(self, jti: str) -> str:
         """The key under which a logout token is written down as used."""
         return self._of(self._keys[0], "jti", jti)
@@ -429,10 +474,14 @@ def _names(subject: str, sid: str | None) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """One session under a key of the index, and when it ends at the latest (Unix seconds)."""
+    """One session under a key of the index, and when it ends at the latest (Unix seconds).
+
+    `has_sid`: whether the provider has named it.
+    """
 
     fingerprint: str
     ends_at: float
+    has_sid: bool = True
 
 
 MAX_INDEXED: Final = 200

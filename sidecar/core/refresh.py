@@ -46,6 +46,7 @@ _OVERLOADS: Final = frozenset(("server_error", "slow_down", "temporarily_unavail
 """Error codes that say nothing of the request."""
 
 _is_code: Final = re.compile(r"[a-z_]{1,40}").fullmatch  # so narrow that no token passes for one
+_is_decimal: Final = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?").fullmatch
 _PLACEHOLDERS: Final = ("refresh_token", "access_token")
 
 
@@ -130,7 +131,7 @@ def read_oauth2(answer: TokenAnswer, old: TokenSet, now: float) -> Renewal:
     status, document = answer.status, _json_object(answer)
     error = _error(document)
     if status == 200 and document is not None and (error is None or "access_token" in document):
-        if str(document.get("token_type", "bearer")).lower() != "bearer":
+        if str(document.get("token_type") or "bearer").lower() != "bearer":
             return _trouble("expected a bearer token, got one of another type")
         return _renewed(document, AnswerPaths(), old, now)
     if error is not None and (status == 200 or 400 <= status < 500):
@@ -232,8 +233,8 @@ def _at(document: Mapping[str, Any], path: tuple[str, ...] | None) -> Any:
 
 def _seconds(value: object) -> float | None:
     """A lifetime; some servers send it as text."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 12:
-        value = int(value)
+    if isinstance(value, str) and _is_decimal(value):
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if 0 < value < 1e10 else None

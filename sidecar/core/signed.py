@@ -33,6 +33,7 @@ _KEY_TYPES: Final[Mapping[str, type[PublicKey]]] = {"RSA": RSAKey, "EC": ECKey, 
 _PUBLIC_MEMBERS: Final = ("kty", "use", "key_ops", "alg", "kid", "n", "e", "crv", "x", "y")
 _MIN_RSA_BITS: Final = 2048  # RFC 7518 3.3
 _MAX_KEYS: Final = 100
+_MAX_TRIED: Final = 8  # keys that one token is tried with
 _LONGEST_TOKEN: Final = 65536  # characters
 _LONGEST_HEADER: Final = 8192  # octets; some carry certificates
 
@@ -43,6 +44,10 @@ class InvalidToken(SidecarError):
 
 class UnknownKey(InvalidToken):
     """It names a key that is not in the set: maybe a new one, maybe none."""
+
+
+class WrongSignature(InvalidToken):
+    """No key of the set has signed it: maybe a new one under an old name, maybe none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,6 @@ def _public_key(given: object) -> PublicKey | None:
         if kind is RSAKey and 8 * len(urlsafe_b64decode(public["n"].encode())) < _MIN_RSA_BITS:
             return None
         key = kind.import_key(public)
-        key.ensure_kid()
     except (JoseError, ValueError, TypeError, KeyError, AttributeError):
         return None
     return key
@@ -111,24 +115,36 @@ def verify(
 
     `algorithms` are those that the provider announces; of them count the ones in `ALGORITHMS`.
     `types` are the values of `typ` that may be there, in lower case; a token without one is a
-    `jwt`. Raises `UnknownKey` where its key is not in the set, else `InvalidToken`.
+    `jwt`. Raises `UnknownKey` or `WrongSignature` where its key may not be in the set, else
+    `InvalidToken`.
     """
     header = _header(token)
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS or algorithm not in algorithms:
-        raise InvalidToken("its algorithm is not allowed")
+        raise InvalidToken(_not_allowed(algorithm, algorithms))
     if not {"crit", "b64"}.isdisjoint(header):
         raise InvalidToken("its header asks for something that is not done here")
     if _type(header.get("typ")) not in types:
         raise InvalidToken("it is another type of token")
-    key = _choose(keys, algorithm, header.get("kid"))
-    try:
-        signed = jws.deserialize_compact(token, key, registry=_REGISTRIES[algorithm])
-        return Verified(parse_object(signed.payload or b""), algorithm)
-    except SealError as error:
-        raise InvalidToken(str(error)) from None
-    except (JoseError, ValueError, TypeError, RecursionError):
-        raise InvalidToken("its signature is wrong") from None
+    for key in _fitting(keys, algorithm, header.get("kid")):
+        try:
+            signed = jws.deserialize_compact(token, key, registry=_REGISTRIES[algorithm])
+            return Verified(parse_object(signed.payload or b""), algorithm)
+        except SealError as error:
+            raise InvalidToken(str(error)) from None
+        except (JoseError, ValueError, TypeError, RecursionError):
+            continue
+    raise WrongSignature("its signature is wrong")
+
+
+def _not_allowed(algorithm: object, announced: Collection[str]) -> str:
+    """Why an algorithm is refused, by its name where that is a registered one (RFC 7518 3.1)."""
+    if algorithm not in (*ALGORITHMS, "HS256", "HS384", "HS512", "none"):
+        return "its algorithm is not allowed"
+    if algorithm in ALGORITHMS:
+        return f"its algorithm {algorithm} is none that the provider's metadata announce"
+    allowed = ", ".join(name for name in announced if name in ALGORITHMS) or "RS256"
+    return f"its algorithm {algorithm} is not allowed; set the client to {allowed} at the provider"
 
 
 def _header(token: str) -> Mapping[str, object]:
@@ -146,20 +162,22 @@ def _type(typ: object) -> str:
     return "jwt" if typ is None else str(typ).lower().removeprefix("application/")
 
 
-def _choose(keys: KeySet, algorithm: str, kid: object) -> PublicKey:
-    """The key to verify with: by `kid`, else the only one that fits (OpenID Connect Core 10.1)."""
-    named = [key for key in keys if kid is None or key.kid == kid]
-    if kid is not None and not named:
-        raise UnknownKey("it is signed with a key that the provider does not publish")
+def _fitting(keys: KeySet, algorithm: str, kid: object) -> Sequence[PublicKey]:
+    """The keys to verify with (OpenID Connect Core 10.1): those named by `kid`, and those that have
+    none; without `kid` all that fit the algorithm, at most `_MAX_TRIED`.
+    """
     fitting: Sequence[PublicKey] = [
         key
-        for key in named
+        for key in keys
         if isinstance(key, RSAKey | ECKey | OKPKey)
         and key.key_type == ALGORITHMS[algorithm]
         and key.get("alg") in (None, algorithm)
+        and (kid is None or key.kid in (kid, key.thumbprint()))  # which joserfc names those without
     ]
-    if kid is None and not fitting:
+    if not fitting and kid is not None:
+        if any(key.kid == kid for key in keys):
+            raise InvalidToken("the key that it names is not for its algorithm")
+        raise UnknownKey("it is signed with a key that the provider does not publish")
+    if not fitting:
         raise UnknownKey("the provider publishes no key for its algorithm")
-    if len(fitting) != 1:
-        raise InvalidToken("it does not say which key has signed it")
-    return fitting[0]
+    return fitting[:_MAX_TRIED]

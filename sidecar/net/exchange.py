@@ -8,17 +8,20 @@ from typing import Any, Final
 
 import msgspec
 
+from sidecar.core.oidc import ID_TOKEN, Client, check_refreshed
 from sidecar.core.refresh import (
     AnswerPaths,
+    Outcome,
     Renewal,
     fill,
     read_http,
     read_oauth2,
     refresh_form,
 )
+from sidecar.core.signed import InvalidToken
 from sidecar.core.tokens import TokenSet
 from sidecar.net.outbound import Outbound, OutboundAnswer
-from sidecar.net.provider import Provider
+from sidecar.net.provider import Provider, ProviderUnavailable
 from sidecar.net.refresh import EXCHANGE
 
 Now = Callable[[], float]
@@ -27,15 +30,38 @@ Now = Callable[[], float]
 class OAuth2Exchange:
     """At the provider's token endpoint (RFC 6749 6)."""
 
-    def __init__(self, provider: Provider, scope: str | None, now: Now) -> None:
+    def __init__(
+        self, provider: Provider, scope: str | None, now: Now, client: Client | None = None
+    ) -> None:
+        """`client` is the one of the sidecar's own login, whose id_tokens are checked."""
         self._provider: Final = provider
         self._scope: Final = scope
         self._now: Final = now
+        self._client: Final = client
 
     async def __call__(self, tokens: TokenSet) -> Renewal:
         """Raises `ProviderUnavailable`."""
         answer = await self._provider.token(refresh_form(tokens, self._scope), EXCHANGE)
-        return _addressed(answer, read_oauth2(answer, tokens, self._now()))
+        renewal = read_oauth2(answer, tokens, self._now())
+        if renewal.tokens is not None and self._client is not None and tokens.id_token is not None:
+            renewal = await self._checked(renewal, renewal.tokens, tokens.id_token, self._client)
+        return _addressed(answer, renewal)
+
+    async def _checked(self, renewal: Renewal, new: TokenSet, old: str, client: Client) -> Renewal:
+        """The renewal if its id_token is of the same user (Core 12.2); else the session is over.
+
+        Where the provider's keys cannot be had, the old id_token stays.
+        """
+        if new.id_token is None or new.id_token == old:
+            return renewal
+        try:
+            check_refreshed(await self._provider.verify(new.id_token, ID_TOKEN), client, old)
+        except ProviderUnavailable:
+            return replace(renewal, tokens=replace(new, id_token=old))
+        except InvalidToken as error:
+            why = f"the id_token of the answer is not believed: {error}"
+            return Renewal(Outcome.REFUSED, why=why)
+        return renewal
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,17 +192,29 @@ class Logins:
             raise LoginFailed("bad_answer", "the provider's answer holds no id_token")
         try:
             verified = await self._provider.verify(tokens.id_token, ID_TOKEN)
-            return oidc.read_id_token(
+            identity = oidc.read_id_token(
                 verified,
                 self._login.client,
                 nonce=attempt.nonce,
                 access_token=tokens.access_token,
                 now=self._now(),
             )
+            return await self._informed(identity, tokens.access_token)
         except InvalidToken as error:
             raise LoginFailed("bad_answer", f"the id_token is not believed: {error}") from None
         except ProviderUnavailable as trouble:
             raise LoginUnavailable(trouble.detail) from None
+
+    async def _informed(self, identity: Identity, access_token: str) -> Identity:
+        """The identity with name and email of UserInfo, where the id_token has them not.
+
+        Raises `InvalidToken` for what is about another user.
+        """
+        profile = identity.profile
+        if not self._login.asks_userinfo or (profile.name and profile.email):
+            return identity
+        said = await self._provider.userinfo(access_token)
+        return identity if said is None else oidc.with_userinfo(identity, said)
 
     def _session(self, identity: Identity, tokens: TokenSet, cookie: str) -> OwnSession:
         return new_session(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from errno import errorcode
 from typing import Final
 from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
 
 from aiohttp import (
     ClientConnectorCertificateError,
@@ -49,6 +51,41 @@ class Unreachable(SidecarError):
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """How servers are reached.
+
+    `proxy` is the URL of an HTTP proxy; None: those that `proxies` name by scheme, but not for the
+    hosts that `bypasses` says. `tls` is whom to trust; None: the system's authorities.
+    """
+
+    proxy: str | None = None
+    proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    bypasses: Callable[[str], object] = bool
+    tls: ssl.SSLContext | None = None
+
+    def proxy_of(self, url: str) -> str | None:
+        """The proxy to ask for an URL; None: the server itself is asked."""
+        if self.proxy is not None:
+            return self.proxy
+        parts = urlsplit(url)
+        proxy = self.proxies.get(parts.scheme)
+        return None if proxy is None or self.bypasses(parts.netloc.rpartition("@")[2]) else proxy
+
+
+DIRECT: Final = Way()
+"""Without a proxy, by the system's authorities."""
+
+
+def way_of(proxy: str | None, ca: str | None) -> Way:
+    """By the configuration, else by HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment.
+
+    The environment's `.netrc` counts for nothing. Raises `OSError` for a file that cannot be read.
+    """
+    tls = None if ca is None else ssl.create_default_context(cafile=ca)
+    return Way(proxy, getproxies_environment(), proxy_bypass, tls)
+
+
+@dataclass(frozen=True, slots=True)
 class OutboundAnswer:
     """What was answered, whatever it was, and from which address. The repr holds no token."""
 
@@ -61,12 +98,12 @@ class OutboundAnswer:
 class Outbound:
     """Asks one server. Nothing is opened before it is used; belongs to one event loop.
 
-    Redirects are not followed, cookies not kept, the environment's proxies not used. No two
-    requests share a connection: one that the server closes just then would leave it open whether
-    a token was used.
+    Redirects are not followed, cookies not kept. No two requests share a connection: one that the
+    server closes just then would leave it open whether a token was used.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, way: Way = DIRECT) -> None:
+        self._way: Final = way
         self._session: ClientSession | None = None
 
     async def ask(
@@ -86,6 +123,7 @@ class Outbound:
                 data=body,
                 headers=fields,
                 allow_redirects=False,
+                proxy=self._way.proxy_of(url),
                 timeout=ClientTimeout(total=limit, connect=min(CONNECT, limit)),
             ) as answer:
                 got = await _read(answer)
@@ -103,7 +141,9 @@ class Outbound:
     def _opened(self) -> ClientSession:
         if self._session is None:
             self._session = ClientSession(
-                connector=TCPConnector(limit=CONNECTIONS, force_close=True),
+                connector=TCPConnector(
+                    limit=CONNECTIONS, force_close=True, ssl=self._way.tls or True
+                ),
                 cookie_jar=DummyCookieJar(),
                 trust_env=False,
                 headers={

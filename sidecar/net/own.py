@@ -42,7 +42,7 @@ class OwnSessions:
         What names it comes first: a session that nobody could end must not begin.
         """
         end = session.absolute_end(self.source.lifetimes)
-        entry = IndexEntry(session.fingerprint, end)
+        entry = IndexEntry(session.fingerprint, end, session.sid is not None)
         for key in self._index.written(session.subject, session.sid):
             await self._enter(key, entry)
         if self.is_stored:
@@ -84,11 +84,18 @@ class OwnSessions:
     # -- by the provider's names ----------------------------------------------------------------
 
     async def find(self, subject: str | None, sid: str | None) -> list[IndexEntry]:
-        """The sessions of the provider's session where one is named, else of the user."""
+        """The sessions of the provider's session where one is named, else of the user.
+
+        With both, also those of the user that the provider has not named.
+        """
         found: dict[str, IndexEntry] = {}
         for key in self._index.sought(subject, sid):
             for one in _entries(await self._store.get(key), self._now()):
                 found[one.fingerprint] = one
+        for key in self._index.sought_unnamed(subject, sid):
+            for one in _entries(await self._store.get(key), self._now()):
+                if not one.has_sid:
+                    found[one.fingerprint] = one
         return list(found.values())
 
     async def _enter(self, key: str, entry: IndexEntry) -> None:

@@ -7,21 +7,44 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Final, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 from urllib.parse import quote_plus, urlencode
 
+import msgspec
 from joserfc.jwk import KeySet
 
-from sidecar.core.discovery import BadMetadata, Metadata, metadata_urls, parse_metadata
-from sidecar.core.signed import InvalidToken, UnknownKey, Verified, parse_keys, verify
-from sidecar.net.outbound import Outbound, OutboundAnswer, Unreachable, address_of, too_late
+from sidecar.core.discovery import (
+    OPTIONAL,
+    REQUIRED,
+    BadMetadata,
+    Metadata,
+    metadata_urls,
+    parse_metadata,
+)
+from sidecar.core.signed import (
+    InvalidToken,
+    UnknownKey,
+    Verified,
+    WrongSignature,
+    parse_keys,
+    verify,
+)
+from sidecar.net.outbound import (
+    DIRECT,
+    Outbound,
+    OutboundAnswer,
+    Unreachable,
+    Way,
+    address_of,
+    too_late,
+)
 
 LIMIT: Final = 10.0  # seconds that metadata, keys and a revocation may take
 FRESH: Final = 3600.0  # seconds that metadata and keys are used without asking again
 PAUSE: Final = 3.0  # seconds after a failure in which it is not tried again
-NEW_KEY_PAUSE: Final = 30.0  # seconds between two looks for keys that are not known
+NEW_KEY_PAUSE: Final = 60.0  # seconds between two looks for keys that are not known
 
-ClientAuth: TypeAlias = Literal["basic", "post", "none"]
+ClientAuth: TypeAlias = Literal["auto", "basic", "post", "none"]
 Report: TypeAlias = Callable[[str], None]
 Value = TypeVar("Value")
 
@@ -37,24 +60,47 @@ TokenAnswer: TypeAlias = OutboundAnswer
 class ProviderSettings:
     """A provider and this client of it. Endpoints given here go before those of the metadata.
 
-    There is an `issuer` or a `token_endpoint`. `auth` is how the client proves itself at the
-    endpoints; None: basic where there is a secret.
+    There is an `issuer` or a `token_endpoint`. `metadata_url` is where its metadata are, if not
+    below the issuer. `auth` is how the client proves itself at the endpoints; auto: as the metadata
+    announce, basic where they do not say, none without a secret.
     """
 
     client_id: str
     issuer: str | None = None
+    metadata_url: str | None = None
+    authorization_endpoint: str | None = None
     token_endpoint: str | None = None
+    jwks_uri: str | None = None
     revocation_endpoint: str | None = None
+    end_session_endpoint: str | None = None
+    userinfo_endpoint: str | None = None
     client_secret: str | None = field(default=None, repr=False)
-    auth: ClientAuth | None = None
+    auth: ClientAuth = "auto"
 
-    def authenticated(self, form: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    @property
+    def given(self) -> dict[str, Any]:
+        """The endpoints that are given here, by their names in the metadata."""
+        endpoints = {name: getattr(self, name) for name in (*REQUIRED, *OPTIONAL)}
+        return {name: url for name, url in endpoints.items() if url is not None}
+
+    @property
+    def needs_metadata(self) -> bool:
+        """Whether a login needs more than is given here."""
+        return self.issuer is not None and not self.given.keys() >= set(REQUIRED)
+
+    def authenticated(
+        self, form: Mapping[str, str], announced: Collection[str] | None = None
+    ) -> tuple[dict[str, str], dict[str, str]]:
         """Header fields and the form, with the client's credentials in one of them.
 
-        RFC 6749 2.3.1; a client without a secret only names itself (RFC 6749 3.2.1).
+        RFC 6749 2.3.1; a client without a secret only names itself (RFC 6749 3.2.1). `announced`
+        are the methods of the metadata (Discovery 3), None where they do not say.
         """
         secret = self.client_secret or ""
-        auth = self.auth or ("basic" if secret else "none")
+        auth = self.auth
+        if auth == "auto":
+            is_post = announced is not None and "client_secret_basic" not in announced
+            auth = ("post" if is_post else "basic") if secret else "none"
         if auth == "basic":
             pair = f"{quote_plus(self.client_id)}:{quote_plus(secret)}".encode()
             return {"Authorization": f"Basic {b64encode(pair).decode()}"}, dict(form)
@@ -70,13 +116,13 @@ class Provider:
     `report` gets a line for the log where trouble reaches no caller.
     """
 
-    def __init__(self, settings: ProviderSettings, report: Report) -> None:
+    def __init__(self, settings: ProviderSettings, report: Report, way: Way = DIRECT) -> None:
         self.settings: Final = settings
         self._report = report
-        self._outbound: Final = Outbound()
+        self._outbound: Final = Outbound(way)
         self._metadata: Final = _Remembered(self._fetch_metadata, report)
         self._keys: Final = _Remembered(self._fetch_keys, report)
-        self._looked_for_keys = float("-inf")
+        self._looked_for_keys: Final[dict[frozenset[str], float]] = {}  # by types of token
 
     # -- what it publishes ----------------------------------------------------------------------
 
@@ -111,22 +157,23 @@ class Provider:
                 raise
             return self._keys.value
 
-    async def verify(self, token: str, types: Collection[str]) -> Verified:
+    async def verify(self, token: str, types: frozenset[str]) -> Verified:
         """The claims of a JWT that the provider has signed, of one of these types (`core.signed`).
 
-        An unknown key is looked for once in `NEW_KEY_PAUSE` seconds, however many tokens name one.
-        Raises `InvalidToken` and `ProviderUnavailable`.
+        An unknown key is looked for once in `NEW_KEY_PAUSE` seconds, however many tokens name one;
+        for each kind of token by itself, since anybody can send a logout token. Raises
+        `InvalidToken` and `ProviderUnavailable`.
         """
         algorithms = (await self.metadata()).algorithms
         keys = await self.keys()
         try:
             return verify(token, keys, algorithms, types)
-        except UnknownKey:
+        except (UnknownKey, WrongSignature):
             if not self._keys.is_running:
                 now = asyncio.get_running_loop().time()
-                if now - self._looked_for_keys < NEW_KEY_PAUSE:
+                if now - self._looked_for_keys.get(types, -NEW_KEY_PAUSE) < NEW_KEY_PAUSE:
                     raise
-                self._looked_for_keys = now
+                self._looked_for_keys[types] = now
             return verify(token, await self._keys.renewed(), algorithms, types)
 
     # -- what it does -----------------------------------------------------------------------------
@@ -170,6 +217,28 @@ class Provider:
             self._report(f"a token could not be revoked: the provider answered {answer.status}")
         return answer.status == 200
 
+    async def userinfo(self, access_token: str) -> Mapping[str, object] | None:
+        """What the UserInfo endpoint says of a token's user (Core 5.3); None if there is none, or
+        if it gives no usable answer, which is reported.
+        """
+        try:
+            endpoint = await self._endpoint("userinfo_endpoint")
+            if endpoint is None:
+                return None
+            fields = {"Authorization": f"Bearer {access_token}"}
+            answer = await self._outbound.ask("GET", endpoint, LIMIT, fields)
+        except ProviderUnavailable as trouble:
+            self._report(f"UserInfo was not had: {trouble.detail}")
+            return None
+        try:
+            said = msgspec.json.decode(answer.body, type=dict[str, object])
+        except (ValueError, RecursionError):
+            said = None
+        if answer.status != 200 or said is None:
+            self._report(f"UserInfo was not had: {answer.address}: status {answer.status}")
+            return None
+        return said
+
     async def close(self) -> None:
         """Ends what is under way."""
         await self._metadata.close()
@@ -183,21 +252,18 @@ class Provider:
         """How it is called in the log."""
         return address_of(self.settings.issuer or self.settings.token_endpoint or "")
 
-    async def _endpoint(self, name: Literal["token_endpoint", "revocation_endpoint"]) -> str | None:
-        given: str | None = getattr(self.settings, name)
+    async def _endpoint(self, name: str) -> str | None:
+        given = self.settings.given.get(name)
         if given is None and self.settings.issuer is not None:
             given = getattr(await self.metadata(), name)
         return given
 
     async def _fetch_metadata(self) -> Metadata:
         settings = self.settings
-        if settings.issuer is None:
-            return Metadata(
-                token_endpoint=settings.token_endpoint,
-                revocation_endpoint=settings.revocation_endpoint,
-            )
-        answer = None
-        for url in metadata_urls(settings.issuer):
+        if settings.issuer is None or not settings.needs_metadata:
+            return Metadata(issuer=settings.issuer or "", **settings.given)
+        answer, urls = None, metadata_urls(settings.issuer)
+        for url in urls if settings.metadata_url is None else (settings.metadata_url,):
             answer = await self._outbound.ask("GET", url, LIMIT)
             if answer.status != 404:
                 break
@@ -210,11 +276,10 @@ class Provider:
         except BadMetadata as error:
             cause = f"{answer.address}: expected metadata, {error}"
             raise ProviderUnavailable(cause, sent=True) from None
-        return replace(
-            found,
-            token_endpoint=settings.token_endpoint or found.token_endpoint,
-            revocation_endpoint=settings.revocation_endpoint or found.revocation_endpoint,
-        )
+        if found.odd:
+            odd = ", ".join(found.odd)
+            self._report(f"{answer.address}: not usable, so taken as not published: {odd}")
+        return replace(found, **settings.given)
 
     async def _fetch_keys(self) -> KeySet:
         url = (await self.metadata()).jwks_uri
@@ -231,7 +296,9 @@ class Provider:
             raise ProviderUnavailable(cause, sent=True) from None
 
     async def _post(self, url: str, form: Mapping[str, str], limit: float) -> TokenAnswer:
-        fields, whole = self.settings.authenticated(form)
+        known = self.known
+        announced = None if known is None else known.token_endpoint_auth_methods_supported
+        fields, whole = self.settings.authenticated(form, announced)
         fields["Content-Type"] = "application/x-www-form-urlencoded"
         return await self._outbound.ask("POST", url, limit, fields, urlencode(whole).encode())
 

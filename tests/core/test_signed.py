@@ -12,7 +12,14 @@ from joserfc import jws
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from sidecar.core.signed import ALGORITHMS, InvalidToken, UnknownKey, parse_keys, verify
+from sidecar.core.signed import (
+    ALGORITHMS,
+    InvalidToken,
+    UnknownKey,
+    WrongSignature,
+    parse_keys,
+    verify,
+)
 
 CLAIMS = {"sub": "alice", "exp": 12345678901234567}
 RSA = RSAKey.generate_key(2048, {"kid": "rsa", "use": "sig"})
@@ -98,8 +105,8 @@ def tampered() -> str:
         (unsigned, "algorithm"),
         (tampered, "signature"),
         (lambda: signed(OTHER, "RS256"), "signature"),
-        (lambda: signed(EC, "ES256", kid="rsa"), "which key"),
-        (lambda: signed(EC384, "ES384", kid="ec"), "which key"),  # its `alg` says another
+        (lambda: signed(EC, "ES256", kid="rsa"), "not for its algorithm"),
+        (lambda: signed(EC384, "ES384", kid="ec"), "not for its algorithm"),  # by its `alg`
         (lambda: signed(RSA, "RS256", typ="at+jwt"), "type"),
         (lambda: signed(RSA, "RS256", typ="application/logout+jwt"), "type"),
         (lambda: signed(RSA, "RS256", b64=True, crit=["b64"]), "header"),
@@ -136,10 +143,35 @@ def test_a_key_that_is_not_published_is_told_apart() -> None:
         verify(signed(RSA, "RS256", kid=None), parse_keys(published(EC)), ALGORITHMS, JWT)
 
 
-def test_a_token_without_kid_must_leave_no_choice() -> None:
-    keys = parse_keys(published(RSA, RSAKey.generate_key(2048)))
-    with pytest.raises(InvalidToken, match="which key"):
-        verify(signed(RSA, "RS256", kid=None), keys, ALGORITHMS, JWT)
+def unnamed(*keys: Any) -> KeySet:
+    """As some providers publish them: without `kid`."""
+    entries = [{k: v for k, v in key.as_dict(private=False).items() if k != "kid"} for key in keys]
+    return parse_keys(json.dumps({"keys": entries}).encode())
+
+
+@pytest.mark.parametrize("kid", [None, "anything"])
+def test_each_key_that_fits_is_tried_where_none_is_named(kid: str | None) -> None:
+    """Without kid in the token, or in the set (OpenID Connect Core 10.1)."""
+    token = signed(RSA, "RS256", kid=kid)
+    assert verify(token, unnamed(EC, OTHER, RSA), ALGORITHMS, JWT).claims == CLAIMS
+    with pytest.raises(WrongSignature):
+        verify(token, unnamed(EC, OTHER), ALGORITHMS, JWT)
+    with pytest.raises(WrongSignature):  # no token is worth more than eight tries
+        verify(token, unnamed(*[OTHER] * 8, RSA), ALGORITHMS, JWT)
+
+
+def test_keys_of_one_name_are_all_tried() -> None:
+    """A provider that rotates its key under one name publishes both for a while."""
+    entries = [{**key.as_dict(private=False), "kid": "same"} for key in (OTHER, RSA)]
+    keys = parse_keys(json.dumps({"keys": entries}).encode())
+    assert verify(signed(RSA, "RS256", kid="same"), keys, ALGORITHMS, JWT).claims == CLAIMS
+
+
+def test_an_algorithm_that_is_refused_is_named() -> None:
+    """With what to set at the provider; what is no algorithm's name is not repeated."""
+    for make, told in ((hmac_with_the_public_key, "HS256.*set the client to "), (unsigned, "none")):
+        with pytest.raises(InvalidToken, match=told):
+            verify(make(), KEYS, ALGORITHMS, JWT)
 
 
 def test_keys_that_cannot_be_used_are_left_out() -> None:

@@ -286,9 +286,9 @@ async def test_without_an_issuer_nothing_is_discovered(site: Site, connect: Conn
 # -- the token endpoint ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("auth", [None, "basic", "post"])
+@pytest.mark.parametrize("auth", ["auto", "basic", "post"])
 async def test_a_client_with_a_secret_proves_itself(
-    idp: RunningIdp, connect: Connect, auth: str | None
+    idp: RunningIdp, connect: Connect, auth: str
 ) -> None:
     """Whatever characters the secret has (RFC 6749 2.3.1)."""
     form = {"grant_type": "refresh_token", "refresh_token": idp.tokens()["refresh_token"]}
@@ -464,7 +464,7 @@ async def test_a_provider_that_does_not_revoke_is_not_asked(site: Site, connect:
 
 # -- keys -----------------------------------------------------------------------------------------
 
-JWT = {"jwt"}
+JWT = frozenset({"jwt"})
 
 
 def publish(site: Site, *keys: ECKey) -> None:

@@ -176,7 +176,7 @@ def _own_login_knows_its_origin(data: Data) -> Iterator[Finding]:
     """Else the provider would be given a redirect URI of whatever Host a request names."""
     if not isinstance(data.get("oidc"), dict) or data.get("public_url") is not None:
         return
-    listen = _listener(data, "listen")
+    listen = _listener(data, "listen") if "listen" in data else None  # by default on the loopback
     if listen is not None and not _is_loopback(listen):
         yield Finding(
             ("public_url",),

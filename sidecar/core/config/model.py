@@ -39,7 +39,7 @@ from sidecar.core.config.fields import (
     parsed,
     setting,
 )
-from sidecar.core.config.renewal import Hook, Oidc, Refresh, Store
+from sidecar.core.config.renewal import Hook, Oidc, Outbound, Refresh, Store
 from sidecar.core.config.routes import Route, Upstream
 from sidecar.core.config.sources import Source
 from sidecar.core.config.units import parse_duration, parse_size, parse_wait
@@ -207,6 +207,9 @@ class Document(Section):
     logout: Logout = setting(Logout(), "How a session ends.", written={})
     refresh: Refresh | None = setting(None, "How tokens are renewed.")
     oidc: Oidc | None = setting(None, "The sidecar's own login.")
+    outbound: Outbound = setting(
+        Outbound(), "How provider, refresh endpoint and hooks are reached.", written={}
+    )
     store: Store = setting(Store(), "What workers and replicas share.", written={})
     csrf: Csrf = setting(Csrf(), "Protection against cross-site requests.", written={})
     cors: Cors = setting(Cors(), "Which other origins may call.", written={})

@@ -104,7 +104,8 @@ def _own_login(config: Config) -> Iterator[str]:
         return
     if config.public_url is None:
         yield (
-            "public_url: none is given, so oidc sends logins back to whatever Host a request names"
+            "public_url: none is given, so oidc sends logins back to whatever Host a request names,"
+            f" and only this machine is served, on {config.listen}"
         )
     if oidc.keep == "store" and not config.store.url.is_shared:
         yield "oidc.keep: sessions are kept in memory, so a restart logs everybody out"

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from sidecar.core.config.fields import (
     Duration,
     EndpointUrl,
+    FilePath,
     MemberPath,
     PathText,
     Secret,
@@ -26,7 +27,7 @@ from sidecar.core.config.fields import (
 )
 from sidecar.core.config.units import parse_duration
 
-ClientAuth: TypeAlias = Literal["basic", "post", "none"]
+ClientAuth: TypeAlias = Literal["auto", "basic", "post", "none"]
 
 RESERVED_PARAMETERS: Final = frozenset(
     ("response_type", "response_mode", "client_id", "redirect_uri", "scope", "state", "nonce")
@@ -41,9 +42,10 @@ FRONTCHANNEL: Final = "frontchannel-logout"
 """What the sidecar answers by itself below `oidc.path`."""
 
 _ABOUT_AUTH = (
-    "How the client proves itself: basic, post, or none for a public one. Default: basic where "
-    "there is a secret."
+    "How the client proves itself: basic, post, or none for a public one. auto: what the "
+    "provider's metadata announce, basic where they do not say."
 )
+_ABOUT_ENDPOINT = "Stands above what the metadata say."
 _ABOUT_SECRET = "The client's secret."  # noqa: S105 - a description
 
 
@@ -91,7 +93,7 @@ class Refresh(Section):
     )
     client_id: str | None = setting(None, "The client's id. Default: that of oidc.")
     client_secret: Secret | None = secret_setting(_ABOUT_SECRET)
-    auth: ClientAuth | None = setting(None, _ABOUT_AUTH)
+    auth: ClientAuth = setting("auto", _ABOUT_AUTH)
     scope: str | None = setting(None, "The scope to ask for; left out by default.")
     leeway: Duration = parsed(
         parse_duration,
@@ -115,12 +117,29 @@ class Oidc(Section):
     issuer: EndpointUrl = Field(description="The provider's issuer URL.")
     client_id: str = Field(min_length=1, description="The client's id.")
     client_secret: Secret | None = secret_setting(_ABOUT_SECRET)
-    auth: ClientAuth | None = setting(None, _ABOUT_AUTH)
-    scopes: tuple[str, ...] = setting(
-        ("openid", "offline_access"), "Scopes to ask for.", written=["openid", "offline_access"]
+    auth: ClientAuth = setting("auto", _ABOUT_AUTH)
+    metadata_url: EndpointUrl | None = setting(
+        None, "Where the metadata are, if not below the issuer, or not for the sidecar."
     )
-    parameters: Annotated[Mapping[str, str], AfterValidator(freeze)] = texts(
-        "More parameters of the authorization request, such as audience."
+    authorization_endpoint: EndpointUrl | None = setting(None, _ABOUT_ENDPOINT)
+    token_endpoint: EndpointUrl | None = setting(None, _ABOUT_ENDPOINT)
+    jwks_uri: EndpointUrl | None = setting(None, _ABOUT_ENDPOINT)
+    userinfo_endpoint: EndpointUrl | None = setting(None, _ABOUT_ENDPOINT)
+    revocation_endpoint: EndpointUrl | None = setting(None, _ABOUT_ENDPOINT)
+    end_session_endpoint: EndpointUrl | None = setting(None, _ABOUT_ENDPOINT)
+    scopes: tuple[str, ...] = setting(
+        ("openid", "profile", "email"),
+        "Scopes to ask for. offline_access asks some providers for a refresh token.",
+        written=["openid", "profile", "email"],
+    )
+    parameters: Annotated[Mapping[str, str | None], AfterValidator(freeze)] = texts(
+        "More parameters of the authorization request, such as audience; null: it is not sent."
+    )
+    clock_tolerance: Duration = parsed(
+        parse_duration, "60s", "How far the provider's clock may differ."
+    )
+    userinfo: Literal["auto", "never"] = setting(
+        "auto", "auto: UserInfo is asked where the id_token lacks name or email."
     )
     path: PathText = setting("/auth", "Where login, callback, session and logout are.")
     cookie: Token = setting("sidecar", "The session cookie's base name.")
@@ -152,6 +171,18 @@ class Store(Section):
         "memory: | sqlite:///path | redis://host | rediss://host | redis+sentinel://h:p,h:p/name "
         "| redis+cluster://h:p,h:p. Default: memory:, and with several workers a private SQLite "
         "file.",
+    )
+
+
+class Outbound(Section):
+    """How the provider, refresh endpoints and hooks are reached."""
+
+    proxy: EndpointUrl | None = setting(
+        None,
+        "The HTTP proxy. Default: HTTPS_PROXY and HTTP_PROXY, but not for the hosts of NO_PROXY.",
+    )
+    ca: FilePath | None = setting(
+        None, "PEM file of the authorities to trust instead of the system's."
     )
 
 

@@ -11,8 +11,10 @@ from sidecar.core.config.remarks import remarks
 from sidecar.core.config.renewal import LOGIN_PARAM
 from sidecar.core.config.routes import Envelope, Route, Upstream
 from sidecar.core.config.sources import AuthjsSource, CookieSource, NextauthSource, Source
+from sidecar.core.config.values import Listen
 
 SHORTHAND_UPSTREAM: Final = "api"
+LOOPBACK: Final = Listen("127.0.0.1", 8080)
 DEFAULT_COOKIE: Final = "access_token"
 
 
@@ -25,8 +27,16 @@ def resolve(document: Document, environ: Mapping[str, str]) -> Config:
         sources = _default_sources(document, environ)
         keys["session"] = Session(sources=sources) if sources else Session()
     keys["logout"] = _logout(document)
+    if _serves_itself_alone(document):
+        keys["listen"] = LOOPBACK
     resolved = Config.model_construct(**keys)
     return resolved.model_copy(update={"warnings": tuple(remarks(resolved))})
+
+
+def _serves_itself_alone(document: Document) -> bool:
+    """Whether nobody else may be served: a login that follows the Host of whoever asks."""
+    is_unknown = document.oidc is not None and document.public_url is None
+    return is_unknown and "listen" not in document.model_fields_set
 
 
 def _shorthand(document: Document) -> Mapping[str, Any]:

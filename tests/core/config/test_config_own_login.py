@@ -145,7 +145,7 @@ def test_the_own_login_demands_its_origin_where_others_can_connect(
 ) -> None:
     """The redirect URI would follow the Host field, which an attacker may choose."""
     text = f'{SECRET}upstream: http://a\nlisten: "{listen}"\n{LOGIN}'
-    for one in (text, text + "public_url: null", SECRET + "upstream: http://a\n" + LOGIN):
+    for one in (text, text + "public_url: null"):
         (fault,) = faults(one)
         assert fault.path == "public_url"
         assert "whatever Host a request names" in fault.problem
@@ -158,6 +158,14 @@ def test_on_loopback_the_own_login_without_an_origin_is_only_warned_of(
 ) -> None:
     (warning,) = loaded(f'{SECRET}upstream: http://a\nlisten: "{listen}"\n{LOGIN}').warnings
     assert warning.startswith("public_url: none is given")
+
+
+def test_without_an_origin_the_own_login_listens_on_loopback_by_default(loaded: Loader) -> None:
+    """And says so, or nobody would know why a container serves nobody."""
+    config = loaded(SECRET + "upstream: http://a\n" + LOGIN)
+    assert str(config.listen) == "127.0.0.1:8080"
+    (warning,) = config.warnings
+    assert warning.endswith("only this machine is served, on 127.0.0.1:8080")
 
 
 def test_an_origin_of_the_environment_is_one(loaded: Loader) -> None:
