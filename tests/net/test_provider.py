@@ -21,9 +21,12 @@ from joserfc.jwk import ECKey, KeySet
 from yarl import URL
 
 from sidecar.core import oidc
+from sidecar.core.discovery import REQUIRED
+from sidecar.core.oidc import LOGOUT_TOKEN
 from sidecar.core.signed import InvalidToken
 from sidecar.demo.idp import RunningIdp, running_idp
 from sidecar.net import outbound, provider
+from sidecar.net.outbound import Outbound, way_of
 from sidecar.net.provider import Provider, ProviderSettings, ProviderUnavailable
 
 SECRET = "a secret: with % and \N{LATIN SMALL LETTER E WITH ACUTE}"
@@ -462,6 +465,119 @@ async def test_a_provider_that_does_not_revoke_is_not_asked(site: Site, connect:
     assert site.requests["/revoke"] == 0
 
 
+# -- providers whose addresses are split, and what is given stands above the metadata -------------
+
+
+async def test_metadata_may_lie_elsewhere_than_below_the_issuer(
+    site: Site, connect: Connect
+) -> None:
+    """The sidecar asks the inner address; browsers, and the document, know the public one."""
+    public = "http://login.example.test"
+    site.document |= {"issuer": public, "authorization_endpoint": f"{public}/authorize"}
+    site.answers("/inside", text=json.dumps(site.document))
+    found = await connect(issuer=public, metadata_url=f"{site.issuer}/inside").metadata()
+    assert found.authorization_endpoint == f"{public}/authorize"
+    assert found.token_endpoint == f"{site.issuer}/token"
+    assert list(site.requests) == ["/inside"]
+
+
+async def test_endpoints_that_are_given_stand_above_the_metadata(
+    site: Site, connect: Connect
+) -> None:
+    """Where all that a login needs is given, no metadata are asked for."""
+    one = connect(issuer=site.issuer, token_endpoint="http://inside/token")
+    found = await one.metadata()
+    assert found.token_endpoint == "http://inside/token"
+    assert found.jwks_uri == f"{site.issuer}/jwks"
+    needed = {name: f"http://inside/{name}" for name in REQUIRED}
+    site.requests.clear()
+    found = await connect(issuer="http://not.reachable.invalid", **needed).metadata()
+    assert (found.issuer, found.jwks_uri) == ("http://not.reachable.invalid", needed["jwks_uri"])
+    assert not site.requests
+
+
+@pytest.mark.parametrize(
+    ("announced", "is_basic"),
+    [
+        (None, True),
+        (["client_secret_basic", "client_secret_post"], True),
+        (["client_secret_post"], False),
+        ("client_secret_post", False),
+    ],
+)
+async def test_a_client_proves_itself_as_the_metadata_announce(
+    site: Site, connect: Connect, announced: object, is_basic: bool
+) -> None:
+    """Discovery 3: basic where they do not say."""
+    if announced is not None:
+        site.document["token_endpoint_auth_methods_supported"] = announced
+    site.answers("/token", text="{}")
+    await connect(issuer=site.issuer, client_secret=SECRET).token({"grant_type": "x"}, 5)
+    assert ("Authorization" in site.seen[-1].headers) is is_basic
+    assert (b"client_secret=" in site.bodies[-1]) is not is_basic
+
+
+async def test_an_odd_optional_member_is_reported(
+    site: Site, connect: Connect, reports: list[str]
+) -> None:
+    site.document["revocation_endpoint"] = "/revoke"
+    one = connect(issuer=site.issuer)
+    assert await one.revoke("token", "refresh_token") is None
+    (told,) = reports
+    assert told.endswith("not usable, so taken as not published: revocation_endpoint")
+
+
+# -- UserInfo -------------------------------------------------------------------------------------
+
+
+async def test_userinfo_is_asked_with_the_access_token(site: Site, connect: Connect) -> None:
+    site.document["userinfo_endpoint"] = f"{site.issuer}/userinfo"
+    site.answers("/userinfo", text='{"sub": "alice", "email": "alice@example.com"}')
+    said = await connect(issuer=site.issuer).userinfo("token")
+    assert said == {"sub": "alice", "email": "alice@example.com"}
+    assert site.seen[-1].headers["Authorization"] == "Bearer token"
+
+
+@pytest.mark.parametrize(
+    ("status", "text"), [(500, "{}"), (200, "[]"), (200, "a.signed.jwt"), (401, "{}")]
+)
+async def test_userinfo_that_is_none_is_reported_and_stops_nothing(
+    site: Site, connect: Connect, reports: list[str], status: int, text: str
+) -> None:
+    site.document["userinfo_endpoint"] = f"{site.issuer}/userinfo"
+    site.answers("/userinfo", status=status, text=text)
+    assert await connect(issuer=site.issuer).userinfo("s3cret") is None
+    (told,) = reports
+    assert told.startswith("UserInfo was not had: ")
+    assert "s3cret" not in told
+    del site.document["userinfo_endpoint"]
+    assert await connect(issuer=site.issuer).userinfo("token") is None
+
+
+# -- the way there --------------------------------------------------------------------------------
+
+
+async def test_a_proxy_is_asked_but_for_the_hosts_that_it_is_not_for(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HTTP_PROXY and NO_PROXY of the environment, or the one that is configured."""
+    for name in ("HTTP_PROXY", "NO_PROXY", "no_proxy", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", site.issuer)
+    url = "http://idp.corp.invalid/token"
+    for way in (way_of(None, None), way_of(site.issuer, None)):
+        one = Outbound(way)
+        await one.ask("GET", url, 5.0)
+        assert str(site.seen[-1].url) == url
+        await one.close()
+    monkeypatch.setenv("no_proxy", "corp.invalid")
+    count, one = len(site.seen), Outbound(way_of(None, None))
+    with pytest.raises(ProviderUnavailable, match="the name cannot be resolved"):
+        await one.ask("GET", url, 5.0)
+    await one.close()
+    assert len(site.seen) == count
+
+
 # -- keys -----------------------------------------------------------------------------------------
 
 JWT = frozenset({"jwt"})
@@ -491,6 +607,21 @@ async def test_a_new_key_is_found_when_it_is_first_used(idp: RunningIdp, connect
     await asyncio.gather(*(one.verify(token, JWT) for token in new))
     await one.verify(old, JWT)  # it is still published
     idp.set(key_overlap=0)
+
+
+async def test_a_key_exchanged_under_its_name_is_found(site: Site, connect: Connect) -> None:
+    """And a forged logout token does not use up the look that an id_token is worth."""
+    old, new = (ECKey.generate_key("P-256", {"kid": "same"}) for _ in range(2))
+    publish(site, old)
+    one = connect(issuer=site.issuer)
+    await one.verify(signed(old), JWT)
+    for _ in range(3):
+        with pytest.raises(InvalidToken):
+            await one.verify(signed(old, kid="forged"), LOGOUT_TOKEN)
+    assert site.requests["/jwks"] == 2
+    publish(site, new)
+    assert (await one.verify(signed(new), JWT)).claims == {"a": 1}
+    assert site.requests["/jwks"] == 3
 
 
 async def test_a_flood_of_unknown_keys_asks_once(site: Site, connect: Connect) -> None:
