@@ -11,7 +11,7 @@ from sidecar.core.client import Client
 from sidecar.core.errors import CsrfRejected
 from sidecar.core.protection import CsrfRule
 from sidecar.core.request import Request
-from sidecar.core.target import is_local_path, normal_origin, origin_of
+from sidecar.core.target import local_reference, normal_origin, origin_of
 from sidecar.core.tickets import Ticket
 
 _OWN_SITE: Final = (b"same-origin", b"none")
@@ -44,18 +44,19 @@ class LogoutRule:
     def location(self, ticket: str, back: str | None) -> str:
         """Where a 401 sends its client: the logout path with the ticket, and the way back."""
         location = f"{self.path}?ticket={ticket}"
-        if back is not None and self.return_param is not None and is_local_path(back):
-            location += f"&{RETURN_PARAM}={quote(back, safe='')}"
+        place = None if back is None or self.return_param is None else local_reference(back)
+        if place is not None:
+            location += f"&{RETURN_PARAM}={quote(place, safe='')}"
         return location
 
     def next_location(self, parameters: dict[str, str], *, is_asked_for: bool = False) -> str:
         """Where a document goes after logout: the caller's local path, else the login."""
         for name in ("next", "callbackUrl"):
-            wanted = parameters.get(name)
-            if wanted is not None and is_local_path(wanted):
+            wanted = local_reference(parameters.get(name, ""))
+            if wanted is not None:
                 return wanted
-        back = parameters.get(RETURN_PARAM)
-        if back is not None and self.return_param is not None and is_local_path(back):
+        back = local_reference(parameters.get(RETURN_PARAM, ""))
+        if back is not None and self.return_param is not None:
             target, hash_mark, fragment = self.redirect_to.partition("#")
             mark = "&" if "?" in target else "?"
             query = f"{mark}{self.return_param}={quote(back, safe='')}"

@@ -24,7 +24,7 @@ from sidecar.core.formats.own import Profile
 from sidecar.core.formats.sealed import base_name, prefixed
 from sidecar.core.jose import A256GCM, Keyring, SealError, as_number
 from sidecar.core.signed import InvalidToken, Verified
-from sidecar.core.target import is_local_path
+from sidecar.core.target import local_reference
 from sidecar.core.tickets import derive_key, encode
 from sidecar.core.tokens import jwt_subject
 
@@ -102,8 +102,8 @@ def begin(entropy: bytes, wanted: str | None, redirect_uri: str, now: float) -> 
     """
     assert len(entropy) == ENTROPY
     state, nonce, verifier = (encode(entropy[at : at + 32]) for at in (0, 32, 64))
-    place = wanted if wanted is not None and is_local_path(wanted) else "/"
-    return LoginAttempt(state, nonce, verifier, redirect_uri, place, now)
+    place = None if wanted is None else local_reference(wanted)
+    return LoginAttempt(state, nonce, verifier, redirect_uri, place or "/", now)
 
 
 def challenge(verifier: str) -> str:

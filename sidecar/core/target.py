@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from sidecar.core.errors import BadRequest
 
@@ -155,14 +155,17 @@ def prefix_key(path: str) -> str:
     return path.rstrip("/")
 
 
+_PLAIN_START: Final = re.compile(r"/[A-Za-z0-9_~-][^/]*/")
+_ENCODABLE: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]*")
+_RAW: Final = re.compile(r"[^!-~]|[\"<>\\^`{|}]")
 _LOCAL: Final = re.compile(r"/(?!/|%2[Ff])[A-Za-z0-9._~!$&'()*+,;=:@%/?#\[\]-]*")
 
 
 def is_local_path(value: str) -> bool:
     """Whether a redirect to `value` stays on this origin in every browser (threats 31 and 32).
 
-    Only path-absolute references made of RFC 3986 characters count: no scheme, no `//`, no
-    backslash, no control character, and no slash encoded at the start.
+    Only path-absolute references made of RFC 3986 characters count: no scheme, no backslash, no
+    control character, and no slash encoded at the start. `//` may stand behind a plain segment.
     """
     if len(value) > MAX_LOCAL or not _LOCAL.fullmatch(value):
         return False
@@ -171,4 +174,17 @@ def is_local_path(value: str) -> bool:
         normalise(path)
     except BadRequest:
         return False
-    return "//" not in path
+    return "//" not in path or _PLAIN_START.match(path) is not None
+
+
+def local_reference(value: str) -> str | None:
+    """A place on this origin in the form that a redirect may have; None for any other place.
+
+    Browsers send some characters of a link as they are that no URI holds (RFC 3986 2): these are
+    percent-encoded. A backslash in the path is none of them, as browsers take it for a slash.
+    """
+    path = _PATH_END.split(value, maxsplit=1)[0]
+    if "\\" in path or not _ENCODABLE.fullmatch(value):
+        return None
+    encoded = _RAW.sub(lambda match: quote(match[0], safe=""), value)
+    return encoded if is_local_path(encoded) else None

@@ -13,7 +13,7 @@ from sidecar.core.errors import CsrfRejected
 from sidecar.core.logout import LogoutRule, Verdict, judge, parameters
 from sidecar.core.protection import CsrfRule
 from sidecar.core.request import Request
-from sidecar.core.target import is_local_path
+from sidecar.core.target import is_local_path, local_reference
 from sidecar.core.tickets import Ticket
 
 PUBLIC = b"https://app.test"
@@ -296,7 +296,8 @@ def test_the_way_back_survives_the_redirect(text: str) -> None:
     back = "/" + text
     query = WITH_RETURN.location("T", back).partition("?")[2]
     reached = WITH_RETURN.next_location(parameters(query))
-    wanted = f"/login?from={quote(back, safe='')}" if is_local_path(back) else "/login"
+    place = local_reference(back)
+    wanted = "/login" if place is None else f"/login?from={quote(place, safe='')}"
     assert reached == wanted
 
 
