@@ -193,7 +193,7 @@ class _OwnSource:
             expires_at=session.tokens.expires_at if session else None,
             header_bytes=len(jar.header),
             why=f"{candidate.cookie}: {_WHY.get(result, why)}",
-            valid_until=session.idle_ends_at(self.lifetimes) if session else None,
+            valid_until=_ends_at(session, self.lifetimes) if session else None,
             tokens=known.tokens if known and known.tokens.refresh_token else None,
             identity=session.fingerprint if session else None,
             writer=writer,
@@ -202,11 +202,16 @@ class _OwnSource:
         )
 
 
+def _ends_at(session: OwnSession, lifetimes: Lifetimes) -> float:
+    """When the session ends if it is not used again; with its token, if nothing renews that."""
+    idle, tokens = session.idle_ends_at(lifetimes), session.tokens
+    is_renewed = tokens.refresh_token is not None or tokens.expires_at is None
+    return idle if is_renewed else min(idle, tokens.expires_at or idle)
+
+
 def _judge(session: OwnSession, lifetimes: Lifetimes, now: float) -> Result:
-    """An access token that has ended does not end the session: it may be renewed, or the upstream
-    says what it is still worth.
-    """
-    if now >= session.idle_ends_at(lifetimes):
+    """An access token that has ended does not end the session if it may be renewed."""
+    if now >= _ends_at(session, lifetimes):
         return Result.EXPIRED
     token = session.tokens.access_token
     if not token:

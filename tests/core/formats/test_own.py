@@ -221,7 +221,10 @@ SEALED = jar_of(COOKIE.lines(session(), (), HTTP)).values("sidecar")[0]
     [
         (TOKENS, 3599.9, Result.OK),
         (TOKENS, 3600.0, Result.EXPIRED),
-        (replace(TOKENS, refresh_token=None), 3000.0, Result.OK),  # the upstream says what it is
+        (TOKENS, 3000.0, Result.OK),  # its token is renewed
+        (replace(TOKENS, refresh_token=None), 299.9, Result.OK),
+        (replace(TOKENS, refresh_token=None), 300.0, Result.EXPIRED),  # nothing renews it
+        (replace(TOKENS, refresh_token=None, expires_at=None), 3000.0, Result.OK),
         (replace(TOKENS, access_token=""), 0.0, Result.OK),  # it can be renewed
         (replace(TOKENS, access_token="", refresh_token=None), 0.0, Result.TOKEN_MISSING),
         (replace(TOKENS, access_token="a b"), 0.0, Result.BAD_TOKEN),
@@ -229,7 +232,7 @@ SEALED = jar_of(COOKIE.lines(session(), (), HTTP)).values("sidecar")[0]
     ],
 )
 def test_what_a_session_is_worth(tokens: TokenSet, later: float, result: Result) -> None:
-    """The end of an access token is not the end of a session."""
+    """The end of an access token is the end of a session only if nothing renews it."""
     jar = jar_of(COOKIE.lines(session(tokens=tokens), (), HTTP))
     reading = read_credential([COOKIE], jar, NOW + later)
     assert reading.result is result
