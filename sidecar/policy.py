@@ -168,6 +168,14 @@ class Policy:
     public_origin: bytes | None
     trusts: TrustedPeers
 
+    @property
+    def public_authority(self) -> tuple[bytes, bytes] | None:
+        """Scheme and host of the public origin, where that is configured."""
+        if self.public_origin is None:
+            return None
+        scheme, _, host = self.public_origin.partition(b"://")
+        return scheme, host
+
     def presents_session(self, cookie: bytes) -> bool:
         """Whether a Cookie header holds a cookie by a session's name, whatever is in it."""
         return bool(CookieJar.parse(cookie.decode("latin-1")).named(self.session_names))

@@ -63,24 +63,18 @@ class Clock:
 
 
 class Ids:
-    """Request ids and trace ids: unique by a random prefix per process and a counter."""
+    """Request ids: unique by a random prefix per process and a counter."""
 
-    __slots__ = ("_count", "_prefix", "_trace")
+    __slots__ = ("_count", "_prefix")
 
     def __init__(self) -> None:
         self._prefix = os.urandom(8).hex().encode()
-        self._trace = b"traceparent: 00-" + os.urandom(8).hex().encode()
         self._count = 0
 
     def fresh(self) -> bytes:
         """A new request id."""
         self._count += 1
         return b"%b%08x" % (self._prefix, self._count)
-
-    def trace_line(self) -> bytes:
-        """A `traceparent` line (W3C Trace Context, version 00, not sampled) for the newest id."""
-        number = b"%016x" % self._count
-        return b"".join((self._trace, number, b"-", number, b"-00\r\n"))
 
 
 @dataclass(frozen=True, slots=True)

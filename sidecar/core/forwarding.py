@@ -49,15 +49,19 @@ class Peer:
     """Who is at the other end of a client connection; rendered once for all its requests.
 
     `address` is the peer's IP address (empty for a Unix socket), `trusted` whether its
-    X-Forwarded-* are believed, `scheme` what it speaks to us.
+    X-Forwarded-* are believed, `scheme` what it speaks to us. `public` is the origin that browsers
+    see, where that is configured: scheme and host.
     """
 
     address: str
     trusted: bool
     scheme: bytes
+    public: tuple[bytes, bytes] | None = None
 
     def public_scheme(self, request: Request) -> bytes:
         """The scheme that the browser used (X-Forwarded-Proto is believed from trusted peers)."""
+        if self.public is not None:
+            return self.public[0]
         if self.trusted:
             told = request.fact(b"x-forwarded-proto").split(b",", 1)[0].strip().lower()
             if told in _SCHEMES:
@@ -66,14 +70,19 @@ class Peer:
 
     def public_host(self, request: Request) -> bytes:
         """The host that the browser asked for (X-Forwarded-Host is believed from trusted peers)."""
+        if self.public is not None:
+            return self.public[1]
         if self.trusted:
             told = request.fact(b"x-forwarded-host").split(b",", 1)[0].strip()
             if told:
                 return told
         return request.host
 
-    def forwarded_lines(self, request: Request) -> bytes:
-        """The X-Forwarded-* lines for the upstream: rewritten, or extended for a trusted peer."""
+    def forwarded_lines(self, request: Request, stripped: bytes = b"") -> bytes:
+        """The X-Forwarded-* lines for the upstream: rewritten, or extended for a trusted peer.
+
+        `stripped` is the prefix that the route takes off the path.
+        """
         address = self.address.encode()
         if self.trusted:
             before = request.fact(b"x-forwarded-for")
@@ -85,10 +94,12 @@ class Peer:
         if host:
             lines += b"X-Forwarded-Host: %b\r\n" % host
         if self.trusted:
-            for name in (b"X-Forwarded-Port", b"X-Forwarded-Prefix"):
-                value = request.fact(name.lower())
-                if value:
-                    lines += b"%b: %b\r\n" % (name, value)
+            port = request.fact(b"x-forwarded-port")
+            if port and self.public is None:
+                lines += b"X-Forwarded-Port: %b\r\n" % port
+            stripped = request.fact(b"x-forwarded-prefix").rstrip(b"/") + stripped
+        if stripped:
+            lines += b"X-Forwarded-Prefix: %b\r\n" % stripped
         return lines
 
 
@@ -111,7 +122,7 @@ def prepare_request(
         b"\r\n",
         *(request.fields.lines if route.fields is None else route.fields.lines(request.fields)),
         authorization,
-        peer.forwarded_lines(request),
+        peer.forwarded_lines(request, route.strip.encode()),
         VIA,
     ]
     if cookie:
@@ -125,7 +136,7 @@ def prepare_request(
     for name in (b"if-match", b"if-none-match"):
         if name in facts:
             head += _validators(name, facts[name], wrapped=route.envelope is not None)
-    if is_traced(request):
+    if _is_traced(request):
         head += (b"traceparent: ", facts[b"traceparent"], b"\r\n")
     return b"".join(head)
 
@@ -136,7 +147,7 @@ def given_request_id(request: Request) -> bytes:
     return given if _REQUEST_ID.fullmatch(given) else b""
 
 
-def is_traced(request: Request) -> bool:
+def _is_traced(request: Request) -> bool:
     """Whether the client sent a well-formed traceparent, which passes on."""
     return _TRACEPARENT.fullmatch(request.facts.get(b"traceparent", b"")) is not None
 

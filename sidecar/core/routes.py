@@ -9,7 +9,14 @@ from typing import Final
 
 from sidecar.core.envelope import EnvelopeRule
 from sidecar.core.request import FieldRule
-from sidecar.core.target import LONGEST_REMEMBERED, is_odd, prefix_key, readings
+from sidecar.core.target import (
+    LONGEST_REMEMBERED,
+    is_odd,
+    normal_origin,
+    prefix_key,
+    readings,
+    split_authority,
+)
 
 NOSNIFF: Final = b"X-Content-Type-Options: nosniff\r\n"
 
@@ -34,6 +41,7 @@ class Route:
     fields: FieldRule | None  # which of the client's fields pass, if not by the common rule
     host: bytes | None  # Host to send; None keeps the client's
     upstream_origin: str  # scheme://host[:port], to map Location back
+    authorities: frozenset[bytes] = field(init=False)  # host[:port] that mean the upstream
     is_private: bool = field(init=False)  # no shared cache may keep an answer
     by_cookie: bool = field(init=False)  # answers depend on the Cookie field
     nosniff: bytes = field(init=False)  # a line of every answer, in place of the upstream's; or b""
@@ -44,6 +52,7 @@ class Route:
             "is_private": self.session == "required",
             "by_cookie": self.session == "required" or self.inject,
             "nosniff": NOSNIFF if self.kind == "api" else b"",
+            "authorities": _authorities(self.upstream_origin.encode(), self.host),
         }
         for name, value in made.items():
             object.__setattr__(self, name, value)
@@ -60,18 +69,30 @@ class Route:
         return f"{self.base}{path}{query}"
 
     def public_location(self, location: str) -> str:
-        """Maps a Location back to the client's view (contract 10); foreign ones stay."""
-        origin = self.upstream_origin
-        if location.startswith(origin) and location[len(origin) :][:1] in ("", "/", "?", "#"):
-            location = location[len(origin) :]
+        """Maps a Location back to the client's view (contract 10); foreign ones stay.
+
+        The upstream's own are those that name its host or the Host that it was sent, under either
+        scheme: it may believe X-Forwarded-Proto.
+        """
+        authority, rest = split_authority(location)
+        if authority is None:
             if not location.startswith("/"):
-                location = "/" + location
-        elif not location.startswith("/") or location.startswith("//"):
+                return location
+        elif authority not in self.authorities:
             return location
+        else:
+            location = rest if rest.startswith("/") else "/" + rest
         base = self.base
         if base and (location == base or location.startswith((base + "/", base + "?", base + "#"))):
             location = location[len(base) :]
         return _no_authority(self.strip + location)
+
+
+def _authorities(origin: bytes, host: bytes | None) -> frozenset[bytes]:
+    """What names an upstream in a Location: its own host, and the Host that it is sent."""
+    scheme = origin.partition(b":")[0]
+    written = (origin, *(() if host is None else (b"%b://%b" % (scheme, host),)))
+    return frozenset(normal_origin(one).partition(b"://")[2] for one in written)
 
 
 def _no_authority(location: str) -> str:

@@ -143,6 +143,20 @@ def origin_of(url: bytes) -> bytes:
     return url if match is None else _written(match)
 
 
+def split_authority(location: str) -> tuple[bytes | None, str]:
+    """The authority of an http(s) or scheme-relative reference (RFC 3986 4.2), and the rest.
+
+    In lower case and without its scheme's default port; None where there is none, or none that
+    names a host alone.
+    """
+    is_relative = location.startswith("//")
+    url = f"http:{location}" if is_relative else location
+    match = _ORIGIN.match(url.encode("latin-1", "replace"))
+    if match is None or match[1].lower() not in _PORTS:
+        return (b"", location) if is_relative else (None, location)
+    return _written(match).partition(b"://")[2], url[match.end() :]
+
+
 def _written(match: re.Match[bytes]) -> bytes:
     scheme, host, port = match[1].lower(), match[2].lower(), (match[3] or b"").lstrip(b"0")
     if port in (b"", _PORTS.get(scheme)):

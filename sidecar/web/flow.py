@@ -44,7 +44,6 @@ class Plan:
     counts: bool
     head: bytes
     request_id: bytes
-    is_traced: bool
     expects_body: bool
     by_cookie: bool
     watch: Callable[[Flow], None] | None

@@ -21,7 +21,7 @@ from sidecar.core.errors import (
     StoreUnavailable,
     TokenRefreshed,
 )
-from sidecar.core.forwarding import given_request_id, is_traced, prepare_request
+from sidecar.core.forwarding import given_request_id, prepare_request
 from sidecar.core.target import normal_origin
 from sidecar.web import login, logout
 from sidecar.web.flow import Flow, Plan
@@ -206,7 +206,6 @@ class Planner:
             counts=flow.counts,
             head=head + b"X-Request-Id: ",
             request_id=given_request_id(request),
-            is_traced=is_traced(request),
             expects_body=request.method != "HEAD",
             by_cookie=flow.by_cookie,
             watch=self._watch(flow, request, is_bridged=is_bridged),

@@ -162,8 +162,7 @@ class Proxy:
             flow.last = flow.last or self._body(flow, facts.get(b"content-length"))
         else:
             flow.last = b"Content-Length: 0\r\n\r\n" if b"content-length" in facts else b"\r\n"
-        trace = b"" if plan.is_traced else self.runtime.ids.trace_line()
-        flow.head = b"%b%b\r\n%b%b" % (plan.head, flow.request_id, trace, flow.last)
+        flow.head = b"%b%b\r\n%b" % (plan.head, flow.request_id, flow.last)
         upstream = None if flow.streaming_body else self._pools[plan.route.upstream].take()
         if upstream is None:
             flow.spawn(relay.send)

@@ -80,7 +80,8 @@ class Server:
         name = transport.get_extra_info("peername")
         address = name[0] if isinstance(name, tuple) else ""
         address = address.removeprefix("::ffff:") if "." in address else address
-        return Peer(address, self._runtime.policy.trusts.includes(address), self._scheme)
+        policy = self._runtime.policy
+        return Peer(address, policy.trusts.includes(address), self._scheme, policy.public_authority)
 
     def closed(self, connection: ClientConnection) -> None:
         """Counts a connection out."""

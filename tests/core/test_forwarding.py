@@ -20,7 +20,6 @@ from sidecar.core.forwarding import (
     Peer,
     clean_response,
     given_request_id,
-    is_traced,
     prepare_request,
     reason_phrase,
     status_line,
@@ -99,6 +98,7 @@ def test_a_whole_head() -> None:
         (b"Via", b"1.1 sidecar"),
         (b"X-Forwarded-For", b"192.0.2.7"),
         (b"X-Forwarded-Host", b"app.test"),
+        (b"X-Forwarded-Prefix", b"/api"),
         (b"X-Forwarded-Proto", b"http"),
     ]
 
@@ -176,7 +176,7 @@ SPOOFED = (
                 b"Proto": b"https",
                 b"Host": b"public.test",
                 b"Port": b"443",
-                b"Prefix": b"/base",
+                b"Prefix": b"/base/api",
             },
         ),
         (
@@ -214,11 +214,22 @@ def test_forwarded_fields_are_rewritten_not_believed(
     peer: Peer, pairs: tuple[tuple[str, str], ...], told: dict[bytes, bytes]
 ) -> None:
     """Threat 3: only a trusted proxy's count, and they are extended."""
+    told = {b"Prefix": b"/api", **told}  # what the route takes off
     _, fields = sent(request(*pairs), peer=peer)
     prefix = b"X-Forwarded-"
     said = {name[len(prefix) :]: value for name, value in fields if name.startswith(prefix)}
     assert said == told
     assert len([name for name, _ in fields if name.startswith(prefix)]) == len(told)
+
+
+@pytest.mark.parametrize("peer", [CLIENT, PROXY, SOCKET])
+def test_upstreams_are_told_the_public_origin_where_it_is_configured(peer: Peer) -> None:
+    """Whatever the proxy in front says, or forgets to say."""
+    public = replace(peer, public=(b"https", b"www.app.test"))
+    _, fields = sent(request(*SPOOFED), peer=public, route=PAGE)
+    assert values(fields, b"X-Forwarded-Proto") == [b"https"]
+    assert values(fields, b"X-Forwarded-Host") == [b"www.app.test"]
+    assert values(fields, b"X-Forwarded-Port") == []
 
 
 @pytest.mark.parametrize(
@@ -286,9 +297,8 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     ],
 )
 def test_a_well_formed_trace_passes(given_by_client: str, good: bool) -> None:
-    """W3C Trace Context 3.2.2; anything else gives way to one of the sidecar's own."""
+    """W3C Trace Context 3.2.2; none is made up, which would switch an upstream's sampling off."""
     asked = request(("traceparent", given_by_client))
-    assert is_traced(asked) is good
     assert values(sent(asked)[1], b"traceparent") == ([TRACE.encode()] if good else [])
 
 

@@ -367,6 +367,10 @@ def test_the_prefix_is_exchanged(strip: str, base: str, path: str, target: str) 
         ("", "/v1", "/v1", "/"),
         ("", "/v1", "/v1?x", "/?x"),
         ("", "/v1", "/v1#x", "/#x"),
+        # The same under the other scheme, without a scheme, and as others write it.
+        ("/api", "", "https://api:4000/x", "/api/x"),
+        ("/api", "", "//api:4000/x", "/api/x"),
+        ("/api", "", "HTTP://API:4000/x", "/api/x"),
         # Foreign, and relative: as they came.
         ("/api", "", "https://idp.test/x", "https://idp.test/x"),
         ("/api", "", "http://api:40001/x", "http://api:40001/x"),
@@ -390,6 +394,26 @@ def test_the_prefix_is_exchanged(strip: str, base: str, path: str, target: str) 
 def test_locations_lead_back(strip: str, base: str, location: str, public: str) -> None:
     """Contract 10: what points at the upstream's origin, or is path-absolute, is mapped back."""
     assert route("/", strip=strip, base=base).public_location(location) == public
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "location", "public"),
+    [
+        ("http://api", None, "http://api:80/x", "/api/x"),
+        ("http://api", None, "https://api/x", "/api/x"),
+        ("http://api", None, "https://api:443/x", "/api/x"),
+        ("http://api", None, "http://api:81/x", "http://api:81/x"),
+        ("http://api:4000", b"shop.internal", "https://shop.internal/x", "/api/x"),
+        ("http://api:4000", b"Shop.Internal:80", "http://shop.internal/x", "/api/x"),
+        ("http://api:4000", b"shop.internal", "ftp://shop.internal/x", "ftp://shop.internal/x"),
+    ],
+)
+def test_locations_lead_back_by_the_host_that_was_sent(
+    origin: str, host: bytes | None, location: str, public: str
+) -> None:
+    """And whatever the upstream believes of the scheme (FastAPI behind https)."""
+    one = replace(route("/", strip="/api"), upstream_origin=origin, host=host)
+    assert one.public_location(location) == public
 
 
 @given(

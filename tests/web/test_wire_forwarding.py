@@ -178,7 +178,6 @@ async def test_field_that_connection_names_goes(
         "X-Forwarded-Proto",
         "X-Request-Id",
         "Via",
-        "traceparent",
     ],
 )
 async def test_connection_cannot_take_off_what_the_sidecar_sets(
@@ -349,15 +348,13 @@ async def test_request_id_is_one_for_client_and_upstream(
         ("garbage", False),
     ],
 )
-async def test_traceparent_is_set_and_a_good_one_keeps_its_trace(
+async def test_a_good_traceparent_passes_and_none_is_made_up(
     site: Running, upstream: Upstream, client: Clients, given: str | None, kept: bool
 ) -> None:
     """W3C Trace Context."""
     lines = [] if given is None else [f"traceparent: {given}"]
     await (await client(site)).get("/api/a", *lines)
-    (sent,) = upstream.last.all("traceparent")
-    assert re.fullmatch(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", sent)
-    assert (given is not None and sent[3:35] == given[3:35]) is kept
+    assert upstream.last.all("traceparent") == ([given] if kept else [])
 
 
 @pytest.mark.parametrize(
