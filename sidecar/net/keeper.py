@@ -38,6 +38,7 @@ from sidecar.net.store import Store
 from sidecar.net.tombstones import Tombstone
 
 ALIAS: Final = 30 * 86400.0  # seconds that a renewed credential is known as its session's
+FORMER: Final = 86400.0  # the same of one that has been renewed, or has expired
 WATCH: Final = 0.5  # seconds between two looks whether the store has lost its data
 FOR_EVER: Final = 3650 * 86400.0
 ROUNDS: Final = 8  # sessions of one header, of which one after the other turns out to be dead
@@ -226,6 +227,9 @@ class Keeper:
             self._sessions.succeed(name, view.fingerprint)
             if self._is_shared and view.reading.claims is not None:
                 self._tell_successor(name, view.fingerprint)
+                before = self._sessions.fingerprint_of(view.reading.token or "")
+                if before not in (name, view.fingerprint):
+                    self._tell_successor(before, view.fingerprint, FORMER)
 
     def _bury(self, view: SessionView) -> None:
         session = view.session(view.fingerprint)
@@ -381,11 +385,14 @@ class Keeper:
             return
         old = reading.tokens
         spent = old.refresh_token if old is not None else None
-        for credential in (tokens.access_token, tokens.refresh_token, spent):
+        expiry = tokens.expires_at
+        access = ALIAS if expiry is None else max(0.0, expiry - self._now()) + FORMER
+        known_for = {spent: FORMER, tokens.refresh_token: ALIAS, tokens.access_token: access}
+        for credential, seconds in known_for.items():
             if credential:
                 known_as = self._sessions.fingerprint_of(credential)
                 with suppress(StoreUnavailable):
-                    await self._store.put(f"alias:{known_as}", view.fingerprint.encode(), ALIAS)
+                    await self._store.put(f"alias:{known_as}", view.fingerprint.encode(), seconds)
 
     # -- what is told and heard -----------------------------------------------------------------
 
@@ -402,8 +409,8 @@ class Keeper:
         if self._own is not None and self._own.is_stored:
             await self._own.drop(fingerprint)
 
-    def _tell_successor(self, name: str, fingerprint: str) -> None:
-        put = partial(self._store.put, f"alias:{name}", fingerprint.encode(), ALIAS)
+    def _tell_successor(self, name: str, fingerprint: str, seconds: float = ALIAS) -> None:
+        put = partial(self._store.put, f"alias:{name}", fingerprint.encode(), seconds)
         self._spawn(_until_it_works(put))
 
     def _tell_rotation(self, name: str, earlier: tuple[str, ...]) -> None:

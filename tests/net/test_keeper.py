@@ -190,7 +190,7 @@ async def test_what_a_store_has_lost_is_written_once_more(
     await one.keeper.renew(await one.present(other), Scope(), rejected="b1")
     await one.settled()
     await asyncio.sleep(module.WATCH + 0.6)
-    store._entries.clear()
+    store._clear()
     async with asyncio.timeout(5):
         while await Process(store).is_live():
             await asyncio.sleep(0.02)
