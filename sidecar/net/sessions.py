@@ -18,9 +18,11 @@ from sidecar.core.cookies import (
 )
 from sidecar.core.credential import Reading, Result, is_b64token
 from sidecar.core.formats.own import Handle, OwnCookieSource, OwnReading, OwnSession, OwnStoreSource
+from sidecar.core.proof import Proof
 from sidecar.core.tickets import Signer
 from sidecar.core.tokens import TokenSet
 from sidecar.core.view import Key, OpenedSession, SessionView, SourceSet, ViewReader
+from sidecar.net.bounds import Names
 from sidecar.net.tombstones import Tombstone, Tombstones
 
 CACHE_BYTES: Final = 16 * 1024 * 1024
@@ -30,6 +32,8 @@ MAX_SUCCESSORS: Final = 10_000
 MAX_EARLIER: Final = 8  # generations that a logout ends besides the one presented
 UNKNOWN_LIFETIME: Final = 30 * 86400.0  # a credential that does not say when it ends
 MAX_WORDS: Final = 8  # of an Authorization value that are looked at
+ACCEPTED_BYTES: Final = 8 * 1024 * 1024  # of plain sessions that an upstream has accepted
+VOUCHED_BYTES: Final = 8 * 1024 * 1024  # of those that the provider has renewed
 NOT_FOUND: Final = 5.0  # seconds for which it is remembered that the store has no such session
 
 
@@ -58,8 +62,11 @@ class Sessions:
         "_spent",
         "_streams",
         "_successors",
+        "_vouched",
+        "accepted",
         "deaths",
         "is_shared",
+        "on_accepted",
         "on_death",
         "on_handed_out",
         "on_revival",
@@ -80,6 +87,7 @@ class Sessions:
         self.on_handed_out: Callable[[tuple[str, ...], float], None] | None = None
         self.on_successor: Callable[[str, str], None] | None = None
         self.on_rotation: Callable[[str, tuple[str, ...]], None] | None = None
+        self.on_accepted: Callable[[str], None] | None = None
         self.deaths = 0  # counts sessions that have died or risen, for what was planned before
         self._cache: dict[Key, SessionView] = {}
         self._cached_bytes = 0
@@ -89,6 +97,8 @@ class Sessions:
         self._spent: dict[str, None] = {}  # the names of refresh tokens that were exchanged
         self._earlier: dict[str, tuple[str, ...]] = {}  # fingerprint → those of older generations
         self._successors: dict[str, str] = {}  # the name of a later credential → the session's
+        self.accepted: Final = Names(ACCEPTED_BYTES)
+        self._vouched: Final = Names(VOUCHED_BYTES)
         self.tombs: Final = Tombstones()
         self._streams: dict[str, set[Callable[[], None]]] = {}
 
@@ -230,6 +240,25 @@ class Sessions:
         if reading.tokens is not None and reading.claims is None:
             yield from self._credentials(reading)
 
+    # -- what speaks for a session ----------------------------------------------------------------
+
+    def proof_of(self, session: OpenedSession) -> Proof:
+        """What speaks for a session that was presented."""
+        if session.is_sealed or session.fingerprint in self._vouched:
+            return Proof.VOUCHED
+        return Proof.ACCEPTED if session.fingerprint in self.accepted else Proof.NONE
+
+    def accept(self, fingerprint: str) -> None:
+        """An upstream has accepted a session's credential; that may be told to others."""
+        if fingerprint not in self.accepted:
+            self.accepted.add(fingerprint)
+            if self.on_accepted is not None:
+                self.on_accepted(fingerprint)
+
+    def vouch(self, fingerprint: str) -> None:
+        """The provider has renewed a session."""
+        self._vouched.add(fingerprint)
+
     # -- what is learned of a session -------------------------------------------------------------
 
     def rename(self, view: SessionView, session: OpenedSession, fingerprint: str) -> SessionView:
@@ -261,6 +290,8 @@ class Sessions:
         assert fingerprint is not None
         assert reading.writer is not None
         lines = reading.writer.write(reading, tokens, fingerprint, scope)
+        if view.is_raw:
+            self.vouch(fingerprint)
         # It keeps its name, though its first credential is in it no longer.
         new = replace(reading, token=tokens.access_token, tokens=tokens, identity=fingerprint)
         if isinstance(new, OwnReading) and new.session is not None:
@@ -440,8 +471,13 @@ class Sessions:
             *self._content_name(reading),
             *self._earlier.get(fingerprint, ()),
         } - {fingerprint}
-        tomb = Tombstone(since, until, tuple(sorted(names)))
-        is_news = before is None or not names <= set(before.credentials)
+        proof = self.proof_of(session)
+        tomb = Tombstone(since, until, tuple(sorted(names)), proof)
+        is_news = (
+            before is None
+            or proof > before.proof
+            or self.tombs.with_names(fingerprint, names) is not None
+        )
         if self.on_death is not None and is_news:
             self.on_death(fingerprint, tomb)
         self.entomb(fingerprint, tomb)
@@ -532,6 +568,8 @@ class Sessions:
                 refused.update(session.reading.names)
             else:
                 self._note_successor(session, view, now)
+                if not session.is_sealed:
+                    self.accept(session.fingerprint)  # it comes from the upstream
         return [cookie for cookie in cookies if set_cookie_name(cookie) not in refused]
 
     def _died_since(self, view: SessionView, began: float, now: float) -> str | None:

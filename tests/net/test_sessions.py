@@ -21,11 +21,12 @@ from sidecar.core.formats.own import (
     own_store_source,
 )
 from sidecar.core.formats.raw import raw_source
+from sidecar.core.proof import Proof
 from sidecar.core.tickets import Signer
 from sidecar.core.tokens import TokenSet
 from sidecar.core.view import NOTHING_PRESENTED, SessionView, ViewReader
+from sidecar.net import bounds, tombstones
 from sidecar.net import sessions as module
-from sidecar.net import tombstones
 from sidecar.net.sessions import UNKNOWN_LIFETIME, Sessions
 
 NOW = 1_700_000_000.0
@@ -286,15 +287,80 @@ def test_nobody_is_not_dead() -> None:
     assert not make().is_dead(None, NOW)
 
 
-def test_tombstones_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("proof", list(Proof))
+def test_tombstones_are_bounded(monkeypatch: pytest.MonkeyPatch, proof: Proof) -> None:
     """A flood of 401s forgets the oldest deaths first (threat 36)."""
-    monkeypatch.setattr(tombstones, "MAX_TOMBSTONES", 10)
+    monkeypatch.setattr(tombstones, "ROOM", dict.fromkeys(Proof, 10 * tombstones.TOMB_COST))
     sessions = make()
     for number in range(25):
-        bury(sessions, sessions.present(b"access_token=t%d" % number, NOW), NOW)
+        presented = sessions.present(b"access_token=t%d" % number, NOW)
+        speak_for(sessions, presented, proof)
+        bury(sessions, presented, NOW)
     assert sessions.dead == 10
     assert sessions.is_dead(SIGNER.fingerprint("t24"), NOW)
     assert not sessions.is_dead(SIGNER.fingerprint("t14"), NOW)
+
+
+def speak_for(sessions: Sessions, view: SessionView, proof: Proof) -> None:
+    """Has something speak for the session of a request."""
+    assert view.fingerprint is not None
+    if proof is Proof.ACCEPTED:
+        sessions.accept(view.fingerprint)
+    elif proof is Proof.VOUCHED:
+        sessions.vouch(view.fingerprint)
+
+
+@pytest.mark.parametrize("cookie", [sid("real"), b"access_token=real"])
+@pytest.mark.parametrize("flood", [Proof.NONE, Proof.ACCEPTED])
+def test_logouts_of_nobody_push_no_tombstone_out(
+    monkeypatch: pytest.MonkeyPatch, cookie: bytes, flood: Proof
+) -> None:
+    """Of a session that more speaks for: its old cookie stays refused."""
+    monkeypatch.setattr(tombstones, "ROOM", dict.fromkeys(Proof, 20 * tombstones.TOMB_COST))
+    sessions = make()
+    presented = sessions.present(cookie, NOW)
+    if presented.is_raw:
+        speak_for(sessions, presented, Proof(flood + 1))
+    bury(sessions, presented, NOW)
+    for number in range(100):
+        made_up = sessions.present(b"access_token=made-up-%d" % number, NOW)
+        speak_for(sessions, made_up, flood)
+        bury(sessions, made_up, NOW)
+    assert sessions.tombs.count(flood) == 20
+    assert sessions.is_dead(presented.fingerprint, NOW)
+    assert not sessions.is_dead(SIGNER.fingerprint("made-up-1"), NOW)
+
+
+def test_what_speaks_for_a_session() -> None:
+    """A seal; the provider's renewal; an upstream that accepted its credential or handed it out."""
+    sessions = make()
+    for cookie, proof in ((sid("t"), Proof.VOUCHED), (b"access_token=t0", Proof.NONE)):
+        view = sessions.present(cookie, NOW)
+        session = view.session(view.fingerprint)
+        assert session is not None
+        assert sessions.proof_of(session) is proof
+        assert view.is_raw is (proof is Proof.NONE)
+    sessions.admit([b"access_token=t1; Path=/"], NOTHING_PRESENTED, NOW, NOW)
+    for token, proof in (("t0", Proof.NONE), ("t1", Proof.ACCEPTED)):
+        view = sessions.present(b"access_token=" + token.encode(), NOW)
+        session = view.session(view.fingerprint)
+        assert session is not None
+        assert sessions.proof_of(session) is proof
+
+
+def test_what_speaks_for_sessions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upstream may answer 2xx to everybody; that pushes out nothing that says more."""
+    monkeypatch.setattr(module, "ACCEPTED_BYTES", 10 * bounds.NAME_COST)
+    sessions = make()
+    sessions.vouch("renewed")
+    for number in range(100):
+        sessions.accept(f"accepted-{number}")
+    assert len(sessions.accepted) == 10
+    assert "accepted-99" in sessions.accepted
+    view = sessions.present(b"access_token=t", NOW)
+    session = view.session(view.fingerprint)
+    assert session is not None
+    assert sessions.proof_of(replace(session, fingerprint="renewed")) is Proof.VOUCHED
 
 
 # -- what an answer sets ---------------------------------------------------------------------------
