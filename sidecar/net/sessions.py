@@ -722,5 +722,14 @@ def _pair(set_cookie: bytes) -> str:
 def _cost(view: SessionView) -> int:
     """About the bytes of an entry: what was opened is in the cookie, or was loaded besides."""
     cookie = b"" if view.key is None else view.key[0]
-    tokens = sum(len(one.reading.token or "") for one in view.sessions)
-    return 4 * len(cookie) + 3 * tokens + ENTRY_OVERHEAD * (1 + len(view.sessions))
+    loaded = sum(_loaded(one.reading) for one in view.sessions)
+    return 4 * len(cookie) + loaded + ENTRY_OVERHEAD * (1 + len(view.sessions))
+
+
+def _loaded(reading: Reading) -> int:
+    """The bytes of a session besides its cookie: its token, and what the store has of it."""
+    bearer = 3 * len(reading.token or "")
+    if not isinstance(reading, OwnReading) or reading.session is None:
+        return bearer
+    tokens = reading.session.tokens
+    return bearer + len(tokens.id_token or "") + len(tokens.refresh_token or "")
