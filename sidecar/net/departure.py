@@ -43,6 +43,8 @@ PAUSES: Final = (1.0, 3.0, 10.0, 30.0)  # seconds before each further attempt
 HOOK_SECONDS: Final = 10.0
 REMEMBERED: Final = 10_000  # sessions of each lane that have departed already
 DAY: Final = 86400.0
+MiB: Final = 1024 * 1024
+COST: Final = 12 * 1024  # bytes of a departure besides its tokens
 
 _TOLD: Final = {True: "done", False: "failed", None: "none"}
 
@@ -51,13 +53,13 @@ _TOLD: Final = {True: "done", False: "failed", None: "none"}
 class Room:
     """What a lane has room for.
 
-    `at_once` requests, so that a wave of logouts leaves room for everything else; `departures` that
-    are under way or wait; `burst` and `rate` (a second) of those that may begin. `pauses` are the
-    seconds before each further attempt of a step.
+    `at_once` requests, so that a wave of logouts leaves room for everything else; `max_bytes` of
+    departures that are under way or wait; `burst` and `rate` (a second) of those that may begin.
+    `pauses` are the seconds before each further attempt of a step.
     """
 
     at_once: int
-    departures: int
+    max_bytes: int
     burst: float = inf
     rate: float = 0.0
     pauses: tuple[float, ...] = PAUSES
@@ -65,9 +67,9 @@ class Room:
 
 ROOMS: Final[Mapping[Proof, Room]] = MappingProxyType(
     {
-        Proof.VOUCHED: Room(16, 10_000),
-        Proof.ACCEPTED: Room(8, 1_000),
-        Proof.NONE: Room(2, 8, burst=8, rate=0.2, pauses=()),
+        Proof.VOUCHED: Room(16, 64 * MiB),
+        Proof.ACCEPTED: Room(8, 16 * MiB),
+        Proof.NONE: Room(2, MiB, burst=8, rate=0.2, pauses=()),
     }
 )
 
@@ -78,26 +80,26 @@ Step = Callable[[], Awaitable[bool | None]]
 class _Lane:
     """The departures of sessions that the same speaks for."""
 
-    __slots__ = ("_budget", "departed", "places", "room", "under_way")
+    __slots__ = ("_budget", "departed", "held", "places", "room")
 
     def __init__(self, room: Room) -> None:
         self.room: Final = room
         self.places: Final = asyncio.Semaphore(room.at_once)
         self._budget: Final = Budget(room.burst, room.rate)
-        self.under_way = 0
+        self.held = 0  # bytes
         # By fingerprint and time of death: whether its tokens were known.
         self.departed: dict[tuple[str, float], bool] = {}
 
-    def enter(self) -> bool:
+    def enter(self, cost: int) -> bool:
         """Takes what one more needs, if there is room for it; `leave` follows then."""
         now = asyncio.get_running_loop().time()
-        if self.under_way >= self.room.departures or not self._budget.take(now):
+        if self.held + cost > self.room.max_bytes or not self._budget.take(now):
             return False
-        self.under_way += 1
+        self.held += cost
         return True
 
-    def leave(self) -> None:
-        self.under_way -= 1
+    def leave(self, cost: int) -> None:
+        self.held -= cost
 
     def note(self, death: tuple[str, float], *, has_tokens: bool) -> None:
         self.departed[death] = has_tokens
@@ -158,7 +160,8 @@ class Departures:
         before = lane.departed.get(death)
         if before or before is has_tokens:
             return
-        if not lane.enter():
+        cost = _cost(session)
+        if not lane.enter(cost):
             self.counts["all", "dropped"] += 1
             return
         lane.note(death, has_tokens=has_tokens)
@@ -168,15 +171,24 @@ class Departures:
             key = ""
         self._spawn(self._depart_once(key, lane, session, reason, hooks, revokes=revokes))
 
-    async def _depart_once(self, key: str, lane: _Lane, *session: Any, revokes: bool) -> None:
+    async def _depart_once(
+        self,
+        key: str,
+        lane: _Lane,
+        session: OpenedSession,
+        reason: str,
+        hooks: Sequence[Hook],
+        *,
+        revokes: bool,
+    ) -> None:
         """Of all processes on one store the first does it; if none can know, each of them."""
         try:
             with suppress(StoreUnavailable):
                 if key and not await self._store.add(key, b"1", DAY):
                     return
-            await self._depart(lane, *session, revokes=revokes)
+            await self._depart(lane, session, reason, hooks, revokes=revokes)
         finally:
-            lane.leave()
+            lane.leave(_cost(session))
 
     async def _depart(
         self,
@@ -272,3 +284,10 @@ class Departures:
         except Unreachable:
             return False
         return 200 <= answer.status < 300
+
+
+def _cost(session: OpenedSession) -> int:
+    """About the bytes that a session's departure takes."""
+    tokens = session.reading.tokens
+    refresh = "" if tokens is None else tokens.refresh_token or ""
+    return COST + 2 * len(session.reading.token or "") + 2 * len(refresh)

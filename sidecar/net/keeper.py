@@ -498,7 +498,7 @@ class Keeper:
                     self._tell_revival(told.fingerprint, told.tomb)
                     return
 
-        self._spawn(_until_it_works(lift))
+        self._spawn(self._bounded(lift))
 
     def _tell_revival(self, fingerprint: str, tomb: Tombstone) -> None:
         async def tell() -> None:
