@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 PAUSES: Final = (1.0, 3.0, 10.0, 30.0)  # seconds before each further attempt
 HOOK_SECONDS: Final = 10.0
 REMEMBERED: Final = 10_000  # sessions of each lane that have departed already
+HOUR: Final = 3600.0
 DAY: Final = 86400.0
 MiB: Final = 1024 * 1024
 COST: Final = 12 * 1024  # bytes of a departure besides its tokens
@@ -55,7 +56,8 @@ class Room:
 
     `at_once` requests, so that a wave of logouts leaves room for everything else; `max_bytes` of
     departures that are under way or wait; `burst` and `rate` (a second) of those that may begin.
-    `pauses` are the seconds before each further attempt of a step.
+    `pauses` are the seconds before each further attempt of a step, `noted` those for which the
+    store remembers that a session has departed.
     """
 
     at_once: int
@@ -63,13 +65,14 @@ class Room:
     burst: float = inf
     rate: float = 0.0
     pauses: tuple[float, ...] = PAUSES
+    noted: float = DAY
 
 
 ROOMS: Final[Mapping[Proof, Room]] = MappingProxyType(
     {
         Proof.VOUCHED: Room(16, 64 * MiB),
-        Proof.ACCEPTED: Room(8, 16 * MiB),
-        Proof.NONE: Room(2, MiB, burst=8, rate=0.2, pauses=()),
+        Proof.ACCEPTED: Room(8, 16 * MiB, burst=1_000, rate=20, noted=HOUR),
+        Proof.NONE: Room(2, MiB, burst=8, rate=0.2, pauses=(), noted=0),
     }
 )
 
@@ -167,8 +170,6 @@ class Departures:
         lane.note(death, has_tokens=has_tokens)
         hooks = self._hooks if before is None else ()
         key = f"departed:{fingerprint}:{death[1]:.3f}:{has_tokens:d}"
-        if proof is Proof.NONE:
-            key = ""
         self._spawn(self._depart_once(key, lane, session, reason, hooks, revokes=revokes))
 
     async def _depart_once(
@@ -183,12 +184,17 @@ class Departures:
     ) -> None:
         """Of all processes on one store the first does it; if none can know, each of them."""
         try:
-            with suppress(StoreUnavailable):
-                if key and not await self._store.add(key, b"1", DAY):
-                    return
+            if not await self._is_first(lane, key):
+                return
             await self._depart(lane, session, reason, hooks, revokes=revokes)
         finally:
             lane.leave(_cost(session))
+
+    async def _is_first(self, lane: _Lane, key: str) -> bool:
+        """Whether no other process does what this key stands for, as far as can be known."""
+        with suppress(StoreUnavailable):
+            return not lane.room.noted or await self._store.add(key, b"1", lane.room.noted)
+        return True
 
     async def _depart(
         self,
@@ -204,10 +210,9 @@ class Departures:
         # Where only the own login has a provider, other sessions' tokens are none of its business.
         is_its = self._revokes_all or reading.tokens is not None or reading.source == OWN
         revoked = (refresh, access) if revokes and is_its else (None, None)
-        is_shared = lane is not self._lanes[Proof.NONE]
         steps: dict[str, Step] = {
-            "refresh_token": self._revocation(revoked[0], "refresh_token", is_shared=is_shared),
-            "access_token": self._revocation(revoked[1], "access_token", is_shared=is_shared),
+            "refresh_token": self._revocation(lane, revoked[0], "refresh_token"),
+            "access_token": self._revocation(lane, revoked[1], "access_token"),
             **{
                 f"hook {number}": partial(self._tell, hook, fingerprint, reason, access)
                 for number, hook in enumerate(hooks)
@@ -219,13 +224,14 @@ class Departures:
 
     def revoke(self, tokens: TokenSet) -> None:
         """Revokes tokens that came to be when their session had ended already."""
+        lane = self._lanes[Proof.VOUCHED]
         steps: dict[str, Step] = {
-            "refresh_token": self._revocation(tokens.refresh_token, "refresh_token"),
-            "access_token": self._revocation(tokens.access_token, "access_token"),
+            "refresh_token": self._revocation(lane, tokens.refresh_token, "refresh_token"),
+            "access_token": self._revocation(lane, tokens.access_token, "access_token"),
         }
 
         async def carry_out() -> None:
-            await self._receipt(self._lanes[Proof.VOUCHED], steps)
+            await self._receipt(lane, steps)
 
         self._spawn(carry_out())
 
@@ -248,20 +254,17 @@ class Departures:
         self._sessions.bury_tokens(session.fingerprint, tokens)
         return tokens.access_token or None, tokens.refresh_token
 
-    def _revocation(self, token: str | None, hint: str, *, is_shared: bool = True) -> Step:
+    def _revocation(self, lane: _Lane, token: str | None, hint: str) -> Step:
         provider, store = self._provider, self._store
 
         async def revoke() -> bool | None:
             if provider is None or not token:
                 return None
-            if not is_shared:
-                return await provider.revoke(token, hint)
             key = f"revoked:{self._sessions.fingerprint_of(token)}"
-            with suppress(StoreUnavailable):
-                if not await store.add(key, b"1", DAY):
-                    return None  # another process has, or does
+            if not await self._is_first(lane, key):
+                return None  # another process has, or does
             outcome = await provider.revoke(token, hint)
-            if outcome is False:
+            if outcome is False and lane.room.noted:
                 with suppress(StoreUnavailable):
                     await store.remove(key)
             return outcome
