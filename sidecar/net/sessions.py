@@ -25,7 +25,7 @@ from sidecar.core.view import Key, OpenedSession, SessionView, SourceSet, ViewRe
 from sidecar.net.bounds import Names
 from sidecar.net.tombstones import Tombstone, Tombstones
 
-CACHE_BYTES: Final = 16 * 1024 * 1024
+CACHE_BYTES: Final = 16 * 1024 * 1024  # of headers with a sealed session; of others as much
 ENTRY_OVERHEAD: Final = 1024  # bytes of an entry besides its Cookie value, stored several times
 MAX_SPENT: Final = 10_000
 MAX_SUCCESSORS: Final = 10_000
@@ -51,7 +51,7 @@ class Sessions:
     __slots__ = (
         "_bearers",
         "_cache",
-        "_cached_bytes",
+        "_cached",
         "_earlier",
         "_holders",
         "_keys",
@@ -90,7 +90,7 @@ class Sessions:
         self.on_accepted: Callable[[str], None] | None = None
         self.deaths = 0  # counts sessions that have died or risen, for what was planned before
         self._cache: dict[Key, SessionView] = {}
-        self._cached_bytes = 0
+        self._cached: Final = (_Order(), _Order())  # anybody's headers, and those with a seal
         self._keys: dict[str, set[Key]] = {}  # fingerprint → where it is remembered
         self._bearers: dict[str, Key] = {}  # a token's name → where its session is remembered
         self._holders: dict[str, set[Key]] = {}  # a token's name → where it was presented
@@ -412,13 +412,15 @@ class Sessions:
     def _remember(self, key: Key, view: SessionView) -> SessionView:
         view = replace(view, bearer=self._bearer(view))
         self._cache[key] = view
-        self._cached_bytes += _cost(view)
+        order = self._cached[_has_seal(view)]
+        order.keys[key] = None
+        order.bytes += _cost(view)
         for index, name in self._index_entries(view):
             index.setdefault(name, set()).add(key)
         if view.bearer is not None:
             self._bearers[view.bearer] = key
-        while self._cached_bytes > CACHE_BYTES:
-            self._forget(next(iter(self._cache)))
+        while order.bytes > CACHE_BYTES:
+            self._forget(next(iter(order.keys)))
         return view
 
     def _bearer(self, view: SessionView) -> str | None:
@@ -438,7 +440,9 @@ class Sessions:
         view = self._cache.pop(key, None)
         if view is None:
             return
-        self._cached_bytes -= _cost(view)
+        order = self._cached[_has_seal(view)]
+        del order.keys[key]
+        order.bytes -= _cost(view)
         for index, name in self._index_entries(view):
             keys = index.get(name)
             if keys is not None:
@@ -695,6 +699,21 @@ class Sessions:
             closers.discard(close)
             if not closers:
                 del self._streams[fingerprint]
+
+
+class _Order:
+    """The headers of one kind, the one remembered first before all others, and their bytes."""
+
+    __slots__ = ("bytes", "keys")
+
+    def __init__(self) -> None:
+        self.keys: dict[Key, None] = {}
+        self.bytes = 0
+
+
+def _has_seal(view: SessionView) -> bool:
+    """Whether a stranger cannot have made up all that is presented."""
+    return any(one.is_sealed for one in view.sessions)
 
 
 def _for_this_request(

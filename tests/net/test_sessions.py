@@ -187,6 +187,23 @@ def test_the_cache_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert claims.opened == opened + 1
 
 
+@pytest.mark.parametrize("cookie", ["a=%d", "access_token=made-up-%d", "sid=guess%d"])
+def test_made_up_cookies_push_no_sealed_session_out(
+    monkeypatch: pytest.MonkeyPatch, cookie: str
+) -> None:
+    """It need not be opened again, nor looked up in a store, and is there for a store's loss."""
+    monkeypatch.setattr(module, "CACHE_BYTES", 20_000)
+    claims = Claims()
+    sessions = make(claims)
+    sessions.present(sid("real"), NOW)
+    for number in range(200):
+        sessions.present((cookie % number).encode(), NOW)
+    assert sessions.cached <= 21
+    opened = claims.opened
+    assert sessions.present(sid("real"), NOW).has_credential
+    assert claims.opened == opened
+
+
 def test_a_cookie_larger_than_the_cache_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does it leave the count wrong for those that come after."""
     monkeypatch.setattr(module, "CACHE_BYTES", 10_000)
