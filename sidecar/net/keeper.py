@@ -35,7 +35,7 @@ from sidecar.core.view import OpenedSession, SessionView
 from sidecar.net.bounds import Budget
 from sidecar.net.own import OwnSessions
 from sidecar.net.refresh import Refresher
-from sidecar.net.sessions import Sessions
+from sidecar.net.sessions import UNKNOWN_LIFETIME, Sessions
 from sidecar.net.store import Store
 from sidecar.net.tombstones import Tombstone
 
@@ -46,6 +46,7 @@ FOR_EVER: Final = 3650 * 86400.0
 ROUNDS: Final = 8  # sessions of one header, of which one after the other turns out to be dead
 SHARED: Final = 60.0  # seconds for which others are told of a death that nothing speaks for
 ACCEPTED: Final = 86400.0  # seconds for which they are told that a session was accepted
+VOUCHING: Final = 0.5  # seconds that a logout waits for what they know
 WAITING: Final = 2_000  # deaths that strangers can cause, and that wait for the store
 ATTEMPTS: Final = 600  # to tell the store what happened, a few seconds apart
 
@@ -258,10 +259,11 @@ class Keeper:
 
     async def vouch_for(self, view: SessionView) -> None:
         """Finds out what other processes know in favour of the sessions, if the store says so."""
-        with suppress(StoreUnavailable):
-            for one in filter(self._is_doubted, view.sessions):
-                if await self._store.get(f"accepted:{one.fingerprint}") is not None:
-                    self._sessions.accepted.add(one.fingerprint)
+        with suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(VOUCHING):
+                for one in filter(self._is_doubted, view.sessions):
+                    if await self._store.get(f"accepted:{one.fingerprint}") is not None:
+                        self._sessions.accepted.add(one.fingerprint)
 
     def _tell_accepted(self, fingerprint: str) -> None:
         async def tell() -> None:
@@ -376,7 +378,7 @@ class Keeper:
                 continue
             fingerprint, tomb = await self._ask(session)
             if tomb is not None:
-                self._sessions.learn_death(fingerprint, tomb)
+                self._learn_death(fingerprint, tomb)
                 has_died = True
             elif fingerprint != session.fingerprint:
                 view = self._sessions.rename(view, session, fingerprint)
@@ -464,6 +466,15 @@ class Keeper:
         if self._own is not None and self._own.is_stored:
             await self._own.drop(fingerprint)
 
+    def _learn_death(self, fingerprint: str, tomb: Tombstone) -> None:
+        """Another process has ended a session; what is known here in its favour is told then."""
+        proof = self._sessions.known_of(fingerprint)
+        if proof > tomb.proof:
+            until = max(tomb.until, self._now() + UNKNOWN_LIFETIME)
+            tomb = replace(tomb, proof=proof, until=until)
+            self._tell_death(fingerprint, tomb)
+        self._sessions.learn_death(fingerprint, tomb)
+
     def _untell_death(self, fingerprint: str, tomb: Tombstone) -> None:
         """What a session that an upstream has accepted left in the store goes with its tombstone.
 
@@ -542,7 +553,7 @@ class Keeper:
         except ValueError:
             return  # of a newer version
         if heard.what == "dead" and heard.tomb is not None:
-            self._sessions.learn_death(heard.fingerprint, heard.tomb)
+            self._learn_death(heard.fingerprint, heard.tomb)
         elif heard.what == "alive":
             self._sessions.exhume(heard.fingerprint)
         elif heard.what == "rotated":

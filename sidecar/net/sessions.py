@@ -244,9 +244,13 @@ class Sessions:
 
     def proof_of(self, session: OpenedSession) -> Proof:
         """What speaks for a session that was presented."""
-        if session.is_sealed or session.fingerprint in self._vouched:
+        return Proof.VOUCHED if session.is_sealed else self.known_of(session.fingerprint)
+
+    def known_of(self, fingerprint: str) -> Proof:
+        """What has spoken here for a plain session so far."""
+        if fingerprint in self._vouched:
             return Proof.VOUCHED
-        return Proof.ACCEPTED if session.fingerprint in self.accepted else Proof.NONE
+        return Proof.ACCEPTED if fingerprint in self.accepted else Proof.NONE
 
     def accept(self, fingerprint: str) -> None:
         """An upstream has accepted a session's credential; that may be told to others."""

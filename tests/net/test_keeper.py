@@ -278,6 +278,40 @@ async def test_death_of_a_session_that_was_accepted_elsewhere_counts_in_full(
     assert left > 29 * 86400
 
 
+async def test_who_knows_more_in_favour_of_a_session_tells_its_death_in_full(
+    processes: tuple[Process, Process], store: Flaky
+) -> None:
+    """If whoever ended it did not know, and was not told."""
+    one, two = processes
+    view = await one.present(b"access_token=real")
+    assert view.fingerprint is not None
+    one.sessions.accepted.add(view.fingerprint)  # and the store was not told
+    await ended(two, b"access_token=real", is_accepted=False)
+    await one.settled()
+    left = seconds_left(store, f"dead:{view.fingerprint}")
+    assert left is not None
+    assert left > 29 * 86400
+    assert one.sessions.tombs.by_fingerprint[view.fingerprint].proof is Proof.ACCEPTED
+    assert two.sessions.tombs.by_fingerprint[view.fingerprint].proof is Proof.ACCEPTED
+
+
+async def test_a_logout_does_not_wait_for_a_store_that_hangs(
+    processes: tuple[Process, Process], store: Flaky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = processes
+    view = await one.present(b"access_token=real")
+
+    async def hang(_: str) -> bytes | None:
+        await asyncio.sleep(30)
+        return None
+
+    monkeypatch.setattr(store, "get", hang)
+    began = asyncio.get_running_loop().time()
+    await one.keeper.vouch_for(view)
+    assert asyncio.get_running_loop().time() - began < 5
+    monkeypatch.undo()
+
+
 async def test_tombstones_that_make_room_leave_the_store_as_well(
     processes: tuple[Process, Process], store: Flaky, monkeypatch: pytest.MonkeyPatch
 ) -> None:
