@@ -460,8 +460,10 @@ class Keeper:
         """Raises `StoreUnavailable`."""
         if self._is_shared:
             seconds, told = tomb.until - self._now(), _message("dead", fingerprint, tomb)
+            # What others have told of it for longer stays.
+            write = self._store.add if tomb.proof is Proof.NONE else self._store.put
             for name in (fingerprint, *tomb.credentials):
-                await self._store.put(f"dead:{name}", told, seconds)
+                await write(f"dead:{name}", told, seconds)
             await self._store.publish(told)
         if self._own is not None and self._own.is_stored:
             await self._own.drop(fingerprint)

@@ -87,7 +87,8 @@ class Tombstones:
         """Marks a session as dead. Returns its tombstone with all credentials that are known."""
         before = self._take(fingerprint)
         if before is not None:
-            tomb = replace(tomb, proof=max(before.proof, tomb.proof))
+            until = max(before.until, tomb.until)
+            tomb = replace(tomb, proof=max(before.proof, tomb.proof), until=until)
         if before is not None and before.since == tomb.since:
             known = dict.fromkeys((*before.credentials, *tomb.credentials))
             tomb = replace(tomb, credentials=tuple(known))

@@ -295,6 +295,22 @@ async def test_who_knows_more_in_favour_of_a_session_tells_its_death_in_full(
     assert two.sessions.tombs.by_fingerprint[view.fingerprint].proof is Proof.ACCEPTED
 
 
+async def test_death_of_what_nobody_accepted_shortens_none_that_is_told(
+    processes: tuple[Process, Process], store: Flaky
+) -> None:
+    """Where both end one session at once."""
+    one, two = processes
+    cookie = b"access_token=real"
+    first, second = await one.present(cookie), await two.present(cookie)
+    one.end(first)
+    two.end(second, is_accepted=False)
+    await one.settled()
+    await two.settled()
+    left = seconds_left(store, f"dead:{first.fingerprint}")
+    assert left is not None
+    assert left > 29 * 86400
+
+
 async def test_a_logout_does_not_wait_for_a_store_that_hangs(
     processes: tuple[Process, Process], store: Flaky, monkeypatch: pytest.MonkeyPatch
 ) -> None:

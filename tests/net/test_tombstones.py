@@ -55,6 +55,14 @@ def test_what_more_speaks_for_is_kept_in_its_own_room(monkeypatch: pytest.Monkey
     assert len(tombs) == 6
 
 
+def test_a_second_death_ends_no_sooner() -> None:
+    """Another process may tell of it for a minute only."""
+    tombs = Tombstones()
+    tombs.put("one", tomb())
+    tombs.put("one", Tombstone(SINCE + 9, SINCE + 60, (), Proof.NONE))
+    assert tombs.of("one", UNTIL) is not None
+
+
 def test_one_that_is_evicted_is_told_and_has_not_risen(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has not been handed out again, and counts for nothing from then on."""
     monkeypatch.setattr(tombstones, "ROOM", dict.fromkeys(Proof, 2 * tombstones.TOMB_COST))
