@@ -268,7 +268,9 @@ class Refresher:
                 raise RefreshUnavailable("another process is still waiting for the provider")
             await self._check_use(own, tokens, rejected)
             with self._turn(own):
-                await self._store.put(f"used:{own}", _SENT, USED)
+                # Anybody can make tokens up, and a provider may leave those without an answer.
+                known_for = USED if own in self._proven else RETIRED
+                await self._store.put(f"used:{own}", _SENT, known_for)
                 renewal = await self._ask(own, tokens)
             if renewal.outcome is Outcome.RENEWED and renewal.tokens is not None:
                 await self._save(own, tokens, renewal.tokens)

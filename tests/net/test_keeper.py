@@ -357,6 +357,27 @@ async def test_a_renewed_session_is_vouched_for(processes: tuple[Process, Proces
     assert two.sessions.proof_of(found) is Proof.VOUCHED
 
 
+async def test_former_tokens_of_a_session_are_known_for_a_day(
+    processes: tuple[Process, Process], store: Flaky
+) -> None:
+    """The newest refresh token for as long as its cookie lives; so a busy session stays small."""
+    one, _ = processes
+    cookie = PAIR
+    for number in range(2, 12):
+        await one.keeper.renew(await one.present(cookie), Scope(), rejected=f"a{number - 1}")
+        cookie = b"access_token=a%d; refresh_token=r%d" % (number, number)
+    await one.settled()
+    left = {
+        token: seconds_left(store, f"alias:{SIGNER.fingerprint(token)}") or 0.0
+        for number in range(1, 12)
+        for token in (f"a{number}", f"r{number}")
+    }
+    long_lived = [token for token, seconds in left.items() if seconds > module.FORMER + 601]
+    assert long_lived == ["r11"]
+    assert left["r11"] > 29 * 86400
+    assert all(left[f"r{number}"] > 0 for number in range(1, 12))
+
+
 async def test_what_waits_for_a_store_that_is_down_is_bounded(
     processes: tuple[Process, Process], store: Flaky, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -371,6 +371,19 @@ async def test_what_nobody_presents_is_known_for_some_generations(world: World) 
     assert max(lifetimes(world.store).values()) <= module.RETIRED + 1
 
 
+async def test_a_made_up_token_without_an_answer_is_known_for_an_hour(world: World) -> None:
+    """One that the provider handed out, or that came sealed, as long as its cookie lives."""
+    one = world.process()
+    world.provider.trouble = Unreachable("gone", sent=True)
+    for sealed in (False, True):
+        tokens = TokenSet("a", f"token-{sealed}", world.now() - 5)
+        with pytest.raises(RefreshUnavailable):
+            await one.renew(tokens, is_sealed=sealed)
+    kept = lifetimes(world.store)
+    assert kept["used:h-token-False"] <= module.RETIRED
+    assert kept["used:h-token-True"] > 29 * module.DAY
+
+
 async def test_a_refused_token_leaves_nothing_behind(world: World) -> None:
     """Anybody can make tokens up."""
     one = world.process()
