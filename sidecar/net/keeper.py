@@ -34,13 +34,13 @@ from sidecar.core.tokens import TokenSet
 from sidecar.core.view import OpenedSession, SessionView
 from sidecar.net.bounds import Budget
 from sidecar.net.own import OwnSessions
-from sidecar.net.refresh import Refresher
+from sidecar.net.refresh import RETIRED, Refresher
 from sidecar.net.sessions import UNKNOWN_LIFETIME, Sessions
 from sidecar.net.store import Store
 from sidecar.net.tombstones import Tombstone
 
 ALIAS: Final = 30 * 86400.0  # seconds that a renewed credential is known as its session's
-FORMER: Final = 86400.0  # the same of one that has been renewed, or has expired
+FORMER: Final = 86400.0  # the same of one that has been renewed
 WATCH: Final = 0.5  # seconds between two looks whether the store has lost its data
 FOR_EVER: Final = 3650 * 86400.0
 ROUNDS: Final = 8  # sessions of one header, of which one after the other turns out to be dead
@@ -425,7 +425,7 @@ class Keeper:
         old = reading.tokens
         spent = old.refresh_token if old is not None else None
         expiry = tokens.expires_at
-        access = ALIAS if expiry is None else max(0.0, expiry - self._now()) + FORMER
+        access = ALIAS if expiry is None else max(0.0, expiry - self._now()) + RETIRED
         known_for = {spent: FORMER, tokens.refresh_token: ALIAS, tokens.access_token: access}
         for credential, seconds in known_for.items():
             if credential:
