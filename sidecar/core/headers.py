@@ -210,6 +210,12 @@ def at_least_private(value: bytes) -> bytes:
     return b", ".join(kept if names & {b"private", b"no-store"} else [*kept, b"private"])
 
 
+def is_for_everybody(cache_control: bytes) -> bool:
+    """Whether a Cache-Control value lets shared caches give an answer to everybody."""
+    members = list_members(cache_control)
+    return b"public" in members or any(one.startswith(b"s-maxage") for one in members)
+
+
 @lru_cache(maxsize=256)
 def vary_by(value: bytes, *, cookie: bool, origin: bool, is_injected: bool = False) -> bytes:
     """A Vary value that names Cookie, Origin or both as well (RFC 9110 12.5.5).

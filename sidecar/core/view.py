@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 from sidecar.core.cookies import CookieJar, NameMatcher
 from sidecar.core.credential import Reading, Result, Source, best_reading, credible
 from sidecar.core.formats.own import Handle, OwnCookieSource, OwnReading, OwnStoreSource
+from sidecar.core.formats.raw import TYPE as RAW
 from sidecar.core.formats.sealed import SealedSource
 
 OwnSource: TypeAlias = OwnCookieSource | OwnStoreSource
@@ -44,6 +45,11 @@ class OpenedSession:
         """Whether it holds what can be injected, or what renews it."""
         return self.reading.result is Result.OK
 
+    @property
+    def is_sealed(self) -> bool:
+        """Whether nobody but who holds a secret can have made it."""
+        return self.reading.source != RAW
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SessionView:
@@ -60,6 +66,7 @@ class SessionView:
     cookies may be, to be loaded first. `renews_at`: from when on the token is due for renewal, or
     the use is to be noted. `valid_until`: from when on the same header reads otherwise (Unix
     seconds). `key` is what the view is remembered by, None if it is not. `bearer` names the token.
+    `is_raw`: the request's session is a plain value, of which nothing here says that it is one.
 
     The view of one request whose session was renewed has `sets`, the Set-Cookie values for its
     client, and `cookie`, the Cookie header for its upstream. Such a view is never remembered.
@@ -78,6 +85,7 @@ class SessionView:
     valid_until: float = inf
     key: Key | None = None
     bearer: str | None = None
+    is_raw: bool = False
     sets: tuple[bytes, ...] = ()
     cookie: bytes | None = None
 
@@ -226,6 +234,7 @@ class ViewReader:
             sessions=tuple(session for one in found for session in one.opened),
             living=tuple(one.fingerprint for one in living),
             is_ambiguous=not jar.named(self.names) <= read_from,
+            is_raw=chosen is not None and not chosen.is_sealed,
             valid_until=inf if reading.valid_until is None else reading.valid_until,
         )
 

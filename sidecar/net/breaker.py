@@ -14,7 +14,8 @@ A clear answer renews a token, refuses it, or finds fault with the request: the 
 
 Anybody can make tokens up, and a provider may answer 5xx to them. So silence about tokens that
 nobody vouches for holds up tokens of their kind alone; proven are those that the provider handed
-out here, and those that came in a sealed session.
+out here, and those that came in a sealed session. Of the others no more than `AT_ONCE` are with the
+provider at a time, and what is remembered of their failures makes nothing forgotten of proven ones.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from sidecar.core.refresh import Trouble
 SEVERAL: Final = 3  # different tokens in a row without an answer, which speak for an outage
 PAUSES: Final = (0.5, 1.0, 2.0, 5.0)  # seconds without a try of one token, by its failures in a row
 GAPS: Final = (0.5, 1.0, 2.0)  # seconds between two tries while all are left alone, likewise
-TOKENS: Final = 10_000  # tokens whose failures are remembered; the oldest is forgotten first
+TOKENS: Final = 10_000  # tokens of each kind whose failures are remembered; the oldest goes first
+AT_ONCE: Final = 100  # tokens that nobody vouches for, with the provider at a time
 DOUBTS: Final = 3  # answers `invalid_request` to one token that refuse it, if another was renewed
 
 _THERE: Final = frozenset((Trouble.THERE, Trouble.DOUBT, Trouble.MISCONFIGURED))
@@ -47,7 +49,9 @@ class Breaker:
     """Decides for one process. Times are seconds of any clock; keys stand for tokens."""
 
     def __init__(self) -> None:
-        self._pauses: dict[str, _Pause] = {}
+        # Those of tokens that nobody vouches for, and of proven ones.
+        self._pauses: tuple[dict[str, _Pause], dict[str, _Pause]] = ({}, {})
+        self._unproven: set[str] = set()  # tokens that nobody vouches for, with the provider now
         self._silent: set[str] = set()  # tokens without an answer since the last clear one
         self._silent_proven: set[str] = set()  # those of them that are proven
         self._trying: str | None = None
@@ -57,7 +61,7 @@ class Breaker:
 
     def __len__(self) -> int:
         """How many tokens are remembered."""
-        return len(self._pauses)
+        return sum(map(len, self._pauses))
 
     def is_open(self, *, is_proven: bool) -> bool:
         """Whether tokens of that kind are tried one at a time only."""
@@ -65,25 +69,30 @@ class Breaker:
 
     def begin(self, key: str, now: float, *, is_proven: bool) -> str | None:
         """Why a token is not sent now. None: it is, and `left` follows in any case."""
-        if _is_before(now, self._pauses.get(key, _Pause()).ends):
+        if any(key in pauses and _is_before(now, pauses[key].ends) for pauses in self._pauses):
             return "its last renewal has just failed"
+        if not is_proven and len(self._unproven) >= AT_ONCE:
+            return "too many others that nobody vouches for are waiting for the provider"
         if self.is_open(is_proven=is_proven):
             if self._trying is not None:
                 return "the provider is down; another session is trying it"
             if _is_before(now, self._gap_ends):
                 return "the provider is down; it is tried again soon"
             self._trying = key
+        if not is_proven:
+            self._unproven.add(key)
         return None
 
     def left(self, key: str) -> None:
         """A try is over, whatever became of it."""
+        self._unproven.discard(key)
         if self._trying == key:
             self._trying = None
 
     def answered(self, key: str, *, is_renewed: bool) -> None:
         """The provider has renewed or refused a token."""
         self._renewals += is_renewed
-        self._pauses.pop(key, None)
+        self._forget(key)
         self._close()
 
     def failed(
@@ -93,7 +102,7 @@ class Breaker:
 
         True: by now that is a refusal of this token.
         """
-        pause = self._paused(key, began, now, trouble)
+        pause = self._paused(key, began, now, trouble, is_proven=is_proven)
         if self._trying == key:
             self._gap_ends = _end(GAPS, self._failed_tries, began, now)
             self._failed_tries += 1
@@ -103,8 +112,15 @@ class Breaker:
             self._note_silence(key, now, is_proven=is_proven)
         return pause.doubts >= DOUBTS and self._renewals > pause.renewals
 
-    def _paused(self, key: str, began: float, now: float, trouble: Trouble) -> _Pause:
-        before = self._pauses.pop(key, None) or _Pause()
+    def _forget(self, key: str) -> _Pause:
+        """What was remembered of a token, which is not any more."""
+        found = [pauses.pop(key, None) for pauses in self._pauses]
+        return next(filter(None, found), _Pause())
+
+    def _paused(
+        self, key: str, began: float, now: float, trouble: Trouble, *, is_proven: bool
+    ) -> _Pause:
+        before, pauses = self._forget(key), self._pauses[is_proven]
         pause = replace(
             before,
             failures=before.failures + 1,
@@ -112,9 +128,9 @@ class Breaker:
             doubts=before.doubts + (trouble is Trouble.DOUBT),
             renewals=before.renewals if before.doubts else self._renewals,
         )
-        self._pauses[key] = pause
-        if len(self._pauses) > TOKENS:
-            del self._pauses[next(iter(self._pauses))]
+        pauses[key] = pause
+        if len(pauses) > TOKENS:
+            del pauses[next(iter(pauses))]
         return pause
 
     def _note_silence(self, key: str, now: float, *, is_proven: bool) -> None:

@@ -2,6 +2,10 @@
 
 None of it holds the answer up or spoils it; it is retried, counted and put on record. Each session
 departs once, however many requests end it.
+
+Anybody can log out with a cookie that he made up. So sessions depart in lanes, by what speaks for
+them: what is under way in one delays nothing in another. Of a session that nothing speaks for each
+step is tried once, within a small budget, and nothing is left in the store.
 """
 
 from __future__ import annotations
@@ -10,13 +14,18 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
+from math import inf
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from sidecar.core.errors import StoreUnavailable
 from sidecar.core.formats.own import TYPE as OWN
+from sidecar.core.proof import Proof
+from sidecar.net.bounds import Budget
 from sidecar.net.outbound import Outbound, Unreachable
 from sidecar.net.provider import Provider
 
@@ -32,14 +41,83 @@ if TYPE_CHECKING:
 
 PAUSES: Final = (1.0, 3.0, 10.0, 30.0)  # seconds before each further attempt
 HOOK_SECONDS: Final = 10.0
-REMEMBERED: Final = 10_000  # sessions that have departed already
+REMEMBERED: Final = 10_000  # sessions of each lane that have departed already
+HOUR: Final = 3600.0
 DAY: Final = 86400.0
-AT_ONCE: Final = 16  # requests, so that a wave of logouts leaves room for everything else
+MiB: Final = 1024 * 1024
+COST: Final = 12 * 1024  # bytes of a departure besides its tokens
 
 _TOLD: Final = {True: "done", False: "failed", None: "none"}
 
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a lane has room for.
+
+    `at_once` requests, so that a wave of logouts leaves room for everything else; `max_bytes` of
+    departures that are under way or wait; `burst` and `rate` (a second) of those that may begin.
+    `pauses` are the seconds before each further attempt of a step, `noted` those for which the
+    store remembers that a session has departed.
+    """
+
+    at_once: int
+    max_bytes: int
+    burst: float = inf
+    rate: float = 0.0
+    pauses: tuple[float, ...] = PAUSES
+    noted: float = DAY
+
+
+ROOMS: Final[Mapping[Proof, Room]] = MappingProxyType(
+    {
+        Proof.VOUCHED: Room(16, 64 * MiB),
+        Proof.ACCEPTED: Room(8, 16 * MiB, burst=1_000, rate=20, noted=HOUR),
+        Proof.NONE: Room(2, MiB, burst=8, rate=0.2, pauses=(), noted=0),
+    }
+)
+
 Step = Callable[[], Awaitable[bool | None]]
 """True: done. False: failed, may be tried again. None: there was nothing to do."""
+
+
+class _Lane:
+    """The departures of sessions that the same speaks for."""
+
+    __slots__ = ("_budget", "departed", "held", "places", "room")
+
+    def __init__(self, room: Room) -> None:
+        self.room: Final = room
+        self.places: Final = asyncio.Semaphore(room.at_once)
+        self._budget: Final = Budget(room.burst, room.rate)
+        self.held = 0  # bytes
+        # By fingerprint and time of death: whether its tokens were known.
+        self.departed: dict[tuple[str, float], bool] = {}
+
+    def enter(self, cost: int) -> bool:
+        """Takes what one more needs, if there is room for it; `leave` follows then."""
+        now = asyncio.get_running_loop().time()
+        if self.held + cost > self.room.max_bytes or not self._budget.take(now):
+            return False
+        self.held += cost
+        return True
+
+    def leave(self, cost: int) -> None:
+        self.held -= cost
+
+    def note(self, death: tuple[str, float], *, has_tokens: bool) -> None:
+        self.departed[death] = has_tokens
+        if len(self.departed) > REMEMBERED:
+            del self.departed[next(iter(self.departed))]
+
+    async def carry_out(self, step: Step) -> bool | None:
+        """Takes a step, more than once where it fails."""
+        for pause in (*self.room.pauses, None):
+            async with self.places:
+                outcome = await step()
+            if outcome is not False or pause is None:
+                return outcome
+            await asyncio.sleep(pause)
+        return False
 
 
 class Departures:
@@ -67,9 +145,7 @@ class Departures:
         self._outbound: Final = outbound
         self._spawn: Final = spawn
         self._log: Final = log
-        # By fingerprint and time of death: whether its tokens were known.
-        self._departed: dict[tuple[str, float], bool] = {}
-        self._places: Final = asyncio.Semaphore(AT_ONCE)
+        self._lanes: Final = {proof: _Lane(room) for proof, room in ROOMS.items()}
         self.counts: Counter[tuple[str, str]] = Counter()
 
     def begin(self, session: OpenedSession, reason: str, *, revokes: bool = True) -> None:
@@ -81,26 +157,48 @@ class Departures:
         fingerprint, reading = session.fingerprint, session.reading
         tomb = self._sessions.tombs.by_fingerprint.get(fingerprint)
         death = (fingerprint, tomb.since if tomb is not None else 0.0)
+        proof = self._sessions.proof_of(session) if tomb is None else tomb.proof
+        lane = self._lanes[proof]
         has_tokens = not revokes or reading.token is not None or reading.tokens is not None
-        before = self._departed.get(death)
+        before = lane.departed.get(death)
         if before or before is has_tokens:
             return
-        self._departed[death] = has_tokens
-        if len(self._departed) > REMEMBERED:
-            del self._departed[next(iter(self._departed))]
+        cost = _cost(session)
+        if not lane.enter(cost):
+            self.counts["all", "dropped"] += 1
+            return
+        lane.note(death, has_tokens=has_tokens)
         hooks = self._hooks if before is None else ()
         key = f"departed:{fingerprint}:{death[1]:.3f}:{has_tokens:d}"
-        self._spawn(self._depart_once(key, session, reason, hooks, revokes=revokes))
+        self._spawn(self._depart_once(key, lane, session, reason, hooks, revokes=revokes))
 
-    async def _depart_once(self, key: str, *session: Any, revokes: bool) -> None:
+    async def _depart_once(
+        self,
+        key: str,
+        lane: _Lane,
+        session: OpenedSession,
+        reason: str,
+        hooks: Sequence[Hook],
+        *,
+        revokes: bool,
+    ) -> None:
         """Of all processes on one store the first does it; if none can know, each of them."""
-        with suppress(StoreUnavailable):
-            if not await self._store.add(key, b"1", DAY):
+        try:
+            if not await self._is_first(lane, key):
                 return
-        await self._depart(*session, revokes=revokes)
+            await self._depart(lane, session, reason, hooks, revokes=revokes)
+        finally:
+            lane.leave(_cost(session))
+
+    async def _is_first(self, lane: _Lane, key: str) -> bool:
+        """Whether no other process does what this key stands for, as far as can be known."""
+        with suppress(StoreUnavailable):
+            return not lane.room.noted or await self._store.add(key, b"1", lane.room.noted)
+        return True
 
     async def _depart(
         self,
+        lane: _Lane,
         session: OpenedSession,
         reason: str,
         hooks: Sequence[Hook],
@@ -113,32 +211,33 @@ class Departures:
         is_its = self._revokes_all or reading.tokens is not None or reading.source == OWN
         revoked = (refresh, access) if revokes and is_its else (None, None)
         steps: dict[str, Step] = {
-            "refresh_token": self._revocation(revoked[0], "refresh_token"),
-            "access_token": self._revocation(revoked[1], "access_token"),
+            "refresh_token": self._revocation(lane, revoked[0], "refresh_token"),
+            "access_token": self._revocation(lane, revoked[1], "access_token"),
             **{
                 f"hook {number}": partial(self._tell, hook, fingerprint, reason, access)
                 for number, hook in enumerate(hooks)
             },
         }
-        receipt = await self._receipt(steps)
+        receipt = await self._receipt(lane, steps)
         level = self._log.warning if "failed" in receipt.values() else self._log.info
         level("session ended", session=fingerprint, reason=reason, **receipt)
 
     def revoke(self, tokens: TokenSet) -> None:
         """Revokes tokens that came to be when their session had ended already."""
+        lane = self._lanes[Proof.VOUCHED]
         steps: dict[str, Step] = {
-            "refresh_token": self._revocation(tokens.refresh_token, "refresh_token"),
-            "access_token": self._revocation(tokens.access_token, "access_token"),
+            "refresh_token": self._revocation(lane, tokens.refresh_token, "refresh_token"),
+            "access_token": self._revocation(lane, tokens.access_token, "access_token"),
         }
 
         async def carry_out() -> None:
-            await self._receipt(steps)
+            await self._receipt(lane, steps)
 
         self._spawn(carry_out())
 
-    async def _receipt(self, steps: Mapping[str, Step]) -> dict[str, str]:
+    async def _receipt(self, lane: _Lane, steps: Mapping[str, Step]) -> dict[str, str]:
         """Carries the steps out, and says what became of each."""
-        outcomes = await asyncio.gather(*map(self._carry_out, steps.values()))
+        outcomes = await asyncio.gather(*map(lane.carry_out, steps.values()))
         receipt = {name: _TOLD[outcome] for name, outcome in zip(steps, outcomes, strict=True)}
         for name, outcome in receipt.items():
             self.counts[name.partition(" ")[0], outcome] += 1
@@ -155,18 +254,17 @@ class Departures:
         self._sessions.bury_tokens(session.fingerprint, tokens)
         return tokens.access_token or None, tokens.refresh_token
 
-    def _revocation(self, token: str | None, hint: str) -> Step:
+    def _revocation(self, lane: _Lane, token: str | None, hint: str) -> Step:
         provider, store = self._provider, self._store
 
         async def revoke() -> bool | None:
             if provider is None or not token:
                 return None
             key = f"revoked:{self._sessions.fingerprint_of(token)}"
-            with suppress(StoreUnavailable):
-                if not await store.add(key, b"1", DAY):
-                    return None  # another process has, or does
+            if not await self._is_first(lane, key):
+                return None  # another process has, or does
             outcome = await provider.revoke(token, hint)
-            if outcome is False:
+            if outcome is False and lane.room.noted:
                 with suppress(StoreUnavailable):
                     await store.remove(key)
             return outcome
@@ -190,11 +288,9 @@ class Departures:
             return False
         return 200 <= answer.status < 300
 
-    async def _carry_out(self, step: Step) -> bool | None:
-        for pause in (*PAUSES, None):
-            async with self._places:
-                outcome = await step()
-            if outcome is not False or pause is None:
-                return outcome
-            await asyncio.sleep(pause)
-        return False
+
+def _cost(session: OpenedSession) -> int:
+    """About the bytes that a session's departure takes."""
+    tokens = session.reading.tokens
+    refresh = "" if tokens is None else tokens.refresh_token or ""
+    return COST + 2 * len(session.reading.token or "") + 2 * len(refresh)

@@ -1,10 +1,10 @@
 """What must be waited for before a session can be used: the store's word on it, and its renewal.
 
 `net.sessions` knows what this process knows, at once; here other processes and the provider are
-asked. Keys in the store, under a session's fingerprint: `dead:` a tombstone; and under the keyed
-hash of a credential: `alias:` the fingerprint of the session that it is a later one of. An own
-session that is kept in the store is loaded before it is presented, and written there again when it
-changes (`net.own`).
+asked. Keys in the store, under a session's fingerprint: `dead:` a tombstone, `accepted:` that an
+upstream has accepted the credential of a plain one; and under the keyed hash of a credential:
+`alias:` the fingerprint of the session that it is a later one of. An own session that is kept in
+the store is loaded before it is presented, and written there again when it changes (`net.own`).
 """
 
 from __future__ import annotations
@@ -29,18 +29,25 @@ from sidecar.core.errors import (
     StoreUnavailable,
 )
 from sidecar.core.formats.own import TYPE, Handle, OwnReading, OwnSession
+from sidecar.core.proof import Proof
 from sidecar.core.tokens import TokenSet
 from sidecar.core.view import OpenedSession, SessionView
+from sidecar.net.bounds import Budget
 from sidecar.net.own import OwnSessions
-from sidecar.net.refresh import Refresher
-from sidecar.net.sessions import Sessions
+from sidecar.net.refresh import RETIRED, Refresher
+from sidecar.net.sessions import UNKNOWN_LIFETIME, Sessions
 from sidecar.net.store import Store
 from sidecar.net.tombstones import Tombstone
 
 ALIAS: Final = 30 * 86400.0  # seconds that a renewed credential is known as its session's
+FORMER: Final = 86400.0  # the same of one that has been renewed
 WATCH: Final = 0.5  # seconds between two looks whether the store has lost its data
 FOR_EVER: Final = 3650 * 86400.0
 ROUNDS: Final = 8  # sessions of one header, of which one after the other turns out to be dead
+SHARED: Final = 60.0  # seconds for which others are told of a death that nothing speaks for
+ACCEPTED: Final = 86400.0  # seconds for which they are told that a session was accepted
+VOUCHING: Final = 0.5  # seconds that a logout waits for what they know
+WAITING: Final = 2_000  # deaths that strangers can cause, and that wait for the store
 ATTEMPTS: Final = 600  # to tell the store what happened, a few seconds apart
 
 
@@ -66,6 +73,10 @@ class Keeper:
         self._now: Final = now
         self._spawn: Final = spawn
         self._watch: asyncio.Task[None] | None = None
+        # What strangers can have told to other processes, in entries of the store.
+        self.unproven_deaths: Final = Budget(200, 2)
+        self.acceptances: Final = Budget(10_000, 1)
+        self._waiting = 0
         self.on_orphans: Callable[[TokenSet], None] | None = None
         sessions.is_shared = is_shared or refresher is not None
         if is_shared or self._is_stored:
@@ -75,6 +86,8 @@ class Keeper:
             sessions.on_successor = self._tell_successor
             sessions.on_rotation = self._tell_rotation
             sessions.on_handed_out = self._handed_out
+            sessions.on_accepted = self._tell_accepted
+            sessions.tombs.on_evicted = self._untell_death
 
     async def start(self) -> None:
         """Listens to what other processes tell."""
@@ -226,11 +239,39 @@ class Keeper:
             self._sessions.succeed(name, view.fingerprint)
             if self._is_shared and view.reading.claims is not None:
                 self._tell_successor(name, view.fingerprint)
+                before = self._sessions.fingerprint_of(view.reading.token or "")
+                if before not in (name, view.fingerprint):
+                    self._tell_successor(before, view.fingerprint, FORMER)
 
     def _bury(self, view: SessionView) -> None:
         session = view.session(view.fingerprint)
         if session is not None:
             self._sessions.bury(session, self._now())
+
+    # -- what speaks for a session ----------------------------------------------------------------
+
+    def doubts(self, view: SessionView) -> bool:
+        """Whether other processes may know more in favour of a session that is presented."""
+        return self._is_shared and any(map(self._is_doubted, view.sessions))
+
+    def _is_doubted(self, session: OpenedSession) -> bool:
+        return session.has_credential and self._sessions.proof_of(session) is Proof.NONE
+
+    async def vouch_for(self, view: SessionView) -> None:
+        """Finds out what other processes know in favour of the sessions, if the store says so."""
+        with suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(VOUCHING):
+                for one in filter(self._is_doubted, view.sessions):
+                    if await self._store.get(f"accepted:{one.fingerprint}") is not None:
+                        self._sessions.accepted.add(one.fingerprint)
+
+    def _tell_accepted(self, fingerprint: str) -> None:
+        async def tell() -> None:
+            with suppress(StoreUnavailable):
+                await self._store.put(f"accepted:{fingerprint}", b"", ACCEPTED)
+
+        if self.acceptances.take(self._now()):
+            self._spawn(tell())
 
     # -- own sessions in the store ----------------------------------------------------------------
 
@@ -297,10 +338,10 @@ class Keeper:
     def end_later(self, handles: Sequence[Handle], ended: Callable[[OpenedSession], None]) -> None:
         """Ends the own sessions in the store that cookies lead to, once the store can be asked.
 
-        `ended` is called with each.
+        `ended` is called with each. Anybody can make such cookies up, so what waits is bounded.
         """
         for handle in handles:
-            self._spawn(_until_it_works(partial(self._end_presented, handle, ended)))
+            self._spawn(self._bounded(partial(self._end_presented, handle, ended)))
 
     async def _end_presented(self, handle: Handle, ended: Callable[[OpenedSession], None]) -> None:
         own = self._own
@@ -337,7 +378,7 @@ class Keeper:
                 continue
             fingerprint, tomb = await self._ask(session)
             if tomb is not None:
-                self._sessions.learn_death(fingerprint, tomb)
+                self._learn_death(fingerprint, tomb)
                 has_died = True
             elif fingerprint != session.fingerprint:
                 view = self._sessions.rename(view, session, fingerprint)
@@ -361,6 +402,8 @@ class Keeper:
                 alias = await self._store.get(f"alias:{name}")
                 if alias is not None:
                     fingerprint = alias.decode()
+                    if not session.is_sealed:
+                        self._sessions.vouch(fingerprint)  # it has been renewed
                     break
         for name in dict.fromkeys((fingerprint, *pieces)):
             stored = await self._store.get(f"dead:{name}")
@@ -381,29 +424,73 @@ class Keeper:
             return
         old = reading.tokens
         spent = old.refresh_token if old is not None else None
-        for credential in (tokens.access_token, tokens.refresh_token, spent):
+        expiry = tokens.expires_at
+        access = ALIAS if expiry is None else max(0.0, expiry - self._now()) + RETIRED
+        known_for = {spent: FORMER, tokens.refresh_token: ALIAS, tokens.access_token: access}
+        for credential, seconds in known_for.items():
             if credential:
                 known_as = self._sessions.fingerprint_of(credential)
                 with suppress(StoreUnavailable):
-                    await self._store.put(f"alias:{known_as}", view.fingerprint.encode(), ALIAS)
+                    await self._store.put(f"alias:{known_as}", view.fingerprint.encode(), seconds)
 
     # -- what is told and heard -----------------------------------------------------------------
 
     def _tell_death(self, fingerprint: str, tomb: Tombstone) -> None:
-        self._spawn(_until_it_works(partial(self._write_death, fingerprint, tomb)))
+        """Of one that nothing speaks for, others are told for a minute, if there is time for it."""
+        if tomb.proof is Proof.NONE:
+            if self._is_shared and self.unproven_deaths.take(self._now()):
+                told = replace(tomb, until=min(tomb.until, self._now() + SHARED))
+                self._spawn(_once(partial(self._write_death, fingerprint, told)))
+            return
+        tell = partial(self._write_death, fingerprint, tomb)
+        self._spawn(_until_it_works(tell) if tomb.proof is Proof.VOUCHED else self._bounded(tell))
+
+    async def _bounded(self, tell: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Repeats what the store did not take, unless too much is waiting already."""
+        if self._waiting >= WAITING:
+            await _once(tell)
+            return
+        self._waiting += 1
+        try:
+            await _until_it_works(tell)
+        finally:
+            self._waiting -= 1
 
     async def _write_death(self, fingerprint: str, tomb: Tombstone) -> None:
         """Raises `StoreUnavailable`."""
         if self._is_shared:
             seconds, told = tomb.until - self._now(), _message("dead", fingerprint, tomb)
+            # What others have told of it for longer stays.
+            write = self._store.add if tomb.proof is Proof.NONE else self._store.put
             for name in (fingerprint, *tomb.credentials):
-                await self._store.put(f"dead:{name}", told, seconds)
+                await write(f"dead:{name}", told, seconds)
             await self._store.publish(told)
         if self._own is not None and self._own.is_stored:
             await self._own.drop(fingerprint)
 
-    def _tell_successor(self, name: str, fingerprint: str) -> None:
-        put = partial(self._store.put, f"alias:{name}", fingerprint.encode(), ALIAS)
+    def _learn_death(self, fingerprint: str, tomb: Tombstone) -> None:
+        """Another process has ended a session; what is known here in its favour is told then."""
+        proof = self._sessions.known_of(fingerprint)
+        if proof > tomb.proof:
+            until = max(tomb.until, self._now() + UNKNOWN_LIFETIME)
+            tomb = replace(tomb, proof=proof, until=until)
+            self._tell_death(fingerprint, tomb)
+        self._sessions.learn_death(fingerprint, tomb)
+
+    def _untell_death(self, fingerprint: str, tomb: Tombstone) -> None:
+        """What a session that an upstream has accepted left in the store goes with its tombstone.
+
+        There is no other bound for it there. Others have it still, as long as they have room.
+        """
+        if tomb.proof is Proof.ACCEPTED:
+            self._spawn(_once(partial(self._remove_death, fingerprint, tomb)))
+
+    async def _remove_death(self, fingerprint: str, tomb: Tombstone) -> None:
+        for name in (fingerprint, *tomb.credentials):
+            await self._store.remove(f"dead:{name}")
+
+    def _tell_successor(self, name: str, fingerprint: str, seconds: float = ALIAS) -> None:
+        put = partial(self._store.put, f"alias:{name}", fingerprint.encode(), seconds)
         self._spawn(_until_it_works(put))
 
     def _tell_rotation(self, name: str, earlier: tuple[str, ...]) -> None:
@@ -424,12 +511,11 @@ class Keeper:
                     self._tell_revival(told.fingerprint, told.tomb)
                     return
 
-        self._spawn(_until_it_works(lift))
+        self._spawn(self._bounded(lift))
 
     def _tell_revival(self, fingerprint: str, tomb: Tombstone) -> None:
         async def tell() -> None:
-            for name in (fingerprint, *tomb.credentials):
-                await self._store.remove(f"dead:{name}")
+            await self._remove_death(fingerprint, tomb)
             await self._store.publish(_message("alive", fingerprint, None))
 
         self._spawn(_until_it_works(tell))
@@ -458,7 +544,7 @@ class Keeper:
         """Raises `StoreUnavailable`."""
         now = self._now()
         for fingerprint, tomb in tuple(self._sessions.tombs.by_fingerprint.items()):
-            if now < tomb.until:
+            if now < tomb.until and tomb.proof is not Proof.NONE:
                 await self._write_death(fingerprint, tomb)
         if self.refresher is not None:
             await self.refresher.restore()
@@ -469,7 +555,7 @@ class Keeper:
         except ValueError:
             return  # of a newer version
         if heard.what == "dead" and heard.tomb is not None:
-            self._sessions.learn_death(heard.fingerprint, heard.tomb)
+            self._learn_death(heard.fingerprint, heard.tomb)
         elif heard.what == "alive":
             self._sessions.exhume(heard.fingerprint)
         elif heard.what == "rotated":
@@ -511,6 +597,12 @@ def _as_named(fingerprint: str, session: OwnSession | None) -> OpenedSession:
         identity=fingerprint,
     )
     return OpenedSession(fingerprint, reading, 0)
+
+
+async def _once(tell: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    """What is not worth a second attempt."""
+    with suppress(StoreUnavailable):
+        await tell()
 
 
 async def _until_it_works(tell: Callable[[], Coroutine[Any, Any, object]]) -> None:

@@ -23,6 +23,7 @@ from sidecar.core.oidc import ATTEMPT_SECONDS, ID_TOKEN, Identity, LoginAttempt,
 from sidecar.core.refresh import Outcome, read_oauth2
 from sidecar.core.signed import InvalidToken
 from sidecar.core.tokens import TokenSet
+from sidecar.net.bounds import Budget
 from sidecar.net.provider import Provider, ProviderUnavailable
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ EXCHANGE: Final = 15.0  # seconds that redeeming a code may take
 WAIT: Final = 20.0  # seconds to wait for another process that redeems it
 POLL: Final = 0.1  # seconds between two looks for what it has made of it
 UNMARKS: Final = 20  # attempts to take a mark back that the store may have taken
+AT_ONCE: Final = 500  # answers that are redeemed at a time; anybody can make them up
 REPEAT: Final = 60.0  # seconds in which the same answer gives the same session
 STORED_BYTES: Final = 48 * 1024  # of a session in a store, which takes no longer values
 
@@ -72,6 +74,7 @@ class Logins:
         self._background: Final = background
         self._log: Final = log
         self._running: dict[str, asyncio.Task[OwnSession]] = {}
+        self._failures: Final = Budget(1_000, 10)  # that are noted in the store
 
     async def complete(
         self, attempt: LoginAttempt, parameters: Mapping[str, str], *, https: bool
@@ -83,7 +86,11 @@ class Logins:
         task = self._running.get(attempt.state)
         if task is None:
             code = oidc.read_answer(parameters, await self._metadata(), self._login.client.issuer)
-            task = self._running.get(attempt.state) or self._begin(attempt, code, https=https)
+            task = self._running.get(attempt.state)
+        if task is None:
+            if len(self._running) >= AT_ONCE:
+                raise LoginUnavailable("too many logins are waiting for the provider")
+            task = self._begin(attempt, code, https=https)
         return await asyncio.shield(task)
 
     def _begin(self, attempt: LoginAttempt, code: str, *, https: bool) -> asyncio.Task[OwnSession]:
@@ -138,7 +145,12 @@ class Logins:
                 return
 
     async def _note(self, key: str, outcome: bytes | None) -> None:
-        """Says what became of an answer. Where the store fails, only a reload is the worse off."""
+        """Says what became of an answer. Where the store fails, only a reload is the worse off.
+
+        So it is where more fails than is noted.
+        """
+        if outcome == _FAILED and not self._failures.take(self._now()):
+            outcome = None
         with suppress(StoreUnavailable):
             if outcome is None:
                 await self._store.remove(key)

@@ -9,8 +9,10 @@ can live without.
 In the store, each under the keyed hash of a refresh token:
 
 - `next:` the tokens that it was exchanged for, until `grace` after somebody has presented them;
-- `prev:` what it succeeds, so that presenting it can be told;
-- `used:` that it was sent to the provider (`sent`), or exchanged for another one (`done`);
+- `prev:` those that it succeeds, the last one first, as far as nobody has presented a later one;
+- `used:` that it was sent to the provider (`sent`), or exchanged for another one (`done`), as long
+  as it could still be presented: for good until somebody has presented a later one, and for
+  `RETIRED` seconds from then on, since cookies of one browser are replaced together;
 - `lock:` who is exchanging it.
 """
 
@@ -47,6 +49,7 @@ PROVEN: Final = 10_000  # refresh tokens that are remembered as nobody's inventi
 POLL: Final = 0.05  # seconds between two looks for what another process exchanges
 DAY: Final = 86400.0
 USED: Final = 30 * DAY  # how long it is remembered that a refresh token is spent
+RETIRED: Final = 3600.0  # the same of one of which a successor has been presented
 STEPS: Final = 16  # generations that a late caller may be behind
 
 _SENT: Final = b"sent"
@@ -179,12 +182,21 @@ class Refresher:
         if before is None:
             return
         self._prove(tokens)
-        self._recent.pop(before.decode(), None)
-        old = f"next:{before.decode()}"
-        successor = await self._store.get(old)
-        if successor is not None:
-            await self._store.put(old, successor, self._times.grace)
+        for old in before.decode().split():
+            await self._retire(old)
         await self._store.remove(f"prev:{own}")
+
+    async def _retire(self, old: str) -> None:
+        """A token whose successor is in use leads on for `grace`, and is soon presented no more.
+
+        Raises `StoreUnavailable`.
+        """
+        self._recent.pop(old, None)
+        successor = await self._store.get(f"next:{old}")
+        if successor is not None:
+            await self._store.put(f"next:{old}", successor, self._times.grace)
+        await self._store.replace(f"used:{old}", _DONE, _DONE, self._times.grace + RETIRED)
+        await self._store.remove(f"prev:{old}")
 
     # -- what there is --------------------------------------------------------------------------
 
@@ -256,7 +268,9 @@ class Refresher:
                 raise RefreshUnavailable("another process is still waiting for the provider")
             await self._check_use(own, tokens, rejected)
             with self._turn(own):
-                await self._store.put(f"used:{own}", _SENT, USED)
+                # Anybody can make tokens up, and a provider may leave those without an answer.
+                known_for = USED if own in self._proven else RETIRED
+                await self._store.put(f"used:{own}", _SENT, known_for)
                 renewal = await self._ask(own, tokens)
             if renewal.outcome is Outcome.RENEWED and renewal.tokens is not None:
                 await self._save(own, tokens, renewal.tokens)
@@ -415,6 +429,7 @@ class Refresher:
         successor = await self._successor(own)
         if successor is not None:
             return successor
+        await self._unmark(own)  # it is good for nothing, sent once or twice
         self.counts["refused"] += 1
         self._report("refresh refused", renewal.why)
         raise RefreshRefused(renewal.why)
@@ -446,9 +461,13 @@ class Refresher:
             await self._store.put(f"next:{own}", to_bytes(new), DAY)
             await self._store.remove(f"used:{own}")
             return
+        before = (await self._store.get(f"prev:{own}") or b"").decode().split()
         await self._store.put(f"next:{own}", to_bytes(new), DAY)
         await self._store.put(f"used:{own}", _DONE, USED)
-        await self._store.put(f"prev:{self._hash_of(new.refresh_token)}", own.encode(), DAY)
+        line = " ".join((own, *before[: STEPS - 1]))
+        await self._store.put(f"prev:{self._hash_of(new.refresh_token)}", line.encode(), DAY)
+        for one in before[STEPS - 1 :]:
+            await self._retire(one)  # nobody is led on from there
 
     async def _write_later(self, own: str, old: TokenSet, new: TokenSet) -> None:
         for attempt in range(1, 600):

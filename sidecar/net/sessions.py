@@ -18,18 +18,22 @@ from sidecar.core.cookies import (
 )
 from sidecar.core.credential import Reading, Result, is_b64token
 from sidecar.core.formats.own import Handle, OwnCookieSource, OwnReading, OwnSession, OwnStoreSource
+from sidecar.core.proof import Proof
 from sidecar.core.tickets import Signer
 from sidecar.core.tokens import TokenSet
 from sidecar.core.view import Key, OpenedSession, SessionView, SourceSet, ViewReader
+from sidecar.net.bounds import Names
 from sidecar.net.tombstones import Tombstone, Tombstones
 
-CACHE_BYTES: Final = 16 * 1024 * 1024
+CACHE_BYTES: Final = 16 * 1024 * 1024  # of headers with a sealed session; of others as much
 ENTRY_OVERHEAD: Final = 1024  # bytes of an entry besides its Cookie value, stored several times
 MAX_SPENT: Final = 10_000
 MAX_SUCCESSORS: Final = 10_000
 MAX_EARLIER: Final = 8  # generations that a logout ends besides the one presented
 UNKNOWN_LIFETIME: Final = 30 * 86400.0  # a credential that does not say when it ends
 MAX_WORDS: Final = 8  # of an Authorization value that are looked at
+ACCEPTED_BYTES: Final = 8 * 1024 * 1024  # of plain sessions that an upstream has accepted
+VOUCHED_BYTES: Final = 8 * 1024 * 1024  # of those that the provider has renewed
 NOT_FOUND: Final = 5.0  # seconds for which it is remembered that the store has no such session
 
 
@@ -47,7 +51,7 @@ class Sessions:
     __slots__ = (
         "_bearers",
         "_cache",
-        "_cached_bytes",
+        "_cached",
         "_earlier",
         "_holders",
         "_keys",
@@ -58,8 +62,11 @@ class Sessions:
         "_spent",
         "_streams",
         "_successors",
+        "_vouched",
+        "accepted",
         "deaths",
         "is_shared",
+        "on_accepted",
         "on_death",
         "on_handed_out",
         "on_revival",
@@ -80,15 +87,18 @@ class Sessions:
         self.on_handed_out: Callable[[tuple[str, ...], float], None] | None = None
         self.on_successor: Callable[[str, str], None] | None = None
         self.on_rotation: Callable[[str, tuple[str, ...]], None] | None = None
+        self.on_accepted: Callable[[str], None] | None = None
         self.deaths = 0  # counts sessions that have died or risen, for what was planned before
         self._cache: dict[Key, SessionView] = {}
-        self._cached_bytes = 0
+        self._cached: Final = (_Order(), _Order())  # anybody's headers, and those with a seal
         self._keys: dict[str, set[Key]] = {}  # fingerprint → where it is remembered
         self._bearers: dict[str, Key] = {}  # a token's name → where its session is remembered
         self._holders: dict[str, set[Key]] = {}  # a token's name → where it was presented
         self._spent: dict[str, None] = {}  # the names of refresh tokens that were exchanged
         self._earlier: dict[str, tuple[str, ...]] = {}  # fingerprint → those of older generations
         self._successors: dict[str, str] = {}  # the name of a later credential → the session's
+        self.accepted: Final = Names(ACCEPTED_BYTES)
+        self._vouched: Final = Names(VOUCHED_BYTES)
         self.tombs: Final = Tombstones()
         self._streams: dict[str, set[Callable[[], None]]] = {}
 
@@ -230,6 +240,29 @@ class Sessions:
         if reading.tokens is not None and reading.claims is None:
             yield from self._credentials(reading)
 
+    # -- what speaks for a session ----------------------------------------------------------------
+
+    def proof_of(self, session: OpenedSession) -> Proof:
+        """What speaks for a session that was presented."""
+        return Proof.VOUCHED if session.is_sealed else self.known_of(session.fingerprint)
+
+    def known_of(self, fingerprint: str) -> Proof:
+        """What has spoken here for a plain session so far."""
+        if fingerprint in self._vouched:
+            return Proof.VOUCHED
+        return Proof.ACCEPTED if fingerprint in self.accepted else Proof.NONE
+
+    def accept(self, fingerprint: str) -> None:
+        """An upstream has accepted a session's credential; that may be told to others."""
+        if fingerprint not in self.accepted:
+            self.accepted.add(fingerprint)
+            if self.on_accepted is not None:
+                self.on_accepted(fingerprint)
+
+    def vouch(self, fingerprint: str) -> None:
+        """The provider has renewed a session."""
+        self._vouched.add(fingerprint)
+
     # -- what is learned of a session -------------------------------------------------------------
 
     def rename(self, view: SessionView, session: OpenedSession, fingerprint: str) -> SessionView:
@@ -261,6 +294,8 @@ class Sessions:
         assert fingerprint is not None
         assert reading.writer is not None
         lines = reading.writer.write(reading, tokens, fingerprint, scope)
+        if view.is_raw:
+            self.vouch(fingerprint)
         # It keeps its name, though its first credential is in it no longer.
         new = replace(reading, token=tokens.access_token, tokens=tokens, identity=fingerprint)
         if isinstance(new, OwnReading) and new.session is not None:
@@ -381,13 +416,15 @@ class Sessions:
     def _remember(self, key: Key, view: SessionView) -> SessionView:
         view = replace(view, bearer=self._bearer(view))
         self._cache[key] = view
-        self._cached_bytes += _cost(view)
+        order = self._cached[_has_seal(view)]
+        order.keys[key] = None
+        order.bytes += _cost(view)
         for index, name in self._index_entries(view):
             index.setdefault(name, set()).add(key)
         if view.bearer is not None:
             self._bearers[view.bearer] = key
-        while self._cached_bytes > CACHE_BYTES:
-            self._forget(next(iter(self._cache)))
+        while order.bytes > CACHE_BYTES:
+            self._forget(next(iter(order.keys)))
         return view
 
     def _bearer(self, view: SessionView) -> str | None:
@@ -407,7 +444,9 @@ class Sessions:
         view = self._cache.pop(key, None)
         if view is None:
             return
-        self._cached_bytes -= _cost(view)
+        order = self._cached[_has_seal(view)]
+        del order.keys[key]
+        order.bytes -= _cost(view)
         for index, name in self._index_entries(view):
             keys = index.get(name)
             if keys is not None:
@@ -440,8 +479,13 @@ class Sessions:
             *self._content_name(reading),
             *self._earlier.get(fingerprint, ()),
         } - {fingerprint}
-        tomb = Tombstone(since, until, tuple(sorted(names)))
-        is_news = before is None or not names <= set(before.credentials)
+        proof = self.proof_of(session)
+        tomb = Tombstone(since, until, tuple(sorted(names)), proof)
+        is_news = (
+            before is None
+            or proof > before.proof
+            or self.tombs.with_names(fingerprint, names) is not None
+        )
         if self.on_death is not None and is_news:
             self.on_death(fingerprint, tomb)
         self.entomb(fingerprint, tomb)
@@ -532,6 +576,8 @@ class Sessions:
                 refused.update(session.reading.names)
             else:
                 self._note_successor(session, view, now)
+                if not session.is_sealed:
+                    self.accept(session.fingerprint)  # it comes from the upstream
         return [cookie for cookie in cookies if set_cookie_name(cookie) not in refused]
 
     def _died_since(self, view: SessionView, began: float, now: float) -> str | None:
@@ -659,6 +705,21 @@ class Sessions:
                 del self._streams[fingerprint]
 
 
+class _Order:
+    """The headers of one kind, the one remembered first before all others, and their bytes."""
+
+    __slots__ = ("bytes", "keys")
+
+    def __init__(self) -> None:
+        self.keys: dict[Key, None] = {}
+        self.bytes = 0
+
+
+def _has_seal(view: SessionView) -> bool:
+    """Whether a stranger cannot have made up all that is presented."""
+    return any(one.is_sealed for one in view.sessions)
+
+
 def _for_this_request(
     view: SessionView, reading: Reading, lines: list[bytes], now: float
 ) -> SessionView:
@@ -684,5 +745,14 @@ def _pair(set_cookie: bytes) -> str:
 def _cost(view: SessionView) -> int:
     """About the bytes of an entry: what was opened is in the cookie, or was loaded besides."""
     cookie = b"" if view.key is None else view.key[0]
-    tokens = sum(len(one.reading.token or "") for one in view.sessions)
-    return 4 * len(cookie) + 3 * tokens + ENTRY_OVERHEAD * (1 + len(view.sessions))
+    loaded = sum(_loaded(one.reading) for one in view.sessions)
+    return 4 * len(cookie) + loaded + ENTRY_OVERHEAD * (1 + len(view.sessions))
+
+
+def _loaded(reading: Reading) -> int:
+    """The bytes of a session besides its cookie: its token, and what the store has of it."""
+    bearer = 3 * len(reading.token or "")
+    if not isinstance(reading, OwnReading) or reading.session is None:
+        return bearer
+    tokens = reading.session.tokens
+    return bearer + len(tokens.id_token or "") + len(tokens.refresh_token or "")

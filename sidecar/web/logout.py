@@ -118,7 +118,8 @@ def signed_out(flow: Flow, ended: Sequence[OpenedSession]) -> None:
 def handle(flow: Flow) -> None:
     """Serves a request to a logout path (contract 6). Raises `CsrfRejected`."""
     flow.presented = flow.runtime.sessions.present(flow.request.cookie, flow.began)
-    if flow.presented.handles or not flow.presented.is_checked:
+    presented, keeper = flow.presented, flow.runtime.keeper
+    if presented.handles or not presented.is_checked or keeper.doubts(presented):
         flow.spawn(_load_and_handle)
     else:
         _handle(flow)
@@ -135,6 +136,7 @@ async def _load_and_handle(flow: Flow) -> None:
     except StoreUnavailable:
         if "ticket" in parameters(flow.request.query):
             raise
+    await flow.runtime.keeper.vouch_for(flow.presented)
     _handle(flow)
 
 
@@ -291,7 +293,7 @@ def clear(flow: Flow) -> None:
     flow.decision, flow.reason = "logout_clear", "too many cookies"
     flow.presented = flow.runtime.sessions.present(request.cookie, flow.began)
     flow.live = flow.runtime.sessions.live_fingerprint(flow.presented, flow.began)
-    _bury(flow, flow.presented.sessions, "logout")
+    _bury(flow, _ending(flow, None), "logout")
     flow.runtime.metrics.logouts["too_many_cookies"] += 1
     lines = [*sweep_lines(flow), *everywhere(request.cookie, policy.clearable)]
     head = b"".join(

@@ -46,7 +46,7 @@ from sidecar.core.errors import (
 from sidecar.core.forwarding import (
     clean_response,
 )
-from sidecar.core.headers import media_type
+from sidecar.core.headers import is_for_everybody, media_type
 from sidecar.core.request import IDEMPOTENT_METHODS, Fields, RawFields, Request
 from sidecar.core.routes import UNROUTED
 from sidecar.web import logout, relay, tunnel
@@ -308,6 +308,8 @@ class Proxy:
         """The client's answer head without framing."""
         if flow.on_head is not None:
             flow.settle()
+        if flow.counts and flow.presented.is_raw and head.status < 300:
+            self._accepted(flow, head)
         sets_cookies = head.cookies or flow.sweeps or flow.presented.sets
         cookies, no_store = self._cookies(flow, head) if sets_cookies else ((), False)
         return clean_response(
@@ -322,6 +324,18 @@ class Proxy:
             cors=b"" if flow.route.inject and not self._by_origin else self._cors(flow, head),
             by_origin=self._by_origin,
         )
+
+    def _accepted(self, flow: Flow, head: AnswerHead) -> None:
+        """An upstream has accepted a plain credential, unless anybody would get that answer.
+
+        A shared cache may keep an answer to a request with Authorization only if it says so, which
+        then says nothing about the credential (RFC 9111 3.5).
+        """
+        sessions, fingerprint = self.runtime.sessions, flow.presented.fingerprint
+        if fingerprint is None or fingerprint in sessions.accepted:
+            return
+        if not is_for_everybody(head.fact(b"cache-control")):
+            sessions.accept(fingerprint)
 
     def _cors(self, flow: Flow, head: AnswerHead) -> bytes | None:
         """The CORS lines of an answer; None leaves the upstream's own policy as it is."""

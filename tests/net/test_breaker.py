@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sidecar.core.refresh import Trouble
-from sidecar.net.breaker import DOUBTS, GAPS, PAUSES, SEVERAL, TOKENS, Breaker
+from sidecar.net.breaker import AT_ONCE, DOUBTS, GAPS, PAUSES, SEVERAL, TOKENS, Breaker
 
 NOTICED = 10.0  # seconds within which the return of a provider is noticed
 MINUTE = 60.0
@@ -48,6 +48,28 @@ def test_failing_token_pauses_itself_alone_however_often_it_fails() -> None:
         assert not may(one, "bad", now)
         assert may(one, "good", now)
         now += PAUSES[-1]
+
+
+def test_failures_of_made_up_tokens_make_no_failure_of_a_real_one_forgotten() -> None:
+    """Or a token that fails is sent at every request of its user."""
+    one = Breaker()
+    fail(one, "real", 0.0, Trouble.UNCLEAR)
+    for number in range(TOKENS + 1):
+        fail(one, f"made-up-{number}", 0.0, Trouble.UNCLEAR, is_proven=False)
+    assert not may(one, "real", 0.0)
+    assert may(one, "made-up-0", 0.0, is_proven=False)
+    assert len(one) == TOKENS + 1
+
+
+def test_tokens_that_nobody_vouches_for_wait_for_each_other_alone() -> None:
+    """However many hang at the provider, proven ones are sent."""
+    one = Breaker()
+    for number in range(AT_ONCE):
+        assert one.begin(f"made-up-{number}", 0.0, is_proven=False) is None
+    assert not may(one, "another", 0.0, is_proven=False)
+    assert may(one, "real", 0.0)
+    one.left("made-up-7")
+    assert may(one, "another", 0.0, is_proven=False)
 
 
 def test_pauses_of_one_token_grow_and_bound_its_tries_in_a_minute() -> None:

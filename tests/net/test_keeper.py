@@ -11,13 +11,15 @@ import pytest
 from sidecar.core.cookies import NameMatcher, Scope
 from sidecar.core.errors import StoreUnavailable
 from sidecar.core.formats.raw import raw_source
+from sidecar.core.proof import Proof
 from sidecar.core.refresh import Outcome, Renewal
 from sidecar.core.tickets import Signer
 from sidecar.core.tokens import TokenSet
 from sidecar.core.view import SessionView, ViewReader
 from sidecar.net import keeper as module
+from sidecar.net import tombstones
 from sidecar.net.keeper import Keeper
-from sidecar.net.refresh import Refresher, RefreshTimes
+from sidecar.net.refresh import RETIRED, Refresher, RefreshTimes
 from sidecar.net.sessions import Sessions
 from sidecar.net.store.memory import MemoryStore
 
@@ -83,10 +85,15 @@ class Process:
         presented = self.sessions.present(cookie, self.now())
         return await self.keeper.ready(presented, Scope(), renews=True, by_cookie=True)
 
-    def end(self, view: SessionView) -> None:
-        """Ends the session that requests with this view are served with."""
+    def end(self, view: SessionView, *, is_accepted: bool = True) -> None:
+        """Ends the session that requests with this view are served with.
+
+        `is_accepted`: an upstream has accepted its token before.
+        """
         session = view.session(view.fingerprint)
         assert session is not None
+        if is_accepted:
+            self.sessions.accept(session.fingerprint)
         self.sessions.bury(session, self.now())
 
     async def is_live(self, cookie: bytes = PAIR) -> bool:
@@ -190,7 +197,7 @@ async def test_what_a_store_has_lost_is_written_once_more(
     await one.keeper.renew(await one.present(other), Scope(), rejected="b1")
     await one.settled()
     await asyncio.sleep(module.WATCH + 0.6)
-    store._entries.clear()
+    store._clear()
     async with asyncio.timeout(5):
         while await Process(store).is_live():
             await asyncio.sleep(0.02)
@@ -198,3 +205,206 @@ async def test_what_a_store_has_lost_is_written_once_more(
         await Process(store).present(other), Scope(), rejected="b1"
     )
     assert late.reading.token == "a8"
+
+
+async def ended(process: Process, cookie: bytes, *, is_accepted: bool) -> str:
+    """The fingerprint of a session that has ended, which the store has been told of."""
+    view = await process.present(cookie)
+    process.end(view, is_accepted=is_accepted)
+    await process.settled()
+    assert view.fingerprint is not None
+    return view.fingerprint
+
+
+def seconds_left(store: Flaky, key: str) -> float | None:
+    """How long an entry lives from now; None where there is none."""
+    entry = store._space(key).entries.get(key)
+    return None if entry is None else entry.ends - store._clock()
+
+
+async def test_death_of_what_nobody_accepted_is_known_elsewhere_for_a_minute(
+    processes: tuple[Process, Process], store: Flaky
+) -> None:
+    """Anybody can log out with a cookie that he made up; nothing of it stays in the store."""
+    one, two = processes
+    assert await two.is_live(b"access_token=made-up")
+    fingerprint = await ended(one, b"access_token=made-up", is_accepted=False)
+    left = seconds_left(store, f"dead:{fingerprint}")
+    assert left is not None
+    assert 50 < left <= module.SHARED
+    assert not await two.is_live(b"access_token=made-up")
+    assert not await one.is_live(b"access_token=made-up")
+
+
+async def test_deaths_of_nobody_are_told_within_a_budget(
+    processes: tuple[Process, Process], store: Flaky
+) -> None:
+    """They take no place in the store, or among the messages, that those of somebody need."""
+    one, two = processes
+    real = await ended(one, b"access_token=real", is_accepted=True)
+    told: list[bytes] = []
+    await store.subscribe(told.append)
+    for number in range(1000):
+        view = await one.present(b"access_token=made-up-%d" % number)
+        one.end(view, is_accepted=False)
+    await one.settled()
+    assert len(told) <= 210
+    dead = [key for key in store._kept.entries if key.startswith("dead:")]
+    assert len(dead) <= 211
+    assert one.keeper.unproven_deaths.refused >= 790
+    left = seconds_left(store, f"dead:{real}")
+    assert left is not None
+    assert left > 29 * 86400
+    assert not await two.is_live(b"access_token=real")
+
+
+async def test_death_of_a_session_that_was_accepted_elsewhere_counts_in_full(
+    processes: tuple[Process, Process], store: Flaky
+) -> None:
+    """A logout may come to a process that has not served its session before."""
+    one, two = processes
+    view = await one.present(b"access_token=real")
+    assert view.fingerprint is not None
+    one.sessions.accept(view.fingerprint)
+    await one.settled()
+    elsewhere = await two.present(b"access_token=real")
+    assert two.keeper.doubts(elsewhere)
+    await two.keeper.vouch_for(elsewhere)
+    assert not two.keeper.doubts(elsewhere)
+    two.end(elsewhere, is_accepted=False)
+    await two.settled()
+    left = seconds_left(store, f"dead:{view.fingerprint}")
+    assert left is not None
+    assert left > 29 * 86400
+
+
+async def test_who_knows_more_in_favour_of_a_session_tells_its_death_in_full(
+    processes: tuple[Process, Process], store: Flaky
+) -> None:
+    """If whoever ended it did not know, and was not told."""
+    one, two = processes
+    view = await one.present(b"access_token=real")
+    assert view.fingerprint is not None
+    one.sessions.accepted.add(view.fingerprint)  # and the store was not told
+    await ended(two, b"access_token=real", is_accepted=False)
+    await one.settled()
+    left = seconds_left(store, f"dead:{view.fingerprint}")
+    assert left is not None
+    assert left > 29 * 86400
+    assert one.sessions.tombs.by_fingerprint[view.fingerprint].proof is Proof.ACCEPTED
+    assert two.sessions.tombs.by_fingerprint[view.fingerprint].proof is Proof.ACCEPTED
+
+
+async def test_death_of_what_nobody_accepted_shortens_none_that_is_told(
+    processes: tuple[Process, Process], store: Flaky
+) -> None:
+    """Where both end one session at once."""
+    one, two = processes
+    cookie = b"access_token=real"
+    first, second = await one.present(cookie), await two.present(cookie)
+    one.end(first)
+    two.end(second, is_accepted=False)
+    await one.settled()
+    await two.settled()
+    left = seconds_left(store, f"dead:{first.fingerprint}")
+    assert left is not None
+    assert left > 29 * 86400
+
+
+async def test_a_logout_does_not_wait_for_a_store_that_hangs(
+    processes: tuple[Process, Process], store: Flaky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = processes
+    view = await one.present(b"access_token=real")
+
+    async def hang(_: str) -> bytes | None:
+        await asyncio.sleep(30)
+        return None
+
+    monkeypatch.setattr(store, "get", hang)
+    began = asyncio.get_running_loop().time()
+    await one.keeper.vouch_for(view)
+    assert asyncio.get_running_loop().time() - began < 5
+    monkeypatch.undo()
+
+
+async def test_tombstones_that_make_room_leave_the_store_as_well(
+    processes: tuple[Process, Process], store: Flaky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upstream may answer 2xx to everybody on some path: so it is no bound for a store."""
+    one, _ = processes
+    monkeypatch.setattr(tombstones, "ROOM", {**tombstones.ROOM, Proof.ACCEPTED: 5000})
+    for number in range(30):
+        await ended(one, b"access_token=t%d" % number, is_accepted=True)
+    dead = [key for key in store._kept.entries if key.startswith("dead:")]
+    assert len(dead) == one.sessions.dead == 5000 // tombstones.TOMB_COST
+    assert await one.is_live(b"access_token=t0")
+    assert not await one.is_live(b"access_token=t29")
+
+
+async def test_a_renewed_session_is_vouched_for(processes: tuple[Process, Process]) -> None:
+    """By the provider; other processes know it by the name that it keeps."""
+    one, two = processes
+    view = await one.keeper.renew(await one.present(), Scope(), rejected="a1")
+    await one.settled()
+    session = view.session(view.fingerprint)
+    assert session is not None
+    assert one.sessions.proof_of(session) is Proof.VOUCHED
+    elsewhere = await two.present(b"access_token=a2; refresh_token=r2")
+    found = elsewhere.session(elsewhere.fingerprint)
+    assert found is not None
+    assert found.fingerprint == session.fingerprint
+    assert two.sessions.proof_of(found) is Proof.VOUCHED
+
+
+async def test_former_tokens_of_a_session_are_known_for_a_day(
+    processes: tuple[Process, Process], store: Flaky
+) -> None:
+    """The newest refresh token for as long as its cookie lives; so a busy session stays small."""
+    one, _ = processes
+    cookie = PAIR
+    for number in range(2, 12):
+        await one.keeper.renew(await one.present(cookie), Scope(), rejected=f"a{number - 1}")
+        cookie = b"access_token=a%d; refresh_token=r%d" % (number, number)
+    await one.settled()
+    left = {
+        token: seconds_left(store, f"alias:{SIGNER.fingerprint(token)}") or 0.0
+        for number in range(1, 12)
+        for token in (f"a{number}", f"r{number}")
+    }
+    long_lived = [token for token, seconds in left.items() if seconds > module.FORMER]
+    assert long_lived == ["r11"]
+    assert all(left[f"a{number}"] <= 600 + RETIRED for number in range(2, 12))
+    assert left["r11"] > 29 * 86400
+    assert all(left[f"r{number}"] > 80_000 for number in range(1, 12))
+
+
+async def test_what_waits_for_a_store_that_is_down_is_bounded(
+    processes: tuple[Process, Process], store: Flaky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as strangers can have it wait."""
+    one, _ = processes
+    monkeypatch.setattr(module, "WAITING", 5)
+    views = [await one.present(b"access_token=t%d" % number) for number in range(20)]
+    await one.settled()
+    store.down = True
+    for view in views:
+        one.end(view)
+    await asyncio.sleep(0.05)
+    assert len(one.tasks) == 5
+    store.down = False
+    await one.settled()
+    assert len([key for key in store._kept.entries if key.startswith("dead:")]) == 5
+
+
+async def test_credentials_added_to_a_dead_session_are_bounded(
+    processes: tuple[Process, Process],
+) -> None:
+    """Whoever holds a dead token can present it beside any other."""
+    one, _ = processes
+    fingerprint = await ended(one, PAIR, is_accepted=True)
+    for number in range(100):
+        assert not await one.is_live(b"access_token=x%d; refresh_token=r1" % number)
+    tomb = one.sessions.tombs.by_fingerprint[fingerprint]
+    assert len(tomb.credentials) <= tombstones.MAX_NAMES
+    assert not await one.is_live(PAIR)

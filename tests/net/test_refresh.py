@@ -328,3 +328,66 @@ async def test_nothing_that_is_reported_holds_a_token(world: World) -> None:
         await world.process().renew(TokenSet("secret-a", "secret-r", 1.0, 0.0))
     assert world.said
     assert "secret" not in "".join(world.said)
+
+
+def lifetimes(store: MemoryStore) -> dict[str, float]:
+    """How long each entry of a session's renewals lives from now, in seconds."""
+    now = store._clock()
+    return {
+        key: entry.ends - now
+        for kind in ("next", "used", "lock")
+        for key, entry in store._space(f"{kind}:").entries.items()
+        if entry.ends > now
+    }
+
+
+async def test_a_spent_token_is_known_as_long_as_it_could_be_presented(world: World) -> None:
+    """Once a later one is in use, for an hour: a session used for weeks leaves no more behind."""
+    one, tokens = world.process(), world.tokens()
+    for _ in range(40):
+        tokens = await one.renew(tokens, rejected=tokens.access_token)
+        await one.presented(tokens)
+    kept = lifetimes(world.store)
+    long_lived = {key for key, seconds in kept.items() if seconds > module.RETIRED + 1}
+    assert not long_lived
+    assert all(f"used:h-r{number}" in kept for number in range(40))
+    await asyncio.sleep(0.3)  # beyond `grace`
+    with pytest.raises(RefreshSuperseded):
+        await world.process().renew(world.tokens())
+    assert world.provider.reuses == 0
+
+
+async def test_what_nobody_presents_is_known_for_some_generations(world: World) -> None:
+    """Also one that a client has been handed, and has not come back with yet."""
+    one, tokens = world.process(), world.tokens()
+    for _ in range(40):
+        tokens = await one.renew(tokens, rejected=tokens.access_token)
+    assert world.provider.exchanges == [f"r{number}" for number in range(40)]
+    kept = lifetimes(world.store)
+    long_lived = [key for key, seconds in kept.items() if seconds > module.RETIRED + 1]
+    assert 2 * module.STEPS <= len(long_lived) <= 3 * module.STEPS + 1
+    assert kept["used:h-r39"] > 29 * module.DAY
+    await one.presented(tokens)
+    assert max(lifetimes(world.store).values()) <= module.RETIRED + 1
+
+
+async def test_a_made_up_token_without_an_answer_is_known_for_an_hour(world: World) -> None:
+    """One that the provider handed out, or that came sealed, as long as its cookie lives."""
+    one = world.process()
+    world.provider.trouble = Unreachable("gone", sent=True)
+    for sealed in (False, True):
+        tokens = TokenSet("a", f"token-{sealed}", world.now() - 5)
+        with pytest.raises(RefreshUnavailable):
+            await one.renew(tokens, is_sealed=sealed)
+    kept = lifetimes(world.store)
+    assert kept["used:h-token-False"] <= module.RETIRED
+    assert kept["used:h-token-True"] > 29 * module.DAY
+
+
+async def test_a_refused_token_leaves_nothing_behind(world: World) -> None:
+    """Anybody can make tokens up."""
+    one = world.process()
+    for number in range(5):
+        with pytest.raises(RefreshRefused):
+            await one.renew(TokenSet("a", f"made-up-{number}", world.now() - 5))
+    assert not lifetimes(world.store)

@@ -8,7 +8,7 @@ from math import inf
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.core.cookies import CookieJar, NameMatcher, Scope, collect_chunks
@@ -21,11 +21,12 @@ from sidecar.core.formats.own import (
     own_store_source,
 )
 from sidecar.core.formats.raw import raw_source
+from sidecar.core.proof import Proof
 from sidecar.core.tickets import Signer
 from sidecar.core.tokens import TokenSet
 from sidecar.core.view import NOTHING_PRESENTED, SessionView, ViewReader
+from sidecar.net import bounds, tombstones
 from sidecar.net import sessions as module
-from sidecar.net import tombstones
 from sidecar.net.sessions import UNKNOWN_LIFETIME, Sessions
 
 NOW = 1_700_000_000.0
@@ -132,6 +133,7 @@ def test_without_a_live_credential_nothing_is_injected(cookie: bytes, result: Re
     assert presented.authorization == b""
 
 
+@settings(deadline=None)  # CI may be busy with something else
 @given(st.binary(max_size=60))
 def test_any_cookie_text_can_be_presented(cookie: bytes) -> None:
     """Latin-1 or not, it is read without raising, and what is left is part of it."""
@@ -184,6 +186,23 @@ def test_the_cache_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert claims.opened == opened
     sessions.present(sid("tok0"), NOW)
     assert claims.opened == opened + 1
+
+
+@pytest.mark.parametrize("cookie", ["a=%d", "access_token=made-up-%d", "sid=guess%d"])
+def test_made_up_cookies_push_no_sealed_session_out(
+    monkeypatch: pytest.MonkeyPatch, cookie: str
+) -> None:
+    """It need not be opened again, nor looked up in a store, and is there for a store's loss."""
+    monkeypatch.setattr(module, "CACHE_BYTES", 20_000)
+    claims = Claims()
+    sessions = make(claims)
+    sessions.present(sid("real"), NOW)
+    for number in range(200):
+        sessions.present((cookie % number).encode(), NOW)
+    assert sessions.cached <= 21
+    opened = claims.opened
+    assert sessions.present(sid("real"), NOW).has_credential
+    assert claims.opened == opened
 
 
 def test_a_cookie_larger_than_the_cache_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,6 +260,7 @@ def test_a_dead_session_is_refused_and_forgotten() -> None:
     assert sessions.live_fingerprint(other, NOW) == other.fingerprint
 
 
+@settings(deadline=None)  # CI may be busy with something else
 @given(
     st.lists(
         st.tuples(st.sampled_from(["tok", "other", "third"]), st.integers(1, 9), st.booleans()),
@@ -286,15 +306,80 @@ def test_nobody_is_not_dead() -> None:
     assert not make().is_dead(None, NOW)
 
 
-def test_tombstones_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("proof", list(Proof))
+def test_tombstones_are_bounded(monkeypatch: pytest.MonkeyPatch, proof: Proof) -> None:
     """A flood of 401s forgets the oldest deaths first (threat 36)."""
-    monkeypatch.setattr(tombstones, "MAX_TOMBSTONES", 10)
+    monkeypatch.setattr(tombstones, "ROOM", dict.fromkeys(Proof, 10 * tombstones.TOMB_COST))
     sessions = make()
     for number in range(25):
-        bury(sessions, sessions.present(b"access_token=t%d" % number, NOW), NOW)
+        presented = sessions.present(b"access_token=t%d" % number, NOW)
+        speak_for(sessions, presented, proof)
+        bury(sessions, presented, NOW)
     assert sessions.dead == 10
     assert sessions.is_dead(SIGNER.fingerprint("t24"), NOW)
     assert not sessions.is_dead(SIGNER.fingerprint("t14"), NOW)
+
+
+def speak_for(sessions: Sessions, view: SessionView, proof: Proof) -> None:
+    """Has something speak for the session of a request."""
+    assert view.fingerprint is not None
+    if proof is Proof.ACCEPTED:
+        sessions.accept(view.fingerprint)
+    elif proof is Proof.VOUCHED:
+        sessions.vouch(view.fingerprint)
+
+
+@pytest.mark.parametrize("cookie", [sid("real"), b"access_token=real"])
+@pytest.mark.parametrize("flood", [Proof.NONE, Proof.ACCEPTED])
+def test_logouts_of_nobody_push_no_tombstone_out(
+    monkeypatch: pytest.MonkeyPatch, cookie: bytes, flood: Proof
+) -> None:
+    """Of a session that more speaks for: its old cookie stays refused."""
+    monkeypatch.setattr(tombstones, "ROOM", dict.fromkeys(Proof, 20 * tombstones.TOMB_COST))
+    sessions = make()
+    presented = sessions.present(cookie, NOW)
+    if presented.is_raw:
+        speak_for(sessions, presented, Proof(flood + 1))
+    bury(sessions, presented, NOW)
+    for number in range(100):
+        made_up = sessions.present(b"access_token=made-up-%d" % number, NOW)
+        speak_for(sessions, made_up, flood)
+        bury(sessions, made_up, NOW)
+    assert sessions.tombs.count(flood) == 20
+    assert sessions.is_dead(presented.fingerprint, NOW)
+    assert not sessions.is_dead(SIGNER.fingerprint("made-up-1"), NOW)
+
+
+def test_what_speaks_for_a_session() -> None:
+    """A seal; the provider's renewal; an upstream that accepted its credential or handed it out."""
+    sessions = make()
+    for cookie, proof in ((sid("t"), Proof.VOUCHED), (b"access_token=t0", Proof.NONE)):
+        view = sessions.present(cookie, NOW)
+        session = view.session(view.fingerprint)
+        assert session is not None
+        assert sessions.proof_of(session) is proof
+        assert view.is_raw is (proof is Proof.NONE)
+    sessions.admit([b"access_token=t1; Path=/"], NOTHING_PRESENTED, NOW, NOW)
+    for token, proof in (("t0", Proof.NONE), ("t1", Proof.ACCEPTED)):
+        view = sessions.present(b"access_token=" + token.encode(), NOW)
+        session = view.session(view.fingerprint)
+        assert session is not None
+        assert sessions.proof_of(session) is proof
+
+
+def test_what_speaks_for_sessions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upstream may answer 2xx to everybody; that pushes out nothing that says more."""
+    monkeypatch.setattr(module, "ACCEPTED_BYTES", 10 * bounds.NAME_COST)
+    sessions = make()
+    sessions.vouch("renewed")
+    for number in range(100):
+        sessions.accept(f"accepted-{number}")
+    assert len(sessions.accepted) == 10
+    assert "accepted-99" in sessions.accepted
+    view = sessions.present(b"access_token=t", NOW)
+    session = view.session(view.fingerprint)
+    assert session is not None
+    assert sessions.proof_of(replace(session, fingerprint="renewed")) is Proof.VOUCHED
 
 
 # -- what an answer sets ---------------------------------------------------------------------------

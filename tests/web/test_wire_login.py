@@ -25,6 +25,8 @@ from sidecar.core.errors import StoreUnavailable
 from sidecar.core.formats.own import store_key
 from sidecar.demo.idp import Client as RelyingParty
 from sidecar.demo.idp import running_idp
+from sidecar.net import login as logins
+from sidecar.net.bounds import Budget
 from sidecar.net.store.sqlite import SqliteStore
 from sidecar.runtime import Clock
 from tests.conftest import free_port
@@ -505,6 +507,39 @@ async def test_client_that_leaves_does_not_cut_the_login_short(
     assert (await one.get(target, *CROSS)).status == 303
     assert (await one.get("/api/me", *FETCH)).status == 200
     assert (idp.stats.code_exchanges, idp.stats.code_reuses) == (1, 0)
+
+
+async def test_answers_that_are_redeemed_at_once_are_bounded(
+    kept: Embedded, browsers: Browsers, idp: RunningIdp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody can make them up; one that is not sent is good later."""
+    one = await browsers(kept)
+    target = await one.sign_in(await one.begin())
+    with monkeypatch.context() as patch:
+        patch.setattr(logins, "AT_ONCE", 0)
+        answer = await one.get(target, *CROSS)
+        assert (answer.status, idp.stats.code_exchanges) == (503, 0)
+        assert b"login_unavailable" in answer.body
+    assert (await one.get(target, *CROSS)).status == 303
+
+
+async def test_made_up_answers_leave_little_in_the_store(
+    kept: Embedded, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of so many it is noted that they failed, and no more."""
+    runtime = kept.sidecar.runtime
+    assert runtime.own is not None
+    monkeypatch.setattr(runtime.own.logins, "_failures", Budget(2, 0))
+    seen: list[bytes | None] = []
+    for number in range(5):
+        one = await browsers(kept)
+        target = await one.sign_in(await one.begin())
+        answer = await one.get(changed(target, code=f"made-up-{number}"), *CROSS)
+        assert answer.status == 400
+        state = parse_qs(urlsplit(target).query)["state"][0]
+        hashed = runtime.policy.signer.fingerprint(state)
+        seen.append(await runtime.store.get(f"login:{hashed}"))
+    assert seen == [b"failed", b"failed", None, None, None]
 
 
 def changed(target: str, **parameters: str | None) -> str:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.core.proof import Proof
+from sidecar.net import tombstones
+
 if TYPE_CHECKING:
     from tests.conftest import Answer, Client, Clients, Embedded, Running, Start, Upstream, Wire
 
@@ -642,3 +645,78 @@ async def test_logouts_are_counted_by_reason(
     assert metrics['sidecar_logouts_total{reason="unauthorized"}'] == 1
     assert metrics['sidecar_logouts_total{reason="user"}'] == 1
     assert metrics["sidecar_tombstones"] == 2
+
+
+# -- logouts of nobody -----------------------------------------------------------------------------
+
+
+async def log_out_nobody(one: Client, count: int, *, visit: str | None = None) -> None:
+    """Logs out with cookies that are made up; `visit` is where each goes before."""
+    for number in range(count):
+        cookie = f"Cookie: access_token=made-up-{number}; __Secure-access_token=other-{number}"
+        if visit is not None:
+            assert (await one.get(visit, cookie)).status == 200
+        assert (await one.post("/api/logout", cookie)).status == 200
+
+
+@pytest.mark.parametrize("visit", [None, "/api/optional/public"])
+async def test_logouts_of_nobody_bring_no_ended_session_back(
+    at: Embedded,
+    upstream: Upstream,
+    client: Clients,
+    monkeypatch: pytest.MonkeyPatch,
+    visit: str | None,
+) -> None:
+    """A session that its API had accepted; nor do those help that a public answer is given to."""
+    monkeypatch.setattr(tombstones, "ROOM", dict.fromkeys(Proof, 20 * tombstones.TOMB_COST))
+    one = await client(at)
+    assert await is_alive(one, upstream)
+    assert (await one.post("/api/logout", SESSION)).status == 200
+    assert not await is_alive(one, upstream)
+    public = "Cache-Control: public, max-age=60"
+    upstream.default = upstream.reply(b"{}", public)
+    await log_out_nobody(one, 60, visit=visit)
+    assert at.sidecar.runtime.sessions.dead <= 21
+    assert not await is_alive(one, upstream)
+    assert await is_alive(one, upstream, "Cookie: access_token=made-up-0")
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_accepted"),
+    [
+        ({}, True),
+        ({"status": "202 Accepted"}, True),
+        ({"status": "201 Created"}, True),
+        ({"more": "Cache-Control: private"}, True),
+        ({"more": "Cache-Control: Public"}, False),
+        ({"more": "Cache-Control: max-age=1, s-maxage=5"}, False),
+        ({"status": "302 Found"}, False),
+        ({"status": "404 Not Found"}, False),
+        ({"status": "401 Unauthorized"}, False),
+        ({"status": "500 Oops"}, False),
+    ],
+)
+async def test_a_token_is_accepted_by_2xx_that_not_everybody_gets(
+    at: Embedded, upstream: Upstream, client: Clients, answer: dict[str, str], is_accepted: bool
+) -> None:
+    """Where it was injected."""
+    one = await client(at)
+    sessions = at.sidecar.runtime.sessions
+    more = [answer["more"]] if "more" in answer else []
+    upstream.default = upstream.reply(b"{}", *more, status=answer.get("status", "200 OK"))
+    await one.get("/page", SESSION)
+    assert len(sessions.accepted) == 0
+    await one.get("/api/me", SESSION)
+    assert len(sessions.accepted) == is_accepted
+
+
+async def test_many_cookies_of_one_source_are_one_logout_a_name(
+    at: Embedded, client: Clients
+) -> None:
+    """Anybody can write many into one header."""
+    one = await client(at)
+    cookies = "; ".join(f"access_token=t{number}" for number in range(100))
+    assert (await one.post("/api/logout", f"Cookie: {cookies}")).status == 200
+    assert at.sidecar.runtime.sessions.dead == 1
+    assert (await one.post("/api/logout?clear=cookies", f"Cookie: {cookies}")).status == 303
+    assert at.sidecar.runtime.sessions.dead <= 2

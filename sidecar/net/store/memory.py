@@ -18,7 +18,7 @@ from sidecar.net.store.base import (
     lifetime,
 )
 
-MAX_BYTES: Final = 128 * 1024 * 1024
+MAX_BYTES: Final = 64 * 1024 * 1024
 _ENTRY_OVERHEAD: Final = 512  # bytes of an entry besides its value
 _SLACK: Final = 1000  # outdated ends that are kept before they are swept out
 
@@ -28,11 +28,86 @@ class _Entry(NamedTuple):
     ends: float
 
 
+class _Kind(NamedTuple):
+    """Entries that have room of their own, as a share of `max_bytes`.
+
+    `evicts`: what would end first makes way for a new one, since losing it costs little.
+    """
+
+    keys: tuple[str, ...]
+    share: float
+    evicts: bool = True
+
+
+_KINDS: Final = (
+    _Kind(("next",), 1 / 4),  # a caller who is late is told that its session is out of date
+    _Kind(("used", "prev", "alias"), 3 / 8),  # ended first are those of older generations
+    _Kind(("departed", "revoked"), 1 / 8),  # a step of a logout is taken twice
+    _Kind(("login",), 1 / 8),  # a login's answer that comes twice is an error the second time
+    _Kind(("lock",), 1 / 8, evicts=False),
+)
+"""By what stands before the colon of their keys. All others are kept, and have `max_bytes`."""
+
+
+class _Space:
+    """Entries of one kind, within their bytes."""
+
+    __slots__ = ("_bytes", "_max_bytes", "ends", "entries", "evicts")
+
+    def __init__(self, max_bytes: float, *, evicts: bool) -> None:
+        self._max_bytes: Final = max_bytes
+        self._bytes = 0
+        self.evicts: Final = evicts
+        self.entries: dict[str, _Entry] = {}
+        self.ends: list[tuple[float, str]] = []  # a heap, with outdated pairs among them
+
+    def write(self, key: str, value: bytes, ends: float, now: float) -> None:
+        """Raises `StoreUnavailable` where there is no room, and none can be made."""
+        self._sweep(now)
+        entry = self.entries.get(key)
+        freed = 0 if entry is None else _cost(entry.value)
+        room = self._max_bytes - _cost(value)
+        if room < 0 or (self._bytes - freed > room and not self.evicts):
+            raise StoreUnavailable(f"the store in memory is full ({len(self.entries)} entries)")
+        self.drop(key)
+        while self._bytes > room:
+            self._drop_first()
+        self.entries[key] = _Entry(value, ends)
+        self._bytes += _cost(value)
+        heapq.heappush(self.ends, (ends, key))
+
+    def drop(self, key: str) -> None:
+        entry = self.entries.pop(key, None)
+        if entry is not None:
+            self._bytes -= _cost(entry.value)
+
+    def clear(self) -> None:
+        self.entries.clear()
+        self.ends.clear()
+        self._bytes = 0
+
+    def _drop_first(self) -> None:
+        """Drops what ends first, if the first pair of the heap is not outdated."""
+        ends, key = heapq.heappop(self.ends)
+        entry = self.entries.get(key)
+        if entry is not None and entry.ends <= ends:
+            self.drop(key)
+
+    def _sweep(self, now: float) -> None:
+        """Drops what has ended; the cost is shared out among the writes that made it."""
+        while self.ends and self.ends[0][0] <= now:
+            self._drop_first()
+        if len(self.ends) > 2 * len(self.entries) + _SLACK:
+            self.ends = [(entry.ends, key) for key, entry in self.entries.items()]
+            heapq.heapify(self.ends)
+
+
 class MemoryStore:
     """A dictionary whose entries end.
 
-    When it is full, what has ended goes and else nothing: a lock or a session that made way for
-    another one would break what it stands for. So writing raises `StoreUnavailable` then.
+    Bounded in bytes, by kind. A session or a lock that made way for another one would break what it
+    stands for: when there is no room for them, writing raises `StoreUnavailable`. Of all other
+    kinds what costs least makes way, and none takes the room of another kind.
     """
 
     def __init__(
@@ -43,10 +118,11 @@ class MemoryStore:
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self._clock = clock
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._entries: dict[str, _Entry] = {}
-        self._ends: list[tuple[float, str]] = []  # a heap, with outdated pairs among them
+        self._kept = _Space(max_bytes, evicts=False)
+        self._spaces: dict[str, _Space] = {}
+        for kind in _KINDS:
+            space = _Space(kind.share * max_bytes, evicts=kind.evicts)
+            self._spaces.update(dict.fromkeys(kind.keys, space))
         self._receivers = Receivers(report)
         self._closed = False
 
@@ -72,7 +148,7 @@ class MemoryStore:
         current = self._live(key)
         if current is None or (value is not None and current != value):
             return False
-        self._drop(key)
+        self._space(key).drop(key)
         return True
 
     async def publish(self, message: bytes) -> None:
@@ -88,48 +164,28 @@ class MemoryStore:
     async def close(self) -> None:
         self._closed = True
         self._receivers.clear()
-        self._entries.clear()
-        self._ends.clear()
-        self._bytes = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        for space in (self._kept, *self._spaces.values()):
+            space.clear()
 
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnavailable("the store is closed")
 
+    def _space(self, key: str) -> _Space:
+        return self._spaces.get(key.partition(":")[0], self._kept)
+
     def _live(self, key: str) -> bytes | None:
         self._check_open()
-        entry = self._entries.get(key)
+        entry = self._space(key).entries.get(key)
         return entry.value if entry is not None and entry.ends > self._clock() else None
 
     def _write(self, key: str, value: bytes, seconds: float) -> None:
         self._check_open()
         now = self._clock()
-        self._sweep(now)
-        entry = self._entries.get(key)
-        freed = _cost(entry.value) if entry is not None else 0
-        if self._bytes - freed + _cost(value) > self._max_bytes:
-            raise StoreUnavailable(f"the store in memory is full ({len(self._entries)} entries)")
-        self._drop(key)
-        ends = now + lifetime(seconds)
-        self._entries[key] = _Entry(value, ends)
-        self._bytes += _cost(value)
-        heapq.heappush(self._ends, (ends, key))
-
-    def _drop(self, key: str) -> None:
-        entry = self._entries.pop(key, None)
-        if entry is not None:
-            self._bytes -= _cost(entry.value)
-
-    def _sweep(self, now: float) -> None:
-        """Drops what has ended; the cost is shared out among the writes that made it."""
-        while self._ends and self._ends[0][0] <= now:
-            _, key = heapq.heappop(self._ends)
-            entry = self._entries.get(key)
-            if entry is not None and entry.ends <= now:
-                self._drop(key)
-        if len(self._ends) > 2 * len(self._entries) + _SLACK:
-            self._ends = [(entry.ends, key) for key, entry in self._entries.items()]
-            heapq.heapify(self._ends)
+        self._space(key).write(key, value, now + lifetime(seconds), now)
 
 
 def _cost(value: bytes) -> int:

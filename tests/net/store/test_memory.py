@@ -1,9 +1,12 @@
-"""The store in memory is bounded, and what it holds is never given up for something else."""
+"""The store in memory is bounded, and what it keeps is never given up for something else."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
+from sidecar.core.errors import StoreUnavailable
 from sidecar.net.store.memory import MemoryStore
 from tests.net.store.conftest import trouble
 
@@ -69,11 +72,47 @@ async def test_what_is_written_often_takes_no_more_memory(clock: Clock) -> None:
     for _ in range(20_000):
         clock.now += 0.001
         await store.put("session", b"", 86400)
-    assert len(store._ends) < 3000
+    assert len(store._kept.ends) < 3000
     await store.remove("session")
     for number in range(100):
         await store.put(f"{number}", b"", 1)
     await trouble(store.put("more", b"", 1))
     clock.now += 2
     await store.put("more", b"", 1)
-    assert list(store._entries) == ["more"]
+    assert list(store._kept.entries) == ["more"]
+
+
+@pytest.mark.parametrize("kind", ["next", "used", "prev", "alias", "departed", "revoked", "login"])
+async def test_what_costs_little_makes_way_for_its_kind(clock: Clock, kind: str) -> None:
+    """What ends first goes first, and writing is never refused: else nobody would be renewed."""
+    store = make(clock, 100 * COST)
+    await store.put(f"{kind}:lasting", b"", 86400)
+    for number in range(300):
+        clock.now += 1
+        assert await store.add(f"{kind}:{number}", b"", 3600)
+    assert await store.get(f"{kind}:lasting") is not None
+    assert await store.get(f"{kind}:299") is not None
+    assert await store.get(f"{kind}:0") is None
+
+
+@pytest.mark.parametrize("kind", ["departed", "login", "used", "lock", "own"])
+async def test_no_kind_takes_the_room_of_another(clock: Clock, kind: str) -> None:
+    """Logouts of nobody do not end renewals, nor do renewals push sessions out."""
+    store = make(clock, 100 * COST)
+    others = [one for one in ("departed", "login", "used", "lock", "own", "next") if one != kind]
+    for one in others:
+        await store.put(f"{one}:before", b"", 60)
+    for number in range(500):
+        with suppress(StoreUnavailable):
+            await store.put(f"{kind}:{number}", b"", 3600)
+    for one in others:
+        assert await store.get(f"{one}:before") is not None
+        await store.put(f"{one}:after", b"", 60)
+
+
+async def test_a_value_larger_than_its_room_is_refused(clock: Clock) -> None:
+    """And pushes nothing out."""
+    store = make(clock, 100 * COST)
+    await store.put("next:small", b"", 60)
+    await trouble(store.put("next:large", bytes(50 * COST), 60))
+    assert await store.get("next:small") is not None
