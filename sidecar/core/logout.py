@@ -11,7 +11,7 @@ from sidecar.core.client import Client
 from sidecar.core.errors import CsrfRejected
 from sidecar.core.protection import CsrfRule
 from sidecar.core.request import Request
-from sidecar.core.target import local_reference, normal_origin, origin_of
+from sidecar.core.target import is_local_path, local_reference, normal_origin, origin_of
 from sidecar.core.tickets import Ticket
 
 _OWN_SITE: Final = (b"same-origin", b"none")
@@ -52,8 +52,8 @@ class LogoutRule:
     def next_location(self, parameters: dict[str, str], *, is_asked_for: bool = False) -> str:
         """Where a document goes after logout: the caller's local path, else the login."""
         for name in ("next", "callbackUrl"):
-            wanted = local_reference(parameters.get(name, ""))
-            if wanted is not None:
+            wanted = parameters.get(name)
+            if wanted is not None and is_local_path(wanted):
                 return wanted
         back = local_reference(parameters.get(RETURN_PARAM, ""))
         if back is not None and self.return_param is not None:

@@ -179,8 +179,13 @@ def is_local_path(value: str) -> bool:
     """Whether a redirect to `value` stays on this origin in every browser (threats 31 and 32).
 
     Only path-absolute references made of RFC 3986 characters count: no scheme, no backslash, no
-    control character, and no slash encoded at the start. `//` may stand behind a plain segment.
+    control character, no `//`, and no slash encoded at the start.
     """
+    return _is_place(value) and "//" not in _PATH_END.split(value, maxsplit=1)[0]
+
+
+def _is_place(value: str) -> bool:
+    """Whether a reference is path-absolute and leads to this origin."""
     if len(value) > MAX_LOCAL or not _LOCAL.fullmatch(value):
         return False
     path = _PATH_END.split(value, maxsplit=1)[0]
@@ -195,10 +200,11 @@ def local_reference(value: str) -> str | None:
     """A place on this origin in the form that a redirect may have; None for any other place.
 
     Browsers send some characters of a link as they are that no URI holds (RFC 3986 2): these are
-    percent-encoded. A backslash in the path is none of them, as browsers take it for a slash.
+    percent-encoded. A backslash in the path is none of them, as browsers take it for a slash. `//`
+    may stand behind a plain segment.
     """
     path = _PATH_END.split(value, maxsplit=1)[0]
     if "\\" in path or not _ENCODABLE.fullmatch(value):
         return None
     encoded = _RAW.sub(lambda match: quote(match[0], safe=""), value)
-    return encoded if is_local_path(encoded) else None
+    return encoded if _is_place(encoded) else None

@@ -269,6 +269,7 @@ FOREIGN = [
     "/%0d%0aSet-Cookie:x=1",
     "/.//evil.test",
     "/..//evil.test",
+    "/a//evil.test",
     "/./\\evil.test",
     "/;//evil.test",
     "/%2e%2e//evil.test",
