@@ -335,7 +335,7 @@ def lifetimes(store: MemoryStore) -> dict[str, float]:
     now = store._clock()
     return {
         key: entry.ends - now
-        for kind in ("next", "used", "lock")
+        for kind in ("next", "used", "lock")  # and `prev`, which has the room of `next`
         for key, entry in store._space(f"{kind}:").entries.items()
         if entry.ends > now
     }
@@ -391,3 +391,19 @@ async def test_a_refused_token_leaves_nothing_behind(world: World) -> None:
         with pytest.raises(RefreshRefused):
             await one.renew(TokenSet("a", f"made-up-{number}", world.now() - 5))
     assert not lifetimes(world.store)
+
+
+async def test_renewals_go_on_and_are_retired_in_a_store_that_is_full_of_them(world: World) -> None:
+    """What leads from one generation to the next is not pushed out by what older ones left."""
+    world.store = Flaky(
+        lambda _: None, max_bytes=54_000
+    )  # some forty entries of `used` and `alias`
+    one, tokens = world.process(), world.tokens()
+    for number in range(100):
+        tokens = await one.renew(tokens, rejected=tokens.access_token)
+        # Of somebody else, who comes back in a month.
+        await world.store.put(f"alias:{number}", b"", 2 * module.USED)
+        await one.presented(tokens)
+    assert world.provider.reuses == 0
+    kept = lifetimes(world.store)
+    assert not [key for key, seconds in kept.items() if key[:5] == "next:" and seconds > 1]

@@ -40,8 +40,8 @@ class _Kind(NamedTuple):
 
 
 _KINDS: Final = (
-    _Kind(("next",), 1 / 4),  # a caller who is late is told that its session is out of date
-    _Kind(("used", "prev", "alias"), 3 / 8),  # ended first are those of older generations
+    _Kind(("next", "prev"), 1 / 4),  # a caller who is late is told that its session is out of date
+    _Kind(("used", "alias"), 3 / 8),  # ended first are those of older generations
     _Kind(("departed", "revoked"), 1 / 8),  # a step of a logout is taken twice
     _Kind(("login",), 1 / 8),  # a login's answer that comes twice is an error the second time
     _Kind(("lock",), 1 / 8, evicts=False),
