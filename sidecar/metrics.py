@@ -226,8 +226,18 @@ class Exposition:
             {
                 (name, state): count
                 for name, pool in pools.items()
-                for state, count in (("idle", pool.idle), ("busy", pool.open - pool.idle))
+                for state, count in (
+                    ("idle", pool.idle),
+                    ("busy", pool.open - pool.idle - pool.lent),
+                    ("lent", pool.lent),
+                )
             },
+        )
+        yield _gauge(
+            "sidecar_upstream_waiting",
+            "Requests that wait for a connection.",
+            ("upstream",),
+            {(name,): pool.waiting for name, pool in pools.items()},
         )
 
 

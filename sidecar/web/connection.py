@@ -55,7 +55,6 @@ LINGER_SECONDS: Final = 30.0
 LINGER_SILENCE: Final = 2.0
 OVERSIZE: Final = 262_144  # bytes of a head above its limit that are read, for a helpful answer
 KNOWN_BYTES: Final = 8192  # of the longest header section that is remembered
-CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Method and origin-form target of requests without surprises (RFC 9112 3).
 _REQUEST_LINE: Final = re.compile(rb"(GET|HEAD|OPTIONS|POST|PUT|PATCH|DELETE) (/[!-~]*+) HTTP/1\.1")
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
@@ -217,6 +216,21 @@ class ClientConnection(BaseProtocol):
     def expect_nothing(self) -> None:
         """It is not the client's turn any more."""
         self._is_waiting = False
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether the client is waited for: to send a body, or to take an answer."""
+        return self._is_waiting
+
+    def give_up(self, why: str) -> None:
+        """Stops waiting for the client: 408, or a reset once an answer has begun."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if exchange.started or exchange.payload.is_eof():
+            self.reset()
+        else:
+            exchange.payload.set_exception(RequestTimeout(why, close=True))
 
     def answered(self, exchange: Exchange) -> None:
         """Goes on behind an answer: to the next request, or to the end of the connection."""
@@ -465,10 +479,8 @@ class ClientConnection(BaseProtocol):
         exchange = self._exchange
         if exchange is not None and not self._is_waiting:
             self._deadline.set(self._limits.client_idle)  # the client waits for us
-        elif exchange is not None and not exchange.payload.is_eof() and not exchange.started:
-            exchange.payload.set_exception(RequestTimeout("request body stalled", close=True))
         elif exchange is not None:
-            self.reset()  # an answer that the client does not take
+            self.give_up("request body stalled")
         elif self._requests.head_bytes:
             self._refuse(RequestTimeout("request head stalled", close=True))
         elif self.transport is not None:

@@ -24,7 +24,7 @@ from sidecar.core.errors import (
 from sidecar.core.forwarding import given_request_id, prepare_request
 from sidecar.core.target import normal_origin
 from sidecar.web import login, logout
-from sidecar.web.flow import Flow, Plan
+from sidecar.web.flow import STREAM, Flow, Plan
 from sidecar.web.rescue import answer_preflight, rescue
 
 if TYPE_CHECKING:
@@ -297,7 +297,7 @@ class Planner:
 
 def _budget(request: Request, route: Route) -> str:
     """The budget that a request counts against."""
-    return "stream" if request.fields.is_stream else route.kind
+    return STREAM if request.fields.is_stream else route.kind
 
 
 def _check_expectation(value: bytes) -> None:

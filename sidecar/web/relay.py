@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -9,16 +10,24 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.core.actions import Action
 from sidecar.core.envelope import InvalidJSON, StreamWrapper
-from sidecar.core.errors import BodyTooLarge, UpstreamProtocolError, UpstreamUnreachable
+from sidecar.core.errors import (
+    BodyTooLarge,
+    Overloaded,
+    UpstreamProtocolError,
+    UpstreamUnreachable,
+)
 from sidecar.core.headers import media_type
-from sidecar.web.connection import CONTINUE
+from sidecar.web.body import RequestBody
+from sidecar.web.flow import MEMORY_BODY, STREAM
 from sidecar.web.lifetime import end_with_session
 
 if TYPE_CHECKING:
     from sidecar.core.answer import AnswerHead
     from sidecar.net.upstream import UpstreamConnection
-    from sidecar.web.flow import Flow
+    from sidecar.web.flow import Flow, Plan
 
+LOOK_SECONDS: Final = 1.0  # below `connect`: who waits for a connection meanwhile still gets one
+LONG_LOOKS: Final = 10  # after which a body that comes and goes is a stream all the same
 ERROR_BODY: Final = 65536  # bytes of an error's body that are read to keep its connection
 INFLATED_PIECE: Final = 65536  # bytes that one step of decoding may yield
 _CORRUPT: Final = "the body is not what its Content-Encoding says"
@@ -33,8 +42,8 @@ async def send(flow: Flow, fresh: bool = False) -> None:
 
     `fresh` asks for a new connection: idle ones may all have died with the first.
     """
-    pool = flow.runtime.pools[flow.route.upstream]
-    connection = await (pool.connect() if fresh else pool.acquire())
+    pool, lasts = flow.runtime.pools[flow.route.upstream], flow.kind == STREAM
+    connection = await pool.acquire(lasts=lasts, fresh=fresh)
     flow.upstream = connection
     connection.send(
         flow.head,
@@ -50,29 +59,66 @@ async def send(flow: Flow, fresh: bool = False) -> None:
                 raise
 
 
+async def collect(flow: Flow, plan: Plan) -> None:
+    """Waits until `MEMORY_BODY` bytes or the end of the request body are here, then goes on."""
+    held: list[bytes] = []
+    size = 0
+    with _Watch(flow), RequestBody(flow) as body:
+        body.invite()
+        while size < MEMORY_BODY and (data := await body.read()):
+            held.append(data)
+            size += len(data)
+    flow.beginning = b"".join(held)
+    flow.proxy.resume(flow, plan)
+
+
 async def _send_body(flow: Flow) -> None:
     limit = flow.runtime.policy.config.limits.body
     chunked = b"content-length" not in flow.request.facts
-    if b"expect" in flow.request.facts and flow.http11 and not flow.payload.total_bytes:
-        flow.connection.write(CONTINUE)
+    data, flow.beginning = flow.beginning, b""
     sent = 0
-    while data := await _read_request_body(flow):
-        sent += len(data)
-        if sent > limit:
-            raise BodyTooLarge(f"request body is above {limit}", close=True)
-        await flow.connected().write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+    with _Watch(flow), RequestBody(flow) as body:
+        while data or (data := await body.read()):
+            sent += len(data)
+            if sent > limit:
+                raise BodyTooLarge(f"request body is above {limit}", close=True)
+            await flow.connected().write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+            data = b""
     if chunked:
         await flow.connected().write(b"0\r\n\r\n")
     flow.connected().sent()
 
 
-async def _read_request_body(flow: Flow) -> bytes:
-    connection = flow.connection
-    connection.expect_client()
-    try:
-        return await flow.payload.readany()
-    finally:
-        connection.expect_nothing()
+class _Watch:
+    """Counts a request as a stream once its client holds it up, or it has lasted long.
+
+    A context manager around the transfer of a body. If the budget of streams is used up, it looks
+    again later.
+    """
+
+    __slots__ = ("_flow", "_looks", "_timer")
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow: Final = flow
+        self._looks = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        if self._flow.kind != STREAM:
+            self._wait()
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _wait(self) -> None:
+        self._timer = self._flow.runtime.loop.call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._looks += 1
+        is_long = self._looks >= LONG_LOOKS or self._flow.connection.is_held_up
+        if not (is_long and self._flow.proxy.outlast(self._flow)):
+            self._wait()
 
 
 # -- towards the client -------------------------------------------------------------------------
@@ -104,6 +150,8 @@ async def _relay(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> No
     payload, route = answer.payload, flow.route
     is_events = media_type(head.fact(b"content-type")) == b"text/event-stream"
     if is_events:
+        if not flow.proxy.outlast(flow):
+            raise Overloaded("budget of stream requests is used up")
         answer.unbound()
     elif route.envelope is not None and head.status < 300 and _may_be_empty(head):
         first = await payload.readany()
@@ -162,9 +210,10 @@ async def _stream(
     lines = flow.proxy.render_head(flow, head, wrapped=False)
     flow.status, flow.decision = head.status, Action.RELAY.value
     chunked = flow.start(lines, _length(answer, head))
-    async for data in pieces:
-        flow.bytes_out += len(data)
-        await flow.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+    with _Watch(flow):
+        async for data in pieces:
+            flow.bytes_out += len(data)
+            await flow.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
     await _finish(flow, answer, b"0\r\n\r\n" if chunked else b"")
 
 
@@ -218,10 +267,11 @@ async def _wrap_stream(
         lines = flow.proxy.render_head(flow, head, wrapped=True)
         flow.status, flow.decision = head.status, Action.WRAP.value
         chunked = flow.start(lines, None)
-        await _write_piece(flow, out, chunked=chunked)
-        async for data in pieces:
-            await _write_piece(flow, wrapper.feed(data), chunked=chunked)
-        await _write_piece(flow, wrapper.finish(), chunked=chunked)
+        with _Watch(flow):
+            await _write_piece(flow, out, chunked=chunked)
+            async for data in pieces:
+                await _write_piece(flow, wrapper.feed(data), chunked=chunked)
+            await _write_piece(flow, wrapper.finish(), chunked=chunked)
     except InvalidJSON as error:
         raise UpstreamProtocolError(f"JSON type, but not valid JSON: {error}") from None
     await _finish(flow, answer, b"0\r\n\r\n" if chunked else b"")
