@@ -30,6 +30,7 @@ from aiohttp.http import HttpVersion10
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
+from sidecar.core.cookies import MAX_COOKIES, has_too_many
 from sidecar.core.errors import (
     BadRequest,
     HeadersTooLarge,
@@ -41,6 +42,7 @@ from sidecar.core.headers import head_size
 from sidecar.net.deadline import Deadline
 from sidecar.web.exchange import Exchange
 from sidecar.web.request_parser import RequestParser, render_section
+from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
@@ -250,7 +252,7 @@ class ClientConnection(BaseProtocol):
 
     def _go_on_if_held(self) -> None:
         """Serves the next request that waits, unless the client has answers to take first."""
-        if self._requests.waiting and not self._paused:
+        if self._requests.waiting and self.is_idle and not (self._paused or self._lingering):
             self._read(b"")
 
     def _end(self, *, clean: bool) -> None:
@@ -392,12 +394,23 @@ class ClientConnection(BaseProtocol):
             return
         self._feeding = True
         try:
-            while self._read_request(data) and self.is_idle and requests.waiting:
-                if self._lingering or self._paused:
-                    return
-                data = b""
+            if self._read_request(data) and requests.waiting:
+                self._read_pipelined()
         finally:
             self._feeding = False
+
+    def _read_pipelined(self) -> None:
+        """Serves requests that were sent together, as long as they are answered at once.
+
+        Whoever sends thousands lets others in between.
+        """
+        turn = Turn()
+        while self.is_idle and self._requests.waiting and not (self._lingering or self._paused):
+            if turn.is_over:
+                self._loop.call_soon(self._go_on_if_held)
+                return
+            if not self._read_request(b""):
+                return
 
     def _read_request(self, data: bytes) -> bool:
         """Reads one request and serves it; False if there is none that is whole."""
@@ -425,7 +438,7 @@ class ClientConnection(BaseProtocol):
         exchange.read(message)
         if not exchange.http11 and message.version != HttpVersion10:
             self._handler.refuse(exchange, VersionNotSupported(close=True))
-        elif self._requests.head_bytes > self._limits.header:
+        elif self._is_too_large(exchange):
             self._close_after = True
             self._handler.refuse(exchange, HeadersTooLarge(close=True))
         else:
@@ -434,6 +447,12 @@ class ClientConnection(BaseProtocol):
                 exchange.fields = known
             self._handler.handle(exchange)
             self._remember(exchange)
+
+    def _is_too_large(self, exchange: Exchange) -> bool:
+        size = self._requests.head_bytes
+        return size > self._limits.header or (
+            size > MAX_COOKIES and has_too_many(exchange.raw_fields)  # each has its semicolon
+        )
 
     def _remember(self, exchange: Exchange) -> None:
         """Remembers the header section of a request that the pipeline has accepted."""

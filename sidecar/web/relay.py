@@ -20,6 +20,7 @@ from sidecar.core.headers import media_type
 from sidecar.web.body import RequestBody
 from sidecar.web.flow import MEMORY_BODY, STREAM
 from sidecar.web.lifetime import end_with_session
+from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
     from sidecar.core.answer import AnswerHead
@@ -315,6 +316,7 @@ async def _once(body: bytes) -> AsyncIterator[bytes]:
 async def _decoded(head: AnswerHead, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Undoes gzip or deflate in bounded steps, so that a bomb costs time but no memory.
 
+    What is done with each part counts too: the others are let in when all of it takes long.
     Raises `UpstreamProtocolError` for corrupt or truncated codings (RFC 9110 8.4.1).
     """
     coding = head.fact(b"content-encoding").strip().lower()
@@ -322,10 +324,12 @@ async def _decoded(head: AnswerHead, pieces: AsyncIterator[bytes]) -> AsyncItera
         async for data in pieces:
             yield data
         return
-    decoder = _Inflater()
+    decoder, turn = _Inflater(), Turn()
     async for data in pieces:
         for part in decoder.feed(data):
-            yield part
+            if part:
+                yield part
+            await turn.give_way()
     decoder.finish()
 
 
@@ -339,14 +343,13 @@ class _Inflater:
         self._any = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yields what `data` decodes to, in pieces of at most `INFLATED_PIECE` bytes."""
+        """Yields what `data` decodes to, in pieces of at most `INFLATED_PIECE` bytes, or none."""
         while data:
             if self._stream.eof:
                 self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
             part = self._step(data)
             self._any = True
-            if part:
-                yield part
+            yield part
             data = self._stream.unconsumed_tail or self._stream.unused_data
 
     def _step(self, data: bytes) -> bytes:
