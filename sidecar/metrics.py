@@ -59,6 +59,7 @@ class Metrics:
         "_output",
         "backchannel_logouts",
         "connections",
+        "connections_limited",
         "cookies_dropped",
         "logins",
         "logouts",
@@ -78,6 +79,7 @@ class Metrics:
         self.retries = 0
         self.cookies_dropped = 0
         self.connections = 0
+        self.connections_limited: Counter[str] = Counter(idle_closed=0, refused=0)
 
     @property
     def log_lines_lost(self) -> int:
@@ -153,6 +155,12 @@ class Exposition:
         )
         yield _gauge(
             "sidecar_client_connections", "Open client connections.", (), {(): metrics.connections}
+        )
+        yield _counter(
+            "sidecar_limited_connections",
+            "Client connections closed or refused above limits.connections.",
+            ("outcome",),
+            {(outcome,): count for outcome, count in metrics.connections_limited.items()},
         )
         yield _counter(
             "sidecar_log_lines_lost",

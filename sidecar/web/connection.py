@@ -23,6 +23,7 @@ import re
 import socket
 import struct
 import sys
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp.base_protocol import BaseProtocol
@@ -56,7 +57,10 @@ BACKLOG: Final = 65536  # bytes of pipelined requests held before reading pauses
 LINGER_SECONDS: Final = 30.0
 LINGER_SILENCE: Final = 2.0
 OVERSIZE: Final = 262_144  # bytes of a head above its limit that are read, for a helpful answer
-KNOWN_BYTES: Final = 8192  # of the longest header section that is remembered
+# Of the longest header section that is remembered, and of one that is in both forms. With the plans
+# made for it (`planner.PLANS_BYTES`) that is 16 KiB for a connection at most.
+KNOWN_BYTES: Final = 8192
+KNOWN_SECTION_BYTES: Final = 4096
 # Method and origin-form target of requests without surprises (RFC 9112 3).
 _REQUEST_LINE: Final = re.compile(rb"(GET|HEAD|OPTIONS|POST|PUT|PATCH|DELETE) (/[!-~]*+) HTTP/1\.1")
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
@@ -157,6 +161,22 @@ class ClientConnection(BaseProtocol):
         self.peer: Peer
 
     # -- for the exchange -----------------------------------------------------------------------
+
+    @property
+    def closes_at(self) -> float:
+        """When the connection is closed unless its client asks for something, in the loop's time.
+
+        Infinite while a request or its answer is under way.
+        """
+        transport = self.transport
+        if not self.is_idle or transport is None or transport.is_closing():
+            return inf
+        return inf if transport.get_write_buffer_size() else self._deadline.due
+
+    def close(self) -> None:
+        """Closes a connection that is idle."""
+        if self.transport is not None:
+            self.transport.close()
 
     @property
     def is_idle(self) -> bool:
@@ -463,7 +483,8 @@ class ClientConnection(BaseProtocol):
             is_small = head_size(fields.raw) <= KNOWN_BYTES
             self._known, self._known_section = fields if is_small else None, b""
         elif not (self._known_section or exchange.closes) and exchange.payload is EMPTY_PAYLOAD:
-            self._known_section = render_section(fields.raw)
+            is_small = head_size(fields.raw) <= KNOWN_SECTION_BYTES
+            self._known_section = render_section(fields.raw) if is_small else b""
 
     # -- bodies ---------------------------------------------------------------------------------
 
