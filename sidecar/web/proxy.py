@@ -29,9 +29,11 @@ from sidecar.core.actions import (
 from sidecar.core.answer import AnswerHead
 from sidecar.core.client import Client
 from sidecar.core.envelope import (
+    Document,
     InvalidJSON,
+    NeedsWalk,
     is_json_type,
-    parse,
+    parse_at_once,
     wrap,
     wrap_empty,
     wrap_text,
@@ -63,6 +65,10 @@ if TYPE_CHECKING:
     from sidecar.runtime import Runtime
     from sidecar.web.connection import ClientConnection
     from sidecar.web.exchange import Exchange
+
+
+UNREAD: Final = Document(b"", None)
+"""Stands for a body that nobody has looked into."""
 
 
 class Proxy:
@@ -297,12 +303,30 @@ class Proxy:
         answer.release()
         self.conclude(flow, head, action, body)
 
-    def conclude(self, flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
-        """Answers with a body that is here to its end, decoded where it is to be wrapped."""
+    def conclude(
+        self,
+        flow: Flow,
+        head: AnswerHead,
+        action: Action,
+        body: bytes,
+        document: Document | InvalidJSON = UNREAD,
+    ) -> None:
+        """Answers with a body that is here to its end, decoded where it is to be wrapped.
+
+        `document` is what the body was found to be.
+        """
+        if document is UNREAD and (action is WRAP or action is INSPECT):
+            try:
+                document = parse_at_once(body)
+            except InvalidJSON as error:
+                document = InvalidJSON(*error.args)  # without the frames that it holds
+            except NeedsWalk:
+                flow.spawn(relay.walk, head, action, body)
+                return
         if action is WRAP:
-            action, body = self._wrap(flow, head, body)
+            action, body = self._wrap(flow, head, body, document)
         elif action is INSPECT:
-            action = self._inspect(head.status, body)
+            action = self._inspect(head.status, document)
         elif action is RELAY and not body and is_empty_success(flow, head):
             action = WRAP_EMPTY
         if action is UNAUTHORIZED:
@@ -321,17 +345,17 @@ class Proxy:
         else:
             self.respond(flow, lines, body, status=head.status)
 
-    def _wrap(self, flow: Flow, head: AnswerHead, body: bytes) -> tuple[Action, bytes]:
+    def _wrap(
+        self, flow: Flow, head: AnswerHead, body: bytes, document: Document | InvalidJSON
+    ) -> tuple[Action, bytes]:
         """The envelope of a JSON body, or what else becomes of it."""
         rule, status = flow.route.envelope, head.status
         assert rule is not None
         if not body:
             return (WRAP_EMPTY if status < 400 else WRAP_ERROR), b""
-        try:
-            document = parse(body)
-        except InvalidJSON as error:
+        if isinstance(document, InvalidJSON):
             if status < 400:
-                raise UpstreamProtocolError(f"JSON type, but not valid JSON: {error}") from None
+                raise UpstreamProtocolError(f"JSON type, but not valid JSON: {document}")
             return WRAP_ERROR, b""
         if flow.counts and self._unauthorized.is_told_by(document, status):
             return UNAUTHORIZED, b""
@@ -339,13 +363,11 @@ class Proxy:
             rule, document, status, head.reason, problem=status >= 400 and is_problem(head)
         )
 
-    def _inspect(self, status: int, body: bytes) -> Action:
+    def _inspect(self, status: int, document: Document | InvalidJSON) -> Action:
         """Whether a body that is not wrapped says that the session is over."""
-        try:
-            is_over = self._unauthorized.is_told_by(parse(body), status)
-        except InvalidJSON:
+        if isinstance(document, InvalidJSON):
             return RELAY  # as the upstream sent it
-        return UNAUTHORIZED if is_over else RELAY
+        return UNAUTHORIZED if self._unauthorized.is_told_by(document, status) else RELAY
 
     def render_head(self, flow: Flow, head: AnswerHead, *, wrapped: bool) -> bytes:
         """The client's answer head without framing."""

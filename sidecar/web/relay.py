@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.actions import Action
-from sidecar.core.envelope import InvalidJSON, StreamWrapper
+from sidecar.core.envelope import Document, InvalidJSON, StreamWrapper, Walk
 from sidecar.core.errors import (
     BodyTooLarge,
     Overloaded,
@@ -32,6 +32,7 @@ LONG_LOOKS: Final = 10  # after which a body that comes and goes is a stream all
 ERROR_BODY: Final = 65536  # bytes of an error's body that are read to keep its connection
 INFLATED_PIECE: Final = 65536  # bytes that one step of decoding may yield
 _CORRUPT: Final = "the body is not what its Content-Encoding says"
+WRAPPED_PIECE: Final = 32768  # bytes that one step of wrapping takes
 _GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
 
 
@@ -263,7 +264,10 @@ async def _wrap_stream(
     problem = media_type(head.fact(b"content-type")) == b"application/problem+json"
     wrapper = StreamWrapper(route.envelope, head.status, head.reason, problem)
     try:
-        out = wrapper.feed(b"".join(held))
+        turn, out = Turn(), b""
+        for part in _cut(b"".join(held)):
+            out += wrapper.feed(part)
+            await turn.give_way()
         held.clear()
         lines = flow.proxy.render_head(flow, head, wrapped=True)
         flow.status, flow.decision = head.status, Action.WRAP.value
@@ -271,11 +275,19 @@ async def _wrap_stream(
         with _Watch(flow):
             await _write_piece(flow, out, chunked=chunked)
             async for data in pieces:
-                await _write_piece(flow, wrapper.feed(data), chunked=chunked)
+                for part in _cut(data):
+                    await _write_piece(flow, wrapper.feed(part), chunked=chunked)
+                    await turn.give_way()
             await _write_piece(flow, wrapper.finish(), chunked=chunked)
     except InvalidJSON as error:
         raise UpstreamProtocolError(f"JSON type, but not valid JSON: {error}") from None
     await _finish(flow, answer, b"0\r\n\r\n" if chunked else b"")
+
+
+def _cut(data: bytes) -> Iterator[bytes]:
+    """The pieces that are wrapped in one step each."""
+    for at in range(0, len(data), WRAPPED_PIECE):
+        yield data[at : at + WRAPPED_PIECE]
 
 
 async def _write_piece(flow: Flow, data: bytes, *, chunked: bool) -> None:
@@ -297,6 +309,19 @@ async def _wrap_error(
             break
     _let_go(flow, answer)
     flow.proxy.conclude(flow, head, Action.WRAP_ERROR, b"".join(held))
+
+
+async def walk(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
+    """Looks into a JSON body that is quickly told by nothing: deep, or with lone surrogates."""
+    steps, turn = Walk(body), Turn()
+    document: Document | InvalidJSON | None = None
+    while document is None:
+        try:
+            document = steps.step()
+        except InvalidJSON as error:
+            document = InvalidJSON(*error.args)
+        await turn.give_way()
+    flow.proxy.conclude(flow, head, action, body, document)
 
 
 async def receive_encoded(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:

@@ -90,6 +90,35 @@ async def test_coded_answer_that_takes_long_stops_nobody(
     assert share < 0.34
 
 
+@pytest.mark.parametrize("unit", [b',"a":1', b',"a":"\\udc00"'])
+@pytest.mark.parametrize("envelope", [True, False])
+async def test_json_that_is_slow_to_read_stops_nobody(
+    command: StartCommand, upstream: Upstream, client: Clients, *, envelope: bool, unit: bytes
+) -> None:
+    """One that the fast reader refuses: its members are walked through one by one."""
+    body = b'{"z":"\\ud800"' + unit * (300_000 // len(unit)) + b"}"
+    answers(upstream, upstream.reply(body))
+    route = {"path": "/", "kind": "api", "upstream": "main", "session": "optional"}
+    at = await command(
+        upstreams={"main": {"url": upstream.url}},
+        routes=[route | {"envelope": envelope}],
+        log={"access": False},
+    )
+
+    async def work() -> None:
+        one = await client(at)
+        one.send(f"GET /long HTTP/1.1\r\n{HOST}Cookie: access_token=tok\r\n\r\n")
+        async with asyncio.timeout(40):
+            line, fields, _ = await one.read_head()
+            assert line == b"HTTP/1.1 200 OK"
+            got = await one.reader.readexactly(int(dict(fields)["Content-Length"]))
+        assert body in got
+
+    share, took = await share_of_the_wait(at, client, work())
+    assert took > 0.15
+    assert share < 0.34
+
+
 async def test_pipelined_requests_that_are_answered_at_once_stop_nobody(
     command: StartCommand, upstream: Upstream, client: Clients
 ) -> None:
