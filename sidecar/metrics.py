@@ -59,6 +59,7 @@ class Metrics:
         "_output",
         "backchannel_logouts",
         "connections",
+        "connections_limited",
         "cookies_dropped",
         "logins",
         "logouts",
@@ -78,6 +79,7 @@ class Metrics:
         self.retries = 0
         self.cookies_dropped = 0
         self.connections = 0
+        self.connections_limited: Counter[str] = Counter(idle_closed=0, refused=0)
 
     @property
     def log_lines_lost(self) -> int:
@@ -155,6 +157,12 @@ class Exposition:
             "sidecar_client_connections", "Open client connections.", (), {(): metrics.connections}
         )
         yield _counter(
+            "sidecar_limited_connections",
+            "Client connections closed or refused above limits.connections.",
+            ("outcome",),
+            {(outcome,): count for outcome, count in metrics.connections_limited.items()},
+        )
+        yield _counter(
             "sidecar_log_lines_lost",
             "Log lines dropped, as nobody took them.",
             (),
@@ -226,8 +234,18 @@ class Exposition:
             {
                 (name, state): count
                 for name, pool in pools.items()
-                for state, count in (("idle", pool.idle), ("busy", pool.open - pool.idle))
+                for state, count in (
+                    ("idle", pool.idle),
+                    ("busy", pool.open - pool.idle - pool.lent),
+                    ("lent", pool.lent),
+                )
             },
+        )
+        yield _gauge(
+            "sidecar_upstream_waiting",
+            "Requests that wait for a connection.",
+            ("upstream",),
+            {(name,): pool.waiting for name, pool in pools.items()},
         )
 
 

@@ -16,7 +16,7 @@ FILES: Final = sorted((ROOT / "sidecar").rglob("*.py"))
 # From the bottom up, by the longest prefix that matches. A module imports from its own layer and
 # from those above it in this list.
 LAYERS: Final = (
-    ("sidecar.__init__", "sidecar.core.errors"),
+    ("sidecar.__init__", "sidecar.core.errors", "sidecar.core.memo"),
     (
         "sidecar.core.claims",
         "sidecar.core.config",

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from functools import lru_cache
 from typing import Final
 
 from sidecar.core.answer import AnswerHead
 from sidecar.core.envelope import is_json_type as _is_json_type
 from sidecar.core.headers import media_type
+from sidecar.core.memo import Memo
 from sidecar.core.routes import Route
 
-is_json_type: Final = lru_cache(maxsize=64)(_is_json_type)  # servers send few of them
+is_json_type: Final = Memo[bytes, bool](_is_json_type, 64).__getitem__
 _NEVER_WRAPPED: Final = frozenset((204, 205, 206))
 _DECODABLE: Final = frozenset((b"identity", b"gzip", b"x-gzip", b"deflate"))
 

@@ -58,7 +58,7 @@ class AnswerHead:
                 " chunked"
             )
         if b"connection" in facts:
-            nominated = list_members(facts[b"connection"])
+            nominated = frozenset(list_members(facts[b"connection"]))
             self.lines = [
                 line for line in lines if line.partition(b":")[0].lower() not in nominated
             ]

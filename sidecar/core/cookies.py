@@ -41,12 +41,27 @@ MAX_PRESENTED = 180
 MAX_CLEARED = 30
 """Cookies that the way out of a 431 expires by name: enough to get below any limit again."""
 
+MAX_COOKIES = 1000
+"""Cookies of one request; more are refused. Browsers keep 180 of one site at most (Chromium), and
+to look into sixty thousand empty ones takes a second."""
+
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _MAX_AGE = re.compile(rb"-?[0-9]+").fullmatch  # RFC 6265 section 5.2.2, of any length
 _COOKIE_OCTETS = re.compile(r"[!#-+\--:<-\[\]-~]*").fullmatch  # RFC 6265 section 4.1.1
-_PERCENT_ENCODED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*").fullmatch
+_PERCENT_ENCODED = re.compile(r"(?>(?:[^%]++|%[0-9A-Fa-f]{2})*)").fullmatch
 _JS_SPACE = "\t\n\v\f\r \xa0"  # what String.prototype.trim takes off, of latin-1
 _EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
+
+
+def has_too_many(fields: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a header section holds more than `MAX_COOKIES` cookies, empty ones included."""
+    values = [value for name, value in fields if name.lower() == b"cookie"]
+    return sum(value.count(b";") + 1 for value in values) > MAX_COOKIES
+
+
+def first_cookies(header: bytes) -> bytes:
+    """The first `MAX_COOKIES` cookies of a Cookie field value."""
+    return b";".join(header.split(b";", MAX_COOKIES)[:MAX_COOKIES])
 
 
 class CookieJar:

@@ -7,11 +7,11 @@ says about origins does not stand beside it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Final
 
 from sidecar.core.client import Facts
 from sidecar.core.headers import list_members
+from sidecar.core.memo import Memo
 from sidecar.core.request import Request
 from sidecar.core.target import normal_origin
 
@@ -78,7 +78,9 @@ class CorsRule:
         )
 
 
-@lru_cache(maxsize=64)
-def _all_exposed(more: bytes) -> bytes:
+def _with_exposed(more: bytes) -> bytes:
     known = set(list_members(_EXPOSED)) | {b"*"}
     return b", ".join([_EXPOSED, *(name for name in list_members(more) if name not in known)])
+
+
+_all_exposed: Final = Memo(_with_exposed, 64).__getitem__

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -22,6 +21,7 @@ from sidecar.core.headers import (
     decodable_codings,
     vary_by,
 )
+from sidecar.core.memo import Memo
 from sidecar.core.request import Request
 from sidecar.core.routes import NOSNIFF, Route
 
@@ -182,10 +182,17 @@ def reason_phrase(status: int, given: str = "") -> str:
     return _PHRASES.get(status, "")
 
 
-@lru_cache(maxsize=1024)
 def status_line(status: int, reason: str = "") -> bytes:
     """An HTTP/1.1 status line; an unprintable reason gives way to the standard one."""
+    return _STATUS_LINES[status, reason]
+
+
+def _line(key: tuple[int, str]) -> bytes:
+    status, reason = key
     return b"HTTP/1.1 %d %b\r\n" % (status, reason_phrase(status, reason).encode())
+
+
+_STATUS_LINES: Final = Memo(_line, 256, lambda key: len(key[1]))
 
 
 def clean_response(
@@ -211,7 +218,7 @@ def clean_response(
     whether other origins would be given other lines.
     """
     facts = head.facts
-    lines = [status_line(head.status, head.reason) + b"Date: " + facts.get(b"date", date)]
+    lines = [_STATUS_LINES[head.status, head.reason] + b"Date: " + facts.get(b"date", date)]
     lines += head.lines
     if wrapped:
         etag = facts.get(b"etag")

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from enum import IntEnum
-from functools import lru_cache
 from typing import Final
 
 from sidecar.core.claims import is_claim
+from sidecar.core.memo import Memo
 
 MEMO_LIMIT: Final = 1024
 
@@ -163,42 +163,34 @@ def is_clean_block(block: bytes, lines: int) -> bool:
     return len(rest) == 2 * lines and rest == b"\r\n" * lines
 
 
-@lru_cache(maxsize=32)  # few values are in use, and clients can send long ones
-def list_members(value: bytes) -> tuple[bytes, ...]:
-    """Members of a comma-separated value, lower-cased, without empty ones (RFC 9110 5.6.1)."""
+def _list_members(value: bytes) -> tuple[bytes, ...]:
     return tuple(part for item in value.lower().split(b",") if (part := item.strip(b" \t")))
 
 
-def decodable_codings(value: bytes) -> bytes:
-    """Cuts an Accept-Encoding value to what the sidecar can decode (RFC 9110 12.5.3).
+list_members: Final = Memo(_list_members, 32).__getitem__
+"""Members of a comma-separated value, lower-cased, without empty ones (RFC 9110 5.6.1)."""
 
-    `*` and unknown codings go, weights stay; nothing left means `identity`.
-    """
-    # Clients choose the value, so what is remembered is bounded in bytes.
-    return _cut_often(value) if len(value) <= 256 else _cut_codings(value)
+MAX_CODINGS: Final = 32  # of an Accept-Encoding value that are looked at
 
 
 def _cut_codings(value: bytes) -> bytes:
     kept = [
         item
-        for part in value.split(b",")
+        for part in value.split(b",", MAX_CODINGS)[:MAX_CODINGS]
         if (item := part.strip(b" \t"))
         and item.split(b";", 1)[0].strip().lower() in (b"gzip", b"x-gzip", b"deflate", b"identity")
     ]
     return b", ".join(kept) or b"identity"
 
 
-_cut_often: Final = lru_cache(maxsize=256)(_cut_codings)
+decodable_codings: Final = Memo(_cut_codings, 256).__getitem__
+"""Cuts an Accept-Encoding value to what the sidecar can decode (RFC 9110 12.5.3).
+
+`*` and unknown codings go, weights stay; nothing left means `identity`.
+"""
 
 
-@lru_cache(maxsize=256)
-def at_least_private(value: bytes) -> bytes:
-    """A Cache-Control value that no shared cache may store by (RFC 9111 5.2.2).
-
-    `public` and `s-maxage` invite shared caches, so they go; `private` is added unless the
-    value already has it or `no-store`. `private="field"` does not count: it keeps shared caches
-    from that field only (5.2.2.7).
-    """
+def _at_least_private(value: bytes) -> bytes:
     kept = [
         item
         for part in value.split(b",")
@@ -210,18 +202,31 @@ def at_least_private(value: bytes) -> bytes:
     return b", ".join(kept if names & {b"private", b"no-store"} else [*kept, b"private"])
 
 
+at_least_private: Final = Memo(_at_least_private, 256).__getitem__
+"""A Cache-Control value that no shared cache may store by (RFC 9111 5.2.2).
+
+`public` and `s-maxage` invite shared caches, so they go; `private` is added unless the value
+already has it or `no-store`. `private="field"` does not count: it keeps shared caches from that
+field only (5.2.2.7).
+"""
+
+
 def is_for_everybody(cache_control: bytes) -> bool:
     """Whether a Cache-Control value lets shared caches give an answer to everybody."""
     members = list_members(cache_control)
     return b"public" in members or any(one.startswith(b"s-maxage") for one in members)
 
 
-@lru_cache(maxsize=256)
 def vary_by(value: bytes, *, cookie: bool, origin: bool, is_injected: bool = False) -> bytes:
     """A Vary value that names Cookie, Origin or both as well (RFC 9110 12.5.5).
 
     `is_injected`: no client's own Authorization is sent on, so it is no reason to vary.
     """
+    return _VARY[value, cookie, origin, is_injected]
+
+
+def _vary_by(key: tuple[bytes, bool, bool, bool]) -> bytes:
+    value, cookie, origin, is_injected = key
     members = list_members(value)
     if b"*" in members:
         return value
@@ -233,7 +238,12 @@ def vary_by(value: bytes, *, cookie: bool, origin: bool, is_injected: bool = Fal
     return b", ".join([value, *more] if value else more)
 
 
-@lru_cache(maxsize=256)
-def media_type(content_type: bytes) -> bytes:
-    """The type/subtype of a Content-Type value, lower-cased, parameters left out."""
+_VARY: Final = Memo(_vary_by, 256, lambda key: len(key[0]))
+
+
+def _media_type(content_type: bytes) -> bytes:
     return content_type.split(b";", 1)[0].strip(b" \t").lower()
+
+
+media_type: Final = Memo(_media_type, 256).__getitem__
+"""The type/subtype of a Content-Type value, lower-cased, parameters left out."""

@@ -79,6 +79,8 @@ _member: Final = re.compile(_NAME + rb"(\[|\{" + _NAME + rb")").match
 _DELIMITERS: Final = b" \t\n\r,]}"
 _COMMA, _COLON, _QUOTE, _BACKSLASH = b',:"\\'
 _OPEN_ARRAY, _OPEN_OBJECT, _CLOSE_ARRAY, _CLOSE_OBJECT = b"[{]}"
+_closers: Final = _always(rb"[\]}]{0,%d}+" % MAX_DEPTH)
+_CLOSERS: Final = bytes.maketrans(b"[{", b"]}")
 _CLOSER: Final = {_OPEN_ARRAY: _CLOSE_ARRAY, _OPEN_OBJECT: _CLOSE_OBJECT}
 
 _decode_raw: Final = msgspec.json.Decoder(msgspec.Raw).decode
@@ -286,12 +288,23 @@ class ValueScanner:
             pos += 1
             if found == _CLOSER[kind]:
                 stack.pop()
+                pos = self._close(data, pos)
             elif found == _COMMA:
                 self._step = _AFTER_COMMA[kind]
                 return pos
             else:
                 raise InvalidJSON("',' or a closing bracket expected")
         return pos
+
+    def _close(self, data: bytes, pos: int) -> int:
+        """Takes a run of closing brackets at once; returns the index behind the open ones'."""
+        run = _closers(data, pos)[0][: len(self._stack)]
+        if run:
+            count = len(run)
+            if self._stack[-count:].translate(_CLOSERS)[::-1] != run:
+                raise InvalidJSON("',' or a closing bracket expected")
+            del self._stack[-count:]
+        return pos + len(run)
 
     def _leap(self, data: bytes, pos: int, begins: _Match, frame: bytes) -> int:
         """Pass over whole elements or members at msgspec's speed, if there is a proof for it.

@@ -15,6 +15,7 @@ from sidecar.core.target import is_local_path, local_reference, normal_origin, o
 from sidecar.core.tickets import Ticket
 
 _OWN_SITE: Final = (b"same-origin", b"none")
+MAX_PARAMETERS: Final = 64  # of a query that are read
 RETURN_PARAM: Final = "return"  # carries the page's path from a 401 through logout to the login
 
 
@@ -67,8 +68,8 @@ class LogoutRule:
 def parameters(query: str) -> dict[str, str]:
     """The query's parameters; the first of a name counts, bytes that are no UTF-8 void a value."""
     found: dict[str, str] = {}
-    pairs = parse_qsl(query.lstrip("?"), keep_blank_values=True, errors="surrogateescape")
-    for name, value in pairs[:64]:
+    first = "&".join(query.lstrip("?").split("&", MAX_PARAMETERS)[:MAX_PARAMETERS])
+    for name, value in parse_qsl(first, keep_blank_values=True, errors="surrogateescape"):
         found.setdefault(name, value)
     return found
 

@@ -41,7 +41,17 @@ class Fields:
     says (Cookie with `; `, RFC 6265 5.4).
     """
 
-    __slots__ = ("facts", "host", "is_stream", "is_websocket", "lines", "plans", "raw", "withheld")
+    __slots__ = (
+        "facts",
+        "host",
+        "is_stream",
+        "is_websocket",
+        "lines",
+        "plan_bytes",
+        "plans",
+        "raw",
+        "withheld",
+    )
 
     def __init__(self, raw: RawFields) -> None:
         self.raw = raw
@@ -53,6 +63,7 @@ class Fields:
         self.is_websocket = b"upgrade" in facts and asks_for_websocket(facts)
         self.is_stream = self.is_websocket or b"text/event-stream" in facts.get(b"accept", b"")
         self.plans: dict[tuple[str, str], Any] = {}  # by method and target: the pipeline's memo
+        self.plan_bytes = 0
 
 
 class Request:

@@ -23,6 +23,11 @@ class Deadline:
         self._fires_at = inf
         self._handle: asyncio.TimerHandle | None = None
 
+    @property
+    def due(self) -> float:
+        """When it expires, in the loop's time; infinite if it is not set."""
+        return self._due
+
     def set(self, seconds: float) -> None:
         """Expires `seconds` from now unless set again or cleared before."""
         due = self._due = self._loop.time() + seconds

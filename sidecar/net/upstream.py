@@ -198,6 +198,9 @@ class UpstreamConnection(BaseProtocol):
         if self._is_reusable(payload):
             self._answered = False
             self.reused = True
+            self._parser = None  # an idle connection holds nothing of its last answer
+            self.message = None  # type: ignore[assignment]
+            self.payload = EMPTY_PAYLOAD
             self.pool.put(self)
         else:
             self.abort()

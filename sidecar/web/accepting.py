@@ -56,6 +56,7 @@ class Acceptor:
         protocol: Callable[[], asyncio.Protocol],
         *,
         tls: ssl.SSLContext | None,
+        handshake_seconds: float,
         shares: Shares,
         log: FilteringBoundLogger,
     ) -> None:
@@ -63,6 +64,7 @@ class Acceptor:
         self._sockets: Final = tuple(sockets)
         self._protocol: Final = protocol
         self._tls: Final = tls
+        self._handshake: Final = None if tls is None else handshake_seconds
         self._shares: Final = shares
         self._log: Final = log
         self._beginning: Final[set[asyncio.Task[None]]] = set()
@@ -131,7 +133,12 @@ class Acceptor:
         # Clients that leave at once, or fail in their TLS handshake, are no trouble of ours.
         with suppress(OSError, asyncio.CancelledError):
             try:
-                await self._loop.connect_accepted_socket(self._protocol, connection, ssl=self._tls)
+                await self._loop.connect_accepted_socket(
+                    self._protocol,
+                    connection,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=self._handshake,
+                )
                 is_open = True
             finally:
                 if not is_open:

@@ -23,6 +23,7 @@ import re
 import socket
 import struct
 import sys
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp.base_protocol import BaseProtocol
@@ -30,6 +31,7 @@ from aiohttp.http import HttpVersion10
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
+from sidecar.core.cookies import MAX_COOKIES, has_too_many
 from sidecar.core.errors import (
     BadRequest,
     HeadersTooLarge,
@@ -41,6 +43,7 @@ from sidecar.core.headers import head_size
 from sidecar.net.deadline import Deadline
 from sidecar.web.exchange import Exchange
 from sidecar.web.request_parser import RequestParser, render_section
+from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
@@ -54,8 +57,10 @@ BACKLOG: Final = 65536  # bytes of pipelined requests held before reading pauses
 LINGER_SECONDS: Final = 30.0
 LINGER_SILENCE: Final = 2.0
 OVERSIZE: Final = 262_144  # bytes of a head above its limit that are read, for a helpful answer
-KNOWN_BYTES: Final = 8192  # of the longest header section that is remembered
-CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+# Of the longest header section that is remembered, and of one that is in both forms. With the plans
+# made for it (`planner.PLANS_BYTES`) that is 16 KiB for a connection at most.
+KNOWN_BYTES: Final = 8192
+KNOWN_SECTION_BYTES: Final = 4096
 # Method and origin-form target of requests without surprises (RFC 9112 3).
 _REQUEST_LINE: Final = re.compile(rb"(GET|HEAD|OPTIONS|POST|PUT|PATCH|DELETE) (/[!-~]*+) HTTP/1\.1")
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
@@ -158,6 +163,22 @@ class ClientConnection(BaseProtocol):
     # -- for the exchange -----------------------------------------------------------------------
 
     @property
+    def closes_at(self) -> float:
+        """When the connection is closed unless its client asks for something, in the loop's time.
+
+        Infinite while a request or its answer is under way.
+        """
+        transport = self.transport
+        if not self.is_idle or transport is None or transport.is_closing():
+            return inf
+        return inf if transport.get_write_buffer_size() else self._deadline.due
+
+    def close(self) -> None:
+        """Closes a connection that is idle."""
+        if self.transport is not None:
+            self.transport.close()
+
+    @property
     def is_idle(self) -> bool:
         """Whether no request is under way."""
         return self._exchange is None and self._tunnel is None
@@ -218,6 +239,21 @@ class ClientConnection(BaseProtocol):
         """It is not the client's turn any more."""
         self._is_waiting = False
 
+    @property
+    def is_held_up(self) -> bool:
+        """Whether the client is waited for: to send a body, or to take an answer."""
+        return self._is_waiting
+
+    def give_up(self, why: str) -> None:
+        """Stops waiting for the client: 408, or a reset once an answer has begun."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if exchange.started or exchange.payload.is_eof():
+            self.reset()
+        else:
+            exchange.payload.set_exception(RequestTimeout(why, close=True))
+
     def answered(self, exchange: Exchange) -> None:
         """Goes on behind an answer: to the next request, or to the end of the connection."""
         if self._exchange is not exchange:
@@ -236,7 +272,7 @@ class ClientConnection(BaseProtocol):
 
     def _go_on_if_held(self) -> None:
         """Serves the next request that waits, unless the client has answers to take first."""
-        if self._requests.waiting and not self._paused:
+        if self._requests.waiting and self.is_idle and not (self._paused or self._lingering):
             self._read(b"")
 
     def _end(self, *, clean: bool) -> None:
@@ -378,12 +414,23 @@ class ClientConnection(BaseProtocol):
             return
         self._feeding = True
         try:
-            while self._read_request(data) and self.is_idle and requests.waiting:
-                if self._lingering or self._paused:
-                    return
-                data = b""
+            if self._read_request(data) and requests.waiting:
+                self._read_pipelined()
         finally:
             self._feeding = False
+
+    def _read_pipelined(self) -> None:
+        """Serves requests that were sent together, as long as they are answered at once.
+
+        Whoever sends thousands lets others in between.
+        """
+        turn = Turn()
+        while self.is_idle and self._requests.waiting and not (self._lingering or self._paused):
+            if turn.is_over:
+                self._loop.call_soon(self._go_on_if_held)
+                return
+            if not self._read_request(b""):
+                return
 
     def _read_request(self, data: bytes) -> bool:
         """Reads one request and serves it; False if there is none that is whole."""
@@ -411,7 +458,7 @@ class ClientConnection(BaseProtocol):
         exchange.read(message)
         if not exchange.http11 and message.version != HttpVersion10:
             self._handler.refuse(exchange, VersionNotSupported(close=True))
-        elif self._requests.head_bytes > self._limits.header:
+        elif self._is_too_large(exchange):
             self._close_after = True
             self._handler.refuse(exchange, HeadersTooLarge(close=True))
         else:
@@ -420,6 +467,12 @@ class ClientConnection(BaseProtocol):
                 exchange.fields = known
             self._handler.handle(exchange)
             self._remember(exchange)
+
+    def _is_too_large(self, exchange: Exchange) -> bool:
+        size = self._requests.head_bytes
+        return size > self._limits.header or (
+            size > MAX_COOKIES and has_too_many(exchange.raw_fields)  # each has its semicolon
+        )
 
     def _remember(self, exchange: Exchange) -> None:
         """Remembers the header section of a request that the pipeline has accepted."""
@@ -430,7 +483,8 @@ class ClientConnection(BaseProtocol):
             is_small = head_size(fields.raw) <= KNOWN_BYTES
             self._known, self._known_section = fields if is_small else None, b""
         elif not (self._known_section or exchange.closes) and exchange.payload is EMPTY_PAYLOAD:
-            self._known_section = render_section(fields.raw)
+            is_small = head_size(fields.raw) <= KNOWN_SECTION_BYTES
+            self._known_section = render_section(fields.raw) if is_small else b""
 
     # -- bodies ---------------------------------------------------------------------------------
 
@@ -465,10 +519,8 @@ class ClientConnection(BaseProtocol):
         exchange = self._exchange
         if exchange is not None and not self._is_waiting:
             self._deadline.set(self._limits.client_idle)  # the client waits for us
-        elif exchange is not None and not exchange.payload.is_eof() and not exchange.started:
-            exchange.payload.set_exception(RequestTimeout("request body stalled", close=True))
         elif exchange is not None:
-            self.reset()  # an answer that the client does not take
+            self.give_up("request body stalled")
         elif self._requests.head_bytes:
             self._refuse(RequestTimeout("request head stalled", close=True))
         elif self.transport is not None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sidecar.web.connection import ClientConnection
     from sidecar.web.proxy import Proxy
 
+MEMORY_BODY: Final = 65536  # bytes of a request body that is sent in one piece, and can be repeated
+STREAM: Final = "stream"  # the budget of event streams, WebSockets, and whatever lasts
 CLIENT_LEFT: Final = 499  # nginx's word for it, in logs and metrics only
 
 
@@ -75,6 +77,7 @@ class Flow(Exchange):
     head = b""  # the upstream request as sent, for one retry
     last = b""  # its framing and its body, where that is in memory
     recovered = False  # a 401 has been met with a newer token already
+    beginning = b""  # of a request body that is still coming
     streaming_body = False
     retried = False
     upstream: UpstreamConnection | None = None

@@ -35,7 +35,7 @@ from sidecar.core.oidc import LOGOUT_TOKEN, IndexEntry, LoginFailed
 from sidecar.core.signed import InvalidToken
 from sidecar.net.provider import ProviderUnavailable
 from sidecar.web import logout
-from sidecar.web.connection import CONTINUE
+from sidecar.web.body import RequestBody
 from sidecar.web.rescue import HTML_TYPE, JSON_TYPE, common_lines, page
 
 if TYPE_CHECKING:
@@ -363,18 +363,14 @@ async def _read_form(flow: Flow) -> bytes:
         raise BadRequest("the body is no form")
     if int(facts.get(b"content-length", b"0")) > FORM_BYTES:
         raise BodyTooLarge(f"the form is above {FORM_BYTES}", close=True)
-    if b"expect" in facts and flow.http11 and not flow.payload.total_bytes:
-        flow.connection.write(CONTINUE)
-    body = bytearray()
-    flow.connection.expect_client()
-    try:
-        while data := await flow.payload.readany():
-            body += data
-            if len(body) > FORM_BYTES:
+    form = bytearray()
+    with RequestBody(flow) as body:
+        body.invite()
+        while data := await body.read():
+            form += data
+            if len(form) > FORM_BYTES:
                 raise BodyTooLarge(f"the form is above {FORM_BYTES}", close=True)
-    finally:
-        flow.connection.expect_nothing()
-    return bytes(body)
+    return bytes(form)
 
 
 def front_channel(flow: Flow) -> None:

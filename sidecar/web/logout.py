@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from sidecar.core.client import Client
-from sidecar.core.cookies import CookieJar, everywhere, expire_lines, is_expiring, set_cookie_name
+from sidecar.core.cookies import (
+    CookieJar,
+    everywhere,
+    expire_lines,
+    first_cookies,
+    is_expiring,
+    set_cookie_name,
+)
 from sidecar.core.credential import Result
 from sidecar.core.envelope import fault, success
 from sidecar.core.errors import (
@@ -291,11 +298,12 @@ def clear(flow: Flow) -> None:
     if not policy.csrf.is_trusted_origin(request, public):
         raise CsrfRejected("clearing the cookies is asked for from another origin")
     flow.decision, flow.reason = "logout_clear", "too many cookies"
-    flow.presented = flow.runtime.sessions.present(request.cookie, flow.began)
+    cookies = first_cookies(request.cookie)  # the browser drops the others without their names
+    flow.presented = flow.runtime.sessions.present(cookies, flow.began)
     flow.live = flow.runtime.sessions.live_fingerprint(flow.presented, flow.began)
     _bury(flow, _ending(flow, None), "logout")
     flow.runtime.metrics.logouts["too_many_cookies"] += 1
-    lines = [*sweep_lines(flow), *everywhere(request.cookie, policy.clearable)]
+    lines = [*sweep_lines(flow), *everywhere(cookies, policy.clearable)]
     head = b"".join(
         (
             common_lines(flow, 303),

@@ -24,7 +24,7 @@ from sidecar.core.errors import (
 from sidecar.core.forwarding import given_request_id, prepare_request
 from sidecar.core.target import normal_origin
 from sidecar.web import login, logout
-from sidecar.web.flow import Flow, Plan
+from sidecar.web.flow import STREAM, Flow, Plan
 from sidecar.web.rescue import answer_preflight, rescue
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sidecar.web.bridge import Bridge
 
 PLANS: Final = 8  # targets that a connection's repeated fields are remembered with
-PLAN_BYTES: Final = 8192  # of the longest head that is remembered
+PLANS_BYTES: Final = 8192  # of their heads and targets together
 # What a page is made of needs no good token: its session is renewed with the page itself.
 _PARTS: Final = frozenset((b"script", b"style", b"image", b"font", b"audio", b"video", b"track"))
 
@@ -217,11 +217,8 @@ class Planner:
             is_lasting = False  # the cookies hold other sessions than the one that is looked after
         if presented.fingerprint is None and route.authorization == "session":
             is_lasting = False  # its bearer may be known the next time
-        if is_lasting and len(plan.head) <= PLAN_BYTES:
-            plans = request.fields.plans
-            if len(plans) >= PLANS:
-                plans.clear()
-            plans[flow.method, flow.target] = plan
+        if is_lasting:
+            _remember(plan, flow)
         return plan
 
     def _credential(self, flow: Flow, presented: SessionView) -> tuple[bytes, bytes] | None:
@@ -295,9 +292,22 @@ class Planner:
         return Scope(https=self.public_origin(flow).startswith(b"https:"))
 
 
+def _remember(plan: Plan, flow: Flow) -> None:
+    """Keeps a plan for the next request alike, instead of all others if there is no room."""
+    fields = plan.request.fields
+    size = len(plan.head) + 3 * len(flow.target)  # as it came, and in parts
+    if size > PLANS_BYTES:
+        return
+    if len(fields.plans) >= PLANS or fields.plan_bytes + size > PLANS_BYTES:
+        fields.plans.clear()
+        fields.plan_bytes = 0
+    fields.plans[flow.method, flow.target] = plan
+    fields.plan_bytes += size
+
+
 def _budget(request: Request, route: Route) -> str:
     """The budget that a request counts against."""
-    return "stream" if request.fields.is_stream else route.kind
+    return STREAM if request.fields.is_stream else route.kind
 
 
 def _check_expectation(value: bytes) -> None:

@@ -29,9 +29,11 @@ from sidecar.core.actions import (
 from sidecar.core.answer import AnswerHead
 from sidecar.core.client import Client
 from sidecar.core.envelope import (
+    Document,
     InvalidJSON,
+    NeedsWalk,
     is_json_type,
-    parse,
+    parse_at_once,
     wrap,
     wrap_empty,
     wrap_text,
@@ -51,7 +53,7 @@ from sidecar.core.request import IDEMPOTENT_METHODS, Fields, RawFields, Request
 from sidecar.core.routes import UNROUTED
 from sidecar.web import logout, relay, tunnel
 from sidecar.web.bridge import Bridge
-from sidecar.web.flow import Flow, Plan
+from sidecar.web.flow import MEMORY_BODY, STREAM, Flow, Plan
 from sidecar.web.planner import Planner
 from sidecar.web.rescue import rescue
 
@@ -64,7 +66,9 @@ if TYPE_CHECKING:
     from sidecar.web.connection import ClientConnection
     from sidecar.web.exchange import Exchange
 
-MEMORY_BODY: Final = 65536  # bytes of a request body that is sent in one piece, and can be repeated
+
+UNREAD: Final = Document(b"", None)
+"""Stands for a body that nobody has looked into."""
 
 
 class Proxy:
@@ -82,7 +86,7 @@ class Proxy:
         self._budgets: Final = {
             "api": limits.in_flight.api,
             "page": limits.in_flight.page,
-            "stream": limits.in_flight.stream,
+            STREAM: limits.in_flight.stream,
         }
         self.in_flight: dict[str, int] = dict.fromkeys(self._budgets, 0)
 
@@ -153,6 +157,9 @@ class Proxy:
             flow.request_id = plan.request_id
         if not flow.kind:
             self.admit(flow, plan.kind)
+        if flow.payload is not EMPTY_PAYLOAD and not (flow.last or self._is_worth_sending(flow)):
+            flow.spawn(relay.collect, plan)
+            return
         if flow.on_end is not None:
             flow.settle()  # it is sent once more
         if plan.watch is not None:
@@ -163,7 +170,10 @@ class Proxy:
         else:
             flow.last = b"Content-Length: 0\r\n\r\n" if b"content-length" in facts else b"\r\n"
         flow.head = b"%b%b\r\n%b" % (plan.head, flow.request_id, flow.last)
-        upstream = None if flow.streaming_body else self._pools[plan.route.upstream].take()
+        if flow.streaming_body or flow.kind == STREAM:
+            flow.spawn(relay.send)
+            return
+        upstream = self._pools[plan.route.upstream].take()
         if upstream is None:
             flow.spawn(relay.send)
             return
@@ -171,21 +181,60 @@ class Proxy:
         upstream.send(flow.head, flow, expects_body=plan.expects_body)
 
     def admit(self, flow: Flow, kind: str) -> None:
-        """Counts a request against its budget. Raises `Overloaded`."""
+        """Counts a request against its budget, once. Raises `Overloaded`."""
+        if flow.kind:
+            return
         if self.in_flight[kind] >= self._budgets[kind]:
             raise Overloaded(f"budget of {kind} requests is used up")
         self.in_flight[kind] += 1
         flow.kind = kind
 
+    def outlast(self, flow: Flow) -> bool:
+        """Counts a request that lasts as a stream; False if their budget is used up.
+
+        It takes none of its own kind's budget any more, and no place of its upstream's pool.
+        """
+        if flow.over or flow.kind == STREAM:
+            return True
+        if self.in_flight[STREAM] >= self._budgets[STREAM]:
+            return False
+        self.in_flight[flow.kind] -= 1
+        self.in_flight[STREAM] += 1
+        flow.kind = STREAM
+        if flow.upstream is not None:
+            flow.upstream.pool.lend(flow.upstream)
+        return True
+
+    def _is_worth_sending(self, flow: Flow) -> bool:
+        """Whether `MEMORY_BODY` bytes or the end of the request body are here.
+
+        Until then the request takes no connection that others could use. Raises `BodyTooLarge`.
+        """
+        payload, limit = flow.payload, self._body_limit
+        length = flow.request.facts.get(b"content-length")
+        if length is not None and int(length) > limit:
+            raise BodyTooLarge(f"Content-Length is above {limit}", close=True)
+        if payload.total_bytes > limit:
+            raise BodyTooLarge(f"request body is above {limit}", close=True)
+        return payload.is_eof() or payload.total_bytes >= MEMORY_BODY
+
+    def resume(self, flow: Flow, plan: Plan) -> None:
+        """Sends a request whose body was waited for; its session may have changed meanwhile.
+
+        Raises `ProxyError`.
+        """
+        again: Plan | None = plan
+        if not self.planner.holds(plan, time()):
+            flow.counts, flow.by_cookie = False, True
+            again = self.planner.plan(flow, plan.request)
+        if again is not None:
+            self.send(flow, again)
+
     def _body(self, flow: Flow, length: bytes | None) -> bytes:
         """The framing of the request body, and the body itself where it is here and small."""
         payload = flow.payload
-        if length is not None and int(length) > self._body_limit:
-            raise BodyTooLarge(f"Content-Length is above {self._body_limit}", close=True)
-        if payload.total_bytes > self._body_limit:
-            raise BodyTooLarge(f"request body is above {self._body_limit}", close=True)
         if payload.is_eof() and payload.total_bytes <= MEMORY_BODY:
-            body = payload.read_nowait(-1)
+            body, flow.beginning = flow.beginning + payload.read_nowait(-1), b""
             return b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
         flow.streaming_body = True
         if length is None:
@@ -254,12 +303,30 @@ class Proxy:
         answer.release()
         self.conclude(flow, head, action, body)
 
-    def conclude(self, flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
-        """Answers with a body that is here to its end, decoded where it is to be wrapped."""
+    def conclude(
+        self,
+        flow: Flow,
+        head: AnswerHead,
+        action: Action,
+        body: bytes,
+        document: Document | InvalidJSON = UNREAD,
+    ) -> None:
+        """Answers with a body that is here to its end, decoded where it is to be wrapped.
+
+        `document` is what the body was found to be.
+        """
+        if document is UNREAD and (action is WRAP or action is INSPECT):
+            try:
+                document = parse_at_once(body)
+            except InvalidJSON as error:
+                document = InvalidJSON(*error.args)  # without the frames that it holds
+            except NeedsWalk:
+                flow.spawn(relay.walk, head, action, body)
+                return
         if action is WRAP:
-            action, body = self._wrap(flow, head, body)
+            action, body = self._wrap(flow, head, body, document)
         elif action is INSPECT:
-            action = self._inspect(head.status, body)
+            action = self._inspect(head.status, document)
         elif action is RELAY and not body and is_empty_success(flow, head):
             action = WRAP_EMPTY
         if action is UNAUTHORIZED:
@@ -278,17 +345,17 @@ class Proxy:
         else:
             self.respond(flow, lines, body, status=head.status)
 
-    def _wrap(self, flow: Flow, head: AnswerHead, body: bytes) -> tuple[Action, bytes]:
+    def _wrap(
+        self, flow: Flow, head: AnswerHead, body: bytes, document: Document | InvalidJSON
+    ) -> tuple[Action, bytes]:
         """The envelope of a JSON body, or what else becomes of it."""
         rule, status = flow.route.envelope, head.status
         assert rule is not None
         if not body:
             return (WRAP_EMPTY if status < 400 else WRAP_ERROR), b""
-        try:
-            document = parse(body)
-        except InvalidJSON as error:
+        if isinstance(document, InvalidJSON):
             if status < 400:
-                raise UpstreamProtocolError(f"JSON type, but not valid JSON: {error}") from None
+                raise UpstreamProtocolError(f"JSON type, but not valid JSON: {document}")
             return WRAP_ERROR, b""
         if flow.counts and self._unauthorized.is_told_by(document, status):
             return UNAUTHORIZED, b""
@@ -296,13 +363,11 @@ class Proxy:
             rule, document, status, head.reason, problem=status >= 400 and is_problem(head)
         )
 
-    def _inspect(self, status: int, body: bytes) -> Action:
+    def _inspect(self, status: int, document: Document | InvalidJSON) -> Action:
         """Whether a body that is not wrapped says that the session is over."""
-        try:
-            is_over = self._unauthorized.is_told_by(parse(body), status)
-        except InvalidJSON:
+        if isinstance(document, InvalidJSON):
             return RELAY  # as the upstream sent it
-        return UNAUTHORIZED if is_over else RELAY
+        return UNAUTHORIZED if self._unauthorized.is_told_by(document, status) else RELAY
 
     def render_head(self, flow: Flow, head: AnswerHead, *, wrapped: bool) -> bytes:
         """The client's answer head without framing."""

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.actions import Action
-from sidecar.core.envelope import InvalidJSON, StreamWrapper
-from sidecar.core.errors import BodyTooLarge, UpstreamProtocolError, UpstreamUnreachable
+from sidecar.core.envelope import Document, InvalidJSON, StreamWrapper, Walk
+from sidecar.core.errors import (
+    BodyTooLarge,
+    Overloaded,
+    UpstreamProtocolError,
+    UpstreamUnreachable,
+)
 from sidecar.core.headers import media_type
-from sidecar.web.connection import CONTINUE
+from sidecar.web.body import RequestBody
+from sidecar.web.flow import MEMORY_BODY, STREAM
 from sidecar.web.lifetime import end_with_session
+from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
     from sidecar.core.answer import AnswerHead
     from sidecar.net.upstream import UpstreamConnection
-    from sidecar.web.flow import Flow
+    from sidecar.web.flow import Flow, Plan
 
+LOOK_SECONDS: Final = 1.0  # below `connect`: who waits for a connection meanwhile still gets one
+LONG_LOOKS: Final = 10  # after which a body that comes and goes is a stream all the same
 ERROR_BODY: Final = 65536  # bytes of an error's body that are read to keep its connection
 INFLATED_PIECE: Final = 65536  # bytes that one step of decoding may yield
 _CORRUPT: Final = "the body is not what its Content-Encoding says"
+WRAPPED_PIECE: Final = 32768  # bytes that one step of wrapping takes
 _GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
 
 
@@ -33,8 +44,8 @@ async def send(flow: Flow, fresh: bool = False) -> None:
 
     `fresh` asks for a new connection: idle ones may all have died with the first.
     """
-    pool = flow.runtime.pools[flow.route.upstream]
-    connection = await (pool.connect() if fresh else pool.acquire())
+    pool, lasts = flow.runtime.pools[flow.route.upstream], flow.kind == STREAM
+    connection = await pool.acquire(lasts=lasts, fresh=fresh)
     flow.upstream = connection
     connection.send(
         flow.head,
@@ -50,29 +61,66 @@ async def send(flow: Flow, fresh: bool = False) -> None:
                 raise
 
 
+async def collect(flow: Flow, plan: Plan) -> None:
+    """Waits until `MEMORY_BODY` bytes or the end of the request body are here, then goes on."""
+    held: list[bytes] = []
+    size = 0
+    with _Watch(flow), RequestBody(flow) as body:
+        body.invite()
+        while size < MEMORY_BODY and (data := await body.read()):
+            held.append(data)
+            size += len(data)
+    flow.beginning = b"".join(held)
+    flow.proxy.resume(flow, plan)
+
+
 async def _send_body(flow: Flow) -> None:
     limit = flow.runtime.policy.config.limits.body
     chunked = b"content-length" not in flow.request.facts
-    if b"expect" in flow.request.facts and flow.http11 and not flow.payload.total_bytes:
-        flow.connection.write(CONTINUE)
+    data, flow.beginning = flow.beginning, b""
     sent = 0
-    while data := await _read_request_body(flow):
-        sent += len(data)
-        if sent > limit:
-            raise BodyTooLarge(f"request body is above {limit}", close=True)
-        await flow.connected().write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+    with _Watch(flow), RequestBody(flow) as body:
+        while data or (data := await body.read()):
+            sent += len(data)
+            if sent > limit:
+                raise BodyTooLarge(f"request body is above {limit}", close=True)
+            await flow.connected().write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+            data = b""
     if chunked:
         await flow.connected().write(b"0\r\n\r\n")
     flow.connected().sent()
 
 
-async def _read_request_body(flow: Flow) -> bytes:
-    connection = flow.connection
-    connection.expect_client()
-    try:
-        return await flow.payload.readany()
-    finally:
-        connection.expect_nothing()
+class _Watch:
+    """Counts a request as a stream once its client holds it up, or it has lasted long.
+
+    A context manager around the transfer of a body. If the budget of streams is used up, it looks
+    again later.
+    """
+
+    __slots__ = ("_flow", "_looks", "_timer")
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow: Final = flow
+        self._looks = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        if self._flow.kind != STREAM:
+            self._wait()
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _wait(self) -> None:
+        self._timer = self._flow.runtime.loop.call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._looks += 1
+        is_long = self._looks >= LONG_LOOKS or self._flow.connection.is_held_up
+        if not (is_long and self._flow.proxy.outlast(self._flow)):
+            self._wait()
 
 
 # -- towards the client -------------------------------------------------------------------------
@@ -104,6 +152,8 @@ async def _relay(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> No
     payload, route = answer.payload, flow.route
     is_events = media_type(head.fact(b"content-type")) == b"text/event-stream"
     if is_events:
+        if not flow.proxy.outlast(flow):
+            raise Overloaded("budget of stream requests is used up")
         answer.unbound()
     elif route.envelope is not None and head.status < 300 and _may_be_empty(head):
         first = await payload.readany()
@@ -162,9 +212,10 @@ async def _stream(
     lines = flow.proxy.render_head(flow, head, wrapped=False)
     flow.status, flow.decision = head.status, Action.RELAY.value
     chunked = flow.start(lines, _length(answer, head))
-    async for data in pieces:
-        flow.bytes_out += len(data)
-        await flow.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+    with _Watch(flow):
+        async for data in pieces:
+            flow.bytes_out += len(data)
+            await flow.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
     await _finish(flow, answer, b"0\r\n\r\n" if chunked else b"")
 
 
@@ -213,18 +264,30 @@ async def _wrap_stream(
     problem = media_type(head.fact(b"content-type")) == b"application/problem+json"
     wrapper = StreamWrapper(route.envelope, head.status, head.reason, problem)
     try:
-        out = wrapper.feed(b"".join(held))
+        turn, out = Turn(), b""
+        for part in _cut(b"".join(held)):
+            out += wrapper.feed(part)
+            await turn.give_way()
         held.clear()
         lines = flow.proxy.render_head(flow, head, wrapped=True)
         flow.status, flow.decision = head.status, Action.WRAP.value
         chunked = flow.start(lines, None)
-        await _write_piece(flow, out, chunked=chunked)
-        async for data in pieces:
-            await _write_piece(flow, wrapper.feed(data), chunked=chunked)
-        await _write_piece(flow, wrapper.finish(), chunked=chunked)
+        with _Watch(flow):
+            await _write_piece(flow, out, chunked=chunked)
+            async for data in pieces:
+                for part in _cut(data):
+                    await _write_piece(flow, wrapper.feed(part), chunked=chunked)
+                    await turn.give_way()
+            await _write_piece(flow, wrapper.finish(), chunked=chunked)
     except InvalidJSON as error:
         raise UpstreamProtocolError(f"JSON type, but not valid JSON: {error}") from None
     await _finish(flow, answer, b"0\r\n\r\n" if chunked else b"")
+
+
+def _cut(data: bytes) -> Iterator[bytes]:
+    """The pieces that are wrapped in one step each."""
+    for at in range(0, len(data), WRAPPED_PIECE):
+        yield data[at : at + WRAPPED_PIECE]
 
 
 async def _write_piece(flow: Flow, data: bytes, *, chunked: bool) -> None:
@@ -248,6 +311,19 @@ async def _wrap_error(
     flow.proxy.conclude(flow, head, Action.WRAP_ERROR, b"".join(held))
 
 
+async def walk(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
+    """Looks into a JSON body that is quickly told by nothing: deep, or with lone surrogates."""
+    steps, turn = Walk(body), Turn()
+    document: Document | InvalidJSON | None = None
+    while document is None:
+        try:
+            document = steps.step()
+        except InvalidJSON as error:
+            document = InvalidJSON(*error.args)
+        await turn.give_way()
+    flow.proxy.conclude(flow, head, action, body, document)
+
+
 async def receive_encoded(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
     """Takes an answer that is here to its end, but encoded, and is to be wrapped."""
     if action is Action.UNAUTHORIZED:
@@ -265,6 +341,7 @@ async def _once(body: bytes) -> AsyncIterator[bytes]:
 async def _decoded(head: AnswerHead, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Undoes gzip or deflate in bounded steps, so that a bomb costs time but no memory.
 
+    What is done with each part counts too: the others are let in when all of it takes long.
     Raises `UpstreamProtocolError` for corrupt or truncated codings (RFC 9110 8.4.1).
     """
     coding = head.fact(b"content-encoding").strip().lower()
@@ -272,10 +349,12 @@ async def _decoded(head: AnswerHead, pieces: AsyncIterator[bytes]) -> AsyncItera
         async for data in pieces:
             yield data
         return
-    decoder = _Inflater()
+    decoder, turn = _Inflater(), Turn()
     async for data in pieces:
         for part in decoder.feed(data):
-            yield part
+            if part:
+                yield part
+            await turn.give_way()
     decoder.finish()
 
 
@@ -289,14 +368,13 @@ class _Inflater:
         self._any = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yields what `data` decodes to, in pieces of at most `INFLATED_PIECE` bytes."""
+        """Yields what `data` decodes to, in pieces of at most `INFLATED_PIECE` bytes, or none."""
         while data:
             if self._stream.eof:
                 self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
             part = self._step(data)
             self._any = True
-            if part:
-                yield part
+            yield part
             data = self._stream.unconsumed_tail or self._stream.unused_data
 
     def _step(self, data: bytes) -> bytes:

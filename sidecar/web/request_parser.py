@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sidecar.core.request import RawFields
 
 BODY_WINDOW: Final = 65536  # bytes of a request body held before reading pauses
+LARGE_HEAD: Final = 2048  # bytes of a head that no idle connection holds
 MAX_FIELDS: Final = 512
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
@@ -169,8 +170,10 @@ class RequestParser:
 
     def next_request(self) -> None:
         """Goes on behind the current request, which must be complete."""
-        if self._is_chunked:
-            self._restart()  # a trailer field would become a header field of the next request
+        if self._is_chunked or self.head_bytes > LARGE_HEAD:
+            # A trailer field would become a header field of the next request; and the C parser
+            # holds its last head until the next one comes, in two forms.
+            self._restart()
         else:
             self._parser.message_consumed()
         self._begin_next()

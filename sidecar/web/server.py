@@ -6,6 +6,8 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
+from heapq import nsmallest
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from sidecar.web.accepting import Shares
 
 BACKLOG = 1024
+LOOK_AGAIN_SECONDS = 0.1  # until idle connections are looked for again where there were none
 
 
 class Server:
@@ -29,7 +32,11 @@ class Server:
         self._connections: set[ClientConnection] = set()
         self._server: asyncio.Server | Acceptor | None = None
         self._shares: Shares | None = None
+        self._closing: set[ClientConnection] = set()  # to make room for others
+        self._is_full = False
+        self._no_room_until = 0.0
         self._empty = asyncio.Event()
+        self._limit = runtime.policy.config.limits.connections
         self._scheme = b"https" if runtime.policy.config.tls is not None else b"http"
         self.draining = False
 
@@ -40,6 +47,7 @@ class Server:
         options: dict[str, Any] = {"backlog": BACKLOG}
         if config.tls is not None:
             options["ssl"] = server_tls(config.tls)
+            options["ssl_handshake_timeout"] = config.limits.client_head
         if listen.unix_path is not None:
             self._server = await self._runtime.loop.create_unix_server(
                 self._accept, listen.unix_path, **options
@@ -61,6 +69,7 @@ class Server:
             sockets,
             self._accept,
             tls=None if tls is None else server_tls(tls),
+            handshake_seconds=self._runtime.policy.config.limits.client_head,
             shares=shares,
             log=self._runtime.log,
         )
@@ -77,15 +86,49 @@ class Server:
         """Counts a connection in and says who it is."""
         self._connections.add(connection)
         self._runtime.metrics.connections += 1
+        if len(self._connections) - len(self._closing) > self._limit:
+            self._make_room(connection)
         name = transport.get_extra_info("peername")
         address = name[0] if isinstance(name, tuple) else ""
         address = address.removeprefix("::ffff:") if "." in address else address
         policy = self._runtime.policy
         return Peer(address, policy.trusts.includes(address), self._scheme, policy.public_authority)
 
+    def _make_room(self, newest: ClientConnection) -> None:
+        """Closes the idle connections that would end first; if there are none, the newest."""
+        runtime = self._runtime
+        if not self._is_full:
+            self._is_full = True
+            runtime.log.warning("connection limit reached", limit=self._limit)
+        victims = self._victims()
+        for connection in victims:
+            self._closing.add(connection)
+            connection.close()
+        runtime.metrics.connections_limited["idle_closed"] += len(victims)
+        if not victims:
+            runtime.metrics.connections_limited["refused"] += 1
+            newest.close()
+
+    def _victims(self) -> list[ClientConnection]:
+        """Some of the idle connections at once, since each look goes through all of them."""
+        now = self._runtime.loop.time()
+        if now < self._no_room_until:
+            return []
+        idle = [
+            (at, number, one)
+            for number, one in enumerate(self._connections)
+            if (at := one.closes_at) < inf and one not in self._closing
+        ]
+        if not idle:
+            self._no_room_until = now + LOOK_AGAIN_SECONDS
+        return [one for _, _, one in nsmallest(max(1, self._limit // 100), idle)]
+
     def closed(self, connection: ClientConnection) -> None:
         """Counts a connection out."""
         self._connections.discard(connection)
+        self._closing.discard(connection)
+        if self._is_full and len(self._connections) < self._limit * 0.9:
+            self._is_full, self._no_room_until = False, 0.0  # the next time is worth a line again
         self._runtime.metrics.connections -= 1
         if self._shares is not None:
             self._shares.closed()

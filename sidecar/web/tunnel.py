@@ -10,13 +10,17 @@ from sidecar.core.errors import UpstreamProtocolError
 from sidecar.core.headers import list_members
 from sidecar.core.websocket import FrameTracker, accept_value, close_frame
 from sidecar.web.lifetime import end_with_session
+from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
+    from aiohttp.base_protocol import BaseProtocol
+
     from sidecar.core.answer import AnswerHead
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.web.connection import ClientConnection
     from sidecar.web.flow import Flow
 
+LARGE: Final = 16384  # bytes of a segment that may take long to follow
 LAST_FRAME_SECONDS: Final = 2.0  # for a frame under way when the session ends
 _SESSION_ENDED: Final = b"session ended"
 
@@ -82,16 +86,32 @@ class Tunnel:
         transport = self._upstream.transport
         if transport is None or self._ending:
             return
+        turn = Turn()
         self._to_upstream.feed(data)
         transport.write(data)
+        if len(data) > LARGE and turn.is_over:
+            self._let_others_in(self._client, self._upstream)
 
     def upstream_data(self, data: bytes) -> None:
         """Bytes from the upstream."""
+        turn = Turn()
         taken = self._to_client.feed(data, stop_at_boundary=self._ending)
         self._flow.bytes_out += taken
         self._client.write(data[:taken])
         if self._ending and self._to_client.at_boundary:
             self._close()
+        elif len(data) > LARGE and turn.is_over:
+            self._let_others_in(self._upstream, self._client)
+
+    def _let_others_in(self, source: BaseProtocol, target: BaseProtocol) -> None:
+        """Reads on in the next turn of the loop: a segment can hold a hundred thousand frames."""
+        if source.transport is not None:
+            source.transport.pause_reading()
+            self._flow.runtime.loop.call_soon(self._read_on, source, target)
+
+    def _read_on(self, source: BaseProtocol, target: BaseProtocol) -> None:
+        if not (self._over or source.transport is None or target.writing_paused):
+            source.transport.resume_reading()
 
     def pause_client(self) -> None:
         """The upstream does not take more: stop reading from the client."""

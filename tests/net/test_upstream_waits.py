@@ -182,7 +182,8 @@ async def test_client_that_leaves_ends_the_upstream_call(
     at = await sidecar(config(upstream))
     one = await client(at)
     if state == "upload":
-        one.send(f"POST {path} HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        piece = "10000\r\n" + "x" * 65536 + "\r\n"
+        one.send(f"POST {path} HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n{piece}")
     else:
         one.send(f"GET {path} HTTP/1.1\r\n{HOST}\r\n")
     await at.wait_for(lambda found: bool(upstream.wires))

@@ -6,7 +6,7 @@ strategy `histories`, which draws the same choices from Hypothesis, so that it c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
@@ -170,7 +170,7 @@ def _talk(random: Random, shared: int, leaver: int) -> Talk:
 def _ask(random: Random, user: int, *, may_kill: bool) -> Ask:
     kind = _choose(random, KINDS | KILLING if may_kill else KINDS)
     is_body = ALL[kind].framing != "" and kind != "logout"
-    return Ask(
+    ask = Ask(
         kind,
         user,
         look=random.choice((0, 0, 0, 0, 1, 2)),
@@ -178,6 +178,8 @@ def _ask(random: Random, user: int, *, may_kill: bool) -> Ask:
         blank=random.choice((0, 0, 0, 0, 0, 0, 0, 1, 2)),
         held=random.choice((0, 0, 1, 2)),
     )
+    # Of a smaller body nothing is sent to the upstream before its end.
+    return replace(ask, size=LARGE) if kind == "early" else ask
 
 
 def _choose(random: Random, kinds: dict[str, Kind]) -> str:

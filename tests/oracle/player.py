@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.oracle.api import Api
     from tests.oracle.wording import Worded
 
+WORTH_SENDING: Final = 65536  # bytes of a body that are here before its upstream has any
 TURNS: Final = 3  # turns of the event loop in which a segment reaches the other side
 CALM: Final = 4  # turns in which nothing more may come behind the last answer
 
@@ -161,7 +162,7 @@ class Player(asyncio.Protocol):
         at, is_early = words.at(cut.offset), self._talk.asks[cut.ask].kind == "early"
         if cut.wait == "continue":
             return at == words.head_end < len(words.data)
-        return cut.wait == "begun" and is_early and at >= words.head_end
+        return cut.wait == "begun" and is_early and at >= words.head_end + WORTH_SENDING
 
     async def _wait_for(self, cut: Cut) -> None:
         of, reader = cut.of, self._reader

@@ -47,8 +47,7 @@ def worded(ask: Ask, whose: User, nonce: str) -> Worded:
     """The bytes of an ask. Its nonce is in the target, and in what else is its own."""
     kind = ALL[ask.kind]
     framing = kind.framing
-    size = max(ask.size, 300) if ask.kind == "early" else ask.size
-    body = nonce.encode() + _FILLING[: max(0, size - len(nonce))] if size else b""
+    body = nonce.encode() + _FILLING[: max(0, ask.size - len(nonce))] if ask.size else b""
     after = body
     if framing == "frames":
         body = nonce.encode()

@@ -83,6 +83,7 @@ async def accept(log: StringIO) -> AsyncIterator[Accept]:
                 [listener],
                 Greeter,
                 tls=tls,
+                handshake_seconds=10.0,
                 shares=share,
                 log=structlog.wrap_logger(structlog.PrintLogger(log)),
             )

@@ -363,7 +363,7 @@ async def test_upstream_that_answered_early_is_not_used_again(
     upstream.serve = early
     at = await sidecar()
     one = await client(at)
-    one.send(f"POST /a HTTP/1.1\r\n{HOST}Content-Length: 100000\r\n\r\n" + "x" * 10)
+    one.send(f"POST /a HTTP/1.1\r\n{HOST}Content-Length: 100000\r\n\r\n" + "x" * 70_000)
     assert (await one.answer()).status == 200
     other = await client(at)
     assert (await other.get("/b")).status == 200

@@ -138,7 +138,9 @@ class InFlight(Section):
 
     api: Count = setting(1000, "Budget of routes of kind api.")
     page: Count = setting(500, "Budget of routes of kind page.")
-    stream: Count = setting(5000, "Budget of event streams and WebSockets.")
+    stream: Count = setting(
+        5000, "Budget of event streams, WebSockets, and whatever slow clients make last."
+    )
 
 
 class Limits(Section):
@@ -150,6 +152,12 @@ class Limits(Section):
     client_head: Duration = parsed(parse_duration, "10s", "Time limit for a request's head.")
     client_idle: Duration = parsed(
         parse_duration, "75s", "How long an idle client connection is kept."
+    )
+    client_rate: Size = parsed(
+        parse_size, "500B", "Bytes a second that a request body must reach over any 30 s, else 408."
+    )
+    connections: Count = setting(
+        10_000, "Open client connections; above it the oldest idle ones are closed."
     )
 
 

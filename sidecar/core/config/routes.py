@@ -40,7 +40,7 @@ class Pool(Section):
     idle: Duration = parsed(
         parse_duration, "15s", "How long an idle connection is kept; less than the upstream does."
     )
-    max: Count = setting(256, "How many connections there may be at once.")
+    max: Count = setting(256, "Connections at once, but for those of requests that last.")
 
 
 class UpstreamTls(Section):

@@ -6,7 +6,14 @@
 
 from __future__ import annotations
 
-from sidecar.core.envelope.document import ABSENT, Document, parse
+from sidecar.core.envelope.document import (
+    ABSENT,
+    Document,
+    NeedsWalk,
+    Walk,
+    parse,
+    parse_at_once,
+)
 from sidecar.core.envelope.media import is_json_type
 from sidecar.core.envelope.render import (
     EnvelopeRule,
@@ -24,10 +31,13 @@ __all__ = [
     "Document",
     "EnvelopeRule",
     "InvalidJSON",
+    "NeedsWalk",
     "StreamWrapper",
+    "Walk",
     "fault",
     "is_json_type",
     "parse",
+    "parse_at_once",
     "success",
     "wrap",
     "wrap_empty",

@@ -16,6 +16,7 @@ ENVELOPE: Final = frozenset({"isError", "message", "data", "status", "errorData"
 BOOLEANS: Final = (b"true", b"false")
 BOM: Final = b"\xef\xbb\xbf"
 WHITESPACE: Final = b" \t\n\r"
+WALK_BYTES: Final = 4096  # that a walk takes in one step: up to 20 ms if all is short members
 
 _decode_members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_elements: Final = msgspec.json.Decoder(list[Raw]).decode
@@ -78,12 +79,24 @@ class Document(msgspec.Struct):  # built faster than a class of slots
         return ABSENT if raw is None else _decode(_decode_any, raw)
 
 
+class NeedsWalk(Exception):
+    """Only a `Walk` can tell what the text is."""
+
+
 def parse(body: bytes) -> Document:
     """Validate `body` as one JSON text in UTF-8 (RFC 8259), without building its values.
 
     A byte order mark is accepted, as `fetch().json()` does (Encoding Standard, "UTF-8 decode").
     Raises `InvalidJSON`.
     """
+    try:
+        return parse_at_once(body)
+    except NeedsWalk:
+        return Walk(body).run()
+
+
+def parse_at_once(body: bytes) -> Document:
+    """As `parse`, but raises `NeedsWalk` if that might take longer than a few milliseconds."""
     text = body
     if not body.isascii():
         _check_utf8(body)
@@ -94,7 +107,9 @@ def parse(body: bytes) -> Document:
         return _parse_any(body, text.lstrip(WHITESPACE))
     except (msgspec.DecodeError, RecursionError):
         # msgspec refuses lone surrogates and deep nesting, both legal: ask the slower authority.
-        return Document(body, _walk_members(text))
+        if len(text) > WALK_BYTES:
+            raise NeedsWalk from None
+        return Walk(body).run()
 
 
 def _parse_any(body: bytes, text: bytes) -> Document:
@@ -111,22 +126,61 @@ def _check_utf8(body: bytes) -> None:
         raise InvalidJSON("not UTF-8") from None
 
 
-def _walk_members(text: bytes) -> dict[str, Raw] | None:
-    walker = Walker(descend=frozenset({()}), wanted=None, name_limit=len(text))
-    pieces = walker.feed(text) + walker.finish()
-    if not walker.is_object:
-        return None
-    members: dict[str, bytes] = {}
-    for piece in pieces:
-        name = piece.path[0]
-        members[name] = piece.data if piece.begins else members[name] + piece.data
-    return {name: Raw(value) for name, value in members.items()}
+class Walk:
+    """Validates one JSON text in UTF-8 step by step, whatever it nests or escapes.
+
+    `step` returns the document once it is known, else None, and raises `InvalidJSON`. A step takes
+    some milliseconds at most.
+    """
+
+    __slots__ = ("_at", "_body", "_members", "_text", "_walker")
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._text = body.removeprefix(BOM)
+        self._at = 0
+        self._members: dict[str, list[bytes]] = {}
+        self._walker = Walker(descend=frozenset({()}), wanted=None, name_limit=len(body))
+
+    def step(self) -> Document | None:
+        part = self._text[self._at : self._at + WALK_BYTES]
+        self._at += len(part)
+        for piece in self._walker.feed(part) if part else self._walker.finish():
+            name = piece.path[0]
+            if piece.begins:
+                self._members[name] = []
+            self._members[name].append(piece.data)
+        return None if part else Document(self._body, self._found())
+
+    def _found(self) -> dict[str, Raw] | None:
+        if not self._walker.is_object:
+            return None
+        return {name: Raw(b"".join(parts)) for name, parts in self._members.items()}
+
+    def run(self) -> Document:
+        """All steps at once."""
+        while True:
+            document = self.step()
+            if document is not None:
+                return document
+
+
+def _member(text: bytes, name: str) -> Raw | None:
+    """The member of an object, which is valid."""
+    try:
+        return _decode_members(text).get(name)
+    except (msgspec.DecodeError, RecursionError):
+        walker = Walker(descend=frozenset({()}), wanted=frozenset({(name,)}))
+        found: list[bytes] = []
+        for piece in walker.feed(text) + walker.finish():
+            found = [piece.data] if piece.begins else [*found, piece.data]
+        return Raw(b"".join(found)) if found else None
 
 
 def _step(value: Raw, key: str) -> Raw | None:
     text = bytes(value)
     if text.startswith(b"{"):
-        return (parse(text).members or {}).get(key)
+        return _member(text, key)
     if text.startswith(b"[") and key.isascii() and key.isdecimal():
         elements = _decode(_decode_elements, value)
         return elements[int(key)] if elements is not ABSENT and int(key) < len(elements) else None

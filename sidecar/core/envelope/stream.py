@@ -35,11 +35,13 @@ class StreamWrapper:
     `InvalidJSON`, after which the answer cannot be completed any more.
     """
 
-    __slots__ = ("_answer", "_held", "_writer")
+    __slots__ = ("_answer", "_fault", "_held", "_read", "_writer")
 
     def __init__(self, rule: EnvelopeRule, status: int, reason: str, problem: bool = False) -> None:
         self._answer = Answer(rule, status, reason, problem=problem)
         self._held = bytearray()
+        self._read = 0  # bytes of what is held that have been read
+        self._fault: InvalidJSON | None = None
         self._writer: _Writer | None = None
 
     def feed(self, chunk: bytes) -> bytes:
@@ -48,12 +50,39 @@ class StreamWrapper:
             return self._writer.write(chunk)
         self._held += chunk
         limit = max(self._answer.rule.buffer, len(BOM))
+        self._read_ahead(limit)
         if len(self._held) <= limit:
             return b""
+        if self._fault is not None:
+            raise self._fault
         head, rest = bytes(self._held[:limit]), bytes(self._held[limit:])
         self._held.clear()
         self._writer, written = _open(self._answer, head.removeprefix(BOM))
         return written + self._writer.write(rest)
+
+    def _read_ahead(self, limit: int) -> None:
+        """Reads what is held up to `limit`, so that no chunk is much work.
+
+        What is wrong with it counts only if there is more: all of it may be built in memory.
+        """
+        held, answer = self._held, self._answer
+        skipped = len(BOM) if held.startswith(BOM) else 0
+        if len(held) < len(BOM) or self._fault is not None:
+            return
+        start = max(self._read, skipped)
+        part = bytes(held[start:limit])
+        self._read = start + len(part)
+        was_open = answer.walker.end is None
+        try:
+            pieces = answer.read(part)
+        except InvalidJSON as fault:
+            self._fault = fault
+            return
+        if was_open and answer.walker.end is not None:
+            answer.walker.end += start - skipped  # within all that is held
+        for piece in pieces:
+            capture = answer.begin(piece.path) if piece.begins else answer.captures[piece.path]
+            capture.add(piece)
 
     def finish(self) -> bytes:
         """The body is complete. Raises `InvalidJSON` if it cannot be."""
@@ -72,9 +101,6 @@ class _Writer(Protocol):
 
 def _open(answer: Answer, head: bytes) -> tuple[_Writer, bytes]:
     """Decide by the first bytes how the answer is written; returns the writer and its beginning."""
-    for piece in answer.read(head):
-        capture = answer.begin(piece.path) if piece.begins else answer.captures[piece.path]
-        capture.add(piece)
     if answer.claims_envelope:
         unchanged = _Unchanged(answer)
         return unchanged, unchanged.cut(head)
