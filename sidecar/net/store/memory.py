@@ -15,6 +15,7 @@ from sidecar.net.store.base import (
     Receive,
     Receivers,
     Report,
+    Trouble,
     lifetime,
 )
 
@@ -155,7 +156,7 @@ class MemoryStore:
         self._check_open()
         self._receivers.deliver(message)
 
-    async def subscribe(self, receive: Receive) -> Cancel:
+    async def subscribe(self, receive: Receive, trouble: Trouble | None = None) -> Cancel:  # noqa: ARG002 - there is none
         return self._receivers.add(receive)
 
     async def ping(self) -> None:

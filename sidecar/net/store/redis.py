@@ -30,12 +30,14 @@ from sidecar.net.store.base import (
     Feed,
     Receive,
     Report,
+    Trouble,
     guarded,
     lifetime,
 )
 
 _PREFIX: Final = "sidecar:"
 _MESSAGES: Final = "sidecar::messages"  # a stream; no key of an entry begins with a colon
+_BEGINNING: Final = "0-0"
 _MESSAGES_MS: Final = 24 * 3600 * 1000  # how long the stream outlives its last message
 _AT_ONCE: Final = 16  # operations, so connections to each server; one more waits for messages
 _OVERLAP_MS: Final = 10_000  # see _earlier
@@ -73,10 +75,11 @@ class RedisStore:
         self._closed = False
         self._may_evict = False
         self._feed = Feed(
-            beginning="0-0",
+            beginning=_BEGINNING,
             latest=self._latest,
             read=self._read,
             resume=_earlier,
+            is_gone=self._is_gone,
             report=report,
         )
 
@@ -108,8 +111,8 @@ class RedisStore:
         script = ("EVAL", _PUBLISH, 1, _MESSAGES, message, KEPT_MESSAGES, _MESSAGES_MS)
         await self._run(_MESSAGES, *script)
 
-    async def subscribe(self, receive: Receive) -> Cancel:
-        return await self._feed.subscribe(receive)
+    async def subscribe(self, receive: Receive, trouble: Trouble | None = None) -> Cancel:
+        return await self._feed.subscribe(receive, trouble)
 
     async def ping(self) -> None:
         async with guarded(self._limit, self._explain):
@@ -134,7 +137,7 @@ class RedisStore:
     async def _latest(self) -> str:
         async with guarded(self._limit, self._explain):
             newest = await self._run(_MESSAGES, "XREVRANGE", _MESSAGES, "+", "-", "COUNT", 1)
-            return str(newest[0][0], "ascii") if newest else "0-0"
+            return str(newest[0][0], "ascii") if newest else _BEGINNING
 
     async def _read(self, position: str) -> tuple[str, list[bytes]]:
         """Waits for messages on the server, for half of the time that an answer may take."""
@@ -148,6 +151,14 @@ class RedisStore:
                 return position, []
             ((_, entries),) = answer
             return str(entries[-1][0], "ascii"), [fields[b"m"] for _, fields in entries]
+
+    async def _is_gone(self, position: str) -> bool:
+        if position == _BEGINNING:
+            return int(await self._run(_MESSAGES, "XLEN", _MESSAGES)) >= KEPT_MESSAGES
+        oldest = await self._run(_MESSAGES, "XRANGE", _MESSAGES, "-", "+", "COUNT", 1)
+        if not oldest:
+            return True  # the stream has ended, or it was lost
+        return _order(str(oldest[0][0], "ascii")) > _order(position)
 
     # -- eviction ---------------------------------------------------------------------------------
 
@@ -369,6 +380,11 @@ _CONNECT: Final[Mapping[Kind, Callable[[StoreUrl, float], _Server]]] = {
 
 def _milliseconds(seconds: float) -> int:
     return max(1, round(lifetime(seconds) * 1000))
+
+
+def _order(position: str) -> tuple[int, int]:
+    milliseconds, _, number = position.partition("-")
+    return int(milliseconds), int(number or 0)
 
 
 def _earlier(position: str) -> str:

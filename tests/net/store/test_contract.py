@@ -176,6 +176,32 @@ async def test_messages_reach_every_subscriber(store: Store, other: Store) -> No
     assert heard == [messages] * 3
 
 
+class Heard:
+    """What a subscriber learns of trouble (`base.Trouble`)."""
+
+    def __init__(self) -> None:
+        self.breaks = 0
+        self.gaps: list[bool] = []
+
+    def broken(self) -> None:
+        self.breaks += 1
+
+    def resumed(self, *, has_gap: bool) -> None:
+        self.gaps.append(has_gap)
+
+
+async def test_many_messages_are_caught_up_with(store: Store, other: Store) -> None:
+    """As of a wave of logouts: they are read as fast as they can be, and none is missed."""
+    heard, trouble = list[bytes](), Heard()
+    await other.subscribe(heard.append, trouble)
+    messages = [b"%d" % number for number in range(5000)]
+    for first in range(0, len(messages), 50):
+        await asyncio.gather(*map(store.publish, messages[first : first + 50]))
+    await until(lambda: len(heard) == len(messages), 2.0)
+    assert set(heard) == set(messages)
+    assert (trouble.breaks, trouble.gaps) == (0, [])
+
+
 async def test_a_message_may_hold_anything(store: Store, other: Store) -> None:
     """Byte for byte, empty too."""
     heard: list[bytes] = []
