@@ -545,18 +545,21 @@ class Keeper:
     async def _write_death(self, fingerprint: str, tomb: Tombstone) -> None:
         """Raises `StoreUnavailable`."""
         if self._is_shared:
-            await self._put_death(fingerprint, tomb)
-            await self._store.publish(_message("dead", fingerprint, tomb))
+            await self._put_death(fingerprint, tomb, _message("dead", fingerprint, tomb))
         elif self._own is not None and self._own.is_stored:
             await self._own.drop(fingerprint)
 
-    async def _put_death(self, fingerprint: str, tomb: Tombstone) -> None:
+    async def _put_death(
+        self, fingerprint: str, tomb: Tombstone, message: bytes | None = None
+    ) -> None:
         """Raises `StoreUnavailable`."""
         seconds, told = tomb.until - self._now(), _message("dead", fingerprint, tomb)
-        # What others have told of it for longer stays.
-        write = self._store.add if tomb.proof is Proof.NONE else self._store.put
-        for name in (fingerprint, *tomb.credentials):
-            await write(f"dead:{name}", told, seconds)
+        keys = [f"dead:{name}" for name in (fingerprint, *tomb.credentials)]
+        if tomb.proof is Proof.NONE:  # what others have told of it for longer stays
+            for key in keys:
+                await self._store.add(key, told, seconds)
+            keys = []
+        await self._store.put_all(dict.fromkeys(keys, told), seconds, message)
         if self._own is not None and self._own.is_stored:
             await self._own.drop(fingerprint)
 

@@ -379,6 +379,9 @@ class Refresher:
             await self._check_use(own, tokens, rejected)
             if has_claim:
                 return None
+            why = self._breaker.refuses(own, self._now(), is_proven=own in self._proven)
+            if why is not None:
+                raise RefreshUnavailable(why)
             if not await lease.claim():
                 if loop.time() > until:
                     raise RefreshUnavailable("the process that has sent the token does not answer")

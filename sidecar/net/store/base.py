@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
@@ -60,6 +60,15 @@ class Store(Protocol):
 
     async def put(self, key: str, value: bytes, seconds: float) -> None:
         """Writes, whatever there was."""
+        ...
+
+    async def put_all(
+        self, entries: Mapping[str, bytes], seconds: float, message: bytes | None = None
+    ) -> None:
+        """Writes several entries, and then publishes the message, in one step.
+
+        If it raises `StoreUnavailable`, any part of that may have happened.
+        """
         ...
 
     async def add(self, key: str, value: bytes, seconds: float) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from sidecar.core.errors import StoreUnavailable
@@ -132,6 +132,14 @@ class MemoryStore:
 
     async def put(self, key: str, value: bytes, seconds: float) -> None:
         self._write(key, value, seconds)
+
+    async def put_all(
+        self, entries: Mapping[str, bytes], seconds: float, message: bytes | None = None
+    ) -> None:
+        for key, value in entries.items():
+            await self.put(key, value, seconds)
+        if message is not None:
+            await self.publish(message)
 
     async def add(self, key: str, value: bytes, seconds: float) -> bool:
         if self._live(key) is not None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from typing import Any, Final, Protocol
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, Protocol, TypeAlias
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
@@ -58,6 +58,14 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[3])
 """
 
 
+_Command: TypeAlias = tuple[str, tuple[str | bytes | int, ...]]
+"""A key, which says where, and a command."""
+
+
+def _publication(message: bytes) -> tuple[str | bytes | int, ...]:
+    return ("EVAL", _PUBLISH, 1, _MESSAGES, message, KEPT_MESSAGES, _MESSAGES_MS)
+
+
 class RedisStore:
     """Entries are keys that expire, messages a capped stream.
 
@@ -93,6 +101,19 @@ class RedisStore:
         key = _PREFIX + key
         await self._run(key, "SET", key, value, "PX", _milliseconds(seconds))
 
+    async def put_all(
+        self, entries: Mapping[str, bytes], seconds: float, message: bytes | None = None
+    ) -> None:
+        lifetime_ms = _milliseconds(seconds)
+        commands: list[_Command] = [
+            (_PREFIX + key, ("SET", _PREFIX + key, value, "PX", lifetime_ms))
+            for key, value in entries.items()
+        ]
+        if message is not None:
+            commands.append((_MESSAGES, _publication(message)))
+        async with self._turn():
+            await self._server.run_all(commands)
+
     async def add(self, key: str, value: bytes, seconds: float) -> bool:
         key = _PREFIX + key
         return bool(await self._run(key, "SET", key, value, "PX", _milliseconds(seconds), "NX"))
@@ -108,8 +129,7 @@ class RedisStore:
         return bool(await self._run(key, "EVAL", _REMOVE, 1, key, value))
 
     async def publish(self, message: bytes) -> None:
-        script = ("EVAL", _PUBLISH, 1, _MESSAGES, message, KEPT_MESSAGES, _MESSAGES_MS)
-        await self._run(_MESSAGES, *script)
+        await self._run(_MESSAGES, *_publication(message))
 
     async def subscribe(self, receive: Receive, trouble: Trouble | None = None) -> Cancel:
         return await self._feed.subscribe(receive, trouble)
@@ -181,10 +201,16 @@ class RedisStore:
 
     async def _run(self, key: str, *command: str | bytes | int) -> Any:
         """The answer of the server that holds `key`, when it is this command's turn."""
+        async with self._turn():
+            return await self._server.run(key, *command)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Raises `StoreUnavailable` for all that goes wrong within."""
         async with guarded(self._limit, self._explain), self._turns:
             if self._closed:
                 raise StoreUnavailable("the store is closed")
-            return await self._server.run(key, *command)
+            yield
 
     def _explain(self, error: Exception) -> str:
         """What went wrong, without anything that was sent: a server may quote a command."""
@@ -210,6 +236,10 @@ class _Server(Protocol):
         """The answer of the server that holds `key`."""
         ...
 
+    async def run_all(self, commands: Sequence[_Command], /) -> None:
+        """Carries out several, in order. Raises what the first one raises that fails."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -222,6 +252,12 @@ class _Master:
 
     async def run(self, _key: str, /, *command: str | bytes | int) -> Any:
         return await self._client.execute_command(*command)
+
+    async def run_all(self, commands: Sequence[_Command], /) -> None:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for _, command in commands:
+                pipeline.execute_command(*command)
+            await pipeline.execute()
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -237,6 +273,10 @@ class _Cluster:
         await self._client.initialize()
         node = self._client.get_node_from_key(key)
         return await self._client.execute_command(*command, target_nodes=node)
+
+    async def run_all(self, commands: Sequence[_Command], /) -> None:
+        for key, command in commands:
+            await self.run(key, *command)
 
     async def close(self) -> None:
         # The client's own way does nothing while it is looking for the cluster.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -48,6 +48,13 @@ class SealedStore:
 
     async def put(self, key: str, value: bytes, seconds: float) -> None:
         await self._store.put(key, self._seal_value(key, value), seconds)
+
+    async def put_all(
+        self, entries: Mapping[str, bytes], seconds: float, message: bytes | None = None
+    ) -> None:
+        sealed = None if message is None else self._seal(message, _MESSAGE)
+        values = {key: self._seal_value(key, value) for key, value in entries.items()}
+        await self._store.put_all(values, seconds, sealed)
 
     async def add(self, key: str, value: bytes, seconds: float) -> bool:
         return await self._store.add(key, self._seal_value(key, value), seconds)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from typing import Final, TypeVar
@@ -118,6 +118,21 @@ class SqliteStore:
 
     async def put(self, key: str, value: bytes, seconds: float) -> None:
         await self._write(lambda now: (_PUT, (key, value, now + lifetime(seconds))))
+
+    async def put_all(
+        self, entries: Mapping[str, bytes], seconds: float, message: bytes | None = None
+    ) -> None:
+        def write(on: sqlite3.Connection) -> None:
+            now = self._clock()
+            self._sweep(on, now)
+            ends = now + lifetime(seconds)
+            on.execute("BEGIN IMMEDIATE")
+            on.executemany(_PUT, [(key, value, ends) for key, value in entries.items()])
+            if message is not None:
+                on.execute(_PUBLISH, (message, now))
+            on.execute("COMMIT")
+
+        await self._run(write)
 
     async def add(self, key: str, value: bytes, seconds: float) -> bool:
         return await self._write(lambda now: (_ADD, (key, value, now + lifetime(seconds), now)))

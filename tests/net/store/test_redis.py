@@ -102,6 +102,7 @@ async def every_operation_fails(store: RedisStore, seconds: float) -> None:
                 store.replace("k", b"v", b"w", 60),
                 store.remove("k"),
                 store.remove("k", b"v"),
+                store.put_all({"k": b"v", "l": b"v"}, 60, b"m"),
                 store.publish(b"m"),
                 store.ping(),
             )
@@ -299,6 +300,7 @@ async def test_full(one: Server, connect: Connect) -> None:
         store.put("k", b"w", 60),
         store.add("new", b"w", 60),
         store.replace("k", b"v", b"w", 60),
+        store.put_all({"k": b"v"}, 60, b"m"),
         store.publish(b"m"),
         store.ping(),
     ):

@@ -133,6 +133,7 @@ async def test_locked(path: Path, connect: Connect, reports: list[str]) -> None:
             trouble(store.put("k", b"late", 60), LIMIT + SLOW),
             *(trouble(store.put(f"late{n}", b"late", 60), LIMIT + SLOW) for n in range(20)),
             trouble(store.publish(b"late"), LIMIT + SLOW),
+            trouble(store.put_all({"late": b"late"}, 60, b"late"), LIMIT + SLOW),
             trouble(store.ping(), LIMIT + SLOW),
         )
         other.execute("ROLLBACK")
