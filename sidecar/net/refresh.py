@@ -169,9 +169,11 @@ class Refresher:
         """From when on that is so."""
         return tokens.renews_at(self._times.leeway)
 
-    async def renew(self, tokens: TokenSet, rejected: str | None = None) -> TokenSet:
+    async def renew(
+        self, tokens: TokenSet, rejected: str | None = None, *, is_sealed: bool = False
+    ) -> TokenSet:
         """The tokens of `renewed`. Raises what it raises."""
-        return (await self.renewed(tokens, rejected)).tokens
+        return (await self.renewed(tokens, rejected, is_sealed=is_sealed)).tokens
 
     async def renewed(
         self, tokens: TokenSet, rejected: str | None = None, *, is_sealed: bool = False

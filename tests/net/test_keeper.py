@@ -385,7 +385,7 @@ async def test_former_tokens_of_a_session_are_known_for_a_day(
         for number in range(1, 12)
         for token in (f"a{number}", f"r{number}")
     }
-    long_lived = [token for token, seconds in left.items() if seconds > module.FORMER]
+    long_lived = [token for token, seconds in left.items() if seconds > keeper.FORMER]
     assert long_lived == ["r11"]
     assert all(left[f"a{number}"] <= 600 + RETIRED for number in range(2, 12))
     assert left["r11"] > 29 * 86400
