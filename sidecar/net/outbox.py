@@ -15,6 +15,7 @@ from sidecar.core.errors import StoreUnavailable
 AT_ONCE: Final = 32  # writes under way
 LONGEST: Final = 20_000  # writes that wait; what is dropped beyond is written by `overflowed`
 PAUSE: Final = (0.1, 0.3)  # seconds between attempts while the store takes nothing
+LONGEST_WRITE: Final = 20.0  # seconds after which a write has failed, so that none holds others up
 GIVEN_UP: Final = 3600.0  # seconds after which a write is dropped that fails while others do not
 
 Write = Callable[[], Awaitable[object]]
@@ -111,9 +112,14 @@ class Outbox:
 
     async def _is_made(self, item: _Item) -> bool:
         try:
-            await item.write()
-        except StoreUnavailable:
+            async with asyncio.timeout(LONGEST_WRITE):
+                await item.write()
+        except (StoreUnavailable, TimeoutError):
             return False
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            return False  # a client library's own, which meant no more than a failure
         except Exception as error:  # a defect, which is no reason to hold up all others
             self._spawn(_defect(error))
         return True
@@ -121,10 +127,21 @@ class Outbox:
     async def _is_confirmed(self) -> bool:
         try:
             if self.confirm is not None:
-                await self.confirm()
-        except StoreUnavailable:
+                async with asyncio.timeout(LONGEST_WRITE):
+                    await self.confirm()
+        except (StoreUnavailable, TimeoutError):
+            return False
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
             return False
         return True
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody has cancelled the task that runs, as at the end of the process."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _defect(error: Exception) -> None:

@@ -84,6 +84,28 @@ async def test_one_that_fails_holds_up_no_other(
     assert any(one.done() and not one.result() for one in bad)
 
 
+async def test_a_write_that_hangs_or_is_cancelled_holds_up_no_other(
+    outbox: Outbox, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it end the work."""
+    monkeypatch.setattr(module, "LONGEST_WRITE", 0.2)
+    attempts = 0
+
+    async def hang() -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            await asyncio.Event().wait()
+        if attempts == 2:
+            raise asyncio.CancelledError
+
+    hanging = outbox.put("anna", "logout", hang)
+    other = outbox.put("otto", "logout", place.write("other"))
+    assert await asyncio.wait_for(other, 5)
+    assert await asyncio.wait_for(hanging, 5)
+    assert attempts == 3
+
+
 async def test_an_urgent_write_comes_first(outbox: Outbox, place: Place) -> None:
     """A renewal's lock is held until it is written, however many logouts wait."""
     for number in range(1000):
