@@ -25,7 +25,7 @@ from sidecar.policy import compile_policy
 from sidecar.runtime import Runtime, open_runtime
 from sidecar.web.admin import Admin, ProcessFacts
 from sidecar.web.proxy import Proxy
-from sidecar.web.server import Server
+from sidecar.web.server import Server, unless_hurried
 
 if TYPE_CHECKING:
     import socket
@@ -152,7 +152,10 @@ class Sidecar:
 
         Returns how many connections had to be cut.
         """
-        cut = await self._server.drain(seconds, hurry or asyncio.Event())
+        loop = asyncio.get_running_loop()
+        until, hurry = loop.time() + seconds, hurry or asyncio.Event()
+        cut = await self._server.drain(seconds, hurry)
+        await unless_hurried(self.runtime.finish(max(0.0, until - loop.time())), hurry)
         await self._admin.stop()
         await self.runtime.close()
         return cut

@@ -217,6 +217,18 @@ class Exposition:
         yield _gauge(
             "sidecar_sessions_cached", "Cookie headers remembered.", (), {(): sessions.cached}
         )
+        yield _gauge(
+            "sidecar_store_pending",
+            "What the store has not taken yet, so that no other process knows it.",
+            ("kind",),
+            {(kind,): count for kind, count in self._runtime.outbox.pending.items()},
+        )
+        yield _counter(
+            "sidecar_store_losses",
+            "How often the store had lost what it had taken.",
+            (),
+            {(): self._runtime.watch.losses},
+        )
         yield _gauge("sidecar_tombstones", "Dead sessions remembered.", (), {(): sessions.dead})
 
     def _pools(self) -> Iterable[Metric]:

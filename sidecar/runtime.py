@@ -23,12 +23,14 @@ from sidecar.net.exchange import HttpExchange, OAuth2Exchange, RefreshEndpoint
 from sidecar.net.keeper import Keeper
 from sidecar.net.login import Logins
 from sidecar.net.outbound import Outbound, Way, way_of
+from sidecar.net.outbox import Outbox
 from sidecar.net.own import OwnSessions
 from sidecar.net.pool import Pool
 from sidecar.net.provider import Provider, ProviderSettings, ProviderUnavailable
 from sidecar.net.refresh import Refresher, RefreshTimes
 from sidecar.net.sessions import Sessions
 from sidecar.net.store import Store, open_store
+from sidecar.net.store_watch import StoreWatch
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from sidecar.metrics import Metrics
     from sidecar.net.refresh import Exchange
     from sidecar.policy import OwnLogin, Policy
+
+
+FINISH_SECONDS: Final = 12.0  # longer than an exchange may take, with its writing
 
 
 class Clock:
@@ -101,6 +106,8 @@ class Runtime:
     sessions: Sessions
     store: Store
     keeper: Keeper
+    outbox: Outbox
+    watch: StoreWatch
     pools: dict[str, Pool]
     metrics: Metrics
     log: FilteringBoundLogger
@@ -118,10 +125,22 @@ class Runtime:
         if self.own is not None:
             self.background.run(self.own.warm_up())
 
+    async def finish(self, seconds: float) -> None:
+        """Waits for what must not be cut short, at most so long.
+
+        A token that was sent is spent, whoever has left; and what the store has not taken yet,
+        nobody else knows.
+        """
+        until = self.loop.time() + min(seconds, FINISH_SECONDS)
+        if self.keeper.refresher is not None:
+            await self.keeper.refresher.finish(until - self.loop.time())
+        await self.outbox.flush(max(0.0, until - self.loop.time()))
+
     async def close(self) -> None:
         """Lets go of everything; what is under way in the background gets a moment to end."""
-        await self.keeper.close()
+        self.keeper.stop_listening()
         await self.background.close()
+        await self.keeper.close()
         for pool in self.pools.values():
             pool.close()
         await self.store.close()
@@ -143,6 +162,8 @@ def open_runtime(
     report = partial(_report, log)
     config = policy.config
     store = open_store(config.store.url, policy.secrets, partial(_report, log, "store"))
+    outbox = Outbox(background.run)
+    watch = StoreWatch(store, partial(_report, log, "store"))
     way = way_of(config.outbound.proxy, config.outbound.ca)
     outbound, to_hooks = Outbound(way), Outbound(way)  # apart, so that neither starves the other
     provider = _open_provider(config, partial(_report, log, "provider"), way)
@@ -166,7 +187,8 @@ def open_runtime(
             store,
             hash_of=policy.signer.fingerprint,
             now=clock.now,
-            spawn=background.run,
+            outbox=outbox,
+            watch=watch if config.store.url.is_shared else None,
             report=report,
         )
     )
@@ -178,6 +200,8 @@ def open_runtime(
         is_shared=config.store.url.is_shared,
         now=clock.now,
         spawn=background.run,
+        outbox=outbox,
+        watch=watch,
     )
     departures = Departures(
         provider,
@@ -197,6 +221,8 @@ def open_runtime(
         sessions=sessions,
         store=store,
         keeper=keeper,
+        outbox=outbox,
+        watch=watch,
         pools={name: Pool(loop, address) for name, address in policy.upstreams.items()},
         metrics=metrics,
         log=log,

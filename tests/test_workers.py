@@ -646,7 +646,7 @@ def report(*missing: str, draining: bool = False) -> dict[str, Any]:
         "ready": not missing and not draining,
         "draining": draining,
         "missing": list(missing),
-        "store": {"reachable": "store" not in missing},
+        "store": {"reachable": "store" not in missing, "pending": 2},
         "upstreams": {"a": {"reachable": "upstream a" not in missing, "required": True}},
     }
 
@@ -668,7 +668,7 @@ def test_readiness_is_that_of_all(
     whole = merged(reports)
     assert (whole["ready"], whole["missing"]) == (ready, missing)
     if "store" in missing:
-        assert whole["store"] == {"reachable": False}
+        assert whole["store"] == {"reachable": False, "pending": 4}
     if "upstream a" in missing:
         assert whole["upstreams"] == {"a": {"reachable": False, "required": True}}
 

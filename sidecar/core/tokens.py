@@ -17,6 +17,8 @@ class TokenSet:
     """The tokens of one generation of a session. Times are Unix seconds, None where unknown.
 
     `access_token` is empty where only the refresh token is left. The repr holds no token.
+    `generation` counts the exchanges since the login, as far as they are known. It orders tokens
+    by succession, since clocks of several machines do not.
     """
 
     access_token: str = field(repr=False)
@@ -24,6 +26,7 @@ class TokenSet:
     expires_at: float | None = None
     issued_at: float | None = None
     id_token: str | None = field(default=None, repr=False)
+    generation: int = field(default=0, compare=False)
 
     def renews_at(self, leeway: float) -> float:
         """From when on the access token is renewed before it is used; never: infinity.

@@ -67,8 +67,8 @@ class Breaker:
         """Whether tokens of that kind are tried one at a time only."""
         return len(self._silent_proven if is_proven else self._silent) >= SEVERAL
 
-    def begin(self, key: str, now: float, *, is_proven: bool) -> str | None:
-        """Why a token is not sent now. None: it is, and `left` follows in any case."""
+    def refuses(self, key: str, now: float, *, is_proven: bool) -> str | None:
+        """Why a token would not be sent now. None: it would, by `begin`."""
         if any(key in pauses and _is_before(now, pauses[key].ends) for pauses in self._pauses):
             return "its last renewal has just failed"
         if not is_proven and len(self._unproven) >= AT_ONCE:
@@ -78,6 +78,14 @@ class Breaker:
                 return "the provider is down; another session is trying it"
             if _is_before(now, self._gap_ends):
                 return "the provider is down; it is tried again soon"
+        return None
+
+    def begin(self, key: str, now: float, *, is_proven: bool) -> str | None:
+        """Why a token is not sent now. None: it is, and `left` follows in any case."""
+        why = self.refuses(key, now, is_proven=is_proven)
+        if why is not None:
+            return why
+        if self.is_open(is_proven=is_proven):
             self._trying = key
         if not is_proven:
             self._unproven.add(key)

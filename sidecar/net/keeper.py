@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -33,22 +33,24 @@ from sidecar.core.proof import Proof
 from sidecar.core.tokens import TokenSet
 from sidecar.core.view import OpenedSession, SessionView
 from sidecar.net.bounds import Budget
+from sidecar.net.outbox import Outbox, Write
 from sidecar.net.own import OwnSessions
 from sidecar.net.refresh import RETIRED, Refresher
 from sidecar.net.sessions import UNKNOWN_LIFETIME, Sessions
-from sidecar.net.store import Store
+from sidecar.net.store import Cancel, Store
+from sidecar.net.store_watch import WATCH, StoreWatch
 from sidecar.net.tombstones import Tombstone
 
 ALIAS: Final = 30 * 86400.0  # seconds that a renewed credential is known as its session's
 FORMER: Final = 86400.0  # the same of one that has been renewed
-WATCH: Final = 0.5  # seconds between two looks whether the store has lost its data
-FOR_EVER: Final = 3650 * 86400.0
+ALIASES: Final = 10_000  # that are remembered here for a store that loses its data
 ROUNDS: Final = 8  # sessions of one header, of which one after the other turns out to be dead
 SHARED: Final = 60.0  # seconds for which others are told of a death that nothing speaks for
 ACCEPTED: Final = 86400.0  # seconds for which they are told that a session was accepted
 VOUCHING: Final = 0.5  # seconds that a logout waits for what they know
-WAITING: Final = 2_000  # deaths that strangers can cause, and that wait for the store
-ATTEMPTS: Final = 600  # to tell the store what happened, a few seconds apart
+WAITING: Final = 2_000  # writes of a kind that strangers can cause, and that wait for the store
+DOUBT: Final = 3.0  # seconds after trouble in which what is not found may be written once more
+AT_ONCE: Final = 32  # writes under way where what a store has lost is written once more
 
 
 class Keeper:
@@ -64,6 +66,8 @@ class Keeper:
         is_shared: bool,
         now: Callable[[], float],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
+        outbox: Outbox,
+        watch: StoreWatch,
     ) -> None:
         self._sessions: Final = sessions
         self._store: Final = store
@@ -72,11 +76,16 @@ class Keeper:
         self._is_shared: Final = is_shared
         self._now: Final = now
         self._spawn: Final = spawn
-        self._watch: asyncio.Task[None] | None = None
         # What strangers can have told to other processes, in entries of the store.
         self.unproven_deaths: Final = Budget(200, 2)
         self.acceptances: Final = Budget(10_000, 1)
-        self._waiting = 0
+        self._outbox: Final = outbox
+        self._watch: Final = watch
+        self._doubtful_until = 0.0
+        self._looks_again = False
+        self._is_over = False
+        self._deafen: Cancel | None = None
+        self._aliases: dict[str, str] = {}  # a credential's name → its session's fingerprint
         self.on_orphans: Callable[[TokenSet], None] | None = None
         sessions.is_shared = is_shared or refresher is not None
         if is_shared or self._is_stored:
@@ -88,20 +97,75 @@ class Keeper:
             sessions.on_handed_out = self._handed_out
             sessions.on_accepted = self._tell_accepted
             sessions.tombs.on_evicted = self._untell_death
+            watch.restore = self._restore
+            watch.doubt = self._doubt
+            outbox.confirm = watch.confirm
+            outbox.overflowed = watch.must_restore
 
     async def start(self) -> None:
         """Listens to what other processes tell."""
         if self._is_shared:
-            await self._store.subscribe(self._hear)
-            self._watch = asyncio.get_running_loop().create_task(self._mind_the_store())
+            self._deafen = await self._store.subscribe(self._hear, self)
+            self._watch.start()
+
+    def stop_listening(self) -> None:
+        """Nothing is begun any more because of what others tell."""
+        self._is_over = True
+        if self._deafen is not None:
+            self._deafen()
 
     async def close(self) -> None:
-        """Listens no longer."""
-        if self._watch is not None:
-            # A client library may swallow a cancellation that meets its own time limit.
-            while not self._watch.done():
-                self._watch.cancel()
-                await asyncio.wait({self._watch}, timeout=0.1)
+        """Lets go of the store."""
+        self.stop_listening()
+        await self._watch.close()
+
+    # -- the store's trouble --------------------------------------------------------------------
+
+    def _doubt(self) -> None:
+        self._doubtful_until = self._now() + DOUBT
+        if self.refresher is not None:
+            self.refresher.lost_data()
+
+    def _check_doubt(self) -> None:
+        """Raises `StoreUnavailable` if what the store does not have may be written once more."""
+        if self._now() < self._doubtful_until:
+            raise StoreUnavailable("the store may have lost what is looked for")
+
+    def broken(self) -> None:
+        """Messages cannot be read: the store may be starting again, with less than it had."""
+        self._doubt()
+
+    def resumed(self, *, has_gap: bool) -> None:
+        """They are read again. `has_gap`: some will never come."""
+        self._doubt()
+        self._watch.look_soon()
+        if has_gap:
+            self._look_again()
+
+    def _look_again(self) -> None:
+        """Messages were missed, so the store is asked once more of every session."""
+        if not self._looks_again and not self._is_over:
+            self._looks_again = True
+            self._spawn(self._forget())
+
+    async def _forget(self) -> None:
+        """Forgets what is known of sessions, but not before a store that has lost it has it."""
+        while True:
+            with suppress(StoreUnavailable):
+                await self._watch.look()
+                break
+            await asyncio.sleep(WATCH)
+        self._looks_again = False
+        self._sessions.forget_all()
+        for fingerprint in self._sessions.attached:
+            look = partial(self._look_after, fingerprint)
+            self._outbox.put(f"stream:{fingerprint}", "look", look)
+
+    async def _look_after(self, fingerprint: str) -> None:
+        """Raises `StoreUnavailable`."""
+        stored = await self._store.get(f"dead:{fingerprint}")
+        if stored is not None:
+            self._hear(stored)
 
     @property
     def _is_stored(self) -> bool:
@@ -166,6 +230,8 @@ class Keeper:
                 found = self._sessions.adopt(view, handle, session, self._now())
                 if found is not None:
                     return found
+        if not all(self._sessions.is_dead(one.fingerprint, self._now()) for one in view.handles):
+            self._check_doubt()
         return self._sessions.not_found(view, self._now())
 
     def _touched(self, view: SessionView, scope: Scope, now: float) -> SessionView:
@@ -192,9 +258,16 @@ class Keeper:
     async def renew(
         self, view: SessionView, scope: Scope, rejected: str | None = None
     ) -> SessionView:
-        """The session with its newest tokens; `rejected` is one that an upstream did not take.
+        """The session of `recover`. Raises what it raises."""
+        return (await self.recover(view, scope, rejected))[0]
 
-        Raises `StoreUnavailable` and `RefreshUnavailable`.
+    async def recover(
+        self, view: SessionView, scope: Scope, rejected: str | None
+    ) -> tuple[SessionView, bool]:
+        """The session with its newest tokens, after an upstream did not take `rejected`.
+
+        And whether there is nothing left to be tried with its refresh token. Raises
+        `StoreUnavailable` and `RefreshUnavailable`.
         """
         refresher = self.refresher
         assert refresher is not None
@@ -203,21 +276,28 @@ class Keeper:
             view = await self._reloaded(view)
             tokens = view.reading.tokens
             if tokens is None:
-                return view
+                return view, True
             if tokens.access_token != rejected and not refresher.is_due(tokens, self._now()):
-                return view
+                return view, False
         tokens = view.reading.tokens
         assert tokens is not None
         try:
-            newest = await refresher.renew(tokens, rejected, is_sealed=_is_sealed(view))
+            renewed = await refresher.renewed(tokens, rejected, is_sealed=_is_sealed(view))
         except RefreshRefused:
             self._bury(view)
-            return view
+            return view, True
         except RefreshSuperseded:
             if rejected is None and tokens.is_valid(self._now()):
-                return view
-            return self._sessions.supersede(view)
-        if newest == tokens:
+                return view, True
+            return self._sessions.supersede(view), True
+        return await self._with_tokens(view, renewed.tokens, scope), renewed.is_fresh
+
+    async def _with_tokens(self, view: SessionView, newest: TokenSet, scope: Scope) -> SessionView:
+        """A session with its newest tokens, written to where they came from.
+
+        Raises `StoreUnavailable`.
+        """
+        if newest == view.reading.tokens:
             return view
         if self._sessions.live_fingerprint(view, self._now()) is None:
             self._orphaned(view, newest)
@@ -282,7 +362,10 @@ class Keeper:
         """A session as the store has it now; expired where it has ended there."""
         assert self._own is not None
         assert view.fingerprint is not None
-        return self._adopted(view, await self._own.get(view.fingerprint))
+        session = await self._own.get(view.fingerprint)
+        if session is None and not self._sessions.is_dead(view.fingerprint, self._now()):
+            self._check_doubt()
+        return self._adopted(view, session)
 
     async def _rewritten(self, view: SessionView, tokens: TokenSet) -> SessionView:
         """A session with new tokens, which are written to the store; later where it is down now.
@@ -298,7 +381,7 @@ class Keeper:
         try:
             session = await own.change(name, change)
         except StoreUnavailable:
-            self._spawn(_until_it_works(partial(own.change, name, change)))
+            self._outbox.put(f"own:{name}", "session", partial(own.change, name, change))
             session = reading.session.renewed(tokens)
         return self._adopted(view, session)
 
@@ -333,6 +416,8 @@ class Keeper:
         tomb = Tombstone(now, ends_at)
         self._sessions.entomb(fingerprint, tomb)
         await self._write_death(fingerprint, tomb)
+        if self._is_shared:
+            await self._watch.confirm()
         return known
 
     def end_later(self, handles: Sequence[Handle], ended: Callable[[OpenedSession], None]) -> None:
@@ -341,7 +426,8 @@ class Keeper:
         `ended` is called with each. Anybody can make such cookies up, so what waits is bounded.
         """
         for handle in handles:
-            self._spawn(self._bounded(partial(self._end_presented, handle, ended)))
+            end = partial(self._end_presented, handle, ended)
+            self._put_bounded(handle.fingerprint, "lookup", end)
 
     async def _end_presented(self, handle: Handle, ended: Callable[[OpenedSession], None]) -> None:
         own = self._own
@@ -430,6 +516,7 @@ class Keeper:
         for credential, seconds in known_for.items():
             if credential:
                 known_as = self._sessions.fingerprint_of(credential)
+                self._remember_alias(known_as, view.fingerprint)
                 with suppress(StoreUnavailable):
                     await self._store.put(f"alias:{known_as}", view.fingerprint.encode(), seconds)
 
@@ -443,28 +530,36 @@ class Keeper:
                 self._spawn(_once(partial(self._write_death, fingerprint, told)))
             return
         tell = partial(self._write_death, fingerprint, tomb)
-        self._spawn(_until_it_works(tell) if tomb.proof is Proof.VOUCHED else self._bounded(tell))
+        if tomb.proof is Proof.VOUCHED:
+            self._outbox.put(fingerprint, "logout", tell)
+        else:
+            self._put_bounded(fingerprint, "accepted_logout", tell)
 
-    async def _bounded(self, tell: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    def _put_bounded(self, key: str, kind: str, write: Write) -> None:
         """Repeats what the store did not take, unless too much is waiting already."""
-        if self._waiting >= WAITING:
-            await _once(tell)
-            return
-        self._waiting += 1
-        try:
-            await _until_it_works(tell)
-        finally:
-            self._waiting -= 1
+        if self._outbox.pending[kind] < WAITING:
+            self._outbox.put(key, kind, write)
+        else:
+            self._spawn(_once(write))
 
     async def _write_death(self, fingerprint: str, tomb: Tombstone) -> None:
         """Raises `StoreUnavailable`."""
         if self._is_shared:
-            seconds, told = tomb.until - self._now(), _message("dead", fingerprint, tomb)
-            # What others have told of it for longer stays.
-            write = self._store.add if tomb.proof is Proof.NONE else self._store.put
-            for name in (fingerprint, *tomb.credentials):
-                await write(f"dead:{name}", told, seconds)
-            await self._store.publish(told)
+            await self._put_death(fingerprint, tomb, _message("dead", fingerprint, tomb))
+        elif self._own is not None and self._own.is_stored:
+            await self._own.drop(fingerprint)
+
+    async def _put_death(
+        self, fingerprint: str, tomb: Tombstone, message: bytes | None = None
+    ) -> None:
+        """Raises `StoreUnavailable`."""
+        seconds, told = tomb.until - self._now(), _message("dead", fingerprint, tomb)
+        keys = [f"dead:{name}" for name in (fingerprint, *tomb.credentials)]
+        if tomb.proof is Proof.NONE:  # what others have told of it for longer stays
+            for key in keys:
+                await self._store.add(key, told, seconds)
+            keys = []
+        await self._store.put_all(dict.fromkeys(keys, told), seconds, message)
         if self._own is not None and self._own.is_stored:
             await self._own.drop(fingerprint)
 
@@ -490,12 +585,20 @@ class Keeper:
             await self._store.remove(f"dead:{name}")
 
     def _tell_successor(self, name: str, fingerprint: str, seconds: float = ALIAS) -> None:
+        self._remember_alias(name, fingerprint)
         put = partial(self._store.put, f"alias:{name}", fingerprint.encode(), seconds)
-        self._spawn(_until_it_works(put))
+        self._outbox.put(f"alias:{name}", "name", put)
+
+    def _remember_alias(self, name: str, fingerprint: str) -> None:
+        """For a store that loses its data; the oldest ones make room."""
+        self._aliases.pop(name, None)
+        self._aliases[name] = fingerprint
+        if len(self._aliases) > ALIASES:
+            del self._aliases[next(iter(self._aliases))]
 
     def _tell_rotation(self, name: str, earlier: tuple[str, ...]) -> None:
         told = msgspec.json.encode(_Message("rotated", name, earlier=earlier))
-        self._spawn(_until_it_works(partial(self._store.publish, told)))
+        self._outbox.put(f"rotated:{name}", "name", partial(self._store.publish, told))
 
     def _handed_out(self, names: tuple[str, ...], began: float) -> None:
         """A login handed out a credential that is not dead here: what others know of its death
@@ -511,43 +614,46 @@ class Keeper:
                     self._tell_revival(told.fingerprint, told.tomb)
                     return
 
-        self._spawn(self._bounded(lift))
+        self._put_bounded(names[0], "lookup", lift)
 
     def _tell_revival(self, fingerprint: str, tomb: Tombstone) -> None:
         async def tell() -> None:
             await self._remove_death(fingerprint, tomb)
             await self._store.publish(_message("alive", fingerprint, None))
 
-        self._spawn(_until_it_works(tell))
-
-    async def _mind_the_store(self) -> None:
-        """Writes what must not be forgotten once more into a store that has lost its data.
-
-        A store that was emptied (a Redis without persistence that starts again) has another
-        `epoch` than the one that this process saw last, or none.
-        """
-        seen: bytes | None = None
-        while True:
-            with suppress(StoreUnavailable):
-                await self._store.add("epoch", os.urandom(16).hex().encode(), FOR_EVER)
-                epoch = await self._store.get("epoch")
-                if seen is not None and epoch != seen:
-                    if self.refresher is not None:
-                        self.refresher.lost_data()
-                    await self._restore()
-                seen = epoch
-                if self.refresher is not None:
-                    self.refresher.epoch = epoch
-            await asyncio.sleep(WATCH)
+        self._outbox.put(fingerprint, "login", tell)
 
     async def _restore(self) -> None:
-        """Raises `StoreUnavailable`."""
-        now = self._now()
-        for fingerprint, tomb in tuple(self._sessions.tombs.by_fingerprint.items()):
-            if now < tomb.until and tomb.proof is not Proof.NONE:
-                await self._write_death(fingerprint, tomb)
+        """Writes what this process knows once more, and has all look at it.
+
+        Raises `StoreUnavailable`.
+        """
         if self.refresher is not None:
             await self.refresher.restore()
+        now = self._now()
+        tombs = tuple(self._sessions.tombs.by_fingerprint.items())
+        await _in_turn(
+            partial(self._put_death, fingerprint, tomb)
+            for fingerprint, tomb in tombs
+            if now < tomb.until and tomb.proof is not Proof.NONE
+        )
+        await _in_turn(
+            partial(self._store.put, f"alias:{name}", fingerprint.encode(), FORMER)
+            for name, fingerprint in tuple(self._aliases.items())
+        )
+        if self._own is not None:
+            await _in_turn(
+                partial(self._restore_own, self._own, session)
+                for session in self._sessions.own_sessions(now)
+            )
+        await self._store.publish(_message("restored", "", None))
+
+    async def _restore_own(self, own: OwnSessions, session: OwnSession) -> None:
+        """Raises `StoreUnavailable`."""
+        await own.restore(session)
+        # Who ended it writes its death first and drops it then. One of both sees the other.
+        if await self._store.get(f"dead:{session.fingerprint}") is not None and own.is_stored:
+            await own.drop(session.fingerprint)
 
     def _hear(self, message: bytes) -> None:
         try:
@@ -560,6 +666,8 @@ class Keeper:
             self._sessions.exhume(heard.fingerprint)
         elif heard.what == "rotated":
             self._sessions.rotated(heard.fingerprint, heard.earlier)
+        elif heard.what == "restored":
+            self._look_again()
 
 
 class _Message(msgspec.Struct):
@@ -582,7 +690,7 @@ def _is_sealed(view: SessionView) -> bool:
 
 def _with_newer(tokens: TokenSet, session: OwnSession) -> OwnSession:
     """The session with these tokens, unless it has newer ones already."""
-    is_older = (session.tokens.issued_at or 0.0) > (tokens.issued_at or 0.0)
+    is_older = tokens.generation < session.tokens.generation
     return session if is_older else session.renewed(tokens)
 
 
@@ -599,16 +707,14 @@ def _as_named(fingerprint: str, session: OwnSession | None) -> OpenedSession:
     return OpenedSession(fingerprint, reading, 0)
 
 
-async def _once(tell: Callable[[], Coroutine[Any, Any, object]]) -> None:
+async def _once(tell: Write) -> None:
     """What is not worth a second attempt."""
     with suppress(StoreUnavailable):
         await tell()
 
 
-async def _until_it_works(tell: Callable[[], Coroutine[Any, Any, object]]) -> None:
-    """Repeats what the store did not take: a logout counts everywhere, if later."""
-    for attempt in range(1, ATTEMPTS):
-        with suppress(StoreUnavailable):
-            await tell()
-            return
-        await asyncio.sleep(min(0.25 * attempt, 5.0))
+async def _in_turn(writes: Iterable[Write]) -> None:
+    """Some at a time. Raises `StoreUnavailable`."""
+    left = iter(writes)
+    while batch := tuple(islice(left, AT_ONCE)):
+        await asyncio.gather(*(write() for write in batch))

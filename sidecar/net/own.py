@@ -49,6 +49,26 @@ class OwnSessions:
             seconds = self._seconds_left(session)
             await self._store.put(store_key(session.fingerprint), session.to_bytes(), seconds)
 
+    async def restore(self, session: OwnSession) -> None:
+        """Writes down a session that a store may have lost, or have with older tokens."""
+        entry = IndexEntry(session.fingerprint, session.absolute_end(self.source.lifetimes))
+        for name in self._index.written(session.subject, session.sid):
+            await self._enter(name, entry)
+        if not self.is_stored:
+            return
+        key, seconds = store_key(session.fingerprint), self._seconds_left(session)
+        for _ in range(ATTEMPTS):
+            stored = await self._store.get(key)
+            if stored is None:
+                is_written = await self._store.add(key, session.to_bytes(), seconds)
+            elif _read(stored).tokens.generation >= session.tokens.generation:
+                return
+            else:
+                is_written = await self._store.replace(key, stored, session.to_bytes(), seconds)
+            if is_written:
+                return
+        raise StoreUnavailable("a session changes too often to be written")
+
     def _seconds_left(self, session: OwnSession) -> float:
         return session.idle_ends_at(self.source.lifetimes) - self._now()
 

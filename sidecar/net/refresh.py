@@ -13,18 +13,20 @@ In the store, each under the keyed hash of a refresh token:
 - `used:` that it was sent to the provider (`sent`), or exchanged for another one (`done`), as long
   as it could still be presented: for good until somebody has presented a later one, and for
   `RETIRED` seconds from then on, since cookies of one browser are replaced together;
-- `lock:` who is exchanging it.
+- `lock:` who is exchanging it (`net.store.lease`).
+
+What became of an exchange is written through the outbox, and the lock is let go behind that.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final, Protocol
 
 from sidecar.core.errors import (
     RefreshRefused,
@@ -35,16 +37,19 @@ from sidecar.core.errors import (
 from sidecar.core.refresh import Outcome, Renewal, Trouble
 from sidecar.core.tokens import TokenSet, from_bytes, to_bytes
 from sidecar.net.breaker import Breaker
+from sidecar.net.outbox import Outbox, Write
 from sidecar.net.provider import ProviderUnavailable
 from sidecar.net.store import Store
+from sidecar.net.store.lease import Lease
+from sidecar.net.store_watch import StoreWatch
 
 WAIT: Final = 8.0  # seconds that a request waits for a renewal
 SHORT_WAIT: Final = 2.0  # the same if its token is still good afterwards
 EXCHANGE: Final = 8.0  # seconds after which an answer is given up
-LOCK: Final = 15.0  # seconds after which the lock of a process that died is free
-SETTLED: Final = 1.5  # seconds after a store's loss in which nothing is exchanged: see `epoch`
-KEEP: Final = 0.5  # seconds between two looks after a lock
+WRITTEN: Final = 1.0  # seconds that requests wait for their successor to be written
+SETTLED: Final = 1.5  # seconds after a store's loss in which nothing is exchanged: see `lost_data`
 RECENT: Final = 10_000  # exchanges that are remembered here for a store that loses its data
+SPENT: Final = 50_000  # spent refresh tokens that are remembered besides
 PROVEN: Final = 10_000  # refresh tokens that are remembered as nobody's invention
 POLL: Final = 0.05  # seconds between two looks for what another process exchanges
 DAY: Final = 86400.0
@@ -74,10 +79,51 @@ class RefreshTimes:
 
 @dataclass(frozen=True, slots=True)
 class _Exchanged:
-    """Tokens, and what they were exchanged for."""
+    """Tokens, and what they were exchanged for: `old` is None if another process did.
 
-    old: TokenSet
+    They lead on until then (Unix seconds), if their successor has been presented.
+    """
+
+    old: TokenSet | None
     new: TokenSet
+    until: float | None = None
+
+    @property
+    def rotates(self) -> bool:
+        """Whether the old refresh token is spent."""
+        return self.old is None or self.old.refresh_token != self.new.refresh_token
+
+    def leads(self, now: float) -> bool:
+        """Whether who comes with the old tokens is given the new ones."""
+        return self.until is None or now < self.until
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The newest tokens of a session. `is_fresh`: from an exchange that was waited for."""
+
+    tokens: TokenSet
+    is_fresh: bool
+
+
+class _Failed(Exception):
+    """There are no new tokens. `detail` is for the log."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class _AnswerLost(_Failed):
+    """The token was sent, and there is no answer: it may be spent."""
+
+
+class _NotRenewed(_Failed):
+    """The token was not sent, or the answer was not about it."""
+
+
+async def _nothing() -> None:
+    """There is nothing to write."""
 
 
 class Refresher:
@@ -91,7 +137,8 @@ class Refresher:
         *,
         hash_of: Callable[[str], str],
         now: Callable[[], float],
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        outbox: Outbox,
+        watch: StoreWatch | None = None,
         report: Callable[[str, str], None],
     ) -> None:
         self._exchange = exchange
@@ -99,15 +146,17 @@ class Refresher:
         self._store: Final = store
         self._hash_of: Final = hash_of
         self._now: Final = now
-        self._spawn: Final = spawn
+        self._outbox: Final = outbox
+        self._watch: Final = watch
         self._report: Final = report
         self._running: dict[str, asyncio.Task[TokenSet]] = {}
+        self._concluding: set[asyncio.Task[None]] = set()
         self._unsaved: dict[str, TokenSet] = {}  # successors that the store did not take yet
         self._recent: dict[str, _Exchanged] = {}  # what this process exchanged, for a store's loss
         self._breaker: Final = Breaker()
         self._proven: dict[str, None] = {}  # refresh tokens that no stranger has made up
+        self._spent: dict[str, None] = {}  # refresh tokens that are known here to be spent
         self._settled_at = 0.0
-        self.epoch: bytes | None = None  # of the store, as `net.keeper` saw it last
         self.counts: Counter[str] = Counter()
 
     # -- for requests ---------------------------------------------------------------------------
@@ -123,6 +172,12 @@ class Refresher:
     async def renew(
         self, tokens: TokenSet, rejected: str | None = None, *, is_sealed: bool = False
     ) -> TokenSet:
+        """The tokens of `renewed`. Raises what it raises."""
+        return (await self.renewed(tokens, rejected, is_sealed=is_sealed)).tokens
+
+    async def renewed(
+        self, tokens: TokenSet, rejected: str | None = None, *, is_sealed: bool = False
+    ) -> Renewed:
         """The newest tokens of a session; by an exchange where none is good enough yet.
 
         `rejected` is an access token that an upstream did not take; `is_sealed`: the tokens came in
@@ -131,18 +186,16 @@ class Refresher:
         it.
         """
         try:
-            return await self._renewed(tokens, rejected, is_sealed=is_sealed)
+            return await self._in_time(tokens, rejected, is_sealed=is_sealed)
         except RefreshUnavailable:
             newest = await self.newest(tokens)
             is_new = newest != tokens and newest.access_token != rejected
             if is_new and newest.is_valid(self._now()):
-                return newest  # due itself, but good enough for now
+                return Renewed(newest, is_fresh=False)  # due itself, but good enough for now
             raise
 
-    async def _renewed(
-        self, tokens: TokenSet, rejected: str | None, *, is_sealed: bool
-    ) -> TokenSet:
-        """Raises what `renew` raises."""
+    async def _in_time(self, tokens: TokenSet, rejected: str | None, *, is_sealed: bool) -> Renewed:
+        """Raises what `renewed` raises."""
         wait = WAIT
         if rejected is None and tokens.is_valid(self._now()):
             wait = SHORT_WAIT
@@ -157,18 +210,18 @@ class Refresher:
 
     async def _within(
         self, seconds: float, tokens: TokenSet, rejected: str | None, *, is_sealed: bool
-    ) -> TokenSet:
-        """Raises `TimeoutError`, and what `renew` raises."""
+    ) -> Renewed:
+        """Raises `TimeoutError`, and what `renewed` raises."""
         async with asyncio.timeout(seconds):
             for _ in range(STEPS):
                 newest = await self.newest(tokens)
                 if newest.access_token != rejected and not self.is_due(newest, self._now()):
-                    return newest
+                    return Renewed(newest, is_fresh=False)
                 if is_sealed:
                     self._prove(newest)
                 tokens = await asyncio.shield(self._under_way(newest, rejected))
                 if tokens.access_token != rejected and tokens.is_valid(self._now()):
-                    return tokens
+                    return Renewed(tokens, is_fresh=True)
         raise RefreshUnavailable("the provider hands out tokens that have expired")
 
     async def presented(self, tokens: TokenSet) -> None:
@@ -182,7 +235,9 @@ class Refresher:
         if before is None:
             return
         self._prove(tokens)
-        for old in before.decode().split():
+        for number, old in enumerate(before.decode().split()):
+            if number == 0 and old not in self._recent:
+                self._remember(old, _Exchanged(None, tokens))
             await self._retire(old)
         await self._store.remove(f"prev:{own}")
 
@@ -191,12 +246,29 @@ class Refresher:
 
         Raises `StoreUnavailable`.
         """
-        self._recent.pop(old, None)
+        exchanged = self._recent.get(old)
+        if exchanged is not None and exchanged.until is None:
+            self._recent[old] = replace(exchanged, until=self._now() + self._times.grace)
         successor = await self._store.get(f"next:{old}")
         if successor is not None:
             await self._store.put(f"next:{old}", successor, self._times.grace)
         await self._store.replace(f"used:{old}", _DONE, _DONE, self._times.grace + RETIRED)
         await self._store.remove(f"prev:{old}")
+
+    def _remember(self, own: str, exchanged: _Exchanged) -> None:
+        """What this process knows, for a store that loses its data; bounded in number."""
+        self._recent[own] = exchanged
+        first = next(iter(self._recent))
+        if len(self._recent) > RECENT or not self._recent[first].leads(self._now()):
+            self._forget(first)
+
+    def _forget(self, own: str) -> None:
+        """The successor of a spent token is needed no longer, but it stays spent."""
+        exchanged = self._recent.pop(own)
+        if exchanged.rotates:
+            self._spent[own] = None
+            if len(self._spent) > SPENT:
+                del self._spent[next(iter(self._spent))]
 
     # -- what there is --------------------------------------------------------------------------
 
@@ -229,13 +301,27 @@ class Refresher:
         exchanged = self._recent.get(own)
         if exchanged is None or await self._store.get(f"used:{own}") is not None:
             return None
-        await self._write(own, exchanged.old, exchanged.new)
-        return exchanged.new
+        await self._restore(own, exchanged)
+        return exchanged.new if exchanged.leads(self._now()) else None
 
     async def restore(self) -> None:
-        """Writes once more what was exchanged here lately. Raises `StoreUnavailable`."""
+        """Writes once more what is known of exchanged tokens. Raises `StoreUnavailable`."""
         for own, exchanged in tuple(self._recent.items()):
-            await self._write(own, exchanged.old, exchanged.new)
+            await self._restore(own, exchanged)
+
+    async def _restore(self, own: str, exchanged: _Exchanged) -> None:
+        """Raises `StoreUnavailable`."""
+        now, new = self._now(), exchanged.new
+        if not exchanged.rotates:
+            stored = await self._store.get(f"next:{own}")
+            if stored is None or from_bytes(stored).generation < new.generation:
+                await self._store.put(f"next:{own}", to_bytes(new), DAY)
+        elif exchanged.until is None and exchanged.old is not None:
+            await self._write(own, exchanged.old, new)
+        else:
+            if exchanged.until is not None and now < exchanged.until:
+                await self._store.put(f"next:{own}", to_bytes(new), exchanged.until - now)
+            await self._store.put(f"used:{own}", _DONE, self._times.grace + RETIRED)
 
     # -- one exchange ---------------------------------------------------------------------------
 
@@ -256,99 +342,188 @@ class Refresher:
             task.exception()  # seen, though every caller may have left
 
     async def _renew_once(self, own: str, tokens: TokenSet, rejected: str | None) -> TokenSet:
+        """The tokens' successor, by an exchange if it is this process's turn.
+
+        Raises what `renewed` raises.
+        """
         await self._settle()
-        async with self._lock(own) as is_mine:
-            successor = await self._successor(own)
-            if successor is not None and (
-                successor.refresh_token != tokens.refresh_token
-                or (successor.access_token != rejected and not self.is_due(successor, self._now()))
-            ):
-                return successor
-            if not is_mine:
+        lease = await self._lease(own)
+        if lease is None:
+            successor = await self._good_successor(own, tokens, rejected)
+            if successor is None:
                 raise RefreshUnavailable("another process is still waiting for the provider")
+            return successor
+        is_needless = True
+        try:
+            successor = await self._claimed(own, lease, tokens, rejected)
+            is_needless = successor is not None
+        finally:
+            if is_needless:
+                await self._give_back(own, lease)
+        return successor or await self._exchanged(own, lease, tokens)
+
+    async def _claimed(
+        self, own: str, lease: Lease, tokens: TokenSet, rejected: str | None
+    ) -> TokenSet | None:
+        """Returns a successor that makes an exchange needless, or None: it may begin.
+
+        A process that sent the token and cannot reach the store may come back with the answer, so
+        it is waited for. Raises what `renewed` raises.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + EXCHANGE
+        while True:
+            # Once more behind the claim: the one before may have ended in between.
+            has_claim = lease.has_claim
+            successor = await self._good_successor(own, tokens, rejected)
+            if successor is not None:
+                return successor
             await self._check_use(own, tokens, rejected)
+            if has_claim:
+                return None
+            why = self._breaker.refuses(own, self._now(), is_proven=own in self._proven)
+            if why is not None:
+                raise RefreshUnavailable(why)
+            if not await lease.claim():
+                if loop.time() > until:
+                    raise RefreshUnavailable("the process that has sent the token does not answer")
+                await asyncio.sleep(POLL)
+
+    async def _give_back(self, own: str, lease: Lease) -> None:
+        """Lets go of a lock under which nothing was exchanged."""
+        if lease.may_claim:
+            try:
+                await lease.unclaim()
+            except StoreUnavailable:
+                self._free_later(own, lease.unclaim)
+        await lease.release()
+
+    async def _good_successor(
+        self, own: str, tokens: TokenSet, rejected: str | None
+    ) -> TokenSet | None:
+        """A successor that makes an exchange needless. Raises `StoreUnavailable`."""
+        successor = await self._successor(own)
+        if successor is None or successor.refresh_token != tokens.refresh_token:
+            return successor
+        is_good = successor.access_token != rejected and not self.is_due(successor, self._now())
+        return successor if is_good else None
+
+    async def _exchanged(self, own: str, lease: Lease, tokens: TokenSet) -> TokenSet:
+        """Exchanges the tokens, and lets the lock go behind what has become of them.
+
+        Raises what `renewed` raises.
+        """
+        unmark = partial(self._unmark, own)
+        outcome: Write = _nothing  # what has become of a token that was sent is not known
+        try:
             with self._turn(own):
+                outcome = unmark
                 # Anybody can make tokens up, and a provider may leave those without an answer.
                 known_for = USED if own in self._proven else RETIRED
                 await self._store.put(f"used:{own}", _SENT, known_for)
+                outcome = _nothing
                 renewal = await self._ask(own, tokens)
+            outcome = unmark
             if renewal.outcome is Outcome.RENEWED and renewal.tokens is not None:
-                await self._save(own, tokens, renewal.tokens)
-                return renewal.tokens
+                new = replace(renewal.tokens, generation=tokens.generation + 1)
+                outcome = self._renewed_to(own, tokens, new)
+                return new
             return await self._failed(own, renewal)
+        except _AnswerLost as lost:
+            raise RefreshUnavailable(lost.detail) from None
+        except _NotRenewed as trouble:
+            outcome = unmark
+            raise RefreshUnavailable(trouble.detail) from None
+        finally:
+            await self._conclude(own, lease, outcome)
+
+    async def _conclude(self, own: str, lease: Lease, outcome: Write) -> None:
+        """Writes what has become of an exchange, and then lets the lock go: one task.
+
+        Requests wait for it for a moment only.
+        """
+
+        async def write() -> None:
+            await outcome()
+            await lease.unclaim()
+
+        async def conclude() -> None:
+            try:
+                await self._outbox.put(f"renewal:{own}", "renewal", write, is_urgent=True)
+                self._unsaved.pop(own, None)
+                await lease.release()
+            finally:
+                lease.abandon()
+
+        task = asyncio.get_running_loop().create_task(conclude())
+        self._concluding.add(task)
+        task.add_done_callback(self._concluding.discard)
+        await asyncio.wait({task}, timeout=WRITTEN)
+        if own in self._unsaved:
+            self._report("renewed tokens are not stored yet", "the store does not take them")
+
+    async def finish(self, seconds: float) -> None:
+        """Waits until what is under way has ended and is written, at most so long."""
+        under_way = {*self._running.values(), *self._concluding}
+        if not under_way:
+            return
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        await asyncio.wait(under_way, timeout=seconds)
+        if self._concluding:
+            await asyncio.wait(set(self._concluding), timeout=max(0.0, until - loop.time()))
+        left = {*self._running.values(), *self._concluding}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=2 * WRITTEN)
 
     async def _settle(self) -> None:
-        """Waits where the store has lost its data, locks among them.
+        """Waits where the store may have lost its data, locks among them.
 
         By then the others have taken theirs again, and written what they have exchanged.
         """
-        if self.epoch is not None and await self._store.get("epoch") != self.epoch:
+        watch = self._watch
+        if watch is not None and not await watch.is_same():
             self.lost_data()
         remaining = self._settled_at - self._now()
         if remaining > 0:
             await asyncio.sleep(remaining)
 
     def lost_data(self) -> None:
-        """The store turns out to have lost its data just now."""
+        """The store may have lost data just now."""
         self._settled_at = self._now() + SETTLED
 
-    @asynccontextmanager
-    async def _lock(self, own: str) -> AsyncIterator[bool]:
-        """Holds the lock, or waits until its holder has written a successor (False).
+    async def _lease(self, own: str) -> Lease | None:
+        """The lock, taken; None if another process has written a successor, or takes too long.
 
         Raises `StoreUnavailable`: without the lock nothing is exchanged.
         """
-        key, owner = f"lock:{own}", os.urandom(16).hex().encode()
         loop = asyncio.get_running_loop()
         until = loop.time() + EXCHANGE
         before = await self._store.get(f"next:{own}")
-        while not await self._is_taken(key, owner):
+        while True:
+            lease = Lease(self._store, own)
+            try:
+                if await lease.take():
+                    return lease
+            except StoreUnavailable:
+                self._free_later(own, lease.free)  # it may be taken
+                raise
             await asyncio.sleep(POLL)
             if await self._store.get(f"next:{own}") != before or loop.time() > until:
-                yield False
-                return
-        keeper = loop.create_task(self._keep_lock(key, owner))
-        try:
-            yield True
-        finally:
-            keeper.cancel()
-            try:
-                await self._store.remove(key, owner)
-            except StoreUnavailable:
-                self._spawn(self._unlock_later(key, owner))
+                return None
 
-    async def _is_taken(self, key: str, owner: bytes) -> bool:
-        """Takes the lock if it is free; what may have been taken in trouble is let go again.
-
-        Raises `StoreUnavailable`.
-        """
-        try:
-            return await self._store.add(key, owner, LOCK)
-        except StoreUnavailable:
-            self._spawn(self._unlock_later(key, owner))
-            raise
-
-    async def _keep_lock(self, key: str, owner: bytes) -> None:
-        """Holds the lock longer; takes it once more from a store that has lost its data."""
-        while True:
-            await asyncio.sleep(KEEP)
-            with suppress(StoreUnavailable):
-                if not await self._store.replace(key, owner, owner, LOCK):
-                    await self._store.add(key, owner, LOCK)
-
-    async def _unlock_later(self, key: str, owner: bytes) -> None:
-        """Lets a lock go as soon as the store can be told, or it would outlast the trouble."""
-        until = self._now() + LOCK
-        while self._now() < until:
-            await asyncio.sleep(POLL * 5)
-            with suppress(StoreUnavailable):
-                await self._store.remove(key, owner)
-                return
+    def _free_later(self, own: str, free: Write) -> None:
+        """What may have been taken in trouble must not outlast it."""
+        self._outbox.put(f"renewal:{own}", "unlock", free, is_urgent=True)
 
     async def _check_use(self, own: str, tokens: TokenSet, rejected: str | None) -> None:
         """Raises `RefreshSuperseded` or `RefreshUnavailable` if the token must not be used."""
         state = await self._store.get(f"used:{own}")
-        if state == _DONE:
+        exchanged = self._recent.get(own)
+        is_spent = own in self._spent or (exchanged is not None and exchanged.rotates)
+        if state == _DONE or is_spent:
             raise RefreshSuperseded
         is_good = rejected is None and tokens.is_valid(self._now())
         if state == _SENT and is_good:
@@ -368,26 +543,23 @@ class Refresher:
     async def _ask(self, own: str, tokens: TokenSet) -> Renewal:
         """What the provider says to the token, told to the breaker and to the log.
 
-        Raises `RefreshUnavailable`.
+        Raises `_AnswerLost` and `_NotRenewed`.
         """
         began = self._now()
         try:
             renewal = await self._exchange(tokens)
         except ProviderUnavailable as trouble:
             self._fail(own, began, Trouble.AWAY, trouble.detail)
-            if not trouble.sent:
-                await self._unmark(own)
-            raise RefreshUnavailable(trouble.detail) from None
+            raise (_AnswerLost if trouble.sent else _NotRenewed)(trouble.detail) from None
         if renewal.outcome is not Outcome.TROUBLE:
             with self._noticed():
                 is_renewed = renewal.outcome is Outcome.RENEWED
                 self._breaker.answered(own, is_renewed=is_renewed)
             return renewal
         is_refused = self._fail(own, began, renewal.trouble, renewal.why)
-        await self._unmark(own)  # it has answered, and it has not renewed
         if is_refused:
             return Renewal(Outcome.REFUSED, why=f"{renewal.why}, while others are renewed")
-        raise RefreshUnavailable(renewal.why)
+        raise _NotRenewed(renewal.why)
 
     def _fail(self, own: str, began: float, trouble: Trouble, why: str) -> bool:
         """Leaves this token alone for a moment; whether it counts as refused by now."""
@@ -421,39 +593,34 @@ class Refresher:
             del self._proven[next(iter(self._proven))]
 
     async def _unmark(self, own: str) -> None:
-        with suppress(StoreUnavailable):
-            await self._store.remove(f"used:{own}")
+        """The token was not sent, or has been answered without a renewal.
+
+        Raises `StoreUnavailable`.
+        """
+        await self._store.remove(f"used:{own}", _SENT)
 
     async def _failed(self, own: str, renewal: Renewal) -> TokenSet:
-        """The provider refuses the token: unless its successor has turned up, that is the end."""
-        successor = await self._successor(own)
-        if successor is not None:
-            return successor
-        await self._unmark(own)  # it is good for nothing, sent once or twice
+        """The provider refuses the token: unless its successor has turned up, that is the end.
+
+        Raises `RefreshRefused`.
+        """
+        with suppress(StoreUnavailable):
+            successor = await self._successor(own)
+            if successor is not None:
+                return successor
         self.counts["refused"] += 1
         self._report("refresh refused", renewal.why)
         raise RefreshRefused(renewal.why)
 
     # -- what was got ---------------------------------------------------------------------------
 
-    async def _save(self, own: str, old: TokenSet, new: TokenSet) -> None:
-        """Writes the successor before anybody else may exchange. Never raises: it is all there is.
-
-        What the store does not take is kept here, and written once it does.
-        """
+    def _renewed_to(self, own: str, old: TokenSet, new: TokenSet) -> Write:
+        """Notes the successor here, and says how it is written. Here it serves at once."""
         self.counts["renewed"] += 1
         self._prove(new)
         self._unsaved[own] = new
-        self._recent[own] = _Exchanged(old, new)
-        if len(self._recent) > RECENT:
-            del self._recent[next(iter(self._recent))]
-        try:
-            await self._write(own, old, new)
-        except StoreUnavailable as trouble:
-            self._report("renewed tokens are not stored yet", trouble.detail)
-            self._spawn(self._write_later(own, old, new))
-        else:
-            self._unsaved.pop(own, None)
+        self._remember(own, _Exchanged(old, new))
+        return partial(self._write, own, old, new)
 
     async def _write(self, own: str, old: TokenSet, new: TokenSet) -> None:
         assert new.refresh_token is not None
@@ -468,11 +635,3 @@ class Refresher:
         await self._store.put(f"prev:{self._hash_of(new.refresh_token)}", line.encode(), DAY)
         for one in before[STEPS - 1 :]:
             await self._retire(one)  # nobody is led on from there
-
-    async def _write_later(self, own: str, old: TokenSet, new: TokenSet) -> None:
-        for attempt in range(1, 600):
-            await asyncio.sleep(min(0.25 * attempt, 5.0))
-            with suppress(StoreUnavailable):
-                await self._write(own, old, new)
-                break
-        self._unsaved.pop(own, None)

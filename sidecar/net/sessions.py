@@ -534,6 +534,24 @@ class Sessions:
         for key in keys:
             self._forget(key)
 
+    def forget_all(self) -> None:
+        """Forgets every header, so that the store is asked once more of its sessions."""
+        for key in tuple(self._cache):
+            self._forget(key)
+
+    def own_sessions(self, now: float) -> list[OwnSession]:
+        """The living login sessions that are remembered, each with the newest tokens known."""
+        found: dict[str, OwnSession] = {}
+        for view in tuple(self._cache.values()):
+            for one in view.sessions:
+                session = one.reading.session if isinstance(one.reading, OwnReading) else None
+                if session is None or self.is_dead(one.fingerprint, now):
+                    continue
+                before = found.get(one.fingerprint)
+                if before is None or before.tokens.generation < session.tokens.generation:
+                    found[one.fingerprint] = session
+        return list(found.values())
+
     @property
     def dead(self) -> int:
         """How many tombstones there are."""
@@ -691,6 +709,11 @@ class Sessions:
             yield from self._reader.opened(CookieJar.parse(text), now, self._name_of)
 
     # -- what lives as long as the session --------------------------------------------------------
+
+    @property
+    def attached(self) -> tuple[str, ...]:
+        """The sessions that something lives as long as."""
+        return tuple(self._streams)
 
     def attach(self, fingerprint: str, close: Callable[[], None]) -> None:
         """Has `close` called when the session ends (WebSockets, event streams)."""

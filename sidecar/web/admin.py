@@ -125,7 +125,7 @@ class ProcessFacts:
             "ready": not (missing or self._server.draining),
             "draining": self._server.draining,
             "missing": missing,
-            "store": {"reachable": store},
+            "store": {"reachable": store, "pending": self._runtime.outbox.pending.total()},
             "upstreams": upstreams,
         }
 

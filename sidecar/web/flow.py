@@ -76,7 +76,7 @@ class Flow(Exchange):
     counts = False
     head = b""  # the upstream request as sent, for one retry
     last = b""  # its framing and its body, where that is in memory
-    recovered = False  # a 401 has been met with a newer token already
+    recoveries = 0  # how often a 401 has been met with another token; 2: with a fresh one
     beginning = b""  # of a request body that is still coming
     streaming_body = False
     retried = False

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from sidecar.core.view import OpenedSession
     from sidecar.web.flow import Flow
 
+MOST_RECOVERIES = 2  # once with a newer token that is there, and once with a fresh one
+
 _CONFIRM_FORM = (
     '<p>Do you want to log out?</p><form method="post" action="{action}">'
     "<button>Log out</button></form>"
@@ -56,7 +58,7 @@ def unauthorized(flow: Flow) -> None:
         rescue(flow, PrefetchUnauthenticated())
         return
     is_live, keeper = flow.live is not None, flow.runtime.keeper
-    if is_live and not flow.recovered and keeper.can_renew(flow.presented):
+    if is_live and flow.recoveries < MOST_RECOVERIES and keeper.can_renew(flow.presented):
         flow.spawn(flow.proxy.planner.recover)
         return
     if is_live:

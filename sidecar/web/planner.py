@@ -160,12 +160,15 @@ class Planner:
     async def recover(self, flow: Flow) -> None:
         """Meets a 401 with the newest token of the session: the request is repeated with it once.
 
-        Where it cannot be repeated, the client is told that it may (contract 5, 7). Raises
+        If that had been there before and is rejected too, it is once more with a fresh one. Where
+        the request cannot be repeated, the client is told that it may (contract 5, 7). Raises
         `ProxyError`.
         """
-        flow.recovered = True
         token = flow.presented.reading.token
-        flow.presented = await self._keeper.renew(flow.presented, self.scope(flow), rejected=token)
+        flow.presented, is_last = await self._keeper.recover(
+            flow.presented, self.scope(flow), rejected=token
+        )
+        flow.recoveries += 2 if is_last else 1
         now = self._runtime.clock.now()
         flow.live = self._sessions.live_fingerprint(flow.presented, now)
         if flow.live is None or flow.presented.reading.token == token:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from heapq import nsmallest
 from math import inf
 from pathlib import Path
@@ -160,6 +160,15 @@ class Server:
         is_own = self._shares is None
         if path is not None and is_own and hasattr(socket, "AF_UNIX"):
             Path(path).unlink(missing_ok=True)
+
+
+async def unless_hurried(work: Coroutine[Any, Any, None], hurry: asyncio.Event) -> None:
+    """Waits for `work` to end, or cancels it once there is a `hurry`."""
+    task, hurried = asyncio.create_task(work), asyncio.create_task(hurry.wait())
+    await asyncio.wait((task, hurried), return_when=asyncio.FIRST_COMPLETED)
+    for one in (task, hurried):
+        one.cancel()
+    await asyncio.wait((task, hurried))
 
 
 async def _first_of(seconds: float, *events: asyncio.Event) -> None:

@@ -124,7 +124,8 @@ def merged(reports: Mapping[int, dict[str, Any] | None]) -> dict[str, Any]:
         "draining": any(report["draining"] for report in told.values()),
         "missing": missing,
         "store": {
-            "reachable": bool(told) and all(one["store"]["reachable"] for one in told.values())
+            "reachable": bool(told) and all(one["store"]["reachable"] for one in told.values()),
+            "pending": sum(one["store"]["pending"] for one in told.values()),
         },
         "upstreams": _upstreams(told),
         "workers": {

@@ -1,4 +1,4 @@
-"""The network between a sidecar and its provider, which tests can cut."""
+"""The network between a sidecar and its provider or its store, which tests can cut."""
 
 from __future__ import annotations
 
@@ -8,17 +8,12 @@ from contextlib import suppress
 from tests.life.programs import Idp, free_port
 
 
-class Door:
-    """Forwards connections to the provider: unless it is shut (refused), or leads nowhere.
+class Gate:
+    """Forwards connections to a port: unless it is shut (refused)."""
 
-    The provider answers to its own name only, so the Host field is put right; ports have five
-    digits, so no length changes.
-    """
-
-    def __init__(self, idp: Idp) -> None:
+    def __init__(self, target: int) -> None:
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._idp = idp
+        self._target = target
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -35,22 +30,39 @@ class Door:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def names(self) -> tuple[bytes, bytes]:
+        """What is replaced in what goes there: nothing."""
+        return b"", b""
+
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         with suppress(OSError, asyncio.CancelledError):
-            theirs, ours = await asyncio.open_connection("127.0.0.1", self._idp.port)
+            theirs, ours = await asyncio.open_connection("127.0.0.1", self._target)
             try:
                 back = asyncio.create_task(_pump(theirs, writer, b"", b""))
-                names = f":{self.port}".encode(), f":{self._idp.port}".encode()
-                await _pump(reader, ours, *names)
+                await _pump(reader, ours, *self.names())
                 await back
             finally:
                 back.cancel()
                 ours.close()
         writer.close()
+
+
+class Door(Gate):
+    """The way to the provider, which answers to its own name only.
+
+    So the Host field is put right; ports have five digits, so no length changes.
+    """
+
+    def __init__(self, idp: Idp) -> None:
+        super().__init__(idp.port)
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def names(self) -> tuple[bytes, bytes]:
+        return f":{self.port}".encode(), f":{self._target}".encode()
 
 
 async def _pump(

@@ -135,6 +135,18 @@ class Redis(Program):
         super().__init__(command, port, directory / "redis.log")
         self.url = f"redis://127.0.0.1:{port}/0"
 
+    def save(self) -> None:
+        """Writes a snapshot, which it starts from once it has been killed."""
+        with Client(port=self.port) as client:
+            client.save()
+
+    def flood(self, count: int) -> None:
+        """As many messages as of that many logouts, so that older ones are kept no longer."""
+        with Client(port=self.port) as client, client.pipeline(transaction=False) as pipeline:
+            for _ in range(count):
+                pipeline.xadd("sidecar::messages", {"m": b"x"}, maxlen=10_000, approximate=True)
+            pipeline.execute()
+
     def count(self, pattern: str) -> int:
         """How many keys there are of a pattern."""
         with Client(port=self.port) as client:
@@ -164,6 +176,23 @@ class Replica(Program):
         except (HTTPError, URLError, OSError):
             return False
         return self.workers == (1 if found is None else int(found[1]))
+
+    def facts(self, path: str) -> str:
+        """What the admin listener says."""
+        try:
+            with urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=10) as answer:
+                return str(answer.read().decode())
+        except HTTPError as error:
+            return str(error.read().decode())
+
+    def ask_to_end(self) -> None:
+        """As in a rolling update."""
+        self.signal(signal.SIGTERM)
+
+    def wait_for_end(self, seconds: float) -> int:
+        """Its exit code."""
+        assert self._process is not None
+        return self._process.wait(seconds)
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """The lines of the log about one event."""

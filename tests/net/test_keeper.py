@@ -16,12 +16,14 @@ from sidecar.core.refresh import Outcome, Renewal
 from sidecar.core.tickets import Signer
 from sidecar.core.tokens import TokenSet
 from sidecar.core.view import SessionView, ViewReader
-from sidecar.net import keeper as module
-from sidecar.net import tombstones
-from sidecar.net.keeper import Keeper
+from sidecar.net import keeper, tombstones
+from sidecar.net import store_watch as module
+from sidecar.net.keeper import SHARED, Keeper
+from sidecar.net.outbox import Outbox
 from sidecar.net.refresh import RETIRED, Refresher, RefreshTimes
 from sidecar.net.sessions import Sessions
 from sidecar.net.store.memory import MemoryStore
+from sidecar.net.store_watch import StoreWatch
 
 NOW = 1_800_000_000.0
 SIGNER = Signer([b"s" * 32])
@@ -49,20 +51,31 @@ class Process:
 
     def __init__(self, store: MemoryStore) -> None:
         self.tasks: set[asyncio.Task[None]] = set()
+        self.said: list[str] = []
         matcher = NameMatcher(["access_token", "refresh_token"])
         source = raw_source(cookie="access_token", refresh_cookie="refresh_token")
         self.sessions = Sessions(ViewReader((source,), matcher, matcher), SIGNER, 30.0)
+        self.outbox = outbox = Outbox(self.spawn)
+        watch = StoreWatch(store, self.said.append)
         refresher = Refresher(
             self._exchange,
             RefreshTimes(30.0, 30.0),
             store,
             hash_of=SIGNER.fingerprint,
             now=self.now,
-            spawn=self.spawn,
+            outbox=outbox,
+            watch=watch,
             report=lambda *_: None,
         )
         self.keeper = Keeper(
-            self.sessions, store, refresher, is_shared=True, now=self.now, spawn=self.spawn
+            self.sessions,
+            store,
+            refresher,
+            is_shared=True,
+            now=self.now,
+            spawn=self.spawn,
+            outbox=outbox,
+            watch=watch,
         )
 
     @staticmethod
@@ -231,7 +244,7 @@ async def test_death_of_what_nobody_accepted_is_known_elsewhere_for_a_minute(
     fingerprint = await ended(one, b"access_token=made-up", is_accepted=False)
     left = seconds_left(store, f"dead:{fingerprint}")
     assert left is not None
-    assert 50 < left <= module.SHARED
+    assert 50 < left <= SHARED
     assert not await two.is_live(b"access_token=made-up")
     assert not await one.is_live(b"access_token=made-up")
 
@@ -372,7 +385,7 @@ async def test_former_tokens_of_a_session_are_known_for_a_day(
         for number in range(1, 12)
         for token in (f"a{number}", f"r{number}")
     }
-    long_lived = [token for token, seconds in left.items() if seconds > module.FORMER]
+    long_lived = [token for token, seconds in left.items() if seconds > keeper.FORMER]
     assert long_lived == ["r11"]
     assert all(left[f"a{number}"] <= 600 + RETIRED for number in range(2, 12))
     assert left["r11"] > 29 * 86400
@@ -384,14 +397,14 @@ async def test_what_waits_for_a_store_that_is_down_is_bounded(
 ) -> None:
     """As far as strangers can have it wait."""
     one, _ = processes
-    monkeypatch.setattr(module, "WAITING", 5)
+    monkeypatch.setattr(keeper, "WAITING", 5)
     views = [await one.present(b"access_token=t%d" % number) for number in range(20)]
     await one.settled()
     store.down = True
     for view in views:
         one.end(view)
     await asyncio.sleep(0.05)
-    assert len(one.tasks) == 5
+    assert one.outbox.pending.total() == 5
     store.down = False
     await one.settled()
     assert len([key for key in store._kept.entries if key.startswith("dead:")]) == 5

@@ -19,7 +19,9 @@ from sidecar.core.tokens import TokenSet
 from sidecar.net import breaker
 from sidecar.net import refresh as module
 from sidecar.net.outbound import Unreachable
+from sidecar.net.outbox import Outbox
 from sidecar.net.refresh import Refresher, RefreshTimes
+from sidecar.net.store import lease
 from sidecar.net.store.memory import MemoryStore
 
 HOUR = 3600.0
@@ -73,6 +75,14 @@ class Flaky(MemoryStore):
             self._check("put next")
         await super().put(key, value, seconds)
 
+    async def replace(self, key: str, old: bytes, new: bytes, seconds: float) -> bool:
+        self._check("replace")
+        return await super().replace(key, old, new, seconds)
+
+    def lose_everything(self) -> None:
+        for space in (self._kept, *self._spaces.values()):
+            space.entries.clear()
+
     async def add(self, key: str, value: bytes, seconds: float) -> bool:
         self._check("add")
         added = await super().add(key, value, seconds)
@@ -105,7 +115,7 @@ class World:
             self.store,
             hash_of=lambda token: f"h-{token}",
             now=self.now,
-            spawn=self.spawn,
+            outbox=Outbox(self.spawn),
             report=lambda event, why: self.said.append(f"{event}: {why}"),
         )
 
@@ -318,6 +328,106 @@ async def test_renewed_tokens_are_not_lost_where_the_store_fails_behind_the_exch
     assert (await one.renew(tokens)).access_token == "a1"
     world.store.down = frozenset()
     await asyncio.gather(*world.tasks)
+    assert (await world.process().renew(tokens)).access_token == "a1"
+    assert world.provider.exchanges == ["r0"]
+
+
+async def test_lock_is_let_go_behind_the_successor(world: World) -> None:
+    """It is held as long as it takes the store, or another process would send the spent token."""
+    world.store.down = frozenset({"put next"})
+    one, two, tokens = world.process(), world.process(), world.tokens()
+    assert (await one.renew(tokens)).access_token == "a1"
+    waiting = asyncio.create_task(two.renew(tokens))
+    await asyncio.sleep(1.2 * lease.LEASE)
+    assert not waiting.done()
+    assert await world.store.get("lock:h-r0") is not None
+    world.store.down = frozenset()
+    assert (await waiting).access_token == "a1"
+    await asyncio.gather(*world.tasks)
+    assert world.provider.exchanges == ["r0"]
+    assert await world.store.get("lock:h-r0") is None
+    assert await world.store.get("lock:h-r0:sent") is None
+
+
+async def test_process_that_is_cut_off_comes_back_with_the_answer(world: World) -> None:
+    """Its lock has ended meanwhile. What it has sent is not sent again."""
+    world.provider.delay = 1.0
+    one, two, tokens = world.process(), world.process(), world.tokens()
+    first = asyncio.create_task(one.renew(tokens))
+    await asyncio.sleep(0.2)
+    world.store.down = frozenset({"put next", "replace"})
+    await world.store.remove("lock:h-r0")
+    second = asyncio.create_task(two.renew(tokens))
+    assert (await first).access_token == "a1"
+    await asyncio.sleep(0.5)
+    assert not second.done()
+    world.store.down = frozenset()
+    assert (await second).access_token == "a1"
+    assert world.provider.exchanges == ["r0"]
+
+
+async def test_process_that_died_while_renewing_holds_nobody_up(world: World) -> None:
+    """Whose token is good is served at once, as soon as the lock has ended (J8)."""
+    tokens = world.tokens(expires_in=20)
+    dead = lease.Lease(world.store, "h-r0")
+    assert await dead.take()
+    assert await dead.claim()
+    await world.store.put("used:h-r0", b"sent", HOUR)
+    dead.abandon()
+    one, loop = world.process(), asyncio.get_running_loop()
+    began = loop.time()
+    while True:
+        asked = loop.time()
+        with pytest.raises(RefreshUnavailable):
+            await one.renew(tokens)
+        if loop.time() - asked < 0.5:
+            break
+    assert loop.time() - began < lease.LEASE + 3
+    assert world.provider.exchanges == []
+
+
+async def test_token_before_the_last_is_not_sent_to_a_provider_when_the_store_is_empty(
+    world: World,
+) -> None:
+    """Though its successor has been presented; by who exchanged it, and by who was shown that."""
+    one, two, tokens = world.process(), world.process(), world.tokens()
+    new = await one.renew(tokens)
+    for process in (two, one):
+        await world.store.put("prev:h-r1", b"h-r0", HOUR)
+        await process.presented(new)
+    for process in (one, two):
+        world.store.lose_everything()
+        assert (await process.renew(tokens)).access_token == "a1"
+    await asyncio.sleep(0.3)
+    for process in (one, two):
+        world.store.lose_everything()
+        with pytest.raises(RefreshSuperseded):
+            await process.renew(tokens)
+    assert world.provider.exchanges == ["r0"]
+
+
+async def test_restored_tokens_are_those_of_the_last_exchange(world: World) -> None:
+    """Of a provider that does not rotate, by their generation: clocks of processes differ."""
+    world.provider.rotates = False
+    one, two, tokens = world.process(), world.process(), world.tokens()
+    first = await one.renew(tokens)
+    world.offset -= HOUR
+    second = await two.renew(first, rejected="a1")
+    assert (first.generation, second.generation) == (1, 2)
+    await one.restore()
+    assert (await world.process().renew(tokens, rejected="a0")).access_token == "a2"
+
+
+async def test_end_of_the_process_waits_for_what_was_sent(world: World) -> None:
+    """And for its writing."""
+    world.provider.delay = 0.5
+    one, tokens = world.process(), world.tokens()
+    task = asyncio.create_task(one.renew(tokens))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    world.store.down = frozenset({"put next"})
+    asyncio.get_running_loop().call_later(1.0, setattr, world.store, "down", frozenset())
+    await one.finish(10.0)
     assert (await world.process().renew(tokens)).access_token == "a1"
     assert world.provider.exchanges == ["r0"]
 

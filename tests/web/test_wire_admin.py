@@ -78,14 +78,14 @@ async def test_not_ready_without_the_store(
     at = await sidecar(routes(upstream, ready=True), store={"url": f"sqlite://{place}/store.db"})
     answer = await at.ask_admin("/readyz")
     assert (answer.status, answer.json["missing"]) == (503, ["store"])
-    assert answer.json["store"] == {"reachable": False}
+    assert answer.json["store"] == {"reachable": False, "pending": 0}
     await upstream.stop()
     assert (await at.ask_admin("/readyz")).json["missing"] == ["store", "upstream main"]
     await upstream.start()
     place.mkdir()
     answer = await at.ask_admin("/readyz")
     assert (answer.status, answer.json["missing"]) == (200, [])
-    assert answer.json["store"] == {"reachable": True}
+    assert answer.json["store"] == {"reachable": True, "pending": 0}
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])

@@ -6,9 +6,10 @@ import asyncio
 import json
 import re
 import signal
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
 
@@ -1588,6 +1589,141 @@ async def test_large_tokens_and_profiles(
     one, answer = await answered(at, browsers, upstream, key, provider, access_token="t" * 60_000)
     assert answer.status == 400
     assert b"session_too_large" in answer.body
+
+
+# -- several processes on one store ----------------------------------------------------------------
+
+
+class Shelf:
+    """A store's file, which can go back to what it was: as one that is restored from a copy."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows: list[tuple[Any, ...]] = []
+
+    def save(self) -> None:
+        with closing(sqlite3.connect(self._path)) as connection:
+            self._rows = connection.execute("SELECT * FROM sidecar_entries").fetchall()
+
+    def go_back(self) -> None:
+        with closing(sqlite3.connect(self._path, timeout=10)) as connection, connection:
+            connection.execute("DELETE FROM sidecar_entries")
+            connection.executemany("INSERT INTO sidecar_entries VALUES (?, ?, ?)", self._rows)
+
+
+@pytest.fixture
+async def two(
+    sidecar: Start, upstream: Upstream, idp: RunningIdp, tmp_path: Path
+) -> list[Embedded]:
+    """Two processes on one file."""
+    upstream.default = guarded(upstream, idp)
+    keys = where("sqlite", tmp_path)
+    return [await sidecar(site(upstream, idp, **keys)) for _ in range(2)]
+
+
+async def elsewhere(browsers: Browsers, at: Embedded, one: Browser) -> Browser:
+    """The same browser, at another process."""
+    other = await browsers(at)
+    other.cookie = one.cookie
+    return other
+
+
+async def noticed(*processes: Embedded) -> None:
+    """Waits until each of them knows that its store has lost writes."""
+    for at in processes:
+        await at.wait_for(lambda m: m["sidecar_store_losses_total"] >= 1)
+
+
+@pytest.mark.parametrize("lost", ["login", "renewal"])
+async def test_store_that_has_gone_back_logs_nobody_out(
+    *,
+    two: list[Embedded],
+    browsers: Browsers,
+    idp: RunningIdp,
+    times: Times,
+    tmp_path: Path,
+    lost: str,
+) -> None:
+    """What the living know is written once more: sessions, their newest tokens, their index."""
+    shelf, one = Shelf(tmp_path / "store.db"), await browsers(two[0])
+    if lost == "login":
+        shelf.save()
+    await one.log_in()
+    assert (await one.get("/api/me", *FETCH)).status == 200
+    if lost == "renewal":
+        shelf.save()
+        times.ahead += 25
+    token = (await one.get("/api/me", *FETCH)).json["data"]["token"]
+    await asyncio.sleep(1)
+    shelf.go_back()
+    await noticed(*two)
+    other = await elsewhere(browsers, two[1], one)
+    async with asyncio.timeout(10):
+        while (answer := await other.get("/api/me", *FETCH)).status == 503:
+            await asyncio.sleep(0.05)
+    assert (answer.status, answer.json["data"]) == (200, {"token": token})
+    assert idp.stats.refresh_exchanges == (lost == "renewal")
+    assert idp.stats.refresh_reuses == 0
+    name = next(line["session"] for line in logged(two[0]) if line["event"] == "login")
+    own = two[1].sidecar.runtime.own
+    assert own is not None
+    assert [entry.fingerprint for entry in await own.sessions.find("alice", None)] == [name]
+
+
+async def test_store_that_has_gone_back_brings_no_ended_session_back(
+    *,
+    two: list[Embedded],
+    browsers: Browsers,
+    sidecar: Start,
+    upstream: Upstream,
+    idp: RunningIdp,
+    tmp_path: Path,
+) -> None:
+    """For a process that begins later."""
+    shelf, one = Shelf(tmp_path / "store.db"), await browsers(two[0])
+    await one.log_in()
+    assert (await one.get("/api/me", *FETCH)).status == 200
+    last = await elsewhere(browsers, two[1], one)
+    assert (await last.get("/api/me", *FETCH)).status == 200
+    shelf.save()
+    assert (await one.ask("POST", "/auth/logout", *FETCH, f"Origin: {ORIGIN}")).status == 200
+    await asyncio.sleep(1)
+    shelf.go_back()
+    await noticed(*two)
+    await asyncio.sleep(1)
+    later = await sidecar(site(upstream, idp, **where("sqlite", tmp_path)))
+    for at in (*two, later):
+        again = await elsewhere(browsers, at, last)
+        assert (await again.get("/api/me", *FETCH)).status == 303
+
+
+async def test_renewals_are_ordered_by_succession(
+    two: list[Embedded],
+    browsers: Browsers,
+    idp: RunningIdp,
+    times: Times,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not by the clocks of the processes that made them."""
+    behind = two[1].sidecar.runtime.clock
+    lag = {behind: 1800.0}
+    monkeypatch.setattr(Clock, "now", lambda self: times.now() - lag.get(self, 0.0))
+    one = await browsers(two[0])
+    await one.log_in()
+    times.ahead += 25
+    first = (await one.get("/api/me", *FETCH)).json["data"]["token"]
+    other = await elsewhere(browsers, two[1], one)
+    idp.set(burst=1)
+    second = (await other.get("/api/me", *FETCH)).json["data"]["token"]
+    assert second != first
+    name = next(line["session"] for line in logged(two[0]) if line["event"] == "login")
+    own = two[0].sidecar.runtime.own
+    assert own is not None
+    session = await own.sessions.get(name)
+    assert session is not None
+    assert (session.tokens.access_token, session.tokens.generation) == (second, 2)
+    assert (await one.get("/api/me", *FETCH)).json["data"]["token"] == second
+    assert (idp.stats.refresh_exchanges, idp.stats.refresh_reuses) == (2, 0)
 
 
 async def test_session_endpoint_without_oidc_is_the_upstreams(

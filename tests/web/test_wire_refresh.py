@@ -317,6 +317,37 @@ async def test_token_that_is_refused_twice_ends_the_session(
     assert len(upstream.requests) == 2
 
 
+async def test_newer_token_that_is_refused_as_well_is_renewed(
+    at: Embedded, idp: RunningIdp, client: Clients, upstream: Upstream
+) -> None:
+    """Rule 1, then rule 2: its refresh token has not been tried, and is good."""
+    allows, taken = guarded(upstream, idp), list[str]()
+
+    def answer(request: Received) -> bytes:
+        taken.append((request.get("Authorization") or "").removeprefix("Bearer "))
+        is_refused = taken[-1] in refused
+        return upstream.reply(b"{}", status="401 Unauthorized") if is_refused else allows(request)
+
+    refused = set[str]()
+    upstream.default = answer
+    tokens = idp.tokens()
+    refused.add(tokens["access_token"])
+    cookie, one = session(tokens, expires_in=25), await client(at)
+    assert (await one.get("/api/me", f"Cookie: {cookie}")).status == 200
+    newer = taken[-1]
+    refused.add(newer)
+    taken.clear()
+    again = await one.get("/api/me", f"Cookie: {cookie}", *FETCH)
+    assert again.status == 200
+    assert taken[:-1] == [tokens["access_token"], newer]
+    assert claims_of(after(cookie, again))["accessToken"] == taken[-1]
+    assert idp.stats.refresh_exchanges == 2
+    refused.update(taken)
+    upstream.default = upstream.reply(b"{}", status="401 Unauthorized")
+    assert (await one.get("/api/me", f"Cookie: {cookie}")).status == 303
+    assert idp.stats.refresh_exchanges == 3
+
+
 # -- trouble ---------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
@@ -12,7 +12,9 @@ from sidecar.core.errors import StoreUnavailable
 
 LIMIT: Final = 2.0  # seconds that an operation may take
 KEPT_MESSAGES: Final = 10_000  # messages kept for subscribers that are away for a while
-BATCH: Final = 200  # messages read at once
+BATCH: Final = 500  # messages read at once
+SLICE: Final = 50  # of them that are delivered before others have their turn
+LATE: Final = 10.0  # seconds without a look after which messages may be gone
 PING: Final = "ping"  # the key that readiness writes
 PING_SECONDS: Final = 10.0
 _PAUSE: Final = (0.1, 0.4)  # seconds between attempts to read messages while there is trouble
@@ -24,6 +26,16 @@ Report: TypeAlias = Callable[[str], None]
 """Is told of trouble that no caller waits for, and of its end. The text is fit for a log."""
 
 Position = TypeVar("Position")
+
+
+class Trouble(Protocol):
+    """Who wants to know that messages cannot be read for a while."""
+
+    def broken(self) -> None:
+        """They cannot be read."""
+
+    def resumed(self, *, has_gap: bool) -> None:
+        """They are read again, or were not read fast enough. `has_gap`: some are lost."""
 
 
 class Store(Protocol):
@@ -50,6 +62,15 @@ class Store(Protocol):
         """Writes, whatever there was."""
         ...
 
+    async def put_all(
+        self, entries: Mapping[str, bytes], seconds: float, message: bytes | None = None
+    ) -> None:
+        """Writes several entries, and then publishes the message, in one step.
+
+        If it raises `StoreUnavailable`, any part of that may have happened.
+        """
+        ...
+
     async def add(self, key: str, value: bytes, seconds: float) -> bool:
         """Writes only where there is nothing: of many at once exactly one gets True."""
         ...
@@ -69,12 +90,13 @@ class Store(Protocol):
         """
         ...
 
-    async def subscribe(self, receive: Receive) -> Cancel:
+    async def subscribe(self, receive: Receive, trouble: Trouble | None = None) -> Cancel:
         """Calls `receive` with each message from now on; the result ends that.
 
         Messages of one publisher come in order. After trouble none is missing (unless the store
-        lost it, or more than `KEPT_MESSAGES` came meanwhile), but some may come once more. Never
-        raises for trouble: it is reported, and once it ends messages come.
+        lost it, or more than `KEPT_MESSAGES` came meanwhile, of which `trouble` is told), but some
+        may come once more. Never raises for trouble: it is reported, and once it ends messages
+        come.
         """
         ...
 
@@ -149,18 +171,21 @@ class Feed(Generic[Position]):
     """Reads messages in the background, from a position on, through whatever trouble.
 
     `latest` gives the position behind the last message; `read` waits a while for messages behind
-    a position and gives them with the next one; `resume` says where to read on after trouble.
+    a position and gives them with the next one; `resume` says where to read on after trouble;
+    `is_gone` whether messages behind a position are kept no longer.
     """
 
     __slots__ = (
         "_beginning",
         "_closed",
+        "_is_gone",
         "_latest",
         "_read",
         "_receivers",
         "_report",
         "_resume",
         "_task",
+        "_troubles",
     )
 
     def __init__(
@@ -170,24 +195,29 @@ class Feed(Generic[Position]):
         latest: Callable[[], Awaitable[Position]],
         read: Callable[[Position], Awaitable[tuple[Position, list[bytes]]]],
         resume: Callable[[Position], Position],
+        is_gone: Callable[[Position], Awaitable[bool]],
         report: Report,
     ) -> None:
         self._beginning: Position = beginning
         self._latest = latest
         self._read = read
         self._resume = resume
+        self._is_gone = is_gone
         self._report = report
         self._receivers = Receivers(report)
+        self._troubles: list[Trouble] = []
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def subscribe(self, receive: Receive) -> Cancel:
+    async def subscribe(self, receive: Receive, trouble: Trouble | None = None) -> Cancel:
         """Messages published after this has returned are received.
 
         Where the position cannot be had for trouble, reading begins with all that is kept:
         rather messages from before than one too few.
         """
         cancel = self._receivers.add(receive)
+        if trouble is not None:
+            self._troubles.append(trouble)
         if self._task is None and not self._closed:
             started = asyncio.Event()
             self._task = asyncio.create_task(self._run(started))
@@ -198,6 +228,7 @@ class Feed(Generic[Position]):
         """No message is delivered from now on."""
         self._closed = True
         self._receivers.clear()
+        self._troubles.clear()
         # Again and again, since `asyncio.wait_for` of Python 3.11 may lose a cancellation.
         while self._task is not None and not self._task.done():
             self._task.cancel()
@@ -212,18 +243,29 @@ class Feed(Generic[Position]):
             self._report(f"messages cannot be read: {trouble.detail}")
         finally:
             started.set()
+        reached, loop = position, asyncio.get_running_loop()
+        read_at = loop.time()
         while not self._closed:
             try:
                 position, messages = await self._read(position)
+                # Where reading has not kept up, those that it missed may be gone.
+                is_late = in_trouble or len(messages) >= BATCH or loop.time() - read_at > LATE
+                has_gap = is_late and await self._is_gone(reached)
             except StoreUnavailable as trouble:
                 if not in_trouble:
-                    in_trouble, position = True, self._resume(position)
+                    in_trouble, position = True, self._resume(reached)
                     self._report(f"messages cannot be read: {trouble.detail}")
+                    for one in self._troubles:
+                        one.broken()
                 # A random pause, so that processes do not come back to a server all at once.
                 await asyncio.sleep(random.uniform(*_PAUSE))  # noqa: S311 - no secret
                 continue
-            if in_trouble:
-                in_trouble = False
-                self._report("messages are read again")
-            for message in messages:
+            if in_trouble or has_gap:
+                self._report("messages are read again" + "; some were lost" * has_gap)
+                for one in self._troubles:
+                    one.resumed(has_gap=has_gap)
+            in_trouble, reached, read_at = False, position, loop.time()
+            for number, message in enumerate(messages):
                 self._receivers.deliver(message)
+                if number % SLICE == SLICE - 1:
+                    await asyncio.sleep(0)  # others have their turn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from sidecar.core.errors import StoreUnavailable
@@ -15,6 +15,7 @@ from sidecar.net.store.base import (
     Receive,
     Receivers,
     Report,
+    Trouble,
     lifetime,
 )
 
@@ -132,6 +133,14 @@ class MemoryStore:
     async def put(self, key: str, value: bytes, seconds: float) -> None:
         self._write(key, value, seconds)
 
+    async def put_all(
+        self, entries: Mapping[str, bytes], seconds: float, message: bytes | None = None
+    ) -> None:
+        for key, value in entries.items():
+            await self.put(key, value, seconds)
+        if message is not None:
+            await self.publish(message)
+
     async def add(self, key: str, value: bytes, seconds: float) -> bool:
         if self._live(key) is not None:
             return False
@@ -155,7 +164,7 @@ class MemoryStore:
         self._check_open()
         self._receivers.deliver(message)
 
-    async def subscribe(self, receive: Receive) -> Cancel:
+    async def subscribe(self, receive: Receive, trouble: Trouble | None = None) -> Cancel:  # noqa: ARG002 - there is none
         return self._receivers.add(receive)
 
     async def ping(self) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from typing import Any, Final, Protocol
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, Protocol, TypeAlias
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
@@ -30,12 +30,14 @@ from sidecar.net.store.base import (
     Feed,
     Receive,
     Report,
+    Trouble,
     guarded,
     lifetime,
 )
 
 _PREFIX: Final = "sidecar:"
 _MESSAGES: Final = "sidecar::messages"  # a stream; no key of an entry begins with a colon
+_BEGINNING: Final = "0-0"
 _MESSAGES_MS: Final = 24 * 3600 * 1000  # how long the stream outlives its last message
 _AT_ONCE: Final = 16  # operations, so connections to each server; one more waits for messages
 _OVERLAP_MS: Final = 10_000  # see _earlier
@@ -56,6 +58,14 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[3])
 """
 
 
+_Command: TypeAlias = tuple[str, tuple[str | bytes | int, ...]]
+"""A key, which says where, and a command."""
+
+
+def _publication(message: bytes) -> tuple[str | bytes | int, ...]:
+    return ("EVAL", _PUBLISH, 1, _MESSAGES, message, KEPT_MESSAGES, _MESSAGES_MS)
+
+
 class RedisStore:
     """Entries are keys that expire, messages a capped stream.
 
@@ -73,10 +83,11 @@ class RedisStore:
         self._closed = False
         self._may_evict = False
         self._feed = Feed(
-            beginning="0-0",
+            beginning=_BEGINNING,
             latest=self._latest,
             read=self._read,
             resume=_earlier,
+            is_gone=self._is_gone,
             report=report,
         )
 
@@ -89,6 +100,19 @@ class RedisStore:
     async def put(self, key: str, value: bytes, seconds: float) -> None:
         key = _PREFIX + key
         await self._run(key, "SET", key, value, "PX", _milliseconds(seconds))
+
+    async def put_all(
+        self, entries: Mapping[str, bytes], seconds: float, message: bytes | None = None
+    ) -> None:
+        lifetime_ms = _milliseconds(seconds)
+        commands: list[_Command] = [
+            (_PREFIX + key, ("SET", _PREFIX + key, value, "PX", lifetime_ms))
+            for key, value in entries.items()
+        ]
+        if message is not None:
+            commands.append((_MESSAGES, _publication(message)))
+        async with self._turn():
+            await self._server.run_all(commands)
 
     async def add(self, key: str, value: bytes, seconds: float) -> bool:
         key = _PREFIX + key
@@ -105,11 +129,10 @@ class RedisStore:
         return bool(await self._run(key, "EVAL", _REMOVE, 1, key, value))
 
     async def publish(self, message: bytes) -> None:
-        script = ("EVAL", _PUBLISH, 1, _MESSAGES, message, KEPT_MESSAGES, _MESSAGES_MS)
-        await self._run(_MESSAGES, *script)
+        await self._run(_MESSAGES, *_publication(message))
 
-    async def subscribe(self, receive: Receive) -> Cancel:
-        return await self._feed.subscribe(receive)
+    async def subscribe(self, receive: Receive, trouble: Trouble | None = None) -> Cancel:
+        return await self._feed.subscribe(receive, trouble)
 
     async def ping(self) -> None:
         async with guarded(self._limit, self._explain):
@@ -134,7 +157,7 @@ class RedisStore:
     async def _latest(self) -> str:
         async with guarded(self._limit, self._explain):
             newest = await self._run(_MESSAGES, "XREVRANGE", _MESSAGES, "+", "-", "COUNT", 1)
-            return str(newest[0][0], "ascii") if newest else "0-0"
+            return str(newest[0][0], "ascii") if newest else _BEGINNING
 
     async def _read(self, position: str) -> tuple[str, list[bytes]]:
         """Waits for messages on the server, for half of the time that an answer may take."""
@@ -148,6 +171,14 @@ class RedisStore:
                 return position, []
             ((_, entries),) = answer
             return str(entries[-1][0], "ascii"), [fields[b"m"] for _, fields in entries]
+
+    async def _is_gone(self, position: str) -> bool:
+        if position == _BEGINNING:
+            return int(await self._run(_MESSAGES, "XLEN", _MESSAGES)) >= KEPT_MESSAGES
+        oldest = await self._run(_MESSAGES, "XRANGE", _MESSAGES, "-", "+", "COUNT", 1)
+        if not oldest:
+            return True  # the stream has ended, or it was lost
+        return _order(str(oldest[0][0], "ascii")) > _order(position)
 
     # -- eviction ---------------------------------------------------------------------------------
 
@@ -170,10 +201,16 @@ class RedisStore:
 
     async def _run(self, key: str, *command: str | bytes | int) -> Any:
         """The answer of the server that holds `key`, when it is this command's turn."""
+        async with self._turn():
+            return await self._server.run(key, *command)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Raises `StoreUnavailable` for all that goes wrong within."""
         async with guarded(self._limit, self._explain), self._turns:
             if self._closed:
                 raise StoreUnavailable("the store is closed")
-            return await self._server.run(key, *command)
+            yield
 
     def _explain(self, error: Exception) -> str:
         """What went wrong, without anything that was sent: a server may quote a command."""
@@ -199,6 +236,10 @@ class _Server(Protocol):
         """The answer of the server that holds `key`."""
         ...
 
+    async def run_all(self, commands: Sequence[_Command], /) -> None:
+        """Carries out several, in order. Raises what the first one raises that fails."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -211,6 +252,12 @@ class _Master:
 
     async def run(self, _key: str, /, *command: str | bytes | int) -> Any:
         return await self._client.execute_command(*command)
+
+    async def run_all(self, commands: Sequence[_Command], /) -> None:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for _, command in commands:
+                pipeline.execute_command(*command)
+            await pipeline.execute()
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -226,6 +273,10 @@ class _Cluster:
         await self._client.initialize()
         node = self._client.get_node_from_key(key)
         return await self._client.execute_command(*command, target_nodes=node)
+
+    async def run_all(self, commands: Sequence[_Command], /) -> None:
+        for key, command in commands:
+            await self.run(key, *command)
 
     async def close(self) -> None:
         # The client's own way does nothing while it is looking for the cluster.
@@ -369,6 +420,11 @@ _CONNECT: Final[Mapping[Kind, Callable[[StoreUrl, float], _Server]]] = {
 
 def _milliseconds(seconds: float) -> int:
     return max(1, round(lifetime(seconds) * 1000))
+
+
+def _order(position: str) -> tuple[int, int]:
+    milliseconds, _, number = position.partition("-")
+    return int(milliseconds), int(number or 0)
 
 
 def _earlier(position: str) -> str:

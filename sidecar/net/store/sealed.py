@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sidecar.core.errors import StoreUnavailable
 from sidecar.core.tickets import derive_key
-from sidecar.net.store.base import LIMIT, Cancel, Receive, Report, Store, guarded
+from sidecar.net.store.base import LIMIT, Cancel, Receive, Report, Store, Trouble, guarded
 
 _FORMAT: Final = b"\x01"
 _NONCE_BYTES: Final = 12  # random: fine for 2^32 values a secret (NIST SP 800-38D 8.3)
@@ -49,6 +49,13 @@ class SealedStore:
     async def put(self, key: str, value: bytes, seconds: float) -> None:
         await self._store.put(key, self._seal_value(key, value), seconds)
 
+    async def put_all(
+        self, entries: Mapping[str, bytes], seconds: float, message: bytes | None = None
+    ) -> None:
+        sealed = None if message is None else self._seal(message, _MESSAGE)
+        values = {key: self._seal_value(key, value) for key, value in entries.items()}
+        await self._store.put_all(values, seconds, sealed)
+
     async def add(self, key: str, value: bytes, seconds: float) -> bool:
         return await self._store.add(key, self._seal_value(key, value), seconds)
 
@@ -77,7 +84,7 @@ class SealedStore:
     async def publish(self, message: bytes) -> None:
         await self._store.publish(self._seal(message, _MESSAGE))
 
-    async def subscribe(self, receive: Receive) -> Cancel:
+    async def subscribe(self, receive: Receive, trouble: Trouble | None = None) -> Cancel:
         def receive_sealed(sealed: bytes) -> None:
             message = self._open(sealed, _MESSAGE)
             if message is not None:
@@ -90,7 +97,7 @@ class SealedStore:
                     " were tampered with"
                 )
 
-        return await self._store.subscribe(receive_sealed)
+        return await self._store.subscribe(receive_sealed, trouble)
 
     async def ping(self) -> None:
         await self._store.ping()

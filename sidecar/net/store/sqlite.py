@@ -6,7 +6,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from typing import Final, TypeVar
@@ -23,6 +23,7 @@ from sidecar.net.store.base import (
     Feed,
     Receive,
     Report,
+    Trouble,
     guarded,
     lifetime,
 )
@@ -56,7 +57,10 @@ _REPLACE: Final = (
 _REMOVE: Final = "DELETE FROM sidecar_entries WHERE key = ? AND ends > ?"
 _REMOVE_VALUE: Final = _REMOVE + " AND value = ?"
 _PUBLISH: Final = "INSERT INTO sidecar_messages (body, sent) VALUES (?, ?)"
-_LATEST: Final = "SELECT coalesce(max(number), 0) FROM sidecar_messages"
+_LATEST: Final = (
+    "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'sidecar_messages'), 0)"
+)
+_OLDEST: Final = "SELECT min(number) FROM sidecar_messages"
 _READ: Final = "SELECT number, body FROM sidecar_messages WHERE number > ? ORDER BY number LIMIT ?"
 _SWEEP_ENTRIES: Final = (
     "DELETE FROM sidecar_entries WHERE rowid IN"
@@ -92,11 +96,13 @@ class SqliteStore:
         self._thread = ThreadPoolExecutor(1, "sidecar-store")
         self._connection: sqlite3.Connection | None = None  # the thread's own
         self._swept = 0.0
+        self._is_behind = False  # there are more messages than were read
         self._feed = Feed(
             beginning=0,
             latest=self._latest,
             read=self._read,
             resume=lambda position: position,
+            is_gone=self._is_gone,
             report=report,
         )
 
@@ -112,6 +118,21 @@ class SqliteStore:
 
     async def put(self, key: str, value: bytes, seconds: float) -> None:
         await self._write(lambda now: (_PUT, (key, value, now + lifetime(seconds))))
+
+    async def put_all(
+        self, entries: Mapping[str, bytes], seconds: float, message: bytes | None = None
+    ) -> None:
+        def write(on: sqlite3.Connection) -> None:
+            now = self._clock()
+            self._sweep(on, now)
+            ends = now + lifetime(seconds)
+            on.execute("BEGIN IMMEDIATE")
+            on.executemany(_PUT, [(key, value, ends) for key, value in entries.items()])
+            if message is not None:
+                on.execute(_PUBLISH, (message, now))
+            on.execute("COMMIT")
+
+        await self._run(write)
 
     async def add(self, key: str, value: bytes, seconds: float) -> bool:
         return await self._write(lambda now: (_ADD, (key, value, now + lifetime(seconds), now)))
@@ -129,8 +150,8 @@ class SqliteStore:
     async def publish(self, message: bytes) -> None:
         await self._write(lambda now: (_PUBLISH, (message, now)))
 
-    async def subscribe(self, receive: Receive) -> Cancel:
-        return await self._feed.subscribe(receive)
+    async def subscribe(self, receive: Receive, trouble: Trouble | None = None) -> Cancel:
+        return await self._feed.subscribe(receive, trouble)
 
     async def ping(self) -> None:
         await self.put(PING, b"", PING_SECONDS)
@@ -149,7 +170,8 @@ class SqliteStore:
         return int((await self._run(lambda on: on.execute(_LATEST).fetchone()))[0])
 
     async def _read(self, position: int) -> tuple[int, list[bytes]]:
-        await asyncio.sleep(_POLL)
+        if not self._is_behind:
+            await asyncio.sleep(_POLL)
 
         def look(on: sqlite3.Connection) -> tuple[int, list[tuple[int, bytes]]]:
             rows = on.execute(_READ, (position, BATCH)).fetchall()
@@ -157,10 +179,18 @@ class SqliteStore:
             return latest, rows
 
         latest, rows = await self._run(look)
+        self._is_behind = len(rows) == BATCH
         if rows:
             return rows[-1][0], [body for _, body in rows]
         # Numbers only grow; where they did not, the file has been replaced by a new one.
         return (position if latest >= position else 0), []
+
+    async def _is_gone(self, position: int) -> bool:
+        def look(on: sqlite3.Connection) -> bool:
+            (oldest,), (latest,) = on.execute(_OLDEST).fetchone(), on.execute(_LATEST).fetchone()
+            return bool(latest > position and (oldest is None or oldest > position + 1))
+
+        return await self._run(look)
 
     # -- on the thread ----------------------------------------------------------------------------
 

@@ -176,6 +176,48 @@ async def test_messages_reach_every_subscriber(store: Store, other: Store) -> No
     assert heard == [messages] * 3
 
 
+class Heard:
+    """What a subscriber learns of trouble (`base.Trouble`)."""
+
+    def __init__(self) -> None:
+        self.breaks = 0
+        self.gaps: list[bool] = []
+
+    def broken(self) -> None:
+        self.breaks += 1
+
+    def resumed(self, *, has_gap: bool) -> None:
+        self.gaps.append(has_gap)
+
+
+async def test_many_messages_are_caught_up_with(store: Store, other: Store) -> None:
+    """As of a wave of logouts: they are read as fast as they can be, and none is missed."""
+    heard, trouble = list[bytes](), Heard()
+    await other.subscribe(heard.append, trouble)
+    messages = [b"%d" % number for number in range(5000)]
+    for first in range(0, len(messages), 50):
+        await asyncio.gather(*map(store.publish, messages[first : first + 50]))
+    await until(lambda: len(heard) == len(messages), 2.0)
+    assert set(heard) == set(messages)
+    assert (trouble.breaks, trouble.gaps) == (0, [])
+
+
+async def test_what_is_put_together(store: Store, other: Store, key: str) -> None:
+    """All of it, and the message behind it; also entries alone, or the message alone."""
+    heard: list[bytes] = []
+    await other.subscribe(heard.append)
+    await store.put(f"{key}:1", b"before", 60)
+    await store.put_all({f"{key}:{number}": b"%d" % number for number in range(20)}, 60, b"told")
+    await until(lambda: heard == [b"told"])
+    for number in range(20):
+        assert await other.get(f"{key}:{number}") == b"%d" % number
+    await store.put_all({key: b"short"}, 0.2)
+    await store.put_all({}, 60, b"alone")
+    await until(lambda: heard == [b"told", b"alone"])
+    await asyncio.sleep(0.3)
+    assert await other.get(key) is None
+
+
 async def test_a_message_may_hold_anything(store: Store, other: Store) -> None:
     """Byte for byte, empty too."""
     heard: list[bytes] = []
@@ -250,6 +292,7 @@ async def test_closed_it_is_unavailable(store: Store, other: Store, place: Place
         store.replace(key, b"value", b"", 60),
         store.remove(key),
         store.remove(key, b"value"),
+        store.put_all({key: b""}, 60, b""),
         store.publish(b""),
         store.ping(),
     ):

@@ -14,6 +14,7 @@ import pytest
 
 from sidecar.core.errors import StoreUnavailable
 from sidecar.core.store_url import parse_store_url
+from sidecar.net.store.base import KEPT_MESSAGES
 from sidecar.net.store.redis import RedisStore
 from tests.net.store.conftest import (
     MakeServer,
@@ -101,6 +102,7 @@ async def every_operation_fails(store: RedisStore, seconds: float) -> None:
                 store.replace("k", b"v", b"w", 60),
                 store.remove("k"),
                 store.remove("k", b"v"),
+                store.put_all({"k": b"v", "l": b"v"}, 60, b"m"),
                 store.publish(b"m"),
                 store.ping(),
             )
@@ -134,7 +136,7 @@ async def test_killed_and_begun_again(form: Form, connect: Connect, reports: lis
     assert heard == [b"before", b"after"]
     await until(lambda: len(reports) == 2)
     assert reports[0].startswith("messages cannot be read: redis: ")
-    assert reports[1] == "messages are read again"
+    assert reports[1].startswith("messages are read again")
 
 
 async def test_a_failover_is_followed(server: MakeServer, connect: Connect, tmp_path: Path) -> None:
@@ -298,6 +300,7 @@ async def test_full(one: Server, connect: Connect) -> None:
         store.put("k", b"w", 60),
         store.add("new", b"w", 60),
         store.replace("k", b"v", b"w", 60),
+        store.put_all({"k": b"v"}, 60, b"m"),
         store.publish(b"m"),
         store.ping(),
     ):
@@ -446,6 +449,61 @@ async def test_messages_sent_while_a_subscriber_was_away(one: Server, connect: C
     one.ask("ACL", "SETUSER", "sub", "on")
     await until(lambda: len(heard) >= 300)
     assert heard == [b"%d" % number for number in range(300)]
+
+
+class Heard:
+    """What a subscriber learns of trouble."""
+
+    def __init__(self) -> None:
+        self.breaks = 0
+        self.gaps: list[bool] = []
+
+    def broken(self) -> None:
+        self.breaks += 1
+
+    def resumed(self, *, has_gap: bool) -> None:
+        self.gaps.append(has_gap)
+
+
+@pytest.mark.parametrize(
+    ("count", "has_gap"), [(300, False), (KEPT_MESSAGES + 500, True)], ids=["some", "too many"]
+)
+async def test_a_subscriber_learns_whether_it_missed_messages(
+    one: Server, connect: Connect, reports: list[str], *, count: int, has_gap: bool
+) -> None:
+    """While it was away; they are gone if more came than are kept."""
+    one.ask("ACL", "SETUSER", "sub", "on", ">pw", "~*", "+@all")
+    subscriber, trouble = connect(f"redis://sub:pw@{one.address}"), Heard()
+    publisher = connect(f"redis://{one.address}", 5.0)
+    heard: list[bytes] = []
+    await subscriber.subscribe(heard.append, trouble)
+    await publisher.publish(b"first")
+    await until(lambda: heard == [b"first"])
+    one.ask("ACL", "SETUSER", "sub", "off")
+    one.ask("CLIENT", "KILL", "USER", "sub")
+    await until(lambda: trouble.breaks == 1)
+    for first in range(0, count, 100):
+        await asyncio.gather(*(publisher.publish(b"%d" % n) for n in range(first, first + 100)))
+    one.ask("ACL", "SETUSER", "sub", "on")
+    await until(lambda: trouble.gaps)
+    assert trouble.gaps == [has_gap]
+    await until(lambda: heard[-1] == b"%d" % (count - 1))
+    assert reports[-1].startswith("messages are read again")
+    assert ("some were lost" in reports[-1]) == has_gap
+
+
+async def test_a_stream_that_is_lost_is_a_gap(one: Server, connect: Connect) -> None:
+    """What was published behind the last message read may have been in it."""
+    subscriber, trouble = connect(f"redis://{one.address}"), Heard()
+    heard: list[bytes] = []
+    await subscriber.subscribe(heard.append, trouble)
+    await subscriber.publish(b"first")
+    await until(lambda: heard == [b"first"])
+    one.kill()
+    await until(lambda: trouble.breaks == 1)
+    one.start()
+    await until(lambda: trouble.gaps)
+    assert trouble.gaps == [True]
 
 
 # -- logins and TLS --------------------------------------------------------------------------------

@@ -133,6 +133,7 @@ async def test_locked(path: Path, connect: Connect, reports: list[str]) -> None:
             trouble(store.put("k", b"late", 60), LIMIT + SLOW),
             *(trouble(store.put(f"late{n}", b"late", 60), LIMIT + SLOW) for n in range(20)),
             trouble(store.publish(b"late"), LIMIT + SLOW),
+            trouble(store.put_all({"late": b"late"}, 60, b"late"), LIMIT + SLOW),
             trouble(store.ping(), LIMIT + SLOW),
         )
         other.execute("ROLLBACK")
@@ -231,6 +232,36 @@ async def test_numbers_that_begin_anew(path: Path, connect: Connect) -> None:
     await asyncio.sleep(0.5)  # two looks
     await store.publish(b"new")
     await until(lambda: heard[5:] == [b"new"])
+
+
+async def test_messages_that_are_gone(
+    path: Path, connect: Connect, reports: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More came than are kept while this process did not look: as one that was stopped."""
+    monkeypatch.setattr("sidecar.net.store.base.LATE", 0.0)
+    gaps: list[bool] = []
+
+    class Trouble:
+        def broken(self) -> None:
+            raise AssertionError
+
+        def resumed(self, *, has_gap: bool) -> None:
+            gaps.append(has_gap)
+
+    store, heard = connect(), list[bytes]()
+    await store.subscribe(heard.append, Trouble())
+    await store.publish(b"first")
+    await until(lambda: heard == [b"first"])
+    await asyncio.sleep(0.5)
+    assert gaps == []
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO sidecar_messages (body, sent) VALUES (x'00', ?)", [(time.time(),)] * 3
+        )
+        connection.execute("DELETE FROM sidecar_messages WHERE number < 4")
+    await until(lambda: gaps)
+    assert gaps == [True]
+    assert reports == ["messages are read again; some were lost"]
 
 
 async def test_what_has_ended_leaves_the_file(path: Path, connect: Connect) -> None:
