@@ -84,6 +84,8 @@ class Knowledge:
 
     def _share(self, fact: Fact, one: Process, now: float) -> None:
         if fact.stored_at is None:
+            if fact.what == "login":
+                return  # only the store has all of it
             if one is fact.origin or one in fact.knowers:
                 fact.stored_at = now
         elif one in fact.hearers and now >= fact.stored_at + SLACK:

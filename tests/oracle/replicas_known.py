@@ -160,13 +160,23 @@ KNOWN: Final = {
     "killed while it renews": _of(
         *everybody(),
         *REJECT,
-        provider("hang"),
+        provider("ok", 1.5),
         *everybody(0, pause=0.0),
         [0.5, "kill", 0],
         provider("ok"),
-        *everybody(1, pause=10.5),
+        *everybody(1, pause=6.0),
         [0.0, "start", 0],
         [5.0, "nothing"],
+    ),
+    # Others were told of it behind everything else.
+    "logs out in a crowd": _of(
+        *everybody(),
+        [0.0, "crowd", 0, 4000],
+        [0.0, "logout", 0, 0, NEWEST],
+        [0.0, "logout", 1, 0, NEWEST],
+        *everybody(1, cookie=OLDEST, pause=1.3),
+        *everybody(1, cookie=OLDEST, pause=0.5),
+        kinds=("authjs", "own", "raw"),
     ),
     # A token that expired while it was renewed was 503 after 2 s.
     "expires while it is renewed": _of(

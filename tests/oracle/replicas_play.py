@@ -119,10 +119,10 @@ class Asking:
 class Player:
     """Plays one history in a world of its own."""
 
-    def __init__(self, directory: Path, history: History) -> None:
+    def __init__(self, directory: Path, history: History, *, is_shared: bool) -> None:
         sources = [source for source in (AUTHJS, RAW) if source is AUTHJS or "raw" in history.kinds]
         self._history = history
-        self.world = World(directory, sources, history.clocks)
+        self.world = World(directory, sources, history.clocks, is_shared=is_shared)
         self.users: list[User] = []
         self.wrong: list[str] = []
         self.notes: list[str] = []
@@ -130,6 +130,7 @@ class Player:
         self._asking: set[Asking] = set()
         self._count = 0
         self._logouts = 0
+        self._strangers = 0
         self._began = 0.0
 
     async def play(self) -> None:
@@ -224,6 +225,25 @@ class Player:
 
     async def _do_messages(self) -> None:
         await self.world.many_messages()
+
+    async def _do_crowd(self, replica: int, many: int) -> None:
+        """So many strangers log out, one after the other on each of some connections."""
+        one = self.world.sidecars[replica]
+        if one is None:
+            return
+        self._strangers += many
+        strangers = iter(range(many))
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector) as http:
+
+            async def leave() -> None:
+                for number in strangers:
+                    headers = {**FETCH, "Cookie": f"access_token=stranger{number}"}
+                    url = f"http://127.0.0.1:{one.port}/api/logout"
+                    async with http.post(url, headers=headers) as answer:
+                        await answer.read()
+
+            await asyncio.gather(*(leave() for _ in range(16)))
 
     async def _do_kill(self, replica: int) -> None:
         process = self.world.processes[replica]
@@ -366,10 +386,11 @@ class Player:
                 return f"the answer of {data['user']}, {data['nonce']}"
         elif got.status not in (303, 401, 503):
             return "no such status was promised"
-        if user.is_ending or user.is_forgotten:
+        if user.is_ending:
             return None
         if got.status in (303, 401):
-            return "the session of somebody who has not logged out"
+            is_excused = user.is_forgotten
+            return None if is_excused else "the session of somebody who has not logged out"
         is_held_up = self._is_held_up(asking)
         if got.status == 503 and not is_held_up:
             return "with the store and the provider there"
@@ -477,7 +498,7 @@ class Player:
     def _check_bounds(self) -> None:
         users, exchanges = len(self.users), self.world.provider.exchanges
         keys, lasting = self.world.lasting_keys()
-        most = 20 + 16 * (users + self._logouts) + 6 * exchanges
+        most = 20 + 16 * (users + self._logouts) + 6 * exchanges + 4 * self._strangers
         self._note(f"{keys} keys of {users} users, {exchanges} exchanges: {lasting} lasting")
         if keys > most:
             self._fault(f"{keys} keys, where {most} are enough")
@@ -501,12 +522,16 @@ def _raw(tokens: Tokens) -> str:
     return f"access_token={tokens.access}; refresh_token={tokens.refresh}"
 
 
-def play(directory: Path, history: History) -> Player:
-    """Plays one history on the loop that the product runs on. Raises `Wrong`."""
-    player = Player(directory, history)
+def play(directory: Path, history: History, *, is_shared: bool = True) -> Player:
+    """Plays one history on the loop that the product runs on. Raises `Wrong`.
+
+    `is_shared`: whether the replicas share a store; without one they must be found wrong.
+    """
+    player = Player(directory, history, is_shared=is_shared)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(player.play())
         except Wrong as wrong:
-            raise Wrong(f"{wrong}\n\n{chr(10).join(player.notes)}\n\n{history}") from None
+            notes = "\n".join(player.notes)
+            raise Wrong(f"{wrong}\n\n{notes}\n\n{history}") from None
     return player

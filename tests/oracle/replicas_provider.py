@@ -19,6 +19,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
 CLIENT: Final = {"client_id": "app", "client_secret": "rehearsal-only"}
+ON_ITS_WAY: Final = 0.3  # seconds from an exchange to the use of what it brought
 GIVEN_UP: Final = 7.5  # seconds after which a replica may no longer wait for an answer
 _KEY: Final = ECKey.generate_key("P-256", {"kid": "1"}, private=True)
 
@@ -112,8 +113,11 @@ class Provider:
         return family, self._issue(family)
 
     def reject(self, family: Family) -> None:
-        """The API takes none of the tokens that there are."""
-        family.access = dict.fromkeys(family.access, 0.0)
+        """The API takes none of its tokens any more, but for those that are on their way."""
+        newest = time.time() - ON_ITS_WAY + self._lifetime
+        for token, expires_at in family.access.items():
+            if expires_at < newest:
+                family.access[token] = 0.0
 
     def code(self, user: str, nonce: str) -> tuple[Family, str]:
         """What leads to tokens for the sidecar's own login."""
@@ -195,28 +199,28 @@ class Provider:
             while self.mode == "hang":
                 await self._turned.wait()
             return _abort(request)
-        tokens = self._exchanged(token, call)
-        if tokens is None:
+        if not self._exchanged(token, call):
             return web.json_response({"error": "invalid_grant"}, status=400)
         if self.mode == "lost":
             return _abort(request)
         if self.delay:
             await asyncio.sleep(self.delay)
-        return self._answer(tokens)
+        return self._answer(self._issue(call.family))
 
-    def _exchanged(self, token: str, call: Call) -> Tokens | None:
+    def _exchanged(self, token: str, call: Call) -> bool:
+        """Spends a token; False if it is refused."""
         family = call.family
         if family.spent[token] and not family.is_dead:
             family.is_dead = True
             self.on_reuse(family, call.replica)
         if family.is_dead:
-            return None
+            return False
         family.spent[token] = call.is_exchanged = True
         self.exchanges += 1
         self.on_exchange(family, call.replica)
         if self.mode == "lost" or self.delay > GIVEN_UP:
             family.excuses.append("the provider's answer was lost")
-        return self._issue(family)
+        return True
 
     # -- the API ----------------------------------------------------------------------------------
 

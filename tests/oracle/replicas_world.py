@@ -92,7 +92,12 @@ class World:
     """Redis, the provider, and the replicas. Belongs to one event loop."""
 
     def __init__(
-        self, directory: Path, sources: Sequence[dict[str, Any]], clocks: Sequence[float]
+        self,
+        directory: Path,
+        sources: Sequence[dict[str, Any]],
+        clocks: Sequence[float],
+        *,
+        is_shared: bool,
     ) -> None:
         program = shutil.which("redis-server")
         assert program is not None
@@ -100,6 +105,7 @@ class World:
         self._directory = directory
         self._sources = list(sources)
         self._clocks = clocks
+        self._is_shared = is_shared
         self._redis = Server(program, directory)
         self._follower: Server | None = None
         self._servers = [self._redis]
@@ -181,8 +187,13 @@ class World:
                 "leeway": "1s",
                 "grace": "5m",
             },
-            "store": {"url": f"redis://127.0.0.1:{self.links[replica].port}/0"},
+            "store": {"url": self._store(replica)},
         }
+
+    def _store(self, replica: int) -> str:
+        if self._is_shared:
+            return f"redis://127.0.0.1:{self.links[replica].port}/0"
+        return f"sqlite://{self._directory}/{replica}.db"
 
     async def run(self, replica: int) -> None:
         """Starts a replica; returns once it serves. One that is still leaving is waited for."""
