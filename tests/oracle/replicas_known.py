@@ -156,7 +156,6 @@ KNOWN: Final = {
         link(1, "ok", pause=0.5),
         *everybody(1, cookie=OLDEST, pause=3.0),
     ),
-    # Its lock was there for another 15 s.
     "killed while it renews": _of(
         *everybody(),
         *REJECT,
@@ -164,9 +163,8 @@ KNOWN: Final = {
         *everybody(0, pause=0.0),
         [0.5, "kill", 0],
         provider("ok"),
-        *everybody(1, pause=6.0),
+        *everybody(1, pause=1.0),
         [0.0, "start", 0],
-        [5.0, "nothing"],
     ),
     # Others were told of it behind everything else.
     "logs out in a crowd": _of(

@@ -18,7 +18,7 @@ from redis import Redis
 from tests.conftest import free_port
 from tests.life.programs import Program
 from tests.net.store.conftest import Server, wait_until
-from tests.oracle.replicas_knowledge import Knowledge, Process
+from tests.oracle.replicas_knowledge import HEALED, Knowledge, Process
 from tests.oracle.replicas_link import OK, Link
 from tests.oracle.replicas_provider import CLIENT, Provider
 
@@ -27,6 +27,7 @@ SECRET: Final = "a secret of the sidecars, 32 bytes or more"
 ORIGIN: Final = "https://app.example.com"
 LIFETIME: Final = 3.0  # seconds that an access token lives
 LASTING: Final = 3600  # seconds that a session lives
+DAY: Final = 86_500  # seconds, and some
 DRAINED: Final = 28.0  # seconds that a replica may take to leave
 PATHS: Final = {"refresh_token": "refreshToken", "expires_at": "expiresAt"}
 AUTHJS: Final = {"type": "authjs", "secret": SECRET, "token": "accessToken", **PATHS}
@@ -110,6 +111,7 @@ class World:
         self._follower: Server | None = None
         self._servers = [self._redis]
         self._snapshot: tuple[float, bytes] | None = None
+        self._kept_at = self._split_at = 0.0
         self.redis_is_up = True
         self.provider = Provider(LIFETIME)
         self.knowledge = Knowledge()
@@ -286,30 +288,27 @@ class World:
         follower.command = follower.command[:-3]
         self._follower, self._split_at = follower, time.monotonic()
 
-    def stop_redis(self) -> None:
-        """As when its machine breaks."""
-        self._redis.kill()
-        self.redis_is_up = False
-        self._note()
+    async def stop_redis(self) -> None:
+        """As when its machine breaks; what it holds can be had again."""
+        if self.redis_is_up:
+            await asyncio.to_thread(self._redis.ask, "SAVE")
+            self._kept_at = time.monotonic()
+            self._redis.kill()
+            self.redis_is_up = False
+            self._note()
 
     async def start_redis(self, how: str) -> None:
         """`kept`: with all its data; `empty`; `older`: as of the snapshot, if there is one."""
-        if self.redis_is_up:
-            if how == "kept":
-                await asyncio.to_thread(self._redis.ask, "SAVE")
-            self.stop_redis()
-        file = self._redis.directory / "dump.rdb"
-        back_to = time.monotonic()
+        await self.stop_redis()
+        file, back_to = self._redis.directory / "dump.rdb", self._kept_at
         if how == "older" and self._follower is not None:
             self._redis, self._follower, back_to = self._follower, None, self._split_at
         elif how == "older" and self._snapshot is not None:
             back_to, data = self._snapshot
             file.write_bytes(data)
-        elif how != "kept" or not file.exists():
-            back_to = 0.0
-            file.unlink(missing_ok=True)
-        else:
-            back_to = file.stat().st_mtime - time.time() + time.monotonic()
+        elif how == "empty":
+            back_to = -HEALED
+            file.unlink()
         self.knowledge.went_back(back_to)
         if self._redis.process is None:
             await asyncio.to_thread(self._redis.start)
@@ -340,10 +339,10 @@ class World:
         return max(one.resident() for one in self.sidecars if one is not None)
 
     def lasting_keys(self) -> tuple[int, int]:
-        """How many keys there are, and how many of them outlast every session."""
+        """How many keys there are, and how many of them last for more than a day."""
         with Redis(host="127.0.0.1", port=self._redis.port) as client:
             pipe = client.pipeline(transaction=False)
             for key in client.scan_iter():
                 pipe.ttl(key)
             lasting = pipe.execute()
-        return len(lasting), sum(not -1 < one <= LASTING + 300 for one in lasting)
+        return len(lasting), sum(not -1 < one <= DAY for one in lasting)
