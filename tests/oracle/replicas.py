@@ -9,19 +9,25 @@ What it asks: `replicas.md`.
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import count
 from pathlib import Path
+from typing import Final
 
 from tests.oracle.replicas_history import History, history
 from tests.oracle.replicas_play import Wrong, play
 from tests.oracle.replicas_shorten import shortened
 from tests.oracle.replicas_world import fake_clock
+
+RIGHT: Final = "right"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,27 +45,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if fake_clock() is None:
         _say("left out: clocks apart, since libfaketime is not installed")
+    over = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: over.set())
     wrong = 0
-    for one, why in _all_played(_histories(given), given.at_once):
-        _say(f"seed {one.seed}: {'WRONG' if why else 'right'}")
-        if why:
+    for one, why in _all_played(_histories(given, over), given.at_once):
+        _say(f"seed {one.seed}: {why}")
+        if not why.startswith(RIGHT):
             wrong += 1
-            _say(why)
             if given.shorten:
                 _say(f"shorter: {shortened(one, _fails, given.shorten * 60)}")
     _say(f"{wrong} wrong")
     return 1 if wrong else 0
 
 
-def _histories(given: argparse.Namespace) -> Iterator[History]:
-    if given.again is not None:
-        yield from [History.read(given.again)] * given.times
-        return
+def _histories(given: argparse.Namespace, over: threading.Event) -> Iterator[History]:
+    """What is to be played; a signal ends it behind what is being played."""
     end = time.monotonic() + given.minutes * 60
-    for seed in count(given.seed):
-        if time.monotonic() > end:
+    many: Iterator[History] = map(history, count(given.seed))
+    if given.again is not None:
+        many, end = iter([History.read(given.again)] * given.times), math.inf
+    for one in many:
+        if over.is_set() or time.monotonic() > end:
             return
-        yield history(seed)
+        yield one
 
 
 def _all_played(histories: Iterator[History], at_once: int) -> Iterator[tuple[History, str]]:
@@ -75,17 +84,17 @@ def _all_played(histories: Iterator[History], at_once: int) -> Iterator[tuple[Hi
 
 
 def _played(one: History) -> tuple[History, str]:
-    """A history, and what was wrong with it."""
+    """A history, and what is to be said of it."""
     with tempfile.TemporaryDirectory() as directory:
         try:
-            play(Path(directory), one)
+            player = play(Path(directory), one)
         except Wrong as wrong:
-            return one, str(wrong)
-    return one, ""
+            return one, f"WRONG\n{wrong}"
+    return one, f"{RIGHT}, {player.checks} checks, {player.excused} excused"
 
 
 def _fails(one: History) -> bool:
-    return bool(_played(one)[1])
+    return not _played(one)[1].startswith(RIGHT)
 
 
 def _say(text: str) -> None:

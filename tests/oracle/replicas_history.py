@@ -71,6 +71,10 @@ class _Scenes:
             (2, self.rejected_again),
             (2, self.provider_in_trouble),
             (2, self.store_away),
+            (3, self.store_goes_back_while_renewing),
+            (2, self.cut_off_while_store_goes_back),
+            (2, self.logout_while_renewing),
+            (1, self.gone_after_renewing),
             (3, self.this_and_that),
         )
 
@@ -148,6 +152,70 @@ class _Scenes:
         yield self._ask(self._pause(3.0), user, other, OLDEST)
         yield from self._everywhere(user)
         yield [self._pause(1.0), "nothing"]
+
+    def store_goes_back_while_renewing(self) -> Iterator[Step]:
+        user, (one, other) = self._user(), self._two()
+        yield from self._everywhere(user)
+        yield [self._pause(0.6), "snapshot", self._rng.choice(("file", "follower"))]
+        if self._rng.random() < 0.5:  # renewed before, which is forgotten
+            yield [0.6, "reject", user]
+            yield self._ask(0.0, user, self._rng.choice(REPLICAS), NEWEST)
+            yield [0.5, "nothing"]
+        yield [0.0, "reject", user]
+        yield [0.0, "provider", "ok", self._pause(4.0, 0.5)]
+        yield self._ask(0.0, user, one)
+        how = self._rng.choice(("older", "older", "empty", "kept"))
+        if self._rng.random() < 0.3:
+            yield [self._pause(0.5), "redis", "stop"]
+            yield self._ask(0.0, user, other)
+        yield [self._pause(1.5), "redis", how]
+        yield self._ask(self._pause(1.0), user, other, OLDEST)
+        yield self._ask(self._pause(1.0), user, other)
+        yield [self._pause(3.0), "provider", "ok", 0]
+        yield from self._everywhere(user)
+
+    def cut_off_while_store_goes_back(self) -> Iterator[Step]:
+        """Only one that is cut off knows what Redis forgets."""
+        user, (one, other) = self._user(), self._two()
+        yield from self._everywhere(user)
+        yield [self._pause(0.6), "snapshot", self._rng.choice(("file", "follower"))]
+        yield [0.6, *self._due(user)[1:]]
+        yield self._ask(0.0, user, one, NEWEST)
+        if self._rng.random() < 0.4:
+            yield [self._pause(0.5), "logout", user, one, self._cookie()]
+        yield [self._pause(1.5), "link", one, self._rng.choice(BLOCKING), 0]
+        yield [self._pause(1.0), "redis", self._rng.choice(("older", "empty"))]
+        yield [self._pause(2.0), "link", one, "ok", 0]
+        yield self._ask(self._pause(3.0), user, other)
+        yield from self._everywhere(user)
+
+    def logout_while_renewing(self) -> Iterator[Step]:
+        user, (one, other) = self._user(), self._two()
+        yield from self._everywhere(user)
+        yield [0.0, "reject", user]
+        yield [0.0, "provider", "ok", self._pause(2.0, 0.3)]
+        yield self._ask(0.0, user, one)
+        yield [self._pause(0.5), "logout", user, self._rng.choice((one, other)), self._cookie()]
+        yield self._ask(self._pause(2.0), user, other)
+        yield [self._pause(2.0), "provider", "ok", 0]
+        yield from self._everywhere(user)
+
+    def gone_after_renewing(self) -> Iterator[Step]:
+        user, (one, other) = self._user(), self._two()
+        yield from self._everywhere(user)
+        yield [0.0, "reject", user]
+        yield self._ask(0.0, user, one, NEWEST)
+        if self._rng.random() < 0.4:
+            yield [self._pause(0.5), "logout", user, one, self._cookie()]
+        yield [self._pause(2.0), self._rng.choice(("kill", "drain")), one]
+        yield self._ask(self._pause(1.0), user, other, OLDEST)
+        if self._rng.random() < 0.5:
+            yield [self._pause(1.0), "redis", "stop"]
+            yield [self._pause(1.0), "start", one]
+            yield [self._pause(1.0), "redis", "kept"]
+        yield [self._pause(0.5), "start", one]
+        yield [self._pause(2.0), "nothing"]
+        yield from self._everywhere(user)
 
     def leaves_while_renewing(self) -> Iterator[Step]:
         user, (one, other) = self._user(), self._two()

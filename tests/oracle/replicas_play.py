@@ -127,6 +127,7 @@ class Player:
         self.wrong: list[str] = []
         self.notes: list[str] = []
         self.checks = 0
+        self.excused = 0
         self._asking: set[Asking] = set()
         self._count = 0
         self._logouts = 0
@@ -203,7 +204,10 @@ class Player:
         await asyncio.sleep(0)
 
     async def _do_reject(self, user: int) -> None:
-        self.world.provider.reject(self.users[user % len(self.users)].family)
+        """None that was brought for a request under way: that would end the session rightly."""
+        who, now = self.users[user % len(self.users)], time.monotonic()
+        sent = [asking.sent for asking in self._asking if asking.user is who]
+        self.world.provider.reject(who.family, now - min(sent, default=now))
 
     async def _do_provider(self, mode: str, delay: float) -> None:
         self.world.provider.turn(mode, delay)
@@ -388,15 +392,16 @@ class Player:
             return "no such status was promised"
         if user.is_ending:
             return None
+        wrong, is_excused = None, self._is_held_up(asking)
         if got.status in (303, 401):
+            wrong = "the session of somebody who has not logged out"
             is_excused = user.is_forgotten
-            return None if is_excused else "the session of somebody who has not logged out"
-        is_held_up = self._is_held_up(asking)
-        if got.status == 503 and not is_held_up:
-            return "with the store and the provider there"
-        if seconds > PROMPT + self.world.provider.longest_delay and not is_held_up:
-            return "late, with the store and the provider there"
-        return None
+        elif got.status == 503:
+            wrong = "with the store and the provider there"
+        elif seconds > PROMPT + self.world.provider.longest_delay:
+            wrong = "late, with the store and the provider there"
+        self.excused += wrong is not None and is_excused
+        return None if is_excused else wrong
 
     def _is_held_up(self, asking: Asking) -> bool:
         """Whether there was trouble that excuses no answer, or a late one."""

@@ -19,7 +19,6 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
 CLIENT: Final = {"client_id": "app", "client_secret": "rehearsal-only"}
-ON_ITS_WAY: Final = 0.3  # seconds from an exchange to the use of what it brought
 GIVEN_UP: Final = 7.5  # seconds after which a replica may no longer wait for an answer
 _KEY: Final = ECKey.generate_key("P-256", {"kid": "1"}, private=True)
 
@@ -112,9 +111,9 @@ class Provider:
         family = Family(user)
         return family, self._issue(family)
 
-    def reject(self, family: Family) -> None:
-        """The API takes none of its tokens any more, but for those that are on their way."""
-        newest = time.time() - ON_ITS_WAY + self._lifetime
+    def reject(self, family: Family, since: float) -> None:
+        """The API takes no token any more that was there `since` seconds ago."""
+        newest = time.time() - since + self._lifetime
         for token, expires_at in family.access.items():
             if expires_at < newest:
                 family.access[token] = 0.0
