@@ -44,6 +44,11 @@ class Fact:
     knowers: set[Process] = field(default_factory=set)
 
     @property
+    def can_be_told(self) -> bool:
+        """Whether a process knows all of it. Of an own login only the store has all."""
+        return self.what != "login"
+
+    @property
     def is_lost(self) -> bool:
         """Nobody knows it any more."""
         is_known = any(one.is_alive for one in (self.origin, *self.knowers))
@@ -84,19 +89,18 @@ class Knowledge:
 
     def _share(self, fact: Fact, one: Process, now: float) -> None:
         if fact.stored_at is None:
-            if fact.what == "login":
-                return  # only the store has all of it
-            if one is fact.origin or one in fact.knowers:
+            if fact.can_be_told and (one is fact.origin or one in fact.knowers):
                 fact.stored_at = now
         elif one in fact.hearers and now >= fact.stored_at + SLACK:
             fact.knowers.add(one)
 
     def ended(self, process: Process) -> None:
         """A process has ended in an orderly way: it has written what it could."""
-        if process.calm_since is not None:
-            for fact in self.facts:
-                if fact.origin is process and fact.stored_at is None:
-                    fact.stored_at = time.monotonic()
+        now = time.monotonic()
+        for fact in self.facts:
+            is_known = fact.origin is process and fact.can_be_told
+            if is_known and fact.stored_at is None and process.was_calm(now):
+                fact.stored_at = now
         process.is_alive = False
 
     def went_back(self, to: float) -> None:
