@@ -19,6 +19,7 @@ Step: TypeAlias = list[Any]
 
 KINDS: Final = ("authjs", "raw", "own")
 REPLICAS: Final = range(len(WORKERS))
+EVERYBODY: Final = -1
 NEWEST: Final = -1
 OLDEST: Final = 0
 BLOCKING: Final = ("cut", "hole", "up", "down", "void")
@@ -82,6 +83,7 @@ class _Scenes:
         """One of them, and a moment in which all is well."""
         weights = [weight for weight, _ in self._all]
         (scene,) = self._rng.choices([scene for _, scene in self._all], weights)
+        yield [0.0, "again"]
         yield from scene()
 
     # -- numbers ----------------------------------------------------------------------------------
@@ -94,7 +96,11 @@ class _Scenes:
         return first, second
 
     def _user(self) -> int:
-        return self._rng.randrange(self._users)
+        numbers: tuple[int, ...] = (EVERYBODY, EVERYBODY, *range(self._users))
+        return self._rng.choice(numbers)
+
+    def _one(self, user: int) -> int:
+        return self._rng.randrange(self._users) if user == EVERYBODY else user
 
     def _cookie(self) -> int:
         return self._rng.choice((NEWEST, NEWEST, OLDEST, -2))
@@ -145,7 +151,7 @@ class _Scenes:
         yield [self._pause(1.2), *self._due(user)[1:]]
         yield self._ask(0.0, user, one)
         if self._rng.random() < 0.4:
-            yield [self._pause(1.0), "logout", user, one, self._cookie()]
+            yield [self._pause(1.0), "logout", self._one(user), one, self._cookie()]
         if self._rng.random() < 0.6:
             yield self._ask(self._pause(1.0), user, other)  # with the newest: so it is presented
         yield [self._pause(1.5), "redis", self._rng.choice(("older", "older", "empty", "kept"))]
@@ -182,7 +188,7 @@ class _Scenes:
         yield [0.6, *self._due(user)[1:]]
         yield self._ask(0.0, user, one, NEWEST)
         if self._rng.random() < 0.4:
-            yield [self._pause(0.5), "logout", user, one, self._cookie()]
+            yield [self._pause(0.5), "logout", self._one(user), one, self._cookie()]
         yield [self._pause(1.5), "link", one, self._rng.choice(BLOCKING), 0]
         yield [self._pause(1.0), "redis", self._rng.choice(("older", "empty"))]
         yield [self._pause(2.0), "link", one, "ok", 0]
@@ -195,7 +201,13 @@ class _Scenes:
         yield [0.0, "reject", user]
         yield [0.0, "provider", "ok", self._pause(2.0, 0.3)]
         yield self._ask(0.0, user, one)
-        yield [self._pause(0.5), "logout", user, self._rng.choice((one, other)), self._cookie()]
+        yield [
+            self._pause(0.5),
+            "logout",
+            self._one(user),
+            self._rng.choice((one, other)),
+            self._cookie(),
+        ]
         yield self._ask(self._pause(2.0), user, other)
         yield [self._pause(2.0), "provider", "ok", 0]
         yield from self._everywhere(user)
@@ -206,7 +218,7 @@ class _Scenes:
         yield [0.0, "reject", user]
         yield self._ask(0.0, user, one, NEWEST)
         if self._rng.random() < 0.4:
-            yield [self._pause(0.5), "logout", user, one, self._cookie()]
+            yield [self._pause(0.5), "logout", self._one(user), one, self._cookie()]
         yield [self._pause(2.0), self._rng.choice(("kill", "drain")), one]
         yield self._ask(self._pause(1.0), user, other, OLDEST)
         if self._rng.random() < 0.5:
@@ -245,7 +257,13 @@ class _Scenes:
         user, (one, other) = self._user(), self._two()
         yield from self._everywhere(user)
         yield [self._pause(0.5), "link", other, self._rng.choice(BLOCKING), 0]
-        yield [self._pause(0.5), "logout", user, self._rng.choice(REPLICAS), self._cookie()]
+        yield [
+            self._pause(0.5),
+            "logout",
+            self._one(user),
+            self._rng.choice(REPLICAS),
+            self._cookie(),
+        ]
         yield [self._pause(3.0), "link", other, "ok", 0]
         yield self._ask(self._pause(3.0, 1.5), user, one)
         yield from self._everywhere(user, OLDEST)
@@ -254,7 +272,7 @@ class _Scenes:
         user, (one, other) = self._user(), self._two()
         yield from self._everywhere(user, OLDEST)
         yield [self._pause(0.5), "link", other, self._rng.choice(BLOCKING), 0]
-        yield [0.3, "logout", user, one, NEWEST]
+        yield [0.3, "logout", self._one(user), one, NEWEST]
         yield [0.5, "messages"]
         yield [self._pause(1.0), "link", other, "ok", 0]
         yield from self._everywhere(user, OLDEST)
@@ -285,7 +303,7 @@ class _Scenes:
         yield [self._pause(0.5), "nothing"]
         yield from self._everywhere(user)
         if self._rng.random() < 0.3:
-            yield [0.0, "logout", user, self._rng.choice(REPLICAS), NEWEST]
+            yield [0.0, "logout", self._one(user), self._rng.choice(REPLICAS), NEWEST]
         yield [self._pause(2.5), "redis", self._rng.choice(("kept", "older", "empty"))]
         yield [self._pause(3.0), "nothing"]
         yield from self._everywhere(user)
@@ -294,12 +312,12 @@ class _Scenes:
         some: tuple[Callable[[], Step], ...] = (
             lambda: ["burst", self._user(), self._cookie(), 4],
             lambda: ["reject", self._user()],
-            lambda: ["logout", self._user(), self._rng.choice(REPLICAS), self._cookie()],
+            lambda: ["logout", self._one(EVERYBODY), self._rng.choice(REPLICAS), self._cookie()],
             lambda: ["link", self._rng.choice(REPLICAS), "slow", self._pause(0.2)],
             lambda: ["link", self._rng.choice(REPLICAS), self._rng.choice(BLOCKING), 0],
             lambda: ["heal"],
             lambda: ["provider", "ok", self._pause(2.0)],
-            lambda: ["login", self._rng.choice(KINDS[::2])],
+            lambda: ["again"],
             lambda: ["snapshot", "file"],
             lambda: ["redis", "older"],
             lambda: ["drain", self._rng.choice(REPLICAS)],

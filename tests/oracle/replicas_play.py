@@ -16,7 +16,7 @@ import uvloop
 
 from sidecar.core.cookies import with_set_cookies
 from sidecar.core.formats import FORMATS
-from tests.oracle.replicas_history import NEWEST, OLDEST, REPLICAS, History
+from tests.oracle.replicas_history import EVERYBODY, NEWEST, OLDEST, REPLICAS, History
 from tests.oracle.replicas_knowledge import HEALED, SLACK, Fact, Process
 from tests.oracle.replicas_provider import Family, Tokens
 from tests.oracle.replicas_world import AUTHJS, LASTING, LIFETIME, ORIGIN, RAW, SECRET, World
@@ -124,6 +124,7 @@ class Player:
         self._history = history
         self.world = World(directory, sources, history.clocks, is_shared=is_shared)
         self.users: list[User] = []
+        self._places: list[User] = []  # who is there now
         self.wrong: list[str] = []
         self.notes: list[str] = []
         self.checks = 0
@@ -156,8 +157,7 @@ class Player:
 
     async def _steps(self) -> None:
         for kind in self._history.kinds:
-            await self._login(kind)
-        self._judge()
+            self._places.append(await self._login(kind))
         for pause, name, *arguments in self._history.steps:
             await asyncio.sleep(pause)
             self._note(name, *arguments)
@@ -183,15 +183,33 @@ class Player:
     async def _do_nothing(self) -> None:
         pass
 
-    async def _do_login(self, kind: str) -> None:
-        if all(process is not None and process.was_calm(0) for process in self.world.processes):
-            await self._login(kind)
+    def _there(self, number: int) -> list[User]:
+        """One of those who are there, or all."""
+        if number == EVERYBODY:
+            return list(self._places)
+        return [self._places[number % len(self._places)]]
+
+    async def _do_again(self) -> None:
+        """Who has no session any more logs in."""
+        for place, user in enumerate(self._places):
+            if user.is_ending or user.is_forgotten:
+                replica = self._serving()
+                if replica is not None:
+                    self._places[place] = await self._login(user.kind, replica)
+
+    def _serving(self) -> int | None:
+        """A replica that nothing is wrong with."""
+        for process in self.world.processes:
+            is_good = process is not None and not process.is_leaving
+            if is_good and process is not None and process.was_calm(time.monotonic()):
+                return process.replica
+        return None
 
     async def _do_ask(
         self, user: int, replica: int, cookie: int, method: str, leaves: float
     ) -> None:
-        who = self.users[user % len(self.users)]
-        self.world.spawn(self._ask(who, replica, self._cookie(who, cookie), method, leaves))
+        for who in self._there(user):
+            self.world.spawn(self._ask(who, replica, self._cookie(who, cookie), method, leaves))
         await asyncio.sleep(0)
 
     async def _do_burst(self, user: int, cookie: int, times: int) -> None:
@@ -199,15 +217,16 @@ class Player:
             await self._do_ask(user, number % len(REPLICAS), cookie, "GET", 0)
 
     async def _do_logout(self, user: int, replica: int, cookie: int) -> None:
-        who = self.users[user % len(self.users)]
-        self.world.spawn(self._logout(who, replica, self._cookie(who, cookie)))
+        for who in self._there(user):
+            self.world.spawn(self._logout(who, replica, self._cookie(who, cookie)))
         await asyncio.sleep(0)
 
     async def _do_reject(self, user: int) -> None:
         """None that was brought for a request under way: that would end the session rightly."""
-        who, now = self.users[user % len(self.users)], time.monotonic()
-        sent = [asking.sent for asking in self._asking if asking.user is who]
-        self.world.provider.reject(who.family, now - min(sent, default=now))
+        for who in self._there(user):
+            now = time.monotonic()
+            sent = [asking.sent for asking in self._asking if asking.user is who]
+            self.world.provider.reject(who.family, now - min(sent, default=now))
 
     async def _do_provider(self, mode: str, delay: float) -> None:
         self.world.provider.turn(mode, delay)
@@ -277,31 +296,33 @@ class Player:
     def _cookie(self, user: User, number: int) -> str:
         return user.cookies[max(number, -len(user.cookies))]
 
-    async def _login(self, kind: str) -> None:
+    async def _login(self, kind: str, replica: int = 0) -> User:
         name = f"user{len(self.users)}"
         if kind == "own":
-            await self._own_login(name)
-            return
-        family, tokens = self.world.provider.grant(name)
-        cookie = _sealed(name, tokens) if kind == "authjs" else _raw(tokens)
-        self.users.append(User(name, kind, family, [cookie]))
+            user = await self._own_login(name, replica)
+        else:
+            family, tokens = self.world.provider.grant(name)
+            cookie = _sealed(name, tokens) if kind == "authjs" else _raw(tokens)
+            user = User(name, kind, family, [cookie])
+        self.users.append(user)
+        return user
 
-    async def _own_login(self, name: str) -> None:
-        process = self.world.processes[0]
+    async def _own_login(self, name: str, replica: int) -> User:
+        process = self.world.processes[replica]
         assert process is not None
-        begun = await self._get(0, "/auth/login?next=/", "", **NAVIGATES)
+        begun = await self._get(replica, "/auth/login?next=/", "", **NAVIGATES)
         asked = {key: one[0] for key, one in parse_qs(urlsplit(begun.location).query).items()}
         family, code = self.world.provider.code(name, asked["nonce"])
         cookie = with_set_cookies("", begun.sets, time.time())
         answer = {"code": code, "state": asked["state"]}
-        done = await self._get(0, f"/auth/callback?{urlencode(answer)}", cookie, **NAVIGATES)
+        done = await self._get(replica, f"/auth/callback?{urlencode(answer)}", cookie, **NAVIGATES)
         if done.status not in (302, 303) or not done.sets:
             self._fault(f"login of {name}: {done.status} {done.code}")
-            return
+            self._judge()
         cookie = with_set_cookies(cookie, done.sets, time.time())
         fact = self.world.knowledge.happened("login", process, is_told=False)
         fact.stored_at = time.monotonic()
-        self.users.append(User(name, "own", family, [cookie], login=fact))
+        return User(name, "own", family, [cookie], login=fact)
 
     async def _ask(
         self, user: User, replica: int, cookie: str, method: str = "GET", leaves: float = 0
@@ -481,7 +502,7 @@ class Player:
             await asyncio.gather(
                 *(
                     self._ask(user, replica, self._cookie(user, cookie))
-                    for user in self.users
+                    for user in self._places
                     for replica in REPLICAS
                     for cookie in (NEWEST, OLDEST)
                 )
