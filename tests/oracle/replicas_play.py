@@ -528,8 +528,9 @@ class Player:
         self._note(f"{keys} keys of {users} users, {exchanges} exchanges: {lasting} lasting")
         if keys > most:
             self._fault(f"{keys} keys, where {most} are enough")
-        if "raw" not in self._history.kinds and lasting > 4 + 3 * users:
-            self._fault(f"{lasting} keys of {users} users outlast a day")
+        ended = sum(user.is_ending or user.is_forgotten for user in self.users)
+        if "raw" not in self._history.kinds and lasting > 4 + 4 * users + 12 * ended:
+            self._fault(f"{lasting} keys of {users} users, {ended} ended, outlast a day")
         largest = self.world.resident() >> 20
         if largest > LARGEST:
             self._fault(f"a process needs {largest} MiB")
