@@ -73,10 +73,14 @@ class User:
         return bool(self.family.excuses) or any(fact.is_lost for fact in self.exchanges)
 
     @property
+    def is_gone(self) -> bool:
+        """The store has forgotten it, and nothing else holds it: an excuse for anything."""
+        return self.login is not None and self.login.stored_at is None
+
+    @property
     def is_forgotten(self) -> bool:
-        """Nobody knows any more what became of the session: an excuse for anything."""
-        is_gone = self.login is not None and self.login.stored_at is None
-        return is_gone or self.is_token_lost
+        """Nobody knows any more what became of the session: an excuse for its end."""
+        return self.is_gone or self.is_token_lost
 
     def __repr__(self) -> str:
         return f"{self.name} ({self.kind})"
@@ -411,7 +415,7 @@ class Player:
                 return f"the answer of {data['user']}, {data['nonce']}"
         elif got.status not in (303, 401, 503):
             return "no such status was promised"
-        if user.is_ending:
+        if user.is_ending or user.is_gone:
             return None
         wrong, is_excused = None, self._is_held_up(asking)
         if got.status in (303, 401):
