@@ -76,6 +76,7 @@ class _Scenes:
             (2, self.cut_off_while_store_goes_back),
             (2, self.logout_while_renewing),
             (1, self.gone_after_renewing),
+            (1, self.logout_in_a_crowd),
             (3, self.this_and_that),
         )
 
@@ -210,6 +211,14 @@ class _Scenes:
         ]
         yield self._ask(self._pause(2.0), user, other)
         yield [self._pause(2.0), "provider", "ok", 0]
+        yield from self._everywhere(user)
+
+    def logout_in_a_crowd(self) -> Iterator[Step]:
+        user, (one, other) = self._user(), self._two()
+        yield from self._everywhere(user)
+        yield [0.0, "crowd", one, 600]
+        yield [self._pause(1.0), "logout", self._one(user), one, self._cookie()]
+        yield self._ask(1.2, user, other)
         yield from self._everywhere(user)
 
     def gone_after_renewing(self) -> Iterator[Step]:

@@ -166,16 +166,6 @@ KNOWN: Final = {
         *everybody(1, pause=1.0),
         [0.0, "start", 0],
     ),
-    # Others were told of it behind everything else.
-    "logs out in a crowd": _of(
-        *everybody(),
-        [0.0, "crowd", 0, 4000],
-        [0.0, "logout", 0, 0, NEWEST],
-        [0.0, "logout", 1, 0, NEWEST],
-        *everybody(1, cookie=OLDEST, pause=1.3),
-        *everybody(1, cookie=OLDEST, pause=0.5),
-        kinds=("authjs", "own", "raw"),
-    ),
     # A token that expired while it was renewed was 503 after 2 s.
     "expires while it is renewed": _of(
         *everybody(),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -255,22 +256,21 @@ class Player:
 
     async def _do_crowd(self, replica: int, many: int) -> None:
         """So many strangers log out, one after the other on each of some connections."""
-        one = self.world.sidecars[replica]
-        if one is None:
-            return
-        self._strangers += many
-        strangers = iter(range(many))
-        connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(connector=connector) as http:
+        one, process = self.world.sidecars[replica], self.world.processes[replica]
+        if one is not None and process is not None and not process.is_leaving:
+            self._strangers += many
+            self.world.spawn(self._leave(one.port, iter(range(many))))
 
-            async def leave() -> None:
-                for number in strangers:
-                    headers = {**FETCH, "Cookie": f"access_token=stranger{number}"}
-                    url = f"http://127.0.0.1:{one.port}/api/logout"
-                    async with http.post(url, headers=headers) as answer:
+    async def _leave(self, port: int, strangers: Iterator[int]) -> None:
+        async def leave() -> None:
+            for number in strangers:
+                headers = {**FETCH, "Cookie": f"access_token=stranger{number}"}
+                url = f"http://127.0.0.1:{port}/api/logout"
+                with suppress(aiohttp.ClientError, OSError):
+                    async with self._http.post(url, headers=headers) as answer:
                         await answer.read()
 
-            await asyncio.gather(*(leave() for _ in range(16)))
+        await asyncio.gather(*(leave() for _ in range(16)))
 
     async def _do_kill(self, replica: int) -> None:
         process = self.world.processes[replica]
@@ -562,7 +562,7 @@ def play(directory: Path, history: History, *, is_shared: bool = True) -> Player
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(player.play())
-        except Wrong as wrong:
+        except AssertionError as wrong:
             notes = "\n".join(player.notes)
             raise Wrong(f"{wrong}\n\n{notes}\n\n{history}") from None
     return player
