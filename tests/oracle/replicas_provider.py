@@ -204,6 +204,7 @@ class Provider:
             return _abort(request)
         if self.delay:
             await asyncio.sleep(self.delay)
+        self.on_exchange(call.family, call.replica)
         return self._answer(self._issue(call.family))
 
     def _exchanged(self, token: str, call: Call) -> bool:
@@ -216,7 +217,6 @@ class Provider:
             return False
         family.spent[token] = call.is_exchanged = True
         self.exchanges += 1
-        self.on_exchange(family, call.replica)
         if self.mode == "lost" or self.delay > GIVEN_UP:
             family.excuses.append("the provider's answer was lost")
         return True
