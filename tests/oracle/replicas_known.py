@@ -125,10 +125,10 @@ KNOWN: Final = {
     "leaves while the provider takes its time": _of(
         *everybody(),
         *REJECT,
-        provider("ok", 6.5),
+        provider("ok", 4.5),
         *everybody(0, pause=0.0),
         [0.5, "drain", 0],
-        [7.5, "start", 0],
+        [5.0, "start", 0],
         provider("ok"),
         *everybody(1, cookie=OLDEST),
     ),
