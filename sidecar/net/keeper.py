@@ -527,7 +527,9 @@ class Keeper:
         if tomb.proof is Proof.NONE:
             if self._is_shared and self.unproven_deaths.take(self._now()):
                 told = replace(tomb, until=min(tomb.until, self._now() + SHARED))
-                self._spawn(_once(partial(self._write_death, fingerprint, told)))
+                tell = partial(self._write_death, fingerprint, told)
+                # Others may know more of it, so it is repeated until the store is back.
+                self._put_bounded(fingerprint, "unproven_logout", tell)
             return
         tell = partial(self._write_death, fingerprint, tomb)
         if tomb.proof is Proof.VOUCHED:
@@ -545,9 +547,27 @@ class Keeper:
     async def _write_death(self, fingerprint: str, tomb: Tombstone) -> None:
         """Raises `StoreUnavailable`."""
         if self._is_shared:
+            fingerprint, tomb = await self._first_named(fingerprint, tomb)
             await self._put_death(fingerprint, tomb, _message("dead", fingerprint, tomb))
         elif self._own is not None and self._own.is_stored:
             await self._own.drop(fingerprint)
+
+    async def _first_named(self, fingerprint: str, tomb: Tombstone) -> tuple[str, Tombstone]:
+        """The death under the name that the session had before others renewed it.
+
+        When it ended here, the store may not have been there to be asked. Raises
+        `StoreUnavailable`.
+        """
+        names = dict.fromkeys((fingerprint, *tomb.credentials))
+        for name in names:
+            alias = await self._store.get(f"alias:{name}")
+            if alias is None or alias.decode() == fingerprint:
+                continue
+            first = alias.decode()
+            known = replace(tomb, credentials=tuple(one for one in names if one != first))
+            self._sessions.entomb(first, known)
+            return first, known
+        return fingerprint, tomb
 
     async def _put_death(
         self, fingerprint: str, tomb: Tombstone, message: bytes | None = None

@@ -56,6 +56,7 @@ DAY: Final = 86400.0
 USED: Final = 30 * DAY  # how long it is remembered that a refresh token is spent
 RETIRED: Final = 3600.0  # the same of one of which a successor has been presented
 STEPS: Final = 16  # generations that a late caller may be behind
+TRIES: Final = 3  # to begin an exchange while the store loses what it has taken
 
 _SENT: Final = b"sent"
 _DONE: Final = b"done"
@@ -346,21 +347,27 @@ class Refresher:
 
         Raises what `renewed` raises.
         """
-        await self._settle()
-        lease = await self._lease(own)
-        if lease is None:
-            successor = await self._good_successor(own, tokens, rejected)
-            if successor is None:
-                raise RefreshUnavailable("another process is still waiting for the provider")
-            return successor
-        is_needless = True
-        try:
-            successor = await self._claimed(own, lease, tokens, rejected)
-            is_needless = successor is not None
-        finally:
-            if is_needless:
-                await self._give_back(own, lease)
-        return successor or await self._exchanged(own, lease, tokens)
+        for _ in range(TRIES):
+            await self._settle()
+            lease = await self._lease(own)
+            if lease is None:
+                successor = await self._good_successor(own, tokens, rejected)
+                if successor is None:
+                    raise RefreshUnavailable("another process is still waiting for the provider")
+                return successor
+            is_mine = False
+            try:
+                successor = await self._claimed(own, lease, tokens, rejected)
+                # A store that has gone back meanwhile may have lost the lock of somebody else.
+                is_mine = successor is None and await self._has_all()
+            finally:
+                if not is_mine:
+                    await self._give_back(own, lease)
+            if is_mine:
+                return await self._exchanged(own, lease, tokens)
+            if successor is not None:
+                return successor
+        raise RefreshUnavailable("the store has lost what it had taken")
 
     async def _claimed(
         self, own: str, lease: Lease, tokens: TokenSet, rejected: str | None
@@ -483,12 +490,17 @@ class Refresher:
 
         By then the others have taken theirs again, and written what they have exchanged.
         """
-        watch = self._watch
-        if watch is not None and not await watch.is_same():
-            self.lost_data()
+        await self._has_all()
         remaining = self._settled_at - self._now()
         if remaining > 0:
             await asyncio.sleep(remaining)
+
+    async def _has_all(self) -> bool:
+        """Whether the store has lost nothing. Raises `StoreUnavailable`."""
+        is_whole = self._watch is None or await self._watch.has_all()
+        if not is_whole:
+            self.lost_data()
+        return is_whole
 
     def lost_data(self) -> None:
         """The store may have lost data just now."""

@@ -77,6 +77,16 @@ class StoreWatch:
         """Whether nobody has found that the store lost writes. Raises `StoreUnavailable`."""
         return self.epoch is None or await self._store.get(_EPOCH) == self.epoch
 
+    async def has_all(self) -> bool:
+        """Whether the store has all that it had taken before this, as far as anybody can see.
+
+        Raises `StoreUnavailable`.
+        """
+        if not await self._counts_on():
+            self.look_soon()
+            return False
+        return await self.is_same()
+
     async def confirm(self) -> None:
         """Returns if the store has all that it had taken before this.
 

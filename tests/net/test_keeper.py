@@ -186,6 +186,29 @@ async def test_unknown_session_cannot_be_used_without_the_store(
     assert await two.is_live()
 
 
+@pytest.mark.parametrize("is_accepted", [True, False])
+async def test_logout_of_a_renewed_session_counts_where_the_store_could_not_be_asked(
+    processes: tuple[Process, Process], store: Flaky, is_accepted: bool
+) -> None:
+    """The process that ends it has not seen the renewal, and cannot ask for the first name."""
+    one, two = processes
+    await one.keeper.renew(await one.present(), Scope(), rejected="a1")
+    one.sessions.accept((await one.present()).fingerprint or "")
+    await one.settled()
+    newest = b"access_token=a2; refresh_token=r2"
+    assert await one.is_live(newest)
+    store.down = True
+    two.end(two.sessions.present(newest, two.now()), is_accepted=is_accepted)
+    await asyncio.sleep(0.05)
+    store.down = False
+    await two.settled()
+    await one.settled()
+    for cookie in (PAIR, newest, b"access_token=a2", b"access_token=a1"):
+        assert not await one.is_live(cookie)
+        assert not await two.is_live(cookie)
+        assert not await Process(store).is_live(cookie)
+
+
 async def test_death_that_the_store_did_not_take_is_told_later(
     processes: tuple[Process, Process], store: Flaky
 ) -> None:

@@ -23,6 +23,7 @@ from sidecar.net.outbox import Outbox
 from sidecar.net.refresh import Refresher, RefreshTimes
 from sidecar.net.store import lease
 from sidecar.net.store.memory import MemoryStore
+from sidecar.net.store_watch import StoreWatch
 
 HOUR = 3600.0
 
@@ -79,6 +80,14 @@ class Flaky(MemoryStore):
         self._check("replace")
         return await super().replace(key, old, new, seconds)
 
+    def snapshot(self) -> list[dict[str, Any]]:
+        return [dict(space.entries) for space in (self._kept, *self._spaces.values())]
+
+    def go_back(self, snapshot: list[dict[str, Any]]) -> None:
+        self.lose_everything()
+        for space, entries in zip((self._kept, *self._spaces.values()), snapshot, strict=True):
+            space.entries.update(entries)
+
     def lose_everything(self) -> None:
         for space in (self._kept, *self._spaces.values()):
             space.entries.clear()
@@ -108,7 +117,7 @@ class World:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def process(self) -> Refresher:
+    def process(self, *, is_watching: bool = False) -> Refresher:
         return Refresher(
             self.provider,
             RefreshTimes(leeway=30, grace=0.2),
@@ -116,6 +125,7 @@ class World:
             hash_of=lambda token: f"h-{token}",
             now=self.now,
             outbox=Outbox(self.spawn),
+            watch=StoreWatch(self.store, self.said.append) if is_watching else None,
             report=lambda event, why: self.said.append(f"{event}: {why}"),
         )
 
@@ -363,6 +373,20 @@ async def test_process_that_is_cut_off_comes_back_with_the_answer(world: World) 
     assert not second.done()
     world.store.down = frozenset()
     assert (await second).access_token == "a1"
+    assert world.provider.exchanges == ["r0"]
+
+
+async def test_lock_that_a_store_gone_back_has_lost_is_nobody_elses(world: World) -> None:
+    """Who waited for it finds it free, and the store without what this process has counted."""
+    world.provider.delay = 1.0
+    one, two = (world.process(is_watching=True) for _ in range(2))
+    tokens, snapshot = world.tokens(), world.store.snapshot()
+    first = asyncio.create_task(one.renew(tokens))
+    await asyncio.sleep(0.2)
+    second = asyncio.create_task(two.renew(tokens))
+    await asyncio.sleep(0.2)
+    world.store.go_back(snapshot)
+    assert [(await task).access_token for task in (first, second)] == ["a1", "a1"]
     assert world.provider.exchanges == ["r0"]
 
 

@@ -118,6 +118,20 @@ async def test_what_was_written_last_is_not_confirmed(store: Mortal) -> None:
     await watch.confirm()
 
 
+async def test_a_process_can_see_for_itself_that_a_store_has_gone_back(store: Mortal) -> None:
+    """Before anybody has looked: what it has counted is not there."""
+    one = Process(store)
+    await one.watch.look()
+    assert await one.watch.has_all()
+    snapshot = store.snapshot()
+    assert await one.watch.has_all()
+    store.go_back(snapshot)
+    assert not await one.watch.has_all()
+    await one.watch.look()
+    assert one.restored == 1
+    assert await one.watch.has_all()
+
+
 async def test_a_lost_answer_is_no_loss(store: Mortal, two: list[Process]) -> None:
     """The store has more than is known."""
     store.answers_are_lost = True
