@@ -86,7 +86,7 @@ async def test_coded_answer_that_takes_long_stops_nobody(
     answers(upstream, upstream.reply(body, f"Content-Encoding: {coding}"))
     at = await command({"envelope": {"buffer": "1KiB"}, "log": {"access": False}})
     share, took = await share_of_the_wait(at, client, fetch(at, client))
-    assert took > 0.1
+    assert took > 0.03  # else it says nothing
     assert share < 0.5
 
 
@@ -115,7 +115,7 @@ async def test_json_that_is_slow_to_read_stops_nobody(
         assert body in got
 
     share, took = await share_of_the_wait(at, client, work())
-    assert took > 0.1
+    assert took > 0.03  # else it says nothing
     assert share < 0.5
 
 
@@ -133,7 +133,7 @@ async def test_pipelined_requests_that_are_answered_at_once_stop_nobody(
             assert (await one.answer()).status == 200
 
     share, took = await share_of_the_wait(at, client, work())
-    assert took > 0.1
+    assert took > 0.03  # else it says nothing
     assert share < 0.5
 
 
