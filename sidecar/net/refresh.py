@@ -348,7 +348,7 @@ class Refresher:
         Raises what `renewed` raises.
         """
         for _ in range(TRIES):
-            await self._settle()
+            found = await self._settle()
             lease = await self._lease(own)
             if lease is None:
                 successor = await self._good_successor(own, tokens, rejected)
@@ -359,7 +359,7 @@ class Refresher:
             try:
                 successor = await self._claimed(own, lease, tokens, rejected)
                 # A store that has gone back meanwhile may have lost the lock of somebody else.
-                is_mine = successor is None and await self._has_all()
+                is_mine = successor is None and await self._has_all(found)
             finally:
                 if not is_mine:
                     await self._give_back(own, lease)
@@ -485,19 +485,25 @@ class Refresher:
         if left:
             await asyncio.wait(left, timeout=2 * WRITTEN)
 
-    async def _settle(self) -> None:
+    async def _settle(self) -> int:
         """Waits where the store may have lost its data, locks among them.
 
-        By then the others have taken theirs again, and written what they have exchanged.
+        By then the others have taken theirs again, and written what they have exchanged. Returns
+        how often it has been found so far that writes were lost.
         """
-        await self._has_all()
+        await self._has_all(self._found)
         remaining = self._settled_at - self._now()
         if remaining > 0:
             await asyncio.sleep(remaining)
+        return self._found
 
-    async def _has_all(self) -> bool:
-        """Whether the store has lost nothing. Raises `StoreUnavailable`."""
-        is_whole = self._watch is None or await self._watch.has_all()
+    @property
+    def _found(self) -> int:
+        return 0 if self._watch is None else self._watch.found
+
+    async def _has_all(self, found: int) -> bool:
+        """Whether the store has lost nothing since. Raises `StoreUnavailable`."""
+        is_whole = self._watch is None or await self._watch.has_all(found)
         if not is_whole:
             self.lost_data()
         return is_whole

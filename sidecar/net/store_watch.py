@@ -48,6 +48,7 @@ class StoreWatch:
         self._task: asyncio.Task[None] | None = None
         self.epoch: bytes | None = None
         self.losses = 0
+        self.found = 0  # how often it turned out here that writes were lost; more than losses
         self.doubt: Callable[[], None] = lambda: None
         self.restore: Callable[[], Awaitable[None]] | None = None
 
@@ -77,15 +78,14 @@ class StoreWatch:
         """Whether nobody has found that the store lost writes. Raises `StoreUnavailable`."""
         return self.epoch is None or await self._store.get(_EPOCH) == self.epoch
 
-    async def has_all(self) -> bool:
-        """Whether the store has all that it had taken before this, as far as anybody can see.
+    async def has_all(self, found: int) -> bool:
+        """Whether the store has lost nothing since `found` was what it is now, as far as is seen.
 
         Raises `StoreUnavailable`.
         """
         if not await self._counts_on():
             self.look_soon()
-            return False
-        return await self.is_same()
+        return await self.is_same() and self.found == found
 
     async def confirm(self) -> None:
         """Returns if the store has all that it had taken before this.
@@ -110,6 +110,7 @@ class StoreWatch:
                 found = await self._store.get(self._key)
                 if found is None or not found.isdigit() or int(found) < before:
                     self._counted, self._has_lost = 0, True  # the next one is put there anew
+                    self.found += 1
                     return False
                 self._counted = int(found)
                 raise StoreUnavailable("the answer to an earlier count was lost")
@@ -144,6 +145,7 @@ class StoreWatch:
         self.epoch, self._has_lost = epoch, False
         if is_other:
             self.losses += 1
+            self.found += 1
             self._is_restored = False
             self._report("it has lost writes; what is known here is written once more")
             self.doubt()

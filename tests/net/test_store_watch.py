@@ -122,14 +122,17 @@ async def test_a_process_can_see_for_itself_that_a_store_has_gone_back(store: Mo
     """Before anybody has looked: what it has counted is not there."""
     one = Process(store)
     await one.watch.look()
-    assert await one.watch.has_all()
+    found = one.watch.found
+    assert await one.watch.has_all(found)
     snapshot = store.snapshot()
-    assert await one.watch.has_all()
+    assert await one.watch.has_all(found)
     store.go_back(snapshot)
-    assert not await one.watch.has_all()
+    assert not await one.watch.has_all(found)
+    assert not await one.watch.has_all(found)
     await one.watch.look()
     assert one.restored == 1
-    assert await one.watch.has_all()
+    assert not await one.watch.has_all(found)  # whoever knew it before is to begin again
+    assert await one.watch.has_all(one.watch.found)
 
 
 async def test_a_lost_answer_is_no_loss(store: Mortal, two: list[Process]) -> None:

@@ -48,6 +48,12 @@ def link(replica: int, mode: str, pause: float = 0.0) -> Step:
     return [pause, "link", replica, mode, 0]
 
 
+def _renewed_at_two() -> list[Step]:
+    """Both sessions are renewed at replica 2; no other has seen their new cookies."""
+    steps: list[Step] = [[0.5, "reject", 0], [0.0, "reject", 1]]
+    return [*steps, *everybody(2, pause=0.0), [0.5, "nothing"]]
+
+
 KNOWN: Final = {
     # The lock was let go before the successor was written.
     "cut off from Redis while it renews": _of(
@@ -100,6 +106,38 @@ KNOWN: Final = {
         *everybody(0, pause=0.0),
         [1.0, "redis", "older"],
         *everybody(1, cookie=OLDEST, pause=2.5),
+    ),
+    # Who waited for the lock found it free in the older data.
+    "Redis goes back while one renews and others wait": _of(
+        *everybody(),
+        [0.3, "snapshot", "file"],
+        [0.7, "nothing"],
+        *REJECT,
+        provider("ok", 2.5),
+        *everybody(1, 1, 1, 0, 2, cookie=NEWEST, pause=0.05),
+        [0.6, "redis", "older"],
+        provider("ok", pause=3.0),
+    ),
+    # The name of before the renewal could not be asked for.
+    "a renewed session is logged out while Redis is down": _of(
+        *everybody(),
+        *_renewed_at_two(),
+        [0.0, "redis", "stop"],
+        [0.3, "logout", 0, 1, NEWEST],
+        [0.0, "logout", 1, 2, NEWEST],
+        [1.0, "redis", "kept"],
+        *everybody(0, cookie=OLDEST, pause=3.2),
+        kinds=("raw", "raw"),
+    ),
+    "a renewed session is logged out at one that is cut off": _of(
+        *everybody(),
+        *_renewed_at_two(),
+        link(0, "cut"),
+        [0.3, "logout", 0, 0, NEWEST],
+        [0.0, "logout", 1, 0, NEWEST],
+        link(0, "ok", pause=1.0),
+        *everybody(1, cookie=OLDEST, pause=3.2),
+        kinds=("raw", "raw"),
     ),
     # What leads on was forgotten here once its successor was presented.
     "Redis is empty, and the cookie before the last is presented": _of(
