@@ -170,7 +170,7 @@ class Exposition:
         )
 
     def _sessions(self) -> Iterable[Metric]:
-        metrics, sessions = self._runtime.metrics, self._runtime.sessions
+        metrics, runtime = self._runtime.metrics, self._runtime
         yield _counter(
             "sidecar_logins",
             "Logins here that came back from the provider, by outcome.",
@@ -199,9 +199,12 @@ class Exposition:
             "sidecar_logout_steps",
             "What follows a logout, by outcome.",
             ("step", "outcome"),
-            {(step, outcome): n for (step, outcome), n in self._runtime.departures.counts.items()},
+            {
+                (step, outcome): n
+                for (step, outcome), n in self._runtime.logout_tasks.counts.items()
+            },
         )
-        refresher = self._runtime.keeper.refresher
+        refresher = runtime.refresher
         yield _counter(
             "sidecar_refreshes",
             "Exchanges of refresh tokens, by outcome.",
@@ -215,7 +218,10 @@ class Exposition:
             {(): metrics.cookies_dropped},
         )
         yield _gauge(
-            "sidecar_sessions_cached", "Cookie headers remembered.", (), {(): sessions.cached}
+            "sidecar_sessions_cached",
+            "Cookie headers remembered.",
+            (),
+            {(): runtime.directory.cached},
         )
         yield _gauge(
             "sidecar_store_pending",
@@ -229,7 +235,8 @@ class Exposition:
             (),
             {(): self._runtime.watch.losses},
         )
-        yield _gauge("sidecar_tombstones", "Dead sessions remembered.", (), {(): sessions.dead})
+        dead = len(runtime.revocations.tombstones)
+        yield _gauge("sidecar_tombstones", "Dead sessions remembered.", (), {(): dead})
 
     def _pools(self) -> Iterable[Metric]:
         pools = self._runtime.pools

@@ -18,19 +18,26 @@ from sidecar.core.discovery import OPTIONAL, REQUIRED
 from sidecar.core.refresh import AnswerPaths
 from sidecar.core.view import ViewReader
 from sidecar.net.background import Background
-from sidecar.net.departure import Departures
-from sidecar.net.exchange import HttpExchange, OAuth2Exchange, RefreshEndpoint
-from sidecar.net.keeper import Keeper
-from sidecar.net.login import Logins
 from sidecar.net.outbound import Outbound, Way, way_of
-from sidecar.net.outbox import Outbox
-from sidecar.net.own import OwnSessions
 from sidecar.net.pool import Pool
 from sidecar.net.provider import Provider, ProviderSettings, ProviderUnavailable
-from sidecar.net.refresh import Refresher, RefreshTimes
-from sidecar.net.sessions import Sessions
 from sidecar.net.store import Store, open_store
-from sidecar.net.store_watch import StoreWatch
+from sidecar.net.store.outbox import Outbox
+from sidecar.net.store.watch import StoreWatch
+from sidecar.sessions.coordinator import SessionCoordinator
+from sidecar.sessions.directory import SessionDirectory
+from sidecar.sessions.local import local_sessions
+from sidecar.sessions.login import Logins
+from sidecar.sessions.login_views import LoginViews
+from sidecar.sessions.logout_tasks import LogoutTasks
+from sidecar.sessions.records import SessionRecords
+from sidecar.sessions.refresh import Refresher, RefreshTimes
+from sidecar.sessions.refresh_grants import HttpGrant, OAuth2Grant, RefreshEndpoint
+from sidecar.sessions.revocations import Revocations
+from sidecar.sessions.set_cookies import SetCookies
+from sidecar.sessions.shared import SharedSessions, drop_stored, open_shared
+from sidecar.sessions.stored import StoredLogins
+from sidecar.sessions.termination import SessionTermination
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -38,8 +45,8 @@ if TYPE_CHECKING:
     from sidecar.core.config import Config
     from sidecar.core.oidc import Client
     from sidecar.metrics import Metrics
-    from sidecar.net.refresh import Exchange
     from sidecar.policy import OwnLogin, Policy
+    from sidecar.sessions.refresh_grants import RefreshGrant
 
 
 FINISH_SECONDS: Final = 12.0  # longer than an exchange may take, with its writing
@@ -88,8 +95,9 @@ class OwnParts:
 
     login: OwnLogin
     provider: Provider
-    sessions: OwnSessions
+    sessions: StoredLogins
     logins: Logins
+    termination: SessionTermination
 
     async def warm_up(self) -> None:
         """Has the provider's metadata fetched: a logout goes there without waiting for them."""
@@ -103,9 +111,13 @@ class Runtime:
 
     policy: Policy
     loop: asyncio.AbstractEventLoop
-    sessions: Sessions
+    directory: SessionDirectory
+    revocations: Revocations
+    set_cookies: SetCookies
+    coordinator: SessionCoordinator
+    refresher: Refresher | None
+    shared: SharedSessions | None
     store: Store
-    keeper: Keeper
     outbox: Outbox
     watch: StoreWatch
     pools: dict[str, Pool]
@@ -116,12 +128,13 @@ class Runtime:
     background: Background
     outbounds: tuple[Outbound, ...]
     provider: Provider | None
-    departures: Departures
+    logout_tasks: LogoutTasks
     own: OwnParts | None
 
     async def start(self) -> None:
         """Listens to what other processes on the same store tell."""
-        await self.keeper.start()
+        if self.shared is not None:
+            await self.shared.feed.start()
         if self.own is not None:
             self.background.run(self.own.warm_up())
 
@@ -132,15 +145,16 @@ class Runtime:
         nobody else knows.
         """
         until = self.loop.time() + min(seconds, FINISH_SECONDS)
-        if self.keeper.refresher is not None:
-            await self.keeper.refresher.finish(until - self.loop.time())
+        if self.refresher is not None:
+            await self.refresher.finish(until - self.loop.time())
         await self.outbox.flush(max(0.0, until - self.loop.time()))
 
     async def close(self) -> None:
         """Lets go of everything; what is under way in the background gets a moment to end."""
-        self.keeper.stop_listening()
+        if self.shared is not None:
+            self.shared.feed.stop()
         await self.background.close()
-        await self.keeper.close()
+        await self.watch.close()
         for pool in self.pools.values():
             pool.close()
         await self.store.close()
@@ -159,8 +173,8 @@ def open_runtime(
     """Opens what the policy needs; connections to upstreams are made on demand."""
     clock = Clock()
     background = Background(loop, log)
-    report = partial(_report, log)
     config = policy.config
+    is_shared = config.store.url.is_shared
     store = open_store(config.store.url, policy.secrets, partial(_report, log, "store"))
     outbox = Outbox(background.run)
     watch = StoreWatch(store, partial(_report, log, "store"))
@@ -168,45 +182,59 @@ def open_runtime(
     outbound, to_hooks = Outbound(way), Outbound(way)  # apart, so that neither starves the other
     provider = _open_provider(config, partial(_report, log, "provider"), way)
     client = None if policy.own is None else policy.own.client
-    exchange = _exchange(config, provider, client, outbound, clock.now)
+    grant = _refresh_grant(config, provider, client, outbound, clock.now)
     renewal = config.refresh or Refresh()
-    own = None if policy.own is None else OwnSessions(policy.own, store, clock.now)
-    reader = ViewReader(
-        policy.sources,
-        policy.session_names,
-        policy.hidden_names,
-        None if policy.own is None else policy.own.source,
+    stored = None if policy.own is None else StoredLogins(policy.own, store, clock.now)
+    local = local_sessions(
+        _view_reader(policy),
+        policy.signer,
+        leeway=None if grant is None else renewal.leeway,
+        is_shared=is_shared or grant is not None,
     )
-    sessions = Sessions(reader, policy.signer, None if exchange is None else renewal.leeway)
-    refresher = (
-        None
-        if exchange is None
-        else Refresher(
-            exchange,
+    refresher = None
+    if grant is not None:
+        refresher = Refresher(
+            grant,
             RefreshTimes(renewal.leeway, renewal.grace),
             store,
             hash_of=policy.signer.fingerprint,
             now=clock.now,
             outbox=outbox,
-            watch=watch if config.store.url.is_shared else None,
-            report=report,
+            watch=watch if is_shared else None,
+            report=partial(_report, log),
         )
-    )
-    keeper = Keeper(
-        sessions,
-        store,
-        refresher,
-        own,
-        is_shared=config.store.url.is_shared,
-        now=clock.now,
-        spawn=background.run,
-        outbox=outbox,
-        watch=watch,
-    )
-    departures = Departures(
+    records = SessionRecords(store, clock.now)
+    shared = None
+    if is_shared:
+        shared = open_shared(
+            local,
+            records,
+            refresher=refresher,
+            stored=stored,
+            store=store,
+            outbox=outbox,
+            watch=watch,
+            now=clock.now,
+            spawn=background.run,
+        )
+    else:
+        drop_stored(local, stored, outbox)
+    logins = None
+    if stored is not None:
+        logins = LoginViews(
+            local,
+            stored,
+            refresher,
+            outbox=outbox,
+            is_doubtful=(lambda: False) if shared is None else shared.feed.is_doubtful,
+            now=clock.now,
+            spawn=background.run,
+        )
+    broadcast = None if shared is None else shared.broadcast
+    logout_tasks = LogoutTasks(
         provider,
         refresher,
-        sessions,
+        local,
         store,
         hooks=config.logout.hooks,
         revokes_all=config.refresh is not None,
@@ -214,13 +242,46 @@ def open_runtime(
         spawn=background.run,
         log=log,
     )
-    keeper.on_orphans = departures.revoke
+    coordinator = SessionCoordinator(
+        local,
+        records,
+        refresher,
+        logins,
+        broadcast,
+        now=clock.now,
+        orphaned=logout_tasks.revoke,
+    )
+    login_parts = None
+    if policy.own is not None and provider is not None and stored is not None:
+        login_parts = OwnParts(
+            policy.own,
+            provider,
+            stored,
+            Logins(
+                policy.own,
+                provider,
+                stored,
+                store,
+                hash_of=policy.signer.fingerprint,
+                longest_cookie=config.limits.header // 2,
+                now=clock.now,
+                background=background,
+                log=log,
+            ),
+            SessionTermination(
+                local, records, stored, broadcast, outbox=outbox, watch=watch, now=clock.now
+            ),
+        )
     return Runtime(
         policy=policy,
         loop=loop,
-        sessions=sessions,
+        directory=local.directory,
+        revocations=local.revocations,
+        set_cookies=local.set_cookies,
+        coordinator=coordinator,
+        refresher=refresher,
+        shared=shared,
         store=store,
-        keeper=keeper,
         outbox=outbox,
         watch=watch,
         pools={name: Pool(loop, address) for name, address in policy.upstreams.items()},
@@ -231,37 +292,14 @@ def open_runtime(
         background=background,
         outbounds=(outbound, to_hooks),
         provider=provider,
-        departures=departures,
-        own=_own_parts(
-            policy, provider, own, store=store, clock=clock, background=background, log=log
-        ),
+        logout_tasks=logout_tasks,
+        own=login_parts,
     )
 
 
-def _own_parts(
-    policy: Policy,
-    provider: Provider | None,
-    own: OwnSessions | None,
-    *,
-    store: Store,
-    clock: Clock,
-    background: Background,
-    log: FilteringBoundLogger,
-) -> OwnParts | None:
-    if policy.own is None or provider is None or own is None:
-        return None
-    logins = Logins(
-        policy.own,
-        provider,
-        own,
-        store,
-        hash_of=policy.signer.fingerprint,
-        longest_cookie=policy.config.limits.header // 2,
-        now=clock.now,
-        background=background,
-        log=log,
-    )
-    return OwnParts(policy.own, provider, own, logins)
+def _view_reader(policy: Policy) -> ViewReader:
+    login = None if policy.own is None else policy.own.source
+    return ViewReader(policy.sources, policy.session_names, policy.hidden_names, login)
 
 
 _LEVELS: Final = {
@@ -298,13 +336,13 @@ def _open_provider(config: Config, report: Callable[[str], None], way: Way) -> P
     return Provider(settings, report, way)
 
 
-def _exchange(
+def _refresh_grant(
     config: Config,
     provider: Provider | None,
     client: Client | None,
     outbound: Outbound,
     now: Callable[[], float],
-) -> Exchange | None:
+) -> RefreshGrant | None:
     """How tokens are renewed, if they are."""
     refresh = config.refresh
     if refresh is not None and refresh.type == "http":
@@ -314,8 +352,8 @@ def _exchange(
         endpoint = RefreshEndpoint(
             request.method, request.url, request.headers, request.body, paths
         )
-        return HttpExchange(endpoint, outbound, now)
+        return HttpGrant(endpoint, outbound, now)
     if provider is None:
         return None
     scope = refresh.scope if refresh is not None else None
-    return OAuth2Exchange(provider, scope, now, client)
+    return OAuth2Grant(provider, scope, now, client)

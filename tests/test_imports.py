@@ -38,6 +38,7 @@ LAYERS: Final = (
     ("sidecar.core",),
     ("sidecar.policy",),
     ("sidecar.net", "sidecar.metrics", "sidecar.access_log", "sidecar.log", "sidecar.log_writer"),
+    ("sidecar.sessions",),
     ("sidecar.runtime",),
     ("sidecar.web",),
     ("sidecar.app",),
@@ -134,7 +135,9 @@ def test_no_imports_go_in_circles() -> None:
 
 def test_the_modules_are_found() -> None:
     """An empty table would pass every test above."""
-    assert {"sidecar.core.errors", "sidecar.net.sessions", "sidecar.web.proxy"} <= set(MODULES)
+    assert {"sidecar.core.errors", "sidecar.sessions.directory", "sidecar.web.proxy"} <= set(
+        MODULES
+    )
     assert own_imports("sidecar.web.proxy") > {"sidecar.core.forwarding", "sidecar.web.relay"}
     assert "asyncio" in set(imports(MODULES["sidecar.net.deadline"]))
     assert layer("sidecar.core.formats.jwe") < layer("sidecar.core.forwarding") < layer("sidecar")

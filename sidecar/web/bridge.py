@@ -35,10 +35,10 @@ class Bridge:
         """Answers the request at once when its session dies before the head of its page is sent."""
         fingerprint = flow.live
         assert fingerprint is not None
-        sessions = flow.runtime.sessions
+        revocations = flow.runtime.revocations
         close = partial(_died, flow)
-        sessions.attach(fingerprint, close)
-        flow.on_head = flow.on_end = partial(sessions.detach, fingerprint, close)
+        revocations.attach(fingerprint, close)
+        flow.on_head = flow.on_end = partial(revocations.detach, fingerprint, close)
 
     def count(self, flow: Flow) -> None:
         """Counts a server-side call as under way until it ends."""

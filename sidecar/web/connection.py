@@ -19,7 +19,6 @@ C parser (`web.request_parser`) and nothing else of it. Private names of aiohttp
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import struct
 import sys
@@ -39,30 +38,20 @@ from sidecar.core.errors import (
     RequestTimeout,
     VersionNotSupported,
 )
-from sidecar.core.headers import head_size
 from sidecar.net.deadline import Deadline
 from sidecar.web.exchange import Exchange
-from sidecar.web.request_parser import RequestParser, render_section
+from sidecar.web.known_section import KnownSection
+from sidecar.web.lingering import Lingering
+from sidecar.web.request_parser import RequestParser
 from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
 
     from sidecar.core.forwarding import Peer
-    from sidecar.core.request import Fields
 
 BACKLOG: Final = 65536  # bytes of pipelined requests held before reading pauses
-# How long a client that is still sending is read from, and what it sends thrown away, so that it
-# takes the answer (as nginx's lingering_time and lingering_timeout); up to `limits.body` bytes.
-LINGER_SECONDS: Final = 30.0
-LINGER_SILENCE: Final = 2.0
 OVERSIZE: Final = 262_144  # bytes of a head above its limit that are read, for a helpful answer
-# Of the longest header section that is remembered, and of one that is in both forms. With the plans
-# made for it (`planner.PLANS_BYTES`) that is 16 KiB for a connection at most.
-KNOWN_BYTES: Final = 8192
-KNOWN_SECTION_BYTES: Final = 4096
-# Method and origin-form target of requests without surprises (RFC 9112 3).
-_REQUEST_LINE: Final = re.compile(rb"(GET|HEAD|OPTIONS|POST|PUT|PATCH|DELETE) (/[!-~]*+) HTTP/1\.1")
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
 
 
@@ -105,12 +94,7 @@ class Registry(Protocol):
 
 
 class ClientConnection(BaseProtocol):
-    """The server side of one connection.
-
-    Clients repeat their header section from request to request. The last one that was read is
-    remembered with what the pipeline made of it (`_known`), and as bytes once it was repeated
-    (`_known_section`). Both are made from the fields of one message, and never from a segment.
-    """
+    """The server side of one connection."""
 
     __slots__ = (
         "_close_after",
@@ -120,10 +104,7 @@ class ClientConnection(BaseProtocol):
         "_handler",
         "_is_waiting",
         "_known",
-        "_known_section",
         "_limits",
-        "_linger_until",
-        "_lingered",
         "_lingering",
         "_registry",
         "_requests",
@@ -148,13 +129,10 @@ class ClientConnection(BaseProtocol):
         # `limits.header` bounds a whole head, so no single line or field needs a smaller limit.
         self._requests: Final = RequestParser(self, loop, limits.header + OVERSIZE)
         self._parser = self._requests  # type: ignore[assignment] # all that BaseProtocol calls
-        self._known: Fields | None = None
-        self._known_section = b""
+        self._known: Final = KnownSection()
         self._is_waiting = False
         self._unsent = sys.maxsize  # bytes that the client had not taken at the last look
-        self._lingered = 0
-        self._linger_until = 0.0
-        self._lingering = False
+        self._lingering: Lingering | None = None
         self._feeding = False
         self._close_after = False
         self._tunnel: Any = None
@@ -231,12 +209,12 @@ class ClientConnection(BaseProtocol):
             receiver.client_data(waiting)
 
     def expect_client(self) -> None:
-        """It is the client's turn, to send a body or to take an answer, within `client_idle`."""
+        """Starts timing the client, which is to send a body or to take a response."""
         self._is_waiting = True
         self._deadline.set(self._limits.client_idle)
 
     def expect_nothing(self) -> None:
-        """It is not the client's turn any more."""
+        """Stops timing the client."""
         self._is_waiting = False
 
     @property
@@ -287,9 +265,7 @@ class ClientConnection(BaseProtocol):
             self._deadline.set(self._limits.client_idle)
             transport.close()
             return
-        self._lingering = True
-        self._linger_until = self._loop.time() + LINGER_SECONDS
-        self._deadline.set(LINGER_SILENCE)
+        self._lingering = Lingering(self._loop, self._deadline, self._limits.body)
         transport.write_eof()
         transport.resume_reading()
 
@@ -346,21 +322,13 @@ class ClientConnection(BaseProtocol):
                 self._read(data)
         elif self._tunnel is not None:
             self._tunnel.client_data(data)
-        elif self._lingering:
-            self._linger(data)
+        elif self._lingering is not None:
+            if self.transport is not None and not self._lingering.may_go_on(data):
+                self.transport.abort()
         elif exchange is None or exchange.payload.is_eof():
             self._hold(data)
         else:
             self._feed_body(data)
-
-    def _linger(self, data: bytes) -> None:
-        """Throws away what a client sends behind its answer, within limits."""
-        self._lingered += len(data)
-        remaining = self._linger_until - self._loop.time()
-        if self._lingered <= self._limits.body and remaining > 0:
-            self._deadline.set(min(LINGER_SILENCE, remaining))
-        elif self.transport is not None:
-            self.transport.abort()
 
     def _hold(self, data: bytes) -> None:
         """Keeps what is pipelined behind a request that is still being answered."""
@@ -379,30 +347,26 @@ class ClientConnection(BaseProtocol):
     # -- heads ----------------------------------------------------------------------------------
 
     def _serve_known(self, data: bytes) -> bool:
-        """Serves a request of which only the request line is new; False if that is unusual.
+        """Serves a request whose header section is known; returns False if `data` is none.
 
-        `data` is a whole request then: nothing is incomplete or waiting before it, it begins with a
-        plain request line, and the rest is one header section without a body.
+        Nothing may be incomplete or waiting before it.
         """
-        section = self._known_section
+        requests = self._requests
+        line = self._known.match(data)
         if (
-            not section
-            or data[data.find(b"\r\n") :] != section
+            line is None
             or len(data) > self._limits.header
             or self._feeding
-            or self._requests.head_bytes
-            or self._requests.waiting
+            or requests.head_bytes
+            or requests.waiting
         ):
-            return False
-        line = _REQUEST_LINE.match(data)
-        if line is None or line.end() != len(data) - len(section):
             return False
         exchange = self._exchange = self._handler.exchange(self, EMPTY_PAYLOAD)
         method, target = line.groups()
         exchange.method = method.decode("ascii")
         exchange.target = target.decode("ascii")
         exchange.is_read = True
-        exchange.fields = self._known
+        exchange.fields = self._known.fields
         self._handler.handle(exchange)
         return True
 
@@ -462,29 +426,15 @@ class ClientConnection(BaseProtocol):
             self._close_after = True
             self._handler.refuse(exchange, HeadersTooLarge(close=True))
         else:
-            known = self._known
-            if known is not None and known.raw == exchange.raw_fields:
-                exchange.fields = known
+            exchange.fields = self._known.reuse(exchange.raw_fields)
             self._handler.handle(exchange)
-            self._remember(exchange)
+            self._known.remember(exchange)
 
     def _is_too_large(self, exchange: Exchange) -> bool:
         size = self._requests.head_bytes
         return size > self._limits.header or (
             size > MAX_COOKIES and has_too_many(exchange.raw_fields)  # each has its semicolon
         )
-
-    def _remember(self, exchange: Exchange) -> None:
-        """Remembers the header section of a request that the pipeline has accepted."""
-        fields = exchange.fields
-        if fields is None:
-            return
-        if fields is not self._known:
-            is_small = head_size(fields.raw) <= KNOWN_BYTES
-            self._known, self._known_section = fields if is_small else None, b""
-        elif not (self._known_section or exchange.closes) and exchange.payload is EMPTY_PAYLOAD:
-            is_small = head_size(fields.raw) <= KNOWN_SECTION_BYTES
-            self._known_section = render_section(fields.raw) if is_small else b""
 
     # -- bodies ---------------------------------------------------------------------------------
 

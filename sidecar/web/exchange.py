@@ -2,16 +2,63 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp.http import HttpVersion11
 
 if TYPE_CHECKING:
+    import asyncio
+
     from aiohttp.http_parser import RawRequestMessage
     from aiohttp.streams import StreamReader
 
+    from sidecar.core.forwarding import Peer
     from sidecar.core.request import Fields, RawFields
-    from sidecar.web.connection import ClientConnection
+
+
+class Connection(Protocol):
+    """What an exchange needs of its connection (`web.connection.ClientConnection`)."""
+
+    transport: asyncio.Transport | None
+    peer: Peer
+
+    @property
+    def writing_paused(self) -> bool:
+        """Whether the client does not take what was written."""
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether the client is waited for: to send a body, or to take a response."""
+
+    def keeps_alive(self, exchange: Exchange) -> bool:
+        """Returns whether another request may follow (RFC 9112 9.3)."""
+
+    def answered(self, exchange: Exchange) -> None:
+        """The response is complete."""
+
+    def close_after(self) -> None:
+        """Closes the connection once the current response is complete."""
+
+    def write(self, data: bytes) -> None:
+        """Writes without waiting."""
+
+    async def drained(self) -> None:
+        """Waits until the client takes bytes again. Raises `ConnectionError`."""
+
+    def expect_client(self) -> None:
+        """Starts timing the client, which is to send a body or to take a response."""
+
+    def expect_nothing(self) -> None:
+        """Stops timing the client."""
+
+    def give_up(self, why: str) -> None:
+        """Stops waiting for the client: 408, or a reset once a response has begun."""
+
+    def tunnel(self, receiver: Any) -> None:
+        """Hands every further byte to `receiver.client_data`, and the end to `client_lost`."""
+
+    def reset(self) -> None:
+        """Closes with RST."""
 
 
 class Exchange:
@@ -35,7 +82,7 @@ class Exchange:
     started = False
     finished = False
 
-    def __init__(self, connection: ClientConnection, payload: StreamReader) -> None:
+    def __init__(self, connection: Connection, payload: StreamReader) -> None:
         self.connection = connection
         self.payload = payload
 

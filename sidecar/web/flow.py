@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sidecar.core.answer import AnswerHead
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.runtime import Runtime
-    from sidecar.web.connection import ClientConnection
+    from sidecar.web.exchange import Connection
     from sidecar.web.proxy import Proxy
 
 MEMORY_BODY: Final = 65536  # bytes of a request body that is sent in one piece, and can be repeated
@@ -34,7 +34,7 @@ class Plan:
 
     `head` is the upstream's request head up to the value of X-Request-Id, `request_id` the
     client's own or empty, `kind` the budget that counts, `watch` what the bridge does with the
-    request as it is sent. `deaths` is how many sessions had died when a client's own Authorization
+    request as it is sent. `revision` is that of the revocations when a client's own Authorization
     was let pass; None if it has none. The rest is as in `Flow`.
     """
 
@@ -50,7 +50,7 @@ class Plan:
     by_cookie: bool
     watch: Callable[[Flow], None] | None
     is_held: bool
-    deaths: int | None
+    revision: int | None
 
 
 class Flow(Exchange):
@@ -99,7 +99,7 @@ class Flow(Exchange):
     def __init__(
         self,
         proxy: Proxy,
-        connection: ClientConnection,
+        connection: Connection,
         payload: StreamReader,
         began: float,
     ) -> None:
@@ -131,7 +131,7 @@ class Flow(Exchange):
         if not presented.sets or not self.by_cookie:
             return ()
         runtime = self.runtime
-        is_dead = runtime.sessions.is_dead(presented.fingerprint, runtime.clock.now())
+        is_dead = runtime.revocations.is_dead(presented.fingerprint, runtime.clock.now())
         return () if is_dead else presented.sets
 
     def spawn(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:

@@ -22,12 +22,12 @@ def end_with_session(flow: Flow, close: Callable[[], None]) -> None:
     fingerprints = _shown(flow)
     if not fingerprints:
         return
-    sessions, now = runtime.sessions, runtime.clock.now()
-    if any(sessions.is_dead(fingerprint, now) for fingerprint in fingerprints):
+    revocations, now = runtime.revocations, runtime.clock.now()
+    if any(revocations.is_dead(fingerprint, now) for fingerprint in fingerprints):
         close()  # it died while the answer's head was on its way
         return
     for fingerprint in fingerprints:
-        sessions.attach(fingerprint, close)
+        revocations.attach(fingerprint, close)
     timer = None
     if flow.live is not None and view.valid_until != inf:
         remaining = min(max(view.valid_until - now, 0.0), LONGEST_TIMER)
@@ -39,7 +39,7 @@ def end_with_session(flow: Flow, close: Callable[[], None]) -> None:
         if before is not None:
             before()
         for fingerprint in fingerprints:
-            sessions.detach(fingerprint, close)
+            revocations.detach(fingerprint, close)
         if timer is not None:
             timer.cancel()
 

@@ -199,7 +199,7 @@ async def _finish(flow: Flow) -> None:
     ]
     # Known from now on: of logins in several tabs one cookie stays, and a logout ends them all.
     after = with_set_cookies(flow.request.cookie.decode("latin-1"), lines, flow.began)
-    runtime.sessions.present(after.encode("latin-1"), flow.began)
+    runtime.directory.present(after.encode("latin-1"), flow.began)
     flow.reason = "logged in"
     _redirect(flow, attempt.next, lines)
 
@@ -207,10 +207,10 @@ async def _finish(flow: Flow) -> None:
 async def _present(flow: Flow) -> None:
     """The session that the request presents, as the store knows it. Raises `StoreUnavailable`."""
     runtime = flow.runtime
-    presented = runtime.sessions.present(flow.request.cookie, flow.began)
-    presented = await runtime.keeper.checked(presented, by_cookie=True)
+    presented = runtime.directory.present(flow.request.cookie, flow.began)
+    presented = await runtime.coordinator.checked(presented, by_cookie=True)
     flow.presented = presented
-    flow.live = runtime.sessions.live_fingerprint(presented, runtime.clock.now())
+    flow.live = runtime.revocations.live_fingerprint(presented, runtime.clock.now())
 
 
 def _replace(flow: Flow, session: OwnSession) -> None:
@@ -228,9 +228,9 @@ def _replace(flow: Flow, session: OwnSession) -> None:
     )
     ended = flow.presented.session(flow.live)
     assert ended is not None
-    runtime.sessions.bury(ended, runtime.clock.now())
+    runtime.revocations.revoke(ended, runtime.clock.now())
     runtime.metrics.sessions_ended["new_login"] += 1
-    runtime.departures.begin(ended, "new_login", revokes=is_another)
+    runtime.logout_tasks.begin(ended, "new_login", revokes=is_another)
 
 
 def _failed(flow: Flow, error: LoginFailed, wanted: str | None, lines: Sequence[bytes]) -> None:
@@ -347,11 +347,11 @@ async def _end_named(flow: Flow, said: oidc.LogoutToken) -> int:
 async def _end_all(flow: Flow, entries: Sequence[IndexEntry], reason: str) -> int:
     runtime, count = flow.runtime, 0
     for entry in entries:
-        ended = await runtime.keeper.end(entry.fingerprint, entry.ends_at)
+        ended = await _parts(flow).termination.end(entry.fingerprint, entry.ends_at)
         if ended is not None:
             count += 1
             runtime.metrics.sessions_ended[reason] += 1
-            runtime.departures.begin(ended, reason)
+            runtime.logout_tasks.begin(ended, reason)
     return count
 
 

@@ -57,13 +57,13 @@ def unauthorized(flow: Flow) -> None:
     if flow.request.client is Client.PREFETCH:
         rescue(flow, PrefetchUnauthenticated())
         return
-    is_live, keeper = flow.live is not None, flow.runtime.keeper
-    if is_live and flow.recoveries < MOST_RECOVERIES and keeper.can_renew(flow.presented):
+    is_live, coordinator = flow.live is not None, flow.runtime.coordinator
+    if is_live and flow.recoveries < MOST_RECOVERIES and coordinator.can_renew(flow.presented):
         flow.spawn(flow.proxy.planner.recover)
         return
     if is_live:
-        _bury_rejected(flow)
-    elif flow.runtime.sessions.is_dead(flow.presented.fingerprint, flow.began):
+        _revoke_rejected(flow)
+    elif flow.runtime.revocations.is_dead(flow.presented.fingerprint, flow.began):
         flow.reason = "session ended"
     else:
         flow.reason = f"session {flow.presented.reading.result}"
@@ -73,15 +73,15 @@ def unauthorized(flow: Flow) -> None:
         rescue(flow, TokenRejected() if is_live else SessionRequired())
 
 
-def _bury_rejected(flow: Flow) -> None:
+def _revoke_rejected(flow: Flow) -> None:
     """A real 401 has proved the session dead; of many that come together one ends it."""
     runtime, now = flow.runtime, flow.runtime.clock.now()
     flow.reason = "token rejected by the upstream"
-    if not runtime.sessions.is_dead(flow.presented.fingerprint, now):
+    if not runtime.revocations.is_dead(flow.presented.fingerprint, now):
         runtime.metrics.sessions_ended["token_rejected"] += 1
     session = flow.presented.session(flow.live)
     if session is not None:
-        runtime.sessions.bury(session, now)
+        runtime.revocations.revoke(session, now)
 
 
 def _leads_to_logout(flow: Flow) -> bool:
@@ -120,15 +120,15 @@ def _send_to_logout(flow: Flow) -> None:
 
 def signed_out(flow: Flow, ended: Sequence[OpenedSession]) -> None:
     """Ends the sessions that the frontend's own answer ends by expiring their cookies."""
-    _bury(flow, ended, "signed_out")
+    _revoke(flow, ended, "signed_out")
     flow.sweeps = True
 
 
 def handle(flow: Flow) -> None:
     """Serves a request to a logout path (contract 6). Raises `CsrfRejected`."""
-    flow.presented = flow.runtime.sessions.present(flow.request.cookie, flow.began)
-    presented, keeper = flow.presented, flow.runtime.keeper
-    if presented.handles or not presented.is_checked or keeper.doubts(presented):
+    flow.presented = flow.runtime.directory.present(flow.request.cookie, flow.began)
+    presented, coordinator = flow.presented, flow.runtime.coordinator
+    if presented.handles or not presented.is_checked or coordinator.doubts(presented):
         flow.spawn(_load_and_handle)
     else:
         _handle(flow)
@@ -141,11 +141,11 @@ async def _load_and_handle(flow: Flow) -> None:
     `StoreUnavailable` then.
     """
     try:
-        flow.presented = await flow.runtime.keeper.checked(flow.presented, by_cookie=True)
+        flow.presented = await flow.runtime.coordinator.checked(flow.presented, by_cookie=True)
     except StoreUnavailable:
         if "ticket" in parameters(flow.request.query):
             raise
-    await flow.runtime.keeper.vouch_for(flow.presented)
+    await flow.runtime.coordinator.vouch_for(flow.presented)
     _handle(flow)
 
 
@@ -157,7 +157,7 @@ def _handle(flow: Flow) -> None:
         clear(flow)
         return
     ticket = policy.signer.read_ticket(given.get("ticket", ""), flow.began)
-    flow.live = runtime.sessions.live_fingerprint(flow.presented, flow.began)
+    flow.live = runtime.revocations.live_fingerprint(flow.presented, flow.began)
     verdict = judge(
         request,
         ticket=ticket,
@@ -183,7 +183,7 @@ def _handle(flow: Flow) -> None:
 def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | None) -> None:
     runtime, rule = flow.runtime, flow.runtime.policy.logout
     flow.reason = "asked for" if ticket is None else "after a 401"
-    _bury(flow, _ending(flow, ticket), "logout")
+    _revoke(flow, _ending(flow, ticket), "logout")
     runtime.metrics.logouts["user" if ticket is None else "unauthorized"] += 1
     swept = b"".join(b"Set-Cookie: %b\r\n" % line for line in sweep_lines(flow))
     if request.client is Client.DOCUMENT:
@@ -227,7 +227,7 @@ def _concerned(flow: Flow, ticket: Ticket) -> str | None:
     """
     if flow.presented.session(ticket.fingerprint) is not None:
         return ticket.fingerprint
-    for one in flow.runtime.sessions.living(flow.presented, flow.began):
+    for one in flow.runtime.revocations.living(flow.presented, flow.began):
         is_concerned = ticket.sources is None or one.source in ticket.sources
         if is_concerned and one.reading.result is not Result.BAD_TOKEN:
             return one.fingerprint
@@ -263,7 +263,7 @@ def sweep_lines(flow: Flow, besides: Sequence[bytes] = ()) -> list[bytes]:
     But for those of sessions that live on, and for those that the Set-Cookie values `besides` set:
     a response does not contradict itself.
     """
-    policy, sessions = flow.runtime.policy, flow.runtime.sessions
+    policy, runtime = flow.runtime.policy, flow.runtime
     jar = CookieJar.parse(flow.request.cookie.decode("latin-1"))
     presented = [name for name in jar.names() if policy.session_names.matches(name)]
     https = flow.proxy.planner.public_origin(flow).startswith(b"https:")
@@ -271,11 +271,12 @@ def sweep_lines(flow: Flow, besides: Sequence[bytes] = ()) -> list[bytes]:
     lines = expire_lines(presented, sweep.names, sweep.domains, sweep.paths, https)
     now = flow.runtime.clock.now()
     named = {set_cookie_name(one) for one in besides if not is_expiring(one, now)}
-    living = sessions.living(flow.presented, now)
+    living = runtime.revocations.living(flow.presented, now)
     return [
         line
         for line in lines
-        if (name := set_cookie_name(line)) not in named and not sessions.is_of(name, living)
+        if (name := set_cookie_name(line)) not in named
+        and not runtime.directory.is_of(name, living)
     ]
 
 
@@ -301,9 +302,9 @@ def clear(flow: Flow) -> None:
         raise CsrfRejected("clearing the cookies is asked for from another origin")
     flow.decision, flow.reason = "logout_clear", "too many cookies"
     cookies = first_cookies(request.cookie)  # the browser drops the others without their names
-    flow.presented = flow.runtime.sessions.present(cookies, flow.began)
-    flow.live = flow.runtime.sessions.live_fingerprint(flow.presented, flow.began)
-    _bury(flow, _ending(flow, None), "logout")
+    flow.presented = flow.runtime.directory.present(cookies, flow.began)
+    flow.live = flow.runtime.revocations.live_fingerprint(flow.presented, flow.began)
+    _revoke(flow, _ending(flow, None), "logout")
     flow.runtime.metrics.logouts["too_many_cookies"] += 1
     lines = [*sweep_lines(flow), *everywhere(cookies, policy.clearable)]
     head = b"".join(
@@ -318,17 +319,19 @@ def clear(flow: Flow) -> None:
     flow.proxy.respond(flow, head, b"", status=303)
 
 
-def _bury(flow: Flow, sessions: Sequence[OpenedSession], reason: str) -> None:
+def _revoke(flow: Flow, sessions: Sequence[OpenedSession], reason: str) -> None:
     """Ends sessions of the request; counted are those that were alive until now."""
     runtime, now = flow.runtime, flow.runtime.clock.now()
     for session in sessions:
-        if not runtime.sessions.is_dead(session.fingerprint, now):
-            runtime.sessions.bury(session, now)
+        if not runtime.revocations.is_dead(session.fingerprint, now):
+            runtime.revocations.revoke(session, now)
             runtime.metrics.sessions_ended[reason] += 1
-        runtime.departures.begin(session, reason)
-    if flow.presented.handles:  # not loaded: the store could not be asked, or was not waited for
-        depart = partial(runtime.departures.begin, reason=reason)
-        runtime.keeper.end_later(flow.presented.handles, depart)
+        runtime.logout_tasks.begin(session, reason)
+    if (
+        flow.presented.handles and runtime.own is not None
+    ):  # not loaded: the store could not be asked, or was not waited for
+        ended = partial(runtime.logout_tasks.begin, reason=reason)
+        runtime.own.termination.end_later(flow.presented.handles, ended)
 
 
 def _changed(flow: Flow, request: Request) -> None:

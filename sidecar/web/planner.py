@@ -46,8 +46,9 @@ class Planner:
     def __init__(self, runtime: Runtime, bridge: Bridge) -> None:
         self._runtime: Final = runtime
         self._policy: Final = runtime.policy
-        self._sessions: Final = runtime.sessions
-        self._keeper: Final = runtime.keeper
+        self._directory: Final = runtime.directory
+        self._revocations: Final = runtime.revocations
+        self._coordinator: Final = runtime.coordinator
         self._bridge: Final = bridge
 
     def holds(self, plan: Plan, now: float) -> bool:
@@ -56,8 +57,8 @@ class Planner:
         return (
             now < view.valid_until
             and now < view.renews_at
-            and self._sessions.is_current(view)
-            and (plan.deaths is None or plan.deaths == self._sessions.deaths)
+            and self._directory.is_current(view)
+            and (plan.revision is None or plan.revision == self._revocations.revision)
         )
 
     def plan(self, flow: Flow, request: Request) -> Plan | None:
@@ -85,7 +86,8 @@ class Planner:
         if request.is_websocket and not route.strip_cookies:
             self._check_handshake(flow, request)
         renews = flow.by_cookie and self._renews(request, route)
-        if self._waits(route) and not self._keeper.is_ready(presented, flow.began, renews=renews):
+        is_ready = self._coordinator.is_ready(presented, flow.began, renews=renews)
+        if self._waits(route) and not is_ready:
             if route.inject and flow.by_cookie and presented.fingerprint is not None:
                 policy.csrf.check(request, self.public_origin(flow))  # before anything is done
             flow.proxy.admit(flow, _budget(request, route))
@@ -102,10 +104,10 @@ class Planner:
 
     def _present(self, flow: Flow, request: Request, route: Route) -> SessionView:
         """The session that the cookies hold, or that the client's own bearer stands for."""
-        presented = self._sessions.present(request.cookie, flow.began, route.sources)
+        presented = self._directory.present(request.cookie, flow.began, route.sources)
         own = request.facts.get(b"authorization")
         if route.authorization == "session" and own is not None and not presented.reading.names:
-            known = self._sessions.recognise(own, flow.began, route.sources)
+            known = self._directory.recognise(own, flow.began, route.sources)
             if known is not None:
                 flow.by_cookie = False
                 return known
@@ -152,8 +154,8 @@ class Planner:
             flow.proxy.send(flow, plan)
 
     async def _ready(self, flow: Flow, *, renews: bool) -> SessionView:
-        """The session of a request (`Keeper.ready`)."""
-        return await self._keeper.ready(
+        """The session of a request (`SessionCoordinator.ready`)."""
+        return await self._coordinator.ready(
             flow.presented, self.scope(flow), renews=renews, by_cookie=flow.by_cookie
         )
 
@@ -165,12 +167,12 @@ class Planner:
         `ProxyError`.
         """
         token = flow.presented.reading.token
-        flow.presented, is_last = await self._keeper.recover(
+        flow.presented, is_last = await self._coordinator.recover(
             flow.presented, self.scope(flow), rejected=token
         )
         flow.recoveries += 2 if is_last else 1
         now = self._runtime.clock.now()
-        flow.live = self._sessions.live_fingerprint(flow.presented, now)
+        flow.live = self._revocations.live_fingerprint(flow.presented, now)
         if flow.live is None or flow.presented.reading.token == token:
             logout.unauthorized(flow)
         elif flow.streaming_body or not flow.by_cookie:
@@ -190,7 +192,7 @@ class Planner:
         if credential is None:
             logout.unauthorized(flow)
             return None
-        is_dead = self._sessions.is_dead(presented.fingerprint, flow.began)
+        is_dead = self._revocations.is_dead(presented.fingerprint, flow.began)
         is_bridged = (is_dead or flow.live is not None) and policy.bridge.concerns(request, route)
         if is_bridged and is_dead:
             logout.bridged(flow)
@@ -213,9 +215,9 @@ class Planner:
             by_cookie=flow.by_cookie,
             watch=self._watch(flow, request, is_bridged=is_bridged),
             is_held=is_bridged and policy.bridge.holds(request),
-            deaths=self._sessions.deaths if b"authorization" in request.facts else None,
+            revision=self._revocations.revision if b"authorization" in request.facts else None,
         )
-        is_lasting = self._sessions.is_current(presented) and not is_dead
+        is_lasting = self._directory.is_current(presented) and not is_dead
         if not (flow.by_cookie or route.strip_cookies):
             is_lasting = False  # the cookies hold other sessions than the one that is looked after
         if presented.fingerprint is None and route.authorization == "session":
@@ -230,8 +232,8 @@ class Planner:
         None where the route requires a session and there is none. Raises `CsrfRejected`.
         """
         request, route = flow.request, flow.route
-        live = flow.live = self._sessions.live_fingerprint(presented, flow.began)
-        is_dead = self._sessions.is_dead(presented.fingerprint, flow.began)
+        live = flow.live = self._revocations.live_fingerprint(presented, flow.began)
+        is_dead = self._revocations.is_dead(presented.fingerprint, flow.began)
         flow.sweeps = is_dead and self._policy.bridge.sweeps(request)
         cookie = self._forwarded_cookie(flow, presented)
         if live is not None and route.inject:
@@ -240,7 +242,7 @@ class Planner:
                 self._policy.csrf.check(request, self.public_origin(flow))
             return cookie, presented.authorization
         own = request.facts.get(b"authorization")
-        if own is not None and self._sessions.is_dead_bearer(own, flow.began):
+        if own is not None and self._directory.is_dead_bearer(own, flow.began):
             own = None
         own_line = b"" if own is None else b"Authorization: %b\r\n" % own
         if route.session == "none" or live is not None:
@@ -254,14 +256,14 @@ class Planner:
 
     def _forwarded_cookie(self, flow: Flow, presented: SessionView) -> bytes:
         """The Cookie value for the upstream: without session cookies, or with living ones alone."""
-        sessions, route = self._sessions, flow.route
+        route = flow.route
         # A session may have died while the request waited, and a bearer is of other cookies.
-        is_outdated = not flow.by_cookie or sessions.has_lost(presented, flow.began)
+        is_outdated = not flow.by_cookie or self._revocations.has_lost(presented, flow.began)
         if presented.cookie is not None and not (is_outdated or route.strip_cookies):
             return presented.cookie
         here = presented
         if is_outdated:
-            here = sessions.present(flow.request.cookie, flow.began, route.sources)
+            here = self._directory.present(flow.request.cookie, flow.began, route.sources)
         passes = here.is_checked and not route.strip_cookies
         return here.forwarded if passes else here.others
 

@@ -63,8 +63,7 @@ if TYPE_CHECKING:
     from sidecar.core.view import OpenedSession
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.runtime import Runtime
-    from sidecar.web.connection import ClientConnection
-    from sidecar.web.exchange import Exchange
+    from sidecar.web.exchange import Connection, Exchange
 
 
 UNREAD: Final = Document(b"", None)
@@ -92,7 +91,7 @@ class Proxy:
 
     # -- the request half -----------------------------------------------------------------------
 
-    def exchange(self, connection: ClientConnection, payload: StreamReader) -> Flow:
+    def exchange(self, connection: Connection, payload: StreamReader) -> Flow:
         """The flow of a new request."""
         return Flow(self, connection, payload, time())
 
@@ -396,11 +395,11 @@ class Proxy:
         A shared cache may keep an answer to a request with Authorization only if it says so, which
         then says nothing about the credential (RFC 9111 3.5).
         """
-        sessions, fingerprint = self.runtime.sessions, flow.presented.fingerprint
-        if fingerprint is None or fingerprint in sessions.accepted:
+        evidence, fingerprint = self.runtime.revocations.evidence, flow.presented.fingerprint
+        if fingerprint is None or fingerprint in evidence.accepted:
             return
         if not is_for_everybody(head.fact(b"cache-control")):
-            sessions.accept(fingerprint)
+            evidence.accept(fingerprint)
 
     def _cors(self, flow: Flow, head: AnswerHead) -> bytes | None:
         """The CORS lines of an answer; None leaves the upstream's own policy as it is."""
@@ -412,18 +411,18 @@ class Proxy:
 
     def _cookies(self, flow: Flow, head: AnswerHead) -> tuple[list[bytes], bool]:
         """The Set-Cookie values that may pass, and whether one of them is a session's."""
-        sessions, route = self.runtime.sessions, flow.route
+        judge, route = self.runtime.set_cookies, flow.route
         if route.strip_cookies and route.session != "none":
-            passed = [one for one in head.cookies if not sessions.is_session_cookie(one)]
+            passed = [one for one in head.cookies if not judge.is_session_cookie(one)]
         else:
             now = time()
-            passed = sessions.admit(head.cookies, flow.presented, flow.began, now)
+            passed = judge.admit(head.cookies, flow.presented, flow.began, now)
         self.runtime.metrics.cookies_dropped += len(head.cookies) - len(passed)
         if flow.presented.sessions and flow.by_cookie and passed:
             ended = self._signed_out(flow, passed)
             if ended:
                 logout.signed_out(flow, ended)
-        is_session = any(map(sessions.is_session_cookie, passed))
+        is_session = any(map(judge.is_session_cookie, passed))
         if flow.sweeps:
             more: Sequence[bytes] = logout.sweep_lines(flow, passed)
         else:
@@ -434,7 +433,7 @@ class Proxy:
     def _signed_out(self, flow: Flow, cookies: Sequence[bytes]) -> list[OpenedSession]:
         """The sessions that the frontend's own answer ends."""
         sweep = self.runtime.policy.sweep
-        return self.runtime.sessions.ended_by(
+        return self.runtime.set_cookies.ended_by(
             cookies,
             flow.presented,
             flow.began,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sidecar.core.errors import UpstreamProtocolError
 from sidecar.core.headers import list_members
@@ -13,11 +13,9 @@ from sidecar.web.lifetime import end_with_session
 from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
-    from aiohttp.base_protocol import BaseProtocol
-
     from sidecar.core.answer import AnswerHead
     from sidecar.net.upstream import UpstreamConnection
-    from sidecar.web.connection import ClientConnection
+    from sidecar.web.exchange import Connection
     from sidecar.web.flow import Flow
 
 LARGE: Final = 16384  # bytes of a segment that may take long to follow
@@ -55,6 +53,9 @@ def open_tunnel(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> Non
     end_with_session(flow, tunnel.session_ended)
 
 
+End: TypeAlias = "Connection | UpstreamConnection"
+
+
 class Tunnel:
     """Two joined connections. A close frame ends it at a frame's end, so nobody sees 1006."""
 
@@ -69,7 +70,7 @@ class Tunnel:
         "_upstream",
     )
 
-    def __init__(self, flow: Flow, client: ClientConnection, upstream: UpstreamConnection) -> None:
+    def __init__(self, flow: Flow, client: Connection, upstream: UpstreamConnection) -> None:
         self._flow = flow
         self._client = client
         self._upstream = upstream
@@ -103,13 +104,13 @@ class Tunnel:
         elif len(data) > LARGE and turn.is_over:
             self._let_others_in(self._upstream, self._client)
 
-    def _let_others_in(self, source: BaseProtocol, target: BaseProtocol) -> None:
+    def _let_others_in(self, source: End, target: End) -> None:
         """Reads on in the next turn of the loop: a segment can hold a hundred thousand frames."""
         if source.transport is not None:
             source.transport.pause_reading()
             self._flow.runtime.loop.call_soon(self._read_on, source, target)
 
-    def _read_on(self, source: BaseProtocol, target: BaseProtocol) -> None:
+    def _read_on(self, source: End, target: End) -> None:
         if not (self._over or source.transport is None or target.writing_paused):
             source.transport.resume_reading()
 

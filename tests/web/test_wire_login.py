@@ -26,10 +26,10 @@ from sidecar.core.errors import StoreUnavailable
 from sidecar.core.formats.own import store_key
 from sidecar.demo.idp import Client as RelyingParty
 from sidecar.demo.idp import running_idp
-from sidecar.net import login as logins
-from sidecar.net.bounds import Budget
 from sidecar.net.store.sqlite import SqliteStore
 from sidecar.runtime import Clock
+from sidecar.sessions import login as logins
+from sidecar.sessions.bounds import Budget
 from tests.conftest import free_port
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sidecar.core.proof import Proof
-from sidecar.net import tombstones
+from sidecar.sessions import tombstones
 
 if TYPE_CHECKING:
     from tests.conftest import Answer, Client, Clients, Embedded, Running, Start, Upstream, Wire
@@ -668,7 +668,7 @@ async def test_logouts_of_nobody_bring_no_ended_session_back(
     visit: str | None,
 ) -> None:
     """A session that its API had accepted; nor do those help that a public answer is given to."""
-    monkeypatch.setattr(tombstones, "ROOM", dict.fromkeys(Proof, 20 * tombstones.TOMB_COST))
+    monkeypatch.setattr(tombstones, "ROOM", dict.fromkeys(Proof, 20 * tombstones.TOMBSTONE_COST))
     one = await client(at)
     assert await is_alive(one, upstream)
     assert (await one.post("/api/logout", SESSION)).status == 200
@@ -676,7 +676,7 @@ async def test_logouts_of_nobody_bring_no_ended_session_back(
     public = "Cache-Control: public, max-age=60"
     upstream.default = upstream.reply(b"{}", public)
     await log_out_nobody(one, 60, visit=visit)
-    assert at.sidecar.runtime.sessions.dead <= 21
+    assert len(at.sidecar.runtime.revocations.tombstones) <= 21
     assert not await is_alive(one, upstream)
     assert await is_alive(one, upstream, "Cookie: access_token=made-up-0")
 
@@ -701,13 +701,13 @@ async def test_a_token_is_accepted_by_2xx_that_not_everybody_gets(
 ) -> None:
     """Where it was injected."""
     one = await client(at)
-    sessions = at.sidecar.runtime.sessions
+    evidence = at.sidecar.runtime.revocations.evidence
     more = [answer["more"]] if "more" in answer else []
     upstream.default = upstream.reply(b"{}", *more, status=answer.get("status", "200 OK"))
     await one.get("/page", SESSION)
-    assert len(sessions.accepted) == 0
+    assert len(evidence.accepted) == 0
     await one.get("/api/me", SESSION)
-    assert len(sessions.accepted) == is_accepted
+    assert len(evidence.accepted) == is_accepted
 
 
 async def test_many_cookies_of_one_source_are_one_logout_a_name(
@@ -717,6 +717,6 @@ async def test_many_cookies_of_one_source_are_one_logout_a_name(
     one = await client(at)
     cookies = "; ".join(f"access_token=t{number}" for number in range(100))
     assert (await one.post("/api/logout", f"Cookie: {cookies}")).status == 200
-    assert at.sidecar.runtime.sessions.dead == 1
+    assert len(at.sidecar.runtime.revocations.tombstones) == 1
     assert (await one.post("/api/logout?clear=cookies", f"Cookie: {cookies}")).status == 303
-    assert at.sidecar.runtime.sessions.dead <= 2
+    assert len(at.sidecar.runtime.revocations.tombstones) <= 2

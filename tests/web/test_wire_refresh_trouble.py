@@ -14,9 +14,9 @@ from urllib.parse import parse_qs
 import pytest
 
 from sidecar.core.formats import FORMATS
-from sidecar.net import exchange
-from sidecar.net import refresh as module
 from sidecar.net.outbound import address_of
+from sidecar.sessions import locked_refresh, refresh_grants
+from sidecar.sessions import refresh as module
 
 if TYPE_CHECKING:
     from tests.conftest import Answer, Clients, Embedded, Received, Script, Start, Upstream
@@ -301,7 +301,7 @@ async def test_try_that_hangs_is_the_only_one(
     endpoint.said["user"] = FAILED
     await Asked().all(client, at, [sealed(f"user{number}") for number in range(10)])
     endpoint.said["user"] = ["hang"]
-    monkeypatch.setattr(exchange, "EXCHANGE", 1.0)
+    monkeypatch.setattr(refresh_grants, "ANSWER", 1.0)
     await asyncio.sleep(0.6)
     sent = len(endpoint.calls)
     first = asyncio.create_task(Asked().ask(client, at, sealed("user-first")))
@@ -317,8 +317,8 @@ async def test_try_that_hangs_is_the_only_one(
 
 
 def test_hanging_exchange_is_given_up_after_8_seconds() -> None:
-    assert (module.EXCHANGE, module.WAIT, module.SHORT_WAIT) == (8.0, 8.0, 2.0)
-    assert vars(exchange)["EXCHANGE"] is module.EXCHANGE
+    assert (refresh_grants.ANSWER, module.WAIT, module.SHORT_WAIT) == (8.0, 8.0, 2.0)
+    assert vars(locked_refresh)["ANSWER"] == refresh_grants.ANSWER
 
 
 async def test_hanging_exchange_holds_its_session_for_a_bounded_time(
@@ -328,7 +328,7 @@ async def test_hanging_exchange_holds_its_session_for_a_bounded_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An expired token gets 503 then, and the cause is in the log; afterwards it is renewed."""
-    monkeypatch.setattr(exchange, "EXCHANGE", 1.0)
+    monkeypatch.setattr(refresh_grants, "ANSWER", 1.0)
     endpoint.said["user"] = ["hang"]
     asked = Asked()
     assert (await asked.ask(client, at, sealed("user"))).code == UNAVAILABLE

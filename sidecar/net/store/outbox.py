@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -14,6 +15,7 @@ from sidecar.core.errors import StoreUnavailable
 
 AT_ONCE: Final = 32  # writes under way
 LONGEST: Final = 20_000  # writes that wait; what is dropped beyond is written by `overflowed`
+WAITING: Final = 2_000  # writes of a kind that strangers can cause, and that wait for the store
 PAUSE: Final = (0.1, 0.3)  # seconds between attempts while the store takes nothing
 LONGEST_WRITE: Final = 20.0  # seconds after which a write has failed, so that none holds others up
 GIVEN_UP: Final = 3600.0  # seconds after which a write is dropped that fails while others do not
@@ -71,6 +73,17 @@ class Outbox:
             self._is_running = True
             self._spawn(self._run())
         return item.taken
+
+    def put_bounded(self, key: str, kind: str, write: Write) -> None:
+        """The same for writes that strangers can cause: once `WAITING` wait, they get one try."""
+        if self.pending[kind] < WAITING:
+            self.put(key, kind, write)
+        else:
+            self.try_once(write)
+
+    def try_once(self, write: Write) -> None:
+        """Has something written that is not worth a second attempt."""
+        self._spawn(_once(write))
 
     async def flush(self, seconds: float) -> bool:
         """Waits until everything is taken, at most so long. Whether it is."""
@@ -136,6 +149,11 @@ class Outbox:
                 raise
             return False
         return True
+
+
+async def _once(write: Write) -> None:
+    with suppress(StoreUnavailable):
+        await write()
 
 
 def _is_cancelled() -> bool:

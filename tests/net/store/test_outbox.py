@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sidecar.core.errors import StoreUnavailable
-from sidecar.net import outbox as module
-from sidecar.net.outbox import Outbox
+from sidecar.net.store import outbox as module
+from sidecar.net.store.outbox import Outbox
 
 
 class Place:

@@ -23,16 +23,16 @@ from sidecar.core.oidc import ATTEMPT_SECONDS, ID_TOKEN, Identity, LoginAttempt,
 from sidecar.core.refresh import Outcome, read_oauth2
 from sidecar.core.signed import InvalidToken
 from sidecar.core.tokens import TokenSet
-from sidecar.net.bounds import Budget
 from sidecar.net.provider import Provider, ProviderUnavailable
+from sidecar.sessions.bounds import Budget
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from sidecar.net.background import Background
-    from sidecar.net.own import OwnSessions
     from sidecar.net.store import Store
     from sidecar.policy import OwnLogin
+    from sidecar.sessions.stored import StoredLogins
 
 EXCHANGE: Final = 15.0  # seconds that redeeming a code may take
 WAIT: Final = 20.0  # seconds to wait for another process that redeems it
@@ -54,7 +54,7 @@ class Logins:
         self,
         login: OwnLogin,
         provider: Provider,
-        own: OwnSessions,
+        own: StoredLogins,
         store: Store,
         *,
         hash_of: Callable[[str], str],

@@ -25,9 +25,9 @@ import msgspec
 from sidecar.core.errors import StoreUnavailable
 from sidecar.core.formats.own import TYPE as OWN
 from sidecar.core.proof import Proof
-from sidecar.net.bounds import Budget
 from sidecar.net.outbound import Outbound, Unreachable
 from sidecar.net.provider import Provider
+from sidecar.sessions.bounds import Budget, Latest
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from sidecar.core.config.renewal import Hook
     from sidecar.core.tokens import TokenSet
     from sidecar.core.view import OpenedSession
-    from sidecar.net.refresh import Refresher
-    from sidecar.net.sessions import Sessions
     from sidecar.net.store import Store
+    from sidecar.sessions.local import LocalSessions
+    from sidecar.sessions.refresh import Refresher
 
 PAUSES: Final = (1.0, 3.0, 10.0, 30.0)  # seconds before each further attempt
 HOOK_SECONDS: Final = 10.0
@@ -81,17 +81,17 @@ Step = Callable[[], Awaitable[bool | None]]
 
 
 class _Lane:
-    """The departures of sessions that the same speaks for."""
+    """The tasks of sessions that the same speaks for."""
 
-    __slots__ = ("_budget", "departed", "held", "places", "room")
+    __slots__ = ("_budget", "begun", "held", "places", "room")
 
     def __init__(self, room: Room) -> None:
         self.room: Final = room
         self.places: Final = asyncio.Semaphore(room.at_once)
         self._budget: Final = Budget(room.burst, room.rate)
         self.held = 0  # bytes
-        # By fingerprint and time of death: whether its tokens were known.
-        self.departed: dict[tuple[str, float], bool] = {}
+        # By fingerprint and time of death: whether the session's tokens were known.
+        self.begun: Final = Latest[bool](REMEMBERED)
 
     def enter(self, cost: int) -> bool:
         """Takes what one more needs, if there is room for it; `leave` follows then."""
@@ -104,11 +104,6 @@ class _Lane:
     def leave(self, cost: int) -> None:
         self.held -= cost
 
-    def note(self, death: tuple[str, float], *, has_tokens: bool) -> None:
-        self.departed[death] = has_tokens
-        if len(self.departed) > REMEMBERED:
-            del self.departed[next(iter(self.departed))]
-
     async def carry_out(self, step: Step) -> bool | None:
         """Takes a step, more than once where it fails."""
         for pause in (*self.room.pauses, None):
@@ -120,14 +115,14 @@ class _Lane:
         return False
 
 
-class Departures:
+class LogoutTasks:
     """Carries out what follows the end of a session."""
 
     def __init__(
         self,
         provider: Provider | None,
         refresher: Refresher | None,
-        sessions: Sessions,
+        local: LocalSessions,
         store: Store,
         *,
         hooks: Sequence[Hook],
@@ -138,7 +133,7 @@ class Departures:
     ) -> None:
         self._provider: Final = provider
         self._refresher: Final = refresher
-        self._sessions: Final = sessions
+        self._local: Final = local
         self._store: Final = store
         self._revokes_all: Final = revokes_all
         self._hooks: Final = tuple(hooks)
@@ -155,24 +150,24 @@ class Departures:
         `revokes` is false where its tokens must not be.
         """
         fingerprint, reading = session.fingerprint, session.reading
-        tomb = self._sessions.tombs.by_fingerprint.get(fingerprint)
-        death = (fingerprint, tomb.since if tomb is not None else 0.0)
-        proof = self._sessions.proof_of(session) if tomb is None else tomb.proof
+        tombstone = self._local.revocations.tombstones.by_fingerprint.get(fingerprint)
+        death = f"{fingerprint}:{tombstone.since if tombstone is not None else 0.0:.3f}"
+        proof = self._local.evidence.of(session) if tombstone is None else tombstone.proof
         lane = self._lanes[proof]
         has_tokens = not revokes or reading.token is not None or reading.tokens is not None
-        before = lane.departed.get(death)
+        before = lane.begun.get(death)
         if before or before is has_tokens:
             return
         cost = _cost(session)
         if not lane.enter(cost):
             self.counts["all", "dropped"] += 1
             return
-        lane.note(death, has_tokens=has_tokens)
+        lane.begun.put(death, has_tokens)
         hooks = self._hooks if before is None else ()
-        key = f"departed:{fingerprint}:{death[1]:.3f}:{has_tokens:d}"
-        self._spawn(self._depart_once(key, lane, session, reason, hooks, revokes=revokes))
+        key = f"departed:{death}:{has_tokens:d}"
+        self._spawn(self._carry_out_once(key, lane, session, reason, hooks, revokes=revokes))
 
-    async def _depart_once(
+    async def _carry_out_once(
         self,
         key: str,
         lane: _Lane,
@@ -186,7 +181,7 @@ class Departures:
         try:
             if not await self._is_first(lane, key):
                 return
-            await self._depart(lane, session, reason, hooks, revokes=revokes)
+            await self._carry_out(lane, session, reason, hooks, revokes=revokes)
         finally:
             lane.leave(_cost(session))
 
@@ -196,7 +191,7 @@ class Departures:
             return not lane.room.noted or await self._store.add(key, b"1", lane.room.noted)
         return True
 
-    async def _depart(
+    async def _carry_out(
         self,
         lane: _Lane,
         session: OpenedSession,
@@ -251,7 +246,7 @@ class Departures:
         if self._refresher is not None:
             with suppress(StoreUnavailable):
                 tokens = await self._refresher.newest(tokens)
-        self._sessions.bury_tokens(session.fingerprint, tokens)
+        self._local.revocations.revoke_tokens(session.fingerprint, tokens)
         return tokens.access_token or None, tokens.refresh_token
 
     def _revocation(self, lane: _Lane, token: str | None, hint: str) -> Step:
@@ -260,7 +255,7 @@ class Departures:
         async def revoke() -> bool | None:
             if provider is None or not token:
                 return None
-            key = f"revoked:{self._sessions.fingerprint_of(token)}"
+            key = f"revoked:{self._local.names.name_of(token)}"
             if not await self._is_first(lane, key):
                 return None  # another process has, or does
             outcome = await provider.revoke(token, hint)
@@ -290,7 +285,7 @@ class Departures:
 
 
 def _cost(session: OpenedSession) -> int:
-    """About the bytes that a session's departure takes."""
+    """About the bytes that a session's tasks take."""
     tokens = session.reading.tokens
     refresh = "" if tokens is None else tokens.refresh_token or ""
     return COST + 2 * len(session.reading.token or "") + 2 * len(refresh)

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sidecar.core.errors import StoreUnavailable
-from sidecar.net import store_watch as module
+from sidecar.net.store import watch as module
 from sidecar.net.store.memory import MemoryStore
-from sidecar.net.store_watch import StoreWatch
+from sidecar.net.store.watch import StoreWatch
 
 
 class Mortal(MemoryStore):

@@ -6,7 +6,7 @@ import os
 import tracemalloc
 
 from sidecar.core.tickets import encode
-from sidecar.net.bounds import NAME_COST, Budget, Names
+from sidecar.sessions.bounds import NAME_COST, Budget, Names
 
 
 def test_a_name_takes_no_more_than_is_said() -> None:

@@ -1,10 +1,10 @@
-"""The two ways to exchange a refresh token: OAuth 2, and a JSON endpoint of one's own."""
+"""The two ways to exchange a refresh token: OAuth 2 (RFC 6749 6), and any JSON endpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -22,12 +22,21 @@ from sidecar.core.signed import InvalidToken
 from sidecar.core.tokens import TokenSet
 from sidecar.net.outbound import Outbound, OutboundAnswer
 from sidecar.net.provider import Provider, ProviderUnavailable
-from sidecar.net.refresh import EXCHANGE
+
+ANSWER: Final = 8.0  # seconds after which an answer is given up
 
 Now = Callable[[], float]
 
 
-class OAuth2Exchange:
+class RefreshGrant(Protocol):
+    """How a refresh token is exchanged."""
+
+    async def __call__(self, tokens: TokenSet) -> Renewal:
+        """Returns what the provider says to a refresh token. Raises `ProviderUnavailable`."""
+        ...
+
+
+class OAuth2Grant:
     """At the provider's token endpoint (RFC 6749 6)."""
 
     def __init__(
@@ -41,7 +50,7 @@ class OAuth2Exchange:
 
     async def __call__(self, tokens: TokenSet) -> Renewal:
         """Raises `ProviderUnavailable`."""
-        answer = await self._provider.token(refresh_form(tokens, self._scope), EXCHANGE)
+        answer = await self._provider.token(refresh_form(tokens, self._scope), ANSWER)
         renewal = read_oauth2(answer, tokens, self._now())
         if renewal.tokens is not None and self._client is not None and tokens.id_token is not None:
             renewal = await self._checked(renewal, renewal.tokens, tokens.id_token, self._client)
@@ -75,7 +84,7 @@ class RefreshEndpoint:
     paths: AnswerPaths
 
 
-class HttpExchange:
+class HttpGrant:
     """At a JSON endpoint."""
 
     def __init__(self, endpoint: RefreshEndpoint, outbound: Outbound, now: Now) -> None:
@@ -91,7 +100,7 @@ class HttpExchange:
         if endpoint.body is not None:
             body = msgspec.json.encode(fill(endpoint.body, tokens))
             headers.setdefault("Content-Type", "application/json")
-        answer = await self._outbound.ask(endpoint.method, endpoint.url, EXCHANGE, headers, body)
+        answer = await self._outbound.ask(endpoint.method, endpoint.url, ANSWER, headers, body)
         return _addressed(answer, read_http(answer, endpoint.paths, tokens, self._now()))
 
 

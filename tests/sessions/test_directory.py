@@ -25,9 +25,9 @@ from sidecar.core.proof import Proof
 from sidecar.core.tickets import Signer
 from sidecar.core.tokens import TokenSet
 from sidecar.core.view import NOTHING_PRESENTED, SessionView, ViewReader
-from sidecar.net import bounds, tombstones
-from sidecar.net import sessions as module
-from sidecar.net.sessions import UNKNOWN_LIFETIME, Sessions
+from sidecar.sessions import bounds, evidence, tombstones, view_cache
+from sidecar.sessions.local import LocalSessions, local_sessions
+from sidecar.sessions.revocations import UNKNOWN_LIFETIME
 
 NOW = 1_700_000_000.0
 HOUR = 3600.0
@@ -71,17 +71,17 @@ class Claims:
             )
 
 
-def make(claims: Claims | None = None) -> Sessions:
+def make(claims: Claims | None = None) -> LocalSessions:
     names = NameMatcher(["sid", "access_token"])
     sources = (claims or Claims(), raw_source(cookie="access_token"))
-    return Sessions(ViewReader(sources, names, names), SIGNER)
+    return local_sessions(ViewReader(sources, names, names), SIGNER)
 
 
-def bury(sessions: Sessions, view: SessionView, now: float) -> None:
+def revoke(sessions: LocalSessions, view: SessionView, now: float) -> None:
     """Ends the session that requests with this view are served with."""
     session = view.session(view.fingerprint)
     assert session is not None
-    sessions.bury(session, now)
+    sessions.revocations.revoke(session, now)
 
 
 def sid(token: str, lifetime: float = HOUR) -> bytes:
@@ -95,8 +95,8 @@ def test_a_session_is_opened_once() -> None:
     """The second request of a session costs a look-up."""
     claims = Claims()
     sessions = make(claims)
-    first = sessions.present(sid("tok"), NOW)
-    assert sessions.present(sid("tok"), NOW + 1) is first
+    first = sessions.directory.present(sid("tok"), NOW)
+    assert sessions.directory.present(sid("tok"), NOW + 1) is first
     assert claims.opened == 1
     assert first.authorization == b"Authorization: Bearer tok\r\n"
     assert first.fingerprint == SIGNER.fingerprint("tok")
@@ -105,9 +105,9 @@ def test_a_session_is_opened_once() -> None:
 def test_a_remembered_session_ends_when_it_says() -> None:
     """The cache never makes a session outlive its expiry."""
     sessions = make()
-    presented = sessions.present(sid("tok", 10), NOW)
+    presented = sessions.directory.present(sid("tok", 10), NOW)
     assert presented.fingerprint is not None
-    later = sessions.present(sid("tok", 10), NOW + 10)
+    later = sessions.directory.present(sid("tok", 10), NOW + 10)
     assert later.reading.result is Result.EXPIRED
     assert later.fingerprint is None
     assert later.authorization == b""
@@ -127,9 +127,9 @@ def test_a_remembered_session_ends_when_it_says() -> None:
 def test_without_a_live_credential_nothing_is_injected(cookie: bytes, result: Result) -> None:
     """No living session, no Authorization line."""
     sessions = make()
-    presented = sessions.present(cookie, NOW)
+    presented = sessions.directory.present(cookie, NOW)
     assert presented.reading.result is result
-    assert sessions.live_fingerprint(presented, NOW) is None
+    assert sessions.revocations.live_fingerprint(presented, NOW) is None
     assert presented.authorization == b""
 
 
@@ -137,7 +137,7 @@ def test_without_a_live_credential_nothing_is_injected(cookie: bytes, result: Re
 @given(st.binary(max_size=60))
 def test_any_cookie_text_can_be_presented(cookie: bytes) -> None:
     """Latin-1 or not, it is read without raising, and what is left is part of it."""
-    presented = make().present(cookie, NOW)
+    presented = make().directory.present(cookie, NOW)
     if presented.reading.result is Result.NO_SESSION:
         assert presented.others in (cookie, b"")
     assert b"\n" not in presented.authorization[:-2]
@@ -146,7 +146,7 @@ def test_any_cookie_text_can_be_presented(cookie: bytes) -> None:
 def test_other_cookies_stay_byte_for_byte() -> None:
     """Session cookies go, whole and chunks, everything else stays (threat 7)."""
     cookie = b'a="x; y";  ' + sid("tok") + b"; sid.0=x; __Host-access_token=t; b=\xff;c"
-    assert make().present(cookie, NOW).others == b'a="x; y"; b=\xff;c'
+    assert make().directory.present(cookie, NOW).others == b'a="x; y"; b=\xff;c'
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_other_cookies_stay_byte_for_byte() -> None:
 )
 def test_more_session_cookies_than_were_read_are_noticed(cookie: bytes, ambiguous: bool) -> None:
     """Another session may hide in those that did not open."""
-    assert make().present(cookie, NOW).is_ambiguous is ambiguous
+    assert make().directory.present(cookie, NOW).is_ambiguous is ambiguous
 
 
 # -- the cache -------------------------------------------------------------------------------------
@@ -175,16 +175,16 @@ def test_more_session_cookies_than_were_read_are_noticed(cookie: bytes, ambiguou
 
 def test_the_cache_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream of new cookies pushes the oldest out."""
-    monkeypatch.setattr(module, "CACHE_BYTES", 50_000)
+    monkeypatch.setattr(view_cache, "CACHE_BYTES", 50_000)
     claims = Claims()
     sessions = make(claims)
     for number in range(200):
-        sessions.present(sid(f"tok{number}"), NOW)
-        assert sessions.cached <= 50
+        sessions.directory.present(sid(f"tok{number}"), NOW)
+        assert sessions.directory.cached <= 50
     opened = claims.opened
-    sessions.present(sid("tok199"), NOW)
+    sessions.directory.present(sid("tok199"), NOW)
     assert claims.opened == opened
-    sessions.present(sid("tok0"), NOW)
+    sessions.directory.present(sid("tok0"), NOW)
     assert claims.opened == opened + 1
 
 
@@ -193,54 +193,54 @@ def test_made_up_cookies_push_no_sealed_session_out(
     monkeypatch: pytest.MonkeyPatch, cookie: str
 ) -> None:
     """It need not be opened again, nor looked up in a store, and is there for a store's loss."""
-    monkeypatch.setattr(module, "CACHE_BYTES", 20_000)
+    monkeypatch.setattr(view_cache, "CACHE_BYTES", 20_000)
     claims = Claims()
     sessions = make(claims)
-    sessions.present(sid("real"), NOW)
+    sessions.directory.present(sid("real"), NOW)
     for number in range(200):
-        sessions.present((cookie % number).encode(), NOW)
-    assert sessions.cached <= 21
+        sessions.directory.present((cookie % number).encode(), NOW)
+    assert sessions.directory.cached <= 21
     opened = claims.opened
-    assert sessions.present(sid("real"), NOW).has_credential
+    assert sessions.directory.present(sid("real"), NOW).has_credential
     assert claims.opened == opened
 
 
 def test_a_cookie_larger_than_the_cache_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does it leave the count wrong for those that come after."""
-    monkeypatch.setattr(module, "CACHE_BYTES", 10_000)
+    monkeypatch.setattr(view_cache, "CACHE_BYTES", 10_000)
     sessions = make()
-    sessions.present(b"a=" + b"x" * 20_000, NOW)
-    assert sessions.cached == 0
-    sessions.present(sid("tok"), NOW)
-    assert sessions.cached == 1
+    sessions.directory.present(b"a=" + b"x" * 20_000, NOW)
+    assert sessions.directory.cached == 0
+    sessions.directory.present(sid("tok"), NOW)
+    assert sessions.directory.cached == 1
 
 
 def test_reading_again_does_not_count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """An entry that is replaced gives its room back."""
-    monkeypatch.setattr(module, "CACHE_BYTES", 12_000)
+    monkeypatch.setattr(view_cache, "CACHE_BYTES", 12_000)
     sessions = make()
     for number in range(20):
         both = sid(f"tok{number}", 10) + b"; access_token=other"
         for now in (NOW, NOW + 10):
-            assert sessions.present(both, now).fingerprint is not None
-    assert sessions.cached >= 3
+            assert sessions.directory.present(both, now).fingerprint is not None
+    assert sessions.directory.cached >= 3
 
 
 def test_an_expired_session_is_not_kept() -> None:
     """Nobody needs it any more, and it holds a token."""
     sessions = make()
-    sessions.present(sid("tok", 10), NOW)
-    assert sessions.cached == 1
-    sessions.present(sid("tok", 10), NOW + 10)
-    assert sessions.cached == 0
+    sessions.directory.present(sid("tok", 10), NOW)
+    assert sessions.directory.cached == 1
+    sessions.directory.present(sid("tok", 10), NOW + 10)
+    assert sessions.directory.cached == 0
 
 
 def test_guesses_are_not_remembered() -> None:
     """What does not open costs the guesser, not the memory."""
     sessions = make()
     for number in range(100):
-        sessions.present(b"sid=guess%d" % number, NOW)
-    assert sessions.cached == 0
+        sessions.directory.present(b"sid=guess%d" % number, NOW)
+    assert sessions.directory.cached == 0
 
 
 # -- death -----------------------------------------------------------------------------------------
@@ -249,15 +249,18 @@ def test_guesses_are_not_remembered() -> None:
 def test_a_dead_session_is_refused_and_forgotten() -> None:
     """Every cookie that holds the credential, and nobody else's."""
     sessions = make()
-    presented = sessions.present(sid("tok"), NOW)
-    sessions.present(sid("tok", 2 * HOUR), NOW)
-    other = sessions.present(sid("other"), NOW)
-    bury(sessions, presented, NOW)
-    assert sessions.cached == 1
-    assert sessions.live_fingerprint(presented, NOW) is None
+    presented = sessions.directory.present(sid("tok"), NOW)
+    sessions.directory.present(sid("tok", 2 * HOUR), NOW)
+    other = sessions.directory.present(sid("other"), NOW)
+    revoke(sessions, presented, NOW)
+    assert sessions.directory.cached == 1
+    assert sessions.revocations.live_fingerprint(presented, NOW) is None
     for cookie in (sid("tok"), sid("tok", 2 * HOUR), b"access_token=tok"):
-        assert sessions.live_fingerprint(sessions.present(cookie, NOW), NOW) is None
-    assert sessions.live_fingerprint(other, NOW) == other.fingerprint
+        assert (
+            sessions.revocations.live_fingerprint(sessions.directory.present(cookie, NOW), NOW)
+            is None
+        )
+    assert sessions.revocations.live_fingerprint(other, NOW) == other.fingerprint
 
 
 @settings(deadline=None)  # CI may be busy with something else
@@ -275,12 +278,12 @@ def test_what_is_remembered_of_a_session_is_found_at_its_death(
     cached: dict[bytes, str] = {}
     for token, lifetime, dies in steps:
         cookie = sid(token, lifetime)
-        presented = sessions.present(cookie, NOW)
+        presented = sessions.directory.present(cookie, NOW)
         cached[cookie] = token
         if dies:
-            bury(sessions, presented, NOW)
+            revoke(sessions, presented, NOW)
             cached = {one: name for one, name in cached.items() if name != token}
-        assert sessions.cached == len(cached)
+        assert sessions.directory.cached == len(cached)
 
 
 @pytest.mark.parametrize(
@@ -296,37 +299,37 @@ def test_it_stays_dead_while_the_credential_could_be_presented(
 ) -> None:
     """Longer than its cookie says, since it may have been re-sealed into one that ends later."""
     sessions = make()
-    presented = sessions.present(cookie, NOW)
-    bury(sessions, presented, NOW)
-    assert sessions.is_dead(presented.fingerprint, NOW + dead_for - 1)
-    assert not sessions.is_dead(presented.fingerprint, NOW + dead_for)
+    presented = sessions.directory.present(cookie, NOW)
+    revoke(sessions, presented, NOW)
+    assert sessions.revocations.is_dead(presented.fingerprint, NOW + dead_for - 1)
+    assert not sessions.revocations.is_dead(presented.fingerprint, NOW + dead_for)
 
 
 def test_nobody_is_not_dead() -> None:
-    assert not make().is_dead(None, NOW)
+    assert not make().revocations.is_dead(None, NOW)
 
 
 @pytest.mark.parametrize("proof", list(Proof))
 def test_tombstones_are_bounded(monkeypatch: pytest.MonkeyPatch, proof: Proof) -> None:
     """A flood of 401s forgets the oldest deaths first (threat 36)."""
-    monkeypatch.setattr(tombstones, "ROOM", dict.fromkeys(Proof, 10 * tombstones.TOMB_COST))
+    monkeypatch.setattr(tombstones, "ROOM", dict.fromkeys(Proof, 10 * tombstones.TOMBSTONE_COST))
     sessions = make()
     for number in range(25):
-        presented = sessions.present(b"access_token=t%d" % number, NOW)
+        presented = sessions.directory.present(b"access_token=t%d" % number, NOW)
         speak_for(sessions, presented, proof)
-        bury(sessions, presented, NOW)
-    assert sessions.dead == 10
-    assert sessions.is_dead(SIGNER.fingerprint("t24"), NOW)
-    assert not sessions.is_dead(SIGNER.fingerprint("t14"), NOW)
+        revoke(sessions, presented, NOW)
+    assert len(sessions.revocations.tombstones) == 10
+    assert sessions.revocations.is_dead(SIGNER.fingerprint("t24"), NOW)
+    assert not sessions.revocations.is_dead(SIGNER.fingerprint("t14"), NOW)
 
 
-def speak_for(sessions: Sessions, view: SessionView, proof: Proof) -> None:
+def speak_for(sessions: LocalSessions, view: SessionView, proof: Proof) -> None:
     """Has something speak for the session of a request."""
     assert view.fingerprint is not None
     if proof is Proof.ACCEPTED:
-        sessions.accept(view.fingerprint)
+        sessions.evidence.accept(view.fingerprint)
     elif proof is Proof.VOUCHED:
-        sessions.vouch(view.fingerprint)
+        sessions.evidence.vouch(view.fingerprint)
 
 
 @pytest.mark.parametrize("cookie", [sid("real"), b"access_token=real"])
@@ -335,51 +338,51 @@ def test_logouts_of_nobody_push_no_tombstone_out(
     monkeypatch: pytest.MonkeyPatch, cookie: bytes, flood: Proof
 ) -> None:
     """Of a session that more speaks for: its old cookie stays refused."""
-    monkeypatch.setattr(tombstones, "ROOM", dict.fromkeys(Proof, 20 * tombstones.TOMB_COST))
+    monkeypatch.setattr(tombstones, "ROOM", dict.fromkeys(Proof, 20 * tombstones.TOMBSTONE_COST))
     sessions = make()
-    presented = sessions.present(cookie, NOW)
+    presented = sessions.directory.present(cookie, NOW)
     if presented.is_raw:
         speak_for(sessions, presented, Proof(flood + 1))
-    bury(sessions, presented, NOW)
+    revoke(sessions, presented, NOW)
     for number in range(100):
-        made_up = sessions.present(b"access_token=made-up-%d" % number, NOW)
+        made_up = sessions.directory.present(b"access_token=made-up-%d" % number, NOW)
         speak_for(sessions, made_up, flood)
-        bury(sessions, made_up, NOW)
-    assert sessions.tombs.count(flood) == 20
-    assert sessions.is_dead(presented.fingerprint, NOW)
-    assert not sessions.is_dead(SIGNER.fingerprint("made-up-1"), NOW)
+        revoke(sessions, made_up, NOW)
+    assert sessions.revocations.tombstones.count(flood) == 20
+    assert sessions.revocations.is_dead(presented.fingerprint, NOW)
+    assert not sessions.revocations.is_dead(SIGNER.fingerprint("made-up-1"), NOW)
 
 
 def test_what_speaks_for_a_session() -> None:
     """A seal; the provider's renewal; an upstream that accepted its credential or handed it out."""
     sessions = make()
     for cookie, proof in ((sid("t"), Proof.VOUCHED), (b"access_token=t0", Proof.NONE)):
-        view = sessions.present(cookie, NOW)
+        view = sessions.directory.present(cookie, NOW)
         session = view.session(view.fingerprint)
         assert session is not None
-        assert sessions.proof_of(session) is proof
+        assert sessions.evidence.of(session) is proof
         assert view.is_raw is (proof is Proof.NONE)
-    sessions.admit([b"access_token=t1; Path=/"], NOTHING_PRESENTED, NOW, NOW)
+    sessions.set_cookies.admit([b"access_token=t1; Path=/"], NOTHING_PRESENTED, NOW, NOW)
     for token, proof in (("t0", Proof.NONE), ("t1", Proof.ACCEPTED)):
-        view = sessions.present(b"access_token=" + token.encode(), NOW)
+        view = sessions.directory.present(b"access_token=" + token.encode(), NOW)
         session = view.session(view.fingerprint)
         assert session is not None
-        assert sessions.proof_of(session) is proof
+        assert sessions.evidence.of(session) is proof
 
 
 def test_what_speaks_for_sessions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """An upstream may answer 2xx to everybody; that pushes out nothing that says more."""
-    monkeypatch.setattr(module, "ACCEPTED_BYTES", 10 * bounds.NAME_COST)
+    monkeypatch.setattr(evidence, "ACCEPTED_BYTES", 10 * bounds.NAME_COST)
     sessions = make()
-    sessions.vouch("renewed")
+    sessions.evidence.vouch("renewed")
     for number in range(100):
-        sessions.accept(f"accepted-{number}")
-    assert len(sessions.accepted) == 10
-    assert "accepted-99" in sessions.accepted
-    view = sessions.present(b"access_token=t", NOW)
+        sessions.evidence.accept(f"accepted-{number}")
+    assert len(sessions.evidence.accepted) == 10
+    assert "accepted-99" in sessions.evidence.accepted
+    view = sessions.directory.present(b"access_token=t", NOW)
     session = view.session(view.fingerprint)
     assert session is not None
-    assert sessions.proof_of(replace(session, fingerprint="renewed")) is Proof.VOUCHED
+    assert sessions.evidence.of(replace(session, fingerprint="renewed")) is Proof.VOUCHED
 
 
 # -- what an answer sets ---------------------------------------------------------------------------
@@ -392,10 +395,10 @@ FREE = b"theme=dark; Path=/"
 BEFORE, AFTER = NOW - 1, NOW + 1
 
 
-def buried(token: str = DEAD) -> tuple[Sessions, SessionView]:
+def revoked(token: str = DEAD) -> tuple[LocalSessions, SessionView]:
     sessions = make()
-    presented = sessions.present(sid(token), NOW - 2)
-    bury(sessions, presented, NOW)
+    presented = sessions.directory.present(sid(token), NOW - 2)
+    revoke(sessions, presented, NOW)
     return sessions, presented
 
 
@@ -437,33 +440,35 @@ def test_a_dead_credential_is_not_set_again(
     cookie: bytes, began: float, passes: bool, session_cookies: list[bytes]
 ) -> None:
     """Unless it was handed out anew: begun after the logout, the dead session not presented."""
-    sessions, _ = buried()
+    sessions, _ = revoked()
     answer = [FREE, *session_cookies]
-    passed = sessions.admit(answer, sessions.present(cookie, began), began, AFTER + 1)
+    passed = sessions.set_cookies.admit(
+        answer, sessions.directory.present(cookie, began), began, AFTER + 1
+    )
     if passes:
         assert passed == answer
-        assert sessions.dead == 0
+        assert len(sessions.revocations.tombstones) == 0
     else:
         assert FREE in passed
         assert all(DEAD.encode() not in one for one in passed)
         assert not set(session_cookies[:2]) & set(passed)
-        assert sessions.dead == 1
+        assert len(sessions.revocations.tombstones) == 1
 
 
 def test_a_dead_credential_does_not_hide_behind_another() -> None:
     """Each Set-Cookie is judged for itself, whichever source wins."""
-    sessions, presented = buried()
+    sessions, presented = revoked()
     raw = b"access_token=" + DEAD.encode()
     answer = [SET_OTHER, raw, SET_OTHER.replace(b"other", b"third")]
-    passed = sessions.admit(answer, presented, AFTER, AFTER + 1)
+    passed = sessions.set_cookies.admit(answer, presented, AFTER, AFTER + 1)
     assert passed == [SET_OTHER, answer[2]]
 
 
 def test_old_values_that_are_deleted_hide_nothing() -> None:
     """`access_token=deleted` beside the dead token itself."""
-    sessions, presented = buried()
+    sessions, presented = revoked()
     answer = [b"access_token=deleted; Path=/a; Max-Age=0", b"access_token=" + DEAD.encode()]
-    assert answer[1] not in sessions.admit(answer, presented, BEFORE, AFTER)
+    assert answer[1] not in sessions.set_cookies.admit(answer, presented, BEFORE, AFTER)
 
 
 @pytest.mark.parametrize(
@@ -479,20 +484,20 @@ def test_old_values_that_are_deleted_hide_nothing() -> None:
 )
 def test_everything_else_passes_in_order(answer: list[bytes]) -> None:
     """Other sessions, deletions, cookies that are not a session's."""
-    sessions, presented = buried()
-    assert sessions.admit(answer, presented, AFTER, AFTER + 1) == answer
-    assert sessions.admit(answer, NOTHING_PRESENTED, BEFORE, AFTER) == answer
-    assert sessions.dead == 1
-    assert make().admit([SET_DEAD], NOTHING_PRESENTED, NOW, NOW) == [SET_DEAD]
+    sessions, presented = revoked()
+    assert sessions.set_cookies.admit(answer, presented, AFTER, AFTER + 1) == answer
+    assert sessions.set_cookies.admit(answer, NOTHING_PRESENTED, BEFORE, AFTER) == answer
+    assert len(sessions.revocations.tombstones) == 1
+    assert make().set_cookies.admit([SET_DEAD], NOTHING_PRESENTED, NOW, NOW) == [SET_DEAD]
 
 
 @pytest.mark.parametrize("cookie", [sid(DEAD), sid("other") + b"; access_token=" + DEAD.encode()])
 def test_a_late_answer_sets_no_session_whatever_is_in_it(cookie: bytes) -> None:
     """It may be the session that was logged out, with rotated tokens. Deletions pass."""
     sessions = make()
-    view = sessions.present(cookie, NOW - 2)
+    view = sessions.directory.present(cookie, NOW - 2)
     for session in view.sessions:
-        sessions.bury(session, NOW)
+        sessions.revocations.revoke(session, NOW)
     answer = [
         sid("new") + ATTRIBUTES,
         b"access_token=third",
@@ -500,36 +505,36 @@ def test_a_late_answer_sets_no_session_whatever_is_in_it(cookie: bytes) -> None:
         b"sid=; Max-Age=0",
         FREE,
     ]
-    assert sessions.admit(answer, view, BEFORE, AFTER) == answer[3:]
-    assert sessions.admit(answer, view, NOW, AFTER) == answer[3:]
+    assert sessions.set_cookies.admit(answer, view, BEFORE, AFTER) == answer[3:]
+    assert sessions.set_cookies.admit(answer, view, NOW, AFTER) == answer[3:]
     for rotated in (sid("new"), b"access_token=third"):
-        presented = sessions.present(rotated, AFTER)
-        assert sessions.live_fingerprint(presented, AFTER) is None
+        presented = sessions.directory.present(rotated, AFTER)
+        assert sessions.revocations.live_fingerprint(presented, AFTER) is None
     login = [sid("newer") + ATTRIBUTES]
-    assert sessions.admit(login, view, AFTER, AFTER + 1) == login
+    assert sessions.set_cookies.admit(login, view, AFTER, AFTER + 1) == login
 
 
 def test_a_tombstone_that_is_over_stops_nothing() -> None:
     """Nor is it lifted: it is just past."""
-    sessions, presented = buried()
+    sessions, presented = revoked()
     later = NOW + UNKNOWN_LIFETIME
     answer = [b"access_token=" + DEAD.encode()]
-    assert sessions.admit(answer, presented, BEFORE, later) == answer
+    assert sessions.set_cookies.admit(answer, presented, BEFORE, later) == answer
 
 
 def test_a_second_401_does_not_undo_a_login_in_between() -> None:
     """Two 401s are one death (lessons: two logouts from two 401s)."""
-    sessions, presented = buried()
-    bury(sessions, presented, NOW + 2)
-    assert sessions.admit([SET_DEAD], NOTHING_PRESENTED, NOW + 1, NOW + 3) == [SET_DEAD]
+    sessions, presented = revoked()
+    revoke(sessions, presented, NOW + 2)
+    assert sessions.set_cookies.admit([SET_DEAD], NOTHING_PRESENTED, NOW + 1, NOW + 3) == [SET_DEAD]
 
 
 def test_a_death_after_a_revival_counts_anew() -> None:
     """Once lifted, the old tombstone has no say about the next."""
-    sessions, presented = buried()
-    sessions.admit([SET_DEAD], NOTHING_PRESENTED, AFTER, AFTER)
-    bury(sessions, presented, NOW + 5)
-    assert sessions.admit([SET_DEAD], NOTHING_PRESENTED, NOW + 4, NOW + 6) == []
+    sessions, presented = revoked()
+    sessions.set_cookies.admit([SET_DEAD], NOTHING_PRESENTED, AFTER, AFTER)
+    revoke(sessions, presented, NOW + 5)
+    assert sessions.set_cookies.admit([SET_DEAD], NOTHING_PRESENTED, NOW + 4, NOW + 6) == []
 
 
 @pytest.mark.parametrize(
@@ -552,7 +557,7 @@ def test_a_death_after_a_revival_counts_anew() -> None:
 )
 def test_session_cookies_are_known_by_name(set_cookie: bytes, is_session: bool) -> None:
     """Base or chunk, under each prefix (threat 8)."""
-    assert make().is_session_cookie(set_cookie) is is_session
+    assert make().set_cookies.is_session_cookie(set_cookie) is is_session
 
 
 # -- what lives as long as the session -------------------------------------------------------------
@@ -561,15 +566,15 @@ def test_session_cookies_are_known_by_name(set_cookie: bytes, is_session: bool) 
 def test_streams_end_with_their_session() -> None:
     """Each once, and those of others not at all (threat 59)."""
     sessions = make()
-    presented = sessions.present(sid("tok"), NOW)
-    other = sessions.present(sid("other"), NOW)
+    presented = sessions.directory.present(sid("tok"), NOW)
+    other = sessions.directory.present(sid("other"), NOW)
     assert presented.fingerprint is not None
     assert other.fingerprint is not None
     closed: list[str] = []
 
     def detaching() -> None:
         closed.append("first")
-        sessions.detach(SIGNER.fingerprint("tok"), detaching)
+        sessions.revocations.detach(SIGNER.fingerprint("tok"), detaching)
 
     def staying() -> None:
         closed.append("second")
@@ -577,27 +582,27 @@ def test_streams_end_with_their_session() -> None:
     def never() -> None:
         closed.append("other")
 
-    sessions.attach(presented.fingerprint, detaching)
-    sessions.attach(presented.fingerprint, staying)
-    sessions.attach(other.fingerprint, never)
-    bury(sessions, presented, NOW)
+    sessions.revocations.attach(presented.fingerprint, detaching)
+    sessions.revocations.attach(presented.fingerprint, staying)
+    sessions.revocations.attach(other.fingerprint, never)
+    revoke(sessions, presented, NOW)
     assert sorted(closed) == ["first", "second"]
 
 
 def test_a_stream_that_has_ended_is_let_go() -> None:
     """Detaching twice, or what was never attached, is harmless."""
     sessions = make()
-    presented = sessions.present(sid("tok"), NOW)
+    presented = sessions.directory.present(sid("tok"), NOW)
     assert presented.fingerprint is not None
     closed: list[int] = []
 
     def close() -> None:
         closed.append(1)
 
-    sessions.attach(presented.fingerprint, close)
+    sessions.revocations.attach(presented.fingerprint, close)
     for _ in range(2):
-        sessions.detach(presented.fingerprint, close)
-    bury(sessions, presented, NOW)
+        sessions.revocations.detach(presented.fingerprint, close)
+    revoke(sessions, presented, NOW)
     assert closed == []
 
 
@@ -625,75 +630,79 @@ def stored(**more: Any) -> OwnSession:
     return replace(session, **more)
 
 
-def keeping() -> tuple[Sessions, bytes]:
+def keeping() -> tuple[LocalSessions, bytes]:
     """Sessions that are kept in a store, and the cookie of one."""
     source = own_store_source(cookie="own", lifetimes=Lifetimes(10 * HOUR, 100 * HOUR))
     (line,) = source.lines(stored(), (), Scope())
     names = NameMatcher(source.base_names)
-    sessions = Sessions(ViewReader((source,), names, names, source), SIGNER, 60.0)
+    sessions = local_sessions(ViewReader((source,), names, names, source), SIGNER, leeway=60.0)
     return sessions, line.partition(b";")[0]
 
 
 def test_a_stored_session_is_loaded_before_it_is_known() -> None:
     """Until then nobody is told that it is known; then it is, for that cookie."""
     sessions, cookie = keeping()
-    unknown = sessions.present(cookie, NOW)
+    unknown = sessions.directory.present(cookie, NOW)
     (handle,) = unknown.handles
     assert (unknown.fingerprint, unknown.is_checked) == (None, False)
-    adopted = sessions.adopt(unknown, handle, stored(), NOW)
+    adopted = sessions.directory.adopt(unknown, handle, stored(), NOW)
     assert adopted is not None
     assert adopted.authorization == b"Authorization: Bearer access\r\n"
-    assert sessions.present(cookie, NOW) is adopted
-    known = sessions.known(handle.fingerprint)
+    assert sessions.directory.present(cookie, NOW) is adopted
+    known = sessions.directory.known(handle.fingerprint)
     assert known is not None
     assert known.reading is adopted.reading
 
 
 def test_a_handle_that_is_not_the_sessions_gets_nothing() -> None:
     sessions, cookie = keeping()
-    unknown = sessions.present(cookie, NOW)
+    unknown = sessions.directory.present(cookie, NOW)
     (handle,) = unknown.handles
-    assert sessions.adopt(unknown, handle._replace(id="guessed"), stored(), NOW) is None
-    assert sessions.present(cookie, NOW).fingerprint is None
+    assert sessions.directory.adopt(unknown, handle._replace(id="guessed"), stored(), NOW) is None
+    assert sessions.directory.present(cookie, NOW).fingerprint is None
 
 
 def test_a_session_that_changes_is_read_again_by_all_who_have_it() -> None:
     """Whatever cookies it came with: plans that were made with it hold no longer."""
     sessions, cookie = keeping()
-    one, other = (sessions.present(each, NOW) for each in (cookie, cookie + b"; a=b"))
+    one, other = (sessions.directory.present(each, NOW) for each in (cookie, cookie + b"; a=b"))
     (handle,) = one.handles
-    old = sessions.adopt(one, handle, stored(), NOW)
+    old = sessions.directory.adopt(one, handle, stored(), NOW)
     assert old is not None
-    assert sessions.is_current(old)
-    new = sessions.adopt(other, handle, stored(tokens=TokenSet("next", "r", NOW + 9)), NOW)
-    assert not sessions.is_current(old)
-    assert sessions.present(cookie + b"; a=b", NOW) is new
-    assert sessions.present(cookie, NOW).fingerprint is None
+    assert sessions.directory.is_current(old)
+    new = sessions.directory.adopt(
+        other, handle, stored(tokens=TokenSet("next", "r", NOW + 9)), NOW
+    )
+    assert not sessions.directory.is_current(old)
+    assert sessions.directory.present(cookie + b"; a=b", NOW) is new
+    assert sessions.directory.present(cookie, NOW).fingerprint is None
 
 
 def test_the_tombstone_of_an_own_session_lasts_as_long_as_it_could() -> None:
     sessions, cookie = keeping()
-    unknown = sessions.present(cookie, NOW)
+    unknown = sessions.directory.present(cookie, NOW)
     (handle,) = unknown.handles
-    adopted = sessions.adopt(unknown, handle, stored(), NOW)
+    adopted = sessions.directory.adopt(unknown, handle, stored(), NOW)
     assert adopted is not None
-    bury(sessions, adopted, NOW)
-    assert sessions.tombs.by_fingerprint[handle.fingerprint].until == NOW + 100 * HOUR
-    assert sessions.is_dead(handle.fingerprint, NOW + 99 * HOUR)
-    assert not sessions.is_dead(handle.fingerprint, NOW + 100 * HOUR)
+    revoke(sessions, adopted, NOW)
+    assert (
+        sessions.revocations.tombstones.by_fingerprint[handle.fingerprint].until == NOW + 100 * HOUR
+    )
+    assert sessions.revocations.is_dead(handle.fingerprint, NOW + 99 * HOUR)
+    assert not sessions.revocations.is_dead(handle.fingerprint, NOW + 100 * HOUR)
 
 
 def test_an_own_session_is_known_by_its_id_alone() -> None:
     """Some providers hand out one token again: the next login is another session all the same."""
     sessions, cookie = keeping()
-    unknown = sessions.present(cookie, NOW)
+    unknown = sessions.directory.present(cookie, NOW)
     (handle,) = unknown.handles
-    adopted = sessions.adopt(unknown, handle, stored(), NOW)
+    adopted = sessions.directory.adopt(unknown, handle, stored(), NOW)
     assert adopted is not None
-    bury(sessions, adopted, NOW)
+    revoke(sessions, adopted, NOW)
     next_one = stored(id="next", fingerprint=SIGNER.fingerprint("next"))
-    another = sessions.present(b"own=next." + next_one.fingerprint.encode(), NOW)
+    another = sessions.directory.present(b"own=next." + next_one.fingerprint.encode(), NOW)
     (again,) = another.handles
-    presented = sessions.adopt(another, again, next_one, NOW)
+    presented = sessions.directory.adopt(another, again, next_one, NOW)
     assert presented is not None
-    assert sessions.live_fingerprint(presented, NOW) == next_one.fingerprint
+    assert sessions.revocations.live_fingerprint(presented, NOW) == next_one.fingerprint

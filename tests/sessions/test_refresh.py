@@ -16,14 +16,15 @@ from sidecar.core.errors import (
 )
 from sidecar.core.refresh import Outcome, Renewal
 from sidecar.core.tokens import TokenSet
-from sidecar.net import breaker
-from sidecar.net import refresh as module
 from sidecar.net.outbound import Unreachable
-from sidecar.net.outbox import Outbox
-from sidecar.net.refresh import Refresher, RefreshTimes
 from sidecar.net.store import lease
 from sidecar.net.store.memory import MemoryStore
-from sidecar.net.store_watch import StoreWatch
+from sidecar.net.store.outbox import Outbox
+from sidecar.net.store.watch import StoreWatch
+from sidecar.sessions import breaker, succession
+from sidecar.sessions import refresh as module
+from sidecar.sessions.refresh import Refresher, RefreshTimes
+from sidecar.sessions.refresh_grants import ANSWER
 
 HOUR = 3600.0
 
@@ -99,6 +100,16 @@ class Flaky(MemoryStore):
         return added
 
 
+class Process(Refresher):
+    """One process."""
+
+    async def renew(
+        self, tokens: TokenSet, rejected: str | None = None, *, is_sealed: bool = False
+    ) -> TokenSet:
+        """The newest tokens."""
+        return (await self.renewed(tokens, rejected, is_sealed=is_sealed)).tokens
+
+
 class World:
     """Processes that share a store and a provider, with a clock that can be moved."""
 
@@ -117,8 +128,8 @@ class World:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def process(self, *, is_watching: bool = False) -> Refresher:
-        return Refresher(
+    def process(self, *, is_watching: bool = False) -> Process:
+        return Process(
             self.provider,
             RefreshTimes(leeway=30, grace=0.2),
             self.store,
@@ -260,7 +271,7 @@ async def test_provider_that_was_not_reached_is_asked_again(world: World) -> Non
 
 async def test_pauses_are_short_enough_for_its_return_to_be_noticed() -> None:
     """Within 10 s (contract 7)."""
-    assert max(*breaker.PAUSES, *breaker.GAPS, module.EXCHANGE + breaker.GAPS[0]) < 10
+    assert max(*breaker.PAUSES, *breaker.GAPS, ANSWER + breaker.GAPS[0]) < 10
 
 
 async def test_waiting_is_bounded_and_the_exchange_goes_on(
@@ -292,7 +303,7 @@ async def test_tokens_that_are_born_expired_are_not_renewed_for_ever(world: Worl
     world.provider.lifetime = -1.0
     with pytest.raises(RefreshUnavailable):
         await world.process().renew(world.tokens())
-    assert len(world.provider.exchanges) <= module.STEPS
+    assert len(world.provider.exchanges) <= succession.STEPS
 
 
 async def test_process_that_died_holds_the_lock_for_a_moment_only(
@@ -482,7 +493,7 @@ async def test_a_spent_token_is_known_as_long_as_it_could_be_presented(world: Wo
         tokens = await one.renew(tokens, rejected=tokens.access_token)
         await one.presented(tokens)
     kept = lifetimes(world.store)
-    long_lived = {key for key, seconds in kept.items() if seconds > module.RETIRED + 1}
+    long_lived = {key for key, seconds in kept.items() if seconds > succession.RETIRED + 1}
     assert not long_lived
     assert all(f"used:h-r{number}" in kept for number in range(40))
     await asyncio.sleep(0.3)  # beyond `grace`
@@ -498,11 +509,11 @@ async def test_what_nobody_presents_is_known_for_some_generations(world: World) 
         tokens = await one.renew(tokens, rejected=tokens.access_token)
     assert world.provider.exchanges == [f"r{number}" for number in range(40)]
     kept = lifetimes(world.store)
-    long_lived = [key for key, seconds in kept.items() if seconds > module.RETIRED + 1]
-    assert 2 * module.STEPS <= len(long_lived) <= 3 * module.STEPS + 1
-    assert kept["used:h-r39"] > 29 * module.DAY
+    long_lived = [key for key, seconds in kept.items() if seconds > succession.RETIRED + 1]
+    assert 2 * succession.STEPS <= len(long_lived) <= 3 * succession.STEPS + 1
+    assert kept["used:h-r39"] > 29 * succession.DAY
     await one.presented(tokens)
-    assert max(lifetimes(world.store).values()) <= module.RETIRED + 1
+    assert max(lifetimes(world.store).values()) <= succession.RETIRED + 1
 
 
 async def test_a_made_up_token_without_an_answer_is_known_for_an_hour(world: World) -> None:
@@ -514,8 +525,8 @@ async def test_a_made_up_token_without_an_answer_is_known_for_an_hour(world: Wor
         with pytest.raises(RefreshUnavailable):
             await one.renew(tokens, is_sealed=sealed)
     kept = lifetimes(world.store)
-    assert kept["used:h-token-False"] <= module.RETIRED
-    assert kept["used:h-token-True"] > 29 * module.DAY
+    assert kept["used:h-token-False"] <= succession.RETIRED
+    assert kept["used:h-token-True"] > 29 * succession.DAY
 
 
 async def test_a_refused_token_leaves_nothing_behind(world: World) -> None:
@@ -536,7 +547,7 @@ async def test_renewals_go_on_and_are_retired_in_a_store_that_is_full_of_them(wo
     for number in range(100):
         tokens = await one.renew(tokens, rejected=tokens.access_token)
         # Of somebody else, who comes back in a month.
-        await world.store.put(f"alias:{number}", b"", 2 * module.USED)
+        await world.store.put(f"alias:{number}", b"", 2 * succession.USED)
         await one.presented(tokens)
     assert world.provider.reuses == 0
     kept = lifetimes(world.store)

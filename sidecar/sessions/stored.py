@@ -1,8 +1,8 @@
-"""Own sessions beyond one process: kept in the store, and found by the provider's names for them.
+"""Login sessions in the store, which are found there by the provider's names for them.
 
-In the store, besides what `net.keeper` keeps there: `own:` under the fingerprint a session that is
-not in its cookie; `sub:` and `sid:` the sessions of a user and of a provider's session, under keyed
-hashes; `jti:` that a logout token has been used (`core.oidc.SessionIndex`).
+Keys: `own:` under its fingerprint a session that is not in its cookie; `sub:` and `sid:` the
+sessions of a user and of a provider's session, under keyed hashes; `jti:` that a logout token has
+been used (`sidecar.core.oidc.SessionIndex`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _BEGUN: Final = b"begun"
 _DONE: Final = b"done"
 
 
-class OwnSessions:
-    """What the store holds of own sessions. Every method raises `StoreUnavailable`."""
+class StoredLogins:
+    """What the store holds of login sessions. Every method raises `StoreUnavailable`."""
 
     def __init__(self, login: OwnLogin, store: Store, now: Callable[[], float]) -> None:
         self._index: Final = login.index

@@ -16,11 +16,11 @@ from sidecar.core.formats.raw import raw_source
 from sidecar.core.proof import Proof
 from sidecar.core.tickets import Signer
 from sidecar.core.view import OpenedSession, ViewReader
-from sidecar.net import departure as module
-from sidecar.net.departure import ROOMS, Departures
 from sidecar.net.outbound import OutboundAnswer, Unreachable
-from sidecar.net.sessions import Sessions
 from sidecar.net.store.memory import MemoryStore
+from sidecar.sessions import logout_tasks as module
+from sidecar.sessions.local import local_sessions
+from sidecar.sessions.logout_tasks import ROOMS, LogoutTasks
 
 NOW = 1_800_000_000.0
 URL = "http://hook.test/"
@@ -53,13 +53,13 @@ class World:
     def __init__(self) -> None:
         matcher = NameMatcher(["access_token"])
         reader = ViewReader((raw_source(cookie="access_token"),), matcher, matcher)
-        self.sessions = Sessions(reader, Signer([b"s" * 32]))
+        self.sessions = local_sessions(reader, Signer([b"s" * 32]))
         self.store = MemoryStore(lambda _: None)
         self.hooks = Hooks()
         self.tasks: set[asyncio.Task[None]] = set()
         outbound: Any = self.hooks
         log: Any = structlog.get_logger()
-        self.departures = Departures(
+        self.logout_tasks = LogoutTasks(
             None,
             None,
             self.sessions,
@@ -77,15 +77,15 @@ class World:
         task.add_done_callback(self.tasks.discard)
 
     def log_out(self, token: str, proof: Proof) -> OpenedSession:
-        view = self.sessions.present(b"access_token=" + token.encode(), NOW)
+        view = self.sessions.directory.present(b"access_token=" + token.encode(), NOW)
         session = view.session(view.fingerprint)
         assert session is not None
         if proof is Proof.ACCEPTED:
-            self.sessions.accept(session.fingerprint)
+            self.sessions.evidence.accept(session.fingerprint)
         elif proof is Proof.VOUCHED:
-            self.sessions.vouch(session.fingerprint)
-        self.sessions.bury(session, NOW)
-        self.departures.begin(session, "logout")
+            self.sessions.evidence.vouch(session.fingerprint)
+        self.sessions.revocations.revoke(session, NOW)
+        self.logout_tasks.begin(session, "logout")
         return session
 
     async def settled(self) -> None:
@@ -110,7 +110,7 @@ async def test_what_fails_is_tried_again_if_something_speaks_for_the_session(
     world.log_out("t", Proof(proof))
     await world.settled()
     assert world.hooks.asked == ["t"] * attempts
-    assert world.departures.counts["hook", "failed"] == 1
+    assert world.logout_tasks.counts["hook", "failed"] == 1
 
 
 async def test_logouts_of_nobody_ask_little_and_are_counted(world: World) -> None:
@@ -121,7 +121,7 @@ async def test_logouts_of_nobody_ask_little_and_are_counted(world: World) -> Non
     await world.settled()
     asked = len(world.hooks.asked)
     assert 1 <= asked <= 12
-    assert world.departures.counts["all", "dropped"] == 500 - asked
+    assert world.logout_tasks.counts["all", "dropped"] == 500 - asked
     assert not world.store._space("departed:").entries
 
 
@@ -150,6 +150,6 @@ async def test_sessions_depart_once(world: World, monkeypatch: pytest.MonkeyPatc
         world.log_out(f"made-up-{number}", Proof.NONE)
     await world.settled()
     world.hooks.asked.clear()
-    world.departures.begin(session, "logout")
+    world.logout_tasks.begin(session, "logout")
     await world.settled()
     assert world.hooks.asked == []

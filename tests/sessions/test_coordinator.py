@@ -16,14 +16,19 @@ from sidecar.core.refresh import Outcome, Renewal
 from sidecar.core.tickets import Signer
 from sidecar.core.tokens import TokenSet
 from sidecar.core.view import SessionView, ViewReader
-from sidecar.net import keeper, tombstones
-from sidecar.net import store_watch as module
-from sidecar.net.keeper import SHARED, Keeper
-from sidecar.net.outbox import Outbox
-from sidecar.net.refresh import RETIRED, Refresher, RefreshTimes
-from sidecar.net.sessions import Sessions
+from sidecar.net.store import outbox as outboxes
+from sidecar.net.store import watch as watches
 from sidecar.net.store.memory import MemoryStore
-from sidecar.net.store_watch import StoreWatch
+from sidecar.net.store.outbox import Outbox
+from sidecar.net.store.watch import StoreWatch
+from sidecar.sessions import tombstones
+from sidecar.sessions.broadcast import SHARED
+from sidecar.sessions.coordinator import SessionCoordinator
+from sidecar.sessions.local import local_sessions
+from sidecar.sessions.records import FORMER, SessionRecords
+from sidecar.sessions.refresh import Refresher, RefreshTimes
+from sidecar.sessions.shared import open_shared
+from sidecar.sessions.succession import RETIRED
 
 NOW = 1_800_000_000.0
 SIGNER = Signer([b"s" * 32])
@@ -54,9 +59,11 @@ class Process:
         self.said: list[str] = []
         matcher = NameMatcher(["access_token", "refresh_token"])
         source = raw_source(cookie="access_token", refresh_cookie="refresh_token")
-        self.sessions = Sessions(ViewReader((source,), matcher, matcher), SIGNER, 30.0)
+        self.sessions = local_sessions(
+            ViewReader((source,), matcher, matcher), SIGNER, leeway=30.0, is_shared=True
+        )
         self.outbox = outbox = Outbox(self.spawn)
-        watch = StoreWatch(store, self.said.append)
+        self.watch = watch = StoreWatch(store, self.said.append)
         refresher = Refresher(
             self._exchange,
             RefreshTimes(30.0, 30.0),
@@ -67,16 +74,35 @@ class Process:
             watch=watch,
             report=lambda *_: None,
         )
-        self.keeper = Keeper(
+        records = SessionRecords(store, self.now)
+        self.shared = open_shared(
             self.sessions,
-            store,
-            refresher,
-            is_shared=True,
-            now=self.now,
-            spawn=self.spawn,
+            records,
+            refresher=refresher,
+            stored=None,
+            store=store,
             outbox=outbox,
             watch=watch,
+            now=self.now,
+            spawn=self.spawn,
         )
+        self.coordinator = SessionCoordinator(
+            self.sessions,
+            records,
+            refresher,
+            None,
+            self.shared.broadcast,
+            now=self.now,
+            orphaned=lambda _: None,
+        )
+
+    async def renew(self, view: SessionView, rejected: str) -> SessionView:
+        """The session after an upstream has rejected a token."""
+        return (await self.coordinator.recover(view, Scope(), rejected))[0]
+
+    async def close(self) -> None:
+        self.shared.feed.stop()
+        await self.watch.close()
 
     @staticmethod
     def now() -> float:
@@ -95,8 +121,8 @@ class Process:
 
     async def present(self, cookie: bytes = PAIR) -> SessionView:
         """A session that is ready for a request."""
-        presented = self.sessions.present(cookie, self.now())
-        return await self.keeper.ready(presented, Scope(), renews=True, by_cookie=True)
+        presented = self.sessions.directory.present(cookie, self.now())
+        return await self.coordinator.ready(presented, Scope(), renews=True, by_cookie=True)
 
     def end(self, view: SessionView, *, is_accepted: bool = True) -> None:
         """Ends the session that requests with this view are served with.
@@ -106,12 +132,12 @@ class Process:
         session = view.session(view.fingerprint)
         assert session is not None
         if is_accepted:
-            self.sessions.accept(session.fingerprint)
-        self.sessions.bury(session, self.now())
+            self.sessions.evidence.accept(session.fingerprint)
+        self.sessions.revocations.revoke(session, self.now())
 
     async def is_live(self, cookie: bytes = PAIR) -> bool:
         presented = await self.present(cookie)
-        return self.sessions.live_fingerprint(presented, self.now()) is not None
+        return self.sessions.revocations.live_fingerprint(presented, self.now()) is not None
 
     async def settled(self) -> None:
         """What was begun in the background is done."""
@@ -128,11 +154,11 @@ async def store() -> Flaky:
 async def processes(store: Flaky) -> AsyncIterator[tuple[Process, Process]]:
     one, two = Process(store), Process(store)
     for process in (one, two):
-        await process.keeper.start()
+        await process.shared.feed.start()
     yield one, two
     for process in (one, two):
         await process.settled()
-        await process.keeper.close()
+        await process.close()
 
 
 async def test_death_is_known_everywhere(processes: tuple[Process, Process], store: Flaky) -> None:
@@ -153,10 +179,10 @@ async def test_credential_that_is_handed_out_again_lives_everywhere(
     one, two = processes
     one.end(await one.present())
     await one.settled()
-    nobody = one.sessions.present(b"", one.now())
+    nobody = one.sessions.directory.present(b"", one.now())
     lines = [b"access_token=a1; Path=/", b"refresh_token=r1; Path=/"]
     began = one.now() + 1
-    assert one.sessions.admit(lines, nobody, began, one.now()) == lines
+    assert one.sessions.set_cookies.admit(lines, nobody, began, one.now()) == lines
     await one.settled()
     assert await two.is_live()
 
@@ -165,7 +191,7 @@ async def test_renewed_session_keeps_its_name(processes: tuple[Process, Process]
     """In the process that renewed it, and in others by what the store says."""
     one, two = processes
     old = await one.present()
-    new = await one.keeper.renew(old, Scope(), rejected="a1")
+    new = await one.renew(old, rejected="a1")
     assert new.reading.token == "a2"
     assert new.fingerprint == old.fingerprint
     later = await two.present(b"access_token=a2; refresh_token=r2")
@@ -192,13 +218,13 @@ async def test_logout_of_a_renewed_session_counts_where_the_store_could_not_be_a
 ) -> None:
     """The process that ends it has not seen the renewal, and cannot ask for the first name."""
     one, two = processes
-    await one.keeper.renew(await one.present(), Scope(), rejected="a1")
-    one.sessions.accept((await one.present()).fingerprint or "")
+    await one.renew(await one.present(), rejected="a1")
+    one.sessions.evidence.accept((await one.present()).fingerprint or "")
     await one.settled()
     newest = b"access_token=a2; refresh_token=r2"
     assert await one.is_live(newest)
     store.down = True
-    two.end(two.sessions.present(newest, two.now()), is_accepted=is_accepted)
+    two.end(two.sessions.directory.present(newest, two.now()), is_accepted=is_accepted)
     await asyncio.sleep(0.05)
     store.down = False
     await two.settled()
@@ -226,20 +252,18 @@ async def test_what_a_store_has_lost_is_written_once_more(
     processes: tuple[Process, Process], store: Flaky, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dead sessions, and what tokens were exchanged for: by whoever knows of them."""
-    monkeypatch.setattr(module, "WATCH", 0.02)
+    monkeypatch.setattr(watches, "WATCH", 0.02)
     one, _ = processes
     one.end(await one.present())
     other = b"access_token=b1; refresh_token=r7"
-    await one.keeper.renew(await one.present(other), Scope(), rejected="b1")
+    await one.renew(await one.present(other), rejected="b1")
     await one.settled()
-    await asyncio.sleep(module.WATCH + 0.6)
+    await asyncio.sleep(watches.WATCH + 0.6)
     store._clear()
     async with asyncio.timeout(5):
         while await Process(store).is_live():
             await asyncio.sleep(0.02)
-    late = await Process(store).keeper.renew(
-        await Process(store).present(other), Scope(), rejected="b1"
-    )
+    late = await Process(store).renew(await Process(store).present(other), rejected="b1")
     assert late.reading.token == "a8"
 
 
@@ -287,7 +311,7 @@ async def test_deaths_of_nobody_are_told_within_a_budget(
     assert len(told) <= 210
     dead = [key for key in store._kept.entries if key.startswith("dead:")]
     assert len(dead) <= 211
-    assert one.keeper.unproven_deaths.refused >= 790
+    assert one.shared.broadcast.unproven.refused >= 790
     left = seconds_left(store, f"dead:{real}")
     assert left is not None
     assert left > 29 * 86400
@@ -301,12 +325,12 @@ async def test_death_of_a_session_that_was_accepted_elsewhere_counts_in_full(
     one, two = processes
     view = await one.present(b"access_token=real")
     assert view.fingerprint is not None
-    one.sessions.accept(view.fingerprint)
+    one.sessions.evidence.accept(view.fingerprint)
     await one.settled()
     elsewhere = await two.present(b"access_token=real")
-    assert two.keeper.doubts(elsewhere)
-    await two.keeper.vouch_for(elsewhere)
-    assert not two.keeper.doubts(elsewhere)
+    assert two.coordinator.doubts(elsewhere)
+    await two.coordinator.vouch_for(elsewhere)
+    assert not two.coordinator.doubts(elsewhere)
     two.end(elsewhere, is_accepted=False)
     await two.settled()
     left = seconds_left(store, f"dead:{view.fingerprint}")
@@ -321,14 +345,18 @@ async def test_who_knows_more_in_favour_of_a_session_tells_its_death_in_full(
     one, two = processes
     view = await one.present(b"access_token=real")
     assert view.fingerprint is not None
-    one.sessions.accepted.add(view.fingerprint)  # and the store was not told
+    one.sessions.evidence.accepted.add(view.fingerprint)  # and the store was not told
     await ended(two, b"access_token=real", is_accepted=False)
     await one.settled()
     left = seconds_left(store, f"dead:{view.fingerprint}")
     assert left is not None
     assert left > 29 * 86400
-    assert one.sessions.tombs.by_fingerprint[view.fingerprint].proof is Proof.ACCEPTED
-    assert two.sessions.tombs.by_fingerprint[view.fingerprint].proof is Proof.ACCEPTED
+    assert (
+        one.sessions.revocations.tombstones.by_fingerprint[view.fingerprint].proof is Proof.ACCEPTED
+    )
+    assert (
+        two.sessions.revocations.tombstones.by_fingerprint[view.fingerprint].proof is Proof.ACCEPTED
+    )
 
 
 async def test_death_of_what_nobody_accepted_shortens_none_that_is_told(
@@ -359,7 +387,7 @@ async def test_a_logout_does_not_wait_for_a_store_that_hangs(
 
     monkeypatch.setattr(store, "get", hang)
     began = asyncio.get_running_loop().time()
-    await one.keeper.vouch_for(view)
+    await one.coordinator.vouch_for(view)
     assert asyncio.get_running_loop().time() - began < 5
     monkeypatch.undo()
 
@@ -373,7 +401,9 @@ async def test_tombstones_that_make_room_leave_the_store_as_well(
     for number in range(30):
         await ended(one, b"access_token=t%d" % number, is_accepted=True)
     dead = [key for key in store._kept.entries if key.startswith("dead:")]
-    assert len(dead) == one.sessions.dead == 5000 // tombstones.TOMB_COST
+    assert (
+        len(dead) == len(one.sessions.revocations.tombstones) == 5000 // tombstones.TOMBSTONE_COST
+    )
     assert await one.is_live(b"access_token=t0")
     assert not await one.is_live(b"access_token=t29")
 
@@ -381,16 +411,16 @@ async def test_tombstones_that_make_room_leave_the_store_as_well(
 async def test_a_renewed_session_is_vouched_for(processes: tuple[Process, Process]) -> None:
     """By the provider; other processes know it by the name that it keeps."""
     one, two = processes
-    view = await one.keeper.renew(await one.present(), Scope(), rejected="a1")
+    view = await one.renew(await one.present(), rejected="a1")
     await one.settled()
     session = view.session(view.fingerprint)
     assert session is not None
-    assert one.sessions.proof_of(session) is Proof.VOUCHED
+    assert one.sessions.evidence.of(session) is Proof.VOUCHED
     elsewhere = await two.present(b"access_token=a2; refresh_token=r2")
     found = elsewhere.session(elsewhere.fingerprint)
     assert found is not None
     assert found.fingerprint == session.fingerprint
-    assert two.sessions.proof_of(found) is Proof.VOUCHED
+    assert two.sessions.evidence.of(found) is Proof.VOUCHED
 
 
 async def test_former_tokens_of_a_session_are_known_for_a_day(
@@ -400,7 +430,7 @@ async def test_former_tokens_of_a_session_are_known_for_a_day(
     one, _ = processes
     cookie = PAIR
     for number in range(2, 12):
-        await one.keeper.renew(await one.present(cookie), Scope(), rejected=f"a{number - 1}")
+        await one.renew(await one.present(cookie), rejected=f"a{number - 1}")
         cookie = b"access_token=a%d; refresh_token=r%d" % (number, number)
     await one.settled()
     left = {
@@ -408,7 +438,7 @@ async def test_former_tokens_of_a_session_are_known_for_a_day(
         for number in range(1, 12)
         for token in (f"a{number}", f"r{number}")
     }
-    long_lived = [token for token, seconds in left.items() if seconds > keeper.FORMER]
+    long_lived = [token for token, seconds in left.items() if seconds > FORMER]
     assert long_lived == ["r11"]
     assert all(left[f"a{number}"] <= 600 + RETIRED for number in range(2, 12))
     assert left["r11"] > 29 * 86400
@@ -420,7 +450,7 @@ async def test_what_waits_for_a_store_that_is_down_is_bounded(
 ) -> None:
     """As far as strangers can have it wait."""
     one, _ = processes
-    monkeypatch.setattr(keeper, "WAITING", 5)
+    monkeypatch.setattr(outboxes, "WAITING", 5)
     views = [await one.present(b"access_token=t%d" % number) for number in range(20)]
     await one.settled()
     store.down = True
@@ -441,6 +471,6 @@ async def test_credentials_added_to_a_dead_session_are_bounded(
     fingerprint = await ended(one, PAIR, is_accepted=True)
     for number in range(100):
         assert not await one.is_live(b"access_token=x%d; refresh_token=r1" % number)
-    tomb = one.sessions.tombs.by_fingerprint[fingerprint]
+    tomb = one.sessions.revocations.tombstones.by_fingerprint[fingerprint]
     assert len(tomb.credentials) <= tombstones.MAX_NAMES
     assert not await one.is_live(PAIR)

@@ -9,8 +9,8 @@ import pytest
 
 from sidecar.core.proof import Proof
 from sidecar.core.tickets import encode
-from sidecar.net import tombstones
-from sidecar.net.tombstones import Tombstone, Tombstones
+from sidecar.sessions import tombstones
+from sidecar.sessions.tombstones import Tombstone, Tombstones
 
 SINCE, UNTIL = 1_700_000_000.0, 1_702_592_000.0
 
@@ -43,7 +43,7 @@ def test_a_tombstone_takes_no_more_than_is_said(credentials: int) -> None:
 
 def test_what_more_speaks_for_is_kept_in_its_own_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tombstone moves up, and never down."""
-    monkeypatch.setattr(tombstones, "ROOM", dict.fromkeys(Proof, 5 * tombstones.TOMB_COST))
+    monkeypatch.setattr(tombstones, "ROOM", dict.fromkeys(Proof, 5 * tombstones.TOMBSTONE_COST))
     tombs = Tombstones()
     tombs.put("one", tomb(proof=Proof.NONE))
     tombs.put("one", tomb(proof=Proof.ACCEPTED))
@@ -65,9 +65,9 @@ def test_a_second_death_ends_no_sooner() -> None:
 
 def test_one_that_is_evicted_is_told_and_has_not_risen(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has not been handed out again, and counts for nothing from then on."""
-    monkeypatch.setattr(tombstones, "ROOM", dict.fromkeys(Proof, 2 * tombstones.TOMB_COST))
+    monkeypatch.setattr(tombstones, "ROOM", dict.fromkeys(Proof, 2 * tombstones.TOMBSTONE_COST))
     tombs, evicted = Tombstones(), list[str]()
-    tombs.on_evicted = lambda fingerprint, _: evicted.append(fingerprint)
+    tombs.evicted = lambda fingerprint, _: evicted.append(fingerprint)
     for one in ("a", "b", "c"):
         tombs.put(one, tomb())
     assert evicted == ["a"]

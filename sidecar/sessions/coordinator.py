@@ -1,0 +1,296 @@
+"""The asynchronous part of sessions: asks the shared store, and has tokens renewed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from sidecar.core.cookies import Scope
+from sidecar.core.errors import (
+    RefreshRefused,
+    RefreshSuperseded,
+    RefreshUnavailable,
+    StoreUnavailable,
+)
+from sidecar.core.formats.own import OwnReading
+from sidecar.core.proof import Proof
+from sidecar.core.tokens import TokenSet
+from sidecar.core.view import OpenedSession, SessionView
+from sidecar.sessions.broadcast import Broadcast
+from sidecar.sessions.local import LocalSessions
+from sidecar.sessions.login_views import LoginViews
+from sidecar.sessions.records import ALIAS, FORMER, SessionRecords
+from sidecar.sessions.refresh import Refresher
+from sidecar.sessions.succession import RETIRED
+from sidecar.sessions.tombstones import Tombstone
+
+ROUNDS: Final = 8  # sessions of one header, of which one after the other turns out to be dead
+VOUCHING: Final = 0.5  # seconds that a logout waits for what other processes know
+
+
+class SessionCoordinator:
+    """Makes a view ready for a request: checked with the store, and with valid tokens.
+
+    `orphaned` is called with new tokens of a session that has ended while it was renewed.
+    """
+
+    def __init__(
+        self,
+        local: LocalSessions,
+        records: SessionRecords,
+        refresher: Refresher | None,
+        logins: LoginViews | None,
+        broadcast: Broadcast | None,
+        *,
+        now: Callable[[], float],
+        orphaned: Callable[[TokenSet], None],
+    ) -> None:
+        """`broadcast` is None if no other process shares the store."""
+        self._local: Final = local
+        self._directory: Final = local.directory
+        self._revocations: Final = local.revocations
+        self._records: Final = records
+        self._refresher: Final = refresher
+        self._logins: Final = logins
+        self._broadcast: Final = broadcast
+        self._now: Final = now
+        self._orphaned: Final = orphaned
+
+    # -- before a request -------------------------------------------------------------------------
+
+    def is_ready(self, view: SessionView, now: float, *, renews: bool) -> bool:
+        """Returns whether a view can be used as it is. `renews`: its token must be valid."""
+        return view.is_checked and not (renews and now >= view.renews_at)
+
+    async def ready(
+        self, view: SessionView, scope: Scope, *, renews: bool, by_cookie: bool
+    ) -> SessionView:
+        """Returns the view checked with the store, renewed if it is due, and its use noted.
+
+        `by_cookie`: its cookies were presented, so that the client has its newest tokens. A session
+        that turns out to be over is presented as dead (`Revocations.live_fingerprint`), or without
+        a fingerprint. Raises `StoreUnavailable` and `RefreshUnavailable`.
+        """
+        view = await self.checked(view, by_cookie=by_cookie)
+        now = self._now()
+        if not renews or now < view.renews_at or not self._is_live(view):
+            return view
+        tokens = view.reading.tokens
+        if tokens is None or self._refresher is None or not self._refresher.is_due(tokens, now):
+            assert self._logins is not None
+            return self._logins.touch(view, scope, now)
+        try:
+            view, _ = await self.recover(view, scope, None)
+        except (RefreshUnavailable, StoreUnavailable):
+            if not tokens.is_valid(self._now()):
+                raise
+        return view
+
+    def _is_live(self, view: SessionView) -> bool:
+        return self._revocations.live_fingerprint(view, self._now()) is not None
+
+    # -- what the store says ----------------------------------------------------------------------
+
+    async def checked(self, view: SessionView, *, by_cookie: bool) -> SessionView:
+        """Returns the sessions with all that the store says of them. Raises `StoreUnavailable`.
+
+        A session that has died elsewhere makes room for the next one that is presented, of which
+        the store is asked then.
+        """
+        for _ in range(ROUNDS):
+            if view.is_checked:
+                return view
+            if view.handles:
+                assert self._logins is not None
+                view = await self._logins.load(view)
+                continue
+            view = await self._check(view, by_cookie=by_cookie)
+            if not by_cookie:
+                return view
+        raise StoreUnavailable("the sessions presented change while they are looked up")
+
+    async def _check(self, view: SessionView, *, by_cookie: bool) -> SessionView:
+        """Asks the store for what other processes, or this one before a restart, left there.
+
+        Raises `StoreUnavailable`.
+        """
+        key, has_died = view.key, False
+        assert key is not None
+        for session in self._revocations.living(view, self._now()):
+            fingerprint = await self._known_as(session)
+            death = await self._death(session, fingerprint)
+            if death is not None:
+                self._learn_death(*death)
+                has_died = True
+            elif fingerprint != session.fingerprint:
+                view = self._directory.rename(view, session, fingerprint)
+        if has_died:
+            cookie, allowed = key
+            return self._directory.present(cookie, self._now(), allowed)
+        if not by_cookie:
+            return view
+        for session in view.sessions:
+            tokens = session.reading.tokens
+            if tokens is not None and self._refresher is not None and tokens.refresh_token:
+                await self._refresher.presented(tokens)
+        return self._directory.checked(view)
+
+    async def _known_as(self, session: OpenedSession) -> str:
+        """The fingerprint that a session had before it was renewed. Raises `StoreUnavailable`."""
+        if session.reading.identity is not None:
+            return session.fingerprint
+        pieces = self._local.names.pieces(session.reading)
+        for name in dict.fromkeys((session.fingerprint, *pieces)):
+            fingerprint = await self._records.alias(name)
+            if fingerprint is not None:
+                if not session.is_sealed:
+                    self._local.evidence.vouch(fingerprint)  # it has been renewed
+                return fingerprint
+        return session.fingerprint
+
+    async def _death(
+        self, session: OpenedSession, fingerprint: str
+    ) -> tuple[str, Tombstone] | None:
+        """The dead session that this one is, with all its names. Raises `StoreUnavailable`."""
+        pieces = tuple(self._local.names.pieces(session.reading))
+        for name in dict.fromkeys((fingerprint, *pieces)):
+            death = await self._records.death(name)
+            if death is not None:
+                dead, tombstone = death
+                names = dict.fromkeys((*tombstone.credentials, session.fingerprint, *pieces))
+                names.pop(dead, None)
+                return dead, replace(tombstone, credentials=tuple(names))
+        return None
+
+    def _learn_death(self, fingerprint: str, tombstone: Tombstone) -> None:
+        if self._broadcast is not None:
+            self._broadcast.learn_death(fingerprint, tombstone)
+        else:
+            self._revocations.learn(fingerprint, tombstone)
+
+    # -- renewal ----------------------------------------------------------------------------------
+
+    def can_renew(self, view: SessionView) -> bool:
+        """Returns whether the session holds what renews it."""
+        return self._refresher is not None and view.reading.tokens is not None
+
+    async def recover(
+        self, view: SessionView, scope: Scope, rejected: str | None
+    ) -> tuple[SessionView, bool]:
+        """Returns the session with its newest tokens, after an upstream has refused `rejected`.
+
+        And whether there is nothing left to be tried with its refresh token. Raises
+        `StoreUnavailable` and `RefreshUnavailable`.
+        """
+        refresher = self._refresher
+        assert refresher is not None
+        if self._has_stored(view):
+            assert self._logins is not None
+            # Another process may have renewed it, and then this one's tokens are out of date.
+            view = await self._logins.reload(view)
+            tokens = view.reading.tokens
+            if tokens is None:
+                return view, True
+            if tokens.access_token != rejected and not refresher.is_due(tokens, self._now()):
+                return view, False
+        tokens = view.reading.tokens
+        assert tokens is not None
+        try:
+            renewed = await refresher.renewed(tokens, rejected, is_sealed=_is_sealed(view))
+        except RefreshRefused:
+            self._revoke(view)
+            return view, True
+        except RefreshSuperseded:
+            if rejected is None and tokens.is_valid(self._now()):
+                return view, True
+            return self._directory.supersede(view), True
+        return await self._with_tokens(view, renewed.tokens, scope), renewed.is_fresh
+
+    def _has_stored(self, view: SessionView) -> bool:
+        return self._logins is not None and self._logins.has_stored(view)
+
+    async def _with_tokens(self, view: SessionView, newest: TokenSet, scope: Scope) -> SessionView:
+        """A session with its newest tokens, written to where they came from.
+
+        Raises `StoreUnavailable`.
+        """
+        if newest == view.reading.tokens:
+            return view
+        if self._is_live(view) and self._has_stored(view):
+            assert self._logins is not None
+            return await self._logins.rewrite(view, newest)
+        if self._is_live(view):
+            await self._name(view, newest)
+            self._note_successor(view, newest)
+        if not self._is_live(view):  # it may have ended meanwhile
+            self._revoke_orphans(view, newest)
+            return view
+        return self._directory.renewed(view, newest, scope)
+
+    async def _name(self, view: SessionView, tokens: TokenSet) -> None:
+        """Keeps the session's fingerprint in the store if its cookies have no room for it."""
+        reading = view.reading
+        if _is_sealed(view) or view.fingerprint is None:
+            return
+        spent = None if reading.tokens is None else reading.tokens.refresh_token
+        expiry = tokens.expires_at
+        access = ALIAS if expiry is None else max(0.0, expiry - self._now()) + RETIRED
+        known_for = {spent: FORMER, tokens.refresh_token: ALIAS, tokens.access_token: access}
+        for credential, seconds in known_for.items():
+            if credential:
+                name = self._local.names.name_of(credential)
+                self._records.note_alias(name, view.fingerprint)
+                with suppress(StoreUnavailable):
+                    await self._records.put_alias(name, view.fingerprint, seconds)
+
+    def _note_successor(self, view: SessionView, tokens: TokenSet) -> None:
+        """Applications may seal the new token without the claim that says whose it is."""
+        fingerprint = view.fingerprint
+        is_login = isinstance(view.reading, OwnReading)
+        if not tokens.access_token or is_login or fingerprint is None:
+            return
+        name = self._local.names.name_of(tokens.access_token)
+        if name == fingerprint:
+            return
+        self._directory.succeed(name, fingerprint)
+        if self._broadcast is not None and view.reading.claims is not None:
+            self._broadcast.succeeded(name, fingerprint)
+            before = self._local.names.name_of(view.reading.token or "")
+            if before not in (name, fingerprint):
+                self._broadcast.preceded(before, fingerprint)
+
+    def _revoke(self, view: SessionView) -> None:
+        session = view.session(view.fingerprint)
+        if session is not None:
+            self._revocations.revoke(session, self._now())
+
+    def _revoke_orphans(self, view: SessionView, tokens: TokenSet) -> None:
+        """A session has ended while it was renewed: its new tokens are nobody's."""
+        if view.fingerprint is not None:
+            self._revocations.revoke_tokens(view.fingerprint, tokens)
+        self._orphaned(tokens)
+
+    # -- what speaks for a session ----------------------------------------------------------------
+
+    def doubts(self, view: SessionView) -> bool:
+        """Returns whether other processes may know more in favour of a session presented."""
+        return self._broadcast is not None and any(map(self._is_doubted, view.sessions))
+
+    def _is_doubted(self, session: OpenedSession) -> bool:
+        return session.has_credential and self._local.evidence.of(session) is Proof.NONE
+
+    async def vouch_for(self, view: SessionView) -> None:
+        """Finds out what other processes know in favour of the sessions, if the store says so."""
+        with suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(VOUCHING):
+                for one in filter(self._is_doubted, view.sessions):
+                    if await self._records.is_accepted(one.fingerprint):
+                        self._local.evidence.learn_accepted(one.fingerprint)
+
+
+def _is_sealed(view: SessionView) -> bool:
+    """Whether the session came in a cookie that no stranger can make up."""
+    return view.reading.claims is not None or isinstance(view.reading, OwnReading)

@@ -1,0 +1,54 @@
+"""The parts that know sessions in this process alone, put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sidecar.core.tickets import Signer
+from sidecar.core.view import ViewReader
+from sidecar.sessions.directory import SessionDirectory
+from sidecar.sessions.evidence import Evidence
+from sidecar.sessions.listener import SessionListener
+from sidecar.sessions.names import SessionNames
+from sidecar.sessions.revocations import Revocations
+from sidecar.sessions.set_cookies import SetCookies
+from sidecar.sessions.tombstones import Tombstones
+from sidecar.sessions.view_cache import ViewCache
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSessions:
+    """What one process knows of sessions. Nothing here waits for anything."""
+
+    names: SessionNames
+    evidence: Evidence
+    revocations: Revocations
+    directory: SessionDirectory
+    set_cookies: SetCookies
+
+    def listen(self, listener: SessionListener) -> None:
+        """Has a listener told of everything that happens to sessions from now on."""
+        self.evidence.listener = listener
+        self.revocations.listener = listener
+        self.revocations.tombstones.evicted = listener.evicted
+        self.set_cookies.listener = listener
+
+
+def local_sessions(
+    reader: ViewReader, signer: Signer, *, leeway: float | None = None, is_shared: bool = False
+) -> LocalSessions:
+    """Returns the parts for one process, which know nothing yet.
+
+    `leeway` are the seconds before their expiry that tokens are renewed; None: they are not.
+    `is_shared`: the store may know more of a session than this process.
+    """
+    tombstones = Tombstones()
+    names = SessionNames(signer, tombstones)
+    cache = ViewCache(names)
+    evidence = Evidence()
+    revocations = Revocations(tombstones, names, cache, evidence)
+    directory = SessionDirectory(
+        reader, names, cache, revocations, leeway=leeway, is_shared=is_shared
+    )
+    set_cookies = SetCookies(reader, names, directory, revocations)
+    return LocalSessions(names, evidence, revocations, directory, set_cookies)

@@ -1,0 +1,169 @@
+"""Which sessions are dead, and what ends with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from sidecar.core.credential import Reading, Result
+from sidecar.core.formats.own import OwnReading
+from sidecar.core.tokens import TokenSet
+from sidecar.core.view import OpenedSession, SessionView
+from sidecar.sessions.evidence import Evidence
+from sidecar.sessions.listener import NOBODY, SessionListener
+from sidecar.sessions.names import SessionNames
+from sidecar.sessions.tombstones import Tombstone, Tombstones
+from sidecar.sessions.view_cache import ViewCache
+
+UNKNOWN_LIFETIME: Final = 30 * 86400.0  # a credential that does not say when it ends
+
+
+class Revocations:
+    """The dead sessions of one process. Times are Unix seconds, given by the caller.
+
+    `revision` changes with every revocation and reinstatement, so that what was planned before can
+    be told apart.
+    """
+
+    __slots__ = ("_cache", "_closers", "_names", "evidence", "listener", "revision", "tombstones")
+
+    def __init__(
+        self, tombstones: Tombstones, names: SessionNames, cache: ViewCache, evidence: Evidence
+    ) -> None:
+        self.tombstones: Final = tombstones
+        self.evidence: Final = evidence
+        self.listener: SessionListener = NOBODY
+        self.revision = 0
+        self._names: Final = names
+        self._cache: Final = cache
+        self._closers: Final[dict[str, set[Callable[[], None]]]] = {}
+
+    # -- questions --------------------------------------------------------------------------------
+
+    def is_dead(self, fingerprint: str | None, now: float) -> bool:
+        """Returns whether a session has ended here; its replayed cookie is refused."""
+        return fingerprint is not None and self.tombstones.of(fingerprint, now) is not None
+
+    def live_fingerprint(self, view: SessionView, now: float) -> str | None:
+        """Returns the fingerprint of a view's session if it lives and has a credential."""
+        if not view.has_credential or self.is_dead(view.fingerprint, now):
+            return None
+        return view.fingerprint
+
+    def living(self, view: SessionView, now: float) -> list[OpenedSession]:
+        """Returns the sessions presented that are alive."""
+        return [one for one in view.sessions if not self.is_dead(one.fingerprint, now)]
+
+    def has_lost(self, view: SessionView, now: float) -> bool:
+        """Returns whether a session has died since the view was made."""
+        return any(self.is_dead(fingerprint, now) for fingerprint in view.living)
+
+    def died_since(self, view: SessionView, began: float, now: float) -> str | None:
+        """Returns the fingerprint of a session presented that has ended since `began`."""
+        for one in view.sessions:
+            fingerprint = self._names.fingerprint_of(one.reading) or one.fingerprint
+            died_at = self.tombstones.died_at(fingerprint, now)
+            if died_at is not None and died_at >= began:
+                return fingerprint
+        return None
+
+    # -- revocation -------------------------------------------------------------------------------
+
+    def revoke(self, session: OpenedSession, now: float) -> None:
+        """Revokes a session for as long as its credential could be presented.
+
+        That is no less than `UNKNOWN_LIFETIME`, since a frontend re-seals one credential into
+        cookies that end later; only a login session says when it ends. A second revocation does not
+        move the first: a login that began in between would count as a response from before the
+        logout.
+        """
+        fingerprint, reading = session.fingerprint, session.reading
+        before = self.tombstones.of(fingerprint, now)
+        names = {
+            *self._names.credentials(reading),
+            *self._names.content(reading),
+            *self._names.earlier(fingerprint),
+        } - {fingerprint}
+        proof = self.evidence.of(session)
+        since = now if before is None else before.since
+        until = _presentable_until(reading, now)
+        tombstone = Tombstone(since, until, tuple(sorted(names)), proof)
+        is_news = (
+            before is None
+            or proof > before.proof
+            or self.tombstones.with_names(fingerprint, names) is not None
+        )
+        if is_news:
+            self.listener.revoked(fingerprint, tombstone)
+        self.mark_revoked(fingerprint, tombstone)
+
+    def revoke_tokens(self, fingerprint: str, tokens: TokenSet) -> None:
+        """Revokes tokens that turn out to be a dead session's."""
+        reading = Reading(Result.OK, token=tokens.access_token, tokens=tokens)
+        self.revoke_names(fingerprint, self._names.credentials(reading))
+
+    def revoke_names(self, fingerprint: str, names: Iterable[str]) -> None:
+        """Revokes further names of a dead session."""
+        tombstone = self.tombstones.with_names(fingerprint, names)
+        if tombstone is None:
+            return
+        self.listener.revoked(fingerprint, tombstone)
+        self.mark_revoked(fingerprint, tombstone)
+
+    def learn(self, fingerprint: str, tombstone: Tombstone) -> None:
+        """Marks a session that another process has revoked, with its earlier names known here."""
+        self.mark_revoked(fingerprint, tombstone)
+        names = (fingerprint, *tombstone.credentials)
+        self.revoke_names(fingerprint, [one for name in names for one in self._names.earlier(name)])
+
+    def mark_revoked(self, fingerprint: str, tombstone: Tombstone) -> None:
+        """Marks a session as dead in this process alone, and closes what lives with it."""
+        self.revision += 1
+        tombstone = self.tombstones.put(fingerprint, tombstone)
+        self._cache.invalidate_all((fingerprint, *tombstone.credentials))
+        for close in tuple(self._closers.get(fingerprint, ())):
+            close()
+
+    def reinstate(self, fingerprint: str, tombstone: Tombstone) -> None:
+        """Takes the tombstone of a session away, whose credential was handed out again."""
+        self.mark_reinstated(fingerprint)
+        self.listener.reinstated(fingerprint, tombstone)
+
+    def mark_reinstated(self, fingerprint: str) -> None:
+        """Takes a tombstone away in this process alone."""
+        self.revision += 1
+        tombstone = self.tombstones.lift(fingerprint)
+        if tombstone is not None:
+            self._cache.invalidate_all((fingerprint, *tombstone.credentials))
+
+    def rotate(self, name: str, earlier: tuple[str, ...]) -> None:
+        """Notes the names that a session had before its tokens were rotated, the oldest first."""
+        self._names.rotate(name, earlier)
+        dead = self.tombstones.dead_session(name)
+        if dead is not None:
+            self.revoke_names(dead, earlier)
+
+    # -- what ends with a session -----------------------------------------------------------------
+
+    @property
+    def attached(self) -> tuple[str, ...]:
+        """The sessions that something is attached to."""
+        return tuple(self._closers)
+
+    def attach(self, fingerprint: str, close: Callable[[], None]) -> None:
+        """Has `close` called when the session ends (WebSockets, event streams)."""
+        self._closers.setdefault(fingerprint, set()).add(close)
+
+    def detach(self, fingerprint: str, close: Callable[[], None]) -> None:
+        """Takes back what `attach` did."""
+        closers = self._closers.get(fingerprint)
+        if closers is not None:
+            closers.discard(close)
+            if not closers:
+                del self._closers[fingerprint]
+
+
+def _presentable_until(reading: Reading, now: float) -> float:
+    if isinstance(reading, OwnReading) and reading.ends_at is not None:
+        return reading.ends_at
+    return max(now + UNKNOWN_LIFETIME, reading.valid_until or 0.0)

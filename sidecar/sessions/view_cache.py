@@ -1,0 +1,153 @@
+"""The views of Cookie headers that one process remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from sidecar.core.credential import Reading
+from sidecar.core.formats.own import OwnReading
+from sidecar.core.view import Key, OpenedSession, SessionView
+from sidecar.sessions.names import SessionNames
+
+CACHE_BYTES: Final = 16 * 1024 * 1024  # of headers with a sealed session; of others as much
+ENTRY_OVERHEAD: Final = 1024  # bytes of an entry besides its Cookie value, stored several times
+
+
+class ViewCache:
+    """Views by Cookie header, bounded in bytes; the oldest ones make room.
+
+    Headers that a stranger could have made up have a room of their own, so that they displace no
+    sealed session. Views are found by header, by fingerprint, by the name of a token, and by the
+    name of the bearer token that they inject.
+    """
+
+    __slots__ = ("_bearers", "_holders", "_keys", "_names", "_rooms", "_views")
+
+    def __init__(self, names: SessionNames) -> None:
+        self._names: Final = names
+        self._views: Final[dict[Key, SessionView]] = {}
+        self._rooms: Final = (_Room(), _Room())  # anybody's headers, and those with a seal
+        self._keys: Final[dict[str, set[Key]]] = {}  # fingerprint → where it is remembered
+        self._holders: Final[dict[str, set[Key]]] = {}  # a token's name → where it was presented
+        self._bearers: Final[dict[str, Key]] = {}  # a bearer's name → where it is remembered
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def get(self, key: Key) -> SessionView | None:
+        """Returns the view of a header, if it is remembered."""
+        return self._views.get(key)
+
+    def with_bearer(self, name: str) -> SessionView | None:
+        """Returns the view whose bearer token has this name, if it is remembered."""
+        key = self._bearers.get(name)
+        return None if key is None else self._views.get(key)
+
+    def of_session(self, fingerprint: str) -> Iterator[SessionView]:
+        """Yields the views that hold a session."""
+        for key in self._keys.get(fingerprint, ()):
+            yield self._views[key]
+
+    def every(self) -> tuple[SessionView, ...]:
+        """Returns all views."""
+        return tuple(self._views.values())
+
+    def is_current(self, view: SessionView) -> bool:
+        """Returns whether a view is what its Cookie header would be given now."""
+        return view.key is not None and self._views.get(view.key) is view
+
+    # -- changes ----------------------------------------------------------------------------------
+
+    def put(self, key: Key, view: SessionView) -> SessionView:
+        """Remembers a view in the place of the former one. Returns it."""
+        self.forget(key)
+        self._views[key] = view
+        room = self._rooms[_has_seal(view)]
+        room.keys[key] = None
+        room.bytes += _cost(view)
+        for index, name in self._entries(view):
+            index.setdefault(name, set()).add(key)
+        if view.bearer is not None:
+            self._bearers[view.bearer] = key
+        while room.bytes > CACHE_BYTES:
+            self.forget(next(iter(room.keys)))
+        return view
+
+    def forget(self, key: Key) -> None:
+        """Forgets the view of a header."""
+        view = self._views.pop(key, None)
+        if view is None:
+            return
+        room = self._rooms[_has_seal(view)]
+        del room.keys[key]
+        room.bytes -= _cost(view)
+        for index, name in self._entries(view):
+            keys = index.get(name)
+            if keys is not None:
+                keys.discard(key)
+                if not keys:
+                    del index[name]
+        if view.bearer is not None and self._bearers.get(view.bearer) == key:
+            del self._bearers[view.bearer]
+
+    def invalidate(self, fingerprint: str) -> None:
+        """Forgets every header that a session was presented in."""
+        for key in tuple(self._keys.get(fingerprint, ())):
+            self.forget(key)
+
+    def invalidate_all(self, names: Iterable[str]) -> None:
+        """Forgets every header with a session, or a token, of one of these names."""
+        keys: set[Key] = set()
+        for name in names:
+            keys.update(self._keys.get(name, ()))
+            keys.update(self._holders.get(name, ()))
+        for key in keys:
+            self.forget(key)
+
+    def clear(self) -> None:
+        """Forgets every header."""
+        for key in tuple(self._views):
+            self.forget(key)
+
+    def _entries(self, view: SessionView) -> Iterator[tuple[dict[str, set[Key]], str]]:
+        for session in view.sessions:
+            yield self._keys, session.fingerprint
+            for name in self._names.pieces(session.reading):
+                yield self._holders, name
+
+    def known(self, fingerprint: str) -> OpenedSession | None:
+        """Returns a session as it was presented last."""
+        views = self.of_session(fingerprint)
+        return next((view.session(fingerprint) for view in views), None)
+
+
+class _Room:
+    """The headers of one kind, the oldest first, and their bytes."""
+
+    __slots__ = ("bytes", "keys")
+
+    def __init__(self) -> None:
+        self.keys: dict[Key, None] = {}
+        self.bytes = 0
+
+
+def _has_seal(view: SessionView) -> bool:
+    """Whether a stranger cannot have made up all that is presented."""
+    return any(one.is_sealed for one in view.sessions)
+
+
+def _cost(view: SessionView) -> int:
+    """About the bytes of an entry: what was opened is in the cookie, or was loaded besides."""
+    cookie = b"" if view.key is None else view.key[0]
+    loaded = sum(_loaded(one.reading) for one in view.sessions)
+    return 4 * len(cookie) + loaded + ENTRY_OVERHEAD * (1 + len(view.sessions))
+
+
+def _loaded(reading: Reading) -> int:
+    """The bytes of a session besides its cookie: its token, and what the store has of it."""
+    bearer = 3 * len(reading.token or "")
+    if not isinstance(reading, OwnReading) or reading.session is None:
+        return bearer
+    tokens = reading.session.tokens
+    return bearer + len(tokens.id_token or "") + len(tokens.refresh_token or "")
