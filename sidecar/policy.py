@@ -18,7 +18,7 @@ from sidecar.core.config.sources import source_name
 from sidecar.core.cookies import CookieJar, NameMatcher, parent_domains
 from sidecar.core.cors import CorsRule
 from sidecar.core.credential import Source
-from sidecar.core.envelope import Document, EnvelopeRule
+from sidecar.core.envelope import Document, EnvelopeRule, holds
 from sidecar.core.formats import FORMATS
 from sidecar.core.formats.own import (
     Lifetimes,
@@ -49,16 +49,18 @@ class UnauthorizedRule:
         """Whether a JSON body says so.
 
         A message counts below status 400 only if the object says nothing else: it may be a stored
-        text. Matches count at any status.
+        text. Matches count at any status, and in each element of an array too.
         """
         members = document.members
-        if members is None or not (self.matches or "message" in members):
-            return False
-        message = document.message
-        is_named = isinstance(message, str) and message in self.messages
-        if is_named and (status >= 400 or _says_nothing_else(document)):
+        if members is not None and "message" in members and self._is_named(document, status):
             return True
-        return any(_is_equal(document.lookup(path), wanted) for path, wanted in self.matches)
+        return bool(self.matches) and any(holds(document, *match) for match in self.matches)
+
+    def _is_named(self, document: Document, status: int) -> bool:
+        message = document.message
+        if not isinstance(message, str) or message not in self.messages:
+            return False
+        return status >= 400 or _says_nothing_else(document)
 
 
 # Members that come along with a message, and are no content.
@@ -75,10 +77,6 @@ def _says_nothing_else(document: Document) -> bool:
     return members.keys() <= _ABOUT_A_MESSAGE and all(
         document.lookup((name,)) is None for name in ("data", "errorData") if name in members
     )
-
-
-def _is_equal(found: Any, wanted: Any) -> bool:
-    return type(found) is type(wanted) and bool(found == wanted)  # true is not 1
 
 
 @dataclass(frozen=True, slots=True)

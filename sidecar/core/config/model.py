@@ -67,7 +67,10 @@ class Session(Section):
 class Match(Section):
     """A member of an upstream's JSON answer that makes it count as a 401."""
 
-    path: MemberPath = Field(description="Where the member stands; numbers index arrays.")
+    path: MemberPath = Field(
+        description="Where the member stands; numbers index arrays, and `*` is any index. If the "
+        "body is an array, each element is looked into as a body too."
+    )
     equals: JsonScalar = Field(description="The value that it must have.")
 
 

@@ -1,7 +1,7 @@
 """The envelope `{"isError", "message", "data", "status", "errorData"}` around an upstream's JSON.
 
 `media` says what counts as JSON, `document` validates it and hands out the upstream's own bytes,
-`render` builds the envelope in memory, `stream` at constant memory.
+`lookup` finds values deep inside, `render` builds the envelope in memory, `stream` at constant memory.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sidecar.core.envelope.document import (
     parse,
     parse_at_once,
 )
+from sidecar.core.envelope.lookup import holds
 from sidecar.core.envelope.media import is_json_type
 from sidecar.core.envelope.render import (
     EnvelopeRule,
@@ -35,6 +36,7 @@ __all__ = [
     "StreamWrapper",
     "Walk",
     "fault",
+    "holds",
     "is_json_type",
     "parse",
     "parse_at_once",
