@@ -45,22 +45,23 @@ class UnauthorizedRule:
     messages: frozenset[str]
     matches: tuple[tuple[tuple[str, ...], Any], ...]
 
-    def is_told_by(self, document: Document, status: int) -> bool:
-        """Whether a JSON body says so.
+    def is_told_by(self, document: Document, status: int, *, is_whole: bool = True) -> bool:
+        """Whether a JSON body says so, as far as it has come if it is not whole.
 
         A message counts below status 400 only if the object says nothing else: it may be a stored
         text. Matches count at any status, and in each element of an array too.
         """
         members = document.members
-        if members is not None and "message" in members and self._is_named(document, status):
-            return True
+        if members is not None and "message" in members and self._is_named(document):
+            if status >= 400:
+                return True
+            if is_whole and _says_nothing_else(document):
+                return True
         return bool(self.matches) and any(holds(document, *match) for match in self.matches)
 
-    def _is_named(self, document: Document, status: int) -> bool:
+    def _is_named(self, document: Document) -> bool:
         message = document.message
-        if not isinstance(message, str) or message not in self.messages:
-            return False
-        return status >= 400 or _says_nothing_else(document)
+        return isinstance(message, str) and message in self.messages
 
 
 # Members that come along with a message, and are no content.

@@ -394,6 +394,11 @@ class Client(Wire):
         async with asyncio.timeout(PATIENCE):
             return await self.reader.read()
 
+    async def rest_of_chunks(self) -> bytes:
+        """The chunks that come until the chunked body ends."""
+        async with asyncio.timeout(PATIENCE):
+            return b"".join([chunk async for chunk in self._chunks()])
+
     async def ends(self) -> bytes:
         """What comes until the connection ends, with FIN or RST."""
         got = b""

@@ -129,7 +129,7 @@ def prepare_request(
         head += (b"Cookie: ", cookie, b"\r\n")
     accepted = facts.get(b"accept-encoding")
     if accepted is not None:
-        codings = accepted if route.envelope is None else decodable_codings(accepted)
+        codings = decodable_codings(accepted) if route.reads_answers else accepted
         head += (b"Accept-Encoding: ", codings, b"\r\n")
     if request.is_websocket:
         head.append(HANDSHAKE)

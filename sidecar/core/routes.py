@@ -44,6 +44,7 @@ class Route:
     authorities: frozenset[bytes] = field(init=False)  # host[:port] that mean the upstream
     is_private: bool = field(init=False)  # no shared cache may keep an answer
     by_cookie: bool = field(init=False)  # answers depend on the Cookie field
+    reads_answers: bool = field(init=False)  # JSON is wrapped or looked into, and so decoded
     nosniff: bytes = field(init=False)  # a line of every answer, in place of the upstream's; or b""
 
     def __post_init__(self) -> None:
@@ -51,6 +52,8 @@ class Route:
         made = {
             "is_private": self.session == "required",
             "by_cookie": self.session == "required" or self.inject,
+            "reads_answers": self.envelope is not None
+            or (self.inject and self.on_unauthorized != "pass"),
             "nosniff": NOSNIFF if self.kind == "api" else b"",
             "authorities": _authorities(self.upstream_origin.encode(), self.host),
         }

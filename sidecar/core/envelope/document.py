@@ -196,8 +196,8 @@ def is_array(value: Raw) -> bool:
 
 def elements(array: Raw) -> list[Raw]:
     """The elements of an array, none if it nests too deeply."""
-    found: list[Raw] = _decode(_decode_elements, array)
-    return [] if found is ABSENT else found
+    found: Any = _decode(_decode_elements, array)
+    return [] if found is ABSENT else list(found)
 
 
 def decoded(raw: Raw) -> Any:
