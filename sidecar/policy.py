@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from yarl import URL
 
@@ -117,26 +117,37 @@ class Endpoint:
     route: Route
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamAddress:
-    """Where an upstream listens and how long it may take. Durations in seconds."""
+class UpstreamServer(NamedTuple):
+    """One server of an upstream, or an address that its name stands for."""
 
-    name: str
     host: str
     port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamAddress:
+    """Where the servers of an upstream listen and how long they may take. Durations in seconds."""
+
+    name: str
+    servers: tuple[UpstreamServer, ...]
     tls: ssl.SSLContext | None
     connect: float
     head: float
     idle: float
     pool_idle: float
     pool_max: int
+    pool_max_age: float
     header_limit: int
 
     @property
     def origin(self) -> str:
-        """Its address as it is logged."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'http' if self.tls is None else 'https'}://{host}:{self.port}"
+        """Its address as it is logged, or all of them."""
+        scheme = "http" if self.tls is None else "https"
+        return ", ".join(f"{scheme}://{server}" for server in self.servers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +367,8 @@ def _signing_secrets(config: Config, entropy: bytes) -> tuple[bytes, ...]:
 
 def _compile_route(config: Config, route: Any) -> Route:
     upstream = config.upstreams[route.upstream]
-    url = URL(upstream.url)
+    urls = [URL(one) for one in upstream.servers]
+    url = urls[0]
     own = url.host_port_subcomponent if route.kind == "api" else None
     host = route.host or upstream.host or own
     return Route(
@@ -375,7 +387,7 @@ def _compile_route(config: Config, route: Any) -> Route:
         base=url.raw_path.rstrip("/"),
         fields=_compile_fields(route.headers),
         host=host.encode() if host is not None else None,
-        upstream_origin=str(url.origin()),
+        upstream_origins=tuple(str(one.origin()) for one in urls),
     )
 
 
@@ -410,19 +422,17 @@ def _compile_envelope(route: Any) -> EnvelopeRule | None:
 
 
 def _compile_upstream(config: Config, name: str, upstream: Any) -> UpstreamAddress:
-    url = URL(upstream.url)
-    assert url.raw_host is not None
-    assert url.port is not None
+    urls = [URL(url) for url in upstream.servers]
     return UpstreamAddress(
         name=name,
-        host=url.raw_host,
-        port=url.port,
-        tls=_tls_context(upstream.tls) if url.scheme == "https" else None,
+        servers=tuple(UpstreamServer(url.raw_host or "", url.port or 0) for url in urls),
+        tls=_tls_context(upstream.tls) if urls[0].scheme == "https" else None,
         connect=upstream.connect,
         head=upstream.head,
         idle=upstream.idle,
         pool_idle=upstream.pool.idle,
         pool_max=upstream.pool.max,
+        pool_max_age=upstream.pool.max_age,
         header_limit=config.limits.header,
     )
 

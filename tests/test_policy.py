@@ -118,9 +118,9 @@ def test_an_upstream_is_addressed_as_it_was_written(
     compiled = policy(f'upstream: "{url}"')
     route = matched(compiled, "/")
     assert route.host == host
-    assert route.upstream_origin == origin
+    assert route.upstream_origins == (origin,)
     upstream = compiled.upstreams["api"]
-    assert (upstream.host, upstream.port) == address
+    assert upstream.servers == (address,)
     assert (upstream.tls is not None) is url.startswith("https")
 
 

@@ -15,6 +15,7 @@ connection to the next user. What is used of aiohttp, and why:
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp.base_protocol import BaseProtocol
@@ -30,6 +31,7 @@ from sidecar.core.errors import (
     UpstreamUnreachable,
 )
 from sidecar.core.headers import head_size
+from sidecar.core.keep_alive import usable
 from sidecar.core.scan import scan_answer
 from sidecar.net.causes import of_answer, of_connection
 from sidecar.net.deadline import Deadline
@@ -65,6 +67,8 @@ class UpstreamConnection(BaseProtocol):
 
     Between `Listener.on_answer` and `release`, `message` is the answer's head, `payload` its body
     as far as it has come, and `upgraded_tail` what came behind the head of a 101 (else None).
+    `keeps` is how many seconds it may be idle, `idle_until` and `retires_at` are the loop's times
+    at which it is closed if it is idle, `server` is the one at the other end.
     """
 
     __slots__ = (
@@ -79,11 +83,14 @@ class UpstreamConnection(BaseProtocol):
         "_sending",
         "_tunnel",
         "_unbounded",
-        "idle_since",
+        "idle_until",
+        "keeps",
         "message",
         "payload",
         "pool",
+        "retires_at",
         "reused",
+        "server",
         "upgraded_tail",
     )
 
@@ -91,7 +98,10 @@ class UpstreamConnection(BaseProtocol):
         super().__init__(loop)
         self.pool = pool
         self.reused = False
-        self.idle_since = 0.0
+        self.idle_until = 0.0
+        self.keeps = pool.address.pool_idle
+        self.retires_at = inf
+        self.server = pool.address.servers[0]
         self._deadline = Deadline(loop, self._timed_out)
         self._expects_body = True
         self._head_bytes = 0  # received before the final head came to its end
@@ -274,8 +284,15 @@ class UpstreamConnection(BaseProtocol):
         listener, self._listener = self._listener, None
         assert listener is not None
         self.reused = True
+        hint = head.facts.get(b"keep-alive")
+        if hint is not None:
+            self._believe(hint)
         self.pool.put(self)
         listener.on_whole_answer(head, body)
+
+    def _believe(self, keep_alive: bytes) -> None:
+        """The upstream says how long it keeps the connection."""
+        self.keeps = min(self.pool.address.pool_idle, usable(keep_alive))
 
     def _unasked(self, data: bytes) -> None:
         """Bytes of a tunnel, or bytes that nobody asked for (threat 20)."""
@@ -318,6 +335,9 @@ class UpstreamConnection(BaseProtocol):
         self.upgraded_tail = tail
         if message.should_close or message.upgrade:
             self._dirty = True
+        for name, value in message.raw_headers:
+            if name.lower() == b"keep-alive":
+                self._believe(value)
         if not payload.is_eof():
             self._deadline.set(self.pool.address.idle)
         listener.on_answer(self)

@@ -35,11 +35,9 @@ def chunk(data: bytes) -> bytes:
 
 
 def coded(body: bytes, coding: str) -> bytes:
-    return {
-        "gzip": gzip.compress,
-        "deflate": zlib.compress,
-        "br": bytes,
-    }.get(coding, bytes)(body)
+    if coding == "gzip":
+        return gzip.compress(body)
+    return zlib.compress(body) if coding == "deflate" else body
 
 
 async def ask(one: Client) -> None:
