@@ -418,7 +418,12 @@ def _compile_envelope(route: Any) -> EnvelopeRule | None:
         for name in ("data", "message", "error_data")
         if (path := getattr(written, name)) is not None
     }
-    return EnvelopeRule(keep=tuple(written.keep), buffer=written.buffer, **paths)
+    return EnvelopeRule(
+        keep=tuple(written.keep),
+        buffer=written.buffer,
+        compress=written.compress == "auto",
+        **paths,
+    )
 
 
 def _compile_upstream(config: Config, name: str, upstream: Any) -> UpstreamAddress:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.actions import Action
-from sidecar.core.codings import content_coding
+from sidecar.core.codings import GZIP, content_coding
 from sidecar.core.envelope import InvalidJSON, StreamWrapper
 from sidecar.core.errors import (
     BodyTooLarge,
@@ -19,6 +19,7 @@ from sidecar.core.errors import (
 )
 from sidecar.core.headers import media_type
 from sidecar.web.body import RequestBody
+from sidecar.web.compression import Packer, coding_for, gzipped_in_turns, packer_for
 from sidecar.web.flow import MEMORY_BODY, STREAM
 from sidecar.web.inspection import (
     Arrived,
@@ -282,25 +283,43 @@ async def _wrap_stream(
     assert route.envelope is not None
     problem = media_type(head.fact(b"content-type")) == b"application/problem+json"
     wrapper = StreamWrapper(route.envelope, head.status, head.reason, problem)
+    coding = coding_for(flow, head)
+    packer = packer_for(coding)
     try:
         turn, out = Turn(), b""
         for part in _cut(b"".join(held)):
             out += wrapper.feed(part)
             await turn.give_way()
         held.clear()
-        lines = flow.proxy.render_head(flow, head, wrapped=True)
+        lines = flow.proxy.render_head(flow, head, wrapped=True, coding=coding)
         flow.status, flow.decision = head.status, Action.WRAP.value
         chunked = flow.start(lines, None)
         with _Watch(flow):
-            await _write_piece(flow, out, chunked=chunked)
+            await _write_packed(flow, packer, out, chunked=chunked)
+            await _write_piece(flow, packer.flush(), chunked=chunked)
             async for data in pieces:
                 for part in _cut(data):
-                    await _write_piece(flow, wrapper.feed(part), chunked=chunked)
+                    await _write_packed(flow, packer, wrapper.feed(part), chunked=chunked)
                     await turn.give_way()
-            await _write_piece(flow, wrapper.finish(), chunked=chunked)
+                await _write_piece(flow, packer.flush(), chunked=chunked)
+            await _write_packed(flow, packer, wrapper.finish(), chunked=chunked)
+            await _write_piece(flow, packer.finish(), chunked=chunked)
     except InvalidJSON as error:
         raise UpstreamProtocolError(f"JSON type, but not valid JSON: {error}") from None
     await _finish(flow, answer, b"0\r\n\r\n" if chunked else b"")
+
+
+async def _write_packed(flow: Flow, packer: Packer, data: bytes, *, chunked: bool) -> None:
+    """Writes what can be written of `data`; the others are let in where compressing takes long."""
+    turn = Turn()
+    for part in packer.steps(data):
+        await _write_piece(flow, packer.feed(part), chunked=chunked)
+        await turn.give_way()
+
+
+async def compress(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
+    """Answers with an envelope that takes long to compress."""
+    flow.proxy.deliver(flow, head, action, await gzipped_in_turns(body), GZIP)
 
 
 def _cut(data: bytes) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from sidecar.core.config.fields import (
+    Compress,
     CookiePath,
     Count,
     Domain,
@@ -176,6 +177,11 @@ class EnvelopeDefaults(Section):
     """Defaults of every route's envelope."""
 
     buffer: Size = parsed(parse_size, "1MiB", "Answers up to this size are built in memory.")
+    compress: Compress = setting(
+        "auto",
+        "auto: an envelope is compressed for clients that accept gzip if its upstream had "
+        "compressed the answer, or sent more than 1 KiB; never: it is not.",
+    )
 
 
 class Document(Section):

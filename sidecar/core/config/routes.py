@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from sidecar.core.config.faults import BadValue
 from sidecar.core.config.fields import (
     Authority,
+    Compress,
     Count,
     Duration,
     FieldName,
@@ -112,6 +113,9 @@ class Envelope(Section):
     error_data: MemberPath | None = setting(None, "Where an error's details stand in the body.")
     buffer: Size = parsed(
         parse_size, "1MiB", "Answers up to this size are built in memory. Default: envelope.buffer."
+    )
+    compress: Compress = setting(
+        "auto", "Whether envelopes are compressed, auto or never. Default: envelope.compress."
     )
 
 
