@@ -219,7 +219,7 @@ def _route_rows(config: Config) -> Iterator[tuple[str, ...]]:
             route.cookies,
             "no" if route.envelope is None else "yes",
             route.on_unauthorized,
-            f"{route.upstream} ({config.upstreams[route.upstream].url})",
+            f"{route.upstream} ({', '.join(config.upstreams[route.upstream].servers)})",
         )
 
 

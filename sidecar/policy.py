@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from yarl import URL
 
@@ -18,7 +18,7 @@ from sidecar.core.config.sources import source_name
 from sidecar.core.cookies import CookieJar, NameMatcher, parent_domains
 from sidecar.core.cors import CorsRule
 from sidecar.core.credential import Source
-from sidecar.core.envelope import Document, EnvelopeRule
+from sidecar.core.envelope import Document, EnvelopeRule, holds
 from sidecar.core.formats import FORMATS
 from sidecar.core.formats.own import (
     Lifetimes,
@@ -45,20 +45,23 @@ class UnauthorizedRule:
     messages: frozenset[str]
     matches: tuple[tuple[tuple[str, ...], Any], ...]
 
-    def is_told_by(self, document: Document, status: int) -> bool:
-        """Whether a JSON body says so.
+    def is_told_by(self, document: Document, status: int, *, is_whole: bool = True) -> bool:
+        """Whether a JSON body says so, as far as it has come if it is not whole.
 
         A message counts below status 400 only if the object says nothing else: it may be a stored
-        text. Matches count at any status.
+        text. Matches count at any status, and in each element of an array too.
         """
         members = document.members
-        if members is None or not (self.matches or "message" in members):
-            return False
+        if members is not None and "message" in members and self._is_named(document):
+            if status >= 400:
+                return True
+            if is_whole and _says_nothing_else(document):
+                return True
+        return bool(self.matches) and any(holds(document, *match) for match in self.matches)
+
+    def _is_named(self, document: Document) -> bool:
         message = document.message
-        is_named = isinstance(message, str) and message in self.messages
-        if is_named and (status >= 400 or _says_nothing_else(document)):
-            return True
-        return any(_is_equal(document.lookup(path), wanted) for path, wanted in self.matches)
+        return isinstance(message, str) and message in self.messages
 
 
 # Members that come along with a message, and are no content.
@@ -75,10 +78,6 @@ def _says_nothing_else(document: Document) -> bool:
     return members.keys() <= _ABOUT_A_MESSAGE and all(
         document.lookup((name,)) is None for name in ("data", "errorData") if name in members
     )
-
-
-def _is_equal(found: Any, wanted: Any) -> bool:
-    return type(found) is type(wanted) and bool(found == wanted)  # true is not 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,26 +117,37 @@ class Endpoint:
     route: Route
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamAddress:
-    """Where an upstream listens and how long it may take. Durations in seconds."""
+class UpstreamServer(NamedTuple):
+    """One server of an upstream, or an address that its name stands for."""
 
-    name: str
     host: str
     port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamAddress:
+    """Where the servers of an upstream listen and how long they may take. Durations in seconds."""
+
+    name: str
+    servers: tuple[UpstreamServer, ...]
     tls: ssl.SSLContext | None
     connect: float
     head: float
     idle: float
     pool_idle: float
     pool_max: int
+    pool_max_age: float
     header_limit: int
 
     @property
     def origin(self) -> str:
-        """Its address as it is logged."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'http' if self.tls is None else 'https'}://{host}:{self.port}"
+        """Its address as it is logged, or all of them."""
+        scheme = "http" if self.tls is None else "https"
+        return ", ".join(f"{scheme}://{server}" for server in self.servers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +367,8 @@ def _signing_secrets(config: Config, entropy: bytes) -> tuple[bytes, ...]:
 
 def _compile_route(config: Config, route: Any) -> Route:
     upstream = config.upstreams[route.upstream]
-    url = URL(upstream.url)
+    urls = [URL(one) for one in upstream.servers]
+    url = urls[0]
     own = url.host_port_subcomponent if route.kind == "api" else None
     host = route.host or upstream.host or own
     return Route(
@@ -376,7 +387,7 @@ def _compile_route(config: Config, route: Any) -> Route:
         base=url.raw_path.rstrip("/"),
         fields=_compile_fields(route.headers),
         host=host.encode() if host is not None else None,
-        upstream_origin=str(url.origin()),
+        upstream_origins=tuple(str(one.origin()) for one in urls),
     )
 
 
@@ -407,23 +418,26 @@ def _compile_envelope(route: Any) -> EnvelopeRule | None:
         for name in ("data", "message", "error_data")
         if (path := getattr(written, name)) is not None
     }
-    return EnvelopeRule(keep=tuple(written.keep), buffer=written.buffer, **paths)
+    return EnvelopeRule(
+        keep=tuple(written.keep),
+        buffer=written.buffer,
+        compress=written.compress == "auto",
+        **paths,
+    )
 
 
 def _compile_upstream(config: Config, name: str, upstream: Any) -> UpstreamAddress:
-    url = URL(upstream.url)
-    assert url.raw_host is not None
-    assert url.port is not None
+    urls = [URL(url) for url in upstream.servers]
     return UpstreamAddress(
         name=name,
-        host=url.raw_host,
-        port=url.port,
-        tls=_tls_context(upstream.tls) if url.scheme == "https" else None,
+        servers=tuple(UpstreamServer(url.raw_host or "", url.port or 0) for url in urls),
+        tls=_tls_context(upstream.tls) if urls[0].scheme == "https" else None,
         connect=upstream.connect,
         head=upstream.head,
         idle=upstream.idle,
         pool_idle=upstream.pool.idle,
         pool_max=upstream.pool.max,
+        pool_max_age=upstream.pool.max_age,
         header_limit=config.limits.header,
     )
 

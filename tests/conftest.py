@@ -108,11 +108,12 @@ class Received(Head):
 
 @dataclass(frozen=True)
 class Answer(Head):
-    """An answer as the client got it, whole and well formed."""
+    """An answer as the client got it, whole and well formed; `hints` are the fields of a 103."""
 
     status: int
     body: bytes
     interim: tuple[int, ...] = ()
+    hints: tuple[tuple[str, str], ...] = ()
 
     @property
     def json(self) -> Any:
@@ -323,6 +324,7 @@ class Client(Wire):
     async def answer(self, method: str = "GET") -> Answer:
         """The next final answer; `method` is the request's, since HEAD changes the framing."""
         interim: list[int] = []
+        hints: list[tuple[str, str]] = []
         async with asyncio.timeout(PATIENCE):
             while True:
                 line, fields, _ = await self.read_head()
@@ -331,10 +333,11 @@ class Client(Wire):
                 status, head = int(match[1]), Head(line.decode("latin-1"), fields)
                 if status >= 200 or status == 101:
                     break
-                assert not fields
+                assert (status == 103) == bool(fields)
                 interim.append(status)
+                hints += fields
             body = await self._answer_body(status, head, method)
-        return Answer(head.line, fields, status, body, tuple(interim))
+        return Answer(head.line, fields, status, body, tuple(interim), tuple(hints))
 
     async def _answer_body(self, status: int, head: Head, method: str) -> bytes:
         if status in (101, 204, 304):
@@ -393,6 +396,11 @@ class Client(Wire):
         """What comes until the connection is closed with FIN."""
         async with asyncio.timeout(PATIENCE):
             return await self.reader.read()
+
+    async def rest_of_chunks(self) -> bytes:
+        """The chunks that come until the chunked body ends."""
+        async with asyncio.timeout(PATIENCE):
+            return b"".join([chunk async for chunk in self._chunks()])
 
     async def ends(self) -> bytes:
         """What comes until the connection ends, with FIN or RST."""

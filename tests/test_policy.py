@@ -118,9 +118,9 @@ def test_an_upstream_is_addressed_as_it_was_written(
     compiled = policy(f'upstream: "{url}"')
     route = matched(compiled, "/")
     assert route.host == host
-    assert route.upstream_origin == origin
+    assert route.upstream_origins == (origin,)
     upstream = compiled.upstreams["api"]
-    assert (upstream.host, upstream.port) == address
+    assert upstream.servers == (address,)
     assert (upstream.tls is not None) is url.startswith("https")
 
 
@@ -289,6 +289,10 @@ RULE = UnauthorizedRule(
         (("status",), 401),
         (("dead",), True),
         (("user",), None),
+        (("list", "*", "code"), "E1"),
+        (("1", "error"), "second"),
+        (("*", "first"), "any"),
+        (("text",), 'with "quotes"'),
     ),
 )
 
@@ -316,6 +320,21 @@ RULE = UnauthorizedRule(
         ('{"dead": 1}', False),
         ('{"user": null}', True),
         ("{}", False),
+        ('{"list": [{}, 7, null, {"code": "E2"}, {"code": "\\u00451"}]}', True),
+        ('{"list": [{"code": "E2"}]}', False),
+        ('{"list": {"*": {"code": "E1"}}}', True),
+        ('{"list": [[{"code": "E1"}]]}', False),
+        ('{"text": "with \\"quotes\\""}', True),
+        ('[{"errors": [{"code": "UNAUTHENTICATED"}]}]', True),
+        ('  [{}, {"status": 401}]', True),
+        ('[[{"status": 401}]]', False),
+        ('[{}, {"error": "second"}]', True),
+        ('[{"error": "second"}, {}]', False),
+        ('[{"error": "first"}, {"first": "any"}]', True),
+        ('[{"list": [{}, {"code": "E1"}]}]', True),
+        ('[{"message": "UnAuthentication"}]', False),
+        ('[{"code": "UNAUTHENTICATED"}, 401, true, null]', False),
+        ("[%s{}]" % (9_998 * "{}," + '{"dead": true},'), True),
         ('["UnAuthentication"]', False),
         ('"UnAuthentication"', False),
     ],

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from sidecar.core.answer import AnswerHead
+from sidecar.core.codings import content_coding, is_decodable
 from sidecar.core.envelope import is_json_type as _is_json_type
 from sidecar.core.headers import media_type
 from sidecar.core.memo import Memo
@@ -14,7 +15,6 @@ from sidecar.core.routes import Route
 
 is_json_type: Final = Memo[bytes, bool](_is_json_type, 64).__getitem__
 _NEVER_WRAPPED: Final = frozenset((204, 205, 206))
-_DECODABLE: Final = frozenset((b"identity", b"gzip", b"x-gzip", b"deflate"))
 
 # The auth-param `error` (RFC 9110 11.2), not `error_uri` nor what a URL's query holds.
 _CHALLENGE_ERROR: Final = re.compile(rb'(?:^|[\s,])error[ \t]*=[ \t]*"?([^",;\s]*)')
@@ -62,17 +62,12 @@ def decide(
     if is_head_request or not is_wrappable(head):
         return RELAY
     if route.envelope is None:
-        return INSPECT if counts and _is_plain_json(head) else RELAY
+        return INSPECT if counts and is_json_type(head.fact(b"content-type")) else RELAY
     if status < 300 and head.is_empty:
         return WRAP_EMPTY
     if is_json_type(head.fact(b"content-type")):
         return WRAP
     return RELAY if status < 300 else WRAP_ERROR
-
-
-def _is_plain_json(head: AnswerHead) -> bool:
-    """Whether the body can be looked into as it is."""
-    return b"content-encoding" not in head.facts and is_json_type(head.fact(b"content-type"))
 
 
 def is_wrappable(head: AnswerHead) -> bool:
@@ -85,9 +80,8 @@ def is_wrappable(head: AnswerHead) -> bool:
         and media_type(facts[b"content-disposition"]) == b"attachment"
     ):
         return False
-    if (
-        b"content-encoding" in facts
-        and facts[b"content-encoding"].strip().lower() not in _DECODABLE
+    if b"content-encoding" in facts and not is_decodable(
+        content_coding(facts[b"content-encoding"])
     ):
         return False
     return media_type(facts.get(b"content-type", b"")) != b"text/event-stream"

@@ -129,7 +129,7 @@ def prepare_request(
         head += (b"Cookie: ", cookie, b"\r\n")
     accepted = facts.get(b"accept-encoding")
     if accepted is not None:
-        codings = accepted if route.envelope is None else decodable_codings(accepted)
+        codings = decodable_codings(accepted) if route.reads_answers else accepted
         head += (b"Accept-Encoding: ", codings, b"\r\n")
     if request.is_websocket:
         head.append(HANDSHAKE)
@@ -207,6 +207,7 @@ def clean_response(
     date: bytes,
     cors: bytes | None = b"",
     by_origin: bool = False,
+    coding: bytes | None = None,
 ) -> bytes:
     """Renders the client's answer head but for framing and the final empty line.
 
@@ -215,7 +216,8 @@ def clean_response(
     any of a route that requires a session; `no_store`: a session cookie is set or
     expired; `cookies`: the Set-Cookie values that may pass; `cors`: whole lines in place of the
     upstream's own policy, which stands where it is None, but never for credentials; `by_origin`:
-    whether other origins would be given other lines.
+    whether other origins would be given other lines; `coding`: that of an envelope which depends on
+    what the client accepts, empty for none.
     """
     facts = head.facts
     lines = [_STATUS_LINES[head.status, head.reason] + b"Date: " + facts.get(b"date", date)]
@@ -226,11 +228,21 @@ def clean_response(
             lines.append(b"ETag: " + (etag if etag.startswith(b"W/") else b"W/" + etag))
         if b"www-authenticate" in facts:
             lines.append(b"WWW-Authenticate: " + facts[b"www-authenticate"])
+        if coding:
+            lines.append(b"Content-Encoding: " + coding)
     else:
         lines += [name + facts[key] for key, name in _PASSED_AS_THEY_ARE if key in facts]
         if b"x-content-type-options" in facts and not route.nosniff:
             lines.append(b"X-Content-Type-Options: " + facts[b"x-content-type-options"])
-    _add_caching(lines, facts, route, private=private, no_store=no_store, by_origin=by_origin)
+    _add_caching(
+        lines,
+        facts,
+        route,
+        private=private,
+        no_store=no_store,
+        by_origin=by_origin,
+        by_coding=coding is not None,
+    )
     if b"location" in facts or b"content-location" in facts:
         _add_locations(lines, facts, route)
     lines += map(b"Set-Cookie: ".__add__, cookies)
@@ -249,19 +261,21 @@ def _add_caching(
     private: bool,
     no_store: bool,
     by_origin: bool,
+    by_coding: bool,
 ) -> None:
     control, vary = facts.get(b"cache-control"), facts.get(b"vary")
     private = private or route.is_private
-    if private and control is None and vary is None and not (no_store or by_origin):
+    if private and control is None and vary is None and not (no_store or by_origin or by_coding):
         lines.append(b"Cache-Control: private\r\nVary: Cookie")  # the common answer
         return
     if private:
         control = b"private" if control is None else at_least_private(control)
-    if private or route.by_cookie or by_origin:
+    if private or route.by_cookie or by_origin or by_coding:
         vary = vary_by(
             vary or b"",
             cookie=private or route.by_cookie,
             origin=by_origin,
+            coding=by_coding,
             is_injected=route.inject and route.authorization is None,
         )
     if no_store:

@@ -217,24 +217,31 @@ def is_for_everybody(cache_control: bytes) -> bool:
     return b"public" in members or any(one.startswith(b"s-maxage") for one in members)
 
 
-def vary_by(value: bytes, *, cookie: bool, origin: bool, is_injected: bool = False) -> bytes:
-    """A Vary value that names Cookie, Origin or both as well (RFC 9110 12.5.5).
+def vary_by(
+    value: bytes,
+    *,
+    cookie: bool,
+    origin: bool,
+    coding: bool = False,
+    is_injected: bool = False,
+) -> bytes:
+    """A Vary value that names Cookie, Origin and Accept-Encoding as well (RFC 9110 12.5.5).
 
     `is_injected`: no client's own Authorization is sent on, so it is no reason to vary.
     """
-    return _VARY[value, cookie, origin, is_injected]
+    return _VARY[value, cookie, origin, coding, is_injected]
 
 
-def _vary_by(key: tuple[bytes, bool, bool, bool]) -> bytes:
-    value, cookie, origin, is_injected = key
+def _vary_by(key: tuple[bytes, bool, bool, bool, bool]) -> bytes:
+    value, cookie, origin, coding, is_injected = key
     members = list_members(value)
     if b"*" in members:
         return value
     if is_injected and b"authorization" in members:
         parts = (part.strip(b" \t") for part in value.split(b","))
         value = b", ".join(part for part in parts if part and part.lower() != b"authorization")
-    wanted = [name for name, is_wanted in ((b"Cookie", cookie), (b"Origin", origin)) if is_wanted]
-    more = [name for name in wanted if name.lower() not in members]
+    names = ((b"Cookie", cookie), (b"Origin", origin), (b"Accept-Encoding", coding))
+    more = [name for name, is_wanted in names if is_wanted and name.lower() not in members]
     return b", ".join([value, *more] if value else more)
 
 

@@ -40,10 +40,11 @@ class Route:
     base: str  # path of the upstream's URL, put in front; "" for none
     fields: FieldRule | None  # which of the client's fields pass, if not by the common rule
     host: bytes | None  # Host to send; None keeps the client's
-    upstream_origin: str  # scheme://host[:port], to map Location back
+    upstream_origins: tuple[str, ...]  # scheme://host[:port], to map Location back
     authorities: frozenset[bytes] = field(init=False)  # host[:port] that mean the upstream
     is_private: bool = field(init=False)  # no shared cache may keep an answer
     by_cookie: bool = field(init=False)  # answers depend on the Cookie field
+    reads_answers: bool = field(init=False)  # JSON is wrapped or looked into, and so decoded
     nosniff: bytes = field(init=False)  # a line of every answer, in place of the upstream's; or b""
 
     def __post_init__(self) -> None:
@@ -51,8 +52,10 @@ class Route:
         made = {
             "is_private": self.session == "required",
             "by_cookie": self.session == "required" or self.inject,
+            "reads_answers": self.envelope is not None
+            or (self.inject and self.on_unauthorized != "pass"),
             "nosniff": NOSNIFF if self.kind == "api" else b"",
-            "authorities": _authorities(self.upstream_origin.encode(), self.host),
+            "authorities": _authorities(self.upstream_origins, self.host),
         }
         for name, value in made.items():
             object.__setattr__(self, name, value)
@@ -88,10 +91,11 @@ class Route:
         return _no_authority(self.strip + location)
 
 
-def _authorities(origin: bytes, host: bytes | None) -> frozenset[bytes]:
-    """What names an upstream in a Location: its own host, and the Host that it is sent."""
-    scheme = origin.partition(b":")[0]
-    written = (origin, *(() if host is None else (b"%b://%b" % (scheme, host),)))
+def _authorities(origins: Iterable[str], host: bytes | None) -> frozenset[bytes]:
+    """What names an upstream in a Location: its own hosts, and the Host that it is sent."""
+    written = [origin.encode() for origin in origins]
+    if host is not None:
+        written += [b"%b://%b" % (origin.partition(b":")[0], host) for origin in written[:1]]
     return frozenset(normal_origin(one).partition(b"://")[2] for one in written)
 
 
@@ -132,7 +136,7 @@ UNROUTED: Final = Route(
     base="",
     fields=None,
     host=None,
-    upstream_origin="",
+    upstream_origins=(),
 )
 """Stands in where a request has no route, or none yet."""
 

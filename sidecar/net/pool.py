@@ -1,6 +1,6 @@
 """The connections to one upstream, kept for the next request.
 
-    new ──► busy ──put──► idle ──take──► busy ──lend──► lent ──put──► idle
+    new ──► busy ──put──► idle ──take──► busy ──lend──► lent ──put──► idle ──too old──► closed
 
 `pool.max` bounds the connections that are idle or busy. One that is lent belongs to an exchange
 that lasts (an event stream, a tunnel, a slow client) and counts against `limits.in_flight.stream`
@@ -10,11 +10,17 @@ instead, so that however many of these there are, the next request finds a conne
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from math import inf
+from typing import Final
 
 from sidecar.core.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
 from sidecar.net.causes import of_connection
+from sidecar.net.dial import Dialer
 from sidecar.net.upstream import UpstreamConnection
 from sidecar.policy import UpstreamAddress
+
+SWEEP_SECONDS: Final = 0.05  # between two sweeps of idle connections at least
 
 
 class Pool:
@@ -22,11 +28,14 @@ class Pool:
 
     __slots__ = (
         "_connecting",
+        "_dialer",
         "_idle",
+        "_in_turn",
         "_lent",
         "_loop",
         "_open",
         "_sweeper",
+        "_sweeps_at",
         "_waiters",
         "address",
     )
@@ -40,6 +49,9 @@ class Pool:
         self._idle: list[UpstreamConnection] = []
         self._waiters: dict[asyncio.Future[UpstreamConnection | None], None] = {}  # in order
         self._sweeper: asyncio.TimerHandle | None = None
+        self._sweeps_at = inf
+        self._dialer = Dialer(loop, address, partial(UpstreamConnection, loop, self))
+        self._in_turn = len(address.servers) > 1
 
     @property
     def open(self) -> int:
@@ -66,18 +78,35 @@ class Pool:
         return len(self._open) - len(self._lent) + self._connecting >= self.address.pool_max
 
     def take(self) -> UpstreamConnection | None:
-        """An idle connection that is fit for use, the one used last; None if there is none."""
+        """An idle connection that is fit for use, the one used last; None if there is none.
+
+        If there are several servers, it is one to the server whose turn it is.
+        """
+        if self._in_turn:
+            return self._take_in_turn()
         idle = self._idle
         while idle:
             connection = idle.pop()
-            transport = connection.transport
-            if (
-                transport is not None
-                and not transport.is_closing()
-                and self._loop.time() - connection.idle_since < self.address.pool_idle
-            ):
+            if self._is_fit(connection):
                 return connection
             connection.abort()
+        return None
+
+    def _is_fit(self, connection: UpstreamConnection) -> bool:
+        transport = connection.transport
+        return (
+            transport is not None
+            and not transport.is_closing()
+            and self._loop.time() < connection.idle_until
+        )
+
+    def _take_in_turn(self) -> UpstreamConnection | None:
+        server = self._dialer.next_server
+        for connection in reversed(self._idle):
+            if connection.server == server and self._is_fit(connection):
+                self._idle.remove(connection)
+                self._dialer.took(server)
+                return connection
         return None
 
     async def acquire(self, *, lasts: bool = False, fresh: bool = False) -> UpstreamConnection:
@@ -149,26 +178,27 @@ class Pool:
         return connection
 
     async def _connect(self) -> UpstreamConnection:
-        address = self.address
-        connection = UpstreamConnection(self._loop, self)
+        limit = self.address.connect
         try:
-            async with asyncio.timeout(address.connect):
-                await self._loop.create_connection(
-                    lambda: connection,
-                    address.host,
-                    address.port,
-                    ssl=address.tls,
-                    server_hostname=address.host if address.tls is not None else None,
-                )
-        except BaseException as error:
-            # Cancelled just after it was made, it would stay open: uvloop tells nobody.
-            connection.abort()
-            if isinstance(error, TimeoutError):
-                raise UpstreamTimeout(f"no connection within {address.connect:g} s") from None
-            if isinstance(error, OSError):
-                raise UpstreamUnreachable(of_connection(error)) from None
-            raise
+            async with asyncio.timeout(limit):
+                connection = await self._dialer.connect()
+        except TimeoutError:
+            raise UpstreamTimeout(f"no connection within {limit:g} s") from None
+        except OSError as error:
+            raise UpstreamUnreachable(of_connection(error)) from None
+        if self._in_turn:
+            self._dialer.took(connection.server)
         return connection
+
+    async def is_reachable(self, limit: float) -> bool:
+        """Whether some server takes a connection within `limit` seconds."""
+        try:
+            async with asyncio.timeout(min(limit, self.address.connect)):
+                connection = await self._dialer.connect()
+        except (OSError, TimeoutError):
+            return False
+        connection.abort()
+        return True
 
     def lend(self, connection: UpstreamConnection) -> None:
         """Lets a busy connection count no more, until `put` or its end."""
@@ -197,7 +227,17 @@ class Pool:
         return None if waiter.done() else waiter
 
     def put(self, connection: UpstreamConnection) -> None:
-        """Takes a clean connection back, for whoever waits or for later."""
+        """Takes a clean connection back, for whoever waits or for later.
+
+        One that is too old closes: the next one may lead elsewhere.
+        """
+        now = self._loop.time()
+        until = now + connection.keeps
+        if until > connection.retires_at:  # noqa: PLR1730 - a call costs more, on each request
+            until = connection.retires_at
+        if until <= now:
+            connection.abort()
+            return
         if self._lent and connection in self._lent:
             if self._is_full:
                 connection.abort()  # others have taken its place meanwhile
@@ -208,24 +248,32 @@ class Pool:
             if waiter is not None:
                 waiter.set_result(connection)
                 return
-        connection.idle_since = self._loop.time()
+        connection.idle_until = until
         self._idle.append(connection)
-        if self._sweeper is None:
-            self._sweeper = self._loop.call_later(self.address.pool_idle, self._sweep)
+        if until < self._sweeps_at:
+            self._sweep_at(until)
 
     def forget(self, connection: UpstreamConnection) -> None:
         """Removes a connection that is lost from the idle ones."""
         if connection in self._idle:
             self._idle.remove(connection)
 
+    def _sweep_at(self, time: float) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._sweeps_at = time
+        self._sweeper = self._loop.call_at(time, self._sweep)
+
     def _sweep(self) -> None:
-        self._sweeper = None
-        oldest = self._loop.time() - self.address.pool_idle
-        for connection in [one for one in self._idle if one.idle_since <= oldest]:
+        """Closes the idle connections whose time is up."""
+        self._sweeper, self._sweeps_at = None, inf
+        now = self._loop.time()
+        for connection in [one for one in self._idle if one.idle_until <= now]:
             self._idle.remove(connection)
             connection.abort()
         if self._idle:
-            self._sweeper = self._loop.call_later(self.address.pool_idle, self._sweep)
+            soonest = min(one.idle_until for one in self._idle)
+            self._sweep_at(max(soonest, now + SWEEP_SECONDS))
 
     def close(self) -> None:
         """Closes every connection, busy ones too."""

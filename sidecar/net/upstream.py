@@ -15,6 +15,7 @@ connection to the next user. What is used of aiohttp, and why:
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp.base_protocol import BaseProtocol
@@ -30,6 +31,7 @@ from sidecar.core.errors import (
     UpstreamUnreachable,
 )
 from sidecar.core.headers import head_size
+from sidecar.core.keep_alive import usable
 from sidecar.core.scan import scan_answer
 from sidecar.net.causes import of_answer, of_connection
 from sidecar.net.deadline import Deadline
@@ -38,17 +40,25 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawResponseMessage
 
     from sidecar.core.answer import AnswerHead
+    from sidecar.core.request import RawFields
     from sidecar.net.pool import Pool
 
 BODY_WINDOW: Final = 65536  # bytes held between two reads of a body before reading pauses
 MAX_INTERIM: Final = 32  # 1xx answers before a final one; more is abuse
 MAX_FIELDS: Final = 512
+EARLY_HINTS: Final = 103
 _VERSIONS: Final = (HttpVersion11, HttpVersion10)
 _LOST_WHILE_SENDING: Final = "the connection was lost while the request body was sent"
 
 
 class Listener(Protocol):
-    """Who waits for the answer of one exchange. Exactly one of the three is called, once."""
+    """Who waits for the answer of one exchange.
+
+    Of `on_answer`, `on_whole_answer` and `on_failure` exactly one is called, once.
+    """
+
+    def on_hints(self, fields: RawFields) -> None:
+        """Fields of a 103 are here, before any of the others is called."""
 
     def on_answer(self, answer: UpstreamConnection) -> None:
         """The final head is in `answer.message`; the body follows in `answer.payload`."""
@@ -65,6 +75,8 @@ class UpstreamConnection(BaseProtocol):
 
     Between `Listener.on_answer` and `release`, `message` is the answer's head, `payload` its body
     as far as it has come, and `upgraded_tail` what came behind the head of a 101 (else None).
+    `keeps` is how many seconds it may be idle, `idle_until` and `retires_at` are the loop's times
+    at which it is closed if it is idle, `server` is the one at the other end.
     """
 
     __slots__ = (
@@ -79,11 +91,14 @@ class UpstreamConnection(BaseProtocol):
         "_sending",
         "_tunnel",
         "_unbounded",
-        "idle_since",
+        "idle_until",
+        "keeps",
         "message",
         "payload",
         "pool",
+        "retires_at",
         "reused",
+        "server",
         "upgraded_tail",
     )
 
@@ -91,7 +106,10 @@ class UpstreamConnection(BaseProtocol):
         super().__init__(loop)
         self.pool = pool
         self.reused = False
-        self.idle_since = 0.0
+        self.idle_until = 0.0
+        self.keeps = pool.address.pool_idle
+        self.retires_at = inf
+        self.server = pool.address.servers[0]
         self._deadline = Deadline(loop, self._timed_out)
         self._expects_body = True
         self._head_bytes = 0  # received before the final head came to its end
@@ -274,8 +292,15 @@ class UpstreamConnection(BaseProtocol):
         listener, self._listener = self._listener, None
         assert listener is not None
         self.reused = True
+        hint = head.facts.get(b"keep-alive")
+        if hint is not None:
+            self._believe(hint)
         self.pool.put(self)
         listener.on_whole_answer(head, body)
+
+    def _believe(self, keep_alive: bytes) -> None:
+        """The upstream says how long it keeps the connection."""
+        self.keeps = min(self.pool.address.pool_idle, usable(keep_alive))
 
     def _unasked(self, data: bytes) -> None:
         """Bytes of a tunnel, or bytes that nobody asked for (threat 20)."""
@@ -297,6 +322,8 @@ class UpstreamConnection(BaseProtocol):
             self._interim += 1
             if self._interim > MAX_INTERIM:
                 self._broken(UpstreamProtocolError("too many interim answers"))
+            elif code == EARLY_HINTS:
+                listener.on_hints(message.raw_headers)
 
     def _final(
         self, message: Any, payload: StreamReader, tail: bytes | None, listener: Listener
@@ -318,6 +345,9 @@ class UpstreamConnection(BaseProtocol):
         self.upgraded_tail = tail
         if message.should_close or message.upgrade:
             self._dirty = True
+        for name, value in message.raw_headers:
+            if name.lower() == b"keep-alive":
+                self._believe(value)
         if not payload.is_eof():
             self._deadline.set(self.pool.address.idle)
         listener.on_answer(self)

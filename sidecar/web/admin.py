@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from sidecar.core.config import Listen
     from sidecar.net.store import Store
-    from sidecar.policy import UpstreamAddress
     from sidecar.runtime import Runtime
     from sidecar.web.proxy import Proxy
     from sidecar.web.server import Server
@@ -107,9 +106,10 @@ class ProcessFacts:
     async def readiness(self) -> dict[str, Any]:
         """Not ready while draining, or without the store or an upstream marked `ready: true`."""
         configured = self._runtime.policy.config.upstreams
-        addresses = self._runtime.policy.upstreams
+        pools = self._runtime.pools
         store, *reached = await asyncio.gather(
-            _answers(self._runtime.store), *(_is_reachable(addresses[name]) for name in configured)
+            _answers(self._runtime.store),
+            *(pools[name].is_reachable(PROBE_SECONDS) for name in configured),
         )
         upstreams = {
             name: {"reachable": fine, "required": upstream.ready}
@@ -141,15 +141,4 @@ async def _answers(store: Store) -> bool:
             await store.ping()
     except (StoreUnavailable, TimeoutError):
         return False
-    return True
-
-
-async def _is_reachable(address: UpstreamAddress) -> bool:
-    """Whether a TCP connection to the upstream can be made."""
-    try:
-        async with asyncio.timeout(min(address.connect, PROBE_SECONDS)):
-            _, writer = await asyncio.open_connection(address.host, address.port)
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
     return True

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.core.client import Facts
+from sidecar.core.early_hints import early_hints
 from sidecar.core.errors import ProxyError, UpstreamUnreachable
-from sidecar.core.request import UNREAD, Request
+from sidecar.core.request import UNREAD, RawFields, Request
 from sidecar.core.routes import UNROUTED, Route
 from sidecar.core.view import NOTHING_PRESENTED, SessionView
 from sidecar.web.exchange import Exchange
@@ -140,6 +141,11 @@ class Flow(Exchange):
         self.tasks = (*self.tasks, task)
 
     # -- answers of this request's upstream (net.upstream.Listener) -------------------------------
+
+    def on_hints(self, fields: RawFields) -> None:
+        """Early hints pass to whoever knows interim answers (RFC 9110 15.2)."""
+        if self.http11 and not (self.started or self.over):
+            self.connection.write(early_hints(fields))
 
     def on_answer(self, answer: UpstreamConnection) -> None:
         """The upstream's head is here."""

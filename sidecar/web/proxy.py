@@ -53,6 +53,7 @@ from sidecar.core.request import IDEMPOTENT_METHODS, Fields, RawFields, Request
 from sidecar.core.routes import UNROUTED
 from sidecar.web import logout, relay, tunnel
 from sidecar.web.bridge import Bridge
+from sidecar.web.compression import AT_ONCE, COMPRESSED_FROM, coding_for, gzipped
 from sidecar.web.flow import MEMORY_BODY, STREAM, Flow, Plan
 from sidecar.web.planner import Planner
 from sidecar.web.rescue import rescue
@@ -314,6 +315,7 @@ class Proxy:
 
         `document` is what the body was found to be.
         """
+        came = len(body)
         if document is UNREAD and (action is WRAP or action is INSPECT):
             try:
                 document = parse_at_once(body)
@@ -336,8 +338,30 @@ class Proxy:
         elif action is WRAP_ERROR:
             is_text = media_type(head.fact(b"content-type")) == b"text/plain"
             body = wrap_text(head.status, head.reason, body if is_text else None)
+        if action is not RELAY and (came > COMPRESSED_FROM or b"content-encoding" in head.facts):
+            self._compress(flow, head, action, body)
+        else:
+            self.deliver(flow, head, action, body)
+
+    def _compress(self, flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
+        """Answers with an envelope that is worth compressing, if its client accepts that."""
+        coding = coding_for(flow, head)
+        if coding and len(body) > AT_ONCE:
+            flow.spawn(relay.compress, head, action, body)
+        else:
+            self.deliver(flow, head, action, gzipped(body) if coding else body, coding)
+
+    def deliver(
+        self,
+        flow: Flow,
+        head: AnswerHead,
+        action: Action,
+        body: bytes,
+        coding: bytes | None = None,
+    ) -> None:
+        """Answers with a body as it leaves, in `coding` (`web.compression.coding_for`)."""
         flow.decision = action
-        lines = self.render_head(flow, head, wrapped=action is not RELAY)
+        lines = self.render_head(flow, head, wrapped=action is not RELAY, coding=coding)
         if action is RELAY and (flow.is_head or head.status in (204, 304)):
             lines += bodiless_length(flow, head)
             self.respond(flow, lines, b"", status=head.status, bodiless=True)
@@ -368,7 +392,9 @@ class Proxy:
             return RELAY  # as the upstream sent it
         return UNAUTHORIZED if self._unauthorized.is_told_by(document, status) else RELAY
 
-    def render_head(self, flow: Flow, head: AnswerHead, *, wrapped: bool) -> bytes:
+    def render_head(
+        self, flow: Flow, head: AnswerHead, *, wrapped: bool, coding: bytes | None = None
+    ) -> bytes:
         """The client's answer head without framing."""
         if flow.on_head is not None:
             flow.settle()
@@ -387,6 +413,7 @@ class Proxy:
             date=self.runtime.clock.date(flow.began),
             cors=b"" if flow.route.inject and not self._by_origin else self._cors(flow, head),
             by_origin=self._by_origin,
+            coding=coding,
         )
 
     def _accepted(self, flow: Flow, head: AnswerHead) -> None:

@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.actions import Action
-from sidecar.core.envelope import Document, InvalidJSON, StreamWrapper, Walk
+from sidecar.core.codings import GZIP, content_coding
+from sidecar.core.envelope import InvalidJSON, StreamWrapper
 from sidecar.core.errors import (
     BodyTooLarge,
     Overloaded,
@@ -18,7 +19,16 @@ from sidecar.core.errors import (
 )
 from sidecar.core.headers import media_type
 from sidecar.web.body import RequestBody
+from sidecar.web.compression import Packer, coding_for, gzipped_in_turns, packer_for
 from sidecar.web.flow import MEMORY_BODY, STREAM
+from sidecar.web.inspection import (
+    Arrived,
+    arriving,
+    decoded_text,
+    first_piece,
+    is_told,
+    walked,
+)
 from sidecar.web.lifetime import end_with_session
 from sidecar.web.turn import Turn
 
@@ -156,12 +166,14 @@ async def _relay(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> No
             raise Overloaded("budget of stream requests is used up")
         answer.unbound()
     elif route.envelope is not None and head.status < 300 and _may_be_empty(head):
-        first = await payload.readany()
-        if not first:
+        # Whoever names no type may send nothing at all; a stream's head never waits for its body.
+        is_typed = b"content-type" in head.facts
+        first = await (first_piece(payload) if is_typed else payload.readany())
+        if first == b"":
             _let_go(flow, answer)
             flow.proxy.conclude(flow, head, Action.WRAP_EMPTY, b"")
             return
-        await _stream(flow, answer, head, _then(first, payload.iter_any()))
+        await _stream(flow, answer, head, _then(first or b"", payload.iter_any()))
         return
     if is_events:
         end_with_session(flow, partial(_session_ended, flow))
@@ -169,19 +181,26 @@ async def _relay(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> No
 
 
 async def _inspect(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> None:
-    """Holds a JSON body that is small enough to be looked into before its head is sent."""
+    """Looks into a JSON body before its head is sent, as far as that need not wait."""
     limit = flow.runtime.policy.config.envelope.buffer
-    pieces = answer.payload.iter_any()
-    held: list[bytes] = []
-    size = 0
-    async for data in pieces:
-        held.append(data)
-        size += len(data)
-        if size > limit:
-            await _stream(flow, answer, head, _then(b"".join(held), pieces))
-            return
-    _let_go(flow, answer)
-    flow.proxy.conclude(flow, head, Action.INSPECT, b"".join(held))
+    here = await arriving(answer.payload, _length(answer, head), limit)
+    if await _ends_session(flow, head, here):
+        _let_go(flow, answer)
+        flow.proxy.conclude(flow, head, Action.UNAUTHORIZED, b"")
+    elif here.is_whole:
+        _let_go(flow, answer)
+        flow.proxy.conclude(flow, head, Action.RELAY, here.data)
+    else:
+        await _stream(flow, answer, head, _then(here.data, answer.payload.iter_any()))
+
+
+async def _ends_session(flow: Flow, head: AnswerHead, body: Arrived) -> bool:
+    """Whether a body says that the session is over, as far as it is here."""
+    policy = flow.runtime.policy
+    text = body
+    if content_coding(head.fact(b"content-encoding")):
+        text = await decoded_text(_decoded(head, _once(body.data)), policy.config.envelope.buffer)
+    return await is_told(policy.unauthorized, text, head.status)
 
 
 def _may_be_empty(head: AnswerHead) -> bool:
@@ -192,7 +211,8 @@ def _may_be_empty(head: AnswerHead) -> bool:
 
 
 async def _then(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
+    if first:
+        yield first
     async for data in rest:
         yield data
 
@@ -263,25 +283,43 @@ async def _wrap_stream(
     assert route.envelope is not None
     problem = media_type(head.fact(b"content-type")) == b"application/problem+json"
     wrapper = StreamWrapper(route.envelope, head.status, head.reason, problem)
+    coding = coding_for(flow, head)
+    packer = packer_for(coding)
     try:
         turn, out = Turn(), b""
         for part in _cut(b"".join(held)):
             out += wrapper.feed(part)
             await turn.give_way()
         held.clear()
-        lines = flow.proxy.render_head(flow, head, wrapped=True)
+        lines = flow.proxy.render_head(flow, head, wrapped=True, coding=coding)
         flow.status, flow.decision = head.status, Action.WRAP.value
         chunked = flow.start(lines, None)
         with _Watch(flow):
-            await _write_piece(flow, out, chunked=chunked)
+            await _write_packed(flow, packer, out, chunked=chunked)
+            await _write_piece(flow, packer.flush(), chunked=chunked)
             async for data in pieces:
                 for part in _cut(data):
-                    await _write_piece(flow, wrapper.feed(part), chunked=chunked)
+                    await _write_packed(flow, packer, wrapper.feed(part), chunked=chunked)
                     await turn.give_way()
-            await _write_piece(flow, wrapper.finish(), chunked=chunked)
+                await _write_piece(flow, packer.flush(), chunked=chunked)
+            await _write_packed(flow, packer, wrapper.finish(), chunked=chunked)
+            await _write_piece(flow, packer.finish(), chunked=chunked)
     except InvalidJSON as error:
         raise UpstreamProtocolError(f"JSON type, but not valid JSON: {error}") from None
     await _finish(flow, answer, b"0\r\n\r\n" if chunked else b"")
+
+
+async def _write_packed(flow: Flow, packer: Packer, data: bytes, *, chunked: bool) -> None:
+    """Writes what can be written of `data`; the others are let in where compressing takes long."""
+    turn = Turn()
+    for part in packer.steps(data):
+        await _write_piece(flow, packer.feed(part), chunked=chunked)
+        await turn.give_way()
+
+
+async def compress(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
+    """Answers with an envelope that takes long to compress."""
+    flow.proxy.deliver(flow, head, action, await gzipped_in_turns(body), GZIP)
 
 
 def _cut(data: bytes) -> Iterator[bytes]:
@@ -313,20 +351,15 @@ async def _wrap_error(
 
 async def walk(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
     """Looks into a JSON body that is quickly told by nothing: deep, or with lone surrogates."""
-    steps, turn = Walk(body), Turn()
-    document: Document | InvalidJSON | None = None
-    while document is None:
-        try:
-            document = steps.step()
-        except InvalidJSON as error:
-            document = InvalidJSON(*error.args)
-        await turn.give_way()
-    flow.proxy.conclude(flow, head, action, body, document)
+    flow.proxy.conclude(flow, head, action, body, await walked(body))
 
 
 async def receive_encoded(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
-    """Takes an answer that is here to its end, but encoded, and is to be wrapped."""
-    if action is Action.UNAUTHORIZED:
+    """Takes an answer that is here to its end, but encoded, and is to be wrapped or looked into."""
+    if action is Action.INSPECT:
+        is_over = await _ends_session(flow, head, Arrived(body, is_whole=True))
+        flow.proxy.conclude(flow, head, Action.UNAUTHORIZED if is_over else Action.RELAY, body)
+    elif action is Action.UNAUTHORIZED:
         flow.proxy.conclude(flow, head, action, b"")
     elif action is Action.WRAP:
         await _wrap(flow, None, head, _once(body))
@@ -344,8 +377,7 @@ async def _decoded(head: AnswerHead, pieces: AsyncIterator[bytes]) -> AsyncItera
     What is done with each part counts too: the others are let in when all of it takes long.
     Raises `UpstreamProtocolError` for corrupt or truncated codings (RFC 9110 8.4.1).
     """
-    coding = head.fact(b"content-encoding").strip().lower()
-    if coding in (b"", b"identity"):
+    if not content_coding(head.fact(b"content-encoding")):
         async for data in pieces:
             yield data
         return

@@ -38,7 +38,7 @@ API = replace(
     host=b"api:4000",
     inject=True,
     envelope=EnvelopeRule(),
-    upstream_origin="http://api:4000",
+    upstream_origins=("http://api:4000",),
 )
 PAGE = replace(UNROUTED, path="/", kind="page", host=None, envelope=None)
 CLIENT = Peer("192.0.2.7", trusted=False, scheme=b"http")

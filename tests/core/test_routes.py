@@ -36,7 +36,7 @@ def route(
         strip=strip,
         strip_segments=strip.count("/"),
         base=base,
-        upstream_origin=origin,
+        upstream_origins=(origin,),
     )
 
 
@@ -412,7 +412,7 @@ def test_locations_lead_back_by_the_host_that_was_sent(
     origin: str, host: bytes | None, location: str, public: str
 ) -> None:
     """And whatever the upstream believes of the scheme (FastAPI behind https)."""
-    one = replace(route("/", strip="/api"), upstream_origin=origin, host=host)
+    one = replace(route("/", strip="/api"), upstream_origins=(origin,), host=host)
     assert one.public_location(location) == public
 
 

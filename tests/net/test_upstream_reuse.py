@@ -102,6 +102,51 @@ async def test_idle_connection_is_kept_for_the_set_time(
     assert upstream.connections == 2
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize("hint", ["timeout=1", "max=9, timeout = 1", 'Timeout="1"', "timeout=0"])
+@pytest.mark.parametrize("whole", [True, False])
+async def test_upstream_is_believed_how_long_it_keeps_a_connection(
+    sidecar: Start, upstream: Upstream, client: Clients, *, hint: str, whole: bool
+) -> None:
+    """Closed in good time by us, so that a POST, which is never repeated, never meets its end."""
+    field = f"Keep-Alive: {hint}"
+    chunked: list[Step] = [CHUNKED + f"{field}\r\n\r\n".encode(), 0.01, b"2\r\n{}\r\n0\r\n\r\n"]
+    upstream.default = upstream.reply(b"{}", field) if whole else chunked
+    at = await sidecar(config(upstream))
+    one = await client(at)
+    assert (await one.get("/a")).get("Keep-Alive") is None
+    assert await asyncio.wait_for(upstream.wires[0].ended.wait(), 0.9)
+    assert (await one.post("/a", body=b"x")).status == 200
+    assert upstream.connections == 2
+
+
+async def test_hint_does_not_keep_a_connection_longer_than_configured(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    upstream.default = upstream.reply(b"{}", "Keep-Alive: timeout=60")
+    one = await client(await sidecar(config(upstream, pool={"idle": "200ms"})))
+    assert (await one.get("/a")).status == (await one.get("/a")).status == 200
+    assert upstream.connections == 1
+    assert await asyncio.wait_for(upstream.wires[0].ended.wait(), 1.5)
+
+
+async def test_connection_in_use_gets_no_older_than_configured(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Else it would never follow a name that leads elsewhere; no request is lost by that."""
+    at = await sidecar(config(upstream, pool={"max_age": "300ms"}))
+    one = await client(at)
+    until = time.monotonic() + 1.0
+    while time.monotonic() < until:
+        assert (await one.post("/a", body=b"x")).status == 200
+        await asyncio.sleep(0.01)
+    assert 3 <= upstream.connections <= 5
+    await asyncio.sleep(0.4)
+    assert not upstream.open  # an idle one is closed too
+
+
 # -- repeating -------------------------------------------------------------------------------------
 
 

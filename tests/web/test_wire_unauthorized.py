@@ -266,6 +266,7 @@ RULES = [
     {"path": "errors.0.extensions.code", "equals": "UNAUTHENTICATED"},
     {"path": "code", "equals": 7},
     {"path": "expired", "equals": True},
+    {"path": "results.*.code", "equals": "EXPIRED"},
 ]
 
 
@@ -280,6 +281,9 @@ RULES = [
         ({"expired": True}, True),
         ({"expired": 1}, False),
         ([7], False),
+        ({"results": [{}, {"code": "EXPIRED"}]}, True),
+        ([{"errors": [{"extensions": {"code": "UNAUTHENTICATED"}}]}, {"data": 1}], True),
+        ([{"data": 1}, {"code": 7}], True),
     ],
 )
 async def test_configured_member_counts(

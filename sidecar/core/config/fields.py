@@ -101,6 +101,12 @@ def _count(value: object) -> object:
     return value
 
 
+def _compress(value: object) -> object:
+    """False is never, true is auto; also as text, from the environment."""
+    text = str(value).lower() if isinstance(value, bool) else value
+    return {"true": "auto", "false": "never"}.get(text, text) if isinstance(text, str) else text
+
+
 def _workers(value: object) -> object:
     """A number may come as text from the environment."""
     number = int(value) if isinstance(value, str) and value.isdigit() else value
@@ -179,6 +185,10 @@ Size: TypeAlias = Annotated[
     ),
 ]
 Count: TypeAlias = Annotated[int, Field(ge=1), BeforeValidator(_count)]
+Compress: TypeAlias = Annotated[
+    Literal["auto", "never"],
+    BeforeValidator(_compress, json_schema_input_type=Literal["auto", "never"] | bool),
+]
 Workers: TypeAlias = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 ErrorStatus: TypeAlias = Annotated[int, Field(ge=400, le=599), BeforeValidator(_count)]
 ListenAddress: TypeAlias = Annotated[values.Listen, _text(values.parse_listen), _string("^.+:.+$")]

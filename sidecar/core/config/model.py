@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from sidecar.core.config.fields import (
+    Compress,
     CookiePath,
     Count,
     Domain,
@@ -67,7 +68,10 @@ class Session(Section):
 class Match(Section):
     """A member of an upstream's JSON answer that makes it count as a 401."""
 
-    path: MemberPath = Field(description="Where the member stands; numbers index arrays.")
+    path: MemberPath = Field(
+        description="Where the member stands; numbers index arrays, and `*` is any index. If the "
+        "body is an array, each element is looked into as a body too."
+    )
     equals: JsonScalar = Field(description="The value that it must have.")
 
 
@@ -173,6 +177,11 @@ class EnvelopeDefaults(Section):
     """Defaults of every route's envelope."""
 
     buffer: Size = parsed(parse_size, "1MiB", "Answers up to this size are built in memory.")
+    compress: Compress = setting(
+        "auto",
+        "auto: an envelope is compressed for clients that accept gzip if its upstream had "
+        "compressed the answer, or sent more than 1 KiB; never: it is not.",
+    )
 
 
 class Document(Section):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from sidecar.core.config.model import Config, Document, Logout, Session
+from sidecar.core.config.model import Config, Document, EnvelopeDefaults, Logout, Session
 from sidecar.core.config.remarks import remarks
 from sidecar.core.config.renewal import LOGIN_PARAM
 from sidecar.core.config.routes import Envelope, Route, Upstream
@@ -22,7 +22,7 @@ def resolve(document: Document, environ: Mapping[str, str]) -> Config:
     """The document with every route, upstream and source spelled out."""
     keys = dict(document)
     keys.update(_shorthand(document))
-    keys["routes"] = tuple(_with_buffer(route, document) for route in keys["routes"])
+    keys["routes"] = tuple(_with_defaults(route, document) for route in keys["routes"])
     if not document.session.sources:
         sources = _default_sources(document, environ)
         keys["session"] = Session(sources=sources) if sources else Session()
@@ -62,12 +62,14 @@ def _logout(document: Document) -> Logout:
     return logout
 
 
-def _with_buffer(route: Route, document: Document) -> Route:
-    """A route's envelope takes the common buffer where it names none of its own."""
+def _with_defaults(route: Route, document: Document) -> Route:
+    """A route's envelope takes the common keys that it does not name itself."""
     envelope = route.envelope
-    if envelope is None or "buffer" in envelope.model_fields_set:
+    if envelope is None:
         return route
-    inherited: Envelope = envelope.model_copy(update={"buffer": document.envelope.buffer})
+    missing = EnvelopeDefaults.model_fields.keys() - envelope.model_fields_set
+    common = {name: getattr(document.envelope, name) for name in missing}
+    inherited: Envelope = envelope.model_copy(update=common)
     return route.model_copy(update={"envelope": inherited})
 
 

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from sidecar.core.config.faults import BadValue
 from sidecar.core.config.fields import (
     Authority,
+    Compress,
     Count,
     Duration,
     FieldName,
@@ -41,6 +43,11 @@ class Pool(Section):
         parse_duration, "15s", "How long an idle connection is kept; less than the upstream does."
     )
     max: Count = setting(256, "Connections at once, but for those of requests that last.")
+    max_age: Duration = parsed(
+        parse_duration,
+        "5m",
+        "How old a connection gets before it is not used again: a name may lead elsewhere by then.",
+    )
 
 
 class UpstreamTls(Section):
@@ -62,7 +69,13 @@ class UpstreamTls(Section):
 class Upstream(Section):
     """A server behind the sidecar."""
 
-    url: UpstreamUrl = Field(description="http or https URL, with a base path if need be.")
+    url: UpstreamUrl | None = setting(None, "http or https URL, with a base path if need be.")
+    urls: tuple[UpstreamUrl, ...] = setting(
+        (),
+        "Instead of url: several servers that take requests in turn, of one scheme and base path. "
+        "One that cannot be reached is passed over.",
+        written=[],
+    )
     host: Authority | None = setting(None, "The Host to send instead of the route kind's default.")
     connect: Duration = parsed(parse_duration, "2s", "Time limit for connecting.")
     head: Duration = parsed(
@@ -75,6 +88,21 @@ class Upstream(Section):
     ready: bool = setting(False, "Whether the sidecar's readiness depends on this upstream.")
     tls: UpstreamTls = setting(UpstreamTls(), "How an https upstream is verified.", written={})
 
+    @model_validator(mode="after")
+    def _servers_alike(self) -> Upstream:
+        if (self.url is None) == (not self.urls):
+            raise BadValue("needs url or urls, and not both", "write url: http://host:port")
+        if len({(split.scheme, split.path) for split in map(urlsplit, self.urls)}) > 1:
+            raise BadValue(
+                "has urls of different schemes or base paths", "write an upstream for each"
+            )
+        return self
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The URLs of its servers."""
+        return self.urls if self.url is None else (self.url,)
+
 
 class Envelope(Section):
     """How an answer is wrapped. A path set to null follows the contract's own rule."""
@@ -85,6 +113,9 @@ class Envelope(Section):
     error_data: MemberPath | None = setting(None, "Where an error's details stand in the body.")
     buffer: Size = parsed(
         parse_size, "1MiB", "Answers up to this size are built in memory. Default: envelope.buffer."
+    )
+    compress: Compress = setting(
+        "auto", "Whether envelopes are compressed, auto or never. Default: envelope.compress."
     )
 
 

@@ -19,10 +19,7 @@ from sidecar.core.config.tree import Tree
 Words: TypeAlias = tuple[str, str]
 
 # Keys of the configuration's final shape that this version does not act on yet.
-_NOT_AVAILABLE: Final = (
-    "tracing",
-    "upstreams.*.urls",
-)
+_NOT_AVAILABLE: Final = ("tracing",)
 # A default that could not be made because another key is wrong: told with that key. Likewise a list
 # is too short for pydantic where it has items, but no valid one.
 _CONSEQUENCES: Final = frozenset({"default_factory_not_called"})

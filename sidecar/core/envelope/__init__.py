@@ -1,11 +1,13 @@
 """The envelope `{"isError", "message", "data", "status", "errorData"}` around an upstream's JSON.
 
 `media` says what counts as JSON, `document` validates it and hands out the upstream's own bytes,
-`render` builds the envelope in memory, `stream` at constant memory.
+`lookup` finds values deep inside, `beginning` reads one that is still coming, `render` builds the
+envelope in memory, `stream` at constant memory.
 """
 
 from __future__ import annotations
 
+from sidecar.core.envelope.beginning import Beginning, read_beginning
 from sidecar.core.envelope.document import (
     ABSENT,
     Document,
@@ -14,6 +16,7 @@ from sidecar.core.envelope.document import (
     parse,
     parse_at_once,
 )
+from sidecar.core.envelope.lookup import holds
 from sidecar.core.envelope.media import is_json_type
 from sidecar.core.envelope.render import (
     EnvelopeRule,
@@ -28,6 +31,7 @@ from sidecar.core.jsonscan import InvalidJSON
 
 __all__ = [
     "ABSENT",
+    "Beginning",
     "Document",
     "EnvelopeRule",
     "InvalidJSON",
@@ -35,9 +39,11 @@ __all__ = [
     "StreamWrapper",
     "Walk",
     "fault",
+    "holds",
     "is_json_type",
     "parse",
     "parse_at_once",
+    "read_beginning",
     "success",
     "wrap",
     "wrap_empty",

@@ -16,6 +16,7 @@ ENVELOPE: Final = frozenset({"isError", "message", "data", "status", "errorData"
 BOOLEANS: Final = (b"true", b"false")
 BOM: Final = b"\xef\xbb\xbf"
 WHITESPACE: Final = b" \t\n\r"
+_LONGEST_INDEX: Final = 18  # digits
 WALK_BYTES: Final = 4096  # that a walk takes in one step: up to 20 ms if all is short members
 
 _decode_members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -43,7 +44,7 @@ class Document(msgspec.Struct):  # built faster than a class of slots
     def message(self) -> Any:
         """The decoded member `message`, or `ABSENT`."""
         raw = self.members.get("message") if self.members else None
-        return ABSENT if raw is None else _decode(_decode_any, raw)
+        return ABSENT if raw is None else decoded(raw)
 
     @property
     def is_envelope(self) -> bool:
@@ -67,7 +68,7 @@ class Document(msgspec.Struct):  # built faster than a class of slots
         for key in path[1:]:
             if value is None:
                 return None
-            value = _step(value, key)
+            value = step(value, key)
         return value
 
     def lookup(self, path: tuple[str, ...]) -> Any:
@@ -76,7 +77,7 @@ class Document(msgspec.Struct):  # built faster than a class of slots
         Lone surrogates come out as U+FFFD; what nests too deeply to become objects is `ABSENT`.
         """
         raw = self.find(path)
-        return ABSENT if raw is None else _decode(_decode_any, raw)
+        return ABSENT if raw is None else decoded(raw)
 
 
 class NeedsWalk(Exception):
@@ -177,14 +178,34 @@ def _member(text: bytes, name: str) -> Raw | None:
         return Raw(b"".join(found)) if found else None
 
 
-def _step(value: Raw, key: str) -> Raw | None:
+def step(value: Raw, key: str) -> Raw | None:
+    """The member or element of a valid JSON value, or None."""
     text = bytes(value)
     if text.startswith(b"{"):
         return _member(text, key)
-    if text.startswith(b"[") and key.isascii() and key.isdecimal():
-        elements = _decode(_decode_elements, value)
-        return elements[int(key)] if elements is not ABSENT and int(key) < len(elements) else None
+    if text.startswith(b"[") and len(key) <= _LONGEST_INDEX and key.isascii() and key.isdecimal():
+        found = elements(value)
+        return found[int(key)] if int(key) < len(found) else None
     return None
+
+
+def is_array(value: Raw) -> bool:
+    """Whether a valid JSON value without space around it is an array."""
+    return bytes(memoryview(value)[:1]) == b"["
+
+
+def elements(array: Raw) -> list[Raw]:
+    """The elements of an array, none if it nests too deeply."""
+    found: Any = _decode(_decode_elements, array)
+    return [] if found is ABSENT else list(found)
+
+
+def decoded(raw: Raw) -> Any:
+    """The value of a valid JSON text.
+
+    Lone surrogates come out as U+FFFD; what nests too deeply to become objects is `ABSENT`.
+    """
+    return _decode(_decode_any, raw)
 
 
 def _decode(decode: Any, raw: Raw) -> Any:

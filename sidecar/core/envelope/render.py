@@ -35,7 +35,8 @@ class EnvelopeRule:
     """How one route's answers are wrapped; compiled at load.
 
     `keep` names members carried along behind the five; `data`, `message` and `error_data` are
-    the paths at which payload and message are found; `buffer` (bytes) is built in memory at most.
+    the paths at which payload and message are found; `buffer` (bytes) is built in memory at most;
+    `compress` says whether envelopes are compressed for clients that accept it.
     """
 
     keep: tuple[str, ...] = ()
@@ -43,6 +44,7 @@ class EnvelopeRule:
     message: tuple[str, ...] = ("message",)
     error_data: tuple[str, ...] = ("data",)
     buffer: int = 1_048_576
+    compress: bool = True
 
     def message_paths(self, *, problem: bool) -> tuple[tuple[str, ...], ...]:
         """Where an error's message is looked for, in this order."""

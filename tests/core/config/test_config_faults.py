@@ -65,11 +65,26 @@ FAULTS = [
     (PUBLIC + "oidc: {issuer: https://idp}", "oidc.client_id", 3, "is missing", "add it"),
     (GOOD + "logout: {hooks: [{}]}", "logout.hooks[0].url", 2, "is missing", "add it"),
     (
-        "upstreams: {a.b: {url: http://a, urls: []}}\n"
+        "upstreams: {a.b: {url: http://a, urls: [http://b]}}\n"
         "routes: [{path: /, kind: page, upstream: a.b}]",
-        "upstreams.a.b.urls",
+        "upstreams.a.b",
         1,
-        "is not available in this version",
+        "needs url or urls, and not both",
+        "",
+    ),
+    (
+        "upstreams: {a: {}}\nroutes: [{path: /, kind: page, upstream: a}]",
+        "upstreams.a",
+        1,
+        "needs url or urls, and not both",
+        "write url: ",
+    ),
+    (
+        "upstreams: {a: {urls: [http://a/x, http://b/y]}}\n"
+        "routes: [{path: /, kind: page, upstream: a}]",
+        "upstreams.a",
+        1,
+        "has urls of different schemes or base paths",
         "",
     ),
     (GOOD + "tls: {cert: a}", "tls.key", 2, "is missing", "add it"),

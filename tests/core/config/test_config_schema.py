@@ -42,7 +42,7 @@ FILES = {f"/run/secrets/{name}": LONG for name in ("nextauth", "iron")}
 # Keys whose value in the reference is an example.
 EXAMPLES = {
     *("upstream", "routes.strip", "unauthorized.match", "logout.hooks", "oidc.client_secret"),
-    *("refresh.issuer", "refresh.client_id", "refresh.client_secret"),
+    *("refresh.issuer", "refresh.client_id", "refresh.client_secret", "upstreams.url"),
 }
 
 
