@@ -16,20 +16,26 @@ class AnswerHead:
     """An upstream's answer head, read once.
 
     `lines` pass on unchanged (without line ends), `facts` are read by lower-case name, `cookies`
-    are the Set-Cookie values one by one, since they must never be joined (RFC 9110 5.3).
+    are the Set-Cookie values one by one, since they must never be joined (RFC 9110 5.3). `version`
+    is the HTTP version that the answer came in.
     Raises `UpstreamProtocolError` for statuses and field names that are none, and where a field
     holds a control character.
     """
 
-    __slots__ = ("cookies", "facts", "lines", "reason", "status")
+    __slots__ = ("cookies", "facts", "lines", "reason", "status", "version")
 
     def __init__(
-        self, status: int, fields: Sequence[tuple[bytes, bytes]], reason: str = ""
+        self,
+        status: int,
+        fields: Sequence[tuple[bytes, bytes]],
+        reason: str = "",
+        version: bytes = b"1.1",
     ) -> None:
         if not 200 <= status <= 599 and status != 101:
             raise UpstreamProtocolError(f"the answer's status is {status}")
         self.status = status
         self.reason = reason
+        self.version = version
         self.cookies: list[bytes] = []
         self.lines: list[bytes] = []
         self.facts: dict[bytes, bytes] = {}

@@ -73,7 +73,7 @@ class Request:
     missing or none.
     """
 
-    __slots__ = ("facts", "fields", "method", "path", "query", "route_path")
+    __slots__ = ("facts", "fields", "http11", "method", "path", "query", "route_path")
 
     def __init__(
         self,
@@ -86,6 +86,7 @@ class Request:
         if method in REFUSED_METHODS:
             raise BadRequest(f"method {method} is not served")
         self.method = method
+        self.http11 = http11
         split = _split_often if len(target) <= LONGEST_REMEMBERED else split_target
         self.path, self.query, self.route_path = split(target)
         self.fields = fields if isinstance(fields, Fields) else Fields(fields)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from time import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from aiohttp.http import HttpVersion10
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from sidecar.core.actions import (
@@ -32,7 +33,6 @@ from sidecar.core.envelope import (
     Document,
     InvalidJSON,
     NeedsWalk,
-    is_json_type,
     parse_at_once,
     wrap,
     wrap_empty,
@@ -49,6 +49,7 @@ from sidecar.core.forwarding import (
     clean_response,
 )
 from sidecar.core.headers import is_for_everybody, media_type
+from sidecar.core.representation import stands_for_envelope
 from sidecar.core.request import IDEMPOTENT_METHODS, Fields, RawFields, Request
 from sidecar.core.routes import UNROUTED
 from sidecar.web import logout, relay, tunnel
@@ -285,7 +286,8 @@ class Proxy:
     def _answered(self, flow: Flow, answer: UpstreamConnection) -> None:
         message = answer.message
         flow.upstream_status = message.code
-        head = AnswerHead(message.code, message.raw_headers, message.reason)
+        version = b"1.0" if message.version == HttpVersion10 else b"1.1"
+        head = AnswerHead(message.code, message.raw_headers, message.reason, version)
         if message.code == 101:
             tunnel.open_tunnel(flow, answer, head)
             return
@@ -338,12 +340,20 @@ class Proxy:
             is_text = media_type(head.fact(b"content-type")) == b"text/plain"
             body = wrap_text(head.status, head.reason, body if is_text else None)
         flow.decision = action
-        lines = self.render_head(flow, head, wrapped=action is not RELAY)
         if action is RELAY and (flow.is_head or head.status in (204, 304)):
-            lines += bodiless_length(flow, head)
-            self.respond(flow, lines, b"", status=head.status, bodiless=True)
+            self._answer_bodiless(flow, head)
         else:
+            lines = self.render_head(flow, head, wrapped=action is not RELAY)
             self.respond(flow, lines, body, status=head.status)
+
+    def _answer_bodiless(self, flow: Flow, head: AnswerHead) -> None:
+        """Answers HEAD, or without content, with what is said of the body that GET would bring."""
+        wrapped = flow.route.envelope is not None and stands_for_envelope(head, flow.request.facts)
+        lines = self.render_head(flow, head, wrapped=wrapped)
+        length = head.facts.get(b"content-length", b"")
+        if flow.is_head and length.isdigit() and not wrapped:
+            lines += b"Content-Length: %b\r\n" % length
+        self.respond(flow, lines, b"", status=head.status, bodiless=True)
 
     def _wrap(
         self, flow: Flow, head: AnswerHead, body: bytes, document: Document | InvalidJSON
@@ -521,14 +531,3 @@ def is_empty_success(flow: Flow, head: AnswerHead) -> bool:
         and head.status < 300
         and is_wrappable(head)
     )
-
-
-def bodiless_length(flow: Flow, head: AnswerHead) -> bytes:
-    """The Content-Length of an answer to HEAD: the upstream's, unless GET would be wrapped."""
-    length = head.facts.get(b"content-length")
-    would_wrap = flow.route.envelope is not None and is_wrappable(head)
-    if length is None or not flow.is_head or not length.isdigit():
-        return b""
-    if would_wrap and (head.status >= 400 or is_json_type(head.fact(b"content-type"))):
-        return b""
-    return b"Content-Length: %b\r\n" % length
