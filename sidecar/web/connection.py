@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
-import struct
 import sys
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -41,6 +39,7 @@ from sidecar.core.errors import (
 )
 from sidecar.core.headers import head_size
 from sidecar.net.deadline import Deadline
+from sidecar.net.reset import reset
 from sidecar.web.exchange import Exchange
 from sidecar.web.request_parser import RequestParser, render_section
 from sidecar.web.turn import Turn
@@ -63,7 +62,6 @@ KNOWN_BYTES: Final = 8192
 KNOWN_SECTION_BYTES: Final = 4096
 # Method and origin-form target of requests without surprises (RFC 9112 3).
 _REQUEST_LINE: Final = re.compile(rb"(GET|HEAD|OPTIONS|POST|PUT|PATCH|DELETE) (/[!-~]*+) HTTP/1\.1")
-_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
 
 
 class Handler(Protocol):
@@ -221,7 +219,7 @@ class ClientConnection(BaseProtocol):
             self.expect_nothing()
 
     def tunnel(self, receiver: Any) -> None:
-        """Hands every further byte to `receiver.client_data`, and the end to `client_lost`."""
+        """Hands every further byte to `receiver.client_data`, the end to `client_ended`/`_lost`."""
         self._tunnel = receiver
         self._upgraded = True
         self._deadline.clear()
@@ -295,13 +293,8 @@ class ClientConnection(BaseProtocol):
 
     def reset(self) -> None:
         """Closes with RST, the only ending that no client takes for the end of an answer."""
-        transport = self.transport
-        if transport is None:
-            return
-        raw = transport.get_extra_info("socket")
-        if raw is not None and raw.family != socket.AF_UNIX:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        transport.abort()
+        if self.transport is not None:
+            reset(self.transport)
 
     # -- protocol -------------------------------------------------------------------------------
 
@@ -327,13 +320,16 @@ class ClientConnection(BaseProtocol):
         elif self._exchange is None and not self._lingering:
             self._go_on_if_held()
 
+    def eof_received(self) -> bool:
+        return self._tunnel is not None and self._tunnel.client_ended()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         self._deadline.close()
         self._registry.closed(self)
         super().connection_lost(exc)
         exchange, self._exchange = self._exchange, None
         if self._tunnel is not None:
-            self._tunnel.client_lost()
+            self._tunnel.client_lost(exc)
         if exchange is not None:
             if not exchange.payload.is_eof():
                 exchange.payload.set_exception(ConnectionResetError("client left"))
