@@ -14,7 +14,7 @@ from sidecar.core.routes import Route
 
 is_json_type: Final = Memo[bytes, bool](_is_json_type, 64).__getitem__
 _NEVER_WRAPPED: Final = frozenset((204, 205, 206))
-_DECODABLE: Final = frozenset((b"identity", b"gzip", b"x-gzip", b"deflate"))
+DECODABLE: Final = frozenset((b"identity", b"gzip", b"x-gzip", b"deflate"))
 
 # The auth-param `error` (RFC 9110 11.2), not `error_uri` nor what a URL's query holds.
 _CHALLENGE_ERROR: Final = re.compile(rb'(?:^|[\s,])error[ \t]*=[ \t]*"?([^",;\s]*)')
@@ -86,8 +86,9 @@ def is_wrappable(head: AnswerHead) -> bool:
     ):
         return False
     if (
-        b"content-encoding" in facts
-        and facts[b"content-encoding"].strip().lower() not in _DECODABLE
+        status < 300  # an error in a coding that cannot be undone counts as not JSON
+        and b"content-encoding" in facts
+        and facts[b"content-encoding"].strip().lower() not in DECODABLE
     ):
         return False
     return media_type(facts.get(b"content-type", b"")) != b"text/event-stream"

@@ -34,7 +34,7 @@ class AnswerHead:
         if not 200 <= status <= 599 and status != 101:
             raise UpstreamProtocolError(f"the answer's status is {status}")
         self.status = status
-        self.reason = reason
+        self.reason = reason if reason.isascii() else readable(reason)
         self.version = version
         self.cookies: list[bytes] = []
         self.lines: list[bytes] = []
@@ -77,6 +77,18 @@ class AnswerHead:
     def is_empty(self) -> bool:
         """Whether the head says that there is no body."""
         return self.facts.get(b"content-length") == b"0"
+
+
+def readable(phrase: str) -> str:
+    """A reason phrase whose octets beyond ASCII the parser took for UTF-8, or else for Latin-1.
+
+    Octets that are no UTF-8 come as surrogates (PEP 383), which no text may hold.
+    """
+    octets = phrase.encode("utf-8", "surrogateescape")
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:
+        return octets.decode("latin-1")
 
 
 _KNOWN_FIELDS: Final[dict[bytes, bytes]] = {}

@@ -263,8 +263,8 @@ class Proxy:
             action = decide(
                 flow.route, head, flow.method == "HEAD", self._unauthorized.statuses, flow.counts
             )
-            if b"content-encoding" in head.facts and action is not RELAY:
-                flow.spawn(relay.receive_encoded, head, action, body)
+            if _takes_long(flow, head, action, len(body)):
+                flow.spawn(relay.receive_whole, head, action, body)
             else:
                 self.conclude(flow, head, action, body)
         except ProxyError as error:
@@ -296,8 +296,7 @@ class Proxy:
         action = decide(
             flow.route, head, flow.method == "HEAD", self._unauthorized.statuses, flow.counts
         )
-        is_encoded = b"content-encoding" in head.facts and action is not RELAY
-        if not answer.is_whole or is_encoded:
+        if not answer.is_whole or _takes_long(flow, head, action, answer.payload.total_bytes):
             flow.spawn(relay.receive, answer, head, action)
             return
         body = answer.take_body()
@@ -506,6 +505,16 @@ class Proxy:
         flow.reason = "defect"
         flow.stop()
         rescue(flow, ProxyError(type(error).__name__, close=True))
+
+
+def _takes_long(flow: Flow, head: AnswerHead, action: Action, size: int) -> bool:
+    """Whether a body that is here to its end is encoded, or too long to be wrapped in memory."""
+    if action is RELAY or action is WRAP_EMPTY:
+        return False
+    if b"content-encoding" in head.facts:
+        return True
+    rule = flow.route.envelope
+    return action is WRAP and rule is not None and size > rule.buffer
 
 
 def _offer_way_out(flow: Flow) -> None:

@@ -24,7 +24,7 @@ from sidecar.core.envelope.render import (
     wrap_text,
 )
 from sidecar.core.envelope.stream import StreamWrapper
-from sidecar.core.jsonscan import InvalidJSON
+from sidecar.core.jsonscan import InvalidJSON, Unstreamable
 
 __all__ = [
     "ABSENT",
@@ -33,6 +33,7 @@ __all__ = [
     "InvalidJSON",
     "NeedsWalk",
     "StreamWrapper",
+    "Unstreamable",
     "Walk",
     "fault",
     "is_json_type",
