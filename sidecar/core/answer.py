@@ -78,6 +78,14 @@ class AnswerHead:
         """Whether the head says that there is no body."""
         return self.facts.get(b"content-length") == b"0"
 
+    @property
+    def forbids_content(self) -> bool:
+        """Whether a body that comes all the same must not pass: 205 (RFC 9110 15.3.6).
+
+        Some clients do not read it, and would take it for their next answer.
+        """
+        return self.status == _RESET_CONTENT
+
 
 def readable(phrase: str) -> str:
     """A reason phrase whose octets beyond ASCII the parser took for UTF-8, or else for Latin-1.
@@ -91,6 +99,7 @@ def readable(phrase: str) -> str:
         return octets.decode("latin-1")
 
 
+_RESET_CONTENT: Final = 205
 _KNOWN_FIELDS: Final[dict[bytes, bytes]] = {}
 """Spelling → lower-case name of what is read or dropped, empty of what passes. Filled on demand."""
 

@@ -459,7 +459,8 @@ class ClientConnection(BaseProtocol):
             self._handler.refuse(exchange, HeadersTooLarge(close=True))
         else:
             known = self._known
-            if known is not None and known.raw == exchange.raw_fields:
+            # What is known was read as HTTP/1.1, in which more fields mean something.
+            if known is not None and exchange.http11 and known.raw == exchange.raw_fields:
                 exchange.fields = known
             self._handler.handle(exchange)
             self._remember(exchange)

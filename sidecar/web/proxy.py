@@ -131,7 +131,7 @@ class Proxy:
         flow.request_id = self.runtime.ids.fresh()
         fields = flow.fields
         if fields is None:
-            fields = flow.fields = Fields(flow.raw_fields)
+            fields = flow.fields = Fields(flow.raw_fields, http11=flow.http11)
         planner = self.planner
         plan = fields.plans.get((flow.method, flow.target))
         if plan is None or not planner.holds(plan, flow.began):
@@ -339,6 +339,8 @@ class Proxy:
             is_text = media_type(head.fact(b"content-type")) == b"text/plain"
             body = wrap_text(head.status, head.reason, body if is_text else None)
         flow.decision = action
+        if action is RELAY and head.forbids_content:
+            body = b""
         if action is RELAY and (flow.is_head or head.status in (204, 304)):
             self._answer_bodiless(flow, head)
         else:
@@ -350,7 +352,7 @@ class Proxy:
         wrapped = flow.route.envelope is not None and stands_for_envelope(head, flow.request.facts)
         lines = self.render_head(flow, head, wrapped=wrapped)
         length = head.facts.get(b"content-length", b"")
-        if flow.is_head and length.isdigit() and not wrapped:
+        if flow.is_head and length.isdigit() and not (wrapped or head.forbids_content):
             lines += b"Content-Length: %b\r\n" % length
         self.respond(flow, lines, b"", status=head.status, bodiless=True)
 

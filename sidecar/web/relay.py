@@ -151,6 +151,10 @@ def _let_go(flow: Flow, answer: UpstreamConnection | None) -> None:
 
 async def _relay(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> None:
     payload, route = answer.payload, flow.route
+    if head.forbids_content:
+        _let_go(flow, answer)
+        flow.proxy.conclude(flow, head, Action.RELAY, b"")
+        return
     is_events = media_type(head.fact(b"content-type")) == b"text/event-stream"
     if is_events:
         if not flow.proxy.outlast(flow):
