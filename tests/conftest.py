@@ -304,6 +304,8 @@ class Upstream:
     async def play(self, wire: Wire, script: Script) -> None:
         """Runs the steps of a script."""
         for step in [script] if isinstance(script, bytes) else script:
+            if wire.writer.is_closing():
+                return
             if isinstance(step, bytes):
                 wire.send(step)
                 await wire.writer.drain()

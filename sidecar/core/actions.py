@@ -80,8 +80,10 @@ def is_wrappable(head: AnswerHead) -> bool:
         and media_type(facts[b"content-disposition"]) == b"attachment"
     ):
         return False
-    if b"content-encoding" in facts and not is_decodable(
-        content_coding(facts[b"content-encoding"])
+    if (
+        status < 300  # an error in a coding that cannot be undone counts as not JSON
+        and b"content-encoding" in facts
+        and not is_decodable(content_coding(facts[b"content-encoding"]))
     ):
         return False
     return media_type(facts.get(b"content-type", b"")) != b"text/event-stream"

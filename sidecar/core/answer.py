@@ -16,20 +16,26 @@ class AnswerHead:
     """An upstream's answer head, read once.
 
     `lines` pass on unchanged (without line ends), `facts` are read by lower-case name, `cookies`
-    are the Set-Cookie values one by one, since they must never be joined (RFC 9110 5.3).
+    are the Set-Cookie values one by one, since they must never be joined (RFC 9110 5.3). `version`
+    is the HTTP version that the answer came in.
     Raises `UpstreamProtocolError` for statuses and field names that are none, and where a field
     holds a control character.
     """
 
-    __slots__ = ("cookies", "facts", "lines", "reason", "status")
+    __slots__ = ("cookies", "facts", "lines", "reason", "status", "version")
 
     def __init__(
-        self, status: int, fields: Sequence[tuple[bytes, bytes]], reason: str = ""
+        self,
+        status: int,
+        fields: Sequence[tuple[bytes, bytes]],
+        reason: str = "",
+        version: bytes = b"1.1",
     ) -> None:
         if not 200 <= status <= 599 and status != 101:
             raise UpstreamProtocolError(f"the answer's status is {status}")
         self.status = status
-        self.reason = reason
+        self.reason = reason if reason.isascii() else readable(reason)
+        self.version = version
         self.cookies: list[bytes] = []
         self.lines: list[bytes] = []
         self.facts: dict[bytes, bytes] = {}
@@ -72,7 +78,28 @@ class AnswerHead:
         """Whether the head says that there is no body."""
         return self.facts.get(b"content-length") == b"0"
 
+    @property
+    def forbids_content(self) -> bool:
+        """Whether a body that comes all the same must not pass: 205 (RFC 9110 15.3.6).
 
+        Some clients do not read it, and would take it for their next answer.
+        """
+        return self.status == _RESET_CONTENT
+
+
+def readable(phrase: str) -> str:
+    """A reason phrase whose octets beyond ASCII the parser took for UTF-8, or else for Latin-1.
+
+    Octets that are no UTF-8 come as surrogates (PEP 383), which no text may hold.
+    """
+    octets = phrase.encode("utf-8", "surrogateescape")
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:
+        return octets.decode("latin-1")
+
+
+_RESET_CONTENT: Final = 205
 _KNOWN_FIELDS: Final[dict[bytes, bytes]] = {}
 """Spelling → lower-case name of what is read or dropped, empty of what passes. Filled on demand."""
 

@@ -134,6 +134,10 @@ class UpstreamProtocolError(UpstreamError):
     status, code, message = 502, "upstream_protocol", "The upstream's answer cannot be understood"
 
 
+class UndecodableBody(UpstreamProtocolError):
+    """The body's coding is unknown, or not what the body is in."""
+
+
 class Overloaded(ProxyError):
     status, code, message = 503, "overloaded", "Too many requests at once"
 

@@ -22,19 +22,18 @@ from sidecar.core.headers import (
     vary_by,
 )
 from sidecar.core.memo import Memo
+from sidecar.core.representation import representation_lines, strong_tags
 from sidecar.core.request import Request
 from sidecar.core.routes import NOSNIFF, Route
 
 PASS: Final = Fate.PASS
 BAD: Final = Fate.BAD
 
-VIA: Final = b"Via: 1.1 sidecar\r\n"
 HANDSHAKE: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 """The connection-level fields of a handshake, written anew for the upstream (RFC 6455 4.1)."""
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
-_ENTITY_TAG: Final = re.compile(rb'(?:W/)?("[^"]*")')
 _TRACEPARENT: Final = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
@@ -123,7 +122,7 @@ def prepare_request(
         *(request.fields.lines if route.fields is None else route.fields.lines(request.fields)),
         authorization,
         peer.forwarded_lines(request, route.strip.encode()),
-        VIA,
+        via_line(facts.get(b"via"), b"1.1" if request.http11 else b"1.0"),
     ]
     if cookie:
         head += (b"Cookie: ", cookie, b"\r\n")
@@ -153,25 +152,11 @@ def _is_traced(request: Request) -> bool:
 
 
 def _validators(name: bytes, value: bytes, *, wrapped: bool) -> tuple[bytes, ...]:
-    """Takes the `W/` off again that wrapping put on a strong ETag (RFC 9110 13.1.1)."""
     if wrapped and name == b"if-match":
-        value = _ENTITY_TAG.sub(rb"\1", value)
+        value = strong_tags(value)
     return (name.title(), b": ", value, b"\r\n")
 
 
-_PASSED_AS_THEY_ARE: Final = (
-    (b"content-type", b"Content-Type: "),
-    (b"content-encoding", b"Content-Encoding: "),
-    (b"content-disposition", b"Content-Disposition: "),
-    (b"content-range", b"Content-Range: "),
-    (b"etag", b"ETag: "),
-    (b"accept-ranges", b"Accept-Ranges: "),
-    (b"content-md5", b"Content-MD5: "),
-    (b"digest", b"Digest: "),
-    (b"content-digest", b"Content-Digest: "),
-    (b"repr-digest", b"Repr-Digest: "),
-    (b"www-authenticate", b"WWW-Authenticate: "),
-)
 WRAPPED_TYPE: Final = b"Content-Type: application/json\r\n" + NOSNIFF
 
 
@@ -193,6 +178,25 @@ def _line(key: tuple[int, str]) -> bytes:
 
 
 _STATUS_LINES: Final = Memo(_line, 256, lambda key: len(key[1]))
+_FIRST_LINES: Final = Memo[tuple[int, str], bytes](
+    lambda key: _line(key) + via_line(None, b"1.1"), 256, lambda key: len(key[1])
+)
+
+
+def via_line(given: bytes | None, version: bytes) -> bytes:
+    """The Via line of a message that came with the value `given`, in HTTP/`version`.
+
+    The hops before stay, and the sidecar comes last (RFC 9110 7.6.3).
+    """
+    return b"Via: %b%b sidecar\r\n" % (b"" if given is None else given + b", ", version)
+
+
+def _first_lines(head: AnswerHead) -> bytes:
+    """The status line and the Via of an answer."""
+    via = head.facts.get(b"via")
+    if via is None and head.version == b"1.1":
+        return _FIRST_LINES[head.status, head.reason]
+    return _STATUS_LINES[head.status, head.reason] + via_line(via, head.version)
 
 
 def clean_response(
@@ -220,20 +224,13 @@ def clean_response(
     what the client accepts, empty for none.
     """
     facts = head.facts
-    lines = [_STATUS_LINES[head.status, head.reason] + b"Date: " + facts.get(b"date", date)]
+    lines = [_first_lines(head) + b"Date: " + facts.get(b"date", date)]
     lines += head.lines
-    if wrapped:
-        etag = facts.get(b"etag")
-        if etag is not None:
-            lines.append(b"ETag: " + (etag if etag.startswith(b"W/") else b"W/" + etag))
-        if b"www-authenticate" in facts:
-            lines.append(b"WWW-Authenticate: " + facts[b"www-authenticate"])
-        if coding:
-            lines.append(b"Content-Encoding: " + coding)
-    else:
-        lines += [name + facts[key] for key, name in _PASSED_AS_THEY_ARE if key in facts]
-        if b"x-content-type-options" in facts and not route.nosniff:
-            lines.append(b"X-Content-Type-Options: " + facts[b"x-content-type-options"])
+    lines += representation_lines(head, wrapped=wrapped)
+    if coding:
+        lines.append(b"Content-Encoding: " + coding)
+    if not wrapped and b"x-content-type-options" in facts and not route.nosniff:
+        lines.append(b"X-Content-Type-Options: " + facts[b"x-content-type-options"])
     _add_caching(
         lines,
         facts,
@@ -249,7 +246,8 @@ def clean_response(
     if cors is None:
         lines += [name + b": " + facts[name] for name in ANONYMOUS_CORS if name in facts]
     lines.append(b"X-Request-Id: " + request_id)
-    lines.append((cors or b"") + (WRAPPED_TYPE if wrapped else route.nosniff))
+    typed = wrapped and head.status != 304
+    lines.append((cors or b"") + (WRAPPED_TYPE if typed else route.nosniff))
     return b"\r\n".join(lines)
 
 

@@ -25,6 +25,10 @@ class InvalidJSON(ValueError):
     """The text is not JSON in UTF-8, or ends too early. Never holds any of the text."""
 
 
+class Unstreamable(InvalidJSON):
+    """The text may be valid, but what has been written of it is no longer true."""
+
+
 # Possessive throughout: linear time, no backtracking. What is repeated is an atomic group, which
 # changes no meaning, but Python before 3.11.5 gets possessive repeats of others wrong (gh-106052).
 _WS: Final = rb"[ \t\n\r]*+"

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Generator
 from typing import Final, NamedTuple
 
-from sidecar.core.jsonscan import InvalidJSON, ValueScanner, passing, skip_space
+from sidecar.core.jsonscan import InvalidJSON, Unstreamable, ValueScanner, passing, skip_space
 
 NAME_LIMIT: Final = 65_536  # bytes of a member's name that are held; no longer one is ever wanted
 
@@ -117,7 +117,7 @@ class Walker:
         first = yield from self._peek()
         if first == _OPEN_OBJECT and path in self._descend:
             if path in self.entered:
-                raise InvalidJSON("an object on a configured path occurs twice")
+                raise Unstreamable("an object on a configured path occurs twice")
             self.entered.add(path)
             self._pos += 1
             yield from self._object(path)

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from sidecar.core.client import Client, asks_for_websocket, tell_apart
 from sidecar.core.errors import BadRequest
 from sidecar.core.headers import REQUEST_FIELDS, Fate, list_members
-from sidecar.core.target import LONGEST_REMEMBERED, is_host, split_target
+from sidecar.core.target import LONGEST_REMEMBERED, is_host, origin_form, split_target
 
 RawFields: TypeAlias = Sequence[tuple[bytes, bytes]]
 """A header section as the parser found it: names and values, in order."""
@@ -53,10 +53,12 @@ class Fields:
         "withheld",
     )
 
-    def __init__(self, raw: RawFields) -> None:
+    def __init__(self, raw: RawFields, *, http11: bool = True) -> None:
         self.raw = raw
         self.lines, self.withheld, self.facts = _read_fields(raw)
         facts = self.facts
+        if not http11:
+            facts.pop(b"upgrade", None)  # ignored in HTTP/1.0 (RFC 9110 7.8)
         self.host = facts.get(b"host")
         if self.host is not None and not is_host(self.host.decode("latin-1")):
             raise BadRequest("Host is not a host name")
@@ -73,7 +75,7 @@ class Request:
     missing or none.
     """
 
-    __slots__ = ("facts", "fields", "method", "path", "query", "route_path")
+    __slots__ = ("facts", "fields", "http11", "method", "path", "query", "route_path")
 
     def __init__(
         self,
@@ -86,10 +88,13 @@ class Request:
         if method in REFUSED_METHODS:
             raise BadRequest(f"method {method} is not served")
         self.method = method
+        self.http11 = http11
+        self.fields = fields if isinstance(fields, Fields) else Fields(fields, http11=http11)
+        self.facts = self.fields.facts
+        if not target.startswith("/"):
+            target = origin_form(target, self.host)
         split = _split_often if len(target) <= LONGEST_REMEMBERED else split_target
         self.path, self.query, self.route_path = split(target)
-        self.fields = fields if isinstance(fields, Fields) else Fields(fields)
-        self.facts = self.fields.facts
         if http11 and self.fields.host is None:
             raise BadRequest("Host is missing")
         coding = self.facts.get(b"transfer-encoding")

@@ -44,6 +44,22 @@ _ORIGIN: Final = re.compile(
 _PORTS: Final = {b"http": b"80", b"https": b"443"}
 
 
+def origin_form(target: str, host: bytes) -> str:
+    """The path and query of a target in absolute form (RFC 9112 3.2.2).
+
+    Its authority must be the Host that the request names, else servers would disagree on whom it is
+    for. Raises `BadRequest` for anything else.
+    """
+    url = target.encode("utf-8", "surrogateescape")
+    match = _ORIGIN.match(url)
+    if match is None or match[1].lower() not in _PORTS:
+        raise BadRequest("request target is in neither origin form nor absolute form")
+    if _written(match) != normal_origin(match[1] + b"://" + host):
+        raise BadRequest("the authority of the request target is not the Host")
+    rest = url[match.end() :].decode("utf-8", "surrogateescape")
+    return rest if rest.startswith("/") else "/" + rest
+
+
 def split_target(target: str) -> tuple[str, str, str]:
     """Splits an origin-form request target into path and query (with its `?`), both untouched.
 

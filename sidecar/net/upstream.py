@@ -189,7 +189,7 @@ class UpstreamConnection(BaseProtocol):
         self._deadline.clear()
 
     def tunnel(self, receiver: Any) -> None:
-        """Hands every further byte to `receiver.upstream_data` and the end to `upstream_lost`."""
+        """Hands over every further byte (`receiver.upstream_data`), and how the connection ends."""
         self._tunnel = receiver
         self._answered = False
         self._upgraded = True
@@ -390,12 +390,15 @@ class UpstreamConnection(BaseProtocol):
         if self._tunnel is not None:
             self._tunnel.resume_client()
 
+    def eof_received(self) -> bool:
+        return self._tunnel is not None and self._tunnel.upstream_ended()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         self._deadline.close()
         self.pool.lost(self)
         super().connection_lost(exc)
         if self._tunnel is not None:
-            self._tunnel.upstream_lost()
+            self._tunnel.upstream_lost(exc)
             return
         if self._listener is not None:
             untouched = self.reused and not self._heard

@@ -19,8 +19,6 @@ C parser (`web.request_parser`) and nothing else of it. Private names of aiohttp
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 import sys
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -39,6 +37,7 @@ from sidecar.core.errors import (
     VersionNotSupported,
 )
 from sidecar.net.deadline import Deadline
+from sidecar.net.reset import reset
 from sidecar.web.exchange import Exchange
 from sidecar.web.known_section import KnownSection
 from sidecar.web.lingering import Lingering
@@ -52,7 +51,6 @@ if TYPE_CHECKING:
 
 BACKLOG: Final = 65536  # bytes of pipelined requests held before reading pauses
 OVERSIZE: Final = 262_144  # bytes of a head above its limit that are read, for a helpful answer
-_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
 
 
 class Handler(Protocol):
@@ -199,7 +197,7 @@ class ClientConnection(BaseProtocol):
             self.expect_nothing()
 
     def tunnel(self, receiver: Any) -> None:
-        """Hands every further byte to `receiver.client_data`, and the end to `client_lost`."""
+        """Hands every further byte to `receiver.client_data`, the end to `client_ended`/`_lost`."""
         self._tunnel = receiver
         self._upgraded = True
         self._deadline.clear()
@@ -271,13 +269,8 @@ class ClientConnection(BaseProtocol):
 
     def reset(self) -> None:
         """Closes with RST, the only ending that no client takes for the end of an answer."""
-        transport = self.transport
-        if transport is None:
-            return
-        raw = transport.get_extra_info("socket")
-        if raw is not None and raw.family != socket.AF_UNIX:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        transport.abort()
+        if self.transport is not None:
+            reset(self.transport)
 
     # -- protocol -------------------------------------------------------------------------------
 
@@ -303,13 +296,16 @@ class ClientConnection(BaseProtocol):
         elif self._exchange is None and not self._lingering:
             self._go_on_if_held()
 
+    def eof_received(self) -> bool:
+        return self._tunnel is not None and self._tunnel.client_ended()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         self._deadline.close()
         self._registry.closed(self)
         super().connection_lost(exc)
         exchange, self._exchange = self._exchange, None
         if self._tunnel is not None:
-            self._tunnel.client_lost()
+            self._tunnel.client_lost(exc)
         if exchange is not None:
             if not exchange.payload.is_eof():
                 exchange.payload.set_exception(ConnectionResetError("client left"))
@@ -426,7 +422,8 @@ class ClientConnection(BaseProtocol):
             self._close_after = True
             self._handler.refuse(exchange, HeadersTooLarge(close=True))
         else:
-            exchange.fields = self._known.reuse(exchange.raw_fields)
+            if exchange.http11:  # what is known was read as HTTP/1.1, in which more fields count
+                exchange.fields = self._known.reuse(exchange.raw_fields)
             self._handler.handle(exchange)
             self._known.remember(exchange)
 

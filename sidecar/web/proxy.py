@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from time import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from aiohttp.http import HttpVersion10
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from sidecar.core.actions import (
@@ -32,7 +33,6 @@ from sidecar.core.envelope import (
     Document,
     InvalidJSON,
     NeedsWalk,
-    is_json_type,
     parse_at_once,
     wrap,
     wrap_empty,
@@ -49,6 +49,7 @@ from sidecar.core.forwarding import (
     clean_response,
 )
 from sidecar.core.headers import is_for_everybody, media_type
+from sidecar.core.representation import stands_for_envelope
 from sidecar.core.request import IDEMPOTENT_METHODS, Fields, RawFields, Request
 from sidecar.core.routes import UNROUTED
 from sidecar.web import logout, relay, tunnel
@@ -130,7 +131,7 @@ class Proxy:
         flow.request_id = self.runtime.ids.fresh()
         fields = flow.fields
         if fields is None:
-            fields = flow.fields = Fields(flow.raw_fields)
+            fields = flow.fields = Fields(flow.raw_fields, http11=flow.http11)
         planner = self.planner
         plan = fields.plans.get((flow.method, flow.target))
         if plan is None or not planner.holds(plan, flow.began):
@@ -262,8 +263,8 @@ class Proxy:
             action = decide(
                 flow.route, head, flow.method == "HEAD", self._unauthorized.statuses, flow.counts
             )
-            if b"content-encoding" in head.facts and action is not RELAY:
-                flow.spawn(relay.receive_encoded, head, action, body)
+            if _takes_long(flow, head, action, len(body)):
+                flow.spawn(relay.receive_whole, head, action, body)
             else:
                 self.conclude(flow, head, action, body)
         except ProxyError as error:
@@ -285,7 +286,8 @@ class Proxy:
     def _answered(self, flow: Flow, answer: UpstreamConnection) -> None:
         message = answer.message
         flow.upstream_status = message.code
-        head = AnswerHead(message.code, message.raw_headers, message.reason)
+        version = b"1.0" if message.version == HttpVersion10 else b"1.1"
+        head = AnswerHead(message.code, message.raw_headers, message.reason, version)
         if message.code == 101:
             tunnel.open_tunnel(flow, answer, head)
             return
@@ -294,8 +296,7 @@ class Proxy:
         action = decide(
             flow.route, head, flow.method == "HEAD", self._unauthorized.statuses, flow.counts
         )
-        is_encoded = b"content-encoding" in head.facts and action is not RELAY
-        if not answer.is_whole or is_encoded:
+        if not answer.is_whole or _takes_long(flow, head, action, answer.payload.total_bytes):
             flow.spawn(relay.receive, answer, head, action)
             return
         body = answer.take_body()
@@ -361,12 +362,22 @@ class Proxy:
     ) -> None:
         """Answers with a body as it leaves, in `coding` (`web.compression.coding_for`)."""
         flow.decision = action
-        lines = self.render_head(flow, head, wrapped=action is not RELAY, coding=coding)
+        if action is RELAY and head.forbids_content:
+            body = b""
         if action is RELAY and (flow.is_head or head.status in (204, 304)):
-            lines += bodiless_length(flow, head)
-            self.respond(flow, lines, b"", status=head.status, bodiless=True)
+            self._answer_bodiless(flow, head)
         else:
+            lines = self.render_head(flow, head, wrapped=action is not RELAY, coding=coding)
             self.respond(flow, lines, body, status=head.status)
+
+    def _answer_bodiless(self, flow: Flow, head: AnswerHead) -> None:
+        """Answers HEAD, or without content, with what is said of the body that GET would bring."""
+        wrapped = flow.route.envelope is not None and stands_for_envelope(head, flow.request.facts)
+        lines = self.render_head(flow, head, wrapped=wrapped)
+        length = head.facts.get(b"content-length", b"")
+        if flow.is_head and length.isdigit() and not (wrapped or head.forbids_content):
+            lines += b"Content-Length: %b\r\n" % length
+        self.respond(flow, lines, b"", status=head.status, bodiless=True)
 
     def _wrap(
         self, flow: Flow, head: AnswerHead, body: bytes, document: Document | InvalidJSON
@@ -524,6 +535,16 @@ class Proxy:
         rescue(flow, ProxyError(type(error).__name__, close=True))
 
 
+def _takes_long(flow: Flow, head: AnswerHead, action: Action, size: int) -> bool:
+    """Whether a body that is here to its end is encoded, or too long to be wrapped in memory."""
+    if action is RELAY or action is WRAP_EMPTY:
+        return False
+    if b"content-encoding" in head.facts:
+        return True
+    rule = flow.route.envelope
+    return action is WRAP and rule is not None and size > rule.buffer
+
+
 def _offer_way_out(flow: Flow) -> None:
     """Takes a document that is too large for its frontend for one that is too large here.
 
@@ -547,14 +568,3 @@ def is_empty_success(flow: Flow, head: AnswerHead) -> bool:
         and head.status < 300
         and is_wrappable(head)
     )
-
-
-def bodiless_length(flow: Flow, head: AnswerHead) -> bytes:
-    """The Content-Length of an answer to HEAD: the upstream's, unless GET would be wrapped."""
-    length = head.facts.get(b"content-length")
-    would_wrap = flow.route.envelope is not None and is_wrappable(head)
-    if length is None or not flow.is_head or not length.isdigit():
-        return b""
-    if would_wrap and (head.status >= 400 or is_json_type(head.fact(b"content-type"))):
-        return b""
-    return b"Content-Length: %b\r\n" % length

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.actions import Action
-from sidecar.core.codings import GZIP, content_coding
-from sidecar.core.envelope import InvalidJSON, StreamWrapper
+from sidecar.core.codings import GZIP, content_coding, is_decodable
+from sidecar.core.envelope import Document, InvalidJSON, StreamWrapper, Unstreamable
 from sidecar.core.errors import (
     BodyTooLarge,
     Overloaded,
+    UndecodableBody,
     UpstreamProtocolError,
     UpstreamUnreachable,
 )
 from sidecar.core.headers import media_type
+from sidecar.core.inflate import CorruptCoding, Inflater
 from sidecar.web.body import RequestBody
 from sidecar.web.compression import Packer, coding_for, gzipped_in_turns, packer_for
 from sidecar.web.flow import MEMORY_BODY, STREAM
@@ -40,10 +41,10 @@ if TYPE_CHECKING:
 LOOK_SECONDS: Final = 1.0  # below `connect`: who waits for a connection meanwhile still gets one
 LONG_LOOKS: Final = 10  # after which a body that comes and goes is a stream all the same
 ERROR_BODY: Final = 65536  # bytes of an error's body that are read to keep its connection
-INFLATED_PIECE: Final = 65536  # bytes that one step of decoding may yield
-_CORRUPT: Final = "the body is not what its Content-Encoding says"
 WRAPPED_PIECE: Final = 32768  # bytes that one step of wrapping takes
-_GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
+# Bytes beyond the buffer for which the head of an error is held back, so that its status is said
+# of what it turns out to be; and for which a body is held that a stream cannot render.
+HELD_BACK: Final = 65536
 
 
 # -- towards the upstream -----------------------------------------------------------------------
@@ -160,6 +161,10 @@ def _let_go(flow: Flow, answer: UpstreamConnection | None) -> None:
 
 async def _relay(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> None:
     payload, route = answer.payload, flow.route
+    if head.forbids_content:
+        _let_go(flow, answer)
+        flow.proxy.conclude(flow, head, Action.RELAY, b"")
+        return
     is_events = media_type(head.fact(b"content-type")) == b"text/event-stream"
     if is_events:
         if not flow.proxy.outlast(flow):
@@ -256,57 +261,113 @@ def _length(answer: UpstreamConnection, head: AnswerHead) -> int | None:
 async def _wrap(
     flow: Flow, answer: UpstreamConnection | None, head: AnswerHead, body: AsyncIterator[bytes]
 ) -> None:
-    """Wraps a JSON body: in memory up to the route's buffer, as a stream beyond it."""
+    """Wraps a JSON body. An error that turns out to be something else keeps its status."""
+    try:
+        await _wrap_pieces(flow, answer, head, _decoded(head, body))
+    except (UndecodableBody, InvalidJSON) as error:
+        if head.status < 400 or flow.started:
+            raise UpstreamProtocolError(f"JSON type, but not valid JSON: {error}") from None
+        _let_go(flow, answer)
+        flow.proxy.conclude(flow, head, Action.WRAP_ERROR, b"")
+
+
+async def _wrap_pieces(
+    flow: Flow, answer: UpstreamConnection | None, head: AnswerHead, pieces: AsyncIterator[bytes]
+) -> None:
+    """In memory up to the route's buffer, as a stream beyond it."""
     route = flow.route
     assert route.envelope is not None
-    pieces = _decoded(head, body)
     held: list[bytes] = []
     size = 0
     async for data in pieces:
         held.append(data)
         size += len(data)
         if size > route.envelope.buffer:
-            await _wrap_stream(flow, answer, head, held, pieces)
+            await _wrap_long(flow, answer, head, b"".join(held), pieces)
             return
     _let_go(flow, answer)
     flow.proxy.conclude(flow, head, Action.WRAP, b"".join(held))
+
+
+async def _wrap_long(
+    flow: Flow,
+    answer: UpstreamConnection | None,
+    head: AnswerHead,
+    held: bytes,
+    pieces: AsyncIterator[bytes],
+) -> None:
+    """Wraps a body above the buffer, by the rules of a stream in whatever pieces it comes.
+
+    Its head leaves at once if more is to come; that of an error is held back for a while. Raises
+    `InvalidJSON`.
+    """
+    assert flow.route.envelope is not None
+    problem = media_type(head.fact(b"content-type")) == b"application/problem+json"
+    wrapper = StreamWrapper(flow.route.envelope, head.status, head.reason, problem)
+    limit = flow.route.envelope.buffer + (HELD_BACK if head.status >= 400 else 0)
+    if (answer is None or answer.is_whole) and b"content-encoding" not in head.facts:
+        limit = max(limit, len(held))  # all of it is here
+    body, turn = bytearray(held), Turn()
+    try:
+        out = await _fed(wrapper, held, turn)
+        while len(body) <= limit:
+            data = await anext(pieces, b"")
+            if not data:
+                _let_go(flow, answer)
+                await _answer_long(flow, head, bytes(body), out + wrapper.finish())
+                return
+            body += data
+            out += await _fed(wrapper, data, turn)
+    except Unstreamable:
+        while len(body) <= max(limit, flow.route.envelope.buffer + HELD_BACK):
+            data = await anext(pieces, b"")
+            if not data:
+                _let_go(flow, answer)
+                flow.proxy.conclude(flow, head, Action.WRAP, bytes(body))
+                return
+            body += data
+        raise
+    del body
+    await _wrap_stream(flow, answer, head, _rendered(wrapper, out, pieces))
+
+
+async def _answer_long(flow: Flow, head: AnswerHead, body: bytes, envelope: bytes) -> None:
+    """Answers with a long envelope that is here to its end."""
+    unauthorized = flow.runtime.policy.unauthorized
+    if head.status >= 400 and flow.counts:
+        document = await walked(body)
+        if isinstance(document, Document) and unauthorized.is_told_by(document, head.status):
+            flow.proxy.conclude(flow, head, Action.UNAUTHORIZED, b"")
+            return
+    coding = coding_for(flow, head)
+    packed = await gzipped_in_turns(envelope) if coding else envelope
+    flow.proxy.deliver(flow, head, Action.WRAP, packed, coding)
 
 
 async def _wrap_stream(
     flow: Flow,
     answer: UpstreamConnection | None,
     head: AnswerHead,
-    held: list[bytes],
-    pieces: AsyncIterator[bytes],
+    envelope: AsyncIterator[bytes],
 ) -> None:
-    route = flow.route
-    assert route.envelope is not None
-    problem = media_type(head.fact(b"content-type")) == b"application/problem+json"
-    wrapper = StreamWrapper(route.envelope, head.status, head.reason, problem)
+    """Sends an envelope as it comes."""
     coding = coding_for(flow, head)
     packer = packer_for(coding)
-    try:
-        turn, out = Turn(), b""
-        for part in _cut(b"".join(held)):
-            out += wrapper.feed(part)
-            await turn.give_way()
-        held.clear()
-        lines = flow.proxy.render_head(flow, head, wrapped=True, coding=coding)
-        flow.status, flow.decision = head.status, Action.WRAP.value
-        chunked = flow.start(lines, None)
-        with _Watch(flow):
-            await _write_packed(flow, packer, out, chunked=chunked)
+    lines = flow.proxy.render_head(flow, head, wrapped=True, coding=coding)
+    flow.status, flow.decision = head.status, Action.WRAP.value
+    chunked = flow.start(lines, None)
+    with _Watch(flow):
+        async for data in envelope:
+            await _write_packed(flow, packer, data, chunked=chunked)
             await _write_piece(flow, packer.flush(), chunked=chunked)
-            async for data in pieces:
-                for part in _cut(data):
-                    await _write_packed(flow, packer, wrapper.feed(part), chunked=chunked)
-                    await turn.give_way()
-                await _write_piece(flow, packer.flush(), chunked=chunked)
-            await _write_packed(flow, packer, wrapper.finish(), chunked=chunked)
-            await _write_piece(flow, packer.finish(), chunked=chunked)
-    except InvalidJSON as error:
-        raise UpstreamProtocolError(f"JSON type, but not valid JSON: {error}") from None
+        await _write_piece(flow, packer.finish(), chunked=chunked)
     await _finish(flow, answer, b"0\r\n\r\n" if chunked else b"")
+
+
+async def _write_piece(flow: Flow, data: bytes, *, chunked: bool) -> None:
+    if data:
+        flow.bytes_out += len(data)
+        await flow.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
 
 
 async def _write_packed(flow: Flow, packer: Packer, data: bytes, *, chunked: bool) -> None:
@@ -322,16 +383,32 @@ async def compress(flow: Flow, head: AnswerHead, action: Action, body: bytes) ->
     flow.proxy.deliver(flow, head, action, await gzipped_in_turns(body), GZIP)
 
 
+async def _rendered(
+    wrapper: StreamWrapper, beginning: bytes, pieces: AsyncIterator[bytes]
+) -> AsyncIterator[bytes]:
+    """The envelope that begins so, as the rest of its body comes. Raises `InvalidJSON`."""
+    turn = Turn()
+    yield beginning
+    async for data in pieces:
+        for part in _cut(data):
+            yield wrapper.feed(part)
+            await turn.give_way()
+    yield wrapper.finish()
+
+
+async def _fed(wrapper: StreamWrapper, data: bytes, turn: Turn) -> bytes:
+    """What the wrapper gives out for `data`. Raises `InvalidJSON`."""
+    out = []
+    for part in _cut(data):
+        out.append(wrapper.feed(part))
+        await turn.give_way()
+    return b"".join(out)
+
+
 def _cut(data: bytes) -> Iterator[bytes]:
     """The pieces that are wrapped in one step each."""
     for at in range(0, len(data), WRAPPED_PIECE):
         yield data[at : at + WRAPPED_PIECE]
-
-
-async def _write_piece(flow: Flow, data: bytes, *, chunked: bool) -> None:
-    if data:
-        flow.bytes_out += len(data)
-        await flow.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
 
 
 async def _wrap_error(
@@ -340,11 +417,14 @@ async def _wrap_error(
     """Wraps an error that is not JSON; a long body is not worth reading to its end."""
     held: list[bytes] = []
     size = 0
-    async for data in _decoded(head, body):
-        held.append(data)
-        size += len(data)
-        if size > ERROR_BODY:
-            break
+    try:
+        async for data in _decoded(head, body):
+            held.append(data)
+            size += len(data)
+            if size > ERROR_BODY:
+                break
+    except UndecodableBody:
+        held.clear()
     _let_go(flow, answer)
     flow.proxy.conclude(flow, head, Action.WRAP_ERROR, b"".join(held))
 
@@ -354,8 +434,8 @@ async def walk(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> Non
     flow.proxy.conclude(flow, head, action, body, await walked(body))
 
 
-async def receive_encoded(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
-    """Takes an answer that is here to its end, but encoded, and is to be wrapped or looked into."""
+async def receive_whole(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
+    """Takes an answer that is here to its end, but encoded or long, and to be wrapped or read."""
     if action is Action.INSPECT:
         is_over = await _ends_session(flow, head, Arrived(body, is_whole=True))
         flow.proxy.conclude(flow, head, Action.UNAUTHORIZED if is_over else Action.RELAY, body)
@@ -372,56 +452,25 @@ async def _once(body: bytes) -> AsyncIterator[bytes]:
 
 
 async def _decoded(head: AnswerHead, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Undoes gzip or deflate in bounded steps, so that a bomb costs time but no memory.
+    """Undoes gzip or deflate in bounded steps (`core.inflate`).
 
     What is done with each part counts too: the others are let in when all of it takes long.
-    Raises `UpstreamProtocolError` for corrupt or truncated codings (RFC 9110 8.4.1).
+    Raises `UndecodableBody` for unknown, corrupt and truncated codings (RFC 9110 8.4.1).
     """
-    if not content_coding(head.fact(b"content-encoding")):
+    coding = content_coding(head.fact(b"content-encoding"))
+    if not coding:
         async for data in pieces:
             yield data
         return
-    decoder, turn = _Inflater(), Turn()
-    async for data in pieces:
-        for part in decoder.feed(data):
-            if part:
-                yield part
-            await turn.give_way()
-    decoder.finish()
-
-
-class _Inflater:
-    """gzip (of several members), zlib, and the raw deflate that some servers send as deflate."""
-
-    __slots__ = ("_any", "_stream")
-
-    def __init__(self) -> None:
-        self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
-        self._any = False
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yields what `data` decodes to, in pieces of at most `INFLATED_PIECE` bytes, or none."""
-        while data:
-            if self._stream.eof:
-                self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
-            part = self._step(data)
-            self._any = True
-            yield part
-            data = self._stream.unconsumed_tail or self._stream.unused_data
-
-    def _step(self, data: bytes) -> bytes:
-        try:
-            return self._stream.decompress(data, INFLATED_PIECE)
-        except zlib.error:
-            if self._any:
-                raise UpstreamProtocolError(_CORRUPT) from None
-        self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
-        try:
-            return self._stream.decompress(data, INFLATED_PIECE)
-        except zlib.error:
-            raise UpstreamProtocolError(_CORRUPT) from None
-
-    def finish(self) -> None:
-        """Raises `UpstreamProtocolError` where the coding has not come to its end."""
-        if self._any and not self._stream.eof:
-            raise UpstreamProtocolError("the encoded body ends too early")
+    if not is_decodable(coding):
+        raise UndecodableBody("its Content-Encoding cannot be undone here")
+    inflater, turn = Inflater(), Turn()
+    try:
+        async for data in pieces:
+            for part in inflater.feed(data):
+                if part:
+                    yield part
+                await turn.give_way()
+        inflater.finish()
+    except CorruptCoding as error:
+        raise UndecodableBody(str(error)) from None

@@ -19,8 +19,11 @@ Private names of aiohttp used here: `aiohttp.http_parser.HttpRequestParser`, the
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
@@ -37,6 +40,7 @@ LARGE_HEAD: Final = 2048  # bytes of a head that no idle connection holds
 MAX_FIELDS: Final = 512
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
+_LATER_VERSION: Final = re.compile(rb"\A([\r\n]*[^ \r\n]+ [^ \r\n]+ HTTP/1\.)[2-9](?=\r|\Z)")
 
 Message: TypeAlias = "tuple[RawRequestMessage, StreamReader]"
 """A request head and its body; `EMPTY_PAYLOAD` if it has none."""
@@ -57,6 +61,7 @@ class RequestParser:
         "_head_window",
         "_is_chunked",
         "_is_complete",
+        "_line",
         "_loop",
         "_parser",
         "_payload",
@@ -93,6 +98,7 @@ class RequestParser:
     def _begin_next(self) -> None:
         self.head_bytes = 0
         self._head_window = b""  # the last bytes of an incomplete head, to recognise its end
+        self._line: bytes | None = b""  # what is here of the request line; None behind its end
         self._chunk_window = b"\r\n"  # the last bytes before a chunk, to recognise the last one
         self._body_left = 0
         self._is_chunked = False
@@ -114,7 +120,7 @@ class RequestParser:
         while data:
             head, rest = self._cut_head(data)
             self.head_bytes += len(head)
-            messages, _, _ = self._parser.feed_data(head)
+            messages = self._feed_head(head)
             if messages:
                 self._begin_body(*messages[0])
                 self.feed_body(rest)
@@ -132,6 +138,24 @@ class RequestParser:
         self._head_window = b""
         end = at + len(_END_OF_HEAD) - len(window)
         return data[:end], data[end:]
+
+    def _feed_head(self, data: bytes) -> Sequence[Message]:
+        """Feeds bytes of a head. A minor version that is not known is read as HTTP/1.1.
+
+        RFC 9110 2.5 wants that, and the C parser refuses them.
+        """
+        line = None if self._line is None else self._line + data
+        try:
+            messages, _, _ = self._parser.feed_data(data)
+        except HttpProcessingError:
+            known = None if line is None else _LATER_VERSION.sub(rb"\g<1>1", line)
+            if known is None or known == line:
+                raise
+            line = None
+            self._restart()
+            messages, _, _ = self._parser.feed_data(known)
+        self._line = None if line is None or b"\n" in line.lstrip(b"\r\n") else line
+        return messages
 
     def _begin_body(self, message: RawRequestMessage, payload: StreamReader) -> None:
         self._payload = payload

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from sidecar.core.errors import UpstreamProtocolError
 from sidecar.core.headers import list_members
 from sidecar.core.websocket import FrameTracker, accept_value, close_frame
+from sidecar.net.deadline import Deadline
+from sidecar.net.reset import reset
 from sidecar.web.lifetime import end_with_session
 from sidecar.web.turn import Turn
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 LARGE: Final = 16384  # bytes of a segment that may take long to follow
 LAST_FRAME_SECONDS: Final = 2.0  # for a frame under way when the session ends
+HALF_CLOSED_SECONDS: Final = 10.0  # of silence of the side that has not ended yet
+UNTOLD_SECONDS: Final = 2.0  # the same, where it cannot be told, or nobody hears it any more
 _SESSION_ENDED: Final = b"session ended"
 
 
@@ -53,29 +57,80 @@ def open_tunnel(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> Non
     end_with_session(flow, tunnel.session_ended)
 
 
-End: TypeAlias = "Connection | UpstreamConnection"
+class _Side:
+    """One of the two connections, and how far the frames are that come from it.
+
+    `has_ended`: it has sent its last byte; `is_shut`: it was told that no more bytes follow.
+    """
+
+    __slots__ = ("connection", "frames", "has_ended", "is_shut")
+
+    def __init__(self, connection: Connection | UpstreamConnection) -> None:
+        self.connection: Final = connection
+        self.frames: Final = FrameTracker()
+        self.has_ended = False
+        self.is_shut = False
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """What bytes are sent by, while that is possible."""
+        transport = self.connection.transport
+        return None if transport is None or transport.is_closing() or self.is_shut else transport
+
+    @property
+    def can_shut(self) -> bool:
+        """Whether it can be told that no more bytes follow, and send on itself (not over TLS)."""
+        transport = self.transport
+        return transport is not None and transport.can_write_eof()
+
+    def shut(self) -> None:
+        """Says that no more bytes follow, behind those that are under way."""
+        transport = self.transport
+        if transport is not None and transport.can_write_eof():
+            self.is_shut = True
+            transport.write_eof()
+
+    def pause(self) -> None:
+        if self.connection.transport is not None:
+            self.connection.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.connection.transport is not None and not self.has_ended:
+            self.connection.transport.resume_reading()
+
+    def close(self, *, with_reset: bool) -> None:
+        transport = self.connection.transport
+        if transport is not None:
+            reset(transport) if with_reset else transport.close()
 
 
 class Tunnel:
-    """Two joined connections. A close frame ends it at a frame's end, so nobody sees 1006."""
+    """Two joined connections, each of which ends as the other does.
+
+        OPEN ──one side's last byte──► HALF CLOSED ──the other's, or silence──► OVER
+          ├──session ends──► ENDING ──end of a frame──────────────────────────►┤
+          └──reset of one side: the other is reset────────────────────────────►┘
+
+    A peer that has sent its close frame may end its direction and read on (RFC 6455 7.1.1), so what
+    the other side still sends passes. A session's close frame stands at a frame's end, so nobody
+    sees 1006.
+    """
 
     __slots__ = (
         "_client",
+        "_deadline",
         "_ending",
         "_flow",
         "_over",
         "_timer",
-        "_to_client",
-        "_to_upstream",
         "_upstream",
     )
 
     def __init__(self, flow: Flow, client: Connection, upstream: UpstreamConnection) -> None:
         self._flow = flow
-        self._client = client
-        self._upstream = upstream
-        self._to_client = FrameTracker()
-        self._to_upstream = FrameTracker()
+        self._client = _Side(client)
+        self._upstream = _Side(upstream)
+        self._deadline = Deadline(flow.runtime.loop, self._finish)
         self._ending = False
         self._over = False
         self._timer: asyncio.TimerHandle | None = None
@@ -88,53 +143,56 @@ class Tunnel:
         if transport is None or self._ending:
             return
         turn = Turn()
-        self._to_upstream.feed(data)
+        self._client.frames.feed(data)
         transport.write(data)
+        if self._upstream.has_ended:
+            self._deadline.set(HALF_CLOSED_SECONDS)
         if len(data) > LARGE and turn.is_over:
             self._let_others_in(self._client, self._upstream)
 
     def upstream_data(self, data: bytes) -> None:
         """Bytes from the upstream."""
-        turn = Turn()
-        taken = self._to_client.feed(data, stop_at_boundary=self._ending)
+        transport = self._client.transport
+        if transport is None:
+            return
+        turn, frames = Turn(), self._upstream.frames
+        taken = frames.feed(data, stop_at_boundary=self._ending)
         self._flow.bytes_out += taken
-        self._client.write(data[:taken])
-        if self._ending and self._to_client.at_boundary:
+        transport.write(data[:taken])
+        if self._client.has_ended:
+            self._deadline.set(HALF_CLOSED_SECONDS)
+        if self._ending and frames.at_boundary:
             self._close()
         elif len(data) > LARGE and turn.is_over:
             self._let_others_in(self._upstream, self._client)
 
-    def _let_others_in(self, source: End, target: End) -> None:
+    def _let_others_in(self, source: _Side, target: _Side) -> None:
         """Reads on in the next turn of the loop: a segment can hold a hundred thousand frames."""
-        if source.transport is not None:
-            source.transport.pause_reading()
+        if source.connection.transport is not None:
+            source.pause()
             self._flow.runtime.loop.call_soon(self._read_on, source, target)
 
-    def _read_on(self, source: End, target: End) -> None:
-        if not (self._over or source.transport is None or target.writing_paused):
-            source.transport.resume_reading()
+    def _read_on(self, source: _Side, target: _Side) -> None:
+        if not (self._over or target.connection.writing_paused):
+            source.resume()
 
     def pause_client(self) -> None:
         """The upstream does not take more: stop reading from the client."""
-        if self._client.transport is not None:
-            self._client.transport.pause_reading()
+        self._client.pause()
 
     def resume_client(self) -> None:
         """The upstream takes more again."""
-        if self._client.transport is not None:
-            self._client.transport.resume_reading()
+        self._client.resume()
 
     def pause_upstream(self) -> None:
         """The client does not take more: stop reading from the upstream."""
-        if self._upstream.transport is not None:
-            self._upstream.transport.pause_reading()
+        self._upstream.pause()
 
     def resume_upstream(self) -> None:
         """The client takes more again."""
-        if self._upstream.transport is not None:
-            self._upstream.transport.resume_reading()
+        self._upstream.resume()
 
-    # -- the end ----------------------------------------------------------------------------------
+    # -- the end of the session -------------------------------------------------------------------
 
     def session_ended(self) -> None:
         """Ends the tunnel with close frames, now or at the end of the frame under way."""
@@ -142,7 +200,7 @@ class Tunnel:
             return
         self._ending = True
         self._flow.reason = "session ended"
-        if self._to_client.at_boundary:
+        if self._upstream.frames.at_boundary:
             self._close()
         else:
             loop = self._flow.runtime.loop
@@ -150,32 +208,59 @@ class Tunnel:
 
     def _cut(self) -> None:
         """The frame under way does not come to its end: the session's connection ends without."""
-        self._client.reset()
+        self._client.close(with_reset=True)
         self._finish()
 
     def _close(self) -> None:
-        self._client.write(close_frame(_SESSION_ENDED, masked=False))
-        upstream = self._upstream.transport
-        if upstream is not None and self._to_upstream.at_boundary:
+        client, upstream = self._client.transport, self._upstream.transport
+        if client is not None:
+            client.write(close_frame(_SESSION_ENDED, masked=False))
+        if upstream is not None and self._client.frames.at_boundary:
             upstream.write(close_frame(_SESSION_ENDED, masked=True))
         self._finish()
 
-    def client_lost(self) -> None:
+    # -- the end of a side ------------------------------------------------------------------------
+
+    def client_ended(self) -> bool:
+        """The client has sent its last byte. Returns whether its connection stays open."""
+        return self._ended(self._client, self._upstream)
+
+    def upstream_ended(self) -> bool:
+        """The upstream has sent its last byte. Returns whether its connection stays open."""
+        return self._ended(self._upstream, self._client)
+
+    def client_lost(self, error: BaseException | None) -> None:
         """The client's connection is gone."""
-        self._finish()
+        self._lost(self._client, self._upstream, error)
 
-    def upstream_lost(self) -> None:
+    def upstream_lost(self, error: BaseException | None) -> None:
         """The upstream's connection is gone."""
-        self._finish()
+        self._lost(self._upstream, self._client, error)
 
-    def _finish(self) -> None:
+    def _ended(self, source: _Side, target: _Side) -> bool:
+        source.has_ended = True
+        if self._over or target.has_ended or self._ending:
+            self._finish()
+            return False
+        self._deadline.set(HALF_CLOSED_SECONDS if target.can_shut else UNTOLD_SECONDS)
+        target.shut()
+        return source.can_shut
+
+    def _lost(self, source: _Side, target: _Side, error: BaseException | None) -> None:
+        if source.has_ended and not (self._over or target.has_ended or self._ending):
+            # The other side reads to the end by itself: closing now could reset it before.
+            self._deadline.set(UNTOLD_SECONDS)
+        else:
+            self._finish(with_reset=error is not None and not source.has_ended)
+
+    def _finish(self, *, with_reset: bool = False) -> None:
         if self._over:
             return
         self._over = True
+        self._deadline.close()
         if self._timer is not None:
             self._timer.cancel()
         self._flow.upstream = None
-        for end in (self._client, self._upstream):
-            if end.transport is not None:
-                end.transport.close()
+        for side in (self._client, self._upstream):
+            side.close(with_reset=with_reset)
         self._flow.proxy.ended(self._flow)

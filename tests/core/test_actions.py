@@ -92,7 +92,9 @@ def action(
         (200, {**JSON, "Content-Encoding": ""}, WRAP),
         (500, {**JSON, "Content-Encoding": "none"}, WRAP),
         (200, {**JSON, "Content-Encoding": "br"}, RELAY),
-        (500, {**JSON, "Content-Encoding": "gzip, br"}, RELAY),
+        # but an error is one in any coding: its body counts as not JSON then
+        (500, {**JSON, "Content-Encoding": "gzip, br"}, WRAP),
+        (404, {**TEXT, "Content-Encoding": "br"}, WRAP_ERROR),
     ],
 )
 def test_what_is_wrapped(status: int, fields: dict[str, str], wanted: Action) -> None:

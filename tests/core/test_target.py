@@ -17,6 +17,7 @@ from sidecar.core.target import (
     local_reference,
     normal_origin,
     normalise,
+    origin_form,
     origin_of,
     prefix_key,
     split_target,
@@ -460,3 +461,36 @@ def test_normal_forms_of_origins_stay(value: bytes) -> None:
     for found in (value, b"https://" + value):
         assert normal_origin(normal_origin(found)) == normal_origin(found)
         assert origin_of(origin_of(found)) == origin_of(found)
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "path"),
+    [
+        ("http://a.test/x?y", b"A.test:80", "/x?y"),
+        ("https://a.test:443", b"a.test", "/"),
+        ("HTTP://a.test?y", b"a.test", "/?y"),
+        ("http://a.test/\udcff", b"a.test", "/\udcff"),
+        ("http://a.test#f", b"a.test", "/#f"),  # which `split_target` refuses
+        ("http://b.test/", b"a.test", None),
+        ("http://a.test:81/", b"a.test", None),
+        ("http://a.test:443/", b"a.test", None),
+        ("http://u@a.test/", b"a.test", None),
+        ("http://a.test\\/", b"a.test", None),
+        ("ftp://a.test/", b"a.test", None),
+        ("//a.test/", b"a.test", None),
+        ("http:///", b"", None),
+        ("http://a.test/", b"", None),
+        ("a.test:80", b"a.test:80", None),
+        ("*", b"a.test", None),
+        ("", b"a.test", None),
+    ],
+)
+def test_an_absolute_form_means_what_the_host_means(
+    target: str, host: bytes, path: str | None
+) -> None:
+    """RFC 9112 3.2.2; servers that go by the other one would be asked for somebody else."""
+    if path is None:
+        with pytest.raises(BadRequest):
+            origin_form(target, host)
+    else:
+        assert origin_form(target, host) == path

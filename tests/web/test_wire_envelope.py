@@ -73,6 +73,9 @@ def failed(error: Any, status: int, message: str) -> dict[str, Any]:
         ("202 Accepted", None, b"", wrapped(None, 202)),
         ("200 OK", "text/plain", b"", wrapped(None)),
         # errors
+        ("400 Caf\xe9", JSON, b"{}", failed({}, 400, "Caf\xe9")),  # Latin-1, as servers once did
+        ("400 \u00c3\u00a9", JSON, b"{}", failed({}, 400, "\xe9")),  # octets of UTF-8
+        ("400 \xff\xa0", "text/html", b"x", failed(None, 400, "\xff\xa0")),
         ("400 Bad Request", JSON, b'{"a":1}', failed({"a": 1}, 400, "Bad Request")),
         ("422 X", JSON, b'{"message":"no","data":{"f":1}}', failed({"f": 1}, 422, "no")),
         ("404 Not Here", JSON, b'{"message":"gone"}', failed(None, 404, "gone")),
@@ -381,6 +384,36 @@ async def test_coded_error_text_is_decoded(
     assert answer.get("Content-Encoding") is None
 
 
+@pytest.mark.parametrize("kind", [JSON, PROBLEM, "text/plain", "text/html"])
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip", "gzip", "deflate"])
+@pytest.mark.parametrize("pause", [None, 0.01])
+async def test_error_in_a_coding_that_cannot_be_undone_keeps_its_status(
+    site: Running,
+    upstream: Upstream,
+    client: Clients,
+    *,
+    kind: str,
+    coding: str,
+    pause: float | None,
+) -> None:
+    """As any error that is not JSON: unknown codings, and those that the body is not in."""
+    whole = upstream.reply(b"\x1bno", f"Content-Encoding: {coding}", status="422 Oops", type=kind)
+    upstream.default = whole if pause is None else [whole[:-2], pause, whole[-2:]]
+    one = await client(site)
+    answer = await one.get("/a")
+    assert (answer.status, answer.json) == (422, failed(None, 422, "Oops"))
+    assert answer.get("Content-Encoding") is None
+    assert answer.get("Content-Type") == JSON
+
+
+async def test_empty_success_in_a_coding_is_no_failure(
+    site: Running, upstream: Upstream, client: Clients
+) -> None:
+    for coding in ("identity", "gzip"):
+        upstream.default = upstream.reply(b"", f"Content-Encoding: {coding}")
+        assert (await (await client(site)).get("/a")).json == wrapped(None)
+
+
 async def test_coded_text_passes_as_it_is(
     site: Running, upstream: Upstream, client: Clients
 ) -> None:
@@ -457,6 +490,57 @@ async def test_answer_beyond_the_buffer_is_wrapped_as_a_stream(
     assert answer.status == int(status[:3])
     assert answer.get("Content-Encoding") is None
     assert answer.json == expected
+
+
+HTML = b"<!doctype html>" + b"x" * 5000
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (HTML, failed(None, 422, "Oops")),
+        (b'{"data":"%b"' % (b"x" * 5000), failed(None, 422, "Oops")),
+        (b'{"message":"m","data":"%b\xff"}' % (b"x" * 5000), failed(None, 422, "Oops")),
+        (b'{"data":"%b","data":{"a":1}}' % (b"x" * 5000), failed({"a": 1}, 422, "Oops")),
+        (
+            b'{"data":[1],"x":"%b","message":"m","status":1,"errorData":0,"isError":true}'
+            % (b"x" * 5000),
+            None,
+        ),
+    ],
+)
+@pytest.mark.parametrize("cut", [None, 1, 2000, 4990])
+async def test_error_beyond_the_buffer_keeps_its_status(
+    sidecar: Start,
+    upstream: Upstream,
+    client: Clients,
+    *,
+    body: bytes,
+    expected: Any,
+    cut: int | None,
+) -> None:
+    """What is no JSON, a repeated member and a late envelope are known before its head leaves."""
+    at = await sidecar(api(upstream, buffer="1KiB"))
+    whole = upstream.reply(body, status="422 Oops")
+    behind = len(whole) - len(body) + (cut or 0)
+    upstream.default = whole if cut is None else [whole[:behind], 0.01, whole[behind:]]
+    answer = await (await client(at)).get("/a")
+    assert answer.status == 422
+    assert answer.json == (expected or json.loads(body))
+
+
+async def test_message_that_ends_the_session_counts_in_an_error_beyond_the_buffer(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """However its body comes."""
+    at = await sidecar(api(upstream, buffer="1KiB"))
+    body = b'{"stack":"%b","message":"UnAuthentication"}' % (b"x" * 5000)
+    whole = upstream.reply(body, status="400 Bad Request")
+    scripts: tuple[list[Step], ...] = ([whole], [whole[:200], 0.01, whole[200:]])
+    for number, script in enumerate(scripts):
+        upstream.default = script
+        answer = await (await client(at)).get("/a", f"Cookie: access_token=tok{number}")
+        assert answer.status == 303
 
 
 async def test_stream_reaches_a_client_of_http_1_0_unchunked(

@@ -306,9 +306,38 @@ async def test_trusted_proxy_is_believed_and_its_list_extended(
         assert told == [["127.0.0.1"], ["http"], ["app.example.com"]]
 
 
-async def test_via_names_the_sidecar(site: Running, upstream: Upstream, client: Clients) -> None:
-    await (await client(site)).get("/api/a")
-    assert upstream.last.all("Via") == ["1.1 sidecar"]
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ([], "1.1 sidecar"),
+        (["1.0 fred"], "1.0 fred, 1.1 sidecar"),
+        (
+            ["1.0 fred", "1.1 p.example.net (Proxy/2)"],
+            "1.0 fred, 1.1 p.example.net (Proxy/2), 1.1 sidecar",
+        ),
+    ],
+)
+async def test_via_names_every_hop_on_both_ways(
+    site: Running, upstream: Upstream, client: Clients, given: list[str], sent: str
+) -> None:
+    """The hops before stay, and the sidecar is the last (RFC 9110 7.6.3)."""
+    lines = [f"Via: {one}" for one in given]
+    upstream.default = upstream.reply(b"{}", *lines)
+    one = await client(site)
+    for path in ("/api/a", "/page"):
+        answer = await one.get(path, *lines)
+        assert upstream.last.all("Via") == [sent]
+        assert answer.all("Via") == [sent]
+
+
+async def test_via_says_in_which_version_a_message_came(
+    site: Running, upstream: Upstream, client: Clients
+) -> None:
+    upstream.default = [b"HTTP/1.0 200 OK\r\nVia: 1.1 a\r\n\r\nhello", "close"]
+    one = await client(site)
+    one.send("GET /page HTTP/1.0\r\nVia: 1.1 b\r\n\r\n")
+    assert (await one.answer()).all("Via") == ["1.1 a, 1.0 sidecar"]
+    assert upstream.last.all("Via") == ["1.1 b, 1.0 sidecar"]
 
 
 @pytest.mark.parametrize(

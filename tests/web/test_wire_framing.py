@@ -88,13 +88,21 @@ HEADS = {
     "space behind version": f"GET /a HTTP/1.1 \r\n{HOST}\r\n",
     "method is no token": f"G(T /a HTTP/1.1\r\n{HOST}\r\n",
     "HTTP/0.9": "GET /a\r\n\r\n",
-    "HTTP/1.2": f"GET /a HTTP/1.2\r\n{HOST}\r\n",
+    "HTTP/1.23": f"GET /a HTTP/1.23\r\n{HOST}\r\n",
+    "HTTP/1.2 of a field": f"GET /a HTTP/1.1\r\nGET /b HTTP/1.2\r\n{HOST}\r\n",
+    "HTTP/1.2 beside no method": f" /b HTTP/1.2\r\n{HOST}\r\n",
     "HTTP/2.0": f"GET /a HTTP/2.0\r\n{HOST}\r\n",
     "HTTP/11": f"GET /a HTTP/11\r\n{HOST}\r\n",
     "http/1.1": f"GET /a http/1.1\r\n{HOST}\r\n",
     "HTTP/2 preface": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "TLS hello": "\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03\r\n\r\n",
-    "absolute-form": f"GET http://127.0.0.1/a HTTP/1.1\r\n{HOST}\r\n",
+    "absolute-form of another port": f"GET http://app.example.com:81/a HTTP/1.1\r\n{HOST}\r\n",
+    "absolute-form of another scheme": f"GET ftp://app.example.com/a HTTP/1.1\r\n{HOST}\r\n",
+    "absolute-form with a user": f"GET http://u@app.example.com/a HTTP/1.1\r\n{HOST}\r\n",
+    "absolute-form with dots": f"GET http://app.example.com/../a HTTP/1.1\r\n{HOST}\r\n",
+    "absolute-form without Host": "GET http://app.example.com/a HTTP/1.0\r\n\r\n",
+    "absolute-form of no authority": f"GET http:///a HTTP/1.1\r\n{HOST}\r\n",
+    "absolute-form with a backslash": f"GET http://app.example.com\\@evil/ HTTP/1.1\r\n{HOST}\r\n",
     "absolute-form of another": f"GET https://evil.example/a HTTP/1.1\r\n{HOST}\r\n",
     "authority-form": f"GET evil.example:443 HTTP/1.1\r\n{HOST}\r\n",
     "CONNECT": f"CONNECT evil.example:443 HTTP/1.1\r\n{HOST}\r\n",
@@ -488,7 +496,93 @@ async def test_interim_answer_of_the_upstream_is_no_answer(
     assert upstream.connections == 1
 
 
+@pytest.mark.parametrize("path", ["/a", "/page"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        b"Content-Length: 5\r\n\r\nhello",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
+        b"Content-Length: 0\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("gap", [0.0, 0.02])
+async def test_content_of_a_205_does_not_pass(
+    sidecar: Start, upstream: Upstream, client: Clients, *, path: str, end: bytes, gap: float
+) -> None:
+    """RFC 9110 15.3.6: there is none, so some clients would take it for their next answer."""
+    page = {"path": "/page", "kind": "page", "upstream": "main"}
+    routes = [{"path": "/", "kind": "api", "upstream": "main", "session": "optional"}, page]
+    at = await sidecar(upstreams={"main": {"url": upstream.url}}, routes=routes)
+    one = await client(at)
+    upstream.answers([b"HTTP/1.1 205 Reset Content\r\n" + end[:-2], gap, end[-2:]])
+    answer = await one.get(path)
+    assert (answer.status, answer.body, answer.get("Content-Length")) == (205, b"", "0")
+    assert (await one.get("/b")).status == 200
+    assert (await one.ask("HEAD", path)).status == 200
+
+
 # -- versions --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 3, 11, 1000])
+async def test_minor_version_that_is_not_known_is_served_as_http_1_1(
+    sidecar: Start, upstream: Upstream, client: Clients, size: int
+) -> None:
+    """RFC 9110 2.5; and the connection goes on, with the fields of each request for itself."""
+    one = await client(await sidecar())
+    for version in ("1.2", "1.9", "1.1"):
+        sent = (
+            f"POST /{version} HTTP/{version}\r\n{HOST}X-V: {version}\r\nContent-Length: 2\r\n\r\nhi"
+        )
+        async with one.sending(sent.encode(), size):
+            answer = await one.answer()
+        assert (answer.status, answer.get("Connection")) == (200, None)
+        assert upstream.last.line == f"POST /{version} HTTP/1.1"
+        assert (upstream.last.get("X-V"), upstream.last.body) == (version, b"hi")
+
+
+@pytest.mark.parametrize(
+    ("target", "host_and_path"),
+    [
+        ("http://app.example.com/a?b=c", "app.example.com /a?b=c"),
+        ("HTTP://App.Example.COM:80/a", "app.example.com /a"),
+        ("https://app.example.com:443/a%2Fb", "app.example.com /a%2Fb"),
+        ("http://app.example.com:8080/a", "app.example.com:8080 /a"),
+        ("http://app.example.com", "app.example.com /"),
+        ("http://app.example.com?b", "app.example.com /?b"),
+        ("http://[::1]:8080/a", "[::1]:8080 /a"),
+        ("http://app.example.com//evil.example/a", "app.example.com //evil.example/a"),
+    ],
+)
+async def test_target_in_absolute_form_is_the_hosts_path(
+    sidecar: Start, upstream: Upstream, client: Clients, target: str, host_and_path: str
+) -> None:
+    """RFC 9112 3.2.2: every server takes it; here as long as it means the same as Host."""
+    host, received = host_and_path.split(" ")
+    one = await client(await sidecar())
+    for _ in range(3):
+        assert (await one.get(target, f"Host: {host}")).status == 200
+        assert upstream.last.target == received
+
+
+async def test_upgrade_of_http_1_0_is_ignored(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """RFC 9110 7.8: an ordinary request; also behind one of HTTP/1.1 with the same fields."""
+    lines = f"{HOST}Upgrade: websocket\r\nConnection: Upgrade, keep-alive\r\n"
+    lines += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    at = await sidecar()
+    for first in ("", f"GET /a HTTP/1.1\r\n{HOST}\r\n"):
+        one = await client(at)
+        one.send(first)
+        if first:
+            await one.answer()
+        one.send(f"GET /ws HTTP/1.0\r\n{lines}")
+        answer = await one.answer()
+        assert (answer.status, answer.get("Connection")) == (200, "close")
+        assert not {"upgrade", "connection"} & set(upstream.last.names)
+        assert upstream.last.line == "GET /ws HTTP/1.1"
 
 
 async def test_client_of_http_1_0_is_answered_and_closed(

@@ -299,6 +299,10 @@ class Peer:
         self._upstream = upstream
         self._first = first
         self.ended = asyncio.Event()
+        self.error: Exception | None = None
+        self._heard = asyncio.Event()
+        self._leaves = asyncio.Event()
+        self._stays = False
         upstream.serve = self.serve
 
     async def serve(self, wire: Wire) -> None:
@@ -310,8 +314,24 @@ class Peer:
                 async with self._more:
                     self.got += data
                     self._more.notify_all()
+            self._heard.set()
+            if self._stays:
+                await self._leaves.wait()
+        except ConnectionError as error:
+            self.error = error
+            raise
         finally:
             self.ended.set()
+
+    async def heard(self) -> None:
+        """Waits for the end of what comes out, and does not end its own direction then."""
+        self._stays = True
+        async with asyncio.timeout(2):
+            await self._heard.wait()
+
+    def end_now(self) -> None:
+        """Ends, having heard the end."""
+        self._leaves.set()
 
     async def received(self, size: int) -> None:
         """Waits until that many bytes have come out of the tunnel."""
@@ -533,7 +553,118 @@ async def test_end_of_one_side_ends_the_other(
         await peer.end()
     else:
         assert await one.ends() == b""
+        one.close()
     assert await at.under_way() == {}
+
+
+BYE = (1000).to_bytes(2, "big")
+
+
+@pytest.mark.parametrize("bye", [frame(BYE, 8), frame(b"no close frame"), b""])
+async def test_client_that_ends_its_direction_gets_what_the_server_still_sends(
+    sidecar: Start, upstream: Upstream, client: Clients, bye: bytes
+) -> None:
+    """RFC 6455 7.1.1: a side may shut its direction down and read to the end."""
+    peer = Peer(upstream)
+    at = await sidecar(routes(upstream))
+    one = await open_raw(client, at)
+    last = bye[:1] + bytes([bye[1] | 0x80]) + b"\0\0\0\0" + bye[2:] if bye else b""
+    one.send(last)
+    one.writer.write_eof()
+    assert peer.wire is not None
+    await peer.heard()
+    assert peer.got == last
+    for _ in range(3):
+        await asyncio.sleep(0.05)
+        peer.wire.send(frame(b"x" * 60_000))
+    peer.wire.send(frame(BYE + b"bye", 8))
+    peer.end_now()
+    assert await one.rest() == frame(b"x" * 60_000) * 3 + frame(BYE + b"bye", 8)
+    assert await at.under_way() == {}
+
+
+@pytest.mark.parametrize("bye", [frame(BYE, 8), b""])
+async def test_server_that_ends_its_direction_gets_what_the_client_still_sends(
+    sidecar: Start, upstream: Upstream, client: Clients, bye: bytes
+) -> None:
+    peer = Peer(upstream)
+    at = await sidecar(routes(upstream))
+    one = await open_raw(client, at)
+    assert peer.wire is not None
+    peer.wire.send(bye)
+    peer.wire.writer.write_eof()
+    assert await one.rest() == bye
+    for _ in range(3):
+        await asyncio.sleep(0.05)
+        one.send(frame(b"x" * 100, masked=True))
+    one.send(frame(BYE, 8, masked=True))
+    one.close()
+    await peer.heard()
+    assert peer.got == frame(b"x" * 100, masked=True) * 3 + frame(BYE, 8, masked=True)
+    peer.end_now()
+    assert await at.under_way() == {}
+
+
+@pytest.mark.parametrize("who", ["client", "upstream"])
+async def test_reset_of_one_side_is_one_for_the_other(
+    sidecar: Start, upstream: Upstream, client: Clients, who: str
+) -> None:
+    """An orderly end would say that everything has come."""
+    peer = Peer(upstream)
+    at = await sidecar(routes(upstream))
+    one = await open_raw(client, at)
+    assert peer.wire is not None
+    if who == "client":
+        one.reset()
+        await peer.end()
+        assert isinstance(peer.error, ConnectionResetError)
+    else:
+        peer.wire.reset()
+        assert await one.broken() == b""
+    assert await at.under_way() == {}
+
+
+@pytest.mark.parametrize("who", ["client", "upstream"])
+async def test_silence_ends_a_tunnel_of_which_one_side_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+    sidecar: Start,
+    upstream: Upstream,
+    client: Clients,
+    who: str,
+) -> None:
+    """Else whoever shuts its direction down holds the other side for ever."""
+    monkeypatch.setattr("sidecar.web.tunnel.HALF_CLOSED_SECONDS", 0.2)
+    peer = Peer(upstream)
+    at = await sidecar(routes(upstream))
+    one = await open_raw(client, at)
+    assert peer.wire is not None
+    (one if who == "client" else peer.wire).writer.write_eof()
+    await (peer.heard() if who == "client" else one.rest())
+    await at.wait_for(lambda metrics: not metrics["sidecar_client_connections"])
+    peer.end_now()
+
+
+@pytest.mark.parametrize("who", ["client", "upstream"])
+async def test_session_ends_a_tunnel_of_which_one_side_has_ended(
+    sidecar: Start, upstream: Upstream, client: Clients, who: str
+) -> None:
+    """The side that has not ended is told why."""
+    peer = Peer(upstream)
+    at = await sidecar(routes(upstream))
+    one = await open_raw(client, at)
+    assert peer.wire is not None
+    if who == "client":
+        one.writer.write_eof()
+        await peer.heard()
+        await log_out(client, at)
+        assert await one.rest() == CLOSE
+    else:
+        peer.wire.writer.write_eof()
+        assert await one.rest() == b""
+        await log_out(client, at)
+        await peer.heard()
+        assert peer.got == MASKED_CLOSE
+    peer.end_now()
 
 
 async def test_last_frames_before_the_end_arrive(

@@ -27,7 +27,7 @@ from sidecar.core.envelope.render import (
     wrap_text,
 )
 from sidecar.core.envelope.stream import StreamWrapper
-from sidecar.core.jsonscan import InvalidJSON
+from sidecar.core.jsonscan import InvalidJSON, Unstreamable
 
 __all__ = [
     "ABSENT",
@@ -37,6 +37,7 @@ __all__ = [
     "InvalidJSON",
     "NeedsWalk",
     "StreamWrapper",
+    "Unstreamable",
     "Walk",
     "fault",
     "holds",

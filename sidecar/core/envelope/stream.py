@@ -13,8 +13,8 @@ Up to `rule.buffer` bytes are held, and give exactly what `wrap()` gives. Beyond
 * A second occurrence of what was written already is broken off: browsers would take the last.
 * `rule` paths lead through objects only, not through array indexes.
 
-*Broken off* is `InvalidJSON`, as for text that is no JSON: the caller must break the connection.
-Nothing that was written before then is a complete JSON text.
+*Broken off* is `Unstreamable`; text that is no JSON is `InvalidJSON`. Once something was written,
+the caller must break the connection: nothing that was written before then is a complete JSON text.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Protocol
 from sidecar.core.envelope.answer import Answer
 from sidecar.core.envelope.document import BOM, parse
 from sidecar.core.envelope.render import EnvelopeRule, wrap
-from sidecar.core.jsonscan import InvalidJSON
+from sidecar.core.jsonscan import InvalidJSON, Unstreamable
 from sidecar.core.jsonwalk import Path, Piece
 
 
@@ -193,7 +193,7 @@ class _Member:
     def finish(self) -> bytes:
         written = self._take(self._answer.end())
         if self._answer.claims_envelope and not self._repeats_envelope:
-            raise InvalidJSON("an envelope that was recognised too late")
+            raise Unstreamable("an envelope that was recognised too late")
         return written + self._answer.tail(with_message=not self._message_written)
 
     @property
@@ -213,7 +213,7 @@ class _Member:
         written = []
         for piece in pieces:
             if piece.begins and self._is_written(piece.path):
-                raise InvalidJSON("a member that was written already occurs again")
+                raise Unstreamable("a member that was written already occurs again")
             if piece.path == self._answer.payload_path:
                 written.append(piece.data)
             else:
@@ -230,4 +230,4 @@ class _Member:
         answer = self._answer
         capture = answer.begin(piece.path) if piece.begins else answer.captures[piece.path]
         if not capture.add_late(piece) and answer.carries(piece.path):
-            raise InvalidJSON("a member too long to be held")
+            raise Unstreamable("a member too long to be held")

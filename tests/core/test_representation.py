@@ -1,0 +1,63 @@
+"""Which fields describe the body that a client is given, or would be given by GET."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.core.answer import AnswerHead
+from sidecar.core.representation import representation_lines, stands_for_envelope, strong_tags
+
+JSON = (b"Content-Type", b"application/json")
+TEXT = (b"Content-Type", b"text/plain")
+STRONG = (b"ETag", b'"a"')
+WEAK = (b"ETag", b'W/"a"')
+
+
+def test_an_error_keeps_what_it_says_of_the_range_that_was_asked_for() -> None:
+    """RFC 9110 15.5.17; any other answer's Content-Range described bytes that are gone."""
+    field = (b"Content-Range", b"bytes */1234")
+    assert representation_lines(AnswerHead(416, [field]), wrapped=True) == [
+        b"Content-Range: bytes */1234"
+    ]
+    assert representation_lines(AnswerHead(400, [field]), wrapped=True) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "strong"), [(b'W/"a", "b", W/"c"', b'"a", "b", "c"'), (b"*", b"*"), (b"", b"")]
+)
+def test_tags_are_strong_again(given: bytes, strong: bytes) -> None:
+    assert strong_tags(given) == strong
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "presented", "stands"),
+    [
+        # HEAD: the head tells what GET would bring
+        (200, [JSON], None, True),
+        (200, [TEXT], None, False),
+        (200, [TEXT, (b"Content-Length", b"0")], None, True),
+        (200, [JSON, (b"Content-Disposition", b"attachment")], None, False),
+        (204, [JSON], None, False),
+        (206, [JSON], None, False),
+        (302, [JSON], None, False),
+        (404, [TEXT], None, True),
+        # 304: the client tells which ETag it was given
+        (304, [STRONG], b'W/"a"', True),
+        (304, [STRONG], b'"x", W/"a"', True),
+        (304, [STRONG], b'"a"', False),
+        (304, [STRONG, TEXT], b'W/"a"', True),
+        (304, [STRONG, JSON], b'"a"', True),
+        # a weak one matches both, so it does no harm where nothing is known
+        (304, [STRONG], b"*", True),
+        (304, [STRONG], None, True),
+        (304, [STRONG, TEXT], None, False),
+        (304, [WEAK], b'W/"a"', False),
+        (304, [], b'W/"a"', False),
+    ],
+)
+def test_a_head_stands_for_an_envelope(
+    status: int, fields: list[tuple[bytes, bytes]], presented: bytes | None, stands: bool
+) -> None:
+    """RFC 9110 9.3.2 and 15.4.5: HEAD and 304 say what the 200 to GET says."""
+    request = {} if presented is None else {b"if-none-match": presented}
+    assert stands_for_envelope(AnswerHead(status, fields), request) == stands
