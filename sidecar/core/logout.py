@@ -65,6 +65,17 @@ class LogoutRule:
         return self.home if is_asked_for and self.home is not None else self.redirect_to
 
 
+def way_back(request: Request) -> str | None:
+    """The page that a user can go back to after the login: what fills the window, by GET.
+
+    A form's address may know POST only, and a frame's is no page of its own. A service worker's
+    navigations do not say which they are.
+    """
+    fills_window = request.facts.get(b"sec-fetch-dest", b"document") in (b"document", b"empty")
+    is_page = request.method == "GET" and request.client is Client.DOCUMENT and fills_window
+    return request.path + request.query if is_page else None
+
+
 def parameters(query: str) -> dict[str, str]:
     """The query's parameters; the first of a name counts, bytes that are no UTF-8 void a value."""
     found: dict[str, str] = {}

@@ -118,7 +118,7 @@ class Request:
     @property
     def client(self) -> Client:
         """Who asks (`core.client`)."""
-        return tell_apart(self.method, self.facts)
+        return tell_apart(self.method, self.facts, self.path)
 
 
 def _read_fields(

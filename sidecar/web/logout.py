@@ -30,7 +30,7 @@ from sidecar.core.errors import (
 )
 from sidecar.core.formats.own import OwnReading
 from sidecar.core.formats.raw import TYPE as RAW_TYPE
-from sidecar.core.logout import Verdict, judge, parameters
+from sidecar.core.logout import Verdict, judge, parameters, way_back
 from sidecar.core.oidc import end_session_url
 from sidecar.web.rescue import HTML_TYPE, JSON_TYPE, common_lines, page, rescue
 
@@ -112,8 +112,7 @@ def bridged(flow: Flow) -> None:
 def _send_to_logout(flow: Flow) -> None:
     request, policy = flow.request, flow.runtime.policy
     ticket = policy.signer.ticket(flow.presented.fingerprint, flow.began, flow.route.sources)
-    back = request.path + request.query if request.client is Client.DOCUMENT else None
-    location = policy.logout.location(ticket, back)
+    location = policy.logout.location(ticket, way_back(request))
     head = common_lines(flow, 303) + b"Location: %b\r\n" % location.encode()
     flow.proxy.respond(flow, head, b"", status=303)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.errors import CsrfRejected
-from sidecar.core.logout import LogoutRule, Verdict, judge, parameters
+from sidecar.core.logout import LogoutRule, Verdict, judge, parameters, way_back
 from sidecar.core.protection import CsrfRule
 from sidecar.core.request import Request
 from sidecar.core.target import is_local_path, local_reference
@@ -288,6 +288,29 @@ def test_a_401_leads_to_logout_with_its_ticket(
 ) -> None:
     """The way back is carried only where `return_param` names a parameter for it."""
     assert rule.location("T", back) == location
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "place"),
+    [
+        ("GET", {"Sec-Fetch-Dest": "document"}, "/a?b=1"),
+        ("GET", {"Sec-Fetch-Dest": "empty", "Sec-Fetch-Mode": "navigate"}, "/a?b=1"),
+        ("GET", {}, "/a?b=1"),
+        ("POST", {"Sec-Fetch-Dest": "document"}, None),
+        ("HEAD", {"Sec-Fetch-Dest": "document"}, None),
+        ("GET", {"Sec-Fetch-Dest": "iframe"}, None),
+        ("GET", {"Sec-Fetch-Dest": "frame"}, None),
+        ("GET", {"Sec-Fetch-Dest": "fencedframe", "Sec-Fetch-Mode": "navigate"}, None),
+        ("GET", {"Accept": "application/json"}, None),
+    ],
+)
+def test_only_a_page_that_fills_the_window_can_be_gone_back_to(
+    method: str, fields: dict[str, str], place: str | None
+) -> None:
+    """After the login the browser gets it by GET, into the window: neither forms nor frames."""
+    asked = {"Host": "app.test", "Accept": "text/html", **fields}
+    raw = [(name.encode(), value.encode()) for name, value in asked.items()]
+    assert way_back(Request(method, "/a?b=1", raw, http11=True)) == place
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=30))
