@@ -377,6 +377,7 @@ def _compile_route(config: Config, route: Any) -> Route:
         fields=_compile_fields(route.headers),
         host=host.encode() if host is not None else None,
         upstream_origin=str(url.origin()),
+        errors=route.errors,
     )
 
 

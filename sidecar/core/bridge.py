@@ -13,7 +13,6 @@ from sidecar.core.client import Client
 from sidecar.core.request import Request
 from sidecar.core.routes import Route
 
-
 AGAIN: Final = 10.0  # seconds within which a dead session is not led to the logout twice
 KNOWN: Final = 600.0  # seconds that cookies which stay are known for, after they were last seen
 MOST_KNOWN: Final = 4096  # dead sessions that are remembered, some 1 MiB

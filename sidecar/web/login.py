@@ -19,6 +19,7 @@ from sidecar.core import oidc
 from sidecar.core.client import Client
 from sidecar.core.cookies import CookieJar, Scope, with_set_cookies
 from sidecar.core.envelope import fault
+from sidecar.core.error_body import JSON_TYPE
 from sidecar.core.errors import (
     BadRequest,
     BodyTooLarge,
@@ -36,7 +37,7 @@ from sidecar.core.signed import InvalidToken
 from sidecar.net.provider import ProviderUnavailable
 from sidecar.web import logout
 from sidecar.web.body import RequestBody
-from sidecar.web.rescue import HTML_TYPE, JSON_TYPE, common_lines, page
+from sidecar.web.rescue import HTML_TYPE, common_lines, page
 
 if TYPE_CHECKING:
     from sidecar.core.view import SessionView

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -17,7 +18,8 @@ from sidecar.core.cookies import (
     set_cookie_name,
 )
 from sidecar.core.credential import Result
-from sidecar.core.envelope import fault, success
+from sidecar.core.envelope import success
+from sidecar.core.error_body import JSON_TYPE, error_body, error_shape
 from sidecar.core.errors import (
     CsrfRejected,
     MethodNotAllowed,
@@ -32,7 +34,7 @@ from sidecar.core.formats.own import OwnReading
 from sidecar.core.formats.raw import TYPE as RAW_TYPE
 from sidecar.core.logout import Verdict, judge, parameters, way_back
 from sidecar.core.oidc import end_session_url
-from sidecar.web.rescue import HTML_TYPE, JSON_TYPE, common_lines, page, rescue
+from sidecar.web.rescue import HTML_TYPE, common_lines, page, rescue
 
 if TYPE_CHECKING:
     from sidecar.core.request import Request
@@ -111,7 +113,12 @@ def bridged(flow: Flow) -> None:
 
 def _send_to_logout(flow: Flow) -> None:
     request, policy = flow.request, flow.runtime.policy
-    ticket = policy.signer.ticket(flow.presented.fingerprint, flow.began, flow.route.sources)
+    ticket = policy.signer.ticket(
+        flow.presented.fingerprint,
+        flow.began,
+        flow.route.sources,
+        error_shape(flow.route, request),
+    )
     location = policy.logout.location(ticket, way_back(request))
     head = common_lines(flow, 303) + b"Location: %b\r\n" % location.encode()
     flow.proxy.respond(flow, head, b"", status=303)
@@ -156,6 +163,8 @@ def _handle(flow: Flow) -> None:
         clear(flow)
         return
     ticket = policy.signer.read_ticket(given.get("ticket", ""), flow.began)
+    if ticket is not None:
+        flow.route = replace(flow.route, errors=ticket.errors)
     flow.live = runtime.sessions.live_fingerprint(flow.presented, flow.began)
     verdict = judge(
         request,
@@ -194,13 +203,16 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
         return
     links = {"loginUrl": rule.redirect_to, "logoutUrl": rule.path}
     if ticket is None:
-        status, body = 200, success(200, {"code": "logged_out", **links})
+        status, type_line = 200, JSON_TYPE
+        body = success(200, {"code": "logged_out", **links})
     else:
         error = SessionExpired()
         request_id = flow.request_id.decode("latin-1")
         status = error.status
-        body = fault(status, error.message, error.code, request_id, **links)
-    flow.proxy.respond(flow, common_lines(flow, status) + JSON_TYPE + swept, body, status=status)
+        type_line, body = error_body(
+            ticket.errors, status, error.message, error.code, request_id, **links
+        )
+    flow.proxy.respond(flow, common_lines(flow, status) + type_line + swept, body, status=status)
 
 
 def _ending(flow: Flow, ticket: Ticket | None) -> Sequence[OpenedSession]:
