@@ -22,7 +22,7 @@ from sidecar.core.headers import (
     vary_by,
 )
 from sidecar.core.memo import Memo
-from sidecar.core.request import Request
+from sidecar.core.request import Request, override_lines
 from sidecar.core.routes import NOSNIFF, Route
 
 PASS: Final = Fate.PASS
@@ -121,6 +121,7 @@ def prepare_request(
         route.host or request.host,
         b"\r\n",
         *(request.fields.lines if route.fields is None else route.fields.lines(request.fields)),
+        *override_lines(request, route.fields),
         authorization,
         peer.forwarded_lines(request, route.strip.encode()),
         VIA,

@@ -70,7 +70,7 @@ def _parts(flow: Flow) -> OwnParts:
 def _demand(flow: Flow, *methods: str) -> None:
     """Raises `MethodNotAllowed`, and for prefetches, which touch nothing, their refusal."""
     if flow.method not in methods:
-        raise MethodNotAllowed
+        raise MethodNotAllowed(*methods)
     if flow.request.client is Client.PREFETCH:
         raise PrefetchUnauthenticated
 
@@ -114,7 +114,7 @@ def begin(flow: Flow) -> None:
 
     A script could not follow there. Raises `SessionRequired` for it, and as `_demand`.
     """
-    _demand(flow, "GET")
+    _demand(flow, "GET", "HEAD")
     client, facts = flow.request.client, flow.request.facts
     is_plain = client is Client.FETCH and b"sec-fetch-mode" not in facts
     if client is not Client.DOCUMENT and not is_plain:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from sidecar.core.client import Client
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sidecar.core.view import OpenedSession
     from sidecar.web.flow import Flow
 
+METHODS: Final = ("GET", "HEAD", "POST")  # of a logout path
 MOST_RECOVERIES = 2  # once with a newer token that is there, and once with a fresh one
 
 _CONFIRM_FORM = (
@@ -185,7 +186,7 @@ def _handle(flow: Flow) -> None:
         _void(flow, request, given)
     else:
         flow.reason = "a GET that proves nothing"
-        rescue(flow, MethodNotAllowed())
+        rescue(flow, MethodNotAllowed(*METHODS))
 
 
 def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.core.client import Client
 from sidecar.core.error_body import error_body, error_shape
-from sidecar.core.errors import ProxyError, UpstreamError, loggable
+from sidecar.core.errors import MethodNotAllowed, ProxyError, UpstreamError, loggable
 from sidecar.core.forwarding import status_line
 from sidecar.core.request import UNREAD
 
@@ -74,8 +74,8 @@ def render_error(flow: Flow, error: ProxyError) -> tuple[bytes, bytes]:
     lines += b"".join(b"Set-Cookie: %b\r\n" % line for line in flow.renewed_cookies)
     if error.status == 503:
         lines += b"Retry-After: 1\r\n"
-    if error.status == 405:
-        lines += b"Allow: GET, POST\r\n"
+    if isinstance(error, MethodNotAllowed):
+        lines += b"Allow: %b\r\n" % ", ".join(error.allowed).encode()
     request_id = flow.request_id.decode("latin-1")
     if wants_page(flow, error):
         more = _WAY_OUT.format(action=escape(flow.runtime.policy.logout.path))

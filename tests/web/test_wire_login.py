@@ -657,22 +657,35 @@ async def test_login_needs_the_providers_metadata(
 
 
 @pytest.mark.parametrize(
-    ("method", "path"),
+    ("method", "path", "allowed"),
     [
-        ("POST", "/auth/login"),
-        ("POST", "/auth/callback"),
-        ("HEAD", "/auth/login"),
-        ("POST", "/auth/session"),
-        ("GET", "/auth/backchannel-logout"),
-        ("PUT", "/auth/logout"),
+        ("POST", "/auth/login", "GET, HEAD"),
+        ("POST", "/auth/callback", "GET"),
+        ("HEAD", "/auth/callback", "GET"),
+        ("POST", "/auth/session", "GET, HEAD"),
+        ("GET", "/auth/backchannel-logout", "POST"),
+        ("PUT", "/auth/logout", "GET, HEAD, POST"),
     ],
 )
 async def test_other_methods_do_nothing(
-    at: Embedded, client: Clients, upstream: Upstream, method: str, path: str
+    at: Embedded, client: Clients, upstream: Upstream, *, method: str, path: str, allowed: str
 ) -> None:
+    """405 names those that the path knows."""
     answer = await (await client(at)).ask(method, path, "Sec-Fetch-Site: same-origin")
-    assert answer.status == 405
+    assert (answer.status, answer.get("Allow")) == (405, allowed)
     assert upstream.requests == []
+
+
+async def test_head_of_a_gated_page_leads_to_the_provider(
+    at: Embedded, client: Clients, idp: RunningIdp
+) -> None:
+    """Link checkers follow redirects by HEAD: none of them is 405."""
+    one = await client(at)
+    page = await one.ask("HEAD", "/private", *DOCUMENT)
+    logout = await one.ask("HEAD", page.get("Location") or "", *DOCUMENT)
+    login = await one.ask("HEAD", logout.get("Location") or "", *DOCUMENT)
+    assert [page.status, logout.status, login.status] == [303, 303, 303]
+    assert (login.get("Location") or "").startswith(idp.issuer)
 
 
 async def test_what_is_no_endpoint_goes_to_its_route(
