@@ -70,8 +70,10 @@ class Peer:
 
     def public_host(self, request: Request) -> bytes:
         """The host that the browser asked for (X-Forwarded-Host is believed from trusted peers)."""
-        if self.public is not None:
-            return self.public[1]
+        return self.asked_host(request) if self.public is None else self.public[1]
+
+    def asked_host(self, request: Request) -> bytes:
+        """The same, also where another host is the public one."""
         if self.trusted:
             told = request.fact(b"x-forwarded-host").split(b",", 1)[0].strip()
             if told:

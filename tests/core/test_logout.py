@@ -41,13 +41,37 @@ def verdict(
     *,
     csrf: CsrfRule = CSRF,
     has_cookie: bool = True,
+    goes_on: bool = False,
 ) -> Verdict:
     fields = [("Host", "app.test"), *headers.items()]
     raw = tuple((name.encode(), value.encode()) for name, value in fields)
     request = Request(method, "/api/logout", raw, http11=True)
     return judge(
-        request, ticket=ticket, live=live, has_cookie=has_cookie, csrf=csrf, public_origin=PUBLIC
+        request,
+        ticket=ticket,
+        live=live,
+        has_cookie=has_cookie,
+        csrf=csrf,
+        public_origin=PUBLIC,
+        goes_on=goes_on,
     )
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("headers", [OLD_BROWSER, {**DOCUMENT, **SAME}, {**DOCUMENT, **CROSS}])
+def test_document_is_led_on_to_the_provider_where_nothing_is_left_here(
+    method: str, headers: dict[str, str]
+) -> None:
+    """A living session is ended by the same rules as without."""
+    for has_cookie in (True, False):
+        got = verdict(method, headers, live=None, has_cookie=has_cookie, goes_on=True)
+        assert got is Verdict.ONWARD
+    assert verdict(method, headers, goes_on=True) is verdict(method, headers)
+
+
+@pytest.mark.parametrize("headers", [{**FETCH, **SAME}, {**DOCUMENT, "Purpose": "prefetch"}])
+def test_nobody_but_a_document_is_led_on(headers: dict[str, str]) -> None:
+    assert verdict("GET", headers, live=None, goes_on=True) is verdict("GET", headers, live=None)
 
 
 CLIENTS: list[dict[str, str]] = [
