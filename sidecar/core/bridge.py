@@ -13,9 +13,9 @@ from sidecar.core.client import Client
 from sidecar.core.request import Request
 from sidecar.core.routes import Route
 
-AGAIN: Final = 10.0  # seconds within which a dead session is not led to the logout twice
+AGAIN: Final = 10.0  # seconds within which a dead session's cookies lead to the logout once
 KNOWN: Final = 600.0  # seconds that cookies which stay are known for, after they were last seen
-MOST_KNOWN: Final = 4096  # dead sessions that are remembered, some 1 MiB
+MOST_KNOWN: Final = 4096  # cookies of dead sessions that are remembered, below 1 MiB
 
 
 def _navigates(request: Request) -> bool:
@@ -64,39 +64,40 @@ class BridgeRule:
 class UndeletedCookies:
     """Finds dead sessions whose cookies the browser keeps, so that it is not led round for ever.
 
-    A document that was led to the logout has its session's cookies expired there. The same session
-    once more within `AGAIN` seconds means that they were set for another path or domain. Of more
-    than `MOST_KNOWN` sessions the first is forgotten: its browser is led round once more.
+    A document that was led to the logout has its session's cookies expired there. The same cookies
+    once more within `AGAIN` seconds mean that they were set for another path or domain. Of more
+    than `MOST_KNOWN` the first are forgotten: their browser is led round once more. `cookies` is a
+    number that stands for names and values.
     """
 
     __slots__ = ("_kept_until", "_led_at")
 
     def __init__(self) -> None:
-        self._led_at: Final[dict[str, float]] = {}
-        self._kept_until: Final[dict[str, float]] = {}
+        self._led_at: Final[dict[int, float]] = {}
+        self._kept_until: Final[dict[int, float]] = {}
 
-    def led(self, fingerprint: str, now: float) -> None:
-        """Notes that a document of a dead session is led to the logout."""
-        _remember(self._led_at, fingerprint, now)
+    def led(self, cookies: int, now: float) -> None:
+        """Notes that a document that presented them is led to the logout."""
+        _remember(self._led_at, cookies, now)
 
-    def is_known(self, fingerprint: str, now: float) -> bool:
-        """Whether the cookies of a dead session were found to stay."""
-        if now >= self._kept_until.get(fingerprint, now):
+    def is_known(self, cookies: int, now: float) -> bool:
+        """Whether they were found to stay."""
+        if now >= self._kept_until.get(cookies, now):
             return False
-        _remember(self._kept_until, fingerprint, now + KNOWN)
+        _remember(self._kept_until, cookies, now + KNOWN)
         return True
 
-    def is_found(self, fingerprint: str, now: float) -> bool:
-        """Whether it shows now that the cookies of a dead session stay; known from then on."""
-        led_at = self._led_at.get(fingerprint)
+    def is_found(self, cookies: int, now: float) -> bool:
+        """Whether it shows now that they stay; known from then on."""
+        led_at = self._led_at.get(cookies)
         if led_at is None or now - led_at >= AGAIN:
             return False
-        _remember(self._kept_until, fingerprint, now + KNOWN)
+        _remember(self._kept_until, cookies, now + KNOWN)
         return True
 
 
-def _remember(sessions: dict[str, float], fingerprint: str, time: float) -> None:
-    sessions.pop(fingerprint, None)
-    sessions[fingerprint] = time
-    if len(sessions) > MOST_KNOWN:
-        del sessions[next(iter(sessions))]
+def _remember(known: dict[int, float], cookies: int, time: float) -> None:
+    known.pop(cookies, None)
+    known[cookies] = time
+    if len(known) > MOST_KNOWN:
+        del known[next(iter(known))]

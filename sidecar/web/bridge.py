@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.core.bridge import UndeletedCookies
 from sidecar.core.client import Client
+from sidecar.core.cookies import CookieJar
 from sidecar.core.errors import loggable
 from sidecar.web import logout
 
@@ -48,18 +49,15 @@ class Bridge:
 
     def answer(self, flow: Flow) -> None:
         """Answers a request whose session is dead."""
-        fingerprint = flow.presented.fingerprint
-        if fingerprint is not None and flow.request.client is Client.DOCUMENT:
-            self._undeleted.led(fingerprint, flow.began)
+        if flow.request.client is Client.DOCUMENT:
+            self._undeleted.led(_cookies(flow), flow.began)
         logout.bridged(flow)
 
     def _keeps_cookies(self, flow: Flow) -> bool:
-        view, undeleted = flow.presented, self._undeleted
-        if view.fingerprint is None:
-            return False
-        if undeleted.is_known(view.fingerprint, flow.began):
+        view, undeleted, cookies = flow.presented, self._undeleted, _cookies(flow)
+        if undeleted.is_known(cookies, flow.began):
             return True
-        if not undeleted.is_found(view.fingerprint, flow.began):
+        if not undeleted.is_found(cookies, flow.began):
             return False
         flow.runtime.log.warning(
             "session cookie not deleted",
@@ -123,6 +121,13 @@ class Bridge:
             coming.cancel()
             raise
         return _resume(b"".join(held), coming, pieces)
+
+
+def _cookies(flow: Flow) -> int:
+    """Stands for the cookies that the request's session was read from: those that are to go."""
+    jar = CookieJar.parse(flow.request.cookie.decode("latin-1"))
+    names = flow.presented.reading.names
+    return hash(tuple((name, *jar.values(name)) for name in names))
 
 
 def _next(pieces: AsyncIterator[bytes]) -> asyncio.Task[bytes]:

@@ -71,30 +71,30 @@ def test_only_router_data_is_held_and_only_where_configured() -> None:
 def test_a_session_led_away_twice_at_once_keeps_its_cookies() -> None:
     """Found the second time, and known while it goes on; of nobody else."""
     undeleted = UndeletedCookies()
-    assert not undeleted.is_found("a", 100.0)
-    undeleted.led("a", 100.0)
-    assert not undeleted.is_known("a", 101.0)
-    assert not undeleted.is_found("b", 101.0)
-    assert undeleted.is_found("a", 102.0)
-    assert undeleted.is_known("a", 101.0 + KNOWN)
-    assert undeleted.is_known("a", 102.0 + KNOWN)  # as long as it is seen
-    assert not undeleted.is_known("a", 102.0 + 2 * KNOWN)
+    assert not undeleted.is_found(1, 100.0)
+    undeleted.led(1, 100.0)
+    assert not undeleted.is_known(1, 101.0)
+    assert not undeleted.is_found(2, 101.0)
+    assert undeleted.is_found(1, 102.0)
+    assert undeleted.is_known(1, 101.0 + KNOWN)
+    assert undeleted.is_known(1, 102.0 + KNOWN)  # as long as it is seen
+    assert not undeleted.is_known(1, 102.0 + 2 * KNOWN)
 
 
 def test_a_session_led_away_twice_much_later_does_not() -> None:
     """An old tab of it may be opened once more."""
     undeleted = UndeletedCookies()
-    undeleted.led("a", 100.0)
-    assert not undeleted.is_found("a", 100.0 + AGAIN)
+    undeleted.led(1, 100.0)
+    assert not undeleted.is_found(1, 100.0 + AGAIN)
 
 
 def test_strangers_fill_a_bounded_room() -> None:
     """The first that were led away are forgotten."""
     undeleted = UndeletedCookies()
     for number in range(MOST_KNOWN + 10):
-        undeleted.led(f"{number}", 0.0)
-        undeleted.is_found(f"{number}", 0.0)
-    assert not undeleted.is_found("9", 0.0)
-    assert not undeleted.is_known("9", 0.0)
-    assert undeleted.is_known("10", 0.0)
+        undeleted.led(number, 0.0)
+        undeleted.is_found(number, 0.0)
+    assert not undeleted.is_found(9, 0.0)
+    assert not undeleted.is_known(9, 0.0)
+    assert undeleted.is_known(10, 0.0)
     assert len(undeleted._led_at) == len(undeleted._kept_until) == MOST_KNOWN
