@@ -29,6 +29,7 @@ from sidecar.core.formats.own import (
 )
 from sidecar.core.logout import LogoutRule
 from sidecar.core.oidc import AttemptCookies, Client, SessionIndex, attempt_stem
+from sidecar.core.onward import OnwardTickets
 from sidecar.core.protection import CsrfRule
 from sidecar.core.request import FieldRule
 from sidecar.core.routes import UNROUTED, Route, RouteTable
@@ -100,6 +101,7 @@ class OwnLogin:
     client: Client
     source: OwnCookieSource | OwnStoreSource
     attempts: AttemptCookies
+    onward: OnwardTickets
     index: SessionIndex
     asks_userinfo: bool
 
@@ -307,7 +309,8 @@ def _compile_own(config: Config, secrets: Sequence[bytes]) -> OwnLogin | None:
             oidc.issuer, oidc.client_id, oidc.scopes, oidc.parameters, oidc.clock_tolerance
         ),
         source=source,
-        attempts=AttemptCookies(oidc.cookie, secrets),
+        attempts=AttemptCookies(oidc.cookie, secrets, oidc.attempt),
+        onward=OnwardTickets(secrets),
         index=SessionIndex(oidc.issuer, secrets),
         asks_userinfo=oidc.userinfo == "auto",
     )
@@ -388,6 +391,7 @@ def _compile_route(config: Config, route: Any) -> Route:
         fields=_compile_fields(route.headers),
         host=host.encode() if host is not None else None,
         upstream_origins=tuple(str(one.origin()) for one in urls),
+        errors=route.errors,
     )
 
 

@@ -7,10 +7,20 @@ being rendered, the sidecar gives the page's own request the answer (contract 5)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from sidecar.core.client import Client
 from sidecar.core.request import Request
 from sidecar.core.routes import Route
+
+AGAIN: Final = 10.0  # seconds within which a dead session's cookies lead to the logout once
+KNOWN: Final = 600.0  # seconds that cookies which stay are known for, after they were last seen
+MOST_KNOWN: Final = 4096  # cookies of dead sessions that are remembered, below 1 MiB
+
+
+def _navigates(request: Request) -> bool:
+    client = request.client
+    return client is Client.DOCUMENT or (client is Client.ROUTER and request.method == "GET")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +35,13 @@ class BridgeRule:
     def concerns(self, request: Request, route: Route) -> bool:
         """Whether the answer becomes a way to the logout where its session is dead.
 
-        Only navigations, by document or by router, and never the page that the logout leads to.
+        Only navigations, by document (a form may post one) or by router, and never the page that
+        the logout leads to.
         """
         return (
             route.kind == "page"
             and route.session != "none"
-            and request.method == "GET"
-            and request.client in (Client.DOCUMENT, Client.ROUTER)
+            and _navigates(request)
             and not self.is_login(request)
         )
 
@@ -49,3 +59,45 @@ class BridgeRule:
     def holds(self, request: Request) -> bool:
         """Whether the answer, a bridged one, may be held until server-side calls are back."""
         return self.hold > 0 and request.client is Client.ROUTER
+
+
+class UndeletedCookies:
+    """Finds dead sessions whose cookies the browser keeps, so that it is not led round for ever.
+
+    A document that was led to the logout has its session's cookies expired there. The same cookies
+    once more within `AGAIN` seconds mean that they were set for another path or domain. Of more
+    than `MOST_KNOWN` the first are forgotten: their browser is led round once more. `cookies` is a
+    number that stands for names and values.
+    """
+
+    __slots__ = ("_kept_until", "_led_at")
+
+    def __init__(self) -> None:
+        self._led_at: Final[dict[int, float]] = {}
+        self._kept_until: Final[dict[int, float]] = {}
+
+    def led(self, cookies: int, now: float) -> None:
+        """Notes that a document that presented them is led to the logout."""
+        _remember(self._led_at, cookies, now)
+
+    def is_known(self, cookies: int, now: float) -> bool:
+        """Whether they were found to stay."""
+        if now >= self._kept_until.get(cookies, now):
+            return False
+        _remember(self._kept_until, cookies, now + KNOWN)
+        return True
+
+    def is_found(self, cookies: int, now: float) -> bool:
+        """Whether it shows now that they stay; known from then on."""
+        led_at = self._led_at.get(cookies)
+        if led_at is None or now - led_at >= AGAIN:
+            return False
+        _remember(self._kept_until, cookies, now + KNOWN)
+        return True
+
+
+def _remember(known: dict[int, float], cookies: int, time: float) -> None:
+    known.pop(cookies, None)
+    known[cookies] = time
+    if len(known) > MOST_KNOWN:
+        del known[next(iter(known))]

@@ -1,7 +1,9 @@
 """Who asks: documents, scripts and routers told apart by the headers that they really send.
 
 One table, read from the top; the first row whose test holds names the client. The headers are those
-that Chromium, Firefox and Safari send (Fetch Metadata) and that Next.js adds. Two requests look
+that Chromium, Firefox and Safari send (Fetch Metadata) and that Next.js adds. A service worker that
+passes a navigation on has the destination taken away, so the mode tells documents, and downloads
+(`<a download>`, which navigate as well) are told by their lack of an Accept. Two requests look
 exactly alike and cannot be told apart: a router's navigation and its full prefetch
 (`prefetch={true}`). So nothing that a GET may be mistaken for ever ends a session by itself.
 """
@@ -19,6 +21,8 @@ Facts: TypeAlias = Mapping[bytes, bytes]
 
 Test: TypeAlias = Callable[[str, Facts], bool]
 
+PAGE_DATA: Final = "/_next/data/"  # where Next.js's Pages Router has its data, below a base path
+
 
 class Client(StrEnum):
     """Who asks, as far as headers tell: the rows of the contract's answer tables."""
@@ -26,7 +30,7 @@ class Client(StrEnum):
     WEBSOCKET = "websocket"  # an opening handshake
     PREFETCH = "prefetch"  # speculative; must touch nothing
     ACTION = "action"  # a server action of a framework
-    ROUTER = "router"  # router data (React Server Components)
+    ROUTER = "router"  # router data (React Server Components, Next.js's Pages Router)
     EVENTS = "events"  # an EventSource
     DOCUMENT = "document"  # a navigation that draws the answer
     FETCH = "fetch"  # scripts, servers, and whatever else reads the answer as data
@@ -58,6 +62,10 @@ def _is_posted_action(method: str, facts: Facts) -> bool:
     return method == "POST" and b"next-action" in facts
 
 
+def _navigates(method: str, facts: Facts) -> bool:
+    return facts.get(b"sec-fetch-mode") == b"navigate" and _accepts_html(method, facts)
+
+
 def _has(*names: bytes) -> Test:
     """The request has one of these fields."""
     return lambda _, facts: any(name in facts for name in names)
@@ -73,27 +81,32 @@ def _says(word: bytes, *names: bytes) -> Test:
     return lambda _, facts: any(word in facts.get(name, b"").lower() for name in names)
 
 
+_accepts_html: Final = _says(b"text/html", b"accept")
+
 _TABLE: Final[tuple[tuple[Client, Test], ...]] = (
     (Client.WEBSOCKET, _is_handshake),
     (Client.PREFETCH, _has(b"next-router-prefetch")),
     (Client.PREFETCH, _says(b"prefetch", b"sec-purpose", b"purpose", b"x-moz")),
     (Client.ACTION, _is_posted_action),
     (Client.ROUTER, _is(b"rsc", b"1")),
+    (Client.ROUTER, _is(b"x-nextjs-data", b"1")),
     (Client.EVENTS, _says(b"text/event-stream", b"accept")),
-    # Fetch Metadata says it outright, whatever the request accepts.
+    # Fetch Metadata says it outright.
+    (Client.FETCH, _is(b"sec-fetch-dest", b"embed", b"object")),
+    (Client.DOCUMENT, _navigates),
     (Client.DOCUMENT, _is(b"sec-fetch-dest", b"document", b"iframe", b"frame")),
-    (Client.FETCH, _has(b"sec-fetch-dest")),
-    (Client.DOCUMENT, _is(b"sec-fetch-mode", b"navigate")),
-    (Client.FETCH, _has(b"sec-fetch-mode")),
-    # Browsers without Fetch Metadata, and their scripts.
-    (Client.FETCH, _has(b"x-requested-with", b"next-action")),
-    (Client.DOCUMENT, _says(b"text/html", b"accept")),
+    (Client.FETCH, _has(b"sec-fetch-dest", b"sec-fetch-mode")),
+    # Browsers without Fetch Metadata, and their scripts; Android's WebView names its app instead.
+    (Client.FETCH, _says(b"xmlhttprequest", b"x-requested-with")),
+    (Client.FETCH, _has(b"next-action")),
+    (Client.DOCUMENT, _accepts_html),
 )
 
 
-def tell_apart(method: str, facts: Facts) -> Client:
-    """Names the client by the first row of the table that holds."""
-    for client, holds in _TABLE:
-        if holds(method, facts):
-            return client
-    return Client.FETCH
+def tell_apart(method: str, facts: Facts, path: str = "/") -> Client:
+    """Names the client by the first row of the table that holds.
+
+    `path` is the one asked for: some data have a place of their own.
+    """
+    found = next((client for client, holds in _TABLE if holds(method, facts)), Client.FETCH)
+    return Client.ROUTER if found is Client.FETCH and PAGE_DATA in path else found

@@ -6,6 +6,7 @@ says about origins does not stand beside it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -17,6 +18,7 @@ from sidecar.core.target import normal_origin
 
 PREFLIGHT_SECONDS: Final = 600  # Chromium keeps no preflight for longer than two hours
 _METHODS: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE"
+_METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110 9.1, if short
 _LONGEST_LIST: Final = 4096  # bytes of Access-Control-Request-Headers that are echoed
 
 # What a page may read besides the few safelisted fields; `*` means nothing with credentials.
@@ -74,8 +76,18 @@ class CorsRule:
         return (
             b"%bAccess-Control-Allow-Methods: %b\r\nAccess-Control-Max-Age: %d\r\n"
             b"Vary: Access-Control-Request-Method, Access-Control-Request-Headers\r\n"
-            % (allowed, _METHODS, PREFLIGHT_SECONDS)
+            % (allowed, _methods(facts), PREFLIGHT_SECONDS)
         )
+
+
+def _methods(facts: Facts) -> bytes:
+    """The usual methods, and the one that is asked for: which ones there are is the API's to say.
+
+    Methods are case-sensitive (RFC 9110 9.1).
+    """
+    asked = facts.get(b"access-control-request-method", b"")
+    is_another = _METHOD.fullmatch(asked) and asked not in _METHODS.split(b", ")
+    return b"%b, %b" % (_METHODS, asked) if is_another else _METHODS
 
 
 def _with_exposed(more: bytes) -> bytes:

@@ -97,7 +97,13 @@ class NoRoute(ProxyError):
 
 
 class MethodNotAllowed(ProxyError):
+    """`allowed` are the methods that the path knows."""
+
     status, code, message = 405, "bad_request", "Method Not Allowed"
+
+    def __init__(self, *allowed: str) -> None:
+        super().__init__(f"allowed are {', '.join(allowed)}")
+        self.allowed = allowed
 
 
 class RequestTimeout(ProxyError):

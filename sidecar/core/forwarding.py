@@ -23,7 +23,7 @@ from sidecar.core.headers import (
 )
 from sidecar.core.memo import Memo
 from sidecar.core.representation import representation_lines, strong_tags
-from sidecar.core.request import Request
+from sidecar.core.request import Request, override_lines
 from sidecar.core.routes import NOSNIFF, Route
 
 PASS: Final = Fate.PASS
@@ -69,8 +69,10 @@ class Peer:
 
     def public_host(self, request: Request) -> bytes:
         """The host that the browser asked for (X-Forwarded-Host is believed from trusted peers)."""
-        if self.public is not None:
-            return self.public[1]
+        return self.asked_host(request) if self.public is None else self.public[1]
+
+    def asked_host(self, request: Request) -> bytes:
+        """The same, also where another host is the public one."""
         if self.trusted:
             told = request.fact(b"x-forwarded-host").split(b",", 1)[0].strip()
             if told:
@@ -120,6 +122,7 @@ def prepare_request(
         route.host or request.host,
         b"\r\n",
         *(request.fields.lines if route.fields is None else route.fields.lines(request.fields)),
+        *override_lines(request, route.fields),
         authorization,
         peer.forwarded_lines(request, route.strip.encode()),
         via_line(facts.get(b"via"), b"1.1" if request.http11 else b"1.0"),

@@ -42,7 +42,7 @@ HOP_BY_HOP: Final = frozenset(
 
 _REQUEST_NOTED: Final = (
     b"origin referer accept range purpose sec-purpose x-moz next-router-prefetch rsc next-action "
-    b"sec-fetch-site sec-fetch-mode sec-fetch-dest sec-fetch-user sec-websocket-key "
+    b"x-nextjs-data sec-fetch-site sec-fetch-mode sec-fetch-dest sec-fetch-user sec-websocket-key "
     b"x-requested-with access-control-request-method access-control-request-headers".split()
 )
 _REQUEST_TAKEN: Final = (

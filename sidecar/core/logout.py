@@ -25,6 +25,7 @@ class Verdict(StrEnum):
     END = "end"  # ends the session
     CHANGED = "changed"  # the ticket is about another session: ends nothing
     CONFIRM = "confirm"  # a navigation that may be another site's: asks first
+    ONWARD = "onward"  # ended here before: leads on to the provider's logout
     VOID = "void"  # another site brings a ticket and no session: ends and expires nothing
     REFUSE = "refuse"  # 405: a GET that proves nothing
 
@@ -65,6 +66,17 @@ class LogoutRule:
         return self.home if is_asked_for and self.home is not None else self.redirect_to
 
 
+def way_back(request: Request) -> str | None:
+    """The page that a user can go back to after the login: what fills the window, by GET.
+
+    A form's address may know POST only, and a frame's is no page of its own. A service worker's
+    navigations do not say which they are.
+    """
+    fills_window = request.facts.get(b"sec-fetch-dest", b"document") in (b"document", b"empty")
+    is_page = request.method == "GET" and request.client is Client.DOCUMENT and fills_window
+    return request.path + request.query if is_page else None
+
+
 def parameters(query: str) -> dict[str, str]:
     """The query's parameters; the first of a name counts, bytes that are no UTF-8 void a value."""
     found: dict[str, str] = {}
@@ -82,12 +94,14 @@ def judge(
     has_cookie: bool,
     csrf: CsrfRule,
     public_origin: bytes,
+    goes_on: bool = False,
 ) -> Verdict:
     """Decides what a request to the logout path may do. HEAD is judged as GET.
 
     `ticket` is a valid one or None; `live` the fingerprint of the live session presented, None
     if there is none (absent, expired, unreadable or already dead); `has_cookie` whether any
-    session cookie was presented. Raises `CsrfRejected` for a POST from elsewhere.
+    session cookie was presented; `goes_on` whether it proves that a login session ended here
+    lately. Raises `CsrfRejected` for a POST from elsewhere.
     """
     if request.method == "POST":
         if not csrf.is_trusted_origin(request, public_origin):
@@ -99,6 +113,8 @@ def judge(
         if not has_cookie and _is_cross_site(request, public_origin):
             return Verdict.VOID  # a cookie with SameSite=Strict may have stayed at home
         return Verdict.END if live is None or live == ticket.fingerprint else Verdict.CHANGED
+    if goes_on and live is None and request.client is Client.DOCUMENT:
+        return Verdict.ONWARD  # there is nothing left to end here
     return _judge_bare_get(request, public_origin)
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import astuple, dataclass, field, replace
+from typing import Final, TypeAlias
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
@@ -19,7 +19,7 @@ import msgspec
 from sidecar.core.config.renewal import RESERVED_PARAMETERS
 from sidecar.core.cookies import CookieJar, Scope, gone_line, set_line
 from sidecar.core.discovery import Metadata
-from sidecar.core.errors import SidecarError
+from sidecar.core.errors import SidecarError, loggable
 from sidecar.core.formats.own import Profile
 from sidecar.core.formats.sealed import base_name, prefixed
 from sidecar.core.jose import A256GCM, Keyring, SealError, as_number
@@ -30,9 +30,8 @@ from sidecar.core.tokens import jwt_subject
 
 TOLERANCE: Final = 60.0  # seconds that clocks may differ, by default
 LOGOUT_TOKEN_SECONDS: Final = 300.0  # that a logout token without `exp` is good for, after `iat`
-ATTEMPT_SECONDS: Final = 600.0
-MAX_ATTEMPTS: Final = 5  # logins under way in one browser
-ENTROPY: Final = 96  # bytes of randomness that a login needs
+ATTEMPT_BYTES: Final = 4096  # of all cookies of logins under way in one browser
+ENTROPY: Final = 32  # bytes of randomness that a login needs
 
 ID_TOKEN: Final = frozenset(("jwt",))
 LOGOUT_TOKEN: Final = frozenset(("logout+jwt", "jwt"))
@@ -40,7 +39,8 @@ LOGOUT_TOKEN: Final = frozenset(("logout+jwt", "jwt"))
 
 _LOGOUT_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
 _OFFLINE_ACCESS: Final = "offline_access"
-_LONGEST_PARAMETER: Final = 4096  # characters of a code
+_LONGEST_PARAMETER: Final = 4096  # characters of a code, or of a state
+_LONGEST_PLACE: Final = 600  # characters of a place in a state, which stays below 1,000 then
 _LONGEST_ERROR: Final = 64  # characters of an error code that is shown
 _LONGEST_NAME: Final = 255  # characters of a subject (Core 2), and of a session's name
 _LONGEST_CLAIM: Final = 512  # characters of what is told of a user
@@ -49,13 +49,15 @@ _HALF_HASHES: Final = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hash
 
 class LoginFailed(SidecarError):
     """A login did not succeed. `code` is for the user: an error code of the provider or one of
-    `bad_answer`, `login_expired`; the text is for the log. Neither holds a secret.
+    `bad_answer`, `login_expired`; the text is for the log. `description` is what the provider says
+    to the user, if the answer is one that was waited for. None holds a secret.
     """
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, description: str = "") -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
+        self.description = description
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +82,36 @@ class Client:
 class LoginAttempt:
     """A login under way in one browser: sealed into a cookie, since nothing else binds it there.
 
-    `next` is the local path to go to, `redirect_uri` the one that the provider was told.
+    `seed` is random, and what the login rests on is made of it, so that the cookie is small. `next`
+    is the local path to go to, `redirect_uri` the one that the provider was told.
     """
 
-    state: str = field(repr=False)
-    nonce: str = field(repr=False)
-    verifier: str = field(repr=False)
+    seed: str = field(repr=False)
     redirect_uri: str
     next: str
     started_at: float
 
-    def is_over(self, now: float) -> bool:
+    @property
+    def state(self) -> str:
+        """What the provider's answer must name first (`AttemptCookies.state`)."""
+        return self._derived(b"state")
+
+    @property
+    def nonce(self) -> str:
+        """What the id_token must name (Core 3.1.2.1)."""
+        return self._derived(b"nonce")
+
+    @property
+    def verifier(self) -> str:
+        """The code verifier (RFC 7636 4.1)."""
+        return self._derived(b"code verifier")
+
+    def _derived(self, label: bytes) -> str:
+        return encode(hmac.digest(self.seed.encode(), label, "sha256"))
+
+    def is_over(self, now: float, lifetime: float) -> bool:
         """Whether it began too long ago, or in a future that no clock explains."""
-        return not -TOLERANCE <= now - self.started_at < ATTEMPT_SECONDS
+        return not -TOLERANCE <= now - self.started_at < lifetime
 
 
 def begin(entropy: bytes, wanted: str | None, redirect_uri: str, now: float) -> LoginAttempt:
@@ -101,9 +120,8 @@ def begin(entropy: bytes, wanted: str | None, redirect_uri: str, now: float) -> 
     What is not a local path is not gone to: `/` stands for it.
     """
     assert len(entropy) == ENTROPY
-    state, nonce, verifier = (encode(entropy[at : at + 32]) for at in (0, 32, 64))
     place = None if wanted is None else local_reference(wanted)
-    return LoginAttempt(state, nonce, verifier, redirect_uri, place or "/", now)
+    return LoginAttempt(encode(entropy), redirect_uri, place or "/", now)
 
 
 def challenge(verifier: str) -> str:
@@ -111,11 +129,12 @@ def challenge(verifier: str) -> str:
     return encode(hashlib.sha256(verifier.encode("ascii")).digest())
 
 
-def authorization_url(metadata: Metadata, client: Client, attempt: LoginAttempt) -> str:
+def authorization_url(metadata: Metadata, client: Client, attempt: LoginAttempt, state: str) -> str:
     """Where the browser goes to log in (Core 3.1.2.1). Raises `LoginFailed`.
 
-    Providers grant `offline_access` only with consent (Core 11), so that is asked for with it
-    unless the configuration says otherwise of `prompt`.
+    `state` is the parameter that comes back (`AttemptCookies.state`). Providers grant
+    `offline_access` only with consent (Core 11), so that is asked for with it unless the
+    configuration says otherwise of `prompt`.
     """
     endpoint = metadata.authorization_endpoint
     if endpoint is None:
@@ -131,7 +150,7 @@ def authorization_url(metadata: Metadata, client: Client, attempt: LoginAttempt)
         "client_id": client.client_id,
         "redirect_uri": attempt.redirect_uri,
         "scope": " ".join(client.scopes),
-        "state": attempt.state,
+        "state": state,
         "nonce": attempt.nonce,
         "code_challenge": challenge(attempt.verifier),
         "code_challenge_method": "S256",
@@ -146,38 +165,69 @@ def attempt_stem(cookie: str) -> str:
 
 
 class AttemptCookies:
-    """The cookies that hold attempts, one for each, so that several tabs can log in at once."""
+    """The cookies that hold attempts, one for each, so that several tabs can log in at once.
 
-    __slots__ = ("_keyring", "_names")
+    A cookie may be lost: of too many, or after `lifetime` seconds. So the state that the provider
+    hands back holds the place to go to as well, sealed, as far as it is short.
+    """
 
-    def __init__(self, cookie: str, secrets: Sequence[bytes]) -> None:
+    __slots__ = ("_keyring", "_lifetime", "_names", "_places")
+
+    def __init__(self, cookie: str, secrets: Sequence[bytes], lifetime: float) -> None:
         """`cookie` is the session cookie's base name; of `secrets` the first seals, all open."""
         keys = [derive_key(secret, "login attempt") for secret in secrets]
         self._keyring: Final = Keyring({A256GCM: keys}, {})
+        places = [derive_key(secret, "login place") for secret in secrets]
+        self._places: Final = Keyring({A256GCM: places}, {})
+        self._lifetime: Final = lifetime
         self._names: Final = prefixed(attempt_stem(cookie))
+
+    def state(self, attempt: LoginAttempt) -> str:
+        """The `state` parameter of an attempt."""
+        if attempt.next == "/" or len(attempt.next) > _LONGEST_PLACE:
+            return attempt.state
+        return f"{attempt.state}.{self._places.seal(attempt.next.encode())}"
+
+    def place(self, state: str) -> str | None:
+        """The place that a `state` parameter of an attempt holds, whichever browser's it was."""
+        _, _, sealed = state.partition(".")
+        if not sealed or len(state) > _LONGEST_PARAMETER:
+            return None
+        try:
+            return local_reference(self._places.open(sealed).decode())
+        except (SealError, ValueError):
+            return None
 
     def lines(self, jar: CookieJar, attempt: LoginAttempt, scope: Scope, now: float) -> list[bytes]:
         """Set-Cookie values that add an attempt to those presented.
 
-        What is over or unreadable is taken away, and the oldest of more than `MAX_ATTEMPTS`, lest
+        What is over or unreadable is taken away, and the oldest of more than `ATTEMPT_BYTES`, lest
         they pile up until no server takes the request any more.
         """
         opened = {name: self._open(name, jar) for name in jar.names() if self._is_one(name)}
         alive = {
-            name: one.started_at for name, one in opened.items() if one and not one.is_over(now)
+            name: one.started_at
+            for name, one in opened.items()
+            if one and not one.is_over(now, self._lifetime)
         }
-        newest = sorted(alive, key=alive.__getitem__, reverse=True)[: MAX_ATTEMPTS - 1]
-        gone = [gone_line(name, scope) for name in opened if name not in newest]
         name = self._name(attempt.state, scope)
-        sealed = self._keyring.seal(msgspec.json.encode(attempt))
-        return [*gone, set_line(name, sealed, scope, now + ATTEMPT_SECONDS)]
+        sealed = self._keyring.seal(msgspec.json.encode(astuple(attempt)))
+        kept, room = set(), ATTEMPT_BYTES - len(name) - len(sealed)
+        for one in sorted(alive, key=alive.__getitem__, reverse=True):
+            room -= len(one) + sum(map(len, jar.values(one)))
+            if room < 0:
+                break
+            kept.add(one)
+        gone = [gone_line(one, scope) for one in opened if one not in kept]
+        return [*gone, set_line(name, sealed, scope, now + self._lifetime)]
 
     def find(self, jar: CookieJar, state: str, scope: Scope, now: float) -> LoginAttempt | None:
         """The attempt of this browser that an answer with this `state` belongs to."""
         attempt = self._open(self._name(state, scope), jar)
-        if attempt is None or attempt.is_over(now):
+        if attempt is None or attempt.is_over(now, self._lifetime):
             return None
-        return attempt if hmac.compare_digest(attempt.state.encode(), state.encode()) else None
+        given = _without_place(state).encode("utf-8", "surrogateescape")
+        return attempt if hmac.compare_digest(attempt.state.encode(), given) else None
 
     def gone(self, jar: CookieJar, state: str, scope: Scope) -> list[bytes]:
         """Set-Cookie values that take the attempt away, where one is presented."""
@@ -186,7 +236,8 @@ class AttemptCookies:
 
     def _name(self, state: str, scope: Scope) -> str:
         """The cookie's name; on https one that no sibling domain can set."""
-        short = encode(hashlib.sha256(state.encode("utf-8", "surrogateescape")).digest()[:6])
+        own = _without_place(state).encode("utf-8", "surrogateescape")
+        short = encode(hashlib.sha256(own).digest()[:6])
         return (self._names[0] if scope.https else self._names[-1]) + short
 
     def _is_one(self, name: str) -> bool:
@@ -195,10 +246,19 @@ class AttemptCookies:
     def _open(self, name: str, jar: CookieJar) -> LoginAttempt | None:
         for value in jar.values(name)[:2]:
             try:
-                return msgspec.json.decode(self._keyring.open(value), type=LoginAttempt)
+                parts = msgspec.json.decode(self._keyring.open(value), type=_Parts)
             except (SealError, ValueError, RecursionError):
                 continue
+            return LoginAttempt(*parts)
         return None
+
+
+_Parts: TypeAlias = tuple[str, str, str, float]
+"""An attempt as it is sealed, without the names of its members."""
+
+
+def _without_place(state: str) -> str:
+    return state.partition(".")[0]
 
 
 _LONGEST_URL: Final = 8000  # characters; beyond, servers refuse an address
@@ -244,12 +304,18 @@ def read_answer(parameters: Mapping[str, str], metadata: Metadata, issuer: str) 
     if iss is not None and iss != issuer:
         raise LoginFailed("bad_answer", "the answer is from another provider")
     if "error" in parameters:
-        code = _plain(parameters["error"])
-        raise LoginFailed(code, f"the provider answered {code}")
+        raise refusal(parameters)
     code = parameters.get("code", "")
     if not code or len(code) > _LONGEST_PARAMETER or not (code.isascii() and code.isprintable()):
         raise LoginFailed("bad_answer", "the answer holds no code")
     return code
+
+
+def refusal(parameters: Mapping[str, str]) -> LoginFailed:
+    """What an error response says (RFC 6749 4.1.2.1)."""
+    code = _plain(parameters["error"])
+    said = loggable(parameters.get("error_description", ""))
+    return LoginFailed(code, f"the provider answered {code}{said and ': '}{said}", said)
 
 
 def _plain(error: str) -> str:

@@ -123,7 +123,7 @@ class Request:
     @property
     def client(self) -> Client:
         """Who asks (`core.client`)."""
-        return tell_apart(self.method, self.facts)
+        return tell_apart(self.method, self.facts, self.path)
 
 
 def _read_fields(
@@ -180,6 +180,10 @@ class FieldRule:
     dropped: frozenset[bytes]
     passed: frozenset[bytes]
 
+    def names(self, name: bytes) -> bool:
+        """Whether the route says itself what becomes of a field."""
+        return name in self.dropped or name in self.passed
+
     def lines(self, fields: Fields) -> list[bytes]:
         """The rendered lines that pass on, four pieces a line."""
         lines, withheld = fields.lines, fields.withheld
@@ -188,6 +192,29 @@ class FieldRule:
             if withheld[at].lower() in self.passed:
                 kept += withheld[at : at + 4]
         return kept
+
+
+_OVERRIDES: Final = frozenset((b"x-http-method", b"x-http-method-override", b"x-method-override"))
+_UNSAFE: Final = frozenset((b"PATCH", b"PUT", b"DELETE", b"MERGE"))
+
+
+def override_lines(request: Request, rule: FieldRule | None) -> list[bytes]:
+    """The lines by which a POST stands for another method, where networks let no other through.
+
+    tus clients upload so, and OData's. Only for methods that are guarded and repeated as POST is:
+    a GET that stands for DELETE would pass the CSRF rule, and a POST that stands for HEAD be
+    answered without the body that its framing promises.
+    """
+    withheld = request.fields.withheld
+    if request.method != "POST" or not withheld:
+        return []
+    kept: list[bytes] = []
+    for at in range(0, len(withheld), 4):
+        name = withheld[at].lower()
+        is_told = rule is not None and rule.names(name)
+        if name in _OVERRIDES and withheld[at + 2].upper() in _UNSAFE and not is_told:
+            kept += withheld[at : at + 4]
+    return kept
 
 
 UNREAD: Final = Request("GET", "/", (), http11=False)

@@ -41,6 +41,7 @@ class Route:
     fields: FieldRule | None  # which of the client's fields pass, if not by the common rule
     host: bytes | None  # Host to send; None keeps the client's
     upstream_origins: tuple[str, ...]  # scheme://host[:port], to map Location back
+    errors: str | None = None  # envelope | problem | graphql: the shape of errors; None: by client
     authorities: frozenset[bytes] = field(init=False)  # host[:port] that mean the upstream
     is_private: bool = field(init=False)  # no shared cache may keep an answer
     by_cookie: bool = field(init=False)  # answers depend on the Cookie field

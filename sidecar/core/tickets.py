@@ -13,6 +13,7 @@ _FINGERPRINT_BYTES: Final = 16
 _MAC_BYTES: Final = 16
 _TIME_BYTES: Final = 5
 _SOURCE_BYTES: Final = 4  # one bit a source
+_SHAPES: Final = ("envelope", "problem", "graphql")  # of errors; a byte if it is not the first
 
 
 def derive_key(secret: bytes, label: str) -> bytes:
@@ -53,16 +54,23 @@ class Signer:
         return encode(digest[:_FINGERPRINT_BYTES])
 
     def ticket(
-        self, fingerprint: str | None, now: float, sources: frozenset[int] | None = None
+        self,
+        fingerprint: str | None,
+        now: float,
+        sources: frozenset[int] | None = None,
+        errors: str = _SHAPES[0],
     ) -> str:
         """Proof that a real 401 ended the session of `fingerprint` (None: there was none).
 
-        `sources` are those that the route took credentials from; None: all.
+        `sources` are those that the route took credentials from; None: all. `errors` is the shape
+        in which its client is told of errors.
         """
         named = decode(fingerprint) if fingerprint else b""
         claims = (int(now) + TICKET_LIFETIME).to_bytes(_TIME_BYTES, "big") + (named or b"")
         if sources is not None and max(sources, default=0) < 8 * _SOURCE_BYTES:
             claims += sum(1 << source for source in sources).to_bytes(_SOURCE_BYTES, "big")
+        if errors != _SHAPES[0]:
+            claims += _SHAPES.index(errors).to_bytes()
         return encode(claims + self._mac(self._ticket_keys[0], claims))
 
     def read_ticket(self, ticket: str, now: float) -> Ticket | None:
@@ -74,12 +82,15 @@ class Signer:
         genuine = any(hmac.compare_digest(self._mac(key, claims), mac) for key in self._ticket_keys)
         if not genuine or int.from_bytes(claims[:_TIME_BYTES], "big") < now:
             return None
-        named, sources = claims[_TIME_BYTES:], None
+        named, sources, errors = claims[_TIME_BYTES:], None, _SHAPES[0]
+        if len(named) % _SOURCE_BYTES == 1:
+            named, shape = named[:-1], named[-1]
+            errors = _SHAPES[shape] if shape < len(_SHAPES) else _SHAPES[0]
         if len(named) % _FINGERPRINT_BYTES == _SOURCE_BYTES:
             bits = int.from_bytes(named[-_SOURCE_BYTES:], "big")
             named = named[:-_SOURCE_BYTES]
             sources = frozenset(at for at in range(8 * _SOURCE_BYTES) if bits >> at & 1)
-        return Ticket(encode(named) if named else None, sources)
+        return Ticket(encode(named) if named else None, sources, errors)
 
     @staticmethod
     def _mac(key: bytes, claims: bytes) -> bytes:
@@ -132,8 +143,9 @@ def _claim_mac(key: bytes, fingerprint: str, issued_at: float | None) -> str:
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """An opened ticket: the fingerprint of the session that died, if there was one, and the sources
-    of the route that it was on, if not all.
+    of the route that it was on, if not all. `errors`: how its client is told of errors.
     """
 
     fingerprint: str | None
     sources: frozenset[int] | None = None
+    errors: str = _SHAPES[0]

@@ -151,7 +151,8 @@ function unanswered(error: unknown, signal: AbortSignal | null | undefined): Fai
 function redirectTarget(error: SidecarError, answeredBy: string, onServer: boolean, logoutUrl?: string): string {
   if (!onServer && error.loginUrl && /^(https?:\/\/|\/)/i.test(error.loginUrl)) return error.loginUrl;
   if (!error.logoutUrl) return logoutUrl ?? "/api/logout";
-  const logout = logoutUrl ?? (/^\/(?![/\\])/.test(error.logoutUrl) ? error.logoutUrl : "/api/logout");
+  // What the answer's path leads on to is the provider's logout, which nobody has asked for here.
+  const logout = logoutUrl ?? /^\/(?![/\\])[^?#]*/.exec(error.logoutUrl)?.[0] ?? "/api/logout";
   // The ticket says which session has died, so that a late answer never ends a newer one.
   const ticket = /[?&](ticket=[^&#]+)/.exec(answeredBy)?.[1];
   return ticket ? `${logout}?${ticket}` : logout;

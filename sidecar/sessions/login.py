@@ -19,7 +19,7 @@ from sidecar.core import oidc
 from sidecar.core.discovery import Metadata
 from sidecar.core.errors import LoginUnavailable, SidecarError, StoreUnavailable
 from sidecar.core.formats.own import ID_BYTES, OwnSession, new_session
-from sidecar.core.oidc import ATTEMPT_SECONDS, ID_TOKEN, Identity, LoginAttempt, LoginFailed
+from sidecar.core.oidc import ID_TOKEN, Identity, LoginAttempt, LoginFailed
 from sidecar.core.refresh import Outcome, read_oauth2
 from sidecar.core.signed import InvalidToken
 from sidecar.core.tokens import TokenSet
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 EXCHANGE: Final = 15.0  # seconds that redeeming a code may take
 WAIT: Final = 20.0  # seconds to wait for another process that redeems it
 POLL: Final = 0.1  # seconds between two looks for what it has made of it
+ANSWER_SECONDS: Final = 600.0  # that an answer is known for; a code is good for as long (4.1.2)
 UNMARKS: Final = 20  # attempts to take a mark back that the store may have taken
 AT_ONCE: Final = 500  # answers that are redeemed at a time; anybody can make them up
 REPEAT: Final = 60.0  # seconds in which the same answer gives the same session
@@ -132,7 +133,7 @@ class Logins:
         What that may have left behind is taken away, or the answer could not come again.
         """
         try:
-            return await self._store.add(key, mark, ATTEMPT_SECONDS)
+            return await self._store.add(key, mark, ANSWER_SECONDS)
         except StoreUnavailable:
             self._background.run(self._unmark(key, mark))
             raise

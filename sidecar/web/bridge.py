@@ -12,6 +12,10 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from sidecar.core.bridge import UndeletedCookies
+from sidecar.core.client import Client
+from sidecar.core.cookies import CookieJar
+from sidecar.core.errors import loggable
 from sidecar.web import logout
 
 if TYPE_CHECKING:
@@ -24,12 +28,46 @@ SETTLED: Final = 0.05  # seconds without a server-side call after which none is 
 class Bridge:
     """What is under way for each session: pages that may turn into redirects, and calls."""
 
-    __slots__ = ("_calls", "_hold", "_loop")
+    __slots__ = ("_calls", "_hold", "_loop", "_undeleted")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, hold: float) -> None:
         self._loop: Final = loop
         self._hold: Final = hold
         self._calls: Counter[str] = Counter()
+        self._undeleted: Final = UndeletedCookies()
+
+    def lead(self, flow: Flow) -> bool:
+        """Leads a request of a dead session away, and says whether it did.
+
+        Not a document whose session's cookies stay though the logout has expired them: it would
+        come back for ever.
+        """
+        if flow.request.client is Client.DOCUMENT and self._keeps_cookies(flow):
+            return False
+        self.answer(flow)
+        return True
+
+    def answer(self, flow: Flow) -> None:
+        """Answers a request whose session is dead."""
+        if flow.request.client is Client.DOCUMENT:
+            self._undeleted.led(_cookies(flow), flow.began)
+        logout.bridged(flow)
+
+    def _keeps_cookies(self, flow: Flow) -> bool:
+        view, undeleted, cookies = flow.presented, self._undeleted, _cookies(flow)
+        if undeleted.is_known(cookies, flow.began):
+            return True
+        if not undeleted.is_found(cookies, flow.began):
+            return False
+        flow.runtime.log.warning(
+            "session cookie not deleted",
+            cookies=[loggable(name) for name in view.reading.names],
+            session=view.fingerprint,
+            route=flow.route.path,
+            detail="the browser keeps it after the logout; name the domain and the path that it is "
+            "set with in logout.domains and logout.paths",
+        )
+        return True
 
     def watch(self, flow: Flow) -> None:
         """Answers the request at once when its session dies before the head of its page is sent."""
@@ -85,6 +123,13 @@ class Bridge:
         return _resume(b"".join(held), coming, pieces)
 
 
+def _cookies(flow: Flow) -> int:
+    """Stands for the cookies that the request's session was read from: those that are to go."""
+    jar = CookieJar.parse(flow.request.cookie.decode("latin-1"))
+    names = flow.presented.reading.names
+    return hash(tuple((name, *jar.values(name)) for name in names))
+
+
 def _next(pieces: AsyncIterator[bytes]) -> asyncio.Task[bytes]:
     """The next piece, empty at the end, as a task that a time limit does not cut short."""
 
@@ -113,4 +158,4 @@ async def _resume(
 
 def _died(flow: Flow) -> None:
     flow.stop()
-    logout.bridged(flow)
+    flow.proxy.bridge.answer(flow)

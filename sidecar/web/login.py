@@ -19,6 +19,7 @@ from sidecar.core import oidc
 from sidecar.core.client import Client
 from sidecar.core.cookies import CookieJar, Scope, with_set_cookies
 from sidecar.core.envelope import fault
+from sidecar.core.error_body import JSON_TYPE
 from sidecar.core.errors import (
     BadRequest,
     BodyTooLarge,
@@ -33,16 +34,18 @@ from sidecar.core.headers import media_type
 from sidecar.core.logout import parameters
 from sidecar.core.oidc import LOGOUT_TOKEN, IndexEntry, LoginFailed
 from sidecar.core.signed import InvalidToken
+from sidecar.core.target import local_reference, normal_origin
 from sidecar.net.provider import ProviderUnavailable
 from sidecar.web import logout
 from sidecar.web.body import RequestBody
-from sidecar.web.rescue import HTML_TYPE, JSON_TYPE, common_lines, page
+from sidecar.web.rescue import HTML_TYPE, common_lines, page
 
 if TYPE_CHECKING:
     from sidecar.core.view import SessionView
     from sidecar.runtime import OwnParts
     from sidecar.web.flow import Flow
 
+MOVED: Final = "moved"  # a parameter of a login that was led to the public host
 FORM_BYTES: Final = 65536  # of a logout token's form
 FORM_TYPE: Final = b"application/x-www-form-urlencoded"
 
@@ -69,7 +72,7 @@ def _parts(flow: Flow) -> OwnParts:
 def _demand(flow: Flow, *methods: str) -> None:
     """Raises `MethodNotAllowed`, and for prefetches, which touch nothing, their refusal."""
     if flow.method not in methods:
-        raise MethodNotAllowed
+        raise MethodNotAllowed(*methods)
     if flow.request.client is Client.PREFETCH:
         raise PrefetchUnauthenticated
 
@@ -113,13 +116,39 @@ def begin(flow: Flow) -> None:
 
     A script could not follow there. Raises `SessionRequired` for it, and as `_demand`.
     """
-    _demand(flow, "GET")
+    _demand(flow, "GET", "HEAD")
     client, facts = flow.request.client, flow.request.facts
     is_plain = client is Client.FETCH and b"sec-fetch-mode" not in facts
     if client is not Client.DOCUMENT and not is_plain:
         raise SessionRequired("a login is for documents")
     _as_page(flow)
-    _go_on(flow, _begin)
+    if _is_elsewhere(flow):
+        _move(flow)
+    else:
+        _go_on(flow, _begin)
+
+
+def _is_elsewhere(flow: Flow) -> bool:
+    """Whether the browser asked another host than the public one, to which the provider leads back.
+
+    Its cookies would not come along. Once moved it is not moved again: a proxy in front may hide
+    the host that the browser asked.
+    """
+    public = flow.runtime.policy.public_origin
+    if public is None or MOVED in parameters(flow.request.query):
+        return False
+    scheme = public.partition(b":")[0]
+    asked = flow.connection.peer.asked_host(flow.request)
+    return normal_origin(b"%b://%b" % (scheme, asked)) != public
+
+
+def _move(flow: Flow) -> None:
+    """Leads a login to the public host, where it begins."""
+    flow.decision, flow.reason = "login", "begun under another host"
+    wanted = _wanted(flow)
+    place = None if wanted is None else local_reference(wanted)
+    query = "" if place is None else f"next={quote(place, safe='/')}&"
+    _redirect(flow, f"{_origin(flow)}{_parts(flow).login.base}/login?{query}{MOVED}=1", ())
 
 
 def _as_page(flow: Flow) -> None:
@@ -135,15 +164,17 @@ async def _begin(flow: Flow) -> None:
         metadata = await own.provider.metadata()
     except ProviderUnavailable as trouble:
         raise LoginUnavailable(trouble.detail) from None
-    now = flow.runtime.clock.now()
+    now, attempts = flow.runtime.clock.now(), own.login.attempts
     attempt = oidc.begin(
         os.urandom(oidc.ENTROPY), _wanted(flow), f"{_origin(flow)}{own.login.base}/callback", now
     )
     try:
-        location = oidc.authorization_url(metadata, own.login.client, attempt)
+        location = oidc.authorization_url(
+            metadata, own.login.client, attempt, attempts.state(attempt)
+        )
     except LoginFailed as error:
         raise LoginUnavailable(error.detail) from None
-    _redirect(flow, location, own.login.attempts.lines(_jar(flow), attempt, _scope(flow), now))
+    _redirect(flow, location, attempts.lines(_jar(flow), attempt, _scope(flow), now))
 
 
 def _wanted(flow: Flow) -> str | None:
@@ -176,14 +207,14 @@ async def _finish(flow: Flow) -> None:
     await _present(flow)
     if attempt is None and flow.live is not None and isinstance(flow.presented.reading, OwnReading):
         flow.reason = "logged in already"  # the answer is loaded again
-        _redirect(flow, "/", ())
+        _redirect(flow, own.login.attempts.place(state) or "/", ())
         return
     try:
         if attempt is None:
-            raise LoginFailed("login_expired", "no login of this browser is waiting for it")
+            raise _unexpected(given)
         session = await own.logins.complete(attempt, given, https=scope.https)
     except LoginFailed as error:
-        wanted = None if attempt is None else attempt.next
+        wanted = own.login.attempts.place(state) if attempt is None else attempt.next
         _failed(flow, error, wanted, own.login.attempts.gone(jar, state, scope))
         return
     except ProxyError:
@@ -202,6 +233,17 @@ async def _finish(flow: Flow) -> None:
     runtime.directory.present(after.encode("latin-1"), flow.began)
     flow.reason = "logged in"
     _redirect(flow, attempt.next, lines)
+
+
+def _unexpected(given: Mapping[str, str]) -> LoginFailed:
+    """An answer that no login of this browser waits for; the provider may have been in trouble.
+
+    Anybody can make a link to it, so its own words are for the log alone.
+    """
+    if "error" not in given:
+        return LoginFailed("login_expired", "no login of this browser is waiting for it")
+    said = oidc.refusal(given)
+    return LoginFailed(said.code, f"{said.detail}; no login of this browser is waiting for it")
 
 
 async def _present(flow: Flow) -> None:
@@ -245,7 +287,8 @@ def _failed(flow: Flow, error: LoginFailed, wanted: str | None, lines: Sequence[
     if flow.route.kind == "page":
         again = f"{_parts(flow).login.base}/login"
         again += "" if wanted is None else f"?next={quote(wanted, safe='/')}"
-        more = f'<p><a href="{escape(again)}">Try again</a></p>'
+        more = f"<p>{escape(error.description)}</p>" if error.description else ""
+        more += f'<p><a href="{escape(again)}">Try again</a></p>'
         body = page(400, _NOT_DONE, error.code, request_id, more)
         flow.proxy.respond(flow, head + HTML_TYPE, body, status=400)
     else:

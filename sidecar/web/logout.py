@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from sidecar.core.client import Client
@@ -17,7 +18,8 @@ from sidecar.core.cookies import (
     set_cookie_name,
 )
 from sidecar.core.credential import Result
-from sidecar.core.envelope import fault, success
+from sidecar.core.envelope import success
+from sidecar.core.error_body import JSON_TYPE, error_body, error_shape
 from sidecar.core.errors import (
     CsrfRejected,
     MethodNotAllowed,
@@ -30,9 +32,11 @@ from sidecar.core.errors import (
 )
 from sidecar.core.formats.own import OwnReading
 from sidecar.core.formats.raw import TYPE as RAW_TYPE
-from sidecar.core.logout import Verdict, judge, parameters
+from sidecar.core.logout import Verdict, judge, parameters, way_back
 from sidecar.core.oidc import end_session_url
-from sidecar.web.rescue import HTML_TYPE, JSON_TYPE, common_lines, page, rescue
+from sidecar.core.onward import PARAM as ONWARD_PARAM
+from sidecar.core.onward import Onward
+from sidecar.web.rescue import HTML_TYPE, common_lines, page, rescue
 
 if TYPE_CHECKING:
     from sidecar.core.request import Request
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from sidecar.core.view import OpenedSession
     from sidecar.web.flow import Flow
 
+METHODS: Final = ("GET", "HEAD", "POST")  # of a logout path
 MOST_RECOVERIES = 2  # once with a newer token that is there, and once with a fresh one
 
 _CONFIRM_FORM = (
@@ -111,11 +116,14 @@ def bridged(flow: Flow) -> None:
 
 def _send_to_logout(flow: Flow) -> None:
     request, policy = flow.request, flow.runtime.policy
-    ticket = policy.signer.ticket(flow.presented.fingerprint, flow.began, flow.route.sources)
-    back = request.path + request.query if request.client is Client.DOCUMENT else None
-    location = policy.logout.location(ticket, back)
-    head = common_lines(flow, 303) + b"Location: %b\r\n" % location.encode()
-    flow.proxy.respond(flow, head, b"", status=303)
+    ticket = policy.signer.ticket(
+        flow.presented.fingerprint,
+        flow.began,
+        flow.route.sources,
+        error_shape(flow.route, request),
+    )
+    location = policy.logout.location(ticket, way_back(request))
+    _redirect(flow, location)
 
 
 def signed_out(flow: Flow, ended: Sequence[OpenedSession]) -> None:
@@ -157,6 +165,8 @@ def _handle(flow: Flow) -> None:
         clear(flow)
         return
     ticket = policy.signer.read_ticket(given.get("ticket", ""), flow.began)
+    if ticket is not None:
+        flow.route = replace(flow.route, errors=ticket.errors)
     flow.live = runtime.revocations.live_fingerprint(flow.presented, flow.began)
     verdict = judge(
         request,
@@ -165,6 +175,7 @@ def _handle(flow: Flow) -> None:
         has_cookie=policy.presents_session(request.cookie),
         csrf=policy.csrf,
         public_origin=flow.proxy.planner.public_origin(flow),
+        goes_on=_onward(flow, given) is not None,
     )
     flow.decision = f"logout_{verdict.value}"
     if verdict is Verdict.END:
@@ -173,11 +184,15 @@ def _handle(flow: Flow) -> None:
         _changed(flow, request)
     elif verdict is Verdict.CONFIRM:
         _confirm(flow, given)
+    elif verdict is Verdict.ONWARD:
+        flow.reason = "ended by a script before"
+        location = policy.logout.next_location(given, is_asked_for=True)
+        _redirect(flow, _by_way_of_the_provider(flow, location, given))
     elif verdict is Verdict.VOID:
         _void(flow, request, given)
     else:
         flow.reason = "a GET that proves nothing"
-        rescue(flow, MethodNotAllowed())
+        rescue(flow, MethodNotAllowed(*METHODS))
 
 
 def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | None) -> None:
@@ -189,19 +204,21 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
     if request.client is Client.DOCUMENT:
         location = rule.next_location(given, is_asked_for=ticket is None)
         if ticket is None:
-            location = _by_way_of_the_provider(flow, location)
-        head = common_lines(flow, 303) + b"Location: %b\r\n" % location.encode() + swept
-        flow.proxy.respond(flow, head, b"", status=303)
+            location = _by_way_of_the_provider(flow, location, given)
+        _redirect(flow, location, swept)
         return
-    links = {"loginUrl": rule.redirect_to, "logoutUrl": rule.path}
+    links = {"loginUrl": rule.redirect_to, "logoutUrl": _logout_url(flow, given)}
     if ticket is None:
-        status, body = 200, success(200, {"code": "logged_out", **links})
+        status, type_line = 200, JSON_TYPE
+        body = success(200, {"code": "logged_out", **links})
     else:
         error = SessionExpired()
         request_id = flow.request_id.decode("latin-1")
         status = error.status
-        body = fault(status, error.message, error.code, request_id, **links)
-    flow.proxy.respond(flow, common_lines(flow, status) + JSON_TYPE + swept, body, status=status)
+        type_line, body = error_body(
+            ticket.errors, status, error.message, error.code, request_id, **links
+        )
+    flow.proxy.respond(flow, common_lines(flow, status) + type_line + swept, body, status=status)
 
 
 def _ending(flow: Flow, ticket: Ticket | None) -> Sequence[OpenedSession]:
@@ -234,25 +251,63 @@ def _concerned(flow: Flow, ticket: Ticket) -> str | None:
     return None
 
 
-def _by_way_of_the_provider(flow: Flow, location: str) -> str:
-    """Where a document goes whose own session has ended: the provider's session ends as well.
+def _redirect(flow: Flow, location: str, lines: bytes = b"") -> None:
+    head = common_lines(flow, 303) + b"Location: %b\r\n" % location.encode() + lines
+    flow.proxy.respond(flow, head, b"", status=303)
 
-    RP-Initiated Logout 2, where the provider has said how; it is not waited for.
-    """
+
+def _onward(flow: Flow, given: Mapping[str, str]) -> Onward | None:
+    """The ticket of a login session that a script has ended, if the request brings one."""
+    own = flow.runtime.own
+    ticket = given.get(ONWARD_PARAM)
+    return None if own is None or ticket is None else own.login.onward.read(ticket, flow.began)
+
+
+def _end_session_endpoint(flow: Flow) -> str | None:
+    """Where the provider's sessions end, if it has said so; it is not waited for."""
     own = flow.runtime.own
     metadata = None if own is None else own.provider.known
-    readings = (one.reading for one in flow.presented.sessions)
-    reading = next((one for one in readings if isinstance(one, OwnReading) and one.session), None)
-    if own is None or metadata is None or reading is None or reading.session is None:
-        return location
-    if metadata.end_session_endpoint is None:
+    return None if metadata is None else metadata.end_session_endpoint
+
+
+def _departing(flow: Flow, given: Mapping[str, str]) -> Onward | None:
+    """The login session whose logout this is: presented, or ended before; None if it is none."""
+    for one in flow.presented.sessions:
+        if isinstance(one.reading, OwnReading) and one.reading.session is not None:
+            return Onward(one.reading.session.tokens.id_token, flow.began)
+    return _onward(flow, given)
+
+
+def _logout_url(flow: Flow, given: Mapping[str, str]) -> str:
+    """Where a script's page goes to end what is left: the session at the provider, if there is one.
+
+    By way of here, since the id_token that the provider wants to see is nobody's to read.
+    """
+    own, path = flow.runtime.own, flow.runtime.policy.logout.path
+    departing = _departing(flow, given)
+    if own is None or departing is None or _end_session_endpoint(flow) is None:
+        return path
+    return f"{path}?{ONWARD_PARAM}={own.login.onward.write(departing.id_token, flow.began)}"
+
+
+def _by_way_of_the_provider(flow: Flow, location: str, given: Mapping[str, str]) -> str:
+    """Where a document goes whose login session has ended: the provider's session ends as well.
+
+    RP-Initiated Logout 2, where the provider has said how.
+    """
+    own, endpoint, departing = (
+        flow.runtime.own,
+        _end_session_endpoint(flow),
+        _departing(flow, given),
+    )
+    if own is None or endpoint is None or departing is None:
         return location
     if location.startswith("/"):
         location = flow.proxy.planner.public_origin(flow).decode("latin-1") + location
     return end_session_url(
-        metadata.end_session_endpoint,
+        endpoint,
         own.login.client,
-        id_token=reading.session.tokens.id_token,
+        id_token=departing.id_token,
         back_to=location,
     )
 
@@ -337,8 +392,7 @@ def _revoke(flow: Flow, sessions: Sequence[OpenedSession], reason: str) -> None:
 def _changed(flow: Flow, request: Request) -> None:
     flow.reason = "the ticket is about another session"
     if request.client is Client.DOCUMENT:
-        head = common_lines(flow, 303) + b"Location: /\r\n"
-        flow.proxy.respond(flow, head, b"", status=303)
+        _redirect(flow, "/")
     else:
         rescue(flow, SessionChanged())
 
@@ -346,9 +400,7 @@ def _changed(flow: Flow, request: Request) -> None:
 def _void(flow: Flow, request: Request, given: dict[str, str]) -> None:
     flow.reason = "a ticket from another site, without a session"
     if request.client is Client.DOCUMENT:
-        location = flow.runtime.policy.logout.next_location(given)
-        head = common_lines(flow, 303) + b"Location: %b\r\n" % location.encode()
-        flow.proxy.respond(flow, head, b"", status=303)
+        _redirect(flow, flow.runtime.policy.logout.next_location(given))
     else:
         rescue(flow, SessionRequired())
 

@@ -195,8 +195,9 @@ class Planner:
         is_dead = self._revocations.is_dead(presented.fingerprint, flow.began)
         is_bridged = (is_dead or flow.live is not None) and policy.bridge.concerns(request, route)
         if is_bridged and is_dead:
-            logout.bridged(flow)
-            return None
+            if self._bridge.lead(flow):
+                return None
+            is_bridged = False
         if b"expect" in request.facts:
             _check_expectation(request.facts[b"expect"])
         cookie, authorization = credential

@@ -6,8 +6,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from sidecar.core.client import Client
-from sidecar.core.envelope import fault
-from sidecar.core.errors import ProxyError, UpstreamError, loggable
+from sidecar.core.error_body import error_body, error_shape
+from sidecar.core.errors import MethodNotAllowed, ProxyError, UpstreamError, loggable
 from sidecar.core.forwarding import status_line
 from sidecar.core.request import UNREAD
 
@@ -74,14 +74,16 @@ def render_error(flow: Flow, error: ProxyError) -> tuple[bytes, bytes]:
     lines += b"".join(b"Set-Cookie: %b\r\n" % line for line in flow.renewed_cookies)
     if error.status == 503:
         lines += b"Retry-After: 1\r\n"
-    if error.status == 405:
-        lines += b"Allow: GET, POST\r\n"
+    if isinstance(error, MethodNotAllowed):
+        lines += b"Allow: %b\r\n" % ", ".join(error.allowed).encode()
     request_id = flow.request_id.decode("latin-1")
     if wants_page(flow, error):
         more = _WAY_OUT.format(action=escape(flow.runtime.policy.logout.path))
         more = more if error.status == 431 else ""
         return lines + HTML_TYPE, page(error.status, error.message, error.code, request_id, more)
-    return lines + JSON_TYPE, fault(error.status, error.message, error.code, request_id)
+    shape = error_shape(flow.route, flow.request)
+    type_line, body = error_body(shape, error.status, error.message, error.code, request_id)
+    return lines + type_line, body
 
 
 HTML_TYPE = (
@@ -89,7 +91,6 @@ HTML_TYPE = (
     b"Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
     b"frame-ancestors 'none'\r\n"
 )
-JSON_TYPE = b"Content-Type: application/json\r\n"
 
 
 def common_lines(flow: Flow, status: int) -> bytes:
@@ -114,11 +115,12 @@ def answer_preflight(flow: Flow) -> None:
 def wants_page(flow: Flow, error: ProxyError) -> bool:
     """Whether the sidecar's own answer on this request is a page instead of an envelope.
 
-    On page routes; and where a document's head is too large, since only its reader can help it.
+    On page routes, unless they name another shape; and where a document's head is too large, since
+    only its reader can help it.
     """
     if error.status == 431 and flow.request.client is Client.DOCUMENT:
         return True
-    return flow.route.kind == "page"
+    return flow.route.kind == "page" and flow.route.errors is None
 
 
 def page(status: int, message: str, code: str, request_id: str, more: str = "") -> bytes:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sidecar.core.bridge import BridgeRule
+from sidecar.core.bridge import AGAIN, KNOWN, MOST_KNOWN, BridgeRule, UndeletedCookies
 from sidecar.core.request import Request
 from sidecar.core.routes import UNROUTED
 
@@ -27,8 +27,11 @@ def ask(headers: dict[str, str], target: str = "/a", method: str = "GET") -> Req
         (ask(DOCUMENT), True),
         (ask(ROUTER), True),
         (ask({"Accept": "text/html"}), True),
-        (ask(DOCUMENT, method="POST"), False),
-        (ask(DOCUMENT, method="HEAD"), False),
+        # A form is sent without JavaScript, or its link is checked.
+        (ask(DOCUMENT, method="POST"), True),
+        (ask(DOCUMENT, method="HEAD"), True),
+        (ask(ROUTER, method="POST"), False),
+        (ask({"Sec-Fetch-Dest": "empty", "X-Nextjs-Data": "1"}), True),
         (ask({**DOCUMENT, "Sec-Purpose": "prefetch"}), False),
         (ask({**ROUTER, "Next-Router-Prefetch": "1"}), False),
         (ask({**ROUTER, "Next-Action": "x"}, method="POST"), False),
@@ -43,7 +46,7 @@ def ask(headers: dict[str, str], target: str = "/a", method: str = "GET") -> Req
     ],
 )
 def test_navigations_are_concerned(request_: Request, is_one: bool) -> None:
-    """GET by document or router, no prefetch, never the page that the logout leads to."""
+    """Documents of any method and router data, no prefetch, never the page of the login."""
     assert BridgeRule("/login", 0).concerns(request_, PAGE) is is_one
 
 
@@ -63,3 +66,35 @@ def test_only_router_data_is_held_and_only_where_configured() -> None:
     assert BridgeRule("/login", 1.0).holds(ask(ROUTER))
     assert not BridgeRule("/login", 1.0).holds(ask(DOCUMENT))
     assert not BridgeRule("/login", 0.0).holds(ask(ROUTER))
+
+
+def test_a_session_led_away_twice_at_once_keeps_its_cookies() -> None:
+    """Found the second time, and known while it goes on; of nobody else."""
+    undeleted = UndeletedCookies()
+    assert not undeleted.is_found(1, 100.0)
+    undeleted.led(1, 100.0)
+    assert not undeleted.is_known(1, 101.0)
+    assert not undeleted.is_found(2, 101.0)
+    assert undeleted.is_found(1, 102.0)
+    assert undeleted.is_known(1, 101.0 + KNOWN)
+    assert undeleted.is_known(1, 102.0 + KNOWN)  # as long as it is seen
+    assert not undeleted.is_known(1, 102.0 + 2 * KNOWN)
+
+
+def test_a_session_led_away_twice_much_later_does_not() -> None:
+    """An old tab of it may be opened once more."""
+    undeleted = UndeletedCookies()
+    undeleted.led(1, 100.0)
+    assert not undeleted.is_found(1, 100.0 + AGAIN)
+
+
+def test_strangers_fill_a_bounded_room() -> None:
+    """The first that were led away are forgotten."""
+    undeleted = UndeletedCookies()
+    for number in range(MOST_KNOWN + 10):
+        undeleted.led(number, 0.0)
+        undeleted.is_found(number, 0.0)
+    assert not undeleted.is_found(9, 0.0)
+    assert not undeleted.is_known(9, 0.0)
+    assert undeleted.is_known(10, 0.0)
+    assert len(undeleted._led_at) == len(undeleted._kept_until) == MOST_KNOWN

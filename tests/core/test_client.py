@@ -12,6 +12,7 @@ def facts(headers: dict[str, str]) -> dict[bytes, bytes]:
 
 
 DOCUMENT = {"Sec-Fetch-Dest": "document", "Sec-Fetch-Mode": "navigate", "Accept": "text/html"}
+NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Accept": "text/html,*/*;q=0.8"}
 FETCH = {"Sec-Fetch-Dest": "empty", "Sec-Fetch-Mode": "cors", "Accept": "*/*"}
 HANDSHAKE = {"Connection": "keep-alive, Upgrade", "Upgrade": "WebSocket"}
 
@@ -23,6 +24,8 @@ HANDSHAKE = {"Connection": "keep-alive, Upgrade", "Upgrade": "WebSocket"}
         (DOCUMENT, Client.DOCUMENT),
         ({**FETCH, "RSC": "1"}, Client.ROUTER),
         ({**FETCH, "RSC": "1", "Next-Router-Prefetch": "1"}, Client.PREFETCH),
+        ({**FETCH, "X-Nextjs-Data": "1"}, Client.ROUTER),
+        ({**FETCH, "X-Nextjs-Data": "1", "Purpose": "prefetch"}, Client.PREFETCH),
         ({**FETCH, "Accept": "text/event-stream"}, Client.EVENTS),
         (FETCH, Client.FETCH),
         ({"Sec-Fetch-Mode": "cors", "User-Agent": "node", "Accept": "*/*"}, Client.FETCH),
@@ -37,12 +40,25 @@ HANDSHAKE = {"Connection": "keep-alive, Upgrade", "Upgrade": "WebSocket"}
         # What is fetched as something else is data, whatever it accepts.
         ({"Sec-Fetch-Dest": "image", "Accept": "text/html"}, Client.FETCH),
         ({**FETCH, "Accept": "text/html"}, Client.FETCH),
-        ({"Sec-Fetch-Mode": "navigate"}, Client.DOCUMENT),
+        # A service worker passes a navigation on: what is asked for is lost, the mode is not.
+        ({**NAVIGATION, "Sec-Fetch-Dest": "empty"}, Client.DOCUMENT),
+        ({**NAVIGATION, "Sec-Fetch-Dest": "empty", "X-Requested-With": "a.b"}, Client.DOCUMENT),
+        (NAVIGATION, Client.DOCUMENT),
+        # `<a download>` navigates as well, and accepts nothing in particular.
+        ({"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "empty"}, Client.FETCH),
+        ({"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "empty", "Accept": "*/*"}, Client.FETCH),
+        ({"Sec-Fetch-Mode": "navigate"}, Client.FETCH),
+        # Plugins draw what they are answered, but inside a page that nobody left.
+        ({**NAVIGATION, "Sec-Fetch-Dest": "embed"}, Client.FETCH),
+        ({**NAVIGATION, "Sec-Fetch-Dest": "object"}, Client.FETCH),
         ({"Sec-Fetch-Mode": "cors", "Accept": "text/html"}, Client.FETCH),
         # Browsers without Sec-Fetch headers, and their scripts.
         ({"Accept": "text/html,application/xhtml+xml"}, Client.DOCUMENT),
         ({"Accept": "Text/HTML"}, Client.DOCUMENT),
         ({"Accept": "text/html", "X-Requested-With": "XMLHttpRequest"}, Client.FETCH),
+        ({"Accept": "text/html", "X-Requested-With": "xmlhttprequest"}, Client.FETCH),
+        # Android's WebView names its application on every request.
+        ({"Accept": "text/html", "X-Requested-With": "com.example.app"}, Client.DOCUMENT),
         ({"Accept": "text/html", "Next-Action": "abc"}, Client.FETCH),
         ({"Accept": "application/json"}, Client.FETCH),
         # No browser.
@@ -58,6 +74,23 @@ HANDSHAKE = {"Connection": "keep-alive, Upgrade", "Upgrade": "WebSocket"}
 def test_clients_are_told_apart(headers: dict[str, str], client: Client) -> None:
     """By the headers that they really send, in the order of the contract's table."""
     assert tell_apart("GET", facts(headers)) is client
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "client"),
+    [
+        ("/_next/data/build/orders.json", FETCH, Client.ROUTER),
+        ("/shop/_next/data/build/orders.json", FETCH, Client.ROUTER),  # below a base path
+        ("/_next/data/build/orders.json", {**FETCH, "Purpose": "prefetch"}, Client.PREFETCH),
+        ("/_next/data/build/orders.json", DOCUMENT, Client.DOCUMENT),  # typed by a user
+        ("/_next/static/chunks/main.js", FETCH, Client.FETCH),
+    ],
+)
+def test_page_data_are_router_data_by_their_place(
+    path: str, headers: dict[str, str], client: Client
+) -> None:
+    """A middleware may have taken the header off."""
+    assert tell_apart("GET", facts(headers), path) is client
 
 
 @pytest.mark.parametrize(

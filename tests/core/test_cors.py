@@ -88,6 +88,26 @@ def test_preflight_is_told_what_may_be_sent() -> None:
     assert b"Allow-Headers" not in RULE.preflight_lines(long.facts)
 
 
+@pytest.mark.parametrize(
+    ("asked", "more"),
+    [
+        ("PROPFIND", ", PROPFIND"),
+        ("QUERY", ", QUERY"),
+        ("patch", ", patch"),  # what a page writes in lower case is another method
+        ("DELETE", ""),
+        ("A B", ""),
+        ("A, *", ""),
+        ("X" * 65, ""),
+        ("", ""),
+    ],
+)
+def test_preflight_allows_the_method_that_is_asked_for(asked: str, more: str) -> None:
+    """WebDAV's, and whatever else an API knows; nothing that is no method."""
+    request = ask("OPTIONS", Origin=APP, Access_Control_Request_Method=asked)
+    line = f"Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE{more}\r\n"
+    assert line.encode() in RULE.preflight_lines(request.facts)
+
+
 def test_without_origins_it_is_off() -> None:
     assert not CorsRule([]).is_on
     assert CorsRule([]).lines(ask(Origin=APP).facts) == b""

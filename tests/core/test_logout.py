@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.errors import CsrfRejected
-from sidecar.core.logout import LogoutRule, Verdict, judge, parameters
+from sidecar.core.logout import LogoutRule, Verdict, judge, parameters, way_back
 from sidecar.core.protection import CsrfRule
 from sidecar.core.request import Request
 from sidecar.core.target import is_local_path, local_reference
@@ -41,13 +41,37 @@ def verdict(
     *,
     csrf: CsrfRule = CSRF,
     has_cookie: bool = True,
+    goes_on: bool = False,
 ) -> Verdict:
     fields = [("Host", "app.test"), *headers.items()]
     raw = tuple((name.encode(), value.encode()) for name, value in fields)
     request = Request(method, "/api/logout", raw, http11=True)
     return judge(
-        request, ticket=ticket, live=live, has_cookie=has_cookie, csrf=csrf, public_origin=PUBLIC
+        request,
+        ticket=ticket,
+        live=live,
+        has_cookie=has_cookie,
+        csrf=csrf,
+        public_origin=PUBLIC,
+        goes_on=goes_on,
     )
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("headers", [OLD_BROWSER, {**DOCUMENT, **SAME}, {**DOCUMENT, **CROSS}])
+def test_document_is_led_on_to_the_provider_where_nothing_is_left_here(
+    method: str, headers: dict[str, str]
+) -> None:
+    """A living session is ended by the same rules as without."""
+    for has_cookie in (True, False):
+        got = verdict(method, headers, live=None, has_cookie=has_cookie, goes_on=True)
+        assert got is Verdict.ONWARD
+    assert verdict(method, headers, goes_on=True) is verdict(method, headers)
+
+
+@pytest.mark.parametrize("headers", [{**FETCH, **SAME}, {**DOCUMENT, "Purpose": "prefetch"}])
+def test_nobody_but_a_document_is_led_on(headers: dict[str, str]) -> None:
+    assert verdict("GET", headers, live=None, goes_on=True) is verdict("GET", headers, live=None)
 
 
 CLIENTS: list[dict[str, str]] = [
@@ -288,6 +312,29 @@ def test_a_401_leads_to_logout_with_its_ticket(
 ) -> None:
     """The way back is carried only where `return_param` names a parameter for it."""
     assert rule.location("T", back) == location
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "place"),
+    [
+        ("GET", {"Sec-Fetch-Dest": "document"}, "/a?b=1"),
+        ("GET", {"Sec-Fetch-Dest": "empty", "Sec-Fetch-Mode": "navigate"}, "/a?b=1"),
+        ("GET", {}, "/a?b=1"),
+        ("POST", {"Sec-Fetch-Dest": "document"}, None),
+        ("HEAD", {"Sec-Fetch-Dest": "document"}, None),
+        ("GET", {"Sec-Fetch-Dest": "iframe"}, None),
+        ("GET", {"Sec-Fetch-Dest": "frame"}, None),
+        ("GET", {"Sec-Fetch-Dest": "fencedframe", "Sec-Fetch-Mode": "navigate"}, None),
+        ("GET", {"Accept": "application/json"}, None),
+    ],
+)
+def test_only_a_page_that_fills_the_window_can_be_gone_back_to(
+    method: str, fields: dict[str, str], place: str | None
+) -> None:
+    """After the login the browser gets it by GET, into the window: neither forms nor frames."""
+    asked = {"Host": "app.test", "Accept": "text/html", **fields}
+    raw = [(name.encode(), value.encode()) for name, value in asked.items()]
+    assert way_back(Request(method, "/a?b=1", raw, http11=True)) == place
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=30))

@@ -14,7 +14,7 @@ from sidecar.core.cookies import CookieJar, NameMatcher, Scope, with_set_cookies
 from sidecar.core.discovery import Metadata
 from sidecar.core.formats.own import Profile
 from sidecar.core.oidc import (
-    ATTEMPT_SECONDS,
+    ATTEMPT_BYTES,
     ENTROPY,
     LOGOUT_TOKEN_SECONDS,
     MAX_INDEXED,
@@ -55,7 +55,8 @@ METADATA = Metadata(
 CLIENT = Client(ISSUER, "app", ("openid", "offline_access"))
 HTTP, HTTPS = Scope(), Scope(https=True)
 SECRETS = (b"the sidecar's own secret, 32 bytes", b"the one before that, also 32 bytes")
-COOKIES = AttemptCookies("sidecar", SECRETS)
+LIFETIME = 3600.0
+COOKIES = AttemptCookies("sidecar", SECRETS, LIFETIME)
 
 
 def attempt(seed: int = 0, wanted: str | None = "/orders?page=2", now: float = NOW) -> LoginAttempt:
@@ -108,14 +109,14 @@ def test_only_local_paths_are_gone_to(wanted: str | None, place: str) -> None:
 
 def test_the_browser_is_sent_with_all_that_the_standards_demand() -> None:
     one = attempt()
-    url = urlsplit(authorization_url(METADATA, CLIENT, one))
+    url = urlsplit(authorization_url(METADATA, CLIENT, one, "the-state"))
     assert url._replace(query="").geturl() == f"{ISSUER}/authorize"
     assert dict(parse_qsl(url.query, strict_parsing=True)) == {
         "response_type": "code",
         "client_id": "app",
         "redirect_uri": CALLBACK,
         "scope": "openid offline_access",
-        "state": one.state,
+        "state": "the-state",
         "nonce": one.nonce,
         "code_challenge": challenge(one.verifier),
         "code_challenge_method": "S256",
@@ -128,22 +129,22 @@ def test_more_parameters_are_sent_but_none_that_the_login_rests_on() -> None:
     more = {"audience": "a b&c", "prompt": "login", "state": "x", "response_mode": "form_post"}
     client = replace(CLIENT, parameters=more)
     metadata = replace(METADATA, authorization_endpoint=f"{ISSUER}/authorize?tenant=a")
-    query = parse_qs(urlsplit(authorization_url(metadata, client, attempt())).query)
+    query = parse_qs(urlsplit(authorization_url(metadata, client, attempt(), "the-state")).query)
     assert query["tenant"] == ["a"]
     assert query["audience"] == ["a b&c"]
     assert query["prompt"] == ["login"]
-    assert query["state"] == [attempt().state]
+    assert query["state"] == ["the-state"]
     assert "response_mode" not in query
 
 
 def test_consent_is_asked_for_only_where_it_is_needed() -> None:
     client = replace(CLIENT, scopes=("openid",))
-    assert "prompt" not in authorization_url(METADATA, client, attempt())
+    assert "prompt" not in authorization_url(METADATA, client, attempt(), "the-state")
 
 
 def test_without_an_authorization_endpoint_there_is_no_login() -> None:
     with pytest.raises(LoginFailed, match="authorization endpoint"):
-        authorization_url(Metadata(issuer=ISSUER), CLIENT, attempt())
+        authorization_url(Metadata(issuer=ISSUER), CLIENT, attempt(), "the-state")
 
 
 # -- the cookies of attempts ----------------------------------------------------------------------
@@ -162,9 +163,9 @@ def test_an_attempt_comes_back_to_the_browser_that_began_it(scope: Scope, prefix
     for secret in (one.state, one.nonce, one.verifier):
         assert secret.encode() not in line
     jar = after([line])
-    assert COOKIES.find(jar, one.state, scope, NOW + 599) == one
+    assert COOKIES.find(jar, one.state, scope, NOW + LIFETIME - 1) == one
     assert COOKIES.find(CookieJar.parse("a=b"), one.state, scope, NOW) is None
-    assert COOKIES.find(jar, one.state, scope, NOW + ATTEMPT_SECONDS) is None
+    assert COOKIES.find(jar, one.state, scope, NOW + LIFETIME) is None
     assert COOKIES.find(jar, one.state, scope, NOW - 3600) is None
     assert list(after(COOKIES.gone(jar, one.state, scope), jar.header).names()) == []
     assert COOKIES.gone(CookieJar.parse(""), one.state, scope) == []
@@ -181,19 +182,65 @@ def test_several_tabs_log_in_at_once() -> None:
 
 
 def test_attempts_do_not_pile_up() -> None:
-    """Of more than five the oldest goes, and with it what is over or cannot be read."""
+    """Of more than 4 KiB the oldest goes, and with it what is over or cannot be read."""
     header = "a=b; sidecar-login-broken=x; sidecar=the-session"
-    attempts = [attempt(seed, None, NOW + seed) for seed in range(12)]
+    attempts = [attempt(seed, f"/orders/{seed}?page=2", NOW + seed) for seed in range(30)]
     for one in attempts:
         lines = COOKIES.lines(CookieJar.parse(header), one, HTTP, one.started_at)
         header = after(lines, header).header
+        assert len(header) < ATTEMPT_BYTES + 100
     jar = CookieJar.parse(header)
-    assert len(jar.pairs) == 5 + 2  # those of others stay
-    found = [COOKIES.find(jar, one.state, HTTP, NOW + 20) for one in attempts]
-    assert [one for one in found if one] == attempts[-5:]
+    assert {"a", "sidecar"} < set(jar.names())  # those of others stay
+    found = [COOKIES.find(jar, one.state, HTTP, NOW + 40) for one in attempts]
+    kept = [one for one in found if one]
+    assert len(kept) >= 12
+    assert kept == attempts[-len(kept) :]
     late = attempt(99, None, NOW + 5000)
     jar = after(COOKIES.lines(jar, late, HTTP, NOW + 5000), header)
     assert [name for name in jar.names() if "-login-" in name] == [jar.pairs[-1][0].strip()]
+
+
+def test_a_long_place_leaves_room_for_itself() -> None:
+    """It is kept, whatever others are there."""
+    header = ""
+    for seed in range(12):
+        lines = COOKIES.lines(CookieJar.parse(header), attempt(seed), HTTP, NOW + seed)
+        header = after(lines, header).header
+    long = attempt(50, "/" + "a" * 2000, NOW + 50)
+    header = after(COOKIES.lines(CookieJar.parse(header), long, HTTP, NOW + 50), header).header
+    assert COOKIES.find(CookieJar.parse(header), long.state, HTTP, NOW + 51) == long
+    assert len(header) < ATTEMPT_BYTES + 100
+
+
+def test_a_state_holds_the_place_for_when_the_cookie_is_lost() -> None:
+    """Unread by the provider, and nobody else's to write; the attempt is found by it as well."""
+    one = attempt()
+    state = COOKIES.state(one)
+    assert state.startswith(f"{one.state}.")
+    assert "orders" not in state
+    assert COOKIES.place(state) == "/orders?page=2"
+    jar = after(COOKIES.lines(CookieJar.parse(""), one, HTTPS, NOW))
+    assert COOKIES.find(jar, state, HTTPS, NOW) == one
+    assert COOKIES.gone(jar, state, HTTPS)
+    old = AttemptCookies("sidecar", SECRETS[1:], LIFETIME)
+    assert COOKIES.place(old.state(one)) == "/orders?page=2"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_held"), [("/", False), ("/" + "a" * 599, True), ("/" + "a" * 600, False)]
+)
+def test_a_state_is_short(wanted: str, *, is_held: bool) -> None:
+    """Providers take some thousand characters."""
+    state = COOKIES.state(attempt(wanted=wanted))
+    assert len(state) < 1000
+    assert COOKIES.place(state) == (wanted if is_held else None)
+
+
+@pytest.mark.parametrize("more", ["", ".", ".x", ".a.b.c.d.e", "." + "x" * 5000, ".\udcff"])
+def test_a_place_that_was_not_sealed_here_is_none(more: str) -> None:
+    assert COOKIES.place(attempt().state + more) is None
+    sealed = COOKIES.state(attempt())
+    assert COOKIES.place(sealed[:-1] + ("A" if sealed[-1] != "A" else "B")) is None
 
 
 @pytest.mark.parametrize("seed", range(1, 4))
@@ -220,10 +267,10 @@ def test_on_https_no_cookie_counts_that_a_sibling_domain_could_set() -> None:
 
 
 def test_attempts_outlive_a_change_of_secrets() -> None:
-    old = AttemptCookies("sidecar", SECRETS[1:])
+    old = AttemptCookies("sidecar", SECRETS[1:], LIFETIME)
     jar = after(old.lines(CookieJar.parse(""), attempt(), HTTP, NOW))
     assert COOKIES.find(jar, attempt().state, HTTP, NOW) == attempt()
-    other = AttemptCookies("sidecar", (b"quite another secret, of 32 bytes",))
+    other = AttemptCookies("sidecar", (b"quite another secret, of 32 bytes",), LIFETIME)
     assert other.find(jar, attempt().state, HTTP, NOW) is None
 
 
@@ -280,6 +327,17 @@ def test_a_code_is_taken_from_an_answer_of_the_provider() -> None:
         "redirect_uri": CALLBACK,
         "code_verifier": attempt().verifier,
     }
+
+
+def test_a_refusal_says_what_the_provider_says() -> None:
+    """Its description is for the user and the log, in plain characters and short."""
+    given = {"error": "access_denied", "error_description": "Not <b>\u2028you</b>" + "x" * 999}
+    with pytest.raises(LoginFailed) as caught:
+        read_answer({**given, "iss": ISSUER}, METADATA, ISSUER)
+    assert caught.value.code == "access_denied"
+    assert caught.value.description.startswith("Not <b>?you</b>xxx")
+    assert len(caught.value.description) <= 300
+    assert caught.value.detail == f"the provider answered access_denied: {caught.value.description}"
 
 
 def test_a_provider_that_never_says_iss_need_not() -> None:
@@ -539,7 +597,9 @@ def test_userinfo_adds_what_the_id_token_lacks() -> None:
 def test_a_parameter_that_is_null_is_not_sent() -> None:
     """Consent is asked for with offline_access alone, unless the configuration says otherwise."""
     sent = [
-        parse_qs(urlsplit(authorization_url(METADATA, client, attempt())).query).get("prompt")
+        parse_qs(urlsplit(authorization_url(METADATA, client, attempt(), "the-state")).query).get(
+            "prompt"
+        )
         for client in (
             replace(CLIENT, scopes=("openid",), parameters={}),
             replace(CLIENT, scopes=("openid", "offline_access"), parameters={}),

@@ -27,6 +27,20 @@ def test_a_ticket_says_what_it_was_made_for(fingerprint: str | None, now: float)
     assert SIGNER.read_ticket(ticket, now) == Ticket(fingerprint)
 
 
+@given(
+    st.one_of(st.none(), st.text().map(SIGNER.fingerprint)),
+    st.one_of(st.none(), st.frozensets(st.integers(0, 31))),
+    st.sampled_from(["envelope", "problem", "graphql"]),
+)
+def test_a_ticket_says_more_of_its_route(
+    fingerprint: str | None, sources: frozenset[int] | None, errors: str
+) -> None:
+    """Whose sessions it took, and how its client is told of errors."""
+    ticket = SIGNER.ticket(fingerprint, NOW, sources, errors)
+    assert SIGNER.read_ticket(ticket, NOW) == Ticket(fingerprint, sources, errors)
+    assert len(ticket) <= 64
+
+
 def test_a_ticket_works_more_than_once() -> None:
     """A redirect that is followed twice, in two tabs, ends in one place."""
     ticket = SIGNER.ticket(FINGERPRINT, NOW)

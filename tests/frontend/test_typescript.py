@@ -540,7 +540,7 @@ async def test_redirects_stay_where_they_belong(node: Node) -> None:
           { isError: true, message: "", data: null, status: 401, errorData }, { status }));
         const named = (logoutUrl, loginUrl) =>
           answer({ code: "session_expired", logoutUrl, loginUrl });
-        const urls = ["//evil.example", "/\\\\evil.example", "https://evil.example", "/bye"];
+        const urls = ["//evil.example", "/\\\\evil.example", "https://evil.example", "/bye?on=x"];
         for (const url of urls) await server({ redirect, fetch: named(url, url) })("/me");
         const logoutUrl = "https://app.example/bye";
         await server({ redirect, fetch: named("/bye"), logoutUrl })("/me");

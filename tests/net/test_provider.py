@@ -685,7 +685,8 @@ async def test_a_login_from_beginning_to_end(connect: Connect, site: Site) -> No
         client = oidc.Client(idp.issuer, idp.client_id, scopes)
         metadata = await one.metadata()
         attempt = oidc.begin(os.urandom(oidc.ENTROPY), "/orders", CALLBACK, time.time())
-        parameters = await in_a_browser(oidc.authorization_url(metadata, client, attempt))
+        url = oidc.authorization_url(metadata, client, attempt, attempt.state)
+        parameters = await in_a_browser(url)
         assert parameters["state"] == attempt.state
         code = oidc.read_answer(parameters, metadata, idp.issuer)
         answer = await one.token(oidc.code_form(attempt, code), 5)

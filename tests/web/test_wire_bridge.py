@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
 SESSION = "Cookie: theme=dark; access_token=tok"
 DOCUMENT = ["Sec-Fetch-Dest: document", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Site: none"]
 ROUTER = ["Sec-Fetch-Dest: empty", "Sec-Fetch-Mode: cors", "Sec-Fetch-Site: same-origin", "RSC: 1"]
+CORS = ["Sec-Fetch-Dest: empty", "Sec-Fetch-Mode: cors", "Sec-Fetch-Site: same-origin"]
+WORKER = [
+    *("Sec-Fetch-Dest: empty", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Site: same-origin"),
+    "Accept: text/html,application/xhtml+xml,*/*;q=0.8",
+]
+DOWNLOAD = ["Sec-Fetch-Dest: empty", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Site: same-origin"]
 NODE = ["Sec-Fetch-Mode: cors", "User-Agent: node", "Accept: */*"]
 REFUSED = b'{"message":"expired"}'
 
@@ -176,6 +183,71 @@ async def test_next_navigation_after_a_refusal_leads_to_the_logout(
     assert len(upstream.requests) == count
 
 
+@pytest.mark.parametrize("lines", [["X-Nextjs-Data: 1"], []])
+async def test_page_data_of_a_dead_session_make_the_router_load_the_document(
+    at: Embedded, client: Clients, upstream: Upstream, lines: list[str]
+) -> None:
+    """Next.js's Pages Router, by its header or by the place of its data."""
+    one = await client(at)
+    await die(one)
+    count = len(upstream.requests)
+    answer = await one.get("/_next/data/build/orders.json", SESSION, *CORS, *lines)
+    assert (answer.status, answer.get("Cache-Control")) == (401, "no-store")
+    assert len(upstream.requests) == count
+
+
+async def test_page_data_whose_call_is_refused_become_a_401(at: Embedded, client: Clients) -> None:
+    """While the frontend renders them."""
+    one = await client(at)
+    answer = await one.get("/calls", SESSION, *CORS, "X-Nextjs-Data: 1")
+    assert (answer.status, answer.get("Location")) == (401, None)
+
+
+async def test_navigation_by_a_service_worker_leads_to_the_login(
+    at: Embedded, client: Clients
+) -> None:
+    """It says `empty` for its destination, here and at the logout."""
+    one = await client(at)
+    answer = await one.get("/calls", SESSION, *WORKER)
+    assert answer.status == 303
+    login = await one.get(answer.get("Location") or "", SESSION, *WORKER)
+    assert (login.status, login.get("Location")) == (303, "/login")
+
+
+@pytest.mark.parametrize("is_dead", [True, False])
+async def test_posted_form_of_a_dead_session_leads_to_the_logout(
+    at: Embedded, client: Clients, *, is_dead: bool
+) -> None:
+    """By GET (303), whether the session died before or while the frontend answers."""
+    one = await client(at)
+    if is_dead:
+        await die(one)
+    form = "Content-Type: application/x-www-form-urlencoded"
+    answer = await one.post("/calls", SESSION, *DOCUMENT, form, body=b"a=1")
+    assert answer.status == 303
+    assert (answer.get("Location") or "").startswith("/api/logout?ticket=")
+
+
+@pytest.mark.parametrize("lines", [["Sec-Fetch-Dest: document"], ["Sec-Fetch-Dest: iframe"]])
+async def test_document_is_not_led_to_the_logout_for_ever(
+    at: Embedded, client: Clients, upstream: Upstream, lines: list[str]
+) -> None:
+    """A cookie that stays is left out, so that a login elsewhere (`/de/login`) can be drawn; the
+    log names it, once.
+    """
+    one = await client(at)
+    await die(one)
+    assert (await one.get("/de/login", SESSION, *ROUTER)).status == 401  # the router looked first
+    assert (await one.get("/de/login", SESSION, *DOCUMENT)).status == 303
+    assert "session cookie not deleted" not in at.log.getvalue()
+    for method in ("GET", "POST"):
+        answer = await one.ask(method, "/de/login", SESSION, "Accept: text/html", *lines)
+        assert (answer.status, answer.body) == (200, b"page")
+        assert upstream.last.get("Cookie") == "theme=dark"
+    told = [line for line in at.log.getvalue().splitlines() if "session cookie not deleted" in line]
+    assert [json.loads(line)["cookies"] for line in told] == [["access_token"]]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "lines"),
     [
@@ -185,15 +257,15 @@ async def test_next_navigation_after_a_refusal_leads_to_the_logout(
         ("GET", "/any", [*ROUTER, "Next-Router-Prefetch: 1"]),
         ("GET", "/style.css", ["Sec-Fetch-Dest: style"]),
         ("GET", "/any", ["Sec-Fetch-Dest: empty"]),
-        ("POST", "/any", DOCUMENT),
         ("POST", "/any", [*ROUTER, "Next-Action: abc"]),
-        ("HEAD", "/any", DOCUMENT),
+        ("POST", "/login", DOCUMENT),
+        ("GET", "/any", DOWNLOAD),
     ],
 )
 async def test_everything_else_passes_without_the_dead_cookies(
     at: Embedded, client: Clients, upstream: Upstream, *, method: str, path: str, lines: list[str]
 ) -> None:
-    """The login, prefetches, parts of pages, forms and actions (contract 5)."""
+    """The login, prefetches, parts of pages, downloads and actions."""
     one = await client(at)
     await die(one)
     answer = await one.ask(method, path, SESSION, *lines)

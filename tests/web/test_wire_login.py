@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
 
@@ -442,9 +443,131 @@ async def test_several_tabs_log_in_at_once(at: Embedded, browsers: Browsers) -> 
 async def test_logins_that_come_to_nothing_do_not_pile_up(at: Embedded, browsers: Browsers) -> None:
     """Or the browser would send more cookies than any server takes."""
     one = await browsers(at)
-    for _ in range(9):
-        await one.begin()
-    assert len(one.names) == 5
+    for number in range(30):
+        await one.begin(f"?next=/orders/{number}")
+    assert len(one.names) >= 12
+    assert len(one.cookie) < 4200
+    first = await one.sign_in(await one.begin("?next=/orders/first"))
+    assert (await one.get(first, *CROSS)).get("Location") == "/orders/first"
+
+
+async def test_login_whose_cookie_is_lost_leads_to_its_place_all_the_same(
+    at: Embedded, browsers: Browsers
+) -> None:
+    """It is not believed, but its place is where the next try goes; where one is logged in
+    meanwhile, it goes there at once.
+    """
+    one = await browsers(at)
+    target = await one.sign_in(await one.begin("?next=/orders/7%3Fa%3D1"))
+    one.cookie = ""
+    answer = await one.get(target, *CROSS)
+    assert (answer.status, answer.all("Set-Cookie")) == (400, [])
+    assert b"<code>login_expired</code>" in answer.body
+    assert b'href="/auth/login?next=/orders/7%3Fa%3D1"' in answer.body
+    await one.log_in()
+    answer = await one.get(target, *CROSS)
+    assert (answer.status, answer.get("Location")) == (303, "/orders/7?a=1")
+
+
+@pytest.mark.parametrize(("minutes", "is_over"), [(59, False), (61, True)])
+async def test_login_page_may_be_left_open(
+    at: Embedded, browsers: Browsers, times: Times, *, minutes: int, is_over: bool
+) -> None:
+    """For an hour (`oidc.attempt`)."""
+    one = await browsers(at)
+    url = await one.begin("?next=/here")
+    times.ahead += minutes * 60
+    answer = await one.get(await one.sign_in(url), *CROSS)
+    if is_over:
+        assert answer.status == 400
+        assert b'href="/auth/login?next=/here"' in answer.body
+    else:
+        assert (answer.status, answer.get("Location")) == (303, "/here")
+
+
+async def test_how_long_a_login_page_may_be_left_open_is_configured(
+    sidecar: Start, upstream: Upstream, idp: RunningIdp, browsers: Browsers, times: Times
+) -> None:
+    """Its cookie lasts as long."""
+    one = await browsers(await sidecar(site(upstream, idp, oidc={"attempt": "5m"})))
+    begun = await one.get("/auth/login", *DOCUMENT)
+    (cookie,) = begun.all("Set-Cookie")
+    lasts = parsedate_to_datetime(cookie.partition("Expires=")[2].partition(";")[0]).timestamp()
+    assert 298 < lasts - time.time() <= 300
+    times.ahead += 301
+    target = await one.sign_in(begun.get("Location") or "")
+    assert (await one.get(target, *CROSS)).status == 400
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_providers_own_error_is_named(
+    at: Embedded, browsers: Browsers, *, begun: bool
+) -> None:
+    """On the page and in the log, with its description. Where no login waits anybody may have
+    written it, so the description is in the log alone.
+    """
+    one = await browsers(at)
+    url = await one.begin("?next=/here")
+    query = {"error": "temporarily_unavailable", "error_description": "Come <b>back"}
+    query["iss"] = url.partition("/authorize")[0]
+    if begun:
+        query["state"] = parse_qs(urlsplit(url).query)["state"][0]
+    answer = await one.get(f"/auth/callback?{urlencode(query)}", *CROSS)
+    assert answer.status == 400
+    assert b"<code>temporarily_unavailable</code>" in answer.body
+    assert (b"<p>Come &lt;b&gt;back</p>" in answer.body) is begun
+    (line,) = [line for line in at.log.getvalue().splitlines() if '"login failed"' in line]
+    told = json.loads(line)
+    assert told["code"] == "temporarily_unavailable"
+    assert "the provider answered temporarily_unavailable: Come <b>back" in told["detail"]
+    assert ("no login of this browser" in told["detail"]) is not begun
+
+
+@pytest.mark.parametrize(
+    ("host", "moves"),
+    [
+        ("app.example.com", False),
+        ("APP.example.com:80", False),
+        ("www.example.com", True),
+        ("app.example.com:8080", True),
+        ("127.0.0.1:8080", True),
+    ],
+)
+async def test_login_begins_under_the_public_host(
+    sidecar: Start,
+    upstream: Upstream,
+    idp: RunningIdp,
+    client: Clients,
+    *,
+    host: str,
+    moves: bool,
+) -> None:
+    """The provider leads back there, and cookies of another host would not come along."""
+    one = await client(await sidecar(site(upstream, idp, public_url=ORIGIN)))
+    answer = await one.get("/auth/login?next=%2Fa%3Fb%3D%2B&x=%FF", f"Host: {host}", *DOCUMENT)
+    location = answer.get("Location") or ""
+    assert answer.status == 303
+    if moves:
+        assert location == f"{ORIGIN}/auth/login?next=/a%3Fb%3D%2B&moved=1"
+        assert answer.all("Set-Cookie") == []
+        # A proxy that hides the host is not gone round for ever.
+        path = location.removeprefix(ORIGIN)
+        again = await one.get(path, f"Host: {host}", *DOCUMENT)
+        assert (again.get("Location") or "").startswith(f"{idp.issuer}/authorize?")
+    else:
+        assert location.startswith(f"{idp.issuer}/authorize?")
+
+
+async def test_host_that_a_trusted_proxy_names_is_the_one_asked_for(
+    sidecar: Start, upstream: Upstream, idp: RunningIdp, client: Clients
+) -> None:
+    """Whatever the proxy calls this host itself."""
+    config = site(upstream, idp, public_url=ORIGIN, trusted_proxies=["127.0.0.1"])
+    one = await client(await sidecar(config))
+    for asked, issuer in (("app.example.com", idp.issuer), ("www.example.com", ORIGIN)):
+        lines = ["Host: sidecar:8080", f"X-Forwarded-Host: {asked}", *DOCUMENT]
+        answer = await one.get("/auth/login", *lines)
+        assert (answer.get("Location") or "").startswith(issuer)
 
 
 async def test_cookies_of_a_login_reach_no_api(
@@ -475,7 +598,7 @@ async def test_answer_is_redeemed_once_however_often_it_comes(
     assert {(one.status, one.get("Location")) for one in answers} == {(303, "/here")}
     assert len({tab.one and (await tab.who())["absoluteExpiresAt"] for tab in tabs}) == 1
     reloaded = await one.get(target, *CROSS)
-    assert (reloaded.status, reloaded.get("Location")) == (303, "/")
+    assert (reloaded.status, reloaded.get("Location")) == (303, "/here")
     assert (idp.stats.code_exchanges, idp.stats.code_reuses) == (1, 0)
     assert (await one.get("/api/me", *FETCH)).status == 200
 
@@ -657,22 +780,35 @@ async def test_login_needs_the_providers_metadata(
 
 
 @pytest.mark.parametrize(
-    ("method", "path"),
+    ("method", "path", "allowed"),
     [
-        ("POST", "/auth/login"),
-        ("POST", "/auth/callback"),
-        ("HEAD", "/auth/login"),
-        ("POST", "/auth/session"),
-        ("GET", "/auth/backchannel-logout"),
-        ("PUT", "/auth/logout"),
+        ("POST", "/auth/login", "GET, HEAD"),
+        ("POST", "/auth/callback", "GET"),
+        ("HEAD", "/auth/callback", "GET"),
+        ("POST", "/auth/session", "GET, HEAD"),
+        ("GET", "/auth/backchannel-logout", "POST"),
+        ("PUT", "/auth/logout", "GET, HEAD, POST"),
     ],
 )
 async def test_other_methods_do_nothing(
-    at: Embedded, client: Clients, upstream: Upstream, method: str, path: str
+    at: Embedded, client: Clients, upstream: Upstream, *, method: str, path: str, allowed: str
 ) -> None:
+    """405 names those that the path knows."""
     answer = await (await client(at)).ask(method, path, "Sec-Fetch-Site: same-origin")
-    assert answer.status == 405
+    assert (answer.status, answer.get("Allow")) == (405, allowed)
     assert upstream.requests == []
+
+
+async def test_head_of_a_gated_page_leads_to_the_provider(
+    at: Embedded, client: Clients, idp: RunningIdp
+) -> None:
+    """Link checkers follow redirects by HEAD: none of them is 405."""
+    one = await client(at)
+    page = await one.ask("HEAD", "/private", *DOCUMENT)
+    logout = await one.ask("HEAD", page.get("Location") or "", *DOCUMENT)
+    login = await one.ask("HEAD", logout.get("Location") or "", *DOCUMENT)
+    assert [page.status, logout.status, login.status] == [303, 303, 303]
+    assert (login.get("Location") or "").startswith(idp.issuer)
 
 
 async def test_what_is_no_endpoint_goes_to_its_route(
@@ -1012,13 +1148,74 @@ async def test_script_logs_out(kept: Embedded, browsers: Browsers) -> None:
     await one.log_in()
     answer = await one.ask("POST", "/auth/logout", *FETCH)
     assert answer.status == 200
-    assert answer.json["data"] == {
-        "code": "logged_out",
-        "loginUrl": "/auth/login",
-        "logoutUrl": "/api/logout",
-    }
+    told = answer.json["data"]
+    assert (told["code"], told["loginUrl"]) == ("logged_out", "/auth/login")
     assert one.names == set()
     await revoked(kept)
+
+
+async def ends_at_the_provider(one: Browser, idp: RunningIdp, url: str, *lines: str) -> None:
+    """Goes to a logout URL, and from there to the provider, whose session ends."""
+    assert re.fullmatch(r"/api/logout\?onward=[\w.-]+(&next=/bye)?", url)
+    answer = await one.get(url, *(lines or DOCUMENT))
+    assert answer.status == 303
+    location = URL(answer.get("Location") or "", encoded=True)
+    assert str(location.with_query(None)) == f"{idp.issuer}/end_session"
+    back = "/bye" if "next" in url else "/"
+    assert location.query["post_logout_redirect_uri"] == f"{ORIGIN}{back}"
+    async with one.at_provider.get(location, allow_redirects=False) as gone:
+        assert (gone.status, gone.headers["Location"]) == (303, f"{ORIGIN}{back}")
+    assert idp.stats.sessions_ended == 1
+
+
+@pytest.mark.parametrize("lines", [DOCUMENT, ["Accept: text/html"], CROSS])
+async def test_page_that_logged_out_by_a_script_ends_the_providers_session(
+    kept: Embedded, browsers: Browsers, idp: RunningIdp, lines: list[str]
+) -> None:
+    """At the `logoutUrl` of the answer, in which no token can be read.
+
+    Nothing is ended or expired there, so it does not matter who leads to it.
+    """
+    one = await browsers(kept)
+    await one.log_in()
+    told = (await one.ask("POST", "/auth/logout", *FETCH)).json["data"]
+    again = (await one.ask("POST", told["logoutUrl"], *FETCH)).json["data"]
+    assert "eyJ" not in told["logoutUrl"].partition("..")[2]
+    await ends_at_the_provider(one, idp, again["logoutUrl"] + "&next=/bye", *lines)
+    await revoked(kept)
+
+
+async def test_script_that_a_401_logged_out_can_end_the_providers_session(
+    at: Embedded, browsers: Browsers, upstream: Upstream, idp: RunningIdp
+) -> None:
+    """By itself a 401 does not."""
+    one = await browsers(at)
+    await one.log_in()
+    upstream.default = upstream.reply(b"{}", status="401 X")
+    location = (await one.get("/api/me", *FETCH)).get("Location") or ""
+    told = (await one.get(location, *FETCH)).json["errorData"]
+    assert idp.stats.sessions_ended == 0
+    await ends_at_the_provider(one, idp, told["logoutUrl"])
+
+
+async def test_link_to_the_providers_logout_is_short_lived_and_ends_nothing_here(
+    at: Embedded, browsers: Browsers, upstream: Upstream, idp: RunningIdp, times: Times
+) -> None:
+    """Whoever has logged in again is asked, as by any link from elsewhere."""
+    one = await browsers(at)
+    await one.log_in()
+    url = (await one.ask("POST", "/auth/logout", *FETCH)).json["data"]["logoutUrl"]
+    script = await one.get(url, *FETCH)
+    assert script.status == 405
+    await one.log_in()
+    answer = await one.get(url, *CROSS)
+    assert (answer.status, answer.all("Set-Cookie")) == (200, [])
+    assert (await one.who())["authenticated"]
+    one.cookie = ""
+    forged = await one.get(url[:-4] + "AAAA", *CROSS)
+    assert forged.status == 200  # asks
+    times.ahead += 301
+    assert (await one.get(url, *CROSS)).status == 200
 
 
 @pytest.mark.parametrize(

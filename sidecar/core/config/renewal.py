@@ -138,6 +138,9 @@ class Oidc(Section):
     clock_tolerance: Duration = parsed(
         parse_duration, "60s", "How far the provider's clock may differ."
     )
+    attempt: Duration = parsed(
+        parse_duration, "60m", "How long a login page of the provider may be left open."
+    )
     userinfo: Literal["auto", "never"] = setting(
         "auto", "auto: UserInfo is asked where the id_token lacks name or email."
     )

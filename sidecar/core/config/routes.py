@@ -218,6 +218,13 @@ class Route(Section):
     on_unauthorized: UnauthorizedRule = _by_kind(
         "on_unauthorized", "What becomes of a 401 that counts."
     )
+    errors: Literal["envelope", "problem", "graphql"] | None = setting(
+        None,
+        "The shape of the sidecar's own errors. problem: application/problem+json (RFC 9457); "
+        "graphql: an envelope with the member `errors` besides. Default by kind (api: an envelope, "
+        "or graphql if answers are not wrapped and the client accepts "
+        "application/graphql-response+json, page: a page).",
+    )
     authorization: Literal["pass", "session"] | None = setting(
         None,
         "What a client's own bearer is good for where no session cookie is presented. pass: it is "
