@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 from yarl import URL
 
+from sidecar.core.attributes import NO_KEYS, CookieKeys
 from sidecar.core.bridge import BridgeRule
 from sidecar.core.config import Config
 from sidecar.core.config.contradictions import path_on_this_site
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
 from sidecar.core.config.sources import source_name
-from sidecar.core.cookies import CookieJar, NameMatcher, parent_domains
+from sidecar.core.cookies import (
+    LIBRARY_COOKIES,
+    PREFIXES,
+    CookieJar,
+    NameMatcher,
+    parent_domains,
+    unprefixed,
+)
 from sidecar.core.cors import CorsRule
 from sidecar.core.credential import Source
 from sidecar.core.envelope import Document, EnvelopeRule
@@ -32,6 +40,7 @@ from sidecar.core.oidc import AttemptCookies, Client, SessionIndex, attempt_stem
 from sidecar.core.protection import CsrfRule
 from sidecar.core.request import FieldRule
 from sidecar.core.routes import UNROUTED, Route, RouteTable
+from sidecar.core.sweep import USUAL_PREFIXES, Sweep, Swept
 from sidecar.core.target import prefix_key
 from sidecar.core.tickets import ClaimStamp, Signer, derive_key
 from sidecar.core.view import SourceSet
@@ -79,15 +88,6 @@ def _says_nothing_else(document: Document) -> bool:
 
 def _is_equal(found: Any, wanted: Any) -> bool:
     return type(found) is type(wanted) and bool(found == wanted)  # true is not 1
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """What a logout expires: base names, and where they may have been set."""
-
-    names: tuple[str, ...]
-    domains: tuple[str, ...]
-    paths: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,7 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
         logout=_compile_logout(config),
         own=own,
         endpoints=endpoints,
-        sweep=Sweep(tuple(dict.fromkeys(base_names)), config.logout.domains, config.logout.paths),
+        sweep=_compile_sweep(config, own, sources, base_names),
         clearable=_clearable(config),
         unauthorized=UnauthorizedRule(
             frozenset(config.unauthorized.status),
@@ -254,6 +254,29 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
         public_origin=config.public_url.encode() if config.public_url else None,
         trusts=TrustedPeers(config.trusted_proxies),
     )
+
+
+def _compile_sweep(
+    config: Config, own: OwnLogin | None, sources: Sequence[Source], base_names: Sequence[str]
+) -> Sweep:
+    """What a logout expires; the names that libraries take on https are the likely ones."""
+    keys: dict[str, CookieKeys] = {}
+    written = sources if own is None else sources[1:]
+    for source, section in zip(written, config.session.sources, strict=True):
+        keys |= dict.fromkeys(source.base_names, _cookie_keys(section))
+    likely = dict.fromkeys(LIBRARY_COOKIES.values(), ("__Secure-", "", "__Host-"))
+    if own is not None:
+        likely |= dict.fromkeys(own.source.base_names, PREFIXES)
+    swept = (
+        Swept(base, keys.get(base, NO_KEYS), likely.get(base, USUAL_PREFIXES))
+        for base in unprefixed(base_names)
+    )
+    return Sweep(tuple(swept), config.logout.domains, config.logout.paths)
+
+
+def _cookie_keys(source: Any) -> CookieKeys:
+    """What the configuration says of the cookies that are set or expired for a source."""
+    return CookieKeys(**{one.name: getattr(source, one.name) for one in fields(CookieKeys)})
 
 
 def _clearable(config: Config) -> tuple[str, ...]:
@@ -326,10 +349,10 @@ def _compile_endpoints(config: Config) -> Mapping[str, Endpoint]:
 
 
 def _compile_source(source: Any, stamp: ClaimStamp) -> Source:
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"keys": _cookie_keys(source)}
     if hasattr(source, "refresh_token"):
         options["stamp"] = stamp
-    for name in ("token", "cookie", "expires_at", "refresh_token", "refresh_cookie", "domain"):
+    for name in ("token", "cookie", "expires_at", "refresh_token", "refresh_cookie"):
         value = getattr(source, name, None)
         if value is not None:
             options[name] = value

@@ -28,6 +28,7 @@ from sidecar.net.own import OwnSessions
 from sidecar.net.pool import Pool
 from sidecar.net.provider import Provider, ProviderSettings, ProviderUnavailable
 from sidecar.net.refresh import Refresher, RefreshTimes
+from sidecar.net.seen_cookies import SeenCookies
 from sidecar.net.sessions import Sessions
 from sidecar.net.store import Store, open_store
 from sidecar.net.store_watch import StoreWatch
@@ -104,6 +105,7 @@ class Runtime:
     policy: Policy
     loop: asyncio.AbstractEventLoop
     sessions: Sessions
+    seen: SeenCookies
     store: Store
     keeper: Keeper
     outbox: Outbox
@@ -219,6 +221,7 @@ def open_runtime(
         policy=policy,
         loop=loop,
         sessions=sessions,
+        seen=SeenCookies(policy.sweep.by_base),
         store=store,
         keeper=keeper,
         outbox=outbox,

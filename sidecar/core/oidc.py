@@ -16,8 +16,9 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
+from sidecar.core.attributes import Scope
 from sidecar.core.config.renewal import RESERVED_PARAMETERS
-from sidecar.core.cookies import CookieJar, Scope, gone_line, set_line
+from sidecar.core.cookies import CookieJar, gone_line, set_line
 from sidecar.core.discovery import Metadata
 from sidecar.core.errors import SidecarError
 from sidecar.core.formats.own import Profile
@@ -167,10 +168,10 @@ class AttemptCookies:
             name: one.started_at for name, one in opened.items() if one and not one.is_over(now)
         }
         newest = sorted(alive, key=alive.__getitem__, reverse=True)[: MAX_ATTEMPTS - 1]
-        gone = [gone_line(name, scope) for name in opened if name not in newest]
+        gone = [gone_line(name, scope.own) for name in opened if name not in newest]
         name = self._name(attempt.state, scope)
         sealed = self._keyring.seal(msgspec.json.encode(attempt))
-        return [*gone, set_line(name, sealed, scope, now + ATTEMPT_SECONDS)]
+        return [*gone, set_line(name, sealed, scope.own, now + ATTEMPT_SECONDS)]
 
     def find(self, jar: CookieJar, state: str, scope: Scope, now: float) -> LoginAttempt | None:
         """The attempt of this browser that an answer with this `state` belongs to."""
@@ -182,7 +183,7 @@ class AttemptCookies:
     def gone(self, jar: CookieJar, state: str, scope: Scope) -> list[bytes]:
         """Set-Cookie values that take the attempt away, where one is presented."""
         name = self._name(state, scope)
-        return [gone_line(name, scope)] if jar.values(name) else []
+        return [gone_line(name, scope.own)] if jar.values(name) else []
 
     def _name(self, state: str, scope: Scope) -> str:
         """The cookie's name; on https one that no sibling domain can set."""

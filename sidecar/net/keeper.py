@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sidecar.core.cookies import Scope
+from sidecar.core.attributes import Scope
 from sidecar.core.credential import Reading, Result
 from sidecar.core.errors import (
     RefreshRefused,

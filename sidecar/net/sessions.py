@@ -8,9 +8,9 @@ from dataclasses import replace
 from math import inf
 from typing import Final
 
+from sidecar.core.attributes import Scope
 from sidecar.core.cookies import (
     CookieJar,
-    Scope,
     is_expiring,
     set_cookie_name,
     takes_away,

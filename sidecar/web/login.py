@@ -16,8 +16,9 @@ from urllib.parse import quote
 import msgspec
 
 from sidecar.core import oidc
+from sidecar.core.attributes import Scope
 from sidecar.core.client import Client
-from sidecar.core.cookies import CookieJar, Scope, with_set_cookies
+from sidecar.core.cookies import CookieJar, with_set_cookies
 from sidecar.core.envelope import fault
 from sidecar.core.errors import (
     BadRequest,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -11,7 +12,6 @@ from sidecar.core.client import Client
 from sidecar.core.cookies import (
     CookieJar,
     everywhere,
-    expire_lines,
     first_cookies,
     is_expiring,
     set_cookie_name,
@@ -32,6 +32,7 @@ from sidecar.core.formats.own import OwnReading
 from sidecar.core.formats.raw import TYPE as RAW_TYPE
 from sidecar.core.logout import Verdict, judge, parameters
 from sidecar.core.oidc import end_session_url
+from sidecar.core.sweep import room_beside
 from sidecar.web.rescue import HTML_TYPE, JSON_TYPE, common_lines, page, rescue
 
 if TYPE_CHECKING:
@@ -185,13 +186,12 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
     flow.reason = "asked for" if ticket is None else "after a 401"
     _bury(flow, _ending(flow, ticket), "logout")
     runtime.metrics.logouts["user" if ticket is None else "unauthorized"] += 1
-    swept = b"".join(b"Set-Cookie: %b\r\n" % line for line in sweep_lines(flow))
     if request.client is Client.DOCUMENT:
         location = rule.next_location(given, is_asked_for=ticket is None)
         if ticket is None:
             location = _by_way_of_the_provider(flow, location)
-        head = common_lines(flow, 303) + b"Location: %b\r\n" % location.encode() + swept
-        flow.proxy.respond(flow, head, b"", status=303)
+        head = common_lines(flow, 303) + b"Location: %b\r\n" % location.encode()
+        flow.proxy.respond(flow, _swept(flow, head), b"", status=303)
         return
     links = {"loginUrl": rule.redirect_to, "logoutUrl": rule.path}
     if ticket is None:
@@ -201,7 +201,14 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
         request_id = flow.request_id.decode("latin-1")
         status = error.status
         body = fault(status, error.message, error.code, request_id, **links)
-    flow.proxy.respond(flow, common_lines(flow, status) + JSON_TYPE + swept, body, status=status)
+    head = _swept(flow, common_lines(flow, status) + JSON_TYPE)
+    flow.proxy.respond(flow, head, body, status=status)
+
+
+def _swept(flow: Flow, head: bytes) -> bytes:
+    """An answer's head with what expires the session's cookies."""
+    lines = sweep_lines(flow, room_beside(len(head)))
+    return head + b"".join(b"Set-Cookie: %b\r\n" % line for line in lines)
 
 
 def _ending(flow: Flow, ticket: Ticket | None) -> Sequence[OpenedSession]:
@@ -257,26 +264,23 @@ def _by_way_of_the_provider(flow: Flow, location: str) -> str:
     )
 
 
-def sweep_lines(flow: Flow, besides: Sequence[bytes] = ()) -> list[bytes]:
-    """Set-Cookie values that expire every session cookie presented or possible.
+def sweep_lines(flow: Flow, room: float, besides: Sequence[bytes] = ()) -> list[bytes]:
+    """Set-Cookie values that expire every session cookie presented or, within `room`, possible.
 
     But for those of sessions that live on, and for those that the Set-Cookie values `besides` set:
     a response does not contradict itself.
     """
     policy, sessions = flow.runtime.policy, flow.runtime.sessions
     jar = CookieJar.parse(flow.request.cookie.decode("latin-1"))
-    presented = [name for name in jar.names() if policy.session_names.matches(name)]
-    https = flow.proxy.planner.public_origin(flow).startswith(b"https:")
-    sweep = policy.sweep
-    lines = expire_lines(presented, sweep.names, sweep.domains, sweep.paths, https)
     now = flow.runtime.clock.now()
     named = {set_cookie_name(one) for one in besides if not is_expiring(one, now)}
     living = sessions.living(flow.presented, now)
-    return [
-        line
-        for line in lines
-        if (name := set_cookie_name(line)) not in named and not sessions.is_of(name, living)
-    ]
+    return policy.sweep.lines(
+        jar.names(),
+        flow.proxy.planner.scope(flow),
+        room,
+        lambda name: name in named or sessions.is_of(name, living),
+    )
 
 
 def is_way_out(flow: Flow) -> bool:
@@ -305,7 +309,7 @@ def clear(flow: Flow) -> None:
     flow.live = flow.runtime.sessions.live_fingerprint(flow.presented, flow.began)
     _bury(flow, _ending(flow, None), "logout")
     flow.runtime.metrics.logouts["too_many_cookies"] += 1
-    lines = [*sweep_lines(flow), *everywhere(cookies, policy.clearable)]
+    lines = [*sweep_lines(flow, inf), *everywhere(cookies, policy.clearable)]
     head = b"".join(
         (
             common_lines(flow, 303),

@@ -16,10 +16,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from sidecar.core.attributes import Scope
 from sidecar.core.cookies import (
     CookieJar,
     NameMatcher,
-    Scope,
     chunked_lines,
     collect_chunks,
     gone_line,
@@ -260,7 +260,7 @@ class OwnCookieSource(_OwnSource):
             name,
             self.keyrings[name].seal(session.to_bytes()),
             presented,
-            _host_only(scope),
+            scope.own,
             separator=SEPARATOR,
             size=_LONGEST_COOKIE - len(name) - len(SEPARATOR) - 2,
             expires_at=session.absolute_end(self.lifetimes),
@@ -272,7 +272,7 @@ class OwnCookieSource(_OwnSource):
         sealed = self.keyrings[name].seal(
             msgspec.json.encode(_Use(session.fingerprint, session.used_at))
         )
-        return set_line(name, sealed, _host_only(scope), session.absolute_end(self.lifetimes))
+        return set_line(name, sealed, scope.own, session.absolute_end(self.lifetimes))
 
     def _candidates(self, jar: CookieJar) -> Iterator[_Candidate]:
         for name in self.names:
@@ -319,11 +319,6 @@ class OwnCookieSource(_OwnSource):
         except (SealError, ValueError, RecursionError):
             return session
         return session.touched(use.at) if use.fingerprint == session.fingerprint else session
-
-
-def _host_only(scope: Scope) -> Scope:
-    """The sidecar's own cookies are no other host's, and for every path."""
-    return Scope(https=scope.https)
 
 
 class Handle(NamedTuple):
@@ -386,11 +381,11 @@ class OwnStoreSource(_OwnSource):
 
         Of the `presented` names those that are not written again are taken away.
         """
-        scope = _host_only(scope)
-        stale = [gone_line(name, scope) for name in presented if name != session.cookie]
+        attributes = scope.own
+        stale = [gone_line(name, attributes) for name in presented if name != session.cookie]
         value = f"{session.id}{SEPARATOR}{session.fingerprint}"
         end = session.absolute_end(self.lifetimes)
-        return [*stale, set_line(session.cookie, value, scope, end)]
+        return [*stale, set_line(session.cookie, value, attributes, end)]
 
 
 def _handle(cookie: str, value: str) -> Handle | None:

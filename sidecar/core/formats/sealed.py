@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Final, NamedTuple, Protocol, cast
 
 import msgspec
 
+from sidecar.core.attributes import NO_KEYS, CookieKeys, Scope
 from sidecar.core.cookies import (
     MAX_CHUNKS,
     PREFIXES,
     CookieJar,
-    Scope,
     chunked_lines,
     collect_chunks,
     decoded,
@@ -105,7 +105,7 @@ class SealedSource:
     named with `separator`. `token` and `expires_at` are paths into the claims; the latter leads to
     Unix seconds or milliseconds that stand for the session's own expiry. `broken` is what chunks
     with a gap count as. `refresh_token` is the path of the token that renews a session; then
-    `opener` seals as well, into cookies of at most `chunk_size` characters each, set with `domain`,
+    `opener` seals as well, into cookies of at most `chunk_size` characters each, set as `keys` say,
     and `stamp` authenticates the private claim. `suffixes` are what follows the name in further
     cookies that the library joins, whatever comes behind: `""` for every name that begins alike.
     """
@@ -119,7 +119,7 @@ class SealedSource:
     broken: Result = Result.INVALID
     refresh_token: tuple[str, ...] | None = None
     chunk_size: int = 3936
-    domain: str = ""
+    keys: CookieKeys = NO_KEYS
     suffixes: tuple[str, ...] = ()
     stamp: ClaimStamp | None = field(default=None, repr=False)
 
@@ -215,7 +215,7 @@ class SealedSource:
             reading.cookie,
             seal(claims, reading.cookie),
             reading.names,
-            replace(scope, domain=self.domain),
+            scope.attributes(self.names[-1], self.keys),
             separator=self.separator,
             size=self.chunk_size,
             expires_at=end,

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.cookies import CookieJar, Scope, with_set_cookies
+from sidecar.core.attributes import Scope
+from sidecar.core.cookies import CookieJar, with_set_cookies
 from sidecar.core.credential import Reading, Result, Source, read_credential
 from sidecar.core.formats.own import (
     ID_BYTES,
