@@ -313,7 +313,10 @@ def _compile_own(config: Config, secrets: Sequence[bytes]) -> OwnLogin | None:
     if keep == "store":
         source = own_store_source(cookie=oidc.cookie, lifetimes=lifetimes)
     else:
-        source = own_cookie_source(cookie=oidc.cookie, secrets=secrets, lifetimes=lifetimes)
+        longest = config.limits.header // 2
+        source = own_cookie_source(
+            cookie=oidc.cookie, secrets=secrets, lifetimes=lifetimes, longest=longest
+        )
     return OwnLogin(
         base=oidc.base,
         client=Client(

@@ -21,6 +21,7 @@ from sidecar.net.background import Background
 from sidecar.net.departure import Departures
 from sidecar.net.exchange import HttpExchange, OAuth2Exchange, RefreshEndpoint
 from sidecar.net.keeper import Keeper
+from sidecar.net.large_cookies import LargeCookies
 from sidecar.net.login import Logins
 from sidecar.net.outbound import Outbound, Way, way_of
 from sidecar.net.outbox import Outbox
@@ -106,6 +107,7 @@ class Runtime:
     loop: asyncio.AbstractEventLoop
     sessions: Sessions
     seen: SeenCookies
+    large: LargeCookies
     store: Store
     keeper: Keeper
     outbox: Outbox
@@ -222,6 +224,7 @@ def open_runtime(
         loop=loop,
         sessions=sessions,
         seen=SeenCookies(policy.sweep.by_base),
+        large=LargeCookies(log),
         store=store,
         keeper=keeper,
         outbox=outbox,
@@ -259,7 +262,6 @@ def _own_parts(
         own,
         store,
         hash_of=policy.signer.fingerprint,
-        longest_cookie=policy.config.limits.header // 2,
         now=clock.now,
         background=background,
         log=log,

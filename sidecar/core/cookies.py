@@ -43,6 +43,10 @@ MAX_PRESENTED = 180
 MAX_CLEARED = 30
 """Cookies that the way out of a 431 expires by name: enough to get below any limit again."""
 
+LONGEST_SESSION = 32 * 1024
+"""Characters of all cookies that a renewed session is written into. With more, no server would take
+its browser's requests any more (431), not even to log out."""
+
 MAX_COOKIES = 1000
 """Cookies of one request; more are refused. Browsers keep 180 of one site at most (Chromium), and
 to look into sixty thousand empty ones takes a second."""
@@ -344,6 +348,12 @@ def chunked_lines(
         pieces = {f"{name}{separator}{n}": value[at : at + size] for n, at in enumerate(parts)}
     stale = [gone_line(one, attributes) for one in presented if one not in pieces]
     return [*stale, *(set_line(one, part, attributes, expires_at) for one, part in pieces.items())]
+
+
+def value_size(set_cookie: bytes) -> int:
+    """The bytes that a cookie will take in a Cookie header, 0 for one that is emptied."""
+    pair = set_cookie.partition(b";")[0]
+    return 0 if pair.endswith(b"=") else len(pair)
 
 
 def set_cookie_name(value: bytes) -> str:

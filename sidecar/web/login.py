@@ -198,6 +198,7 @@ async def _finish(flow: Flow) -> None:
         *own.login.attempts.gone(jar, state, scope),
         *source.lines(session, presented_names(source, jar), scope),
     ]
+    runtime.large.look(lines)
     # Known from now on: of logins in several tabs one cookie stays, and a logout ends them all.
     after = with_set_cookies(flow.request.cookie.decode("latin-1"), lines, flow.began)
     runtime.sessions.present(after.encode("latin-1"), flow.began)

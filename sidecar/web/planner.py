@@ -148,6 +148,7 @@ class Planner:
             # Nobody can say which of them are dead, and a login must go on without them.
             presented = replace(presented, forwarded=presented.others)
         flow.presented = presented
+        self._runtime.large.look_at(presented)
         plan = self._plan_with(flow, presented)
         if plan is not None:
             flow.proxy.send(flow, plan)
@@ -170,6 +171,7 @@ class Planner:
             flow.presented, self.scope(flow), rejected=token
         )
         flow.recoveries += 2 if is_last else 1
+        self._runtime.large.look_at(flow.presented)
         now = self._runtime.clock.now()
         flow.live = self._sessions.live_fingerprint(flow.presented, now)
         if flow.live is None or flow.presented.reading.token == token:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from sidecar.core.attributes import NO_KEYS, Attributes, CookieKeys, Scope
 from sidecar.core.cookies import (
     CHUNK_SEPARATORS,
+    LONGEST_SESSION,
     CookieJar,
     chunked_lines,
     collect_chunks,
@@ -99,7 +100,8 @@ class RawSource:
     def write(self, reading: Reading, tokens: TokenSet, identity: str, scope: Scope) -> list[bytes]:  # noqa: ARG002 - there is no room for it
         """Both cookies, under the names that they were presented with, and encoded as they were.
 
-        Neither where the provider's tokens cannot stand in a cookie: then the old ones lead on.
+        Neither where the provider's tokens cannot stand in a cookie, or are too large for any
+        server: then the old ones lead on.
         """
         assert reading.cookie is not None
         refresh = self._refresh_cookie(reading)
@@ -108,7 +110,9 @@ class RawSource:
             (refresh, self.refresh_names[-1], tokens.refresh_token or ""),
         )
         values = {name: _spelled(token, name in reading.encoded) for name, _, token in written}
-        if not all(map(is_cookie_value, values.values())):
+        size = sum(map(len, values.values()))
+        is_too_large = size > max(LONGEST_SESSION, reading.header_bytes)
+        if is_too_large or not all(map(is_cookie_value, values.values())):
             return []
         end = (tokens.issued_at or 0.0) + LIFETIME
         return [

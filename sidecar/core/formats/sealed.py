@@ -11,6 +11,7 @@ import msgspec
 
 from sidecar.core.attributes import NO_KEYS, CookieKeys, Scope
 from sidecar.core.cookies import (
+    LONGEST_SESSION,
     MAX_CHUNKS,
     PREFIXES,
     CookieJar,
@@ -198,7 +199,10 @@ class SealedSource:
         return _Verdict(Result.OK, "the session holds a token", session, token)
 
     def write(self, reading: Reading, tokens: TokenSet, identity: str, scope: Scope) -> list[bytes]:
-        """The same claims with other tokens, and one private claim that says whose they are."""
+        """The same claims with other tokens, and one private claim that says whose they are.
+
+        Nothing if that is too large: the old ones lead on, and no browser is locked out.
+        """
         assert reading.claims is not None
         assert reading.cookie is not None
         assert self.refresh_token is not None
@@ -209,11 +213,13 @@ class SealedSource:
         if self.expires_at is not None and tokens.expires_at is not None:
             unit = 1000 if self._is_in_milliseconds(reading.claims) else 1
             claims = with_claim(claims, self.expires_at, int(tokens.expires_at * unit))
-        seal = cast("Sealer", self.opener).seal
+        sealed = cast("Sealer", self.opener).seal(claims, reading.cookie)
+        if len(sealed) > max(LONGEST_SESSION, reading.header_bytes):
+            return []
         end = None if reading.valid_until is None else as_number(claims.get("exp"))
         return chunked_lines(
             reading.cookie,
-            seal(claims, reading.cookie),
+            sealed,
             reading.names,
             scope.attributes(self.names[-1], self.keys),
             separator=self.separator,
