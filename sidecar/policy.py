@@ -144,6 +144,7 @@ class UpstreamAddress:
 class Policy:
     """The compiled configuration.
 
+    `source_names` are what logs and metrics call the sources.
     `session_names` are the cookies of sessions, `hidden_names` those that no API is shown;
     `endpoints` is by the path that routes match.
     """
@@ -152,6 +153,7 @@ class Policy:
     routes: RouteTable
     upstreams: Mapping[str, UpstreamAddress]
     sources: tuple[Source, ...]
+    source_names: tuple[str, ...]
     session_names: NameMatcher
     hidden_names: NameMatcher
     secrets: tuple[bytes, ...] = field(repr=False)
@@ -225,6 +227,7 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
             for name, upstream in config.upstreams.items()
         },
         sources=sources,
+        source_names=_source_names(config),
         session_names=NameMatcher(base_names, stems),
         hidden_names=NameMatcher(
             base_names,
@@ -415,13 +418,18 @@ def _compile_fields(written: Any) -> FieldRule | None:
     return FieldRule(dropped, passed)
 
 
+def _source_names(config: Config) -> tuple[str, ...]:
+    """What the sources are called, the own login's in front."""
+    written = [source_name(one.type, one.name, one.cookie) for one in config.session.sources]
+    own = [] if config.oidc is None else [source_name("oidc", cookie=config.oidc.cookie)]
+    return tuple(name or "" for name in (*own, *written))
+
+
 def _compile_source_set(config: Config, names: Sequence[str] | None) -> SourceSet | None:
     """The places of the named sources; several sources may share a name."""
     if names is None:
         return None
-    written = [source_name(one.type, one.name, one.cookie) for one in config.session.sources]
-    own = [] if config.oidc is None else [source_name("oidc", cookie=config.oidc.cookie)]
-    return frozenset(at for at, name in enumerate([*own, *written]) if name in names)
+    return frozenset(at for at, name in enumerate(_source_names(config)) if name in names)
 
 
 def _compile_envelope(route: Any) -> EnvelopeRule | None:

@@ -23,6 +23,7 @@ from sidecar.net.exchange import HttpExchange, OAuth2Exchange, RefreshEndpoint
 from sidecar.net.keeper import Keeper
 from sidecar.net.large_cookies import LargeCookies
 from sidecar.net.login import Logins
+from sidecar.net.openings import Openings
 from sidecar.net.outbound import Outbound, Way, way_of
 from sidecar.net.outbox import Outbox
 from sidecar.net.own import OwnSessions
@@ -106,6 +107,7 @@ class Runtime:
     policy: Policy
     loop: asyncio.AbstractEventLoop
     sessions: Sessions
+    openings: Openings
     seen: SeenCookies
     large: LargeCookies
     store: Store
@@ -182,6 +184,9 @@ def open_runtime(
         None if policy.own is None else policy.own.source,
     )
     sessions = Sessions(reader, policy.signer, None if exchange is None else renewal.leeway)
+    types = [one.type for one in policy.sources]
+    openings = Openings(policy.source_names, types, reader.matchers, partial(_report, log))
+    sessions.on_read = openings.note
     refresher = (
         None
         if exchange is None
@@ -223,6 +228,7 @@ def open_runtime(
         policy=policy,
         loop=loop,
         sessions=sessions,
+        openings=openings,
         seen=SeenCookies(policy.sweep.by_base),
         large=LargeCookies(log),
         store=store,

@@ -69,6 +69,7 @@ class Sessions:
         "on_accepted",
         "on_death",
         "on_handed_out",
+        "on_read",
         "on_revival",
         "on_rotation",
         "on_successor",
@@ -88,6 +89,7 @@ class Sessions:
         self.on_successor: Callable[[str, str], None] | None = None
         self.on_rotation: Callable[[str, tuple[str, ...]], None] | None = None
         self.on_accepted: Callable[[str], None] | None = None
+        self.on_read: Callable[[SessionView, float], None] | None = None
         self.deaths = 0  # counts sessions that have died or risen, for what was planned before
         self._cache: dict[Key, SessionView] = {}
         self._cached: Final = (_Order(), _Order())  # anybody's headers, and those with a seal
@@ -165,6 +167,8 @@ class Sessions:
             is_dead=lambda fingerprint: self.is_dead(fingerprint, now),
             loaded=loaded,
         )
+        if self.on_read is not None and (view.readable or view.unreadable):
+            self.on_read(view, now)
         handles = self._reader.handles(jar) if 0 in allowed and not is_settled else ()
         view = replace(
             view,

@@ -191,7 +191,7 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
         if ticket is None:
             location = _by_way_of_the_provider(flow, location)
         head = common_lines(flow, 303) + b"Location: %b\r\n" % location.encode()
-        flow.proxy.respond(flow, _swept(flow, head), b"", status=303)
+        flow.proxy.respond(flow, _swept(flow, head, ticket), b"", status=303)
         return
     links = {"loginUrl": rule.redirect_to, "logoutUrl": rule.path}
     if ticket is None:
@@ -201,13 +201,13 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
         request_id = flow.request_id.decode("latin-1")
         status = error.status
         body = fault(status, error.message, error.code, request_id, **links)
-    head = _swept(flow, common_lines(flow, status) + JSON_TYPE)
+    head = _swept(flow, common_lines(flow, status) + JSON_TYPE, ticket)
     flow.proxy.respond(flow, head, body, status=status)
 
 
-def _swept(flow: Flow, head: bytes) -> bytes:
-    """An answer's head with what expires the session's cookies."""
-    lines = sweep_lines(flow, room_beside(len(head)))
+def _swept(flow: Flow, head: bytes, ticket: Ticket | None) -> bytes:
+    """The head of a logout's answer, with what expires the session's cookies."""
+    lines = sweep_lines(flow, room_beside(len(head)), is_asked_for=ticket is None)
     return head + b"".join(b"Set-Cookie: %b\r\n" % line for line in lines)
 
 
@@ -264,22 +264,30 @@ def _by_way_of_the_provider(flow: Flow, location: str) -> str:
     )
 
 
-def sweep_lines(flow: Flow, room: float, besides: Sequence[bytes] = ()) -> list[bytes]:
+def sweep_lines(
+    flow: Flow, room: float, besides: Sequence[bytes] = (), *, is_asked_for: bool = False
+) -> list[bytes]:
     """Set-Cookie values that expire every session cookie presented or, within `room`, possible.
 
     But for those of sessions that live on, and for those that the Set-Cookie values `besides` set:
-    a response does not contradict itself.
+    a response does not contradict itself. Unless the user asks for it, cookies stay that did not
+    open for want of the right secret.
     """
     policy, sessions = flow.runtime.policy, flow.runtime.sessions
     jar = CookieJar.parse(flow.request.cookie.decode("latin-1"))
     now = flow.runtime.clock.now()
     named = {set_cookie_name(one) for one in besides if not is_expiring(one, now)}
     living = sessions.living(flow.presented, now)
+    spared = () if is_asked_for else flow.runtime.openings.spared(flow.presented)
     return policy.sweep.lines(
         jar.names(),
         flow.proxy.planner.scope(flow),
         room,
-        lambda name: name in named or sessions.is_of(name, living),
+        lambda name: (
+            name in named
+            or sessions.is_of(name, living)
+            or any(matcher.matches(name) for matcher in spared)
+        ),
     )
 
 
@@ -309,7 +317,7 @@ def clear(flow: Flow) -> None:
     flow.live = flow.runtime.sessions.live_fingerprint(flow.presented, flow.began)
     _bury(flow, _ending(flow, None), "logout")
     flow.runtime.metrics.logouts["too_many_cookies"] += 1
-    lines = [*sweep_lines(flow, inf), *everywhere(cookies, policy.clearable)]
+    lines = [*sweep_lines(flow, inf, is_asked_for=True), *everywhere(cookies, policy.clearable)]
     head = b"".join(
         (
             common_lines(flow, 303),
