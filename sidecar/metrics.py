@@ -212,6 +212,12 @@ class Exposition:
             {} if refresher is None else {(one,): n for one, n in refresher.counts.items()},
         )
         yield _counter(
+            "sidecar_sessions_unreadable",
+            "Session cookies that did not open, by source.",
+            ("source",),
+            {(source,): n for source, n in self._runtime.openings.counts.items()},
+        )
+        yield _counter(
             "sidecar_cookies_dropped",
             "Session cookies of upstreams dropped.",
             (),

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from ipaddress import ip_address, ip_network
 from typing import Any, Final, NamedTuple
 
 from yarl import URL
 
+from sidecar.core.attributes import NO_KEYS, CookieKeys
 from sidecar.core.bridge import BridgeRule
 from sidecar.core.config import Config
 from sidecar.core.config.contradictions import path_on_this_site
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
 from sidecar.core.config.sources import source_name
-from sidecar.core.cookies import CookieJar, NameMatcher, parent_domains
+from sidecar.core.cookies import (
+    LIBRARY_COOKIES,
+    PREFIXES,
+    CookieJar,
+    NameMatcher,
+    parent_domains,
+    unprefixed,
+)
 from sidecar.core.cors import CorsRule
 from sidecar.core.credential import Source
 from sidecar.core.envelope import Document, EnvelopeRule, holds
@@ -33,6 +41,7 @@ from sidecar.core.onward import OnwardTickets
 from sidecar.core.protection import CsrfRule
 from sidecar.core.request import FieldRule
 from sidecar.core.routes import UNROUTED, Route, RouteTable
+from sidecar.core.sweep import USUAL_PREFIXES, Sweep, Swept
 from sidecar.core.target import prefix_key
 from sidecar.core.tickets import ClaimStamp, Signer, derive_key
 from sidecar.core.view import SourceSet
@@ -79,15 +88,6 @@ def _says_nothing_else(document: Document) -> bool:
     return members.keys() <= _ABOUT_A_MESSAGE and all(
         document.lookup((name,)) is None for name in ("data", "errorData") if name in members
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """What a logout expires: base names, and where they may have been set."""
-
-    names: tuple[str, ...]
-    domains: tuple[str, ...]
-    paths: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +156,7 @@ class UpstreamAddress:
 class Policy:
     """The compiled configuration.
 
+    `source_names` are what logs and metrics call the sources.
     `session_names` are the cookies of sessions, `hidden_names` those that no API is shown;
     `endpoints` is by the path that routes match.
     """
@@ -164,6 +165,7 @@ class Policy:
     routes: RouteTable
     upstreams: Mapping[str, UpstreamAddress]
     sources: tuple[Source, ...]
+    source_names: tuple[str, ...]
     session_names: NameMatcher
     hidden_names: NameMatcher
     secrets: tuple[bytes, ...] = field(repr=False)
@@ -237,6 +239,7 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
             for name, upstream in config.upstreams.items()
         },
         sources=sources,
+        source_names=_source_names(config),
         session_names=NameMatcher(base_names, stems),
         hidden_names=NameMatcher(
             base_names,
@@ -256,7 +259,7 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
         logout=_compile_logout(config),
         own=own,
         endpoints=endpoints,
-        sweep=Sweep(tuple(dict.fromkeys(base_names)), config.logout.domains, config.logout.paths),
+        sweep=_compile_sweep(config, own, sources, base_names),
         clearable=_clearable(config),
         unauthorized=UnauthorizedRule(
             frozenset(config.unauthorized.status),
@@ -266,6 +269,29 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
         public_origin=config.public_url.encode() if config.public_url else None,
         trusts=TrustedPeers(config.trusted_proxies),
     )
+
+
+def _compile_sweep(
+    config: Config, own: OwnLogin | None, sources: Sequence[Source], base_names: Sequence[str]
+) -> Sweep:
+    """What a logout expires; the names that libraries take on https are the likely ones."""
+    keys: dict[str, CookieKeys] = {}
+    written = sources if own is None else sources[1:]
+    for source, section in zip(written, config.session.sources, strict=True):
+        keys |= dict.fromkeys(source.base_names, _cookie_keys(section))
+    likely = dict.fromkeys(LIBRARY_COOKIES.values(), ("__Secure-", "", "__Host-"))
+    if own is not None:
+        likely |= dict.fromkeys(own.source.base_names, PREFIXES)
+    swept = (
+        Swept(base, keys.get(base, NO_KEYS), likely.get(base, USUAL_PREFIXES))
+        for base in unprefixed(base_names)
+    )
+    return Sweep(tuple(swept), config.logout.domains, config.logout.paths)
+
+
+def _cookie_keys(source: Any) -> CookieKeys:
+    """What the configuration says of the cookies that are set or expired for a source."""
+    return CookieKeys(**{one.name: getattr(source, one.name) for one in fields(CookieKeys)})
 
 
 def _clearable(config: Config) -> tuple[str, ...]:
@@ -302,7 +328,10 @@ def _compile_own(config: Config, secrets: Sequence[bytes]) -> OwnLogin | None:
     if keep == "store":
         source = own_store_source(cookie=oidc.cookie, lifetimes=lifetimes)
     else:
-        source = own_cookie_source(cookie=oidc.cookie, secrets=secrets, lifetimes=lifetimes)
+        longest = config.limits.header // 2
+        source = own_cookie_source(
+            cookie=oidc.cookie, secrets=secrets, lifetimes=lifetimes, longest=longest
+        )
     return OwnLogin(
         base=oidc.base,
         client=Client(
@@ -339,10 +368,10 @@ def _compile_endpoints(config: Config) -> Mapping[str, Endpoint]:
 
 
 def _compile_source(source: Any, stamp: ClaimStamp) -> Source:
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"keys": _cookie_keys(source)}
     if hasattr(source, "refresh_token"):
         options["stamp"] = stamp
-    for name in ("token", "cookie", "expires_at", "refresh_token", "refresh_cookie", "domain"):
+    for name in ("token", "cookie", "expires_at", "refresh_token", "refresh_cookie"):
         value = getattr(source, name, None)
         if value is not None:
             options[name] = value
@@ -404,13 +433,18 @@ def _compile_fields(written: Any) -> FieldRule | None:
     return FieldRule(dropped, passed)
 
 
+def _source_names(config: Config) -> tuple[str, ...]:
+    """What the sources are called, the own login's in front."""
+    written = [source_name(one.type, one.name, one.cookie) for one in config.session.sources]
+    own = [] if config.oidc is None else [source_name("oidc", cookie=config.oidc.cookie)]
+    return tuple(name or "" for name in (*own, *written))
+
+
 def _compile_source_set(config: Config, names: Sequence[str] | None) -> SourceSet | None:
     """The places of the named sources; several sources may share a name."""
     if names is None:
         return None
-    written = [source_name(one.type, one.name, one.cookie) for one in config.session.sources]
-    own = [] if config.oidc is None else [source_name("oidc", cookie=config.oidc.cookie)]
-    return frozenset(at for at, name in enumerate([*own, *written]) if name in names)
+    return frozenset(at for at, name in enumerate(_source_names(config)) if name in names)
 
 
 def _compile_envelope(route: Any) -> EnvelopeRule | None:

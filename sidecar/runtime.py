@@ -26,14 +26,17 @@ from sidecar.net.store.outbox import Outbox
 from sidecar.net.store.watch import StoreWatch
 from sidecar.sessions.coordinator import SessionCoordinator
 from sidecar.sessions.directory import SessionDirectory
+from sidecar.sessions.large_cookies import LargeCookies
 from sidecar.sessions.local import local_sessions
 from sidecar.sessions.login import Logins
 from sidecar.sessions.login_views import LoginViews
 from sidecar.sessions.logout_tasks import LogoutTasks
+from sidecar.sessions.openings import Openings
 from sidecar.sessions.records import SessionRecords
 from sidecar.sessions.refresh import Refresher, RefreshTimes
 from sidecar.sessions.refresh_grants import HttpGrant, OAuth2Grant, RefreshEndpoint
 from sidecar.sessions.revocations import Revocations
+from sidecar.sessions.seen_cookies import SeenCookies
 from sidecar.sessions.set_cookies import SetCookies
 from sidecar.sessions.shared import SharedSessions, drop_stored, open_shared
 from sidecar.sessions.stored import StoredLogins
@@ -114,6 +117,9 @@ class Runtime:
     directory: SessionDirectory
     revocations: Revocations
     set_cookies: SetCookies
+    openings: Openings
+    seen: SeenCookies
+    large: LargeCookies
     coordinator: SessionCoordinator
     refresher: Refresher | None
     shared: SharedSessions | None
@@ -185,9 +191,13 @@ def open_runtime(
     grant = _refresh_grant(config, provider, client, outbound, clock.now)
     renewal = config.refresh or Refresh()
     stored = None if policy.own is None else StoredLogins(policy.own, store, clock.now)
+    reader = _view_reader(policy)
+    types = [one.type for one in policy.sources]
+    openings = Openings(policy.source_names, types, reader.matchers, partial(_report, log))
     local = local_sessions(
-        _view_reader(policy),
+        reader,
         policy.signer,
+        on_read=openings.note,
         leeway=None if grant is None else renewal.leeway,
         is_shared=is_shared or grant is not None,
     )
@@ -263,7 +273,6 @@ def open_runtime(
                 stored,
                 store,
                 hash_of=policy.signer.fingerprint,
-                longest_cookie=config.limits.header // 2,
                 now=clock.now,
                 background=background,
                 log=log,
@@ -278,6 +287,9 @@ def open_runtime(
         directory=local.directory,
         revocations=local.revocations,
         set_cookies=local.set_cookies,
+        openings=openings,
+        seen=SeenCookies(policy.sweep.by_base),
+        large=LargeCookies(log),
         coordinator=coordinator,
         refresher=refresher,
         shared=shared,

@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from sidecar.core.cookies import CookieJar, Scope, with_set_cookies
+from sidecar.core.attributes import Scope
+from sidecar.core.cookies import CookieJar, with_set_cookies
 from sidecar.core.credential import read_credential
 from sidecar.core.formats import FORMATS
 from sidecar.core.tickets import ClaimStamp

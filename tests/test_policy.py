@@ -222,7 +222,7 @@ def test_a_session_cookie_is_one_of_any_source_or_of_logouts(name: str) -> None:
 
 def test_the_sweep_names_each_cookie_once() -> None:
     """Defaults and sources name some twice."""
-    names = policy("upstream: http://api").sweep.names
+    names = [one.base for one in policy("upstream: http://api").sweep.swept]
     assert sorted(names) == sorted(set(names))
     assert {"authjs.session-token", "next-auth.session-token", "access_token"} <= set(names)
 
@@ -455,7 +455,7 @@ def test_own_sessions_are_kept_in_the_store_where_there_is_one(more: str, is_sto
 def test_own_cookies_are_session_cookies() -> None:
     """Swept, and shown to no API; those of a login under way are only hidden."""
     compiled = policy(OWN + ", cookie: own}")
-    assert {"own", "own-used"} <= set(compiled.sweep.names)
+    assert {"own", "own-used"} <= set(compiled.sweep.by_base)
     for name in ("__Host-own", "own.1", "__Host-own-used"):
         assert compiled.session_names.matches(name)
         assert compiled.hidden_names.matches(name)

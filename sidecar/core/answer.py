@@ -74,6 +74,12 @@ class AnswerHead:
         return self.facts.get(name, b"")
 
     @property
+    def size(self) -> int:
+        """About the bytes of its fields."""
+        fields = (*self.lines, *self.facts.values(), *self.cookies)
+        return sum(map(len, fields)) + 20 * len(fields)
+
+    @property
     def is_empty(self) -> bool:
         """Whether the head says that there is no body."""
         return self.facts.get(b"content-length") == b"0"

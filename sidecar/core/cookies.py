@@ -1,4 +1,4 @@
-"""Cookie text: parse it, join chunks, take names out, write lines that expire.
+"""Cookie text: parse it, join chunks, take names out, write lines that set and expire.
 
 Everything works on the raw header text, a latin-1 `str` with one character per octet: a cookie
 that is not a session's passes byte for byte. `http.cookies` re-quotes and merges: not used.
@@ -7,10 +7,12 @@ that is not a session's passes byte for byte. `http.cookies` re-quotes and merge
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate, parsedate_to_datetime
 from urllib.parse import unquote
+
+from sidecar.core.attributes import LAX, Attributes, parse_attributes
 
 OWS = " \t"
 """Optional whitespace, RFC 9110 section 5.6.3. `str.strip()` alone would take U+0085 and U+00A0."""
@@ -41,11 +43,16 @@ MAX_PRESENTED = 180
 MAX_CLEARED = 30
 """Cookies that the way out of a 431 expires by name: enough to get below any limit again."""
 
+LONGEST_SESSION = 32 * 1024
+"""Characters of all cookies that a renewed session is written into. With more, no server would take
+its browser's requests any more (431), not even to log out."""
+
 MAX_COOKIES = 1000
 """Cookies of one request; more are refused. Browsers keep 180 of one site at most (Chromium), and
 to look into sixty thousand empty ones takes a second."""
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_CHUNK = re.compile(r"(.+)(?:\.|__)[0-9]+").fullmatch
 _MAX_AGE = re.compile(rb"-?[0-9]+").fullmatch  # RFC 6265 section 5.2.2, of any length
 _COOKIE_OCTETS = re.compile(r"[!#-+\--:<-\[\]-~]*").fullmatch  # RFC 6265 section 4.1.1
 _PERCENT_ENCODED = re.compile(r"(?>(?:[^%]++|%[0-9A-Fa-f]{2})*)").fullmatch
@@ -166,6 +173,18 @@ def unprefixed(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.removeprefix(prefix_of(name)) for name in names))
 
 
+def base_of(name: str, bases: Container[str]) -> str:
+    """The base name that a cookie's name is of, without its prefix and a chunk's suffix.
+
+    If that is none of `bases`, the name without its prefix.
+    """
+    bare = name.removeprefix(prefix_of(name))
+    if bare in bases:
+        return bare
+    chunk = _CHUNK(bare)
+    return chunk[1] if chunk is not None and chunk[1] in bases else bare
+
+
 def prefix_of(name: str) -> str:
     """The prefix that `name` carries, `""` where it has none."""
     return next(prefix for prefix in PREFIXES if name.startswith(prefix))
@@ -239,39 +258,6 @@ def _rows(columns: Sequence[Sequence[int]]) -> Iterator[tuple[int, ...]]:
         yield tuple(places[min(row, len(places) - 1)] for places in columns)
 
 
-def expire_lines(
-    jar_names: Iterable[str],
-    base_names: Iterable[str],
-    domains: Sequence[str],
-    paths: Sequence[str],
-    https: bool,
-) -> list[bytes]:
-    """Set-Cookie field values that end a session in the browser, each for a line of its own.
-
-    Expired are the presented names (`jar_names`) that match, and each base name under each prefix
-    (`__Host-` on https only): host-only, and for every domain and path, since a cookie is deleted
-    only by the Domain and Path that it was set with (RFC 6265 section 5.3 step 11). `__Host-`
-    names take Path=/ and no Domain, or the browser ignores the line.
-
-    A partitioned cookie (CHIPS) is deleted only by a `Partitioned` line. On https each *presented*
-    name gets such lines too, with SameSite=None since a cross-site frame may set nothing stricter;
-    for names not presented they would double the answer for cookies that hardly ever exist.
-
-    `base_names`, `domains` and `paths` come from checked configuration; a presented name is
-    echoed only if it matches, so no client text reaches a header.
-    """
-    bases = unprefixed(base_names)
-    matches = NameMatcher(bases).matches
-    presented = [name for name in dict.fromkeys(jar_names) if matches(name)][:MAX_PRESENTED]
-    prefixes = PREFIXES if https else PREFIXES[1:]
-    names = dict.fromkeys([*presented, *(prefix + base for base in bases for prefix in prefixes)])
-    lines = [line for name in names for line in _expire(name, domains, paths, "SameSite=Lax")]
-    if https:
-        attributes = "SameSite=None; Secure; Partitioned"
-        lines += [line for name in presented for line in _expire(name, domains, paths, attributes)]
-    return lines
-
-
 def everywhere(header: bytes, domains: Sequence[str]) -> list[bytes]:
     """Set-Cookie field values that expire what a Cookie header holds, on this host and `domains`.
 
@@ -283,9 +269,9 @@ def everywhere(header: bytes, domains: Sequence[str]) -> list[bytes]:
     by_size = sorted(pairs, key=lambda pair: len(pair[2]), reverse=True)
     names = dict.fromkeys(name for name, _, _ in by_size if _TOKEN(name))
     return [
-        line
+        gone_line(name, Attributes(domain=domain))
         for name in list(names)[:MAX_CLEARED]
-        for line in _expire(name, domains, ("/",), "SameSite=Lax")
+        for domain in ("", *domains)
     ]
 
 
@@ -297,49 +283,42 @@ def parent_domains(host: str) -> tuple[str, ...]:
     return tuple(".".join(labels[at:]) for at in range(len(labels) - 1))
 
 
-def _expire(name: str, domains: Sequence[str], paths: Sequence[str], extra: str) -> Iterator[bytes]:
-    prefix = prefix_of(name)
-    if prefix and "Secure" not in extra:
-        extra += "; Secure"
-    scopes = [("/", "")] if prefix == "__Host-" else _scopes(domains, paths)
-    for path, domain in scopes:
-        scope = f"Path={path}; Domain={domain}" if domain else f"Path={path}"
-        line = f"{name}=; {scope}; Max-Age=0; Expires={_EPOCH}; HttpOnly; {extra}"
-        yield line.encode("latin-1")
-
-
-def _scopes(domains: Sequence[str], paths: Sequence[str]) -> list[tuple[str, str]]:
-    """Every (path, domain) to expire under, the empty domain meaning host-only."""
-    return [(path, domain) for domain in ("", *domains) for path in paths or ("/",)]
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Where the sidecar sets cookies: `domain` empty for this host only; `https`: Secure."""
-
-    domain: str = ""
-    path: str = "/"
-    https: bool = False
-
-
-def set_line(name: str, value: str, scope: Scope, expires_at: float | None) -> bytes:
+def set_line(name: str, value: str, attributes: Attributes, expires_at: float | None) -> bytes:
     """A Set-Cookie field value; `expires_at` is Unix time, None for a browser session's cookie.
 
     Raises `ValueError` for a value that no cookie may hold: it would end up in the header's lines.
     """
     if not is_cookie_value(value):
         raise ValueError("a cookie cannot hold this value")
+    dates = [] if expires_at is None else [f"Expires={formatdate(expires_at, usegmt=True)}"]
+    return _line(name, value, attributes, dates)
+
+
+def gone_line(name: str, attributes: Attributes, *, dated: bool = True) -> bytes:
+    """A Set-Cookie field value that takes one cookie away from where `set_line` sets it.
+
+    `dated`: also for clients that do not know Max-Age.
+    """
+    return _line(name, "", attributes, ["Max-Age=0", *([f"Expires={_EPOCH}"] if dated else [])])
+
+
+def _line(name: str, value: str, attributes: Attributes, dates: Sequence[str]) -> bytes:
+    """Names with a prefix are Secure, and of this host's every path where the prefix says so."""
     prefix = prefix_of(name)
-    is_host = prefix == "__Host-"
-    attributes = [f"{name}={value}", "Path=/" if is_host else f"Path={scope.path}"]
-    if scope.domain and not is_host:
-        attributes.append(f"Domain={scope.domain}")
-    if expires_at is not None:
-        attributes.append(f"Expires={formatdate(expires_at, usegmt=True)}")
-    attributes += ["HttpOnly", "SameSite=Lax"]
-    if scope.https or prefix:
-        attributes.append("Secure")
-    return "; ".join(attributes).encode("latin-1")
+    if prefix == "__Host-":
+        attributes = replace(attributes, domain="", path="/")
+    parts = [f"{name}={value}", f"Path={attributes.path}"]
+    if attributes.domain:
+        parts.append(f"Domain={attributes.domain}")
+    parts += dates
+    if attributes.http_only:
+        parts.append("HttpOnly")
+    parts.append(f"SameSite={attributes.same_site or LAX}")
+    if attributes.secure or prefix:
+        parts.append("Secure")
+    if attributes.partitioned:
+        parts.append("Partitioned")
+    return "; ".join(parts).encode("latin-1")
 
 
 def is_cookie_value(text: str) -> bool:
@@ -347,18 +326,11 @@ def is_cookie_value(text: str) -> bool:
     return _COOKIE_OCTETS(text) is not None
 
 
-def gone_line(name: str, scope: Scope) -> bytes:
-    """A Set-Cookie field value that takes one cookie away from where `set_line` sets it."""
-    domains = (scope.domain,) if scope.domain else ()
-    lines = list(_expire(name, domains, (scope.path,), "SameSite=Lax"))
-    return lines[-1]
-
-
 def chunked_lines(
     name: str,
     value: str,
     presented: Sequence[str],
-    scope: Scope,
+    attributes: Attributes,
     *,
     separator: str,
     size: int,
@@ -374,8 +346,14 @@ def chunked_lines(
     else:
         parts = range(0, len(value), size)
         pieces = {f"{name}{separator}{n}": value[at : at + size] for n, at in enumerate(parts)}
-    stale = [gone_line(one, scope) for one in presented if one not in pieces]
-    return [*stale, *(set_line(one, part, scope, expires_at) for one, part in pieces.items())]
+    stale = [gone_line(one, attributes) for one in presented if one not in pieces]
+    return [*stale, *(set_line(one, part, attributes, expires_at) for one, part in pieces.items())]
+
+
+def value_size(set_cookie: bytes) -> int:
+    """The bytes that a cookie will take in a Cookie header, 0 for one that is emptied."""
+    pair = set_cookie.partition(b";")[0]
+    return 0 if pair.endswith(b"=") else len(pair)
 
 
 def set_cookie_name(value: bytes) -> str:
@@ -413,7 +391,7 @@ def takes_away(
     Its own host always is one; a cookie of another Domain or Path is another cookie (RFC 6265 5.3
     step 11). An empty value takes away as well: some servers write that, and nothing is left.
     """
-    attributes = _attributes(set_cookie)
+    attributes = parse_attributes(set_cookie)
     domain = attributes.get(b"domain", b"").lstrip(b".").decode("latin-1").lower()
     path = attributes.get(b"path", b"/").decode("latin-1")
     if (domain and domain not in domains) or path not in ("/", *paths):
@@ -422,18 +400,9 @@ def takes_away(
     return value in (b"", b'""') or is_expiring(set_cookie, now)
 
 
-def _attributes(set_cookie: bytes) -> dict[bytes, bytes]:
-    """The attributes by lower-case name; the last of a name counts (RFC 6265 5.3)."""
-    found: dict[bytes, bytes] = {}
-    for item in set_cookie.split(b";")[1:]:
-        name, _, value = item.partition(b"=")
-        found[name.strip().lower()] = value.strip()
-    return found
-
-
 def is_expiring(set_cookie: bytes, now: float) -> bool:
     """Whether a Set-Cookie value takes its cookie away (RFC 6265 5.3, step 3: Max-Age first)."""
-    attributes = _attributes(set_cookie)
+    attributes = parse_attributes(set_cookie)
     age = attributes.get(b"max-age", b"")
     if _MAX_AGE(age):
         return age.startswith(b"-") or not age.strip(b"0")

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from sidecar.core.cookies import CookieJar, Scope
+from sidecar.core.attributes import Scope
+from sidecar.core.cookies import CookieJar
 from sidecar.core.tokens import TokenSet
 
 _B64TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*").fullmatch
@@ -46,6 +47,7 @@ class Reading:
     `content` stands for a session that opened without a usable token: the same text for the same
     cookie in every spelling, and None otherwise; `lasting` is that part of it which stays when its
     application seals it again. `subject` is the user that the session names, if it names one.
+    `encoded` are the cookies whose values came percent-encoded, without a chunk's suffix.
     `is_plain` is False for a spelling that its library would open and never writes: such a session
     is known for whose it is, and passes nowhere.
     `header_bytes` is the size of the Cookie field value. `why` is for a person and
@@ -71,6 +73,7 @@ class Reading:
     is_plain: bool = True
     places: tuple[int, ...] = ()
     writer: Writer | None = field(default=None, repr=False)
+    encoded: frozenset[str] = frozenset()
 
     def is_resealed_from(self, before: Reading) -> bool:
         """Whether a session without a token is `before`, sealed again by its application."""

@@ -16,8 +16,9 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
+from sidecar.core.attributes import Scope
 from sidecar.core.config.renewal import RESERVED_PARAMETERS
-from sidecar.core.cookies import CookieJar, Scope, gone_line, set_line
+from sidecar.core.cookies import CookieJar, gone_line, set_line
 from sidecar.core.discovery import Metadata
 from sidecar.core.errors import SidecarError, loggable
 from sidecar.core.formats.own import Profile
@@ -218,8 +219,8 @@ class AttemptCookies:
             if room < 0:
                 break
             kept.add(one)
-        gone = [gone_line(one, scope) for one in opened if one not in kept]
-        return [*gone, set_line(name, sealed, scope, now + self._lifetime)]
+        gone = [gone_line(one, scope.own) for one in opened if one not in kept]
+        return [*gone, set_line(name, sealed, scope.own, now + self._lifetime)]
 
     def find(self, jar: CookieJar, state: str, scope: Scope, now: float) -> LoginAttempt | None:
         """The attempt of this browser that an answer with this `state` belongs to."""
@@ -232,7 +233,7 @@ class AttemptCookies:
     def gone(self, jar: CookieJar, state: str, scope: Scope) -> list[bytes]:
         """Set-Cookie values that take the attempt away, where one is presented."""
         name = self._name(state, scope)
-        return [gone_line(name, scope)] if jar.values(name) else []
+        return [gone_line(name, scope.own)] if jar.values(name) else []
 
     def _name(self, state: str, scope: Scope) -> str:
         """The cookie's name; on https one that no sibling domain can set."""

@@ -16,6 +16,7 @@ from sidecar.core.cookies import CookieJar, NameMatcher
 from sidecar.core.credential import Reading, Result, Source, best_reading, credible
 from sidecar.core.formats.own import Handle, OwnCookieSource, OwnReading, OwnStoreSource
 from sidecar.core.formats.raw import TYPE as RAW
+from sidecar.core.formats.raw import RawSource
 from sidecar.core.formats.sealed import SealedSource
 
 OwnSource: TypeAlias = OwnCookieSource | OwnStoreSource
@@ -28,6 +29,9 @@ Key: TypeAlias = tuple[bytes, SourceSet]
 
 _OPENED: Final = frozenset((Result.OK, Result.TOKEN_MISSING, Result.BAD_TOKEN))
 """Readings of a session that opened, be there a token in it or not."""
+
+_READABLE: Final = _OPENED | {Result.EXPIRED}
+"""Readings of what was sealed with a secret that is held here."""
 
 _LASTING: Final = frozenset((Result.OK, Result.TOKEN_MISSING, Result.NO_SESSION))
 
@@ -66,6 +70,7 @@ class SessionView:
     cookies may be, to be loaded first. `renews_at`: from when on the token is due for renewal, or
     the use is to be noted. `valid_until`: from when on the same header reads otherwise (Unix
     seconds). `key` is what the view is remembered by, None if it is not. `bearer` names the token.
+    `readable` and `unreadable` are the sources with a secret whose cookies opened, and did not.
     `is_raw`: the request's session is a plain value, of which nothing here says that it is one.
 
     The view of one request whose session was renewed has `sets`, the Set-Cookie values for its
@@ -85,6 +90,8 @@ class SessionView:
     valid_until: float = inf
     key: Key | None = None
     bearer: str | None = None
+    readable: SourceSet = frozenset()
+    unreadable: SourceSet = frozenset()
     is_raw: bool = False
     sets: tuple[bytes, ...] = ()
     cookie: bytes | None = None
@@ -171,6 +178,7 @@ class _Found:
 class ViewReader:
     """Reads Cookie headers. Built when the configuration is loaded.
 
+    `secretive` says of each source whether it needs a secret to read its sessions.
     `names` are the cookies of sessions, `hidden` those that no API is shown. `own` is the source of
     login sessions, which stands first among `sources`.
     """
@@ -181,6 +189,7 @@ class ViewReader:
     own: OwnSource | None = None
     matchers: tuple[NameMatcher, ...] = field(init=False)
     sealed_names: tuple[str, ...] = field(init=False)
+    secretive: tuple[bool, ...] = field(init=False)
     every: SourceSet = field(init=False)
 
     def __post_init__(self) -> None:
@@ -188,6 +197,8 @@ class ViewReader:
         sealed = [one for one in self.sources if isinstance(one, SealedSource)]
         object.__setattr__(self, "matchers", matchers)
         object.__setattr__(self, "sealed_names", tuple(n for one in sealed for n in one.names))
+        secretive = (not isinstance(one, RawSource | OwnStoreSource) for one in self.sources)
+        object.__setattr__(self, "secretive", tuple(secretive))
         object.__setattr__(self, "every", frozenset(range(len(self.sources))))
 
     def handles(self, jar: CookieJar) -> tuple[Handle, ...]:
@@ -234,9 +245,22 @@ class ViewReader:
             sessions=tuple(session for one in found for session in one.opened),
             living=tuple(one.fingerprint for one in living),
             is_ambiguous=not jar.named(self.names) <= read_from,
+            readable=frozenset(one.source for one in found if self._opens(one)),
+            unreadable=frozenset(one.source for one in found if self._fails(one)),
             is_raw=chosen is not None and not chosen.is_sealed,
             valid_until=inf if reading.valid_until is None else reading.valid_until,
         )
+
+    def _opens(self, found: _Found) -> bool:
+        """Whether a secret opened what a source found."""
+        is_sealed = self.secretive[found.source]
+        return is_sealed and any(one.result in _READABLE for one in found.readings)
+
+    def _fails(self, found: _Found) -> bool:
+        """Whether no secret opened what a source found, though there is something."""
+        results = {one.result for one in found.readings}
+        is_sealed = self.secretive[found.source]
+        return is_sealed and Result.INVALID in results and results.isdisjoint(_READABLE)
 
     def _found(
         self,

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from sidecar.core.cookies import Scope
+from sidecar.core.attributes import Scope
 from sidecar.core.errors import (
     RefreshRefused,
     RefreshSuperseded,

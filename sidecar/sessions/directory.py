@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from math import inf
 from typing import Final
 
-from sidecar.core.cookies import CookieJar, Scope, with_set_cookies
+from sidecar.core.attributes import Scope
+from sidecar.core.cookies import CookieJar, with_set_cookies
 from sidecar.core.credential import Reading, Result, is_b64token
 from sidecar.core.formats.own import Handle, OwnCookieSource, OwnReading, OwnSession, OwnStoreSource
 from sidecar.core.tokens import TokenSet
@@ -38,6 +39,7 @@ class SessionDirectory:
         "_leeway",
         "_login",
         "_names",
+        "_on_read",
         "_reader",
         "_revocations",
         "_spent",
@@ -53,11 +55,14 @@ class SessionDirectory:
         *,
         leeway: float | None = None,
         is_shared: bool = False,
+        on_read: Callable[[SessionView, float], None] | None = None,
     ) -> None:
         """`leeway`: seconds before their expiry that tokens are renewed; None: they are not.
 
-        `is_shared`: the store may know more of a session than this process.
+        `is_shared`: the store may know more of a session than this process. `on_read` is called
+        with each view that is read anew, and holds what looks like a session.
         """
+        self._on_read: Final = on_read
         self._reader: Final = reader
         self._names: Final = names
         self._cache: Final = cache
@@ -175,6 +180,8 @@ class SessionDirectory:
             is_dead=lambda fingerprint: self._revocations.is_dead(fingerprint, now),
             loaded=loaded,
         )
+        if self._on_read is not None and (view.readable or view.unreadable):
+            self._on_read(view, now)
         handles = self._reader.handles(jar) if 0 in allowed and not is_settled else ()
         view = replace(
             view,

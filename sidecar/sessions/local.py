@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sidecar.core.tickets import Signer
-from sidecar.core.view import ViewReader
+from sidecar.core.view import SessionView, ViewReader
 from sidecar.sessions.directory import SessionDirectory
 from sidecar.sessions.evidence import Evidence
 from sidecar.sessions.listener import SessionListener
@@ -35,12 +36,18 @@ class LocalSessions:
 
 
 def local_sessions(
-    reader: ViewReader, signer: Signer, *, leeway: float | None = None, is_shared: bool = False
+    reader: ViewReader,
+    signer: Signer,
+    *,
+    leeway: float | None = None,
+    is_shared: bool = False,
+    on_read: Callable[[SessionView, float], None] | None = None,
 ) -> LocalSessions:
     """Returns the parts for one process, which know nothing yet.
 
     `leeway` are the seconds before their expiry that tokens are renewed; None: they are not.
-    `is_shared`: the store may know more of a session than this process.
+    `is_shared`: the store may know more of a session than this process. `on_read` is called with
+    each Cookie header that is read for the first time, and holds what looks like a session.
     """
     tombstones = Tombstones()
     names = SessionNames(signer, tombstones)
@@ -48,7 +55,13 @@ def local_sessions(
     evidence = Evidence()
     revocations = Revocations(tombstones, names, cache, evidence)
     directory = SessionDirectory(
-        reader, names, cache, revocations, leeway=leeway, is_shared=is_shared
+        reader,
+        names,
+        cache,
+        revocations,
+        leeway=leeway,
+        is_shared=is_shared,
+        on_read=on_read,
     )
     set_cookies = SetCookies(reader, names, directory, revocations)
     return LocalSessions(names, evidence, revocations, directory, set_cookies)

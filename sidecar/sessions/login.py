@@ -12,7 +12,6 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core import oidc
@@ -41,7 +40,6 @@ ANSWER_SECONDS: Final = 600.0  # that an answer is known for; a code is good for
 UNMARKS: Final = 20  # attempts to take a mark back that the store may have taken
 AT_ONCE: Final = 500  # answers that are redeemed at a time; anybody can make them up
 REPEAT: Final = 60.0  # seconds in which the same answer gives the same session
-STORED_BYTES: Final = 48 * 1024  # of a session in a store, which takes no longer values
 
 _BEGUN: Final = b"begun"
 _FAILED: Final = b"failed"
@@ -59,18 +57,15 @@ class Logins:
         store: Store,
         *,
         hash_of: Callable[[str], str],
-        longest_cookie: int,
         now: Callable[[], float],
         background: Background,
         log: FilteringBoundLogger,
     ) -> None:
-        """`longest_cookie` is how many characters all cookies of a session may have together."""
         self._login: Final = login
         self._provider: Final = provider
         self._own: Final = own
         self._store: Final = store
         self._hash_of: Final = hash_of
-        self._longest_cookie: Final = longest_cookie
         self._now: Final = now
         self._background: Final = background
         self._log: Final = log
@@ -247,14 +242,9 @@ class Logins:
         Raises `LoginFailed` where nothing helps: a browser with cookies that no server takes would
         be locked out.
         """
-        without = replace(session, tokens=replace(session.tokens, id_token=None))
-        for one in (session, without):
-            size = len(one.to_bytes())
-            if self._own.is_stored and size <= STORED_BYTES:
-                return one
-            if not self._own.is_stored and size * 4 // 3 <= self._longest_cookie:
-                return one
-            self._log.warning("session is too large", bytes=size, stored=self._own.is_stored)
+        fitting = self._login.source.fitting(session)
+        if fitting is not None:
+            return fitting
         raise LoginFailed("session_too_large", "its tokens are too large for a session")
 
     async def _let_go(self, tokens: TokenSet) -> None:

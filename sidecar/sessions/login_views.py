@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from sidecar.core.cookies import Scope
+from sidecar.core.attributes import Scope
 from sidecar.core.errors import StoreUnavailable
 from sidecar.core.formats.own import Handle, OwnReading, OwnSession
 from sidecar.core.tokens import TokenSet

@@ -91,6 +91,7 @@ class StoredLogins:
                 return None
             old = _read(stored)
             new = change(old)
+            new = self.source.fitting(new) or new
             if new == old or await self._store.replace(
                 key, stored, new.to_bytes(), self._seconds_left(new)
             ):

@@ -16,8 +16,9 @@ from urllib.parse import quote
 import msgspec
 
 from sidecar.core import oidc
+from sidecar.core.attributes import Scope
 from sidecar.core.client import Client
-from sidecar.core.cookies import CookieJar, Scope, with_set_cookies
+from sidecar.core.cookies import CookieJar, with_set_cookies
 from sidecar.core.envelope import fault
 from sidecar.core.error_body import JSON_TYPE
 from sidecar.core.errors import (
@@ -228,6 +229,7 @@ async def _finish(flow: Flow) -> None:
         *own.login.attempts.gone(jar, state, scope),
         *source.lines(session, presented_names(source, jar), scope),
     ]
+    runtime.large.look(lines)
     # Known from now on: of logins in several tabs one cookie stays, and a logout ends them all.
     after = with_set_cookies(flow.request.cookie.decode("latin-1"), lines, flow.began)
     runtime.directory.present(after.encode("latin-1"), flow.began)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -12,7 +13,6 @@ from sidecar.core.client import Client
 from sidecar.core.cookies import (
     CookieJar,
     everywhere,
-    expire_lines,
     first_cookies,
     is_expiring,
     set_cookie_name,
@@ -36,6 +36,7 @@ from sidecar.core.logout import Verdict, judge, parameters, way_back
 from sidecar.core.oidc import end_session_url
 from sidecar.core.onward import PARAM as ONWARD_PARAM
 from sidecar.core.onward import Onward
+from sidecar.core.sweep import room_beside
 from sidecar.web.rescue import HTML_TYPE, common_lines, page, rescue
 
 if TYPE_CHECKING:
@@ -200,12 +201,12 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
     flow.reason = "asked for" if ticket is None else "after a 401"
     _revoke(flow, _ending(flow, ticket), "logout")
     runtime.metrics.logouts["user" if ticket is None else "unauthorized"] += 1
-    swept = b"".join(b"Set-Cookie: %b\r\n" % line for line in sweep_lines(flow))
     if request.client is Client.DOCUMENT:
         location = rule.next_location(given, is_asked_for=ticket is None)
         if ticket is None:
             location = _by_way_of_the_provider(flow, location, given)
-        _redirect(flow, location, swept)
+        head = common_lines(flow, 303) + b"Location: %b\r\n" % location.encode()
+        flow.proxy.respond(flow, _swept(flow, head, ticket), b"", status=303)
         return
     links = {"loginUrl": rule.redirect_to, "logoutUrl": _logout_url(flow, given)}
     if ticket is None:
@@ -218,7 +219,14 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
         type_line, body = error_body(
             ticket.errors, status, error.message, error.code, request_id, **links
         )
-    flow.proxy.respond(flow, common_lines(flow, status) + type_line + swept, body, status=status)
+    head = _swept(flow, common_lines(flow, status) + type_line, ticket)
+    flow.proxy.respond(flow, head, body, status=status)
+
+
+def _swept(flow: Flow, head: bytes, ticket: Ticket | None) -> bytes:
+    """The head of a logout's answer, with what expires the session's cookies."""
+    lines = sweep_lines(flow, room_beside(len(head)), is_asked_for=ticket is None)
+    return head + b"".join(b"Set-Cookie: %b\r\n" % line for line in lines)
 
 
 def _ending(flow: Flow, ticket: Ticket | None) -> Sequence[OpenedSession]:
@@ -312,27 +320,31 @@ def _by_way_of_the_provider(flow: Flow, location: str, given: Mapping[str, str])
     )
 
 
-def sweep_lines(flow: Flow, besides: Sequence[bytes] = ()) -> list[bytes]:
-    """Set-Cookie values that expire every session cookie presented or possible.
+def sweep_lines(
+    flow: Flow, room: float, besides: Sequence[bytes] = (), *, is_asked_for: bool = False
+) -> list[bytes]:
+    """Set-Cookie values that expire every session cookie presented or, within `room`, possible.
 
     But for those of sessions that live on, and for those that the Set-Cookie values `besides` set:
-    a response does not contradict itself.
+    a response does not contradict itself. Unless the user asks for it, cookies stay that did not
+    open for want of the right secret.
     """
     policy, runtime = flow.runtime.policy, flow.runtime
     jar = CookieJar.parse(flow.request.cookie.decode("latin-1"))
-    presented = [name for name in jar.names() if policy.session_names.matches(name)]
-    https = flow.proxy.planner.public_origin(flow).startswith(b"https:")
-    sweep = policy.sweep
-    lines = expire_lines(presented, sweep.names, sweep.domains, sweep.paths, https)
     now = flow.runtime.clock.now()
     named = {set_cookie_name(one) for one in besides if not is_expiring(one, now)}
     living = runtime.revocations.living(flow.presented, now)
-    return [
-        line
-        for line in lines
-        if (name := set_cookie_name(line)) not in named
-        and not runtime.directory.is_of(name, living)
-    ]
+    spared = () if is_asked_for else runtime.openings.spared(flow.presented)
+    return policy.sweep.lines(
+        jar.names(),
+        flow.proxy.planner.scope(flow),
+        room,
+        lambda name: (
+            name in named
+            or runtime.directory.is_of(name, living)
+            or any(matcher.matches(name) for matcher in spared)
+        ),
+    )
 
 
 def is_way_out(flow: Flow) -> bool:
@@ -361,7 +373,7 @@ def clear(flow: Flow) -> None:
     flow.live = flow.runtime.revocations.live_fingerprint(flow.presented, flow.began)
     _revoke(flow, _ending(flow, None), "logout")
     flow.runtime.metrics.logouts["too_many_cookies"] += 1
-    lines = [*sweep_lines(flow), *everywhere(cookies, policy.clearable)]
+    lines = [*sweep_lines(flow, inf, is_asked_for=True), *everywhere(cookies, policy.clearable)]
     head = b"".join(
         (
             common_lines(flow, 303),

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
+from sidecar.core.attributes import Scope
 from sidecar.core.client import Client, is_server_side
-from sidecar.core.cookies import Scope
 from sidecar.core.errors import (
     ExpectationFailed,
     NoRoute,
@@ -149,6 +150,7 @@ class Planner:
             # Nobody can say which of them are dead, and a login must go on without them.
             presented = replace(presented, forwarded=presented.others)
         flow.presented = presented
+        self._runtime.large.look_at(presented)
         plan = self._plan_with(flow, presented)
         if plan is not None:
             flow.proxy.send(flow, plan)
@@ -171,6 +173,7 @@ class Planner:
             flow.presented, self.scope(flow), rejected=token
         )
         flow.recoveries += 2 if is_last else 1
+        self._runtime.large.look_at(flow.presented)
         now = self._runtime.clock.now()
         flow.live = self._revocations.live_fingerprint(flow.presented, now)
         if flow.live is None or flow.presented.reading.token == token:
@@ -294,8 +297,10 @@ class Planner:
         return normal_origin(origin)
 
     def scope(self, flow: Flow) -> Scope:
-        """Where session cookies are set: on this host, unless a source says otherwise."""
-        return Scope(https=self.public_origin(flow).startswith(b"https:"))
+        """Where session cookies are set, and how: as this site's applications do."""
+        origin = urlsplit(self.public_origin(flow).decode("latin-1"))
+        seen = self._runtime.seen.attributes
+        return Scope(https=origin.scheme == "https", host=origin.hostname or "", seen=seen)
 
 
 def _remember(plan: Plan, flow: Flow) -> None:

@@ -52,6 +52,7 @@ from sidecar.core.headers import is_for_everybody, media_type
 from sidecar.core.representation import stands_for_envelope
 from sidecar.core.request import IDEMPOTENT_METHODS, Fields, RawFields, Request
 from sidecar.core.routes import UNROUTED
+from sidecar.core.sweep import room_beside
 from sidecar.web import logout, relay, tunnel
 from sidecar.web.bridge import Bridge
 from sidecar.web.compression import AT_ONCE, COMPRESSED_FROM, coding_for, gzipped
@@ -460,9 +461,13 @@ class Proxy:
             ended = self._signed_out(flow, passed)
             if ended:
                 logout.signed_out(flow, ended)
-        is_session = any(map(judge.is_session_cookie, passed))
+        set_here = [one for one in passed if judge.is_session_cookie(one)]
+        for cookie in set_here:
+            self.runtime.seen.learn(cookie, flow.began)
+        is_session = bool(set_here)
         if flow.sweeps:
-            more: Sequence[bytes] = logout.sweep_lines(flow, passed)
+            room = room_beside(head.size)
+            more: Sequence[bytes] = logout.sweep_lines(flow, room, passed)
         else:
             # What the upstream sets itself was made of the renewed session, or is another one.
             more = () if is_session else flow.renewed_cookies
@@ -470,13 +475,9 @@ class Proxy:
 
     def _signed_out(self, flow: Flow, cookies: Sequence[bytes]) -> list[OpenedSession]:
         """The sessions that the frontend's own answer ends."""
-        sweep = self.runtime.policy.sweep
+        domains, paths = self.runtime.policy.sweep.places(self.planner.scope(flow))
         return self.runtime.set_cookies.ended_by(
-            cookies,
-            flow.presented,
-            flow.began,
-            domains=sweep.domains,
-            paths=sweep.paths,
+            cookies, flow.presented, flow.began, domains=domains, paths=paths
         )
 
     # -- the end --------------------------------------------------------------------------------

@@ -6,17 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core.attributes import PLAIN
 from sidecar.core.cookies import (
     MAX_CHUNKS,
     MAX_CLEARED,
-    MAX_PRESENTED,
     MAX_ROWS,
     CookieJar,
     NameMatcher,
-    Scope,
     collect_chunks,
     everywhere,
-    expire_lines,
     is_expiring,
     parent_domains,
     set_cookie_name,
@@ -140,72 +138,6 @@ def test_only_whole_sets_of_chunks_are_joined(
     assert joined(header) == expected
 
 
-def lines(*presented: str, https: bool = True, **scope: list[str]) -> list[str]:
-    found = expire_lines(
-        presented, ["app"], scope.get("domains", []), scope.get("paths", ["/"]), https
-    )
-    return [line.decode() for line in found]
-
-
-def test_every_prefix_of_a_base_name_expires_as_browsers_demand() -> None:
-    past = "Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly; SameSite=Lax"
-    assert lines() == [
-        f"__Host-app=; Path=/; {past}; Secure",
-        f"__Secure-app=; Path=/; {past}; Secure",
-        f"app=; Path=/; {past}",
-    ]
-
-
-def test_host_names_are_left_out_on_plain_http() -> None:
-    assert [line.split("=")[0] for line in lines(https=False)] == ["__Secure-app", "app"]
-
-
-def test_presented_names_expire_and_strangers_do_not() -> None:
-    names = [line.split("=")[0] for line in lines("app.1", "a", "app-x", "app.0", https=False)]
-    assert names == ["app.1", "app.0", "__Secure-app", "app"]
-
-
-def test_every_domain_and_path_has_a_line_of_its_own() -> None:
-    scopes = [
-        line.partition("; Max-Age")[0]
-        for line in lines(domains=["example.com"], paths=["/", "/x"], https=False)
-        if line.startswith("app=")
-    ]
-    assert scopes == [
-        "app=; Path=/",
-        "app=; Path=/x",
-        "app=; Path=/; Domain=example.com",
-        "app=; Path=/x; Domain=example.com",
-    ]
-
-
-def test_a_host_name_takes_neither_domain_nor_another_path() -> None:
-    found = [
-        line
-        for line in lines("__Host-app.0", domains=["example.com"], paths=["/x"])
-        if line.startswith("__Host-")
-    ]
-    assert len(found) == 3
-    assert all("; Path=/; " in line and "Domain" not in line for line in found)
-
-
-def test_presented_names_expire_in_their_partition_too_on_https() -> None:
-    found = [line for line in lines("app", "app.0") if "Partitioned" in line]
-    assert [line.split("=")[0] for line in found] == ["app", "app.0"]
-    assert all(line.endswith("; SameSite=None; Secure; Partitioned") for line in found)
-    assert not [line for line in lines("app", https=False) if "Partitioned" in line]
-
-
-@given(st.lists(st.text()), st.booleans())
-def test_no_client_text_reaches_a_line(presented: list[str], https: bool) -> None:
-    assert set(lines(*presented, https=https)) == set(lines(https=https))
-
-
-def test_the_number_of_lines_is_bounded() -> None:
-    many = [f"app.{index}" for index in range(10_000)]
-    assert len(lines(*many)) == 2 * MAX_PRESENTED + 3
-
-
 @pytest.mark.parametrize(
     ("value", "name"),
     [
@@ -288,7 +220,7 @@ def test_what_takes_this_cookie_away(value: bytes, takes: bool) -> None:
 def test_no_value_leaves_its_cookie(value: str) -> None:
     """RFC 6265 4.1.1: whatever a provider hands out as a token."""
     with pytest.raises(ValueError, match="cannot hold"):
-        set_line("a", value, Scope(), None)
+        set_line("a", value, PLAIN, None)
 
 
 @pytest.mark.parametrize(

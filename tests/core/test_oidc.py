@@ -10,7 +10,8 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 import msgspec
 import pytest
 
-from sidecar.core.cookies import CookieJar, NameMatcher, Scope, with_set_cookies
+from sidecar.core.attributes import Scope
+from sidecar.core.cookies import CookieJar, NameMatcher, with_set_cookies
 from sidecar.core.discovery import Metadata
 from sidecar.core.formats.own import Profile
 from sidecar.core.oidc import (

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from sidecar.core.cookies import NameMatcher, Scope
+from sidecar.core.attributes import Scope
+from sidecar.core.cookies import NameMatcher
 from sidecar.core.errors import StoreUnavailable
 from sidecar.core.formats.raw import raw_source
 from sidecar.core.proof import Proof

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.cookies import CookieJar, NameMatcher, Scope, collect_chunks
+from sidecar.core.attributes import Scope
+from sidecar.core.cookies import CookieJar, NameMatcher, collect_chunks
 from sidecar.core.credential import Reading, Result, is_b64token
 from sidecar.core.formats.own import (
     Lifetimes,

@@ -207,6 +207,9 @@ TrustedProxy: TypeAlias = Annotated[
 PathText: TypeAlias = Annotated[str, _text(values.parse_path), _string("^/[^?#]*$")]
 Redirect: TypeAlias = Annotated[str, _text(values.parse_redirect), _string("^(/|https?://)")]
 CookiePath: TypeAlias = Annotated[str, _text(values.parse_cookie_path), _string("^/[^;]*$")]
+SameSite: TypeAlias = Annotated[
+    str, _text(values.parse_same_site), WithJsonSchema({"enum": ["lax", "strict", "none"]})
+]
 Domain: TypeAlias = Annotated[str, _text(values.parse_domain), _string("^[A-Za-z0-9_.-]+$")]
 Token: TypeAlias = Annotated[str, _text(values.parse_token), _string(values.TOKEN_PATTERN)]
 FieldName: TypeAlias = Annotated[str, _text(values.parse_field_name), _string(values.TOKEN_PATTERN)]

@@ -7,6 +7,7 @@ from ipaddress import ip_network
 
 from pydantic import SecretStr
 
+from sidecar.core.attributes import NONE
 from sidecar.core.config.contradictions import longest_match, path_on_this_site
 from sidecar.core.config.fields import MIN_SECRET_BYTES
 from sidecar.core.config.model import Config
@@ -68,7 +69,14 @@ def _sources(config: Config) -> Iterator[str]:
         for index, route in enumerate(config.routes)
         if route.kind == "page" and route.session == "required"
     }
+    is_plain = (config.public_url or "").startswith("http:")
     for index, source in enumerate(sources):
+        if is_plain and (source.same_site == NONE or source.partitioned):
+            key = "partitioned" if source.partitioned else "same_site"
+            yield (
+                f"session.sources[{index}].{key}: browsers take such a cookie by https alone, and "
+                "public_url is plain http"
+            )
         if not isinstance(source, CookieSource):
             continue
         name = source_name(source.type, source.name, source.cookie)

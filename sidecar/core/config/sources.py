@@ -7,9 +7,11 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from sidecar.core.config.fields import (
+    CookiePath,
     Domain,
     MemberPath,
     Passwords,
+    SameSite,
     Secrets,
     Section,
     SourceName,
@@ -24,19 +26,31 @@ _ABOUT_CLAIM = (
 )
 _ABOUT_EXPIRY = "The claim that says when the token expires, in Unix seconds (or ms if above 1e11)."
 _ABOUT_REFRESH = "The claim that holds the refresh token; without it nothing is renewed."
-_ABOUT_DOMAIN = (
-    "The Domain that the application sets the cookie with, for renewed ones. Default: none, the "
-    "host only."
+_ABOUT_ATTRIBUTES = (
+    "As the application sets it. Default: what its own Set-Cookie was seen to say, else the "
+    "library's default."
 )
 _ABOUT_SECRETS = "The library's secret, as text or a list (rotation); every one opens."
 _ABOUT_NAME = "What routes call this source in `sources`. Default: its cookie's base name."
 _ACCESS_TOKEN = ("accessToken",)
 
 
-class _Sealed(Section):
-    """What every encrypted session has: the claims to read."""
+class _Source(Section):
+    """What every source has: its name, and the attributes of what is renewed or expired."""
 
     name: SourceName | None = setting(None, _ABOUT_NAME)
+    domain: Domain | None = setting(None, f"The cookie's Domain. {_ABOUT_ATTRIBUTES}")
+    path: CookiePath | None = setting(None, f"The cookie's Path. {_ABOUT_ATTRIBUTES}")
+    same_site: SameSite | None = setting(
+        None, f"The cookie's SameSite: lax, strict or none. {_ABOUT_ATTRIBUTES}"
+    )
+    http_only: bool | None = setting(None, f"Whether it is HttpOnly. {_ABOUT_ATTRIBUTES}")
+    partitioned: bool | None = setting(None, f"Whether it is Partitioned. {_ABOUT_ATTRIBUTES}")
+
+
+class _Sealed(_Source):
+    """What every encrypted session has: the claims to read."""
+
     token: MemberPath = setting(_ACCESS_TOKEN, _ABOUT_CLAIM, written="accessToken")
     expires_at: MemberPath | None = setting(None, _ABOUT_EXPIRY)
 
@@ -47,7 +61,6 @@ class _Library(_Sealed):
     secret: Secrets = Field(description=_ABOUT_SECRETS)
     cookie: Token | None = setting(None, _ABOUT_COOKIE)
     refresh_token: MemberPath | None = setting(None, _ABOUT_REFRESH)
-    domain: Domain | None = setting(None, _ABOUT_DOMAIN)
 
 
 class AuthjsSource(_Library):
@@ -85,14 +98,12 @@ class IronSessionSource(_Sealed):
     password: Passwords = Field(description="One password (id 1), or a mapping of id to password.")
 
 
-class CookieSource(Section):
+class CookieSource(_Source):
     """A cookie whose value is the token itself."""
 
     type: Literal["cookie"] = Field(description="A cookie whose value is the token itself.")
-    name: SourceName | None = setting(None, _ABOUT_NAME)
     cookie: Token = Field(description="The cookie's name.")
     refresh_cookie: Token | None = setting(None, "The cookie that is the refresh token.")
-    domain: Domain | None = setting(None, _ABOUT_DOMAIN)
 
 
 Source: TypeAlias = Annotated[

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from sidecar.core.attributes import SAME_SITES
 from sidecar.core.config.faults import BadValue
 from sidecar.core.errors import BadRequest
 from sidecar.core.headers import is_own_field
@@ -246,6 +247,14 @@ def parse_cookie_path(value: str) -> str:
     if not re.fullmatch(r"/[ -:<-~]*", value, re.ASCII):
         raise BadValue("is not a cookie path", "begin it with / and leave ; out")
     return value
+
+
+def parse_same_site(value: str) -> str:
+    """A SameSite attribute as it is written."""
+    same_site = SAME_SITES.get(value.lower())
+    if same_site is None:
+        raise BadValue("is no SameSite", "write lax, strict or none")
+    return same_site
 
 
 def parse_domain(value: str) -> str:

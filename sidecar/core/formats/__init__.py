@@ -18,5 +18,5 @@ FORMATS: dict[str, Callable[..., Source]] = {
     "iron-session": iron_source,
     "cookie": raw_source,
 }
-"""Type → factory. All take keywords: `cookie`, and but for `cookie` itself `token`, `expires_at`;
-`iron-session` takes `passwords`, the encrypted JWTs `secrets`."""
+"""Type → factory. All take keywords: `cookie`, `keys`, and but for `cookie` itself `token`,
+`expires_at`; `iron-session` takes `passwords`, the encrypted JWTs `secrets`."""

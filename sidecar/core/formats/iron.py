@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.padding import PKCS7
 from joserfc.util import urlsafe_b64decode
 
+from sidecar.core.attributes import NO_KEYS, CookieKeys
 from sidecar.core.formats.sealed import SealedSource, Session, base_name, prefixed
 from sidecar.core.jose import SealError, parse_object
 
@@ -94,6 +95,7 @@ def iron_source(
     cookie: str,
     token: tuple[str, ...] | None = None,
     expires_at: tuple[str, ...] | None = None,
+    keys: CookieKeys = NO_KEYS,
 ) -> SealedSource:
     """A source for the iron-session cookie named `cookie`.
 
@@ -106,4 +108,5 @@ def iron_source(
         opener=IronOpener({id_: password.encode() for id_, password in passwords.items()}),
         token=token or ("accessToken",),
         expires_at=expires_at,
+        keys=keys,
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from sidecar.core.attributes import NO_KEYS, CookieKeys
 from sidecar.core.cookies import LIBRARY_COOKIES
 from sidecar.core.credential import Result
 from sidecar.core.formats.sealed import SealedSource, Session, base_name, prefixed
@@ -125,14 +126,14 @@ def jwe_source(
     cookie: str | None = None,
     expires_at: tuple[str, ...] | None = None,
     refresh_token: tuple[str, ...] | None = None,
-    domain: str = "",
+    keys: CookieKeys = NO_KEYS,
     stamp: ClaimStamp | None = None,
 ) -> SealedSource:
     """A source for one library's cookie. Every key is derived here, none per request.
 
     `secrets` are the application's, newest first. `token`, `expires_at` and `refresh_token` are
     claim paths;
-    `cookie` overrides the library's name; renewed cookies are set with `domain`, and their private
+    `cookie` overrides the library's name; renewed cookies are set as `keys` say, and their private
     claim is authenticated by `stamp`. What is None is as the library has it.
     """
     names = prefixed(base_name(cookie or family.cookie))
@@ -146,7 +147,7 @@ def jwe_source(
         broken=family.broken,
         refresh_token=refresh_token,
         chunk_size=family.chunk_size,
-        domain=domain,
+        keys=keys,
         suffixes=family.suffixes,
         stamp=stamp,
     )

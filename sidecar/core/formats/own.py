@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import islice
 from typing import Final, NamedTuple
 
 import msgspec
 
+from sidecar.core.attributes import Scope
 from sidecar.core.cookies import (
+    LONGEST_SESSION,
     CookieJar,
     NameMatcher,
-    Scope,
     chunked_lines,
     collect_chunks,
     gone_line,
     set_line,
 )
 from sidecar.core.credential import Reading, Result, Writer, is_b64token
+from sidecar.core.formats.packed import pack, unpack
 from sidecar.core.formats.sealed import MAX_ATTEMPTS, base_name, prefixed
 from sidecar.core.jose import A256GCM, Keyring, SealError
 from sidecar.core.tickets import derive_key, encode
@@ -34,6 +36,9 @@ from sidecar.core.tokens import TokenSet
 TYPE: Final = "oidc"
 ID_BYTES: Final = 32
 SEPARATOR: Final = "."
+LARGE: Final = 4096  # characters of all cookies of a session, beyond which page servers refuse it
+STORED_BYTES: Final = 48 * 1024  # of a session in a store, which takes no longer values
+_SEALED: Final = 96  # characters that a seal adds to what is sealed, besides base64
 _LONGEST_COOKIE: Final = 3936  # characters of name and value, below what any browser takes
 _LONGEST_HANDLE: Final = 256  # characters
 _TOUCH_PART: Final = 10  # a session's use is noted when this part of its idle time has passed
@@ -101,13 +106,34 @@ class OwnSession:
         return replace(self, tokens=kept).touched(tokens.issued_at or 0.0)
 
     def to_bytes(self) -> bytes:
-        """For a cookie or a store, which encrypt it."""
+        """For a store, which encrypts it."""
         return msgspec.json.encode(self)
 
     @staticmethod
     def from_bytes(stored: bytes) -> OwnSession:
         """What `to_bytes` wrote. Raises `ValueError` for anything else."""
         return msgspec.json.decode(stored, type=OwnSession)
+
+    def packed(self) -> bytes:
+        """For cookies, into which it is sealed."""
+        rest = {name: getattr(self, name) for name in _PACKED_AS_THEY_ARE}
+        return pack(rest, asdict(self.profile), self.tokens)
+
+    @staticmethod
+    def unpacked(packed: bytes) -> OwnSession:
+        """What `packed` made. Raises `ValueError` for anything else."""
+        members, profile, tokens = unpack(packed)
+        given = {**members, "profile": profile, "tokens": tokens}
+        return msgspec.convert(given, OwnSession, from_attributes=True)
+
+    def without_hint(self) -> OwnSession:
+        """The session without its id_token, which a logout at the provider can do without."""
+        return replace(self, tokens=replace(self.tokens, id_token=None))
+
+
+_PACKED_AS_THEY_ARE: Final = tuple(
+    one.name for one in fields(OwnSession) if one.name not in ("tokens", "profile")
+)
 
 
 def new_session(
@@ -236,19 +262,35 @@ class _Use(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OwnCookieSource(_OwnSource):
-    """Sessions sealed into their cookies. `keyrings` holds the keys of each name."""
+    """Sessions sealed into their cookies. `keyrings` holds the keys of each name; all cookies of a
+    session have `longest` characters together at most.
+    """
 
     keyrings: Mapping[str, Keyring] = field(default_factory=dict, repr=False)
+    longest: int = LONGEST_SESSION
 
     def readings(self, jar: CookieJar, now: float) -> Iterator[Reading]:
         for candidate in islice(self._candidates(jar), MAX_ATTEMPTS):
             yield self._open(jar, candidate, now)
 
     def write(self, reading: Reading, tokens: TokenSet, identity: str, scope: Scope) -> list[bytes]:  # noqa: ARG002 - the session holds it
-        """The same session with other tokens."""
+        """The same session with other tokens; nothing if they are too large: the old ones lead on,
+        and no browser is locked out.
+        """
         assert isinstance(reading, OwnReading)
         assert reading.session is not None
-        return self.lines(reading.session.renewed(tokens), reading.names, scope)
+        session = self.fitting(reading.session.renewed(tokens))
+        return [] if session is None else self.lines(session, reading.names, scope)
+
+    def fitting(self, session: OwnSession) -> OwnSession | None:
+        """The session in a size that its cookies take; None if there is none.
+
+        A large one goes without its id_token, which is but a hint for the logout at the provider.
+        """
+        if _sealed_size(session) <= LARGE:
+            return session
+        bare = session.without_hint()
+        return bare if _sealed_size(bare) <= self.longest else None
 
     def lines(self, session: OwnSession, presented: Sequence[str], scope: Scope) -> list[bytes]:
         """Set-Cookie values that put a session into its cookies.
@@ -258,9 +300,9 @@ class OwnCookieSource(_OwnSource):
         name = session.cookie
         return chunked_lines(
             name,
-            self.keyrings[name].seal(session.to_bytes()),
+            self.keyrings[name].seal(session.packed()),
             presented,
-            _host_only(scope),
+            scope.own,
             separator=SEPARATOR,
             size=_LONGEST_COOKIE - len(name) - len(SEPARATOR) - 2,
             expires_at=session.absolute_end(self.lifetimes),
@@ -272,7 +314,7 @@ class OwnCookieSource(_OwnSource):
         sealed = self.keyrings[name].seal(
             msgspec.json.encode(_Use(session.fingerprint, session.used_at))
         )
-        return set_line(name, sealed, _host_only(scope), session.absolute_end(self.lifetimes))
+        return set_line(name, sealed, scope.own, session.absolute_end(self.lifetimes))
 
     def _candidates(self, jar: CookieJar) -> Iterator[_Candidate]:
         for name in self.names:
@@ -293,7 +335,7 @@ class OwnCookieSource(_OwnSource):
         if candidate.value is not None:
             try:
                 sealed = self.keyrings[candidate.cookie].open(candidate.value)
-                session = OwnSession.from_bytes(sealed)
+                session = OwnSession.unpacked(sealed)
             except SealError as error:
                 why = str(error)
             except (ValueError, RecursionError):
@@ -321,9 +363,8 @@ class OwnCookieSource(_OwnSource):
         return session.touched(use.at) if use.fingerprint == session.fingerprint else session
 
 
-def _host_only(scope: Scope) -> Scope:
-    """The sidecar's own cookies are no other host's, and for every path."""
-    return Scope(https=scope.https)
+def _sealed_size(session: OwnSession) -> int:
+    return len(session.packed()) * 4 // 3 + _SEALED
 
 
 class Handle(NamedTuple):
@@ -381,16 +422,23 @@ class OwnStoreSource(_OwnSource):
         why = "it is no session that is known"
         return self._reading(jar, candidate, session if is_it else None, why, now)
 
+    def fitting(self, session: OwnSession) -> OwnSession | None:
+        """The session in a size that a store takes; None if there is none."""
+        for one in (session, session.without_hint()):
+            if len(one.to_bytes()) <= STORED_BYTES:
+                return one
+        return None
+
     def lines(self, session: OwnSession, presented: Sequence[str], scope: Scope) -> list[bytes]:
         """Set-Cookie values that let a browser present the session, for as long as it may live.
 
         Of the `presented` names those that are not written again are taken away.
         """
-        scope = _host_only(scope)
-        stale = [gone_line(name, scope) for name in presented if name != session.cookie]
+        attributes = scope.own
+        stale = [gone_line(name, attributes) for name in presented if name != session.cookie]
         value = f"{session.id}{SEPARATOR}{session.fingerprint}"
         end = session.absolute_end(self.lifetimes)
-        return [*stale, set_line(session.cookie, value, scope, end)]
+        return [*stale, set_line(session.cookie, value, attributes, end)]
 
 
 def _handle(cookie: str, value: str) -> Handle | None:
@@ -416,7 +464,11 @@ def presented_names(source: OwnCookieSource | OwnStoreSource, jar: CookieJar) ->
 
 
 def own_cookie_source(
-    *, cookie: str, secrets: Sequence[bytes], lifetimes: Lifetimes
+    *,
+    cookie: str,
+    secrets: Sequence[bytes],
+    lifetimes: Lifetimes,
+    longest: int = LONGEST_SESSION,
 ) -> OwnCookieSource:
     """A source of sessions sealed into the cookie of this base name.
 
@@ -427,6 +479,7 @@ def own_cookie_source(
     return OwnCookieSource(
         names=names,
         lifetimes=lifetimes,
+        longest=longest,
         keyrings={one: _keyring(secrets, one) for name in names for one in (name, name + _USE)},
     )
 

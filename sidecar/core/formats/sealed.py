@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Final, NamedTuple, Protocol, cast
 
 import msgspec
 
+from sidecar.core.attributes import NO_KEYS, CookieKeys, Scope
 from sidecar.core.cookies import (
+    LONGEST_SESSION,
     MAX_CHUNKS,
     PREFIXES,
     CookieJar,
-    Scope,
     chunked_lines,
     collect_chunks,
     decoded,
@@ -105,7 +106,7 @@ class SealedSource:
     named with `separator`. `token` and `expires_at` are paths into the claims; the latter leads to
     Unix seconds or milliseconds that stand for the session's own expiry. `broken` is what chunks
     with a gap count as. `refresh_token` is the path of the token that renews a session; then
-    `opener` seals as well, into cookies of at most `chunk_size` characters each, set with `domain`,
+    `opener` seals as well, into cookies of at most `chunk_size` characters each, set as `keys` say,
     and `stamp` authenticates the private claim. `suffixes` are what follows the name in further
     cookies that the library joins, whatever comes behind: `""` for every name that begins alike.
     """
@@ -119,7 +120,7 @@ class SealedSource:
     broken: Result = Result.INVALID
     refresh_token: tuple[str, ...] | None = None
     chunk_size: int = 3936
-    domain: str = ""
+    keys: CookieKeys = NO_KEYS
     suffixes: tuple[str, ...] = ()
     stamp: ClaimStamp | None = field(default=None, repr=False)
 
@@ -198,7 +199,10 @@ class SealedSource:
         return _Verdict(Result.OK, "the session holds a token", session, token)
 
     def write(self, reading: Reading, tokens: TokenSet, identity: str, scope: Scope) -> list[bytes]:
-        """The same claims with other tokens, and one private claim that says whose they are."""
+        """The same claims with other tokens, and one private claim that says whose they are.
+
+        Nothing if that is too large: the old ones lead on, and no browser is locked out.
+        """
         assert reading.claims is not None
         assert reading.cookie is not None
         assert self.refresh_token is not None
@@ -209,13 +213,15 @@ class SealedSource:
         if self.expires_at is not None and tokens.expires_at is not None:
             unit = 1000 if self._is_in_milliseconds(reading.claims) else 1
             claims = with_claim(claims, self.expires_at, int(tokens.expires_at * unit))
-        seal = cast("Sealer", self.opener).seal
+        sealed = cast("Sealer", self.opener).seal(claims, reading.cookie)
+        if len(sealed) > max(LONGEST_SESSION, reading.header_bytes):
+            return []
         end = None if reading.valid_until is None else as_number(claims.get("exp"))
         return chunked_lines(
             reading.cookie,
-            seal(claims, reading.cookie),
+            sealed,
             reading.names,
-            replace(scope, domain=self.domain),
+            scope.attributes(self.names[-1], self.keys),
             separator=self.separator,
             size=self.chunk_size,
             expires_at=end,

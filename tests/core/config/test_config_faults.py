@@ -52,7 +52,7 @@ FAULTS = [
         "session.sources[0].token",
         2,
         "is no known key",
-        "known here: cookie, domain, name, refresh_cookie, type",
+        "known here: cookie, domain, http_only, name, partitioned, path,",
     ),
     (GOOD + "? [a]\n: 1", "?", 2, "is no known key", "known here"),
     (GOOD + "<<: {}", "<<", 2, "is no known key", "known here"),

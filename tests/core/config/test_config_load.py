@@ -278,6 +278,16 @@ def test_nothing_can_be_changed(loaded: Loader) -> None:
             "session: {sources: [{type: iron-session, cookie: a, password: short}]}",
             "session.sources[0].password: has fewer than 32 bytes",
         ),
+        (
+            f"secret: {LONG}\npublic_url: http://a\n"
+            "session: {sources: [{type: cookie, cookie: a, same_site: None}]}",
+            "session.sources[0].same_site: browsers take such a cookie by https alone",
+        ),
+        (
+            f"secret: {LONG}\npublic_url: https://a\n"
+            "session: {sources: [{type: cookie, cookie: a, same_site: none, partitioned: true}]}",
+            None,
+        ),
         (f"secret: {LONG}\ntrusted_proxies: [unix, '::/0']", "trusted_proxies[1]: every client"),
     ],
 )

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.cookies import CookieJar, Scope, with_set_cookies
+from sidecar.core.attributes import Scope
+from sidecar.core.cookies import CookieJar, with_set_cookies
 from sidecar.core.credential import Reading, Result, Source, read_credential
 from sidecar.core.formats.own import (
     ID_BYTES,
@@ -172,6 +173,31 @@ def test_a_large_session_is_chunked_and_leaves_nothing_behind_when_it_shrinks() 
     small = jar_of(COOKIE.lines(session(), presented_names(COOKIE, jar), HTTP), jar.header)
     assert list(small.names()) == ["sidecar"]
     assert session_of(read_credential([COOKIE], small, NOW)) == session()
+
+
+def test_a_large_session_goes_without_its_id_token_at_login_and_at_every_renewal() -> None:
+    """It is a hint for the provider's logout, and else only makes page servers refuse the head."""
+    large = replace(TOKENS, id_token="x" * 5000)
+    assert COOKIE.fitting(session()) == session()
+    assert COOKIE.fitting(session(tokens=large)) == session().without_hint()
+    reading = read_credential([COOKIE], jar_of(COOKIE.lines(session(), (), HTTP)), NOW)
+    after = COOKIE.write(reading, large, reading.identity or "", HTTP)
+    again = read_credential([COOKIE], jar_of(after), NOW)
+    assert again.tokens == replace(TOKENS, id_token=None)
+    stored = own_store_source(cookie="sidecar", lifetimes=LIFETIMES)
+    assert stored.fitting(session(tokens=large)) == session(tokens=large)
+    huge = session(tokens=replace(TOKENS, id_token="x" * 50_000))
+    assert stored.fitting(huge) == session().without_hint()
+
+
+def test_tokens_that_no_cookies_take_are_not_written() -> None:
+    """A browser with such cookies would be locked out: the old tokens lead on."""
+    huge = replace(TOKENS, access_token="x" * 40_000)
+    reading = read_credential([COOKIE], jar_of(COOKIE.lines(session(), (), HTTP)), NOW)
+    assert COOKIE.write(reading, huge, reading.identity or "", HTTP) == []
+    assert COOKIE.fitting(session(tokens=huge)) is None
+    stored = own_store_source(cookie="sidecar", lifetimes=LIFETIMES)
+    assert stored.fitting(session(tokens=replace(TOKENS, access_token="x" * 60_000))) is None
 
 
 def test_a_set_of_chunks_with_a_gap_is_no_session() -> None:

@@ -1,0 +1,79 @@
+"""Which sources' sessions open here, and what to make of those that do not.
+
+A wrong secret looks like a broken cookie. As long as no session of a source has opened, it is more
+likely the secret, so nobody is logged out for it. Later it is more likely the cookie.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+from sidecar.core.cookies import NameMatcher
+from sidecar.core.view import SessionView
+
+PACE: Final = 60.0  # seconds between two warnings about a source
+
+_KEYS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "iron-session": "its `password`",
+        "oidc": "`secret`, which must be the same as before and on every replica,",
+    }
+)
+_KEY: Final = "its `secret`"
+
+
+class Openings:
+    """Belongs to one process; each finds out for itself. Bounded by the configured sources.
+
+    `report` is given an event and a detail, at most once in `PACE` seconds for each source.
+    """
+
+    __slots__ = ("_matchers", "_names", "_opened", "_report", "_told", "_types", "counts")
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        types: Sequence[str],
+        matchers: Sequence[NameMatcher],
+        report: Callable[[str, str], None],
+    ) -> None:
+        self._names: Final = names
+        self._types: Final = types
+        self._matchers: Final = matchers
+        self._report: Final = report
+        self._opened: Final[set[int]] = set()
+        self._told: Final[dict[int, tuple[float, int]]] = {}  # when last, and of how many
+        self.counts: Final[Counter[str]] = Counter()
+
+    def note(self, view: SessionView, now: float) -> None:
+        """Learns from the cookies of a request that were read for the first time."""
+        self._opened.update(view.readable)
+        for source in view.unreadable:
+            name = self._names[source]
+            self.counts[name] += 1
+            at, count = self._told.get(source, (-PACE, 0))
+            if now >= at + PACE:
+                self._told[source] = (now, self.counts[name])
+                self._warn(source, self.counts[name] - count)
+
+    def spared(self, view: SessionView) -> tuple[NameMatcher, ...]:
+        """The cookies that must not be expired, as far as nobody asks for it."""
+        return tuple(
+            self._matchers[source] for source in view.unreadable if source not in self._opened
+        )
+
+    def _warn(self, source: int, count: int) -> None:
+        name, type_ = self._names[source], self._types[source]
+        if source in self._opened:
+            detail = f"source {name}: {count} could not be read since the last such line"
+            self._report("sessions do not open", detail)
+            return
+        key = _KEYS.get(type_, _KEY)
+        self._report(
+            "no session opens",
+            f"source {name}: not one has opened since the start, so its cookies are left alone; "
+            f"compare {key} with the one that seals them, and see `sidecar explain`",
+        )
