@@ -47,15 +47,30 @@ _LONGEST_CLAIM: Final = 512  # characters of what is told of a user
 _HALF_HASHES: Final = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512}
 
 
+_OPERATORS: Final = {
+    **dict.fromkeys(
+        (
+            *("invalid_client", "unauthorized_client", "invalid_request", "invalid_scope"),
+            *("unsupported_response_type", "request_not_supported", "server_error"),
+        ),
+        502,
+    ),
+    "temporarily_unavailable": 503,
+}
+"""Errors of an authorization response (RFC 6749 4.1.2.1) that no user can help, and the status."""
+
+
 class LoginFailed(SidecarError):
     """A login did not succeed. `code` is for the user: an error code of the provider or one of
-    `bad_answer`, `login_expired`; the text is for the log. Neither holds a secret.
+    `bad_answer`, `login_expired`, `login_misconfigured`; the text is for the log. Neither holds a
+    secret. `status` is that of the answer: 400, or 5xx where neither user nor browser can help it.
     """
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, status: int = 400) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +260,7 @@ def read_answer(parameters: Mapping[str, str], metadata: Metadata, issuer: str) 
         raise LoginFailed("bad_answer", "the answer is from another provider")
     if "error" in parameters:
         code = _plain(parameters["error"])
-        raise LoginFailed(code, f"the provider answered {code}")
+        raise LoginFailed(code, f"the provider answered {code}", _OPERATORS.get(code, 400))
     code = parameters.get("code", "")
     if not code or len(code) > _LONGEST_PARAMETER or not (code.isascii() and code.isprintable()):
         raise LoginFailed("bad_answer", "the answer holds no code")

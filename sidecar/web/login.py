@@ -27,6 +27,7 @@ from sidecar.core.errors import (
     PrefetchUnauthenticated,
     ProxyError,
     SessionRequired,
+    loggable,
 )
 from sidecar.core.formats.own import OwnReading, OwnSession, presented_names
 from sidecar.core.headers import media_type
@@ -54,6 +55,7 @@ _FRAMED: Final = b"<!doctype html><title>Logged out</title>\n"
 _NOT_DONE: Final = "The login did not succeed"
 _OUTCOMES: Final = {
     "login_expired": "expired",
+    "login_misconfigured": "misconfigured",
     "bad_answer": "bad_answer",
     "session_too_large": "too_large",
 }
@@ -235,22 +237,23 @@ def _replace(flow: Flow, session: OwnSession) -> None:
 
 def _failed(flow: Flow, error: LoginFailed, wanted: str | None, lines: Sequence[bytes]) -> None:
     """Says that the login did not succeed, and how to try again."""
-    runtime = flow.runtime
-    runtime.metrics.logins[_OUTCOMES.get(error.code, "refused")] += 1
-    runtime.log.warning("login failed", code=error.code, detail=error.detail)
-    flow.reason = error.code
+    runtime, status = flow.runtime, error.status
     request_id = flow.request_id.decode("latin-1")
-    head = common_lines(flow, 400) + _PRIVATE
+    runtime.metrics.logins[_OUTCOMES.get(error.code, "refused")] += 1
+    tell = runtime.log.error if status >= 500 else runtime.log.warning
+    tell("login failed", request_id=request_id, code=error.code, detail=loggable(error.detail))
+    flow.reason = error.code
+    head = common_lines(flow, status) + _PRIVATE
     head += b"".join(b"Set-Cookie: %b\r\n" % line for line in lines)
     if flow.route.kind == "page":
         again = f"{_parts(flow).login.base}/login"
         again += "" if wanted is None else f"?next={quote(wanted, safe='/')}"
         more = f'<p><a href="{escape(again)}">Try again</a></p>'
-        body = page(400, _NOT_DONE, error.code, request_id, more)
-        flow.proxy.respond(flow, head + HTML_TYPE, body, status=400)
+        body = page(status, _NOT_DONE, error.code, request_id, more)
+        flow.proxy.respond(flow, head + HTML_TYPE, body, status=status)
     else:
-        body = fault(400, _NOT_DONE, error.code, request_id)
-        flow.proxy.respond(flow, head + JSON_TYPE, body, status=400)
+        body = fault(status, _NOT_DONE, error.code, request_id)
+        flow.proxy.respond(flow, head + JSON_TYPE, body, status=status)
 
 
 # -- who is it ------------------------------------------------------------------------------------

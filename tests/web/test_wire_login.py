@@ -644,6 +644,46 @@ async def test_provider_that_is_down_is_told_and_the_login_can_go_on_later(
     assert (await one.who())["authenticated"] is True
 
 
+async def test_wrong_client_secret_is_no_fault_of_the_user(
+    sidecar: Start, upstream: Upstream, idp: RunningIdp, browsers: Browsers
+) -> None:
+    """502 with a code, and one line of the log that names the cause and the keys; no secret."""
+    at = await sidecar(site(upstream, idp, oidc={"client_secret": "wrong-canary"}))
+    one = await browsers(at)
+    answer = await one.get(await one.sign_in(await one.begin()), *CROSS)
+    assert answer.status == 502
+    assert b"login_misconfigured" in answer.body
+    (told,) = [line for line in logged(at) if line["event"] == "login failed"]
+    assert told["level"] == "error"
+    assert told["request_id"] == answer.get("X-Request-Id")
+    assert "invalid_client" in told["detail"]
+    assert "oidc.client_secret" in told["detail"]
+    assert "canary" not in at.log.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ("access_denied", 400),
+        ("login_required", 400),
+        ("unauthorized_client", 502),
+        ("invalid_scope", 502),
+        ("server_error", 502),
+        ("temporarily_unavailable", 503),
+    ],
+)
+async def test_errors_of_the_provider_that_no_user_can_help_are_5xx(
+    at: Embedded, browsers: Browsers, error: str, status: int
+) -> None:
+    one = await browsers(at)
+    target = changed(await one.sign_in(await one.begin()), error=error, code=None)
+    answer = await one.get(target, *CROSS)
+    assert answer.status == status
+    assert error.encode() in answer.body
+    (told,) = [line for line in logged(at) if line["event"] == "login failed"]
+    assert told["level"] == ("warning" if status == 400 else "error")
+
+
 async def test_login_needs_the_providers_metadata(
     sidecar: Start, upstream: Upstream, idp: RunningIdp, client: Clients
 ) -> None:
