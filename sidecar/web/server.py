@@ -92,7 +92,8 @@ class Server:
         address = name[0] if isinstance(name, tuple) else ""
         address = address.removeprefix("::ffff:") if "." in address else address
         policy = self._runtime.policy
-        return Peer(address, policy.trusts.includes(address), self._scheme, policy.public_authority)
+        trusts = policy.trusts.includes
+        return Peer(address, trusts(address), self._scheme, policy.public_authority, trusts)
 
     def _make_room(self, newest: ClientConnection) -> None:
         """Closes the idle connections that would end first; if there are none, the newest."""
