@@ -21,7 +21,8 @@ class Exchange:
     its line is known. `is_read`: the head could be read; `fields` is the header section once it was
     read, and `raw_fields` what it is read from;
     `closes`: no other request may follow; `chunked`: the framing of the request body; `started`:
-    bytes of the answer have left; `finished`: all of them.
+    bytes of the answer have left; `finished`: all of them; `is_open_ended`: no length was
+    announced.
     """
 
     is_read = False
@@ -34,6 +35,7 @@ class Exchange:
     chunked = False
     started = False
     finished = False
+    is_open_ended = False
 
     def __init__(self, connection: ClientConnection, payload: StreamReader) -> None:
         self.connection = connection
@@ -92,6 +94,7 @@ class Exchange:
         """
         connection = self.connection
         self.started = True
+        self.is_open_ended = length is None
         chunked = length is None and self.http11
         framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
         if length is not None:

@@ -54,6 +54,7 @@ from sidecar.core.routes import UNROUTED
 from sidecar.web import logout, relay, tunnel
 from sidecar.web.bridge import Bridge
 from sidecar.web.flow import MEMORY_BODY, STREAM, Flow, Plan
+from sidecar.web.lifetime import Lasting
 from sidecar.web.planner import Planner
 from sidecar.web.rescue import rescue
 
@@ -81,6 +82,7 @@ class Proxy:
         self._unauthorized: Final = runtime.policy.unauthorized
         self._pools: Final = runtime.pools
         self._by_origin: Final = runtime.policy.cors.is_on
+        self.lasting: Final = Lasting()
         self.bridge: Final = Bridge(runtime.loop, runtime.policy.bridge.hold)
         self.planner: Final = Planner(runtime, self.bridge)
         self._budgets: Final = {

@@ -136,17 +136,24 @@ class Server:
         if not self._connections:
             self._empty.set()
 
-    async def drain(self, seconds: float, hurry: asyncio.Event) -> int:
-        """Stops listening, lets requests under way come to their end, then closes.
+    def announce(self) -> None:
+        """Is not ready any more, and closes each connection behind its answer; it still serves."""
+        self.draining = True
 
-        Returns how many connections had to be cut after `seconds`, or once there was a `hurry`.
-        """
+    def stop_listening(self) -> None:
+        """Lets nobody new in, and closes what is idle."""
         self.draining = True
         if self._server is not None:
             self._server.close()
         for connection in [one for one in self._connections if one.is_idle]:
             if connection.transport is not None:
                 connection.transport.close()
+
+    async def drain(self, seconds: float, hurry: asyncio.Event) -> int:
+        """Lets requests under way come to their end, then closes.
+
+        Returns how many connections had to be cut after `seconds`, or once there was a `hurry`.
+        """
         self._empty.clear()
         if self._connections:
             await _first_of(seconds, self._empty, hurry)
@@ -170,6 +177,12 @@ async def unless_hurried(work: Coroutine[Any, Any, None], hurry: asyncio.Event) 
     for one in (task, hurried):
         one.cancel()
     await asyncio.wait((task, hurried))
+
+
+async def pause(seconds: float, hurry: asyncio.Event) -> None:
+    """Waits for `seconds`, or until there is a `hurry`."""
+    if seconds > 0:
+        await _first_of(seconds, hurry)
 
 
 async def _first_of(seconds: float, *events: asyncio.Event) -> None:

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.core.errors import UpstreamProtocolError
 from sidecar.core.headers import list_members
-from sidecar.core.websocket import FrameTracker, accept_value, close_frame
-from sidecar.web.lifetime import end_with_session
+from sidecar.core.websocket import (
+    GOING_AWAY,
+    POLICY_VIOLATION,
+    FrameTracker,
+    accept_value,
+    close_frame,
+)
+from sidecar.web.lifetime import end_with_server, end_with_session
 from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
@@ -22,7 +28,6 @@ if TYPE_CHECKING:
 
 LARGE: Final = 16384  # bytes of a segment that may take long to follow
 LAST_FRAME_SECONDS: Final = 2.0  # for a frame under way when the session ends
-_SESSION_ENDED: Final = b"session ended"
 
 
 def open_tunnel(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> None:
@@ -53,6 +58,7 @@ def open_tunnel(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> Non
         tunnel.upstream_data(tail)
     client.tunnel(tunnel)
     end_with_session(flow, tunnel.session_ended)
+    end_with_server(flow, tunnel.server_ends)
 
 
 class Tunnel:
@@ -63,6 +69,7 @@ class Tunnel:
         "_ending",
         "_flow",
         "_over",
+        "_status",
         "_timer",
         "_to_client",
         "_to_upstream",
@@ -76,6 +83,7 @@ class Tunnel:
         self._to_client = FrameTracker()
         self._to_upstream = FrameTracker()
         self._ending = False
+        self._status = POLICY_VIOLATION
         self._over = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -136,11 +144,19 @@ class Tunnel:
     # -- the end ----------------------------------------------------------------------------------
 
     def session_ended(self) -> None:
+        """Its session has ended."""
+        self._end(POLICY_VIOLATION, "session ended")
+
+    def server_ends(self) -> None:
+        """The sidecar is about to end; the client connects anew."""
+        self._end(GOING_AWAY, "going away")
+
+    def _end(self, status: int, reason: str) -> None:
         """Ends the tunnel with close frames, now or at the end of the frame under way."""
         if self._over or self._ending:
             return
-        self._ending = True
-        self._flow.reason = "session ended"
+        self._ending, self._status = True, status
+        self._flow.reason = reason
         if self._to_client.at_boundary:
             self._close()
         else:
@@ -153,10 +169,11 @@ class Tunnel:
         self._finish()
 
     def _close(self) -> None:
-        self._client.write(close_frame(_SESSION_ENDED, masked=False))
+        reason = self._flow.reason.encode()
+        self._client.write(close_frame(self._status, reason, masked=False))
         upstream = self._upstream.transport
         if upstream is not None and self._to_upstream.at_boundary:
-            upstream.write(close_frame(_SESSION_ENDED, masked=True))
+            upstream.write(close_frame(self._status, reason, masked=True))
         self._finish()
 
     def client_lost(self) -> None:
