@@ -35,6 +35,7 @@ from sidecar.core.routes import UNROUTED, Route, RouteTable
 from sidecar.core.target import prefix_key
 from sidecar.core.tickets import ClaimStamp, Signer, derive_key
 from sidecar.core.view import SourceSet
+from sidecar.tls import client_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +207,7 @@ class TrustedPeers:
 def compile_policy(config: Config, entropy: bytes) -> Policy:
     """Compiles a configuration; `entropy` (32 bytes) signs tickets where no secret can be had.
 
-    Raises `OSError` or `ssl.SSLError` where an upstream's TLS files cannot be used.
+    Raises `UnusableFile` where an upstream's TLS files cannot be used.
     """
     secrets = _signing_secrets(config, entropy)
     own = _compile_own(config, secrets)
@@ -418,7 +419,7 @@ def _compile_upstream(config: Config, name: str, upstream: Any) -> UpstreamAddre
         name=name,
         host=url.raw_host,
         port=url.port,
-        tls=_tls_context(upstream.tls) if url.scheme == "https" else None,
+        tls=_tls_context(name, upstream.tls) if url.scheme == "https" else None,
         connect=upstream.connect,
         head=upstream.head,
         idle=upstream.idle,
@@ -428,9 +429,5 @@ def _compile_upstream(config: Config, name: str, upstream: Any) -> UpstreamAddre
     )
 
 
-def _tls_context(tls: Any) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=tls.ca)
-    context.set_alpn_protocols(["http/1.1"])
-    if tls.cert is not None:
-        context.load_cert_chain(tls.cert, tls.key)
-    return context
+def _tls_context(name: str, tls: Any) -> ssl.SSLContext:
+    return client_context(tls.ca, tls.cert, tls.key, f"upstreams.{name}.tls")

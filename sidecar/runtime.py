@@ -166,7 +166,7 @@ def open_runtime(
     watch = StoreWatch(store, partial(_report, log, "store"))
     way = way_of(config.outbound.proxy, config.outbound.ca)
     outbound, to_hooks = Outbound(way), Outbound(way)  # apart, so that neither starves the other
-    provider = _open_provider(config, partial(_report, log, "provider"), way)
+    provider = open_provider(config, partial(_report, log, "provider"), way)
     client = None if policy.own is None else policy.own.client
     exchange = _exchange(config, provider, client, outbound, clock.now)
     renewal = config.refresh or Refresh()
@@ -276,7 +276,7 @@ def _report(log: FilteringBoundLogger, event: str, detail: str) -> None:
     log.log(_LEVELS.get(event, logging.WARNING), event, detail=detail)
 
 
-def _open_provider(config: Config, report: Callable[[str], None], way: Way) -> Provider | None:
+def open_provider(config: Config, report: Callable[[str], None], way: Way) -> Provider | None:
     """The identity provider that tokens come from, if there is one."""
     refresh, oidc = config.refresh, config.oidc
     if oidc is None and (refresh is None or refresh.type != "oauth2"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Coroutine, Sequence
 from heapq import nsmallest
 from math import inf
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sidecar.core.forwarding import Peer
+from sidecar.tls import server_context
 from sidecar.web.accepting import Acceptor
 from sidecar.web.connection import ClientConnection, Handler
 
@@ -46,7 +46,7 @@ class Server:
         listen = config.listen
         options: dict[str, Any] = {"backlog": BACKLOG}
         if config.tls is not None:
-            options["ssl"] = server_tls(config.tls)
+            options["ssl"] = server_context(config.tls.cert, config.tls.key)
             options["ssl_handshake_timeout"] = config.limits.client_head
         if listen.unix_path is not None:
             self._server = await self._runtime.loop.create_unix_server(
@@ -60,7 +60,7 @@ class Server:
     def start_on(self, sockets: Sequence[socket.socket], shares: Shares) -> None:
         """Accepts from sockets that listen already, together with other processes.
 
-        Raises `OSError` or `ssl.SSLError` where the certificate cannot be used.
+        Raises `UnusableFile` where the certificate cannot be used.
         """
         tls = self._runtime.policy.config.tls
         self._shares = shares
@@ -68,7 +68,7 @@ class Server:
             self._runtime.loop,
             sockets,
             self._accept,
-            tls=None if tls is None else server_tls(tls),
+            tls=None if tls is None else server_context(tls.cert, tls.key),
             handshake_seconds=self._runtime.policy.config.limits.client_head,
             shares=shares,
             log=self._runtime.log,
@@ -192,11 +192,3 @@ async def _first_of(seconds: float, *events: asyncio.Event) -> None:
     for wait in waits:
         wait.cancel()
     await asyncio.wait(waits)
-
-
-def server_tls(tls: Any) -> ssl.SSLContext:
-    """The listener's certificate. Raises `OSError` or `ssl.SSLError` for files without use."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(tls.cert, tls.key)
-    context.set_alpn_protocols(["http/1.1"])
-    return context

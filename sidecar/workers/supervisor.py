@@ -23,7 +23,7 @@ from sidecar.log import open_log, report_gaps
 from sidecar.log_writer import LogWriter, standard_error
 from sidecar.net.parsers import require_c_parsers
 from sidecar.policy import compile_policy
-from sidecar.web.server import server_tls
+from sidecar.tls import server_context
 from sidecar.workers.board import Board, Member
 from sidecar.workers.listeners import listening
 from sidecar.workers.private import private_directory
@@ -85,7 +85,7 @@ def _gather(stack: ExitStack, config: Config, count: int) -> Crew:
     entropy = os.urandom(32)
     compile_policy(config, entropy)  # files that no worker could use are told once, here
     if config.tls is not None:
-        server_tls(config.tls)
+        server_context(config.tls.cert, config.tls.key)
     sockets = stack.enter_context(listening(config.listen))
     admin_sockets = stack.enter_context(listening(config.admin))
     needs_store = "url" not in config.store.model_fields_set
