@@ -27,6 +27,7 @@ from sidecar.core.formats.own import (
     own_cookie_source,
     own_store_source,
 )
+from sidecar.core.login_loop import TraceCookie, trace_name
 from sidecar.core.logout import LogoutRule
 from sidecar.core.oidc import AttemptCookies, Client, SessionIndex, attempt_stem
 from sidecar.core.protection import CsrfRule
@@ -102,6 +103,7 @@ class OwnLogin:
     client: Client
     source: OwnCookieSource | OwnStoreSource
     attempts: AttemptCookies
+    trace: TraceCookie
     index: SessionIndex
     asks_userinfo: bool
 
@@ -228,7 +230,7 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
         sources=sources,
         session_names=NameMatcher(base_names, stems),
         hidden_names=NameMatcher(
-            base_names,
+            base_names if config.oidc is None else (*base_names, trace_name(config.oidc.cookie)),
             stems if config.oidc is None else (*stems, attempt_stem(config.oidc.cookie)),
         ),
         secrets=secrets,
@@ -299,6 +301,7 @@ def _compile_own(config: Config, secrets: Sequence[bytes]) -> OwnLogin | None:
         ),
         source=source,
         attempts=AttemptCookies(oidc.cookie, secrets),
+        trace=TraceCookie(oidc.cookie, secrets),
         index=SessionIndex(oidc.issuer, secrets),
         asks_userinfo=oidc.userinfo == "auto",
     )

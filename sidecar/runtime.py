@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sidecar.core.config.renewal import Refresh
 from sidecar.core.discovery import OPTIONAL, REQUIRED
 from sidecar.core.refresh import AnswerPaths
+from sidecar.core.rejections import Rejections
 from sidecar.core.view import ViewReader
 from sidecar.net.background import Background
 from sidecar.net.departure import Departures
@@ -117,6 +118,7 @@ class Runtime:
     outbounds: tuple[Outbound, ...]
     provider: Provider | None
     departures: Departures
+    rejections: Rejections
     own: OwnParts | None
 
     async def start(self) -> None:
@@ -232,6 +234,7 @@ def open_runtime(
         outbounds=(outbound, to_hooks),
         provider=provider,
         departures=departures,
+        rejections=Rejections(),
         own=_own_parts(
             policy, provider, own, store=store, clock=clock, background=background, log=log
         ),

@@ -70,9 +70,11 @@ class Peer:
         return client_address(self.address, self.is_proxy, told, forwarded)
 
     def public_scheme(self, request: Request) -> bytes:
-        """The scheme that the browser used (X-Forwarded-Proto is believed from trusted peers)."""
-        if self.public is not None:
-            return self.public[0]
+        """The scheme that the browser used, by the public origin or else as `told_scheme`."""
+        return self.told_scheme(request) if self.public is None else self.public[0]
+
+    def told_scheme(self, request: Request) -> bytes:
+        """The scheme that came along (X-Forwarded-Proto is believed from trusted peers)."""
         if self.trusted:
             told = request.fact(b"x-forwarded-proto").split(b",", 1)[0].strip().lower()
             if told in _SCHEMES:

@@ -104,13 +104,17 @@ class LoginAttempt:
     redirect_uri: str
     next: str
     started_at: float
+    vain: int = 0
+    """How many logins just before this one gave no session that lasted (`core.login_loop`)."""
 
     def is_over(self, now: float) -> bool:
         """Whether it began too long ago, or in a future that no clock explains."""
         return not -TOLERANCE <= now - self.started_at < ATTEMPT_SECONDS
 
 
-def begin(entropy: bytes, wanted: str | None, redirect_uri: str, now: float) -> LoginAttempt:
+def begin(
+    entropy: bytes, wanted: str | None, redirect_uri: str, now: float, vain: int = 0
+) -> LoginAttempt:
     """A new attempt. `entropy` is `ENTROPY` random bytes; `wanted` the place to go to, any text.
 
     What is not a local path is not gone to: `/` stands for it.
@@ -118,7 +122,7 @@ def begin(entropy: bytes, wanted: str | None, redirect_uri: str, now: float) -> 
     assert len(entropy) == ENTROPY
     state, nonce, verifier = (encode(entropy[at : at + 32]) for at in (0, 32, 64))
     place = None if wanted is None else local_reference(wanted)
-    return LoginAttempt(state, nonce, verifier, redirect_uri, place or "/", now)
+    return LoginAttempt(state, nonce, verifier, redirect_uri, place or "/", now, vain)
 
 
 def challenge(verifier: str) -> str:
@@ -186,6 +190,10 @@ class AttemptCookies:
         name = self._name(attempt.state, scope)
         sealed = self._keyring.seal(msgspec.json.encode(attempt))
         return [*gone, set_line(name, sealed, scope, now + ATTEMPT_SECONDS)]
+
+    def is_any(self, jar: CookieJar) -> bool:
+        """Whether any attempt is presented, readable or not."""
+        return any(map(self._is_one, jar.names()))
 
     def find(self, jar: CookieJar, state: str, scope: Scope, now: float) -> LoginAttempt | None:
         """The attempt of this browser that an answer with this `state` belongs to."""

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from sidecar.core.client import Client
 from sidecar.core.cookies import (
     CookieJar,
+    Scope,
     everywhere,
     expire_lines,
     first_cookies,
@@ -32,6 +33,7 @@ from sidecar.core.formats.own import OwnReading
 from sidecar.core.formats.raw import TYPE as RAW_TYPE
 from sidecar.core.logout import Verdict, judge, parameters
 from sidecar.core.oidc import end_session_url
+from sidecar.core.rejections import IN_A_ROW
 from sidecar.web.rescue import HTML_TYPE, JSON_TYPE, common_lines, page, rescue
 
 if TYPE_CHECKING:
@@ -79,9 +81,28 @@ def _bury_rejected(flow: Flow) -> None:
     flow.reason = "token rejected by the upstream"
     if not runtime.sessions.is_dead(flow.presented.fingerprint, now):
         runtime.metrics.sessions_ended["token_rejected"] += 1
+        _watch_rejections(flow, now)
     session = flow.presented.session(flow.live)
     if session is not None:
         runtime.sessions.bury(session, now)
+
+
+def _watch_rejections(flow: Flow, now: float) -> None:
+    """Says so if an upstream takes nobody's token: users would log in again and again."""
+    runtime, route, fingerprint = flow.runtime, flow.route, flow.presented.fingerprint
+    successes = runtime.metrics.successes(route.path)
+    if fingerprint is not None and runtime.rejections.add(
+        route.path, fingerprint, successes=successes, now=now
+    ):
+        runtime.log.warning(
+            "every token is rejected",
+            route=route.path,
+            upstream=route.upstream,
+            address=runtime.policy.upstreams[route.upstream].origin,
+            detail=f"the last {IN_A_ROW} sessions were answered as {flow.upstream_status or 401}; "
+            "if their logins are fresh, the upstream expects another audience, issuer or key, or "
+            "its clock is wrong",
+        )
 
 
 def _leads_to_logout(flow: Flow) -> bool:
@@ -185,7 +206,12 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
     flow.reason = "asked for" if ticket is None else "after a 401"
     _bury(flow, _ending(flow, ticket), "logout")
     runtime.metrics.logouts["user" if ticket is None else "unauthorized"] += 1
-    swept = b"".join(b"Set-Cookie: %b\r\n" % line for line in sweep_lines(flow))
+    lines = sweep_lines(flow)
+    if ticket is None and runtime.own is not None:  # whoever logs out may log in again at once
+        jar = CookieJar.parse(request.cookie.decode("latin-1"))
+        https = flow.proxy.planner.public_origin(flow).startswith(b"https:")
+        lines += runtime.own.login.trace.gone(jar, Scope(https=https))
+    swept = b"".join(b"Set-Cookie: %b\r\n" % line for line in lines)
     if request.client is Client.DOCUMENT:
         location = rule.next_location(given, is_asked_for=ticket is None)
         if ticket is None:

@@ -274,3 +274,17 @@ async def test_access_log_names_the_client_and_the_peer(
     assert (await one.get("/", field, "Expect: nonsense")).status == 417
     told = lines(at, "request")
     assert [(line["client"], line["peer"]) for line in told] == [(client_address, "127.0.0.1")] * 2
+
+
+async def test_upstream_that_takes_nobodys_token_is_told(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Whatever library has the sessions; once, with the route; and not after a success."""
+    at = await sidecar()
+    one = await client(at)
+    upstream.default = upstream.reply(b"{}", status="401 Unauthorized")
+    for user in range(5):
+        await one.get("/", f"Cookie: access_token={TOKEN}{user}")
+    (told,) = lines(at, "every token is rejected")
+    assert (told["level"], told["route"], told["upstream"]) == ("warning", "/", "api")
+    assert TOKEN not in at.log.getvalue()
