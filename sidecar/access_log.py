@@ -54,6 +54,7 @@ class JsonAccess:
 
     def _render(self, flow: Flow, seconds: float, path: str) -> bytes:
         request, presented, reading = flow.request, flow.presented, flow.presented.reading
+        peer = flow.connection.peer
         asked = came = why = session = source = ""
         if request is not UNREAD:
             asked = f'"method": {quoted(request.method)}, "path": {quoted(path)}, '
@@ -69,7 +70,7 @@ class JsonAccess:
             source = f'"source": {quoted(reading.source)}, '
         return (
             f'{self._begin}"request_id": {quoted(flow.request_id.decode("latin-1"))}, '
-            f'"client": {quoted(flow.connection.peer.address)}, {asked}'
+            f'"client": {quoted(peer.client(request))}, "peer": {quoted(peer.address)}, {asked}'
             f'"route": {quoted(flow.route.path)}, "status": {flow.status:d}, {came}'
             f'"decision": {quoted(flow.decision)}, {why}{session}{source}'
             f'"credential": {quoted(reading.result)}, "bytes_out": {flow.bytes_out:d}, '
@@ -108,7 +109,8 @@ def facts(flow: Flow, seconds: float) -> dict[str, Any]:
     request, presented = flow.request, flow.presented
     return {
         "request_id": flow.request_id.decode("latin-1"),
-        "client": flow.connection.peer.address,
+        "client": flow.connection.peer.client(request),
+        "peer": flow.connection.peer.address,
         "method": request.method if request is not UNREAD else None,
         "path": request.path if request is not UNREAD else None,
         "route": flow.route.path,

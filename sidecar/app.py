@@ -25,7 +25,7 @@ from sidecar.policy import compile_policy
 from sidecar.runtime import Runtime, open_runtime
 from sidecar.web.admin import Admin, ProcessFacts
 from sidecar.web.proxy import Proxy
-from sidecar.web.server import Server, unless_hurried
+from sidecar.web.server import Server, pause, unless_hurried
 
 if TYPE_CHECKING:
     import socket
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from sidecar.core.config import Config
     from sidecar.web.accepting import Shares
 
-DRAIN_SECONDS: Final = 25.0  # Kubernetes kills after 30
 _FINE: Final = 0
 _UNUSABLE: Final = 2
 
@@ -51,8 +50,8 @@ def run(config: Config) -> int:
 
 async def _run(config: Config) -> int:
     ending, loop = Ending(), asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ending.ask)
+    loop.add_signal_handler(signal.SIGTERM, ending.ask)
+    loop.add_signal_handler(signal.SIGINT, ending.ask_at_once)
     with closing(LogWriter(standard_error(), loop)) as output:
         log = open_log(config.log.level, config.log.format, output)
         for warning in config.warnings:
@@ -61,15 +60,24 @@ async def _run(config: Config) -> int:
 
 
 class Ending:
-    """How it ends: `drain` lets requests under way come to their end, `hurry` cuts them."""
+    """How it ends: `drain` lets requests under way come to their end, `hurry` cuts them.
+
+    `waits`: whether it still serves for a while, until balancers send nobody here any more.
+    """
 
     def __init__(self) -> None:
         self.drain: Final = asyncio.Event()
         self.hurry: Final = asyncio.Event()
+        self.waits = True
 
     def ask(self) -> None:
         """Drains; asked again, hurries."""
         (self.hurry if self.drain.is_set() else self.drain).set()
+
+    def ask_at_once(self) -> None:
+        """As `ask`, without a wait: somebody sits at a terminal."""
+        self.waits = False
+        self.ask()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +107,10 @@ async def serve(config: Config, ending: Ending, output: Output, place: Place | N
     if place is not None:
         place.serving()
     await ending.drain.wait()
-    log.info("draining", seconds=DRAIN_SECONDS)
-    cut = await sidecar.stop(DRAIN_SECONDS, ending.hurry)
+    drain = config.drain
+    wait = drain.wait if ending.waits else 0.0
+    log.info("draining", wait=wait, seconds=drain.timeout)
+    cut = await sidecar.stop(drain.timeout, ending.hurry, wait=wait)
     log.info("stopped", connections_cut=cut)
     return _FINE
 
@@ -147,14 +157,21 @@ class Sidecar:
         gc.freeze()
         gc.set_threshold(50_000, 50, 50)
 
-    async def stop(self, seconds: float, hurry: asyncio.Event | None = None) -> int:
+    async def stop(
+        self, seconds: float, hurry: asyncio.Event | None = None, *, wait: float = 0.0
+    ) -> int:
         """Drains for at most `seconds`, or until there is a `hurry`.
 
-        Returns how many connections had to be cut.
+        For the first `wait` seconds it serves as before, but is not ready. Then nobody new is let
+        in, and WebSockets and event streams end. Returns how many connections had to be cut.
         """
         loop = asyncio.get_running_loop()
         until, hurry = loop.time() + seconds, hurry or asyncio.Event()
-        cut = await self._server.drain(seconds, hurry)
+        self._server.announce()
+        await pause(wait, hurry)
+        self._server.stop_listening()
+        self._proxy.lasting.end()
+        cut = await self._server.drain(max(0.0, until - loop.time()), hurry)
         await unless_hurried(self.runtime.finish(max(0.0, until - loop.time())), hurry)
         await self._admin.stop()
         await self.runtime.close()

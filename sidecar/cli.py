@@ -1,6 +1,6 @@
 """The command line. Imports what a command needs when it runs, so that `--version` is fast.
 
-Exit codes: 0 fine, 2 wrong usage or configuration.
+Exit codes: 0 fine, 1 what was asked is not well, 2 wrong usage or configuration.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from sidecar import __version__
 
 if TYPE_CHECKING:
     from sidecar.core.config import Config
+    from sidecar.core.config.tree import Tree
 
 WRONG: Final = 2
 CONFIG_VARIABLE: Final = "SIDECAR_CONFIG"
+NO_FILE: Final = "no configuration file"
 DEFAULT_FILES: Final = ("sidecar.yaml", "/etc/sidecar/sidecar.yaml")
 
 _SECRET_BYTES: Final = 32
@@ -57,12 +59,44 @@ def run(file: str | None, upstream: str | None) -> NoReturn:
 
 @cli.command()
 @_file_option
-def check(file: str | None) -> None:
-    """Tell whether the configuration can be used, and what it amounts to."""
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--strict", is_flag=True, help="Take warnings for faults.")
+@click.option("--effective", is_flag=True, help="Print every key, its value and its origin.")
+@click.option("--probe", is_flag=True, help="Ask upstreams, provider and store once.")
+def check(
+    file: str | None, *, as_json: bool, strict: bool, effective: bool, probe: bool
+) -> NoReturn:
+    """Tell whether `run` could start, and what the configuration amounts to.
+
+    Exit code 2: it has faults, or warnings and --strict. 1: what --probe asked does not answer.
+    """
+    from sidecar.check import Checked
+
+    path = _config_file(file)
+    checked = Checked(path or NO_FILE, os.environ)
+    checked.read(lambda: _tree(path, {}), asks=probe)
+    lines = checked.as_json(effective=effective) if as_json else checked.lines(effective=effective)
+    click.echo("\n".join(lines), nl=bool(lines))
+    if not as_json:
+        for line in checked.complaints():
+            click.echo(line, err=True)
+    sys.exit(checked.exit_code(strict=strict))
+
+
+@cli.command()
+@_file_option
+@click.option("--ready", is_flag=True, help="Ask whether requests should come, too.")
+def health(file: str | None, *, ready: bool) -> NoReturn:
+    """Ask the running sidecar whether it is alive: exit code 0, or 1."""
     config = _load(file, {})
-    click.echo("\n".join(_summary(config)))
-    for warning in config.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    if config.admin is None:
+        click.echo("admin: is null, so there is nobody to ask", err=True)
+        sys.exit(1)
+    from sidecar.health import ask
+
+    is_good, said = ask(config.admin, ready=ready)
+    click.echo(said, err=not is_good)
+    sys.exit(0 if is_good else 1)
 
 
 @cli.command()
@@ -146,21 +180,33 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _load(file: str | None, options: Mapping[str, object]) -> Config:
     """The configuration, or an exit with every fault on standard error."""
-    from sidecar.core.config import load
     from sidecar.core.errors import ConfigError
 
-    path = file or next((name for name in DEFAULT_FILES if Path(name).exists()), None)
     try:
-        return load(
-            None if path is None else _read_config(path),
-            source=path or "no configuration file",
-            environ=os.environ,
-            read_file=_read_text,
-            overrides=options,
-        )
+        return _tree(_config_file(file), options)[0]
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(WRONG)
+
+
+def _config_file(file: str | None) -> str | None:
+    return file or next((name for name in DEFAULT_FILES if Path(name).exists()), None)
+
+
+def _tree(path: str | None, options: Mapping[str, object]) -> tuple[Config, Tree]:
+    """The configuration and where its keys were written. Raises `ConfigError`.
+
+    Exits if the file cannot be read.
+    """
+    from sidecar.core.config.load import load_tree
+
+    return load_tree(
+        None if path is None else _read_config(path),
+        source=path or NO_FILE,
+        environ=os.environ,
+        read_file=_read_text,
+        overrides=options,
+    )
 
 
 def _standard_input() -> str:
@@ -192,39 +238,3 @@ def _header_value(text: str) -> str:
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     for name, value in facts.items():
         yield f"{name:<14}{'-' if value is None else value}"
-
-
-def _summary(config: Config) -> Iterator[str]:
-    scheme = "http" if config.tls is None else "https"
-    yield "ok"
-    yield f"listen   {config.listen} ({scheme})"
-    yield f"admin    {config.admin or 'off'}"
-    yield f"logout   {config.logout.path} -> {config.logout.redirect_to}"
-    yield f"sources  {', '.join(source.type for source in config.session.sources) or 'none'}"
-    yield from _table(
-        [
-            ("PATH", "KIND", "SESSION", "INJECT", "COOKIES", "ENVELOPE", "ON 401", "UPSTREAM"),
-            *_route_rows(config),
-        ]
-    )
-
-
-def _route_rows(config: Config) -> Iterator[tuple[str, ...]]:
-    for route in sorted(config.routes, key=lambda route: len(route.path), reverse=True):
-        yield (
-            route.path,
-            route.kind,
-            route.session,
-            "yes" if route.inject else "no",
-            route.cookies,
-            "no" if route.envelope is None else "yes",
-            route.on_unauthorized,
-            f"{route.upstream} ({', '.join(config.upstreams[route.upstream].servers)})",
-        )
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()

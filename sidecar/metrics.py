@@ -86,6 +86,12 @@ class Metrics:
         """How many lines of the log were dropped, since nobody took them."""
         return self._output.lost
 
+    def successes(self, route: str) -> int:
+        """How many requests of a route have succeeded; the way to the logout is a redirect."""
+        counts = self.routes.get(route)
+        requests = {} if counts is None else counts.requests
+        return sum(count for status, count in requests.items() if status < 300)
+
     def observe(self, flow: Flow, seconds: float) -> None:
         """Counts a request that has ended, and logs it where the access log is on."""
         route = flow.route.path

@@ -35,6 +35,7 @@ from sidecar.core.formats.own import (
     own_cookie_source,
     own_store_source,
 )
+from sidecar.core.login_loop import TraceCookie, trace_name
 from sidecar.core.logout import LogoutRule
 from sidecar.core.oidc import AttemptCookies, Client, SessionIndex, attempt_stem
 from sidecar.core.onward import OnwardTickets
@@ -45,6 +46,7 @@ from sidecar.core.sweep import USUAL_PREFIXES, Sweep, Swept
 from sidecar.core.target import prefix_key
 from sidecar.core.tickets import ClaimStamp, Signer, derive_key
 from sidecar.core.view import SourceSet
+from sidecar.tls import client_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ class OwnLogin:
     source: OwnCookieSource | OwnStoreSource
     attempts: AttemptCookies
     onward: OnwardTickets
+    trace: TraceCookie
     index: SessionIndex
     asks_userinfo: bool
 
@@ -220,7 +223,7 @@ class TrustedPeers:
 def compile_policy(config: Config, entropy: bytes) -> Policy:
     """Compiles a configuration; `entropy` (32 bytes) signs tickets where no secret can be had.
 
-    Raises `OSError` or `ssl.SSLError` where an upstream's TLS files cannot be used.
+    Raises `UnusableFile` where an upstream's TLS files cannot be used.
     """
     secrets = _signing_secrets(config, entropy)
     own = _compile_own(config, secrets)
@@ -242,7 +245,7 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
         source_names=_source_names(config),
         session_names=NameMatcher(base_names, stems),
         hidden_names=NameMatcher(
-            base_names,
+            base_names if config.oidc is None else (*base_names, trace_name(config.oidc.cookie)),
             stems if config.oidc is None else (*stems, attempt_stem(config.oidc.cookie)),
         ),
         secrets=secrets,
@@ -340,6 +343,7 @@ def _compile_own(config: Config, secrets: Sequence[bytes]) -> OwnLogin | None:
         source=source,
         attempts=AttemptCookies(oidc.cookie, secrets, oidc.attempt),
         onward=OnwardTickets(secrets),
+        trace=TraceCookie(oidc.cookie, secrets),
         index=SessionIndex(oidc.issuer, secrets),
         asks_userinfo=oidc.userinfo == "auto",
     )
@@ -469,7 +473,7 @@ def _compile_upstream(config: Config, name: str, upstream: Any) -> UpstreamAddre
     return UpstreamAddress(
         name=name,
         servers=tuple(UpstreamServer(url.raw_host or "", url.port or 0) for url in urls),
-        tls=_tls_context(upstream.tls) if urls[0].scheme == "https" else None,
+        tls=_tls_context(name, upstream.tls) if urls[0].scheme == "https" else None,
         connect=upstream.connect,
         head=upstream.head,
         idle=upstream.idle,
@@ -480,9 +484,5 @@ def _compile_upstream(config: Config, name: str, upstream: Any) -> UpstreamAddre
     )
 
 
-def _tls_context(tls: Any) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=tls.ca)
-    context.set_alpn_protocols(["http/1.1"])
-    if tls.cert is not None:
-        context.load_cert_chain(tls.cert, tls.key)
-    return context
+def _tls_context(name: str, tls: Any) -> ssl.SSLContext:
+    return client_context(tls.ca, tls.cert, tls.key, f"upstreams.{name}.tls")

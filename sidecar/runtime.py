@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sidecar.core.config.renewal import Refresh
 from sidecar.core.discovery import OPTIONAL, REQUIRED
 from sidecar.core.refresh import AnswerPaths
+from sidecar.core.rejections import Rejections
 from sidecar.core.view import ViewReader
 from sidecar.net.background import Background
 from sidecar.net.outbound import Outbound, Way, way_of
@@ -135,6 +136,7 @@ class Runtime:
     outbounds: tuple[Outbound, ...]
     provider: Provider | None
     logout_tasks: LogoutTasks
+    rejections: Rejections
     own: OwnParts | None
 
     async def start(self) -> None:
@@ -186,7 +188,7 @@ def open_runtime(
     watch = StoreWatch(store, partial(_report, log, "store"))
     way = way_of(config.outbound.proxy, config.outbound.ca)
     outbound, to_hooks = Outbound(way), Outbound(way)  # apart, so that neither starves the other
-    provider = _open_provider(config, partial(_report, log, "provider"), way)
+    provider = open_provider(config, partial(_report, log, "provider"), way)
     client = None if policy.own is None else policy.own.client
     grant = _refresh_grant(config, provider, client, outbound, clock.now)
     renewal = config.refresh or Refresh()
@@ -305,6 +307,7 @@ def open_runtime(
         outbounds=(outbound, to_hooks),
         provider=provider,
         logout_tasks=logout_tasks,
+        rejections=Rejections(),
         own=login_parts,
     )
 
@@ -326,7 +329,7 @@ def _report(log: FilteringBoundLogger, event: str, detail: str) -> None:
     log.log(_LEVELS.get(event, logging.WARNING), event, detail=detail)
 
 
-def _open_provider(config: Config, report: Callable[[str], None], way: Way) -> Provider | None:
+def open_provider(config: Config, report: Callable[[str], None], way: Way) -> Provider | None:
     """The identity provider that tokens come from, if there is one."""
     refresh, oidc = config.refresh, config.oidc
     if oidc is None and (refresh is None or refresh.type != "oauth2"):

@@ -624,6 +624,7 @@ def _written(
     given.update(more)
     basis: dict[str, Any] = {
         "secret": "a secret of the tests, 32 bytes or more",
+        "drain": {"wait": "0s"},
         "session": {"sources": [{"type": "cookie", "cookie": "access_token"}]},
     }
     if not {"upstream", "upstreams"} & given.keys():

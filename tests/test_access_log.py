@@ -35,6 +35,16 @@ class Lines:
         self.lines.append(line)
 
 
+class Constant:
+    """A function of one argument that has one value."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __call__(self, _: object) -> str:
+        return self._value
+
+
 @st.composite
 def flows(draw: st.DrawFn) -> Flow:
     reading = SimpleNamespace(
@@ -44,7 +54,9 @@ def flows(draw: st.DrawFn) -> Flow:
     flow: Any = SimpleNamespace(
         request=draw(st.sampled_from([UNREAD, request])),
         request_id=draw(st.binary(max_size=40)),
-        connection=SimpleNamespace(peer=SimpleNamespace(address=draw(ANY_TEXT))),
+        connection=SimpleNamespace(
+            peer=SimpleNamespace(address=draw(ANY_TEXT), client=Constant(draw(ANY_TEXT)))
+        ),
         route=SimpleNamespace(path=draw(ANY_TEXT)),
         status=draw(st.integers(0, 599)),
         upstream_status=draw(st.integers(0, 599)),

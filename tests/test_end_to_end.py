@@ -112,7 +112,7 @@ def free_port() -> int:
 def running(config: dict[str, Any], folder: Path, port: int, secret: str) -> Iterator[None]:
     """`sidecar run` with this configuration, until the block ends; `secret` is never logged."""
     file = folder / "sidecar.yaml"
-    file.write_text(json.dumps(config))
+    file.write_text(json.dumps({"drain": {"wait": "0s"}, **config}))
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR")}
     command = [sys.executable, "-m", "sidecar", "run", "-c", str(file)]
     with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:

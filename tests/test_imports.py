@@ -37,7 +37,7 @@ LAYERS: Final = (
     ("sidecar.core.envelope", "sidecar.core.formats", "sidecar.core.protection"),
     ("sidecar.core.logout", "sidecar.core.routes"),
     ("sidecar.core",),
-    ("sidecar.policy",),
+    ("sidecar.policy", "sidecar.tls"),
     ("sidecar.net", "sidecar.metrics", "sidecar.access_log", "sidecar.log", "sidecar.log_writer"),
     ("sidecar.sessions",),
     ("sidecar.runtime",),

@@ -56,6 +56,7 @@ def free_ports() -> Callable[[int], list[int]]:
 def config(upstream: Upstream, **more: Any) -> dict[str, Any]:
     return {
         "workers": 2,
+        "drain": {"wait": "0s"},
         "upstreams": {"main": {"url": upstream.url}},
         "routes": [
             {"path": "/", "kind": "page", "upstream": "main"},

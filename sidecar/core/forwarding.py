@@ -7,12 +7,13 @@ Transfer-Encoding, Connection) are written by whoever owns the connection.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
 from sidecar.core.answer import AnswerHead
+from sidecar.core.client_address import client_address
 from sidecar.core.headers import (
     ANONYMOUS_CORS,
     TARGETED_CACHING,
@@ -49,18 +50,30 @@ class Peer:
 
     `address` is the peer's IP address (empty for a Unix socket), `trusted` whether its
     X-Forwarded-* are believed, `scheme` what it speaks to us. `public` is the origin that browsers
-    see, where that is configured: scheme and host.
+    see, where that is configured: scheme and host. `is_proxy` says which addresses are trusted.
     """
 
     address: str
     trusted: bool
     scheme: bytes
     public: tuple[bytes, bytes] | None = None
+    is_proxy: Callable[[str], bool] | None = None
+
+    def client(self, request: Request) -> str:
+        """The address of the client: of the peer, or as trusted proxies tell it."""
+        if not self.trusted or self.is_proxy is None:
+            return self.address
+        told = request.fact(b"x-forwarded-for")
+        fields = () if told else request.fields.raw
+        forwarded = [value for name, value in fields if name.lower() == b"forwarded"]
+        return client_address(self.address, self.is_proxy, told, forwarded)
 
     def public_scheme(self, request: Request) -> bytes:
-        """The scheme that the browser used (X-Forwarded-Proto is believed from trusted peers)."""
-        if self.public is not None:
-            return self.public[0]
+        """The scheme that the browser used, by the public origin or else as `told_scheme`."""
+        return self.told_scheme(request) if self.public is None else self.public[0]
+
+    def told_scheme(self, request: Request) -> bytes:
+        """The scheme that came along (X-Forwarded-Proto is believed from trusted peers)."""
         if self.trusted:
             told = request.fact(b"x-forwarded-proto").split(b",", 1)[0].strip().lower()
             if told in _SCHEMES:

@@ -48,16 +48,31 @@ _LONGEST_CLAIM: Final = 512  # characters of what is told of a user
 _HALF_HASHES: Final = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512}
 
 
+_OPERATORS: Final = {
+    **dict.fromkeys(
+        (
+            *("invalid_client", "unauthorized_client", "invalid_request", "invalid_scope"),
+            *("unsupported_response_type", "request_not_supported", "server_error"),
+        ),
+        502,
+    ),
+    "temporarily_unavailable": 503,
+}
+"""Errors of an authorization response (RFC 6749 4.1.2.1) that no user can help, and the status."""
+
+
 class LoginFailed(SidecarError):
     """A login did not succeed. `code` is for the user: an error code of the provider or one of
-    `bad_answer`, `login_expired`; the text is for the log. `description` is what the provider says
-    to the user, if the answer is one that was waited for. None holds a secret.
+    `bad_answer`, `login_expired`, `login_misconfigured`; the text is for the log. `status` is that
+    of the answer: 400, or 5xx where neither user nor browser can help it. `description` is what the
+    provider says to the user, if the answer is one that was waited for. None holds a secret.
     """
 
-    def __init__(self, code: str, detail: str, description: str = "") -> None:
+    def __init__(self, code: str, detail: str, status: int = 400, description: str = "") -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
+        self.status = status
         self.description = description
 
 
@@ -91,6 +106,8 @@ class LoginAttempt:
     redirect_uri: str
     next: str
     started_at: float
+    vain: int = 0
+    """How many logins just before this one gave no session that lasted (`core.login_loop`)."""
 
     @property
     def state(self) -> str:
@@ -115,14 +132,16 @@ class LoginAttempt:
         return not -TOLERANCE <= now - self.started_at < lifetime
 
 
-def begin(entropy: bytes, wanted: str | None, redirect_uri: str, now: float) -> LoginAttempt:
+def begin(
+    entropy: bytes, wanted: str | None, redirect_uri: str, now: float, vain: int = 0
+) -> LoginAttempt:
     """A new attempt. `entropy` is `ENTROPY` random bytes; `wanted` the place to go to, any text.
 
     What is not a local path is not gone to: `/` stands for it.
     """
     assert len(entropy) == ENTROPY
     place = None if wanted is None else local_reference(wanted)
-    return LoginAttempt(encode(entropy), redirect_uri, place or "/", now)
+    return LoginAttempt(encode(entropy), redirect_uri, place or "/", now, vain)
 
 
 def challenge(verifier: str) -> str:
@@ -222,6 +241,10 @@ class AttemptCookies:
         gone = [gone_line(one, scope.own) for one in opened if one not in kept]
         return [*gone, set_line(name, sealed, scope.own, now + self._lifetime)]
 
+    def is_any(self, jar: CookieJar) -> bool:
+        """Whether any attempt is presented, readable or not."""
+        return any(map(self._is_one, jar.names()))
+
     def find(self, jar: CookieJar, state: str, scope: Scope, now: float) -> LoginAttempt | None:
         """The attempt of this browser that an answer with this `state` belongs to."""
         attempt = self._open(self._name(state, scope), jar)
@@ -316,7 +339,8 @@ def refusal(parameters: Mapping[str, str]) -> LoginFailed:
     """What an error response says (RFC 6749 4.1.2.1)."""
     code = _plain(parameters["error"])
     said = loggable(parameters.get("error_description", ""))
-    return LoginFailed(code, f"the provider answered {code}{said and ': '}{said}", said)
+    detail = f"the provider answered {code}{said and ': '}{said}"
+    return LoginFailed(code, detail, _OPERATORS.get(code, 400), said)
 
 
 def _plain(error: str) -> str:

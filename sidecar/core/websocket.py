@@ -7,7 +7,8 @@ from hashlib import sha1
 from typing import Final
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_POLICY_VIOLATION: Final = 1008
+GOING_AWAY: Final = 1001
+POLICY_VIOLATION: Final = 1008
 _LONGEST_HEADER: Final = 14
 
 
@@ -16,12 +17,12 @@ def accept_value(key: bytes) -> bytes:
     return b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
 
 
-def close_frame(reason: bytes, *, masked: bool) -> bytes:
-    """A close frame with status 1008, policy violation (section 7.4.1); `reason` up to 123 bytes.
+def close_frame(status: int, reason: bytes, *, masked: bool) -> bytes:
+    """A close frame with a status of section 7.4.1; `reason` up to 123 bytes.
 
     `masked` for the client's side of a connection; the zero mask is a valid one (section 5.3).
     """
-    payload = _POLICY_VIOLATION.to_bytes(2, "big") + reason
+    payload = status.to_bytes(2, "big") + reason
     header = bytes((0x88, len(payload) | (0x80 if masked else 0)))
     return header + (b"\0\0\0\0" if masked else b"") + payload
 

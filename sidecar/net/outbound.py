@@ -32,6 +32,7 @@ from yarl import URL
 from sidecar import __version__
 from sidecar.core.errors import SidecarError
 from sidecar.net.causes import of_connection
+from sidecar.tls import client_context
 
 CONNECT: Final = 2.0  # seconds to connect, name and TLS included
 MAX_BODY: Final = 256 * 1024  # bytes of an answer
@@ -81,7 +82,7 @@ def way_of(proxy: str | None, ca: str | None) -> Way:
 
     The environment's `.netrc` counts for nothing. Raises `OSError` for a file that cannot be read.
     """
-    tls = None if ca is None else ssl.create_default_context(cafile=ca)
+    tls = None if ca is None else client_context(ca, at="outbound")
     return Way(proxy, getproxies_environment(), proxy_bypass, tls)
 
 

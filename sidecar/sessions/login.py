@@ -19,7 +19,7 @@ from sidecar.core.discovery import Metadata
 from sidecar.core.errors import LoginUnavailable, SidecarError, StoreUnavailable
 from sidecar.core.formats.own import ID_BYTES, OwnSession, new_session
 from sidecar.core.oidc import ID_TOKEN, Identity, LoginAttempt, LoginFailed
-from sidecar.core.refresh import Outcome, read_oauth2
+from sidecar.core.refresh import Outcome, Renewal, Trouble, read_oauth2
 from sidecar.core.signed import InvalidToken
 from sidecar.core.tokens import TokenSet
 from sidecar.net.provider import Provider, ProviderUnavailable
@@ -182,9 +182,7 @@ class Logins:
         answer = await self._provider.token(oidc.code_form(attempt, code), EXCHANGE)
         renewal = read_oauth2(answer, _NOTHING, self._now())
         if renewal.outcome is not Outcome.RENEWED or renewal.tokens is None:
-            if answer.status >= 500:
-                raise LoginUnavailable(f"the code was not redeemed: {renewal.why}")
-            raise LoginFailed("bad_answer", f"the code was not redeemed: {renewal.why}")
+            raise _not_redeemed(answer.status, renewal, answer.address)
         tokens = renewal.tokens
         try:
             identity = await self._identify(attempt, tokens)
@@ -255,3 +253,16 @@ class Logins:
         ):
             if token:
                 await self._provider.revoke(token, hint)
+
+
+def _not_redeemed(status: int, renewal: Renewal, address: str) -> LoginFailed | LoginUnavailable:
+    """Why a code gave no tokens. A new attempt mends the refusal of a code."""
+    why = f"{address}: the code was not redeemed: {renewal.why}"
+    if status >= 500:
+        return LoginUnavailable(why)
+    if renewal.outcome is Outcome.REFUSED or status == 200:
+        return LoginFailed("bad_answer", why)
+    if renewal.trouble is Trouble.MISCONFIGURED or status in (401, 403):
+        why += "; correct oidc.client_id, oidc.client_secret and oidc.auth"
+        return LoginFailed("login_misconfigured", why, 502)
+    return LoginFailed("bad_answer", why, 502)

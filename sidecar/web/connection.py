@@ -468,7 +468,7 @@ class ClientConnection(BaseProtocol):
             self._deadline.set(self._limits.client_idle)  # the client waits for us
         elif exchange is not None:
             self.give_up("request body stalled")
-        elif self._requests.head_bytes:
+        elif self._requests.head_bytes and not self._lingering:
             self._refuse(RequestTimeout("request head stalled", close=True))
         elif self.transport is not None:
             self._close_unless_stalled(self.transport)

@@ -57,6 +57,9 @@ class Connection(Protocol):
     def tunnel(self, receiver: Any) -> None:
         """Hands every further byte to `receiver.client_data`, and the end to `client_lost`."""
 
+    def close(self) -> None:
+        """Closes a connection that is idle."""
+
     def reset(self) -> None:
         """Closes with RST."""
 
@@ -68,7 +71,8 @@ class Exchange:
     its line is known. `is_read`: the head could be read; `fields` is the header section once it was
     read, and `raw_fields` what it is read from;
     `closes`: no other request may follow; `chunked`: the framing of the request body; `started`:
-    bytes of the answer have left; `finished`: all of them.
+    bytes of the answer have left; `finished`: all of them; `is_open_ended`: no length was
+    announced.
     """
 
     is_read = False
@@ -81,6 +85,7 @@ class Exchange:
     chunked = False
     started = False
     finished = False
+    is_open_ended = False
 
     def __init__(self, connection: Connection, payload: StreamReader) -> None:
         self.connection = connection
@@ -139,6 +144,7 @@ class Exchange:
         """
         connection = self.connection
         self.started = True
+        self.is_open_ended = length is None
         chunked = length is None and self.http11
         framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
         if length is not None:

@@ -1,4 +1,4 @@
-"""What outlives an answer's head is tied to its sessions: it ends at logout and at expiry."""
+"""What outlives an answer's head ends with its sessions (logout, expiry), or with the server."""
 
 from __future__ import annotations
 
@@ -10,6 +10,44 @@ if TYPE_CHECKING:
     from sidecar.web.flow import Flow
 
 LONGEST_TIMER = 86400.0 * 30  # seconds; event loops count milliseconds in 32 bits at the least
+
+
+class Lasting:
+    """WebSockets and event streams that are open: how each is ended in good order."""
+
+    def __init__(self) -> None:
+        self._closes: set[Callable[[], None]] = set()
+        self._is_over = False
+
+    def add(self, close: Callable[[], None]) -> None:
+        """Has `close` called at the end; at once, if that has come."""
+        if self._is_over:
+            close()
+        else:
+            self._closes.add(close)
+
+    def discard(self, close: Callable[[], None]) -> None:
+        """Forgets one that has ended by itself."""
+        self._closes.discard(close)
+
+    def end(self) -> None:
+        """Ends all, and whatever is added from now on."""
+        self._is_over = True
+        for close in list(self._closes):
+            close()
+
+
+def end_with_server(flow: Flow, close: Callable[[], None]) -> None:
+    """Calls `close` when the server is about to end, unless the flow ends before."""
+    before, lasting = flow.on_end, flow.proxy.lasting
+
+    def forget() -> None:
+        if before is not None:
+            before()
+        lasting.discard(close)
+
+    flow.on_end = forget
+    lasting.add(close)
 
 
 def end_with_session(flow: Flow, close: Callable[[], None]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
@@ -29,9 +30,12 @@ from sidecar.core.errors import (
     PrefetchUnauthenticated,
     ProxyError,
     SessionRequired,
+    StoreUnavailable,
+    loggable,
 )
 from sidecar.core.formats.own import OwnReading, OwnSession, presented_names
 from sidecar.core.headers import media_type
+from sidecar.core.login_loop import MOST, LoginTrace
 from sidecar.core.logout import parameters
 from sidecar.core.oidc import LOGOUT_TOKEN, IndexEntry, LoginFailed
 from sidecar.core.signed import InvalidToken
@@ -58,6 +62,8 @@ _FRAMED: Final = b"<!doctype html><title>Logged out</title>\n"
 _NOT_DONE: Final = "The login did not succeed"
 _OUTCOMES: Final = {
     "login_expired": "expired",
+    "login_misconfigured": "misconfigured",
+    "login_loop": "loop",
     "bad_answer": "bad_answer",
     "session_too_large": "too_large",
 }
@@ -165,17 +171,56 @@ async def _begin(flow: Flow) -> None:
         metadata = await own.provider.metadata()
     except ProviderUnavailable as trouble:
         raise LoginUnavailable(trouble.detail) from None
-    now, attempts = flow.runtime.clock.now(), own.login.attempts
-    attempt = oidc.begin(
-        os.urandom(oidc.ENTROPY), _wanted(flow), f"{_origin(flow)}{own.login.base}/callback", now
-    )
+    now, jar, scope = flow.runtime.clock.now(), _jar(flow), _scope(flow)
+    attempts, trace, wanted = own.login.attempts, own.login.trace.read(jar, scope), _wanted(flow)
+    vain = 0 if trace is None else await _vain(flow, trace, now)
+    if trace is not None and vain >= MOST:
+        _failed(flow, _loop(flow, trace), wanted, own.login.trace.gone(jar, scope))
+        return
+    callback = f"{_origin(flow)}{own.login.base}/callback"
+    attempt = oidc.begin(os.urandom(oidc.ENTROPY), wanted, callback, now, vain)
     try:
         location = oidc.authorization_url(
             metadata, own.login.client, attempt, attempts.state(attempt)
         )
     except LoginFailed as error:
         raise LoginUnavailable(error.detail) from None
-    _redirect(flow, location, attempts.lines(_jar(flow), attempt, _scope(flow), now))
+    _redirect(flow, location, attempts.lines(jar, attempt, scope, now))
+
+
+async def _vain(flow: Flow, trace: LoginTrace, now: float) -> int:
+    """How many logins of this browser in a row were of no use; none if its session is alive."""
+    vain = trace.vain_at(now)
+    if vain:
+        with suppress(StoreUnavailable):  # then nobody knows, and the login goes on
+            await _present(flow)
+            return 0 if flow.live is not None else vain
+    return 0
+
+
+def _loop(flow: Flow, trace: LoginTrace) -> LoginFailed:
+    """Why logins go round in circles, as far as it is known."""
+    runtime = flow.runtime
+    if runtime.revocations.is_dead(trace.fingerprint, runtime.clock.now()):
+        route = runtime.rejections.route_of(trace.fingerprint)
+        where = "an upstream" if route is None else f"the upstream of route {route}"
+        detail = (
+            f"{trace.vain + 1} logins in a row, each ended at once: {where} rejects the token of a "
+            "fresh login; it may expect another audience, issuer or key, or its clock is wrong"
+        )
+        return LoginFailed("login_loop", detail, 502)
+    detail = (
+        f"{trace.vain + 1} logins in a row, and the session cookie that each set did not come back "
+        f"({_transport(flow)}): it is refused if it is Secure and the site is opened over http, in "
+        "a frame of another site (SameSite), or if it is too large"
+    )
+    return LoginFailed("login_loop", detail)
+
+
+def _transport(flow: Flow) -> str:
+    """How a request came, beside how the site is said to be reached."""
+    scheme = flow.connection.peer.told_scheme(flow.request).decode("latin-1")
+    return f"the site is {_origin(flow)}, the request came over {scheme}"
 
 
 def _wanted(flow: Flow) -> str | None:
@@ -212,7 +257,7 @@ async def _finish(flow: Flow) -> None:
         return
     try:
         if attempt is None:
-            raise _unexpected(given)
+            raise _unexpected(given, _why_nothing_waits(flow, jar))
         session = await own.logins.complete(attempt, given, https=scope.https)
     except LoginFailed as error:
         wanted = own.login.attempts.place(state) if attempt is None else attempt.next
@@ -228,6 +273,7 @@ async def _finish(flow: Flow) -> None:
     lines = [
         *own.login.attempts.gone(jar, state, scope),
         *source.lines(session, presented_names(source, jar), scope),
+        own.login.trace.line(LoginTrace(flow.began, session.fingerprint, attempt.vain), scope),
     ]
     runtime.large.look(lines)
     # Known from now on: of logins in several tabs one cookie stays, and a logout ends them all.
@@ -237,15 +283,25 @@ async def _finish(flow: Flow) -> None:
     _redirect(flow, attempt.next, lines)
 
 
-def _unexpected(given: Mapping[str, str]) -> LoginFailed:
+def _unexpected(given: Mapping[str, str], why: str) -> LoginFailed:
     """An answer that no login of this browser waits for; the provider may have been in trouble.
 
     Anybody can make a link to it, so its own words are for the log alone.
     """
     if "error" not in given:
-        return LoginFailed("login_expired", "no login of this browser is waiting for it")
+        return LoginFailed("login_expired", why)
     said = oidc.refusal(given)
-    return LoginFailed(said.code, f"{said.detail}; no login of this browser is waiting for it")
+    return LoginFailed(said.code, f"{said.detail}; {why}", said.status)
+
+
+def _why_nothing_waits(flow: Flow, jar: CookieJar) -> str:
+    """Why an answer belongs to no login that this browser has begun."""
+    if _parts(flow).login.attempts.is_any(jar):
+        return "no login of this browser is waiting for it"
+    return (
+        "the browser sent no cookie of a login: it began in another browser or too long ago, or "
+        f"its cookies do not come back ({_transport(flow)})"
+    )
 
 
 async def _present(flow: Flow) -> None:
@@ -279,23 +335,27 @@ def _replace(flow: Flow, session: OwnSession) -> None:
 
 def _failed(flow: Flow, error: LoginFailed, wanted: str | None, lines: Sequence[bytes]) -> None:
     """Says that the login did not succeed, and how to try again."""
-    runtime = flow.runtime
-    runtime.metrics.logins[_OUTCOMES.get(error.code, "refused")] += 1
-    runtime.log.warning("login failed", code=error.code, detail=error.detail)
-    flow.reason = error.code
+    runtime, status = flow.runtime, error.status
     request_id = flow.request_id.decode("latin-1")
-    head = common_lines(flow, 400) + _PRIVATE
+    runtime.metrics.logins[_OUTCOMES.get(error.code, "refused")] += 1
+    is_loop = error.code == "login_loop"
+    is_warning = status < 500 or is_loop
+    tell = runtime.log.warning if is_warning else runtime.log.error
+    event = "login loop" if is_loop else "login failed"
+    tell(event, request_id=request_id, code=error.code, detail=loggable(error.detail))
+    flow.reason = error.code
+    head = common_lines(flow, status) + _PRIVATE
     head += b"".join(b"Set-Cookie: %b\r\n" % line for line in lines)
     if flow.route.kind == "page":
         again = f"{_parts(flow).login.base}/login"
         again += "" if wanted is None else f"?next={quote(wanted, safe='/')}"
         more = f"<p>{escape(error.description)}</p>" if error.description else ""
         more += f'<p><a href="{escape(again)}">Try again</a></p>'
-        body = page(400, _NOT_DONE, error.code, request_id, more)
-        flow.proxy.respond(flow, head + HTML_TYPE, body, status=400)
+        body = page(status, _NOT_DONE, error.code, request_id, more)
+        flow.proxy.respond(flow, head + HTML_TYPE, body, status=status)
     else:
-        body = fault(400, _NOT_DONE, error.code, request_id)
-        flow.proxy.respond(flow, head + JSON_TYPE, body, status=400)
+        body = fault(status, _NOT_DONE, error.code, request_id)
+        flow.proxy.respond(flow, head + JSON_TYPE, body, status=status)
 
 
 # -- who is it ------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from sidecar.core.logout import Verdict, judge, parameters, way_back
 from sidecar.core.oidc import end_session_url
 from sidecar.core.onward import PARAM as ONWARD_PARAM
 from sidecar.core.onward import Onward
+from sidecar.core.rejections import IN_A_ROW
 from sidecar.core.sweep import room_beside
 from sidecar.web.rescue import HTML_TYPE, common_lines, page, rescue
 
@@ -85,9 +86,28 @@ def _revoke_rejected(flow: Flow) -> None:
     flow.reason = "token rejected by the upstream"
     if not runtime.revocations.is_dead(flow.presented.fingerprint, now):
         runtime.metrics.sessions_ended["token_rejected"] += 1
+        _watch_rejections(flow, now)
     session = flow.presented.session(flow.live)
     if session is not None:
         runtime.revocations.revoke(session, now)
+
+
+def _watch_rejections(flow: Flow, now: float) -> None:
+    """Says so if an upstream takes nobody's token: users would log in again and again."""
+    runtime, route, fingerprint = flow.runtime, flow.route, flow.presented.fingerprint
+    successes = runtime.metrics.successes(route.path)
+    if fingerprint is not None and runtime.rejections.add(
+        route.path, fingerprint, successes=successes, now=now
+    ):
+        runtime.log.warning(
+            "every token is rejected",
+            route=route.path,
+            upstream=route.upstream,
+            address=runtime.policy.upstreams[route.upstream].origin,
+            detail=f"the last {IN_A_ROW} sessions were answered as {flow.upstream_status or 401}; "
+            "if their logins are fresh, the upstream expects another audience, issuer or key, or "
+            "its clock is wrong",
+        )
 
 
 def _leads_to_logout(flow: Flow) -> bool:
@@ -226,6 +246,10 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
 def _swept(flow: Flow, head: bytes, ticket: Ticket | None) -> bytes:
     """The head of a logout's answer, with what expires the session's cookies."""
     lines = sweep_lines(flow, room_beside(len(head)), is_asked_for=ticket is None)
+    own = flow.runtime.own
+    if ticket is None and own is not None:  # whoever logs out may log in again at once
+        jar = CookieJar.parse(flow.request.cookie.decode("latin-1"))
+        lines += own.login.trace.gone(jar, flow.proxy.planner.scope(flow))
     return head + b"".join(b"Set-Cookie: %b\r\n" % line for line in lines)
 
 

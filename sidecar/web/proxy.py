@@ -57,6 +57,7 @@ from sidecar.web import logout, relay, tunnel
 from sidecar.web.bridge import Bridge
 from sidecar.web.compression import AT_ONCE, COMPRESSED_FROM, coding_for, gzipped
 from sidecar.web.flow import MEMORY_BODY, STREAM, Flow, Plan
+from sidecar.web.lifetime import Lasting
 from sidecar.web.planner import Planner
 from sidecar.web.rescue import rescue
 
@@ -83,6 +84,7 @@ class Proxy:
         self._unauthorized: Final = runtime.policy.unauthorized
         self._pools: Final = runtime.pools
         self._by_origin: Final = runtime.policy.cors.is_on
+        self.lasting: Final = Lasting()
         self.bridge: Final = Bridge(runtime.loop, runtime.policy.bridge.hold)
         self.planner: Final = Planner(runtime, self.bridge)
         self._budgets: Final = {

@@ -30,7 +30,7 @@ from sidecar.web.inspection import (
     is_told,
     walked,
 )
-from sidecar.web.lifetime import end_with_session
+from sidecar.web.lifetime import end_with_server, end_with_session
 from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
@@ -182,6 +182,7 @@ async def _relay(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> No
         return
     if is_events:
         end_with_session(flow, partial(_session_ended, flow))
+        end_with_server(flow, partial(_server_ends, flow))
     await _stream(flow, answer, head, payload.iter_any())
 
 
@@ -226,6 +227,21 @@ def _session_ended(flow: Flow) -> None:
     """Ends an event stream with its session; EventSource then asks again, and is told."""
     flow.reason = "session ended"
     flow.abort()
+
+
+def _server_ends(flow: Flow) -> None:
+    """Ends an event stream as one that is complete; EventSource then asks again, elsewhere."""
+    flow.reason = "going away"
+    if not (flow.started and flow.is_open_ended):
+        flow.abort()
+        flow.proxy.ended(flow)
+        return
+    flow.stop()
+    flow.connection.close_after()
+    if flow.http11:
+        flow.connection.write(b"0\r\n\r\n")
+    flow.finish()
+    flow.connection.close()  # a client that waits for events sends nothing that could be lost
 
 
 async def _stream(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Coroutine, Sequence
 from heapq import nsmallest
 from math import inf
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sidecar.core.forwarding import Peer
+from sidecar.tls import server_context
 from sidecar.web.accepting import Acceptor
 from sidecar.web.connection import ClientConnection, Handler
 
@@ -46,7 +46,7 @@ class Server:
         listen = config.listen
         options: dict[str, Any] = {"backlog": BACKLOG}
         if config.tls is not None:
-            options["ssl"] = server_tls(config.tls)
+            options["ssl"] = server_context(config.tls.cert, config.tls.key)
             options["ssl_handshake_timeout"] = config.limits.client_head
         if listen.unix_path is not None:
             self._server = await self._runtime.loop.create_unix_server(
@@ -60,7 +60,7 @@ class Server:
     def start_on(self, sockets: Sequence[socket.socket], shares: Shares) -> None:
         """Accepts from sockets that listen already, together with other processes.
 
-        Raises `OSError` or `ssl.SSLError` where the certificate cannot be used.
+        Raises `UnusableFile` where the certificate cannot be used.
         """
         tls = self._runtime.policy.config.tls
         self._shares = shares
@@ -68,7 +68,7 @@ class Server:
             self._runtime.loop,
             sockets,
             self._accept,
-            tls=None if tls is None else server_tls(tls),
+            tls=None if tls is None else server_context(tls.cert, tls.key),
             handshake_seconds=self._runtime.policy.config.limits.client_head,
             shares=shares,
             log=self._runtime.log,
@@ -92,7 +92,8 @@ class Server:
         address = name[0] if isinstance(name, tuple) else ""
         address = address.removeprefix("::ffff:") if "." in address else address
         policy = self._runtime.policy
-        return Peer(address, policy.trusts.includes(address), self._scheme, policy.public_authority)
+        trusts = policy.trusts.includes
+        return Peer(address, trusts(address), self._scheme, policy.public_authority, trusts)
 
     def _make_room(self, newest: ClientConnection) -> None:
         """Closes the idle connections that would end first; if there are none, the newest."""
@@ -135,17 +136,24 @@ class Server:
         if not self._connections:
             self._empty.set()
 
-    async def drain(self, seconds: float, hurry: asyncio.Event) -> int:
-        """Stops listening, lets requests under way come to their end, then closes.
+    def announce(self) -> None:
+        """Is not ready any more, and closes each connection behind its answer; it still serves."""
+        self.draining = True
 
-        Returns how many connections had to be cut after `seconds`, or once there was a `hurry`.
-        """
+    def stop_listening(self) -> None:
+        """Lets nobody new in, and closes what is idle."""
         self.draining = True
         if self._server is not None:
             self._server.close()
         for connection in [one for one in self._connections if one.is_idle]:
             if connection.transport is not None:
                 connection.transport.close()
+
+    async def drain(self, seconds: float, hurry: asyncio.Event) -> int:
+        """Lets requests under way come to their end, then closes.
+
+        Returns how many connections had to be cut after `seconds`, or once there was a `hurry`.
+        """
         self._empty.clear()
         if self._connections:
             await _first_of(seconds, self._empty, hurry)
@@ -171,6 +179,12 @@ async def unless_hurried(work: Coroutine[Any, Any, None], hurry: asyncio.Event) 
     await asyncio.wait((task, hurried))
 
 
+async def pause(seconds: float, hurry: asyncio.Event) -> None:
+    """Waits for `seconds`, or until there is a `hurry`."""
+    if seconds > 0:
+        await _first_of(seconds, hurry)
+
+
 async def _first_of(seconds: float, *events: asyncio.Event) -> None:
     """Waits until one of `events` is set, for at most `seconds`."""
     waits = [asyncio.create_task(event.wait()) for event in events]
@@ -178,11 +192,3 @@ async def _first_of(seconds: float, *events: asyncio.Event) -> None:
     for wait in waits:
         wait.cancel()
     await asyncio.wait(waits)
-
-
-def server_tls(tls: Any) -> ssl.SSLContext:
-    """The listener's certificate. Raises `OSError` or `ssl.SSLError` for files without use."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(tls.cert, tls.key)
-    context.set_alpn_protocols(["http/1.1"])
-    return context

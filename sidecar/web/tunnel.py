@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.core.errors import UpstreamProtocolError
 from sidecar.core.headers import list_members
-from sidecar.core.websocket import FrameTracker, accept_value, close_frame
+from sidecar.core.websocket import (
+    GOING_AWAY,
+    POLICY_VIOLATION,
+    FrameTracker,
+    accept_value,
+    close_frame,
+)
 from sidecar.net.deadline import Deadline
 from sidecar.net.reset import reset
-from sidecar.web.lifetime import end_with_session
+from sidecar.web.lifetime import end_with_server, end_with_session
 from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
@@ -24,7 +30,6 @@ LARGE: Final = 16384  # bytes of a segment that may take long to follow
 LAST_FRAME_SECONDS: Final = 2.0  # for a frame under way when the session ends
 HALF_CLOSED_SECONDS: Final = 10.0  # of silence of the side that has not ended yet
 UNTOLD_SECONDS: Final = 2.0  # the same, where it cannot be told, or nobody hears it any more
-_SESSION_ENDED: Final = b"session ended"
 
 
 def open_tunnel(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> None:
@@ -55,6 +60,7 @@ def open_tunnel(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> Non
         tunnel.upstream_data(tail)
     client.tunnel(tunnel)
     end_with_session(flow, tunnel.session_ended)
+    end_with_server(flow, tunnel.server_ends)
 
 
 class _Side:
@@ -122,6 +128,7 @@ class Tunnel:
         "_ending",
         "_flow",
         "_over",
+        "_status",
         "_timer",
         "_upstream",
     )
@@ -132,6 +139,7 @@ class Tunnel:
         self._upstream = _Side(upstream)
         self._deadline = Deadline(flow.runtime.loop, self._finish)
         self._ending = False
+        self._status = POLICY_VIOLATION
         self._over = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -195,11 +203,19 @@ class Tunnel:
     # -- the end of the session -------------------------------------------------------------------
 
     def session_ended(self) -> None:
+        """Its session has ended."""
+        self._end(POLICY_VIOLATION, "session ended")
+
+    def server_ends(self) -> None:
+        """The sidecar is about to end; the client connects anew."""
+        self._end(GOING_AWAY, "going away")
+
+    def _end(self, status: int, reason: str) -> None:
         """Ends the tunnel with close frames, now or at the end of the frame under way."""
         if self._over or self._ending:
             return
-        self._ending = True
-        self._flow.reason = "session ended"
+        self._ending, self._status = True, status
+        self._flow.reason = reason
         if self._upstream.frames.at_boundary:
             self._close()
         else:
@@ -212,11 +228,12 @@ class Tunnel:
         self._finish()
 
     def _close(self) -> None:
+        reason = self._flow.reason.encode()
         client, upstream = self._client.transport, self._upstream.transport
         if client is not None:
-            client.write(close_frame(_SESSION_ENDED, masked=False))
+            client.write(close_frame(self._status, reason, masked=False))
         if upstream is not None and self._client.frames.at_boundary:
-            upstream.write(close_frame(_SESSION_ENDED, masked=True))
+            upstream.write(close_frame(self._status, reason, masked=True))
         self._finish()
 
     # -- the end of a side ------------------------------------------------------------------------

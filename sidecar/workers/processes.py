@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sidecar.core.config import Config
 
 DRAIN: Final = signal.SIGTERM
+DRAIN_AT_ONCE: Final = signal.SIGUSR1
 HURRY: Final = signal.SIGQUIT
 """Not a second SIGTERM: service managers send one to every process, beside the supervisor's."""
 
@@ -54,6 +55,7 @@ def run_worker(crew: Crew, member: Member) -> int:
 async def _serve(crew: Crew, member: Member) -> int:
     ending, loop = Ending(), asyncio.get_running_loop()
     loop.add_signal_handler(DRAIN, ending.drain.set)
+    loop.add_signal_handler(DRAIN_AT_ONCE, ending.ask_at_once)
     loop.add_signal_handler(HURRY, _hurry, ending)
     loop.add_reader(crew.lifeline, _orphaned, crew, ending)
     place = Place(
@@ -75,6 +77,7 @@ def _hurry(ending: Ending) -> None:
 def _orphaned(crew: Crew, ending: Ending) -> None:
     """The supervisor was killed: closes the port, and ends when its requests have."""
     asyncio.get_running_loop().remove_reader(crew.lifeline)
+    ending.waits = False
     ending.drain.set()
 
 
@@ -91,7 +94,7 @@ def run_admin(crew: Crew) -> int:
     """Serves the admin listener until the supervisor is gone, or kills it. Returns 0."""
     for one in crew.sockets:
         one.close()
-    for number in (DRAIN, HURRY):
+    for number in (DRAIN, DRAIN_AT_ONCE, HURRY):
         signal.signal(number, signal.SIG_IGN)  # it has to tell how the others drain
     return uvloop.run(_administer(crew))
 

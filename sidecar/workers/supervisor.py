@@ -18,17 +18,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from sidecar import __version__
-from sidecar.app import DRAIN_SECONDS
 from sidecar.core.store_url import StoreUrl
 from sidecar.log import open_log, report_gaps
 from sidecar.log_writer import LogWriter, standard_error
 from sidecar.net.parsers import require_c_parsers
 from sidecar.policy import compile_policy
-from sidecar.web.server import server_tls
+from sidecar.tls import server_context
 from sidecar.workers.board import Board, Member
 from sidecar.workers.listeners import listening
 from sidecar.workers.private import private_directory
-from sidecar.workers.processes import DRAIN, HURRY, Crew, run_admin, run_worker
+from sidecar.workers.processes import DRAIN, DRAIN_AT_ONCE, HURRY, Crew, run_admin, run_worker
 from sidecar.workers.together import socket_path
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def _gather(stack: ExitStack, config: Config, count: int) -> Crew:
     entropy = os.urandom(32)
     compile_policy(config, entropy)  # files that no worker could use are told once, here
     if config.tls is not None:
-        server_tls(config.tls)
+        server_context(config.tls.cert, config.tls.key)
     sockets = stack.enter_context(listening(config.listen))
     admin_sockets = stack.enter_context(listening(config.admin))
     needs_store = "url" not in config.store.model_fields_set
@@ -247,16 +246,16 @@ class Supervisor:
             self._deadline = min(self._deadline, time.monotonic() + HURRY_SECONDS)
             self._tell(HURRY)
         else:
-            self._end()
+            self._end(DRAIN_AT_ONCE if received.si_signo == signal.SIGINT else DRAIN)
 
-    def _end(self) -> None:
-        """Nobody new is let in, and workers finish what is under way."""
+    def _end(self, how: signal.Signals = DRAIN) -> None:
+        """Workers finish what is under way, and let nobody new in."""
         self._is_ending = True
         self._due.clear()
         for one in self._crew.sockets:
             one.close()
-        self._deadline = time.monotonic() + DRAIN_SECONDS + CLOSE_SECONDS
-        self._tell(DRAIN)
+        self._deadline = time.monotonic() + self._crew.config.drain.timeout + CLOSE_SECONDS
+        self._tell(how)
 
     def _tell(self, number: signal.Signals) -> None:
         for pid in self._workers():

@@ -95,14 +95,14 @@ def test_the_proof_is_the_one_of_the_rfc() -> None:
     ("masked", "written"),
     [(False, b"\x88\x06\x03\xf0gone"), (True, b"\x88\x86\0\0\0\0\x03\xf0gone")],
 )
-def test_a_close_frame_says_policy_violation(masked: bool, written: bytes) -> None:
+def test_a_close_frame_says_why(masked: bool, written: bytes) -> None:
     """Status 1008; masked towards an upstream, as a client's frames must be (RFC 6455 5.1)."""
-    assert close_frame(b"gone", masked=masked) == written
+    assert close_frame(1008, b"gone", masked=masked) == written
 
 
 @given(st.binary(max_size=123), st.booleans())
 def test_a_close_frame_is_one_whole_frame(reason: bytes, masked: bool) -> None:
     """Whatever the reason is, nothing is left open behind it."""
     tracker = FrameTracker()
-    tracker.feed(close_frame(reason, masked=masked))
+    tracker.feed(close_frame(1001, reason, masked=masked))
     assert tracker.at_boundary

@@ -431,6 +431,7 @@ def configuration(
     """The sidecar's configuration file for a site."""
     config: dict[str, Any] = {
         "listen": f"127.0.0.1:{port}",
+        "drain": {"wait": "0s"},
         "admin": None,
         "upstreams": {"api": {"url": api}, "frontend": {"url": frontend}},
         "routes": list(ROUTES[variant.app]),

@@ -162,7 +162,7 @@ class Replica(Program):
         self.url = f"http://127.0.0.1:{port}"
         file = directory / f"{port}.json"
         listeners = {"listen": f"127.0.0.1:{port}", "admin": f"127.0.0.1:{self.admin}"}
-        file.write_text(json.dumps(listeners | config))
+        file.write_text(json.dumps({"drain": {"wait": "0s"}, **listeners, **config}))
         command = [sys.executable, "-m", "sidecar", "run", "-c", str(file)]
         super().__init__(command, port, directory / f"{port}.log")
 

@@ -238,6 +238,7 @@ async def running_site(
 def _configuration(port: int, admin: int, kept: str, folder: Path, api: Api) -> Mapping[str, Any]:
     return {
         "listen": f"127.0.0.1:{port}",
+        "drain": {"wait": "0s"},
         "admin": f"127.0.0.1:{admin}",
         "upstreams": {"main": {"url": f"http://127.0.0.1:{api.port}"}},
         "routes": [

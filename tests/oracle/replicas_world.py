@@ -47,7 +47,8 @@ class Sidecar(Program):
     def __init__(self, config: dict[str, Any], directory: Path, ahead: float) -> None:
         port = free_port()
         file = directory / f"{port}.json"
-        file.write_text(json.dumps({"listen": f"127.0.0.1:{port}", "admin": None, **config}))
+        basis = {"listen": f"127.0.0.1:{port}", "admin": None, "drain": {"wait": "0s"}}
+        file.write_text(json.dumps({**basis, **config}))
         command = [sys.executable, "-m", "sidecar", "run", "-c", str(file)]
         library = fake_clock()
         if ahead and library is not None:

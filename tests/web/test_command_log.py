@@ -42,6 +42,7 @@ async def run(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Run]:
         port, admin = free_port(), free_port()
         config = {
             "listen": f"127.0.0.1:{port}",
+            "drain": {"wait": "0s"},
             "admin": f"127.0.0.1:{admin}",
             "secret": "a secret of the tests, 32 bytes or more",
             "upstreams": {"main": {"url": upstream.url}},

@@ -132,6 +132,63 @@ async def test_drain_lets_bodies_come_to_their_end(
     assert await at.exit_code() == 0
 
 
+DRAIN = {"drain": {"wait": "1s", "timeout": "10s"}}
+
+
+async def test_after_sigterm_it_is_not_ready_but_serves(
+    command: StartCommand, upstream: Upstream, client: Clients
+) -> None:
+    """For `drain.wait`, new connections too; each answer asks its client to leave."""
+    at = await command(config(upstream) | DRAIN)
+    old = await client(at.port)
+    at.terminate()
+    began = time.monotonic()
+    async with asyncio.timeout(5):
+        while (answer := await at.ask_admin("/readyz")).status == 200:
+            await asyncio.sleep(0.01)
+    assert answer.json["draining"] is True
+    assert time.monotonic() - began < 0.8
+    for one in (old, await client(at.port)):
+        answer = await one.get("/page")
+        assert (answer.status, answer.get("Connection")) == (200, "close")
+        await one.gone()
+    assert await at.exit_code() == 0
+    assert time.monotonic() - began >= 1
+    with pytest.raises(ConnectionRefusedError):
+        await client(at.port)
+
+
+async def test_ctrl_c_does_not_wait(
+    command: StartCommand, upstream: Upstream, client: Clients
+) -> None:
+    at = await command(config(upstream) | DRAIN)
+    began = time.monotonic()
+    at.process.send_signal(signal.SIGINT)
+    assert await at.exit_code() == 0
+    assert time.monotonic() - began < 0.9
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+async def test_event_streams_end_with_the_server(
+    command: StartCommand, upstream: Upstream, client: Clients, version: str
+) -> None:
+    """As whole answers, so that EventSource asks again. The restart does not wait for them, nor
+    for long where the client leaves its side of the connection open.
+    """
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    upstream.answers([head, b"data: 1\n\n", "hang"])
+    at = await command(config(upstream))
+    one = await client(at.port)
+    one.send(f"GET /a HTTP/{version}\r\n{HOST}\r\n")
+    await one.reader.readuntil(b"data: 1\n\n")
+    at.terminate()
+    began = time.monotonic()
+    assert await one.rest() == (b"\r\n0\r\n\r\n" if version == "1.1" else b"")
+    assert await at.exit_code() == 0
+    assert time.monotonic() - began < 3
+    assert '"connections_cut": 0' in at.stderr
+
+
 async def test_second_signal_cuts_what_is_under_way(
     command: StartCommand, upstream: Upstream, client: Clients
 ) -> None:

@@ -145,7 +145,9 @@ class Browser:
 
     @property
     def names(self) -> set[str]:
-        return set(Cookies.parse(self.cookie).names()) - {""}
+        """All but the trace of the last login, which is no session's and ends after 30 s."""
+        names = Cookies.parse(self.cookie).names()
+        return {name for name in names if name and not name.endswith("trace-sidecar")}
 
     async def begin(self, query: str = "") -> str:
         """Begins a login; returns where it leads to at the provider."""
@@ -765,6 +767,125 @@ async def test_provider_that_is_down_is_told_and_the_login_can_go_on_later(
     idp.set(outage="none")
     await one.log_in()
     assert (await one.who())["authenticated"] is True
+
+
+async def test_wrong_client_secret_is_no_fault_of_the_user(
+    sidecar: Start, upstream: Upstream, idp: RunningIdp, browsers: Browsers
+) -> None:
+    """502 with a code, and one line of the log that names the cause and the keys; no secret."""
+    at = await sidecar(site(upstream, idp, oidc={"client_secret": "wrong-canary"}))
+    one = await browsers(at)
+    answer = await one.get(await one.sign_in(await one.begin()), *CROSS)
+    assert answer.status == 502
+    assert b"login_misconfigured" in answer.body
+    (told,) = [line for line in logged(at) if line["event"] == "login failed"]
+    assert told["level"] == "error"
+    assert told["request_id"] == answer.get("X-Request-Id")
+    assert "invalid_client" in told["detail"]
+    assert "oidc.client_secret" in told["detail"]
+    assert "canary" not in at.log.getvalue()
+
+
+async def in_circles(one: Browser, drops: str = "") -> tuple[int, Answer]:
+    """Follows redirects through logout, login and provider; how many logins, and the last answer.
+
+    Cookies whose name is `drops` do not come back.
+    """
+    logins, target = 0, "/private"
+    for _ in range(40):
+        answer = await one.get(target, *DOCUMENT)
+        one.cookie = "; ".join(
+            pair for pair in one.cookie.split("; ") if drops != pair.partition("=")[0]
+        )
+        if answer.status not in (302, 303):
+            return logins, answer
+        target = answer.get("Location") or ""
+        if target.startswith("http"):
+            logins, target = logins + 1, await one.sign_in(target)
+    pytest.fail("it goes round in circles")
+
+
+@pytest.mark.parametrize("trouble", ["rejected", "dropped"])
+async def test_login_loop_ends_on_a_page_and_is_told(
+    sidecar: Start, upstream: Upstream, idp: RunningIdp, browsers: Browsers, trouble: str
+) -> None:
+    """Be it an upstream that takes no token, or a session cookie that never comes back.
+
+    The page's link begins anew, and a login that is of use ends the row.
+    """
+    route = {"path": "/", "kind": "page", "upstream": "main", "session": "required"}
+    routes = [{**route, "inject": True, "on_unauthorized": "logout"}]
+    at = await sidecar(site(upstream, idp, routes=routes))
+    page = upstream.reply(b"page", type="text/html")
+    upstream.default = page
+    if trouble == "rejected":
+        upstream.default = upstream.reply(b"{}", status="401 Unauthorized")
+    one = await browsers(at)
+    drops = "sidecar" if trouble == "dropped" else ""
+    for _ in range(2):
+        logins, answer = await in_circles(one, drops)
+        assert logins == 3
+        assert answer.status == (502 if trouble == "rejected" else 400)
+        assert answer.get("Content-Type") == "text/html; charset=utf-8"
+        assert b"login_loop" in answer.body
+        assert b"/auth/login?next=/private" in answer.body
+    told = [line for line in logged(at) if line["event"] == "login loop"]
+    assert [line["level"] for line in told] == ["warning"] * 2
+    cause = "rejects the token" if trouble == "rejected" else "did not come back"
+    assert cause in told[0]["detail"]
+    if trouble == "rejected":
+        assert "route /" in told[0]["detail"]
+    upstream.default = page
+    logins, answer = await in_circles(one)
+    assert (logins, answer.body) == (1, b"page")
+
+
+async def test_who_logs_out_and_in_again_is_in_no_loop(at: Embedded, browsers: Browsers) -> None:
+    """However quickly, and in several tabs."""
+    one = await browsers(at)
+    for _ in range(6):
+        await one.log_in()
+        await one.get("/auth/logout", *DOCUMENT)
+    targets = [await one.sign_in(await one.begin()) for _ in range(5)]
+    for target in targets:
+        assert (await one.get(target, *CROSS)).status == 303
+    for _ in range(5):
+        await one.log_in()
+    assert not [line for line in logged(at) if line["event"] == "login loop"]
+
+
+async def test_login_whose_cookies_do_not_come_back_says_how_it_was_reached(
+    sidecar: Start, upstream: Upstream, idp: RunningIdp, browsers: Browsers
+) -> None:
+    """Secure cookies over plain http: the log names both schemes."""
+    at = await sidecar(site(upstream, idp, public_url="https://app.example.com"))
+    answer = await (await browsers(at)).get("/auth/callback?state=x&code=y", *CROSS)
+    assert answer.status == 400
+    (told,) = [line for line in logged(at) if line["event"] == "login failed"]
+    assert "https://app.example.com, the request came over http" in told["detail"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ("access_denied", 400),
+        ("login_required", 400),
+        ("unauthorized_client", 502),
+        ("invalid_scope", 502),
+        ("server_error", 502),
+        ("temporarily_unavailable", 503),
+    ],
+)
+async def test_errors_of_the_provider_that_no_user_can_help_are_5xx(
+    at: Embedded, browsers: Browsers, error: str, status: int
+) -> None:
+    one = await browsers(at)
+    target = changed(await one.sign_in(await one.begin()), error=error, code=None)
+    answer = await one.get(target, *CROSS)
+    assert answer.status == status
+    assert error.encode() in answer.body
+    (told,) = [line for line in logged(at) if line["event"] == "login failed"]
+    assert told["level"] == ("warning" if status == 400 else "error")
 
 
 async def test_login_needs_the_providers_metadata(

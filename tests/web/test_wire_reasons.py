@@ -249,3 +249,42 @@ async def test_body_above_the_limit(sidecar: Start, client: Clients) -> None:
     assert answer.status == 413
     (told,) = lines(at, "request")
     assert told["detail"] == "Content-Length is above 10"
+
+
+# -- who asked -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("trusted", "field", "client_address"),
+    [
+        (["127.0.0.1"], "X-Forwarded-For: 203.0.113.9", "203.0.113.9"),
+        (["127.0.0.1"], "X-Forwarded-For: 1.2.3.4, 203.0.113.9, 127.0.0.1", "203.0.113.9"),
+        (["127.0.0.1"], 'Forwarded: for="[2001:db8::9]:80";proto=https', "2001:db8::9"),
+        (["10.0.0.0/8"], "X-Forwarded-For: 203.0.113.9", "127.0.0.1"),
+        ([], "Forwarded: for=203.0.113.9", "127.0.0.1"),
+    ],
+)
+async def test_access_log_names_the_client_and_the_peer(
+    sidecar: Start, client: Clients, trusted: list[str], field: str, client_address: str
+) -> None:
+    """The client by trusted proxies only, also for a request that is refused."""
+    at = await sidecar(trusted_proxies=trusted)
+    one = await client(at)
+    assert (await one.get("/", field)).status == 200
+    assert (await one.get("/", field, "Expect: nonsense")).status == 417
+    told = lines(at, "request")
+    assert [(line["client"], line["peer"]) for line in told] == [(client_address, "127.0.0.1")] * 2
+
+
+async def test_upstream_that_takes_nobodys_token_is_told(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Whatever library has the sessions; once, with the route; and not after a success."""
+    at = await sidecar()
+    one = await client(at)
+    upstream.default = upstream.reply(b"{}", status="401 Unauthorized")
+    for user in range(5):
+        await one.get("/", f"Cookie: access_token={TOKEN}{user}")
+    (told,) = lines(at, "every token is rejected")
+    assert (told["level"], told["route"], told["upstream"]) == ("warning", "/", "api")
+    assert TOKEN not in at.log.getvalue()

@@ -14,7 +14,7 @@ from aiohttp import ClientSession, WSMessage, WSMsgType, WSServerHandshakeError,
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from tests.conftest import Client, Clients, Running, Start, Upstream, Wire
+    from tests.conftest import Client, Clients, Running, Start, StartCommand, Upstream, Wire
 
 SESSION = "access_token=tok"
 ORIGIN = "http://127.0.0.1"
@@ -461,6 +461,22 @@ async def test_logout_ends_the_tunnel_with_a_close_frame(
     other.send(frame(b"still here", masked=True))
     await other_peer.received(1)
     assert other_peer.got == frame(b"still here", masked=True)
+
+
+async def test_end_of_the_server_ends_every_tunnel_with_1001(
+    command: StartCommand, upstream: Upstream, client: Clients
+) -> None:
+    """For both sides, whoever's session it is, and nothing is cut."""
+    peer = Peer(upstream)
+    at = await command(routes(upstream))
+    one = await open_raw(client, at, "a=b")
+    at.terminate()
+    assert await one.rest() == frame((1001).to_bytes(2, "big") + b"going away", 8)
+    await peer.end()
+    assert peer.got == frame((1001).to_bytes(2, "big") + b"going away", 8, masked=True)
+    await one.gone()
+    assert await at.exit_code() == 0
+    assert '"connections_cut": 0' in at.stderr
 
 
 async def test_401_of_another_request_ends_the_tunnel_too(

@@ -18,6 +18,7 @@ from sidecar.core.config.model import Document, Logout
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL, RESERVED_PARAMETERS, Oidc
 from sidecar.core.config.routes import KIND_DEFAULTS
 from sidecar.core.config.sources import source_name
+from sidecar.core.config.units import parse_duration, parse_wait
 from sidecar.core.config.values import Listen, parse_listen, parse_origin, parse_redirect
 from sidecar.core.store_url import StoreUrl, parse_store_url
 
@@ -244,6 +245,15 @@ def _kept_values_have_a_secret(data: Data, environ: Mapping[str, str]) -> Iterat
         )
 
 
+def _drain_waits_less_than_it_lasts(data: Data) -> Iterator[Finding]:
+    section = _section(data, "drain")
+    with suppress(BadValue):
+        wait = parse_wait(section.get("wait", "5s"))
+        if wait >= parse_duration(section.get("timeout", "25s")):
+            remedy = "write a wait that is shorter, e.g. wait: 5s, timeout: 25s"
+            yield Finding(("drain", "wait"), "is not shorter than drain.timeout", remedy)
+
+
 _RULES: Final[tuple[Rule, ...]] = (
     _shorthand_alone,
     _something_to_serve,
@@ -258,6 +268,7 @@ _RULES: Final[tuple[Rule, ...]] = (
     _own_cookie_is_its_own,
     _own_login_is_renewed_where_it_began,
     _listeners_apart,
+    _drain_waits_less_than_it_lasts,
     _workers_share_a_store,
 )
 

@@ -32,6 +32,20 @@ def load(
     holds options by key (`upstream`), which stand above `environ`, which stands above the file.
     `read_file` returns the text of a secret's file. Raises ConfigError with every `Fault` at once.
     """
+    return load_tree(
+        text, source=source, environ=environ, read_file=read_file, overrides=overrides
+    )[0]
+
+
+def load_tree(
+    text: str | None,
+    *,
+    source: str,
+    environ: Mapping[str, str],
+    read_file: ReadFile,
+    overrides: Mapping[str, object] = _NOTHING,
+) -> tuple[Config, Tree]:
+    """As `load`, with the tree that remembers where each key was written."""
     tree = Tree(source) if text is None else read_tree(text, source, environ)
     apply_overrides(tree, environ, overrides)
     read_secret_files(tree, read_file)
@@ -39,4 +53,4 @@ def load(
     tree.findings.extend(contradictions(tree.data, environ))
     if document is None or tree.findings:
         raise ConfigError(tree.faults())
-    return resolve(document, environ)
+    return resolve(document, environ), tree

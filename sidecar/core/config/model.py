@@ -165,6 +165,19 @@ class Limits(Section):
     )
 
 
+class Drain(Section):
+    """How it ends after SIGTERM."""
+
+    wait: Wait = parsed(
+        parse_wait,
+        "5s",
+        "How long it still serves while readiness says no; 0s for none. SIGINT (Ctrl-C) skips it.",
+    )
+    timeout: Duration = parsed(
+        parse_duration, "25s", "When, after the signal, what is still under way is cut."
+    )
+
+
 class Log(Section):
     """What is written to standard error."""
 
@@ -228,6 +241,7 @@ class Document(Section):
         Outbound(), "How provider, refresh endpoint and hooks are reached.", written={}
     )
     store: Store = setting(Store(), "What workers and replicas share.", written={})
+    drain: Drain = setting(Drain(), "How it ends after SIGTERM.", written={})
     csrf: Csrf = setting(Csrf(), "Protection against cross-site requests.", written={})
     cors: Cors = setting(Cors(), "Which other origins may call.", written={})
     envelope: EnvelopeDefaults = setting(

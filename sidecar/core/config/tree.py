@@ -54,6 +54,19 @@ class Tree:
                 told.add(finding.path)
         return tuple(sorted(kept, key=lambda fault: fault.line or MAX_CHARACTERS))
 
+    def place_of(self, path: KeyPath) -> str | None:
+        """Where the value of a key was written, as people are told; None if it was not."""
+        inside: Any = self.data
+        for part in path:
+            is_scalar = inside is not None and not isinstance(inside, dict | list)
+            if is_scalar:
+                break  # one value stands for a list or mapping of one
+            if not _has(inside, part):
+                return None
+            inside = inside[part]
+        place = self._place(path)
+        return f"{self.source}:{place}" if isinstance(place, int) else place
+
     def _locate(self, finding: Finding) -> Fault:
         place = finding.line or self._place(finding.path)
         told = (dotted(finding.path), finding.problem, finding.remedy)
@@ -67,6 +80,13 @@ class Tree:
             if path[:size] in self.places:
                 return self.places[path[:size]]
         return None
+
+
+def _has(inside: Any, part: str | int) -> bool:
+    """Whether a mapping or list has such a key or index."""
+    if isinstance(inside, list):
+        return isinstance(part, int) and part < len(inside)
+    return isinstance(inside, dict) and part in inside
 
 
 def read_tree(text: str, source: str, environ: Mapping[str, str] | None) -> Tree:

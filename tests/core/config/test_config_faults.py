@@ -310,6 +310,8 @@ FAULTS = [
         "one of the two",
     ),
     (GOOD + "logout: {path: /}", "logout.path", 2, "covers the whole site", "/api/logout"),
+    (GOOD + "drain: {wait: 25s}", "drain.wait", 2, "is not shorter than drain.timeout", "5s"),
+    (GOOD + "drain: {timeout: 1s}", "drain.wait", 2, "is not shorter than drain.timeout", "5s"),
     (GOOD + "listen: 127.0.0.1:9090", "admin", None, "is the address of listen too", "port"),
     (GOOD + "listen: unix:/a\nadmin: unix:/a", "admin", 3, "is the address of listen too", ""),
     *(

@@ -1,0 +1,64 @@
+"""Who a request comes from, if trusted proxies stand between: X-Forwarded-For, else Forwarded.
+
+Both name the hops in order, and each proxy appends the one that it saw. So they are read from the
+end, and only as far as trusted proxies vouch for them: what a client writes itself is never
+believed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import ip_address
+from typing import Final
+
+MOST_HOPS: Final = 32  # that are looked at
+_LONGEST: Final = 4096  # bytes of a field that are looked at, its last ones
+
+_FOR: Final = re.compile(rb'(?:^|[;,])\s*for=(?:"([^"\\]*)"|([^;,\s"]*))', re.IGNORECASE)
+_WITH_PORT: Final = re.compile(r"\[([0-9a-f:.]+)\](?::\d+)?|([0-9.]+):\d+", re.IGNORECASE)
+
+
+def client_address(
+    peer: str,
+    is_trusted: Callable[[str], bool],
+    forwarded_for: bytes,
+    forwarded: Iterable[bytes] = (),
+) -> str:
+    """The address of the first hop, from the end, that is no trusted proxy; `peer` is the last one.
+
+    `forwarded_for` is the value of X-Forwarded-For, `forwarded` the values of Forwarded (RFC 7239),
+    which count if there is no X-Forwarded-For. A hop that gives no address ends the search.
+    """
+    client, hops = peer, [*(_listed(forwarded_for) or _named(forwarded))][-MOST_HOPS:]
+    while hops and is_trusted(client):
+        before = _address(hops.pop())
+        if before is None:
+            break
+        client = before
+    return client
+
+
+def _listed(value: bytes) -> Sequence[bytes]:
+    return [hop for hop in value[-_LONGEST:].split(b",") if hop.strip()]
+
+
+def _named(values: Iterable[bytes]) -> Sequence[bytes]:
+    """The `for` of each element (RFC 7239 4)."""
+    whole = b",".join(values)[-_LONGEST:]
+    return [quoted or plain for quoted, plain in _FOR.findall(whole)]
+
+
+def _address(hop: bytes) -> str | None:
+    """An address in its normal form, without a port; None for `unknown` and names (RFC 7239 6)."""
+    text = hop.decode("latin-1").strip()
+    with_port = _WITH_PORT.fullmatch(text)
+    if with_port is not None:
+        text = with_port[1] or with_port[2]
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if "%" in text:  # a zone is of one machine alone
+        return None
+    return str(getattr(address, "ipv4_mapped", None) or address)

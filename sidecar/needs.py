@@ -1,0 +1,133 @@
+"""What `run` will need besides the configuration: certificates, keys, directories, addresses.
+
+`check` opens it all and tells everything that is missing at once; nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from yarl import URL
+
+from sidecar.tls import UnusableFile, client_context, ends_at, now, server_context
+from sidecar.workers.private import private_directory
+
+if TYPE_CHECKING:
+    from sidecar.core.config import Config, Listen
+
+SOON: Final = timedelta(days=14)
+
+
+def unmet(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
+    """What is missing: the key, the file or address, and the cause. None holds a secret."""
+    for need in (*_tls(config), *_addresses(config), _store(config), _directory(config, environ)):
+        try:
+            need()
+        except UnusableFile as error:
+            yield str(error)
+
+
+def remarks(config: Config) -> Iterator[str]:
+    """What is there, but not for long."""
+    if config.tls is None:
+        return
+    end = ends_at(config.tls.cert)
+    if end is not None and end - now() < SOON:
+        verb = "ended" if end <= now() else "ends"
+        yield f"tls.cert: {config.tls.cert}: the certificate {verb} on {end:%Y-%m-%d %H:%M} UTC"
+
+
+def _tls(config: Config) -> Iterator[Callable[[], object]]:
+    if (tls := config.tls) is not None:
+        yield lambda: server_context(tls.cert, tls.key)
+    for name, upstream in config.upstreams.items():
+        if URL(upstream.servers[0]).scheme == "https":
+            own, at = upstream.tls, f"upstreams.{name}.tls"
+            yield lambda own=own, at=at: client_context(own.ca, own.cert, own.key, at)  # type: ignore[misc]
+    if (ca := config.outbound.ca) is not None:
+        yield lambda: client_context(ca, at="outbound")
+
+
+def _addresses(config: Config) -> Iterator[Callable[[], object]]:
+    yield lambda: _can_listen("listen", config.listen)
+    if (admin := config.admin) is not None:
+        yield lambda: _can_listen("admin", admin)
+
+
+def _can_listen(key: str, listen: Listen) -> None:
+    """Raises `UnusableFile`. An address that is in use is no fault: the sidecar may be running."""
+    if listen.unix_path is not None:
+        _can_hold(key, Path(listen.unix_path))
+        return
+    try:
+        found = socket.getaddrinfo(
+            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except socket.gaierror as error:
+        raise UnusableFile(key, str(listen), f"cannot be resolved ({error.strerror})") from None
+    causes = [cause for family, _, _, _, address in found if (cause := _cause(family, address))]
+    if len(causes) == len(found):
+        raise UnusableFile(key, str(listen), causes[0])
+
+
+def _cause(family: int, address: tuple[object, ...]) -> str | None:
+    """Why nobody can listen there; None if one can, or does."""
+    try:
+        with closing(socket.socket(family, socket.SOCK_STREAM)) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(address)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            return (error.strerror or type(error).__name__).lower()
+    return None
+
+
+def _store(config: Config) -> Callable[[], object]:
+    url = config.store.url
+
+    def need() -> None:
+        if url.kind == "sqlite":
+            _can_hold("store.url", Path(url.path))
+        elif url.tls:
+            client_context(url.ca, url.cert, url.key, "store.url")
+
+    return need
+
+
+def _directory(config: Config, environ: Mapping[str, str]) -> Callable[[], object]:
+    """Several workers share a directory of their own."""
+    is_needed = config.workers != 1 and (
+        config.admin is not None or "url" not in config.store.model_fields_set
+    )
+
+    def need() -> None:
+        if is_needed:
+            try:
+                with private_directory(environ):
+                    pass
+            except OSError as error:
+                raise UnusableFile("workers", str(config.workers), str(error.strerror)) from None
+
+    return need
+
+
+def _can_hold(key: str, path: Path) -> None:
+    """A file or socket can be made there, or is there. Raises `UnusableFile`."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise UnusableFile(key, str(path), f"there is no directory {folder}")
+    if path.is_dir():
+        raise UnusableFile(key, str(path), "is a directory")
+    if path.is_file() and not os.access(path, os.R_OK | os.W_OK):
+        raise UnusableFile(key, str(path), "this user may not read and write it")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UnusableFile(key, str(path), f"this user may not write to {folder}")
+    if key != "store.url" and path.exists() and not path.is_socket():
+        raise UnusableFile(key, str(path), "is there and no socket; remove it")

@@ -1,0 +1,258 @@
+"""`sidecar check` and `health`: what they open, print and ask, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sidecar.cli import cli
+from tests.e2e.servers import write_certificate
+
+if TYPE_CHECKING:
+    from tests.conftest import StartCommand, Upstream
+
+SECRET: Final = "a secret of the tests, 32 bytes or more"
+CANARY: Final = "canary-of-a-secret-0123456789abcdef"
+
+Check = Callable[..., Result]
+
+
+@pytest.fixture
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
+    """`check(config, *options)` runs the command on that configuration."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(config: dict[str, Any], *options: str, **environ: str) -> Result:
+        whole = {"listen": "127.0.0.1:0", "admin": None, "secret": SECRET, **config}
+        (tmp_path / "x.yaml").write_text(json.dumps(whole))
+        return CliRunner().invoke(cli, ["check", "-c", "x.yaml", *options], env=environ)
+
+    return run
+
+
+def site(**more: Any) -> dict[str, Any]:
+    return {"upstream": "http://127.0.0.1:1", **more}
+
+
+def behind_tls(**tls: str) -> dict[str, Any]:
+    return {
+        "upstreams": {"api": {"url": "https://127.0.0.1:1", "tls": tls}},
+        "routes": [{"path": "/", "kind": "page", "upstream": "api", "session": "none"}],
+    }
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    """A certificate with its key, another one's key, and files without use."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+    cert, key = map(str, write_certificate(one))
+    other = str(write_certificate(two)[1])
+    nonsense = tmp_path / "nonsense"
+    nonsense.write_text("nonsense")
+    names = {"cert": cert, "key": key, "other": other, "nonsense": str(nonsense)}
+    return {**names, "folder": str(tmp_path), "missing": str(tmp_path / "missing")}
+
+
+MISSING: Final = "no such file or directory"
+
+UNUSABLE: Final = [
+    ("tls", "missing", "key", "tls.cert: {0}: " + MISSING),
+    ("tls", "cert", "missing", "tls.key: {1}: " + MISSING),
+    ("tls", "nonsense", "key", "tls.cert: {0}: holds no PEM certificate"),
+    ("tls", "cert", "nonsense", "tls.key: {1}: holds no PEM private key"),
+    ("tls", "cert", "other", "tls.key: {1}: is not the private key of {0}"),
+    ("tls", "folder", "key", "tls.cert: {0}: is a directory"),
+    ("upstream", "cert", "other", "upstreams.api.tls.key: {1}: is not the private key of {0}"),
+    ("upstream ca", "missing", "", "upstreams.api.tls.ca: {0}: " + MISSING),
+    ("upstream ca", "nonsense", "", "upstreams.api.tls.ca: {0}: holds no PEM certificate"),
+    ("outbound", "missing", "", "outbound.ca: {0}: " + MISSING),
+    ("store", "missing", "", "store.url: {0}/x.db: there is no directory {0}"),
+    ("listen", "missing", "", "listen: {0}/x.sock: there is no directory {0}"),
+    ("listen file", "nonsense", "", "listen: {0}: is there and no socket; remove it"),
+    ("admin", "missing", "", "admin: {0}/x.sock: there is no directory {0}"),
+    ("host", "", "", "listen: no-such-host.invalid:80: cannot be resolved"),
+    ("foreign", "", "", "listen: 192.0.2.1:80: "),
+]
+
+
+def configuration(what: str, one: str, two: str) -> dict[str, Any]:
+    return {
+        "tls": site(tls={"cert": one, "key": two}),
+        "upstream": behind_tls(cert=one, key=two),
+        "upstream ca": behind_tls(ca=one),
+        "outbound": site(outbound={"ca": one}),
+        "store": site(store={"url": f"sqlite://{one}/x.db"}),
+        "listen": site(listen=f"unix:{one}/x.sock"),
+        "listen file": site(listen=f"unix:{one}"),
+        "admin": site(admin=f"unix:{one}/x.sock"),
+        "host": site(listen="no-such-host.invalid:80"),
+        "foreign": site(listen="192.0.2.1:80"),
+    }[what]
+
+
+@pytest.mark.parametrize(("what", "one", "two", "told"), UNUSABLE)
+def test_what_run_cannot_use_is_named_with_its_cause(
+    *, check: Check, files: dict[str, str], what: str, one: str, two: str, told: str
+) -> None:
+    """The key, the file and the cause; and nothing is printed that looks like success."""
+    paths = files.get(one, ""), files.get(two, "")
+    result = check(configuration(what, *paths))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"x.yaml: {told.format(*paths)}" in result.stderr
+
+
+@pytest.mark.parametrize("one", ["missing", "nonsense", "other"])
+async def test_run_names_the_file_too(
+    command: StartCommand, upstream: Upstream, files: dict[str, str], one: str
+) -> None:
+    at = await command({"tls": {"cert": files["cert"], "key": files[one]}})
+    assert await at.exit_code() == 2
+    assert f"sidecar: cannot start: tls.key: {files[one]}: " in at.stderr
+
+
+def test_everything_that_is_missing_is_told_at_once(check: Check, files: dict[str, str]) -> None:
+    missing = files["missing"]
+    config = behind_tls(ca=missing) | {"tls": {"cert": missing, "key": missing}}
+    assert len(check(config).stderr.splitlines()) == 2
+
+
+def test_what_is_there_is_no_fault(check: Check, files: dict[str, str]) -> None:
+    """And an address in use is none either: it may be this sidecar's own."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        tls = {"cert": files["cert"], "key": files["key"]}
+        store = {"url": f"sqlite://{files['folder']}/x.db"}
+        result = check(site(tls=tls, listen=listen, store=store, outbound={"ca": files["cert"]}))
+    assert result.exit_code == 0
+    assert not Path(files["folder"], "x.db").exists()
+
+
+def test_strict_takes_warnings_for_faults(check: Check) -> None:
+    warned = site(trusted_proxies=["0.0.0.0/0"])
+    assert check(warned).exit_code == 0
+    assert check(warned, "--strict").exit_code == 2
+    assert check(site(), "--strict").exit_code == 0
+
+
+OIDC: Final = {
+    "issuer": "https://idp.example.com",
+    "client_id": "app",
+    "client_secret": CANARY,
+    "path": "/sign",
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "home"),
+    [
+        ({}, "https://app.example.com/"),
+        ({"logout": {"redirect_to": "/bye"}}, "https://app.example.com/bye"),
+    ],
+)
+def test_urls_to_register_at_the_provider(check: Check, more: dict[str, Any], home: str) -> None:
+    config = site(oidc=OIDC, public_url="https://app.example.com", **more)
+    register = json.loads(check(config, "--json").stdout)["register"]
+    assert register == {
+        "redirect_uri": "https://app.example.com/sign/callback",
+        "post_logout_redirect_uri": home,
+        "backchannel_logout_uri": "https://app.example.com/sign/backchannel-logout",
+    }
+    lines = check(config).stdout.splitlines()
+    for name, url in register.items():
+        assert any(line.split() == [name, url] for line in lines)
+
+
+def test_json_tells_faults_with_their_place(check: Check) -> None:
+    said = json.loads((result := check({"upstream": "ftp://a"}, "--json")).stdout)
+    assert (result.exit_code, result.stderr, said["ok"]) == (2, "", False)
+    (fault,) = said["faults"]
+    assert (fault["path"], fault["line"], fault["source"]) == ("upstream", 1, "x.yaml")
+    whole = json.loads(check(site(), "--json").stdout)
+    assert (whole["ok"], whole["faults"], whole["routes"][0]["upstream"]) == (True, [], "api")
+
+
+def test_effective_has_every_key_with_its_origin_and_no_secret(check: Check) -> None:
+    """Values as users write them; a secret is its length."""
+    config = site(
+        oidc=OIDC,
+        public_url="https://app.example.com",
+        limits={"header": "32KiB"},
+        store={"url": f"redis://:{CANARY}@127.0.0.1:1"},
+        logout={
+            "hooks": [{"url": f"http://h/{CANARY}?{CANARY}", "headers": {"Authorization": CANARY}}]
+        },
+    )
+    options = ("--effective", "--json")
+    environ = {"SIDECAR_LOG__LEVEL": "debug", "AUTH_SECRET": CANARY}
+    result = check(config, *options, **environ)
+    said = {one["key"]: one for one in json.loads(result.stdout)["effective"]}
+
+    def of(key: str) -> tuple[Any, str]:
+        return said[key]["value"], said[key]["origin"]
+
+    assert of("limits.header") == ("32KiB", "x.yaml:1")
+    assert of("limits.client_idle") == ("75s", "default")
+    assert of("log.level") == ("debug", "SIDECAR_LOG__LEVEL")
+    assert of("admin") == (None, "x.yaml:1")
+    assert of("logout.redirect_to") == ("/sign/login", "derived")
+    assert of("routes[0].path") == ("/", "derived")
+    assert of("oidc.client_secret") == (f"({len(CANARY)} characters)", "x.yaml:1")
+    assert of("session.sources[0].secret") == ([f"({len(CANARY)} characters)"], "derived")
+    assert "canary" not in result.output
+    assert "canary" not in check(config, "--effective", "--probe", **environ).output
+    request = {"url": f"http://r/x?key={CANARY}", "json": {"key": [CANARY]}}
+    config = site(refresh={"type": "http", "request": request})
+    result = check(config, "--effective", "--probe", **environ)
+    assert (result.exit_code, "canary" in result.output) == (1, False)
+
+
+def test_probe_asks_once_and_tells_the_cause(check: Check) -> None:
+    """What does not answer is exit code 1: the configuration itself has no fault."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = f"http://127.0.0.1:{server.getsockname()[1]}"
+        result = check({"upstream": there}, "--probe")
+        assert result.exit_code == 0
+        assert [line.split() for line in result.stdout.splitlines()][-1] == [
+            *("upstream", "api", there, "ok")
+        ]
+    config = {"upstream": there, "store": {"url": "redis://127.0.0.1:1"}}
+    provider = {"issuer": "http://127.0.0.1:1", "client_id": "app", "client_secret": CANARY}
+    result = check(config | {"oidc": provider}, "--probe", "--json")
+    assert result.exit_code == 1
+    probes = {one["what"]: one for one in json.loads(result.stdout)["probes"]}
+    assert probes["upstream api"]["trouble"] == "connection refused"
+    assert "connection refused" in probes["provider"]["trouble"]
+    assert "127.0.0.1" in probes["store"]["trouble"]
+
+
+async def test_health_asks_the_running_sidecar(
+    command: StartCommand, upstream: Upstream, tmp_path: Path
+) -> None:
+    at = await command({"upstreams": {"api": {"url": upstream.url, "ready": True}}} | ROUTES)
+    arguments = ["-c", str(tmp_path / f"{at.port}.yaml")]
+
+    def health(*options: str) -> int:
+        return CliRunner().invoke(cli, ["health", *arguments, *options]).exit_code
+
+    async def in_thread(*options: str) -> int:
+        import asyncio
+
+        return await asyncio.to_thread(health, *options)
+
+    assert (await in_thread(), await in_thread("--ready")) == (0, 0)
+    await upstream.stop()
+    assert (await in_thread(), await in_thread("--ready")) == (0, 1)
+    at.terminate()
+    await at.exit_code()
+    assert (await in_thread(), await in_thread("--ready")) == (1, 1)
+
+
+ROUTES: Final = {"routes": [{"path": "/", "kind": "page", "upstream": "api"}]}
