@@ -51,7 +51,7 @@ from sidecar.tls import client_context
 
 @dataclass(frozen=True, slots=True)
 class UnauthorizedRule:
-    """Which answers say that the credential is no longer good (contract 5)."""
+    """Which answers say that the credential is no longer good (behaviour: 401)."""
 
     statuses: frozenset[int]
     messages: frozenset[str]
@@ -94,7 +94,7 @@ def _says_nothing_else(document: Document) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class OwnLogin:
-    """The sidecar's own login (contract 8). `base` is what its endpoints' paths begin with.
+    """The sidecar's own login (behaviour: own login). `base` begins the paths of its endpoints.
 
     `asks_userinfo`: UserInfo is asked for what the id_token lacks.
     """

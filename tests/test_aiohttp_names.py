@@ -91,7 +91,7 @@ def test_the_version_is_the_pinned_one() -> None:
 
 
 def test_both_parsers_are_the_c_ones() -> None:
-    """aiohttp falls back on its Python ones without a word (threat 67)."""
+    """aiohttp falls back on its Python ones without a word (T67)."""
     require_c_parsers()
     for parser in (HttpRequestParser, HttpResponseParser):
         assert parser.__module__ == "aiohttp._http_parser"

@@ -9,7 +9,13 @@ from typing import Final
 
 from sidecar.core.errors import ProxyError
 
-DOCS: Final = Path(__file__).parents[1] / "docs"
+ROOT: Final = Path(__file__).parents[1]
+DOCS: Final = ROOT / "docs"
+SECTIONS: Final = (
+    *("Configuration", "Routes", "Envelope", "Credential", "401", "Logout", "Refresh", "Own login"),
+    *("Browser protection", "Forwarding", "Command line", "Admin listener"),
+)
+REFERENCE: Final = re.compile(r"[(,;] ?behaviour:\s+(?!str\b)([a-z0-9 -]+)")
 
 
 def subclasses(kind: type[ProxyError]) -> Iterator[type[ProxyError]]:
@@ -28,3 +34,26 @@ def test_every_code_has_its_causes_and_remedies() -> None:
         if "code" in vars(kind):
             raised.setdefault(kind.code, set()).add(kind.status)
     assert told == raised
+
+
+def test_every_reference_to_a_behaviour_names_a_section() -> None:
+    """Comments say `(behaviour: logout)` for the section `## Logout` of docs/behaviour.md."""
+    page = (DOCS / "behaviour.md").read_text()
+    sections = {name.lower() for name in re.findall(r"^##+ (.+)$", page, re.MULTILINE)}
+    wrong: dict[str, str] = {}
+    found = 0
+    for path in (*(ROOT / "sidecar").rglob("*.py"), *(ROOT / "tests").rglob("*.py")):
+        if path == Path(__file__) or "node_modules" in path.parts:
+            continue
+        for name in REFERENCE.findall(path.read_text()):
+            found += 1
+            if name not in sections:
+                wrong[name] = str(path)
+    assert found > 40
+    assert wrong == {}
+
+
+def test_behaviour_has_a_section_for_each_part_of_the_product() -> None:
+    """Other pages and comments link there, so the names stay."""
+    page = (DOCS / "behaviour.md").read_text()
+    assert re.findall(r"^## (.+)$", page, re.MULTILINE) == list(SECTIONS)

@@ -52,7 +52,7 @@ session: {sources: [{type: cookie, cookie: access_token}]}
 
 
 def test_the_kind_decides_where_the_route_does_not() -> None:
-    """Contract 2, the table of defaults."""
+    """The table of defaults (behaviour: routes)."""
     compiled = policy(FULL)
     api, page = matched(compiled, "/api/x"), matched(compiled, "/x")
     assert (api.session, api.inject, api.strip_cookies, api.on_unauthorized) == (
@@ -228,7 +228,7 @@ def test_the_sweep_names_each_cookie_once() -> None:
 
 
 def test_nothing_secret_is_in_a_policys_repr() -> None:
-    """It may end up in a traceback (threat 46)."""
+    """It may end up in a traceback (T46)."""
     text = SOURCES + f'secret: ["{SECRET}", "{OLD_SECRET}"]\n'
     assert "canary" not in repr(policy(text))
 
@@ -340,7 +340,7 @@ RULE = UnauthorizedRule(
     ],
 )
 def test_which_bodies_say_that_the_session_is_over(body: str, told: bool) -> None:
-    """Contract 2: `message` and further members, by value and by type."""
+    """`message` and further members, by value and by type (behaviour: 401)."""
     for status in (200, 400, 500):
         assert RULE.is_told_by(parse(body.encode()), status) is told
 
@@ -393,7 +393,7 @@ def test_a_match_counts_beside_other_members_at_any_status() -> None:
     ],
 )
 def test_whose_word_counts(trusted: tuple[str, ...], address: str, included: bool) -> None:
-    """Contract 2: CIDRs and `unix`; `::ffff:a.b.c.d` is IPv4."""
+    """CIDRs and `unix`; `::ffff:a.b.c.d` is IPv4 (behaviour: forwarding)."""
     written = "".join(f'"{item}", ' for item in trusted)
     assert (
         policy(f"upstream: http://api\ntrusted_proxies: [{written}]").trusts.includes(address)

@@ -49,7 +49,7 @@ def decide(
 ) -> Action:
     """Returns the action for an answer.
 
-    `counts`: whether a 401 says something about the session that was presented (contract 5);
+    `counts`: whether a 401 says something about the session that was presented (behaviour: 401);
     `unauthorized`: the statuses that say it.
     """
     status = head.status
@@ -71,7 +71,7 @@ def decide(
 
 
 def is_wrappable(head: AnswerHead) -> bool:
-    """Whether the head is of an answer that may be wrapped (contract 3, pass-through rows)."""
+    """Whether the head is of an answer that may be wrapped (behaviour: envelope)."""
     status, facts = head.status, head.facts
     if status < 200 or 300 <= status < 400 or status in _NEVER_WRAPPED:
         return False

@@ -1,7 +1,7 @@
 """The server-render bridge, decided: which answers depend on their session's being alive.
 
 A Server Component cannot touch cookies. So where its API call comes back 401 while its page is
-being rendered, the sidecar gives the page's own request the answer (contract 5).
+being rendered, the sidecar gives the page's own request the answer (behaviour: 401).
 """
 
 from __future__ import annotations

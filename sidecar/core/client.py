@@ -25,7 +25,7 @@ PAGE_DATA: Final = "/_next/data/"  # where Next.js's Pages Router has its data, 
 
 
 class Client(StrEnum):
-    """Who asks, as far as headers tell: the rows of the contract's answer tables."""
+    """Who asks, as far as headers tell: the rows of its tables (behaviour: 401)."""
 
     WEBSOCKET = "websocket"  # an opening handshake
     PREFETCH = "prefetch"  # speculative; must touch nothing

@@ -1,4 +1,5 @@
-"""CORS: which other origins' pages may read answers and call with credentials (contract 9).
+"""CORS: which other origins' pages may read answers and call with credentials
+(behaviour: browser protection).
 
 The WHATWG Fetch standard, section 3.2, is the source. The sidecar owns the policy: what an upstream
 says about origins does not stand beside it.

@@ -25,8 +25,8 @@ class Result(StrEnum):
     NO_SESSION = "no_session"
     INVALID = "invalid"
     EXPIRED = "expired"
-    TOKEN_MISSING = "token_missing"  # noqa: S105 - a word of the contract
-    BAD_TOKEN = "bad_token"  # noqa: S105 - a word of the contract
+    TOKEN_MISSING = "token_missing"  # noqa: S105 - a result (behaviour: credential)
+    BAD_TOKEN = "bad_token"  # noqa: S105 - a result (behaviour: credential)
     OK = "ok"
 
 

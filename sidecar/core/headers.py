@@ -58,7 +58,7 @@ _RESPONSE_TAKEN: Final = (
     b"x-content-type-options sec-websocket-accept date content-disposition content-range".split()
 )
 
-# What makes up a CORS policy (Fetch 3.2.3), which is the sidecar's to say (threat 66).
+# What makes up a CORS policy (Fetch 3.2.3), which is the sidecar's to say (T66).
 CORS_POLICY: Final = (
     b"access-control-allow-origin access-control-allow-credentials access-control-expose-headers "
     b"access-control-allow-methods access-control-allow-headers access-control-max-age".split()

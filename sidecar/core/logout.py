@@ -32,7 +32,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LogoutRule:
-    """Contract section 6, compiled. `redirect_to` is a local path or an allowed absolute URL.
+    """The logout, compiled (behaviour: logout). `redirect_to`: a local path or an allowed URL.
 
     `home` is where a document goes that has asked for the logout and names no place: the login by
     default, but not one that would log the user in again at once.

@@ -13,7 +13,7 @@ _SAME_ORIGIN = (b"same-origin", b"none")
 
 @dataclass(frozen=True, slots=True)
 class CsrfRule:
-    """Contract section 9, compiled.
+    """The CSRF rule, compiled (behaviour: browser protection).
 
     `origins` are the listed origins besides the public one, all in normal form; `header` is a
     field that must be present as well (lower-case), or empty.

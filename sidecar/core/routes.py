@@ -63,7 +63,7 @@ class Route:
 
     @property
     def owns_cors(self) -> bool:
-        """Whether only the sidecar says which origins may read answers (threat 66)."""
+        """Whether only the sidecar says which origins may read answers (T66)."""
         return self.inject or self.kind == "api"
 
     def upstream_target(self, path: str, query: str) -> str:
@@ -73,7 +73,7 @@ class Route:
         return f"{self.base}{path}{query}"
 
     def public_location(self, location: str) -> str:
-        """Maps a Location back to the client's view (contract 10); foreign ones stay.
+        """Maps a Location back to the client's view (behaviour: forwarding); foreign ones stay.
 
         The upstream's own are those that name its host or the Host that it was sent, under either
         scheme: it may believe X-Forwarded-Proto.

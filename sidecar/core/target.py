@@ -1,7 +1,7 @@
 """Request targets and redirect targets: what is accepted, and the form that policy sees.
 
 Policy and forwarding read the same string: a path that two servers could resolve differently is
-refused instead of being repaired (threat 17).
+refused instead of being repaired (T17).
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ _LOCAL: Final = re.compile(r"/(?!/|%2[Ff])[A-Za-z0-9._~!$&'()*+,;=:@%/?#\[\]-]*"
 
 
 def is_local_path(value: str) -> bool:
-    """Whether a redirect to `value` stays on this origin in every browser (threats 31 and 32).
+    """Whether a redirect to `value` stays on this origin in every browser (T31 and T32).
 
     Only path-absolute references made of RFC 3986 characters count: no scheme, no backslash, no
     control character, no `//`, and no slash encoded at the start.

@@ -303,7 +303,7 @@ class UpstreamConnection(BaseProtocol):
         self.keeps = min(self.pool.address.pool_idle, usable(keep_alive))
 
     def _unasked(self, data: bytes) -> None:
-        """Bytes of a tunnel, or bytes that nobody asked for (threat 20)."""
+        """Bytes of a tunnel, or bytes that nobody asked for (T20)."""
         if self._tunnel is not None:
             self._tunnel.upstream_data(data)
         elif data:

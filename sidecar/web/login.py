@@ -1,4 +1,4 @@
-"""The sidecar's own login: the endpoints below `oidc.path` (contract 8).
+"""The sidecar's own login: the endpoints below `oidc.path` (behaviour: own login).
 
 None of them is cached, tells a page elsewhere where it was reached from, or holds a token.
 """

@@ -56,7 +56,7 @@ _CONFIRM_FORM = (
 
 
 def unauthorized(flow: Flow) -> None:
-    """Answers a 401 that counts, or a required session that is missing (contract 5).
+    """Answers a 401 that counts, or a required session that is missing (behaviour: 401).
 
     Where the session holds what renews it, that is tried first (rules 1 and 2).
     """
@@ -111,7 +111,7 @@ def _watch_rejections(flow: Flow, now: float) -> None:
 
 
 def _leads_to_logout(flow: Flow) -> bool:
-    """Whether the client is sent to the logout, or told 401 (contract 5, rule 3).
+    """Whether the client is sent to the logout, or told 401 (behaviour: 401, rule 3).
 
     With a login of the sidecar's own, a document goes there too whose page needs a session.
     """
@@ -125,7 +125,7 @@ def _leads_to_logout(flow: Flow) -> bool:
 
 def bridged(flow: Flow) -> None:
     """Answers a page's request whose session is dead: a document is led to the logout, and a
-    router to load the document (contract 5, server-render bridge).
+    router to load the document (behaviour: 401, server-render bridge).
     """
     flow.decision = "unauthorized"
     flow.reason = "session ended"
@@ -154,7 +154,7 @@ def signed_out(flow: Flow, ended: Sequence[OpenedSession]) -> None:
 
 
 def handle(flow: Flow) -> None:
-    """Serves a request to a logout path (contract 6). Raises `CsrfRejected`."""
+    """Serves a request to a logout path (behaviour: logout). Raises `CsrfRejected`."""
     flow.presented = flow.runtime.directory.present(flow.request.cookie, flow.began)
     presented, coordinator = flow.presented, flow.runtime.coordinator
     if presented.handles or not presented.is_checked or coordinator.doubts(presented):
@@ -380,7 +380,7 @@ def is_way_out(flow: Flow) -> bool:
 def clear(flow: Flow) -> None:
     """Ends the session and expires every cookie that was presented, whoever set it.
 
-    So a browser gets out that was given more cookies than any server takes (threat 28): by
+    So a browser gets out that was given more cookies than any server takes (T28): by
     Clear-Site-Data, and for browsers without it by name, on this host and its parent domains.
     Raises `CsrfRejected` for a request from elsewhere.
     """

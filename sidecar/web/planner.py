@@ -165,7 +165,7 @@ class Planner:
         """Meets a 401 with the newest token of the session: the request is repeated with it once.
 
         If that had been there before and is rejected too, it is once more with a fresh one. Where
-        the request cannot be repeated, the client is told that it may (contract 5, 7). Raises
+        the request cannot be repeated, the client is told that it may (behaviour: 401). Raises
         `ProxyError`.
         """
         token = flow.presented.reading.token
@@ -231,7 +231,7 @@ class Planner:
         return plan
 
     def _credential(self, flow: Flow, presented: SessionView) -> tuple[bytes, bytes] | None:
-        """The Cookie value and the Authorization line for the upstream (contract 4).
+        """The Cookie value and the Authorization line for the upstream (behaviour: credential).
 
         None where the route requires a session and there is none. Raises `CsrfRejected`.
         """

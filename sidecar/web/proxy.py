@@ -564,7 +564,7 @@ def is_problem(head: AnswerHead) -> bool:
 
 
 def is_empty_success(flow: Flow, head: AnswerHead) -> bool:
-    """Whether only the body's end told that a success has none (contract 3)."""
+    """Whether only the body's end told that a success has none (behaviour: envelope)."""
     return (
         flow.route.envelope is not None
         and not flow.is_head

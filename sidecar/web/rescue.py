@@ -106,7 +106,7 @@ def common_lines(flow: Flow, status: int) -> bytes:
 
 
 def answer_preflight(flow: Flow) -> None:
-    """Answers what a browser asks before a request from another origin (contract 9)."""
+    """Answers a browser's preflight (behaviour: browser protection)."""
     flow.decision = "preflight"
     lines = common_lines(flow, 204) + flow.runtime.policy.cors.preflight_lines(flow.facts)
     flow.proxy.respond(flow, lines, b"", status=204, bodiless=True)

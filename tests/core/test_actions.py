@@ -1,4 +1,4 @@
-"""One decision for every answer: the rows of the contract's sections 3 and 5."""
+"""One decision for every answer: row by row (behaviour: envelope, behaviour: 401)."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def action(
     ],
 )
 def test_what_is_wrapped(status: int, fields: dict[str, str], wanted: Action) -> None:
-    """Contract 3; without an envelope, and to HEAD, everything passes as it came."""
+    """Without an envelope, and to HEAD, everything passes as it came (behaviour: envelope)."""
     assert action(status, fields) is wanted
     assert action(status, fields, is_head=True) is RELAY
     assert action(status, fields, route=PAGE) is RELAY
@@ -117,7 +117,7 @@ def test_what_is_wrapped(status: int, fields: dict[str, str], wanted: Action) ->
 def test_a_401_counts_only_where_it_says_something_about_the_session(
     status: int, counts: bool, wanted: Action
 ) -> None:
-    """Contract 5: the configured statuses, on requests that carried a credential."""
+    """The configured statuses, on requests that carried a credential (behaviour: 401)."""
     assert action(status, JSON, counts=counts) is wanted
 
 
@@ -176,7 +176,7 @@ def test_a_challenge_that_asks_for_something_else_ends_no_session(
 def test_without_an_envelope_json_is_looked_into(
     status: int, fields: dict[str, str], wanted: Action
 ) -> None:
-    """`message` counts at any status, on requests that carried a credential (contract 2)."""
+    """`message` counts on requests that carried a credential (behaviour: 401)."""
     assert action(status, fields, route=PAGE, counts=True) is wanted
     assert action(status, fields, route=PAGE) is RELAY
 

@@ -25,7 +25,7 @@ from sidecar.core.errors import UpstreamProtocolError
 def test_ambiguous_framing_and_impossible_fields_are_refused(
     fields: list[tuple[bytes, bytes]],
 ) -> None:
-    """Threat 21: such an answer is a bad gateway."""
+    """T21: such an answer is a bad gateway."""
     with pytest.raises(UpstreamProtocolError):
         AnswerHead(200, fields)
 

@@ -72,7 +72,7 @@ HANDSHAKE = {"Connection": "keep-alive, Upgrade", "Upgrade": "WebSocket"}
     ],
 )
 def test_clients_are_told_apart(headers: dict[str, str], client: Client) -> None:
-    """By the headers that they really send, in the order of the contract's table."""
+    """By the headers that they really send, in the order of the table (behaviour: 401)."""
     assert tell_apart("GET", facts(headers)) is client
 
 

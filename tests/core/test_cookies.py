@@ -242,7 +242,7 @@ def test_what_a_browser_presents_after_an_answer(
 
 
 def test_way_out_reaches_the_host_and_configured_domains() -> None:
-    """A sibling domain sets its cookies on the common parent (threat 28)."""
+    """A sibling domain sets its cookies on the common parent (T28)."""
     lines = everywhere(b"theme=dark; bomb=xxxxxxxx", ["app.example.com", "example.com"])
     assert [line.split(b"; HttpOnly")[0] for line in lines if line.startswith(b"bomb=")] == [
         b"bomb=; Path=/" + domain + b"; Max-Age=0; Expires=" + PAST

@@ -38,7 +38,7 @@ def ask(*results: Result) -> tuple[Result, str | None]:
     return reading.result, reading.source
 
 
-def test_the_six_words_are_the_contracts() -> None:
+def test_the_six_results_are_the_documented_ones() -> None:
     words = {"ok", "no_session", "expired", "invalid", "token_missing", "bad_token"}
     assert set(Result) == words
 

@@ -114,12 +114,12 @@ def test_a_whole_head() -> None:
     ],
 )
 def test_the_target_arrives_byte_for_byte(target: str, line: bytes) -> None:
-    """Behind `strip` nothing is decoded, encoded or put in order (contract 10)."""
+    """Behind `strip` nothing is decoded, encoded or put in order (behaviour: forwarding)."""
     assert sent(request(target=target))[0] == line
 
 
 def test_the_credential_is_the_sidecars() -> None:
-    """Threats 1, 2, 4: the client's own never arrives, and nothing takes the right one off."""
+    """T1, T2, T4: the client's own never arrives, and nothing takes the right one off."""
     asked = request(
         ("Authorization", "Bearer evil"),
         ("authorization", "Bearer evil2"),
@@ -142,7 +142,7 @@ def test_the_credential_is_the_sidecars() -> None:
 
 
 def test_pages_see_the_clients_host() -> None:
-    """Frameworks build their own URLs from it; APIs get the upstream's (contract 10)."""
+    """Frameworks build their own URLs from it; APIs get the upstream's (behaviour: forwarding)."""
     assert values(sent(request(), route=PAGE)[1], b"Host") == [b"app.test"]
     assert values(sent(request(), route=API)[1], b"Host") == [b"api:4000"]
 
@@ -213,7 +213,7 @@ SPOOFED = (
 def test_forwarded_fields_are_rewritten_not_believed(
     peer: Peer, pairs: tuple[tuple[str, str], ...], told: dict[bytes, bytes]
 ) -> None:
-    """Threat 3: only a trusted proxy's count, and they are extended."""
+    """T3: only a trusted proxy's count, and they are extended."""
     told = {b"Prefix": b"/api", **told}  # what the route takes off
     _, fields = sent(request(*pairs), peer=peer)
     prefix = b"X-Forwarded-"
@@ -417,7 +417,7 @@ def test_what_is_relayed_keeps_its_representation_fields() -> None:
 
 
 def test_what_is_wrapped_says_what_is_true_of_the_envelope() -> None:
-    """Contract 3: type, coding, digests and ranges were those of other bytes (threat 52)."""
+    """Type, coding, digests and ranges were those of other bytes (T52; behaviour: envelope)."""
     _, fields = given_out(answer(200, *REPRESENTATION), wrapped=True)
     assert sorted(fields) == [
         (b"Content-Type", b"application/json"),
@@ -597,7 +597,7 @@ def test_api_answers_are_not_to_be_sniffed(own: list[str], wrapped: bool) -> Non
     ],
 )
 def test_locations_are_mapped_back(name: str, said: str, given_location: bytes) -> None:
-    """Contract 10, in both fields, octet for octet."""
+    """In both fields, octet for octet (behaviour: forwarding)."""
     _, fields = given_out(answer(201, (name, said)))
     assert values(fields, name.encode()) == [given_location]
 
@@ -631,7 +631,7 @@ def test_what_is_no_final_status_is_refused(status: int) -> None:
 
 @pytest.mark.parametrize("name", ["X A", "", "X:A", "X\xe9", "X\r\nY", " X"])
 def test_a_field_name_that_is_none_is_refused(name: str) -> None:
-    """Threat 21: 502, the first time and every time after."""
+    """T21: 502, the first time and every time after."""
     for _ in range(2):
         with pytest.raises(UpstreamProtocolError):
             answer(200, (name, "1"))
@@ -649,7 +649,7 @@ BAD_VALUES = ["a\rb", "a\nb", "a\r\nX-Evil: 1", "a\0b", "\x1b", "\x7f", "\r\n", 
     ],
 )
 def test_a_control_character_in_any_field_is_refused(name: str, value: str) -> None:
-    """Passed, read or dropped (threat 21): who sends it is not understood."""
+    """Passed, read or dropped (T21): who sends it is not understood."""
     with pytest.raises(UpstreamProtocolError):
         answer(200, (name, value))
 

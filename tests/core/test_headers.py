@@ -37,7 +37,7 @@ REQUEST = {
     "x-forwarded-proto x-forwarded-port x-forwarded-prefix",
     DROP: "keep-alive proxy-connection te trailer http2-settings "
     "proxy-authorization proxy-authenticate proxy",
-    # Threats 2, 3, 4 and 18; CVE-2025-64484, CVE-2025-29927, CVE-2025-61780, httpoxy.
+    # T2, T3, T4 and T18; CVE-2025-64484, CVE-2025-29927, CVE-2025-61780, httpoxy.
     WITHHOLD: "forwarded x-forwarded-user x-forwarded-email "
     "x-forwarded-groups x-forwarded-preferred-username x-forwarded-client-cert x-forwarded-ssl "
     "x-forwarded-anything x-real-ip x-client-ip x-original-url x-original-host x-rewrite-url "
@@ -195,7 +195,7 @@ def test_lists_are_read_leniently(value: bytes, members: tuple[bytes, ...]) -> N
     ],
 )
 def test_only_what_can_be_decoded_is_asked_for(accepted: bytes, sent: bytes) -> None:
-    """Contract 3: Accept-Encoding is cut to what can be decoded."""
+    """Accept-Encoding is cut to what can be decoded (behaviour: envelope)."""
     assert decodable_codings(accepted) == sent
 
 
@@ -218,7 +218,7 @@ def test_only_what_can_be_decoded_is_asked_for(accepted: bytes, sent: bytes) -> 
     ],
 )
 def test_no_shared_cache_keeps_what_is_private(value: bytes, made: bytes) -> None:
-    """Contract 9: answers to injected credentials are at least `private`."""
+    """Answers to injected credentials are at least `private` (behaviour: browser protection)."""
     assert at_least_private(value) == made
 
 
@@ -249,7 +249,7 @@ def test_whatever_was_said_it_ends_up_private(value: bytes) -> None:
     ],
 )
 def test_answers_vary_by_cookie(value: bytes, made: bytes) -> None:
-    """Contract 9; `*` says more."""
+    """`*` says more (behaviour: browser protection)."""
     assert vary_by(value, cookie=True, origin=False) == made
 
 

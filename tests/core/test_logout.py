@@ -1,4 +1,4 @@
-"""Contract section 6, row by row: who may end a session, and where they go next."""
+"""Who may end a session, and where they go next, row by row (behaviour: logout)."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ WITH_RETURN = LogoutRule("/api/logout", "/login", "from")
 def test_a_document_goes_to_the_callers_local_path_else_to_the_login(
     rule: LogoutRule, query: str, location: str
 ) -> None:
-    """Threats 31 and 32: only what stays on the origin is taken from a request."""
+    """T31 and T32: only what stays on the origin is taken from a request."""
     assert rule.next_location(parameters(query)) == location
 
 

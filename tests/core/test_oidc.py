@@ -104,7 +104,7 @@ def test_every_part_of_an_attempt_is_random_for_itself() -> None:
     ],
 )
 def test_only_local_paths_are_gone_to(wanted: str | None, place: str) -> None:
-    """Threats 31 and 32."""
+    """T31 and T32 of docs/security.md."""
     assert attempt(wanted=wanted).next == place
 
 
@@ -246,7 +246,7 @@ def test_a_place_that_was_not_sealed_here_is_none(more: str) -> None:
 
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_an_answer_with_another_state_is_none_of_this_browser(seed: int) -> None:
-    """Login CSRF: the attacker's answer in the victim's browser (threat 29)."""
+    """Login CSRF: the attacker's answer in the victim's browser (T29)."""
     jar = after(COOKIES.lines(CookieJar.parse(""), attempt(), HTTP, NOW))
     assert COOKIES.find(jar, attempt(seed).state, HTTP, NOW) is None
     for state in ("", "\udcff", "\N{SNOWMAN}", attempt().state + "=", attempt().state[:-1]):
@@ -367,7 +367,7 @@ def test_a_provider_that_never_says_iss_need_not() -> None:
     ],
 )
 def test_what_is_no_answer_of_the_provider_fails(parameters: dict[str, str], code: str) -> None:
-    """Mix-up (threat 44): who answers is checked before what is answered."""
+    """Mix-up (T44): who answers is checked before what is answered."""
     with pytest.raises(LoginFailed) as caught:
         read_answer(parameters, METADATA, ISSUER)
     assert caught.value.code == code
@@ -644,7 +644,7 @@ def test_a_session_that_the_provider_never_named_is_found_by_its_user() -> None:
     ],
 )
 def test_what_is_no_logout_token_is_refused(changes: Change, why: str) -> None:
-    """Back-Channel Logout 1.0 section 2.6, every rule (threat 40)."""
+    """Back-Channel Logout 1.0 section 2.6, every rule (T40)."""
     with pytest.raises(InvalidToken, match=why):
         read_logout_token(changed(LOGOUT, changes), CLIENT, now=NOW)
 
@@ -669,7 +669,7 @@ def test_an_id_token_is_no_logout_token() -> None:
 def test_a_front_channel_logout_must_know_the_session(
     parameters: dict[str, str], sid: str | None
 ) -> None:
-    """Or any page could log a user out with a frame (threat 33)."""
+    """Or any page could log a user out with a frame (T33)."""
     assert read_front_channel(parameters, CLIENT) == sid
 
 

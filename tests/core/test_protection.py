@@ -1,4 +1,4 @@
-"""Who may act with a credential that the browser attached by itself: contract section 9, by row."""
+"""Who may act with a credential that the browser attached (behaviour: browser protection)."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_safe_methods_pass_from_anywhere(method: str) -> None:
 def test_a_handshake_is_judged_though_it_is_a_get(
     site: str | None, origin: str | None, wanted: bool
 ) -> None:
-    """Browsers open WebSockets across sites, cookies attached (threat 19)."""
+    """Browsers open WebSockets across sites, cookies attached (T19)."""
     asked = request("GET", {**HANDSHAKE, "Sec-Fetch-Site": site, "Origin": origin})
     assert passes(RULE, asked) is wanted
     assert passes(WITH_HEADER, asked) is wanted  # scripts cannot add a header to a handshake

@@ -49,7 +49,7 @@ def test_what_is_asked() -> None:
             {"access_token": "a1", "refresh_token": "r1", "expires_in": 60, "id_token": "id1"},
             TokenSet("a1", "r1", NOW + 60, NOW, "id1"),
         ),
-        # No rotation, and no id_token (lessons: fine).
+        # No rotation, and no id_token: fine.
         ({"access_token": "a1", "expires_in": 60}, TokenSet("a1", "r0", NOW + 60, NOW, "id0")),
         ({"access_token": "a1", "refresh_token": ""}, TokenSet("a1", "r0", None, NOW, "id0")),
         ({"access_token": "a1", "expires_in": "60"}, TokenSet("a1", "r0", NOW + 60, NOW, "id0")),

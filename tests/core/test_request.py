@@ -52,7 +52,7 @@ def test_the_target_is_split(target: str, path: str, query: str, route_path: str
 
 @pytest.mark.parametrize("method", ["CONNECT", "TRACE", "PRI"])
 def test_methods_that_are_no_proxys_business_are_refused(method: str) -> None:
-    """A tunnel, an echo of the credential, a HTTP/2 preface (threat 15)."""
+    """A tunnel, an echo of the credential, a HTTP/2 preface (T15)."""
     with pytest.raises(BadRequest):
         request(method=method)
 
@@ -86,7 +86,7 @@ def test_long_targets_are_not_remembered() -> None:
     ],
 )
 def test_a_host_is_demanded_and_must_be_one(pairs: Pairs) -> None:
-    """RFC 9112 3.2: none, several or a bad one is 400 (threat 16)."""
+    """RFC 9112 3.2: none, several or a bad one is 400 (T16)."""
     with pytest.raises(BadRequest):
         Request("GET", "/", pairs, http11=True)
 
@@ -139,7 +139,7 @@ def test_cookie_fields_are_joined_as_cookies_are() -> None:
     ],
 )
 def test_connection_takes_nothing_away_from_the_sidecar(option: bytes) -> None:
-    """Threat 4: what it reads itself stays read, though it does not pass on."""
+    """T4: what it reads itself stays read, though it does not pass on."""
     pairs = [(option, b"1"), (b"Connection", option)]
     asked = request(*(pair for pair in pairs if pair[0] != b"Host"))
     assert asked.fact(option.lower()) == (b"app.test" if option == b"Host" else b"1")
@@ -162,7 +162,7 @@ def test_what_connection_names_does_not_pass() -> None:
 
 @pytest.mark.parametrize("name", [b"X A", b"X:A", b"", b"X\r\nEvil", b"\xe9"])
 def test_a_name_that_is_none_is_refused(name: bytes) -> None:
-    """Threat 14: not dropped, since somebody meant something by it."""
+    """T14: not dropped, since somebody meant something by it."""
     with pytest.raises(BadRequest):
         request((name, b"1"))
 
@@ -242,7 +242,7 @@ HANDSHAKE = {"Connection": "keep-alive, Upgrade", "Upgrade": "WebSocket"}
     ],
 )
 def test_what_is_a_websocket_handshake(method: str, headers: dict[str, str], is_one: bool) -> None:
-    """RFC 6455 4.2.1; h2c and odd lists are not forwarded as upgrades (threat 18)."""
+    """RFC 6455 4.2.1; h2c and odd lists are not forwarded as upgrades (T18)."""
     asked = Request(method, "/x", fields(headers), http11=True)
     assert asked.is_websocket is is_one
     assert {b"Upgrade", b"Connection"}.isdisjoint(name for name, _ in passed(asked))
@@ -259,7 +259,7 @@ def test_what_is_a_websocket_handshake(method: str, headers: dict[str, str], is_
     ],
 )
 def test_streams_are_known_beforehand(headers: dict[str, str], is_one: bool) -> None:
-    """They have a budget of their own (contract 2)."""
+    """They have a budget of their own (behaviour: routes)."""
     assert Request("GET", "/x", fields(headers), http11=True).fields.is_stream is is_one
 
 

@@ -41,7 +41,7 @@ def route(
 
 
 def longest_prefix(prefixes: list[str], path: str) -> str | None:
-    """The rule as the contract states it, one prefix after the other."""
+    """One prefix after the other (behaviour: routes)."""
     matching = [
         prefix for prefix in prefixes if prefix in ("/", path) or path.startswith(prefix + "/")
     ]
@@ -323,7 +323,7 @@ def test_what_is_remembered_of_paths_is_bounded_in_bytes() -> None:
 
 @given(PREFIX.filter(lambda path: path != "/"), PATH, st.sampled_from(["", "?", "?a=%2F&b"]))
 def test_behind_strip_every_byte_arrives(strip: str, rest: str, query: str) -> None:
-    """Contract 10: path and query byte for byte after `strip`."""
+    """Path and query byte for byte after `strip` (behaviour: forwarding)."""
     assert route(strip, strip=strip).upstream_target(strip + rest, query) == rest + query
 
 
@@ -392,7 +392,7 @@ def test_the_prefix_is_exchanged(strip: str, base: str, path: str, target: str) 
     ],
 )
 def test_locations_lead_back(strip: str, base: str, location: str, public: str) -> None:
-    """Contract 10: what points at the upstream's origin, or is path-absolute, is mapped back."""
+    """What points at the upstream, or is path-absolute, is mapped back (behaviour: forwarding)."""
     assert route("/", strip=strip, base=base).public_location(location) == public
 
 

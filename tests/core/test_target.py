@@ -73,7 +73,7 @@ def segments_of(octets: bytes) -> set[bytes]:
 
 @given(PATHS)
 def test_no_accepted_path_has_a_dot_segment_however_often_it_is_decoded(path: str) -> None:
-    """Raw, decoded once and decoded twice (threat 17)."""
+    """Raw, decoded once and decoded twice (T17)."""
     if accepted(path) is None:
         return
     octets = path.encode()
@@ -186,7 +186,7 @@ def test_paths_that_servers_dispute_are_refused(path: str) -> None:
     ],
 )
 def test_targets_not_in_origin_form_are_refused(target: str) -> None:
-    """Absolute-form, authority-form and `*` could name another server (threat 15)."""
+    """Absolute-form, authority-form and `*` could name another server (T15)."""
     with pytest.raises(BadRequest):
         split_target(target)
 
@@ -227,7 +227,7 @@ def test_a_refusal_holds_nothing_of_the_request() -> None:
     ],
 )
 def test_a_host_has_the_syntax_of_one(value: str, is_one: bool) -> None:
-    """RFC 9110 7.2: nothing that could end up as more than a host (threat 16)."""
+    """RFC 9110 7.2: nothing that could end up as more than a host (T16)."""
     assert is_host(value) is is_one
 
 
@@ -341,7 +341,7 @@ def test_a_local_path_is_honoured(value: str) -> None:
 
 @pytest.mark.parametrize("value", FOREIGN)
 def test_nothing_else_is(value: str) -> None:
-    """Threats 31 and 32: no redirect leaves the origin, and none breaks the header."""
+    """T31 and T32: no redirect leaves the origin, and none breaks the header."""
     assert not is_local_path(value)
 
 

@@ -129,7 +129,7 @@ def test_keys_are_derived_by_hkdf(secret: bytes, label: str) -> None:
 
 
 def test_different_duties_never_share_a_key() -> None:
-    """So nothing made for one duty passes for another (threat 30)."""
+    """So nothing made for one duty passes for another (T30)."""
     assert derive_key(NEW, "fingerprint") != derive_key(NEW, "logout ticket")
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DUE, EXPIRED = USERS[:4], USERS[4:8]
 UNAVAILABLE = "refresh_unavailable"
-NOTICED = 10.0  # seconds within which the return of a provider is noticed (contract 7)
+NOTICED = 10.0  # seconds within which the return of a provider is noticed (behaviour: refresh)
 SHORT_WAIT = 2.0  # the same where its token is still good
 
 

@@ -196,7 +196,7 @@ async def test_an_issuer_that_names_itself_otherwise_is_not_believed(
 async def test_metadata_that_cannot_be_had_are_trouble(
     site: Site, connect: Connect, answer: dict[str, Any], why: str
 ) -> None:
-    """Nor is a redirect followed: nothing is asked but what was configured (threat 65)."""
+    """Nor is a redirect followed: nothing is asked but what was configured (T65)."""
     site.answers("/.well-known/openid-configuration", **answer)
     site.answers("/elsewhere", text=json.dumps(site.document))
     with pytest.raises(ProviderUnavailable, match=why):
@@ -625,7 +625,7 @@ async def test_a_key_exchanged_under_its_name_is_found(site: Site, connect: Conn
 
 
 async def test_a_flood_of_unknown_keys_asks_once(site: Site, connect: Connect) -> None:
-    """Threat 44."""
+    """T44 of docs/security.md."""
     good = ECKey.generate_key("P-256", {"kid": "good"})
     publish(site, good)
     one = connect(issuer=site.issuer)

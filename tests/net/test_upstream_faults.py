@@ -40,7 +40,7 @@ def in_segments(data: bytes, size: int | None) -> list[Step]:
 # -- heads -----------------------------------------------------------------------------------------
 
 HEADS = {
-    # status line (threat 21)
+    # status line (T21)
     "no HTTP": b"hello\r\n\r\n",
     "SSH": b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
     "ICY": b"ICY 200 OK\r\n\r\n",
@@ -186,7 +186,7 @@ BREAKS: dict[str, Sequence[Step]] = {
 async def test_body_that_breaks_off_never_looks_whole(
     sidecar: Start, upstream: Upstream, client: Clients, *, name: str, path: str, gap: float
 ) -> None:
-    """A broken connection, or 502 where nothing had been sent yet (threat 55)."""
+    """A broken connection, or 502 where nothing had been sent yet (T55)."""
     upstream.answers([part for step in BREAKS[name] for part in (step, gap)])
     at = await sidecar(both(upstream))
     one = await client(at)
@@ -216,7 +216,7 @@ async def test_close_delimited_body_is_whole_with_fin_only(
 async def test_truncated_json_is_never_a_success(
     sidecar: Start, upstream: Upstream, client: Clients, head: bytes, end: Step
 ) -> None:
-    """Threat 48: 502 while it is held in memory."""
+    """T48: 502 while it is held in memory."""
     upstream.answers([OK + head + b'{"a":1', 0.02, end])
     answer = await (await client(await sidecar(both(upstream)))).get(API)
     assert (answer.status, answer.code, answer.json["isError"]) == (502, "upstream_protocol", True)
@@ -254,7 +254,7 @@ async def test_bytes_behind_an_answer_reach_nobody(
     path: str,
     ends: bytes | None,
 ) -> None:
-    """In the same segment or on the idle connection: the next request uses another (threat 20)."""
+    """In the same segment or on the idle connection: the next request uses another (T20)."""
     body = ends or b'Transfer-Encoding: chunked\r\n\r\n3\r\n"a"\r\n0\r\n\r\n'
     first = OK + JSON + body
     upstream.answers([first + STRAYS[stray]] if gap == 0.0 else [first, gap, STRAYS[stray]])

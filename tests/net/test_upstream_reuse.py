@@ -191,7 +191,7 @@ async def test_death_of_a_reused_connection_is_repeated_once_where_that_is_safe(
     unread: bool,
     end: Step,
 ) -> None:
-    """Idempotent methods only (threat 56): a POST may have happened."""
+    """Idempotent methods only (T56): a POST may have happened."""
     await dies(upstream, unread=unread, end=end)
     at = await sidecar(config(upstream))
     one = await client(at)

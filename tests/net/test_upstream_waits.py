@@ -71,7 +71,7 @@ async def test_interim_answers_do_not_put_the_limit_off(
 async def test_head_may_take_its_time_from_the_last_byte_of_the_request(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
-    """A slow upload is not held against the upstream (contract 2)."""
+    """A slow upload is not held against the upstream (behaviour: forwarding)."""
     upstream.default = [0.15, upstream.reply(b"{}")]
     one = await client(await sidecar(config(upstream, head="250ms")))
     one.send(f"POST /a HTTP/1.1\r\n{HOST}Content-Length: 6\r\n\r\n")
@@ -171,7 +171,7 @@ async def test_slow_reader_is_not_held_against_the_upstream(
 async def test_client_that_leaves_ends_the_upstream_call(
     sidecar: Start, upstream: Upstream, client: Clients, *, state: str, path: str, how: str
 ) -> None:
-    """Within 2 s (threat 57), and the upstream never takes the half request for a whole one."""
+    """Within 2 s (T57), and the upstream never takes the half request for a whole one."""
     scripts: dict[str, Script] = {
         "head": ["hang"],
         "upload": ["hang"],
@@ -264,7 +264,7 @@ async def settled(flood: Flood) -> int:
 async def test_client_that_does_not_read_stops_the_upstream(
     sidecar: Start, upstream: Upstream, client: Clients, *, path: str, head: bytes, piece: bytes
 ) -> None:
-    """Bounded by buffers, whatever the size (threat 47)."""
+    """Bounded by buffers, whatever the size (T47)."""
     flood = Flood()
 
     async def serve(wire: Wire) -> None:
@@ -313,7 +313,7 @@ async def test_upstream_that_does_not_read_stops_the_client(
 async def test_pipelined_flood_behind_a_slow_request_stops_the_client(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
-    """Threat 60: what waits for its turn is bounded too."""
+    """T60: what waits for its turn is bounded too."""
     upstream.default = ["hang"]
     at: Running = await sidecar(config(upstream, head="500ms"))
     one = await client(at)

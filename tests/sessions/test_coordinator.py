@@ -202,7 +202,7 @@ async def test_renewed_session_keeps_its_name(processes: tuple[Process, Process]
 async def test_unknown_session_cannot_be_used_without_the_store(
     processes: tuple[Process, Process], store: Flaky
 ) -> None:
-    """One that is known can: 503 at the worst, never a logout (threat 61)."""
+    """One that is known can: 503 at the worst, never a logout (T61)."""
     one, two = processes
     assert await one.is_live()
     store.down = True

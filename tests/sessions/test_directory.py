@@ -145,7 +145,7 @@ def test_any_cookie_text_can_be_presented(cookie: bytes) -> None:
 
 
 def test_other_cookies_stay_byte_for_byte() -> None:
-    """Session cookies go, whole and chunks, everything else stays (threat 7)."""
+    """Session cookies go, whole and chunks, everything else stays (T7)."""
     cookie = b'a="x; y";  ' + sid("tok") + b"; sid.0=x; __Host-access_token=t; b=\xff;c"
     assert make().directory.present(cookie, NOW).others == b'a="x; y"; b=\xff;c'
 
@@ -312,7 +312,7 @@ def test_nobody_is_not_dead() -> None:
 
 @pytest.mark.parametrize("proof", list(Proof))
 def test_tombstones_are_bounded(monkeypatch: pytest.MonkeyPatch, proof: Proof) -> None:
-    """A flood of 401s forgets the oldest deaths first (threat 36)."""
+    """A flood of 401s forgets the oldest deaths first (T36)."""
     monkeypatch.setattr(tombstones, "ROOM", dict.fromkeys(Proof, 10 * tombstones.TOMBSTONE_COST))
     sessions = make()
     for number in range(25):
@@ -524,7 +524,7 @@ def test_a_tombstone_that_is_over_stops_nothing() -> None:
 
 
 def test_a_second_401_does_not_undo_a_login_in_between() -> None:
-    """Two 401s are one death (lessons: two logouts from two 401s)."""
+    """Two 401s are one death, and must not become two logouts."""
     sessions, presented = revoked()
     revoke(sessions, presented, NOW + 2)
     assert sessions.set_cookies.admit([SET_DEAD], NOTHING_PRESENTED, NOW + 1, NOW + 3) == [SET_DEAD]
@@ -557,7 +557,7 @@ def test_a_death_after_a_revival_counts_anew() -> None:
     ],
 )
 def test_session_cookies_are_known_by_name(set_cookie: bytes, is_session: bool) -> None:
-    """Base or chunk, under each prefix (threat 8)."""
+    """Base or chunk, under each prefix (T8)."""
     assert make().set_cookies.is_session_cookie(set_cookie) is is_session
 
 
@@ -565,7 +565,7 @@ def test_session_cookies_are_known_by_name(set_cookie: bytes, is_session: bool) 
 
 
 def test_streams_end_with_their_session() -> None:
-    """Each once, and those of others not at all (threat 59)."""
+    """Each once, and those of others not at all (T59)."""
     sessions = make()
     presented = sessions.directory.present(sid("tok"), NOW)
     other = sessions.directory.present(sid("other"), NOW)

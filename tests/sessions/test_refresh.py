@@ -170,7 +170,7 @@ async def test_late_caller_follows_the_generations(world: World) -> None:
 
 
 async def test_newer_generation_is_used_without_an_exchange(world: World) -> None:
-    """A 401 for an old token (contract 5, rule 1)."""
+    """A 401 for an old token (behaviour: 401, rule 1)."""
     one, tokens = world.process(), world.tokens()
     await one.renew(tokens)
     assert (await one.renew(tokens, rejected="a0")).access_token == "a1"
@@ -221,7 +221,7 @@ async def test_refusal_ends_the_session(world: World) -> None:
 
 
 async def test_lost_answer_is_not_asked_for_again_while_the_token_is_good(world: World) -> None:
-    """Threat 42: what became of the exchange is not known, and a second one could kill the session.
+    """T42: what became of the exchange is not known, and a second one could kill the session.
 
     Once the token has expired there is nothing left to lose.
     """
@@ -270,7 +270,7 @@ async def test_provider_that_was_not_reached_is_asked_again(world: World) -> Non
 
 
 async def test_pauses_are_short_enough_for_its_return_to_be_noticed() -> None:
-    """Within 10 s (contract 7)."""
+    """Within 10 s (behaviour: refresh)."""
     assert max(*breaker.PAUSES, *breaker.GAPS, ANSWER + breaker.GAPS[0]) < 10
 
 
@@ -320,7 +320,7 @@ async def test_process_that_died_holds_the_lock_for_a_moment_only(
 
 @pytest.mark.parametrize("down", ["get", "add", "put"])
 async def test_without_the_store_nothing_is_exchanged(world: World, down: str) -> None:
-    """Contract 7: no lock, or no record that the token is about to be used."""
+    """No lock, or no record that the token is about to be used (behaviour: refresh)."""
     world.store.down = frozenset({down})
     with pytest.raises(StoreUnavailable):
         await world.process().renew(world.tokens())
@@ -402,7 +402,7 @@ async def test_lock_that_a_store_gone_back_has_lost_is_nobody_elses(world: World
 
 
 async def test_process_that_died_while_renewing_holds_nobody_up(world: World) -> None:
-    """Whose token is good is served at once, as soon as the lock has ended (J8)."""
+    """Whose token is good is served at once, as soon as the lock has ended."""
     tokens = world.tokens(expires_in=20)
     dead = lease.Lease(world.store, "h-r0")
     assert await dead.take()

@@ -111,7 +111,7 @@ async def test_drain_finishes_what_is_under_way(
 async def test_drain_lets_bodies_come_to_their_end(
     command: StartCommand, upstream: Upstream, client: Clients
 ) -> None:
-    """An upload and a download that had begun (notes: never lose an upload's bytes)."""
+    """An upload and a download that had begun: no byte of an upload is lost."""
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
     upstream.answers([head, b"5\r\nhello\r\n", 0.4, b"5\r\nworld\r\n0\r\n\r\n"])
     at = await command(config(upstream))
@@ -352,7 +352,7 @@ async def test_envelope_of_60_mb_takes_no_memory(
 async def test_bomb_of_gzip_takes_no_memory(
     command: StartCommand, upstream: Upstream, client: Clients
 ) -> None:
-    """80 MB of blanks in a few KB, decoded and passed on in steps (threat 51)."""
+    """80 MB of blanks in a few KB, decoded and passed on in steps (T51)."""
     at = await command(config(upstream))
     await warm(at, client)
     bomb = gzip.compress(b"[" + b" " * (80 * MIB) + b"]", 1)

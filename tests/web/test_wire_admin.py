@@ -38,7 +38,7 @@ def routes(upstream: Upstream, **main: Any) -> dict[str, Any]:
 
 
 async def test_alive_and_ready(sidecar: Start, upstream: Upstream) -> None:
-    """An upstream that is not marked is reported, no more (contract 12)."""
+    """An upstream that is not marked is reported, no more (behaviour: admin listener)."""
     at = await sidecar(routes(upstream, ready=True))
     assert (await at.ask_admin("/healthz")).status == 200
     answer = await at.ask_admin("/readyz")
@@ -92,7 +92,7 @@ async def test_not_ready_without_the_store(
 async def test_admin_is_not_on_the_public_port(
     sidecar: Start, upstream: Upstream, client: Clients, path: str
 ) -> None:
-    """Threat 64: there it is a path like any other, whatever the User-Agent."""
+    """T64: there it is a path like any other, whatever the User-Agent."""
     at = await sidecar(routes(upstream))
     await (await client(at)).get(path, "User-Agent: kube-probe/1.30", f"Host: 127.0.0.1:{at.admin}")
     assert upstream.last.target == path
@@ -188,7 +188,7 @@ ODD = "canary c4n4ry-7f3a9e51d2"  # no credential, but a secret all the same
 async def test_token_appears_nowhere_but_at_the_upstream(
     command: StartCommand, upstream: Upstream, client: Clients
 ) -> None:
-    """Threat 46: not in the log at its most talkative, the metrics, an error or a redirect."""
+    """T46: not in the log at its most talkative, the metrics, an error or a redirect."""
     answers: list[bytes] = []
     at = await command(routes(upstream, head="300ms") | {"log": {"level": "debug", "access": True}})
 

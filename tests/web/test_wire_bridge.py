@@ -476,7 +476,7 @@ async def test_own_token_is_removed_where_a_session_cookie_is_presented(
 async def test_token_is_no_cookie_so_no_other_site_can_send_it(
     at: Embedded, client: Clients, frontend: Frontend
 ) -> None:
-    """The CSRF rule is about credentials that browsers attach by themselves (contract 9)."""
+    """The CSRF rule is about what browsers attach by themselves (behaviour: browser protection)."""
     frontend.good = True
     one = await client(at)
     assert (await one.get("/api/data", SESSION)).status == 200

@@ -64,7 +64,7 @@ def is_readable(answer: Answer) -> bool:
 async def test_every_answer_can_be_read_by_a_listed_origin(
     at: Embedded, client: Clients, *, method: str, path: str, lines: list[str], status: int
 ) -> None:
-    """The sidecar's own errors and redirects included (contract 9); others read nothing."""
+    """Its own errors and redirects too (behaviour: browser protection); others read nothing."""
     one = await client(at)
     answer = await one.ask(method, path, ORIGIN, *lines)
     assert answer.status == status
@@ -134,7 +134,7 @@ POLICY = [
 async def test_upstreams_policy_gives_way(
     at: Embedded, upstream: Upstream, client: Clients
 ) -> None:
-    """Threat 66; what it wants exposed is, to those who may read."""
+    """T66; what it wants exposed is, to those who may read."""
     upstream.default = upstream.reply(b"{}", *POLICY)
     one = await client(at)
     mine = await one.get("/api/me", SESSION, ORIGIN)
@@ -186,7 +186,7 @@ async def test_unreadable_request_is_not_answered_for_the_one_before_it(
 async def test_websocket_handshake_of_a_listed_origin_may_carry_the_session(
     at: Embedded, upstream: Upstream, client: Clients
 ) -> None:
-    """Contract 9: by the same rule as unsafe methods."""
+    """By the same rule as unsafe methods (behaviour: browser protection)."""
     handshake = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
     handshake += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
     evil = await (await client(at)).get("/api/ws", SESSION, "Origin: https://evil.x", *handshake)

@@ -1,4 +1,4 @@
-"""The envelope as clients get it: contract 3, row by row."""
+"""The envelope as clients get it, row by row (behaviour: envelope)."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ async def test_empty_success_of_any_framing_is_an_envelope(
 async def test_success_that_is_no_json_is_a_bad_gateway(
     site: Running, upstream: Upstream, client: Clients, body: bytes, pieces: bool
 ) -> None:
-    """Never a well-formed lie (threats 48 and 49); the client's connection goes on."""
+    """Never a well-formed lie (T48 and T49); the client's connection goes on."""
     whole = upstream.reply(body)
     upstream.answers([whole[:-1], 0.01, whole[-1:]] if pieces else whole)
     one = await client(site)
@@ -255,7 +255,7 @@ async def test_payload_is_the_upstreams_bytes(
 async def test_deep_nesting_is_an_answer_and_no_defect(
     site: Running, upstream: Upstream, client: Clients, depth: int
 ) -> None:
-    """Wrapped or refused (threat 49)."""
+    """Wrapped or refused (T49)."""
     upstream.default = upstream.reply(b"[" * depth + b"]" * depth)
     answer = await (await client(site)).get("/a")
     assert answer.status in (200, 502)

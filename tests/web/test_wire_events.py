@@ -161,7 +161,7 @@ async def test_client_that_leaves_ends_the_upstreams_stream(
 async def test_streams_have_a_budget_of_their_own(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
-    """Threat 59: they use no place of the requests that come and go."""
+    """T59: they use no place of the requests that come and go."""
     upstream.answers([CHUNKED, "hang"])
     at = await sidecar(config(upstream), limits={"in_flight": {"stream": 1, "api": 1}})
     await subscribe(client, at)

@@ -183,7 +183,7 @@ async def test_field_that_connection_names_goes(
 async def test_connection_cannot_take_off_what_the_sidecar_sets(
     site: Running, upstream: Upstream, client: Clients, named: str
 ) -> None:
-    """Threat 4."""
+    """T4 of docs/security.md."""
     answer = await (await client(site)).post(
         "/api/a", "Cookie: a=b; access_token=tok", f"Connection: {named}", body=b"body"
     )
@@ -233,7 +233,7 @@ async def test_connection_cannot_take_off_what_the_sidecar_sets(
 async def test_claim_that_only_a_proxy_may_make_goes(
     site: Running, upstream: Upstream, client: Clients, name: str, path: str
 ) -> None:
-    """Threats 2 and 3."""
+    """T2 and T3 of docs/security.md."""
     answer = await (await client(site)).get(path, f"{name}: evil")
     assert answer.status == 200
     assert "evil" not in upstream.last.raw.decode("latin-1")
@@ -470,7 +470,7 @@ CHUNKS = "authjs.session-token.0=x; __Secure-authjs.session-token.1=y; next-auth
 @pytest.mark.parametrize(
     ("path", "cookie", "own", "cookie_sent", "authorization_sent"),
     [
-        # What is injected, and that the client's own never passes there (contract 4).
+        # What is injected, and that the client's own never passes there (behaviour: credential).
         ("/api/a", TOKEN, None, None, "Bearer tok"),
         ("/api/a", TOKEN, "Bearer own", None, "Bearer tok"),
         ("/api/a", "a=b", "Bearer own", "a=b", None),
@@ -484,7 +484,7 @@ CHUNKS = "authjs.session-token.0=x; __Secure-authjs.session-token.1=y; next-auth
         ("/api/bearer", TOKEN, "Bearer own", None, "Bearer tok"),
         ("/page", TOKEN, None, TOKEN, None),
         ("/page", TOKEN, "Bearer own", TOKEN, "Bearer own"),
-        # Cookies: session names and chunks go, the rest stays byte for byte (threat 7).
+        # Cookies: session names and chunks go, the rest stays byte for byte (T7).
         ("/api/both", "a=b; " + TOKEN, None, "a=b; " + TOKEN, "Bearer tok"),
         ("/api/a", f"a=b; {TOKEN}; c=d", None, "a=b; c=d", "Bearer tok"),
         ("/api/a", f"{TOKEN};c=d;  e", None, "c=d;  e", "Bearer tok"),
@@ -492,12 +492,12 @@ CHUNKS = "authjs.session-token.0=x; __Secure-authjs.session-token.1=y; next-auth
         # Names are compared whole and with their case.
         ("/api/a", LOOKALIKES, None, LOOKALIKES, None),
         ("/api/a", "__Host-access_token=sec", None, None, "Bearer sec"),
-        # A value that is no b64token is no session (threat 5).
+        # A value that is no b64token is no session (T5).
         ("/api/a", "access_token=a b", None, None, None),
         ("/api/a", 'access_token="to k"', None, None, None),
         ("/api/a", "access_token=", None, None, None),
         ("/api/a", "access_token=t\xe4", None, None, None),
-        # Duplicates: __Host- first, else the first that opens (threat 6).
+        # Duplicates: __Host- first, else the first that opens (T6).
         ("/api/a", "access_token=one; access_token=two", None, None, "Bearer one"),
         ("/api/a", "access_token=a b; access_token=two", None, None, "Bearer two"),
         ("/api/a", "access_token=one; __Host-access_token=two", None, None, "Bearer two"),
@@ -631,7 +631,7 @@ async def test_several_set_cookie_lines_stay_several(
 async def test_set_cookie_of_a_session_name_passes_where_a_login_may_be(
     site: Running, upstream: Upstream, client: Clients, *, path: str, passes: bool, name: str
 ) -> None:
-    """Dropped and counted elsewhere (threat 8); and what sets a session is never stored."""
+    """Dropped and counted elsewhere (T8); and what sets a session is never stored."""
     cookie = f"{name}=new; Path=/; Secure"
     upstream.default = upstream.reply(b"{}", f"Set-Cookie: {cookie}", "Set-Cookie: other=1")
     answer = await (await client(site)).get(path, SESSION)
@@ -655,7 +655,7 @@ async def test_set_cookie_of_a_session_name_passes_where_a_login_may_be(
 async def test_answer_to_an_injected_credential_is_private(
     site: Running, upstream: Upstream, client: Clients, given: str | None, expected: str
 ) -> None:
-    """And varies by cookie (contract 9)."""
+    """And varies by cookie (behaviour: browser protection)."""
     lines = [] if given is None else [f"Cache-Control: {given}"]
     upstream.default = upstream.reply(b"{}", "Vary: Accept", *lines)
     one = await client(site)

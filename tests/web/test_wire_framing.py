@@ -1,4 +1,4 @@
-"""Where one request ends and the next begins: threats 9 to 18, each in one segment and in many."""
+"""Where one request ends and the next begins: T9 to T18, each in one segment and in many."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def echo(request: Received) -> bytes:
 # -- what is refused -------------------------------------------------------------------------------
 
 HEADS = {
-    # both framings, either order (threat 9)
+    # both framings in either order, T9
     "CL and TE": f"{POST}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n{FIVE}",
     "TE and CL": f"{CHUNKED}Content-Length: 5\r\n\r\n{FIVE}",
     "TE and CL 0": f"{CHUNKED}Content-Length: 0\r\n\r\n{FIVE}",
-    # obfuscated Transfer-Encoding (threat 10)
+    # obfuscated Transfer-Encoding, T10
     "TE space before colon": f"{POST}Transfer-Encoding : chunked\r\n\r\n{FIVE}",
     "TE xchunked": f"{POST}Transfer-Encoding: xchunked\r\n\r\n{FIVE}",
     "TE chunkedx": f"{POST}Transfer-Encoding: chunkedx\r\n\r\n{FIVE}",
@@ -53,7 +53,7 @@ HEADS = {
     "TE bare CR": f"{POST}X: y\rTransfer-Encoding: chunked\r\n\r\n{FIVE}",
     "TE empty": f"{POST}Transfer-Encoding:\r\n\r\n{FIVE}",
     "TE of HTTP/1.0": f"POST /a HTTP/1.0\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n{FIVE}",
-    # Content-Length (threat 11)
+    # a Content-Length, T11
     "CL +": f"{POST}Content-Length: +5\r\n\r\nhello",
     "CL -": f"{POST}Content-Length: -5\r\n\r\nhello",
     "CL hex": f"{POST}Content-Length: 0x5\r\n\r\nhello",
@@ -68,7 +68,7 @@ HEADS = {
     "CL two lines": f"{POST}Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
     "CL same twice": f"{POST}Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
     "CL space before colon": f"{POST}Content-Length : 5\r\n\r\nhello",
-    # lines (threat 14)
+    # line endings, T14
     "bare LF": "GET /a HTTP/1.1\nHost: a\n\n",
     "bare LF at the end": f"GET /a HTTP/1.1\r\n{HOST}\n",
     "bare CR in a value": f"GET /a HTTP/1.1\r\n{HOST}X: a\rb\r\n\r\n",
@@ -82,7 +82,7 @@ HEADS = {
     "space in a name": f"GET /a HTTP/1.1\r\n{HOST}X Y: a\r\n\r\n",
     "parenthesis in a name": f"GET /a HTTP/1.1\r\n{HOST}X(): a\r\n\r\n",
     "latin-1 in a name": f"GET /a HTTP/1.1\r\n{HOST}X\xe4: a\r\n\r\n",
-    # request line and target (threat 15)
+    # request line and target, T15
     "tab": f"GET\t/a HTTP/1.1\r\n{HOST}\r\n",
     "space in target": f"GET /a b HTTP/1.1\r\n{HOST}\r\n",
     "space behind version": f"GET /a HTTP/1.1 \r\n{HOST}\r\n",
@@ -113,7 +113,7 @@ HEADS = {
     "fragment in the query": f"GET /a?b#c HTTP/1.1\r\n{HOST}\r\n",
     "no slash": f"GET a HTTP/1.1\r\n{HOST}\r\n",
     "NUL in the target": f"GET /a\0 HTTP/1.1\r\n{HOST}\r\n",
-    # Host (threat 16)
+    # the Host field, T16
     "no Host": "GET /a HTTP/1.1\r\n\r\n",
     "two Hosts": f"GET /a HTTP/1.1\r\n{HOST}Host: evil.example\r\n\r\n",
     "same Host twice": f"GET /a HTTP/1.1\r\n{HOST}{HOST}\r\n",
@@ -170,7 +170,7 @@ BODIES = {
 async def test_malformed_chunk_never_makes_a_whole_request(
     sidecar: Start, upstream: Upstream, client: Clients, name: str, size: int
 ) -> None:
-    """Threat 13: 400, and the upstream sees a body that breaks off, or nothing."""
+    """T13: 400, and the upstream sees a body that breaks off, or nothing."""
     one = await client(await sidecar())
     data = f"{CHUNKED}\r\n{BODIES[name]}".encode("latin-1")
     async with one.sending(data, size):
@@ -185,7 +185,7 @@ async def test_malformed_chunk_never_makes_a_whole_request(
 async def test_body_on_a_path_answered_here_is_never_a_request(
     sidecar: Start, upstream: Upstream, client: Clients, size: int
 ) -> None:
-    """CL.0 (threat 12): drained or closed, for logout, 404, 400 and 401."""
+    """CL.0 (T12): drained or closed, for logout, 404, 400 and 401."""
     smuggled = f"GET /smuggled HTTP/1.1\r\n{HOST}\r\n"
     framed = [
         f"Content-Length: {len(smuggled)}\r\n\r\n{smuggled}",
@@ -211,7 +211,7 @@ async def test_body_on_a_path_answered_here_is_never_a_request(
 async def test_upgrade_that_is_no_handshake_is_not_forwarded(
     sidecar: Start, upstream: Upstream, client: Clients, upgrade: str
 ) -> None:
-    """Threat 18; a websocket that Connection does not name, or a POST, is none either."""
+    """T18; a websocket that Connection does not name, or a POST, is none either."""
     upstream.default = echo
     at = await sidecar()
     fields = [f"Upgrade: {upgrade}"]
@@ -418,7 +418,7 @@ async def test_body_of_any_method_arrives(
 async def test_client_that_waits_for_continue_gets_it(
     sidecar: Start, upstream: Upstream, client: Clients, framing: str
 ) -> None:
-    """From the sidecar; the upstream is not asked to do the same (threat 58)."""
+    """From the sidecar; the upstream is not asked to do the same (T58)."""
     one = await client(await sidecar())
     one.send(f"{POST}{framing}\r\nExpect: 100-Continue\r\n\r\n")
     async with asyncio.timeout(2):

@@ -1,4 +1,4 @@
-"""Sizes, times and numbers that one client may not exceed (threats 54, 58 and 60)."""
+"""Sizes, times and numbers that one client may not exceed (T54, T58 and T60)."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_head_above_the_limit_is_too_large(
 async def test_document_with_too_many_cookies_gets_a_page_with_a_way_out(
     sidecar: Start, upstream: Upstream, client: Clients, lines: list[str], is_page: bool
 ) -> None:
-    """Threat 28: its button is a POST from the same origin, so no other site can press it."""
+    """T28: its button is a POST from the same origin, so no other site can press it."""
     one = await client(await sidecar())
     bombs = "; ".join(f"b{number}={LONG[:4000]}" for number in range(40))
     answer = await one.get("/a", *lines, f"Cookie: access_token=tok; {bombs}")
@@ -160,7 +160,7 @@ async def test_limit_of_heads_can_be_set(
 async def test_logout_still_works_with_16_kib_of_cookies(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
-    """Threat 28."""
+    """T28 of docs/security.md."""
     one = await client(await sidecar())
     answer = await one.get("/api/logout", f"Cookie: a={LONG[:16384]}; access_token=tok")
     assert answer.status == 200
@@ -198,7 +198,7 @@ async def test_answer_head_above_the_limit_is_a_bad_gateway(
 async def test_head_that_dribbles_in_is_cut(
     sidecar: Start, upstream: Upstream, client: Clients, size: int
 ) -> None:
-    """The limit is for the whole head: more bytes buy no time (threat 54)."""
+    """The limit is for the whole head: more bytes buy no time (T54)."""
     one = await client(await sidecar(limits={"client_head": "200ms"}))
     began = time.monotonic()
     async with one.sending(f"GET /a HTTP/1.1\r\n{HOST}".encode() + b"A: b\r\n" * 99, size, 0.005):
@@ -331,7 +331,7 @@ async def test_chunked_body_above_the_limit_is_refused(
 async def test_early_final_answer_arrives_while_the_upload_goes_on(
     sidecar: Start, upstream: Upstream, client: Clients, status: str, ending: str
 ) -> None:
-    """Before the body's end; then the connection closes, since its rest has no use (threat 58)."""
+    """Before the body's end; then the connection closes, since its rest has no use (T58)."""
 
     async def serve(wire: Wire) -> None:
         await wire.read_head()
@@ -376,7 +376,7 @@ async def test_upstream_that_answered_early_is_not_used_again(
 async def test_requests_above_the_budget_are_refused_and_the_others_served(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
-    """503 with Retry-After; each kind has a budget of its own (contract 2)."""
+    """503 with Retry-After; each kind has a budget of its own (behaviour: routes)."""
     release = asyncio.Event()
 
     async def serve(wire: Wire) -> None:
@@ -413,7 +413,7 @@ async def test_requests_above_the_budget_are_refused_and_the_others_served(
 async def test_one_client_connection_is_served_one_request_at_a_time(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
-    """However many it pipelines (threat 60): they use no budget and no upstream before."""
+    """However many it pipelines (T60): they use no budget and no upstream before."""
     upstream.default = [0.02, upstream.reply(b"{}")]
     at = await sidecar(limits={"in_flight": {"api": 1}})
     one = await client(at)

@@ -422,7 +422,7 @@ async def test_only_a_document_begins_a_login(
     ],
 )
 async def test_login_leads_nowhere_else(at: Embedded, browsers: Browsers, wanted: str) -> None:
-    """Threats 31, 32, 37: not to another site, into a header or round in circles."""
+    """T31, T32, T37: not to another site, into a header or round in circles."""
     one = await browsers(at)
     answer = await one.log_in(f"?next={quote(wanted, safe='')}")
     assert answer.get("Location") == "/"
@@ -687,7 +687,7 @@ FORGED: dict[str, tuple[dict[str, str | None], str]] = {
 
 @pytest.mark.parametrize("forgery", FORGED)
 async def test_answer_that_is_not_believed(at: Embedded, browsers: Browsers, forgery: str) -> None:
-    """No session comes of it; the page says so, and how to try again (threats 29, 44)."""
+    """No session comes of it; the page says so, and how to try again (T29, T44)."""
     one = await browsers(at)
     parameters, code = FORGED[forgery]
     target = changed(await one.sign_in(await one.begin("?next=/here")), **parameters)
@@ -705,7 +705,7 @@ async def test_answer_that_is_not_believed(at: Embedded, browsers: Browsers, for
 
 
 async def test_answer_of_another_browsers_login(at: Embedded, browsers: Browsers) -> None:
-    """Login CSRF: a link that would log the victim in as the attacker (threat 29)."""
+    """Login CSRF: a link that would log the victim in as the attacker (T29)."""
     attacker, victim = await browsers(at), await browsers(at)
     target = await attacker.sign_in(await attacker.begin(), "bob")
     await victim.begin()
@@ -722,7 +722,7 @@ async def test_answer_of_another_browsers_login(at: Embedded, browsers: Browsers
 async def test_session_id_is_new_at_each_login(
     kept: Embedded, browsers: Browsers, planted: str
 ) -> None:
-    """Fixation: what was there before is replaced (threat 29)."""
+    """Fixation: what was there before is replaced (T29)."""
     one = await browsers(kept)
     one.cookie = planted
     await one.log_in()
@@ -1351,7 +1351,7 @@ async def test_link_to_the_providers_logout_is_short_lived_and_ends_nothing_here
 async def test_another_site_logs_nobody_out(
     at: Embedded, browsers: Browsers, method: str, lines: list[str], status: int
 ) -> None:
-    """Contract 6 holds for both paths; the page that asks posts to where it was asked."""
+    """The rule is that of both paths (behaviour: logout); the page posts to where it was asked."""
     one = await browsers(at)
     await one.log_in()
     answer = await one.ask(method, "/auth/logout", *lines)
@@ -1382,7 +1382,7 @@ async def test_logout_counts_on_other_replicas_at_once(
 async def test_page_that_expires_the_cookie_ends_the_session(
     kept: Embedded, browsers: Browsers, upstream: Upstream
 ) -> None:
-    """A frontend's own sign-out (contract 6)."""
+    """A frontend's own sign-out (behaviour: logout)."""
     one = await browsers(kept)
     await one.log_in()
     cookie = one.cookie
@@ -1454,7 +1454,7 @@ async def shared(sidecar: Start, upstream: Upstream, idp: RunningIdp, redis: Red
 async def test_store_that_hangs_logs_nobody_out(
     shared: Embedded, browsers: Browsers, redis: Redis, times: Times
 ) -> None:
-    """What is known here goes on; what is not is 503, and there again afterwards (threat 61)."""
+    """What is known here goes on; what is not is 503, and there again afterwards (T61)."""
     one, other = await browsers(shared), await browsers(shared)
     await one.log_in()
     other.cookie = f"{one.cookie}; a=b"  # not opened yet
@@ -1499,7 +1499,7 @@ async def test_logout_while_the_store_hangs(
 async def test_ticket_is_not_believed_while_the_store_hangs(
     shared: Embedded, browsers: Browsers, redis: Redis
 ) -> None:
-    """It may be about another session than the one that cannot be looked at (threat 35)."""
+    """It may be about another session than the one that cannot be looked at (T35)."""
     one, stale = await browsers(shared), await browsers(shared)
     await one.log_in()
     answer = await stale.get("/api/me", *FETCH)
@@ -1704,7 +1704,7 @@ WRONG_TOKENS: dict[str, dict[str, Any]] = {
 async def test_logout_token_that_is_not_believed(
     *, sidecar: Start, upstream: Upstream, client: Clients, key: ECKey, provider: str, wrong: str
 ) -> None:
-    """All checks of the specification; the answer says which one failed (threat 40)."""
+    """All checks of Back-Channel Logout 2.6; the answer says which one failed (T40)."""
     at = await sidecar(with_provider(upstream, provider))
     one = await client(at)
     answer = await post_token(one, logout_token(key, provider, **WRONG_TOKENS[wrong]))

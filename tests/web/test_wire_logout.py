@@ -109,7 +109,7 @@ async def test_fetch_follows_the_ticket_to_an_envelope(
 async def test_ticket_ends_nothing_once_there_is_another_session(
     at: Embedded, upstream: Upstream, client: Clients
 ) -> None:
-    """A stale 401 cannot harm the login that came after it (threat 35)."""
+    """A stale 401 cannot harm the login that came after it (T35)."""
     one = await client(at)
     location = await ticket_of(one, upstream)
     new = "Cookie: access_token=new"
@@ -238,7 +238,7 @@ ENDS, CONFIRMS, REFUSES = 303, 200, 405
 async def test_get_without_a_ticket(
     at: Embedded, upstream: Upstream, client: Clients, lines: list[str], outcome: int
 ) -> None:
-    """Ends the session, asks, or does nothing at all (threat 33)."""
+    """Ends the session, asks, or does nothing at all (T33)."""
     one = await client(at)
     answer = await one.get("/api/logout", SESSION, *lines)
     assert answer.status == outcome
@@ -327,7 +327,7 @@ async def test_other_method_ends_nothing_and_reaches_no_upstream(
 async def test_post_needs_the_same_origin(
     at: Embedded, upstream: Upstream, client: Clients, *, lines: list[str], ends: bool, body: bytes
 ) -> None:
-    """Threat 34."""
+    """T34 of docs/security.md."""
     one = await client(at)
     answer = await one.post("/api/logout", SESSION, *lines, body=body)
     assert answer.status == (200 if ends else 403)
@@ -393,7 +393,7 @@ async def test_host_prefix_is_expired_on_https(
 async def test_cookies_are_expired_on_every_configured_domain_and_path(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
-    """Host-only besides, each on a line of its own (threat 39)."""
+    """Host-only besides, each on a line of its own (T39)."""
     logout = {"domains": ["example.com"], "paths": ["/", "/app"], "cookies": ["sid"]}
     sources = [{"type": "cookie", "cookie": "sid"}]
     at = await sidecar(site(upstream, logout=logout, session={"sources": sources}))
@@ -411,7 +411,7 @@ async def test_cookies_are_expired_on_every_configured_domain_and_path(
 async def test_names_from_the_client_never_leave_their_line(
     at: Embedded, upstream: Upstream, client: Clients
 ) -> None:
-    """Nothing that is presented can write a header (threat 32)."""
+    """Nothing that is presented can write a header (T32)."""
     odd = 'Cookie: access_token.0"=v; access_token=tok; access_token.1 =w; =access_token; ;;'
     answer = await (await client(at)).post("/api/logout", odd, *SAME)
     assert answer.status == 200
@@ -455,7 +455,7 @@ async def test_names_from_the_client_never_leave_their_line(
 async def test_next_leads_to_local_paths_only(
     at: Embedded, client: Clients, wanted: str, location: str | None, name: str
 ) -> None:
-    """Threat 31; anything else is ignored for the login."""
+    """T31; anything else is ignored for the login."""
     encoded = "".join(f"%{octet:02x}" for octet in wanted.encode())
     one = await client(at)
     answer = await one.get(f"/api/logout?{name}={encoded}", SESSION, *DOCUMENT, *SAME)
@@ -473,7 +473,7 @@ async def test_next_leads_to_local_paths_only(
 async def test_location_is_never_built_from_headers(
     at: Embedded, client: Clients, lines: list[str]
 ) -> None:
-    """Nor from Host (threat 16)."""
+    """Nor from Host (T16)."""
     one = await client(at)
     answer = await one.get("/api/logout", "Host: evil.example", SESSION, *DOCUMENT, *SAME, *lines)
     assert answer.get("Location") == "/login"
@@ -496,7 +496,7 @@ async def test_login_elsewhere_must_be_configured(
 async def test_same_token_handed_out_by_a_new_login_works_again(
     at: Embedded, upstream: Upstream, client: Clients
 ) -> None:
-    """An API may give the same token twice; the login lifts the tombstone (contract 6)."""
+    """An API may give the same token twice; the login lifts the tombstone (behaviour: logout)."""
     one = await client(at)
     await one.post("/api/logout", SESSION, *SAME)
     assert not await is_alive(one, upstream)
@@ -574,7 +574,7 @@ GONE = "Max-Age=0; Path=/"
 async def test_answer_that_expires_the_session_cookie_ends_the_session(
     at: Embedded, upstream: Upstream, client: Clients, path: str, lines: list[str]
 ) -> None:
-    """Contract 6: everywhere at once, as if the logout path had been asked."""
+    """Everywhere at once, as if the logout path had been asked (behaviour: logout)."""
     one = await client(at)
     assert await is_alive(one, upstream)
     upstream.answers(upstream.reply(b"", *(f"Set-Cookie: {line}" for line in lines), type=None))
@@ -601,7 +601,7 @@ async def test_answer_that_expires_the_session_cookie_ends_the_session(
         ("/page", ["access_token=; Max-Age=0; Domain=other.example.com"]),
         ("/page", ["access_token=a b; Path=/"]),
         ("/page", ["access_token=x; Max-Age=--5"]),
-        # Dropped on this route, so it ends nothing (threat 8).
+        # Dropped on this route, so it ends nothing (T8).
         ("/api/me", [f"access_token=; {GONE}"]),
     ],
 )

@@ -420,7 +420,7 @@ async def test_invalid_grant_ends_the_session(
 
 
 async def test_logout_revokes_both_tokens(at: Embedded, idp: RunningIdp, client: Clients) -> None:
-    """RFC 7009, of the newest generation, and it is on record (contract 6)."""
+    """RFC 7009, of the newest generation, and it is on record (behaviour: logout)."""
     old, one = session(idp.tokens(), expires_in=-5), await client(at)
     answer = await one.get("/api/me", f"Cookie: {old}")
     new, token = after(old, answer), answer.json["data"]["token"]
@@ -439,7 +439,7 @@ async def test_logout_revokes_both_tokens(at: Embedded, idp: RunningIdp, client:
 async def test_logout_after_a_401_revokes_once(
     at: Embedded, idp: RunningIdp, client: Clients, upstream: Upstream
 ) -> None:
-    """Of many 401s, and doing it twice is harmless (threat 36)."""
+    """Of many 401s, and doing it twice is harmless (T36)."""
     upstream.default = upstream.reply(b"{}", status="401 Unauthorized")
     cookie, one = session(idp.tokens(), expires_in=25), await client(at)
     for _ in range(3):
@@ -452,7 +452,7 @@ async def test_logout_after_a_401_revokes_once(
 async def test_provider_that_is_down_does_not_hold_the_logout_up(
     at: Embedded, idp: RunningIdp, client: Clients
 ) -> None:
-    """Threat 45: ended here all the same, and revoked once it is back."""
+    """T45: ended here all the same, and revoked once it is back."""
     cookie, one = session(idp.tokens(), expires_in=-5), await client(at)
     token = (await one.get("/api/me", f"Cookie: {cookie}")).json["data"]["token"]
     idp.set(outage="close")
@@ -647,7 +647,7 @@ async def test_renewed_token_stands_for_its_session_too(
 async def test_no_piece_of_a_dead_session_brings_it_back(
     json_at: Embedded, client: Clients, upstream: Upstream, presented: str, cookie: str
 ) -> None:
-    """Whichever generation was logged out (contract 6)."""
+    """Whichever generation was logged out (behaviour: logout)."""
     one = await client(json_at)
     assert (await one.get("/api/me", f"Cookie: {PAIR}")).status == 200
     await one.get("/api/optional/y", "Cookie: access_token=other; refresh_token=r2")

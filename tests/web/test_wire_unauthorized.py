@@ -1,4 +1,4 @@
-"""What a 401 does, client by client and rule by rule: contract 5 over the wire."""
+"""What a 401 does, client by client and rule by rule, over the wire (behaviour: 401)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def is_alive(
 async def test_rejected_token_leads_to_logout_with_a_ticket(
     sidecar: Start, upstream: Upstream, client: Clients, method: str, client_fields: list[str]
 ) -> None:
-    """303, never 307 or 308, which would send the body to the logout (threat 38)."""
+    """303, never 307 or 308, which would send the body to the logout (T38)."""
     upstream.default = refuses(upstream)
     at = await sidecar(site(upstream))
     one = await client(at)
@@ -205,7 +205,7 @@ async def test_challenge_that_asks_for_more_is_no_logout(
 @pytest.mark.parametrize(
     ("path", "lines", "status"),
     [
-        # A wrong password is no logout, whoever asks (contract 2, session: none).
+        # A wrong password is no logout, whoever asks (behaviour: routes, session: none).
         ("/api/login", [], 401),
         ("/api/login", [SESSION], 401),
         # No credential was injected, so the 401 says nothing about one.
@@ -408,7 +408,7 @@ async def test_late_answer_with_success_passes_though_the_session_died(
 async def test_flood_of_401s_ends_the_session_once(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
-    """Threat 36: every client gets its redirect, one session is counted."""
+    """T36: every client gets its redirect, one session is counted."""
     upstream.default = [0.05, upstream.reply(b"{}", status="401 X")]
     at = await sidecar(site(upstream))
     many = [await client(at) for _ in range(20)]
@@ -424,7 +424,7 @@ async def test_flood_of_401s_ends_the_session_once(
 async def test_missing_session_leads_to_a_ticket_that_names_none(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
-    """It ends nothing that is alive (threat 35)."""
+    """It ends nothing that is alive (T35)."""
     at = await sidecar(site(upstream))
     one = await client(at)
     for cookie in ("Cookie: a=b", "Cookie: access_token=a b"):
@@ -491,7 +491,7 @@ async def test_unsafe_method_with_a_session_needs_a_trusted_origin(
     lines: list[str],
     passes: bool,
 ) -> None:
-    """Contract 9; a refused one reaches no upstream and ends no session."""
+    """A refused one reaches no upstream and ends no session (behaviour: browser protection)."""
     at = await sidecar(site(upstream, cors={"origins": ["https://admin.example.com"]}))
     answer = await (await client(at)).ask(method, "/api/me", SESSION, *lines)
     assert answer.status == (200 if passes else 403)

@@ -186,7 +186,7 @@ async def test_handshake_with_a_credential_needs_a_trusted_origin(
     lines: dict[str, str],
     status: int,
 ) -> None:
-    """Contract 9: browsers let any site open one, with the cookies."""
+    """Browsers let any site open one, with the cookies (behaviour: browser protection)."""
     at = await sidecar(routes(upstream), cors={"origins": ["https://friend.example"]})
     headers = {"Cookie": SESSION, **lines}
     if status == 101:
@@ -402,7 +402,7 @@ async def test_bytes_that_come_with_the_handshake_are_not_lost(
 async def test_101_that_proves_nothing_is_a_bad_gateway(
     sidecar: Start, upstream: Upstream, client: Clients, answer: str
 ) -> None:
-    """Threat 19: no tunnel without a right answer to this handshake."""
+    """T19: no tunnel without a right answer to this handshake."""
     upstream.answers([f"{answer}\r\n".encode(), "hang"])
     one = await client(await sidecar(routes(upstream)))
     got = await one.get("/ws", *HANDSHAKE)
@@ -700,7 +700,7 @@ async def test_last_frames_before_the_end_arrive(
 async def test_silent_tunnel_stays_open(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
-    """`idle`, `head`, `client_idle` and `client_head` are not for tunnels (contract 2)."""
+    """`idle`, `head`, `client_*` are not for tunnels (behaviour: forwarding)."""
     peer = Peer(upstream)
     limits = {"client_idle": "200ms", "client_head": "200ms"}
     at = await sidecar(routes(upstream, idle="200ms", head="200ms"), limits=limits)
@@ -738,7 +738,7 @@ async def test_side_that_does_not_read_stops_the_other(
 async def test_handshakes_above_the_budget_of_streams_are_refused(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
-    """Threat 59; a tunnel that ends gives its place back."""
+    """T59; a tunnel that ends gives its place back."""
     Peer(upstream)
     at = await sidecar(routes(upstream), limits={"in_flight": {"stream": 1}})
     one = await open_raw(client, at)

@@ -105,7 +105,7 @@ class Upstream(Section):
 
 
 class Envelope(Section):
-    """How an answer is wrapped. A path set to null follows the contract's own rule."""
+    """How an answer is wrapped. Without a path the usual rule holds."""
 
     keep: tuple[str, ...] = setting((), "Extra members of the body carried along.", written=[])
     data: MemberPath | None = setting(None, "Where the payload stands in the body.")
@@ -144,7 +144,7 @@ def _kind_defaults(data: Mapping[str, Any]) -> KindDefaults:
 
 
 def _by_kind(attribute: str, description: str) -> Any:
-    """A key whose default depends on the route's kind (contract, section 2)."""
+    """A key whose default depends on the route's kind (behaviour: routes)."""
     shown = ", ".join(
         f"{kind}: {str(getattr(defaults, attribute)).lower()}"
         for kind, defaults in KIND_DEFAULTS.items()

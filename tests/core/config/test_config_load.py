@@ -112,7 +112,7 @@ def test_named_sources_stand_alone(loaded: Loader) -> None:
 def test_kind_fills_in_what_a_route_leaves_out(
     loaded: Loader, kind: str, expected: tuple[object, ...]
 ) -> None:
-    """The contract's table."""
+    """The table of kinds (behaviour: routes)."""
     made = route(loaded, f"path: /x, kind: {kind}")
     assert expected == (
         made.session,

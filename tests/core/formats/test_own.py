@@ -220,7 +220,7 @@ def test_every_secret_opens_and_the_first_one_seals() -> None:
 
 
 def test_a_session_is_good_under_its_own_name_only() -> None:
-    """A sibling domain cannot set `__Host-`, so what it plants never opens (threat 29)."""
+    """A sibling domain cannot set `__Host-`, so what it plants never opens (T29)."""
     header = jar_of(COOKIE.lines(session(cookie="__Host-sidecar"), (), HTTPS)).header
     planted = header.replace("__Host-sidecar=", "sidecar=")
     assert read_credential([COOKIE], CookieJar.parse(planted), NOW).result is Result.INVALID
