@@ -13,12 +13,13 @@ from sidecar.core.claims import CLAIMS
 from sidecar.core.config import load
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECRET = "s" * 32
 ENVIRON = {"AUTH_SECRET": SECRET, "CLIENT_SECRET": SECRET}
 HEADERS = (ROOT / "docs" / "headers.md").read_text(encoding="utf-8")
 FRONTENDS = (ROOT / "docs" / "frontends.md").read_text(encoding="utf-8")
+BEHAVIOUR = (ROOT / "docs" / "behaviour.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -26,19 +27,32 @@ def blocks(language: str, text: str = README) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def code_spans() -> Iterator[str]:
+CONFIGURATIONS = [
+    (document.name, text)
+    for document in DOCUMENTS
+    for text in blocks("yaml", document.read_text(encoding="utf-8"))
+]
+
+
+def code_spans(text: str) -> Iterator[str]:
     """What stands between single backticks, outside of fenced blocks."""
-    prose = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     return (match[1] for match in re.finditer(r"`([^`\n]+)`", prose))
 
 
-def mentioned_commands() -> Iterator[str]:
-    """Every `sidecar …` in the README, as the words after the program's name."""
-    shell = (part for block in blocks("sh") for part in re.split(r"&&|\n", block))
-    for text in (*code_spans(), *shell):
-        match = re.fullmatch(r"(?:\S*/)?sidecar ([a-z].*)", text.strip())
+def mentioned_commands(text: str) -> Iterator[str]:
+    """Every `sidecar …` of a document, as the words after the program's name."""
+    shell = (part for block in blocks("sh", text) for part in re.split(r"&&|\n", block))
+    for span in (*code_spans(text), *shell):
+        match = re.fullmatch(r"(?:\S*/)?sidecar ([a-z].*?)(?: [<>].*)?", span.strip())
         if match:
             yield match[1]
+
+
+def anchors(document: Path) -> set[str]:
+    """What links to a heading of the document end in."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", one.lower()).replace(" ", "-") for one in headings}
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -64,45 +78,57 @@ def test_set_up_installs_nothing_unpinned() -> None:
         assert "--no-deps" in installs[1]
 
 
-def test_every_command_mentioned_exists() -> None:
-    """And every command that exists is mentioned."""
-    mentioned = {words.split()[0] for words in mentioned_commands()}
-    assert mentioned == set(cli.commands)
+def test_every_command_is_in_the_table() -> None:
+    """Of the page on behaviour."""
+    assert {words.split()[0] for words in mentioned_commands(BEHAVIOUR)} == set(cli.commands)
 
 
-def test_every_option_mentioned_exists() -> None:
-    for words in mentioned_commands():
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_and_option_mentioned_exists(document: Path) -> None:
+    for words in mentioned_commands(document.read_text(encoding="utf-8")):
         command, *rest = words.split()
+        assert command in cli.commands, words
+        if command == "idp":
+            continue  # its options are those of another command line
         known = {name for option in cli.commands[command].params for name in option.opts}
         assert set(re.findall(r"(?<!\S)\[?(-{1,2}[a-z]+)", " ".join(rest))) <= known, words
 
 
-@pytest.mark.parametrize(
-    "text", [*blocks("yaml"), *blocks("yaml", FRONTENDS), *blocks("yaml", HEADERS)]
-)
-def test_every_configuration_loads_without_a_warning(text: str) -> None:
-    config = load(text, source="README.md", environ=ENVIRON, read_file=lambda _: SECRET)
+@pytest.mark.parametrize(("document", "text"), CONFIGURATIONS)
+def test_every_configuration_loads_without_a_warning(document: str, text: str) -> None:
+    config = load(text, source=document, environ=ENVIRON, read_file=lambda _: SECRET)
     assert config.warnings == ()
 
 
 def test_there_are_configurations() -> None:
     """The parametrized test above would pass on none."""
-    assert len(blocks("yaml")) == 4
-    assert len(blocks("yaml", FRONTENDS)) == 1
+    assert {document for document, _ in CONFIGURATIONS} >= {
+        *("README.md", "configuration.md", "sources.md", "logout.md", "refresh.md", "login.md"),
+        *("frontends.md", "headers.md", "providers.md"),
+    }
+
+
+def test_the_readme_is_short() -> None:
+    """What is more than a first look stands on a page of its own."""
+    assert README.count("\n") <= 120
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_link_leads_somewhere(document: Path) -> None:
-    """To a file of the project, or to a heading of the same page."""
+    """To a file of the project, and to a heading of that page."""
     text = document.read_text(encoding="utf-8")
-    headings = {
-        re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
-        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    }
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
         path, _, anchor = target.partition("#")
-        assert "://" in target or (document.parent / path).exists(), target
-        assert path or anchor in headings, target
+        page = document.parent / path if path else document
+        assert page.exists(), target
+        assert not anchor or anchor in anchors(page), target
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    linked = set(re.findall(r"\]\(docs/([\w-]+\.md)", README))
+    assert linked == {path.name for path in (ROOT / "docs").glob("*.md")}
 
 
 def test_table_of_cases_names_tests_that_exist() -> None:
