@@ -11,16 +11,54 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as quoted
 from time import time
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from sidecar.core.request import UNREAD
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from sidecar.web.flow import Flow
+    from sidecar.core.forwarding import Peer
+    from sidecar.core.request import Request
+    from sidecar.core.routes import Route
+    from sidecar.core.view import SessionView
 
-Access: TypeAlias = "Callable[[Flow, float], None]"
+
+class Client(Protocol):
+    """The connection that a request came on."""
+
+    @property
+    def peer(self) -> Peer: ...
+
+
+class Served(Protocol):
+    """What is known of a request that has ended."""
+
+    @property
+    def request(self) -> Request: ...
+    @property
+    def request_id(self) -> bytes: ...
+    @property
+    def route(self) -> Route: ...
+    @property
+    def presented(self) -> SessionView: ...
+    @property
+    def connection(self) -> Client: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def upstream_status(self) -> int: ...
+    @property
+    def decision(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def detail(self) -> str: ...
+    @property
+    def bytes_out(self) -> int: ...
+
+
+Access: TypeAlias = Callable[[Served, float], None]
 """Logs a request that has ended, and took so many seconds."""
 
 
@@ -45,14 +83,14 @@ class JsonAccess:
         self._second = 0
         self._date = ""
 
-    def __call__(self, flow: Flow, seconds: float) -> None:
+    def __call__(self, flow: Served, seconds: float) -> None:
         path = flow.request.path
         line = self._render(flow, seconds, path)
         if len(line) > self._longest:
             line = self._render(flow, seconds, _cut(path, len(line) - self._longest))
         self._write(line)
 
-    def _render(self, flow: Flow, seconds: float, path: str) -> bytes:
+    def _render(self, flow: Served, seconds: float, path: str) -> bytes:
         request, presented, reading = flow.request, flow.presented, flow.presented.reading
         peer = flow.connection.peer
         asked = came = why = session = source = ""
@@ -92,7 +130,7 @@ class StructuredAccess:
     def __init__(self, log: FilteringBoundLogger) -> None:
         self._log: Final = log
 
-    def __call__(self, flow: Flow, seconds: float) -> None:
+    def __call__(self, flow: Served, seconds: float) -> None:
         self._log.info("request", **facts(flow, seconds))
 
 
@@ -104,7 +142,7 @@ def _cut(path: str, excess: int) -> str:
     return f"{kept}..."
 
 
-def facts(flow: Flow, seconds: float) -> dict[str, Any]:
+def facts(flow: Served, seconds: float) -> dict[str, Any]:
     """What the line says of a request; None is left out."""
     request, presented = flow.request, flow.presented
     return {

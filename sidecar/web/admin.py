@@ -10,7 +10,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from sidecar.core.errors import StoreUnavailable
-from sidecar.metrics import Exposition
+from sidecar.web.exposition import Exposition
 
 if TYPE_CHECKING:
     import socket
