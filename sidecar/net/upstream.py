@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from sidecar.core.answer import AnswerHead
     from sidecar.core.request import RawFields
-    from sidecar.net.pool import Pool
+    from sidecar.policy import UpstreamAddress
 
 BODY_WINDOW: Final = 65536  # bytes held between two reads of a body before reading pauses
 MAX_INTERIM: Final = 32  # 1xx answers before a final one; more is abuse
@@ -68,6 +68,26 @@ class Listener(Protocol):
 
     def on_failure(self, error: ProxyError, *, untouched: bool) -> None:
         """No head came. `untouched`: a reused connection died before its first answer byte."""
+
+
+class Home(Protocol):
+    """Where connections belong (`sidecar.net.pool.Pool`)."""
+
+    @property
+    def address(self) -> UpstreamAddress:
+        """The upstream, and how long it may take."""
+
+    def lend(self, connection: UpstreamConnection) -> None:
+        """Lets a busy connection count no more, until `put` or its end."""
+
+    def put(self, connection: UpstreamConnection) -> None:
+        """Takes a clean connection back."""
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """Removes a connection that is lost from the idle ones."""
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """Counts a connection out."""
 
 
 class UpstreamConnection(BaseProtocol):
@@ -102,7 +122,7 @@ class UpstreamConnection(BaseProtocol):
         "upgraded_tail",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pool: Pool) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, pool: Home) -> None:
         super().__init__(loop)
         self.pool = pool
         self.reused = False
