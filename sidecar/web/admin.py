@@ -97,7 +97,7 @@ class ProcessFacts:
         self._runtime = runtime
         self._server = server
         self._registry = CollectorRegistry()
-        self._registry.register(Exposition(runtime, proxy.in_flight))
+        self._registry.register(Exposition(runtime, proxy.budgets.in_flight))
 
     async def is_alive(self) -> bool:
         """Who can be asked is alive."""

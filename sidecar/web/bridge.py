@@ -16,7 +16,7 @@ from sidecar.core.bridge import UndeletedCookies
 from sidecar.core.client import Client
 from sidecar.core.cookies import CookieJar
 from sidecar.core.errors import loggable
-from sidecar.web import logout
+from sidecar.web.unauthorized import bridged
 
 if TYPE_CHECKING:
     from sidecar.web.flow import Flow
@@ -51,7 +51,7 @@ class Bridge:
         """Answers a request whose session is dead."""
         if flow.request.client is Client.DOCUMENT:
             self._undeleted.led(_cookies(flow), flow.began)
-        logout.bridged(flow)
+        bridged(flow)
 
     def _keeps_cookies(self, flow: Flow) -> bool:
         view, undeleted, cookies = flow.presented, self._undeleted, _cookies(flow)
@@ -74,16 +74,21 @@ class Bridge:
         fingerprint = flow.live
         assert fingerprint is not None
         revocations = flow.runtime.revocations
-        close = partial(_died, flow)
+        close = partial(self._died, flow)
         revocations.attach(fingerprint, close)
-        flow.on_head = flow.on_end = partial(revocations.detach, fingerprint, close)
+        flow.on_finish(partial(revocations.detach, fingerprint, close))
+        flow.ends_at_head = True
+
+    def _died(self, flow: Flow) -> None:
+        flow.cancel_work()
+        self.answer(flow)
 
     def count(self, flow: Flow) -> None:
         """Counts a server-side call as under way until it ends."""
         fingerprint = flow.live
         assert fingerprint is not None
         self._calls[fingerprint] += 1
-        flow.on_end = partial(self._uncount, fingerprint)
+        flow.on_finish(partial(self._uncount, fingerprint))
 
     def _uncount(self, fingerprint: str) -> None:
         self._calls[fingerprint] -= 1
@@ -154,8 +159,3 @@ async def _resume(
                 yield data
     finally:
         coming.cancel()
-
-
-def _died(flow: Flow) -> None:
-    flow.stop()
-    flow.proxy.bridge.answer(flow)

@@ -1,11 +1,12 @@
-"""One request on its way: what is known of it so far, for whoever handles the next step."""
+"""One request on its way, from its head to the end of its response."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from time import time
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from sidecar.core.client import Facts
 from sidecar.core.early_hints import early_hints
@@ -13,6 +14,7 @@ from sidecar.core.errors import ProxyError, UpstreamUnreachable
 from sidecar.core.request import UNREAD, RawFields, Request
 from sidecar.core.routes import UNROUTED, Route
 from sidecar.core.view import NOTHING_PRESENTED, SessionView
+from sidecar.web.budgets import STREAM
 from sidecar.web.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -21,12 +23,16 @@ if TYPE_CHECKING:
     from sidecar.core.answer import AnswerHead
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.runtime import Runtime
+    from sidecar.web.budgets import Budgets
     from sidecar.web.exchange import Connection
-    from sidecar.web.proxy import Proxy
+    from sidecar.web.lasting import Lasting
 
 MEMORY_BODY: Final = 65536  # bytes of a request body that is sent in one piece, and can be repeated
-STREAM: Final = "stream"  # the budget of event streams, WebSockets, and whatever lasts
 CLIENT_LEFT: Final = 499  # nginx's word for it, in logs and metrics only
+
+
+Hold: TypeAlias = "Callable[[Flow, AsyncIterator[bytes]], Awaitable[AsyncIterator[bytes]]]"
+"""Returns a body's pieces once its response need not be held any longer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,8 +41,8 @@ class Plan:
 
     `head` is the upstream's request head up to the value of X-Request-Id, `request_id` the
     client's own or empty, `kind` the budget that counts, `watch` what the bridge does with the
-    request as it is sent. `revision` is that of the revocations when a client's own Authorization
-    was let pass; None if it has none. The rest is as in `Flow`.
+    request as it is sent, `hold` what holds its response. `revision` is that of the revocations
+    when a client's own Authorization was let pass; None if it has none. The rest is as in `Flow`.
     """
 
     request: Request
@@ -50,22 +56,50 @@ class Plan:
     expects_body: bool
     by_cookie: bool
     watch: Callable[[Flow], None] | None
-    is_held: bool
+    hold: Hold | None
     revision: int | None
 
 
+class FlowHandler(Protocol):
+    """What serves flows (`web.proxy.Proxy`)."""
+
+    @property
+    def runtime(self) -> Runtime: ...
+    @property
+    def budgets(self) -> Budgets: ...
+    @property
+    def lasting(self) -> Lasting: ...
+
+    def on_answer(self, flow: Flow, answer: UpstreamConnection) -> None:
+        """The upstream's head is here."""
+
+    def on_whole_answer(self, flow: Flow, head: AnswerHead, body: bytes) -> None:
+        """The upstream's response is here to its end."""
+
+    def on_failure(self, flow: Flow, error: ProxyError, *, untouched: bool) -> None:
+        """The upstream gave no head."""
+
+    def fail(self, flow: Flow, error: Exception) -> None:
+        """Work for a flow has failed: responds, or breaks the response that has begun."""
+
+    def resume(self, flow: Flow, plan: Plan) -> None:
+        """Sends a request whose body was waited for. Raises `ProxyError`."""
+
+    async def recover(self, flow: Flow) -> None:
+        """Meets a 401 with the newest token of the session. Raises `ProxyError`."""
+
+
 class Flow(Exchange):
-    """The state of one request, and the listener for its upstream's answer.
+    """One request: what is known of it, and how it responds and ends.
 
     The values below are those of a request of which nothing is known yet; as class attributes
     they cost a request nothing until they change. `decision` and `reason` say in logs and metrics
     what was done, and `detail` in logs why it was refused; `live` is the fingerprint of the live
     session presented; `counts` whether a 401 of the upstream says something about it; `kind` the
-    budget that the request counts against.
-    `is_held`: the answer may wait for server-side calls (`web.bridge`); `sweeps`: it expires the
-    session cookies that were presented; `by_cookie`: the credential came in one, not as the
-    client's own bearer; `on_head` and `on_end` are called before the answer's head
-    is made and when the request has ended.
+    budget that the request counts against. `hold`: the response may wait for server-side calls
+    (`web.bridge`); `ends_at_head`: the callbacks of `on_finish` run before the response's head is
+    made; `sweeps`: the response expires the session cookies that were presented; `by_cookie`: the
+    credential came in one, not as the client's own bearer.
     """
 
     request: Request = UNREAD
@@ -83,9 +117,9 @@ class Flow(Exchange):
     retried = False
     upstream: UpstreamConnection | None = None
     tasks: tuple[asyncio.Task[None], ...] = ()
-    on_head: Callable[[], None] | None = None
-    on_end: Callable[[], None] | None = None
-    is_held = False
+    callbacks: tuple[Callable[[], None], ...] = ()
+    ends_at_head = False
+    hold: Hold | None = None
     sweeps = False
     by_cookie = True
     decision = ""
@@ -98,21 +132,17 @@ class Flow(Exchange):
     observed = False
 
     def __init__(
-        self,
-        proxy: Proxy,
-        connection: Connection,
-        payload: StreamReader,
-        began: float,
+        self, handler: FlowHandler, connection: Connection, payload: StreamReader, began: float
     ) -> None:
         self.connection = connection
         self.payload = payload
-        self.proxy = proxy
+        self.handler = handler
         self.began = began
 
     @property
     def runtime(self) -> Runtime:
         """What the request is served with."""
-        return self.proxy.runtime
+        return self.handler.runtime
 
     @property
     def facts(self) -> Facts:
@@ -135,43 +165,100 @@ class Flow(Exchange):
         is_dead = runtime.revocations.is_dead(presented.fingerprint, runtime.clock.now())
         return () if is_dead else presented.sets
 
+    # -- budgets ----------------------------------------------------------------------------------
+
+    def admit(self, kind: str) -> None:
+        """Counts the request against its budget, once. Raises `Overloaded`."""
+        if not self.kind:
+            self.handler.budgets.take(kind)
+            self.kind = kind
+
+    def outlast(self) -> bool:
+        """Counts a request that lasts as a stream. Returns False if their budget is used up.
+
+        It takes none of its own kind's budget any more, and no place of its upstream's pool.
+        """
+        if self.over or self.kind == STREAM:
+            return True
+        if not self.handler.budgets.move_to_streams(self.kind):
+            return False
+        self.kind = STREAM
+        if self.upstream is not None:
+            self.upstream.pool.lend(self.upstream)
+        return True
+
+    # -- work that waits --------------------------------------------------------------------------
+
     def spawn(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
         """Runs `work(self, *arguments)` as part of this request: it ends when the client leaves."""
-        task = self.runtime.loop.create_task(self.proxy.guard(self, work, *arguments))
+        task = self.runtime.loop.create_task(self._guard(work, *arguments))
         self.tasks = (*self.tasks, task)
 
-    # -- answers of this request's upstream (net.upstream.Listener) -------------------------------
+    async def _guard(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+        """Whatever the work raises becomes a response, or breaks one."""
+        try:
+            await work(self, *arguments)
+        except ConnectionError:
+            self.cancel()  # the client is gone
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self.handler.fail(self, error)
+
+    def connected(self) -> UpstreamConnection:
+        """The connection in use. Raises `UpstreamUnreachable` when it was lost meanwhile."""
+        if self.upstream is None:
+            raise UpstreamUnreachable("the connection was lost")
+        return self.upstream
+
+    # -- responses of this request's upstream (net.upstream.Listener) -----------------------------
 
     def on_hints(self, fields: RawFields) -> None:
-        """Early hints pass to whoever knows interim answers (RFC 9110 15.2)."""
+        """Early hints pass to whoever knows interim responses (RFC 9110 15.2)."""
         if self.http11 and not (self.started or self.over):
             self.connection.write(early_hints(fields))
 
     def on_answer(self, answer: UpstreamConnection) -> None:
         """The upstream's head is here."""
-        self.proxy.on_answer(self, answer)
+        self.handler.on_answer(self, answer)
 
     def on_whole_answer(self, head: AnswerHead, body: bytes) -> None:
-        """The upstream's answer is here to its end."""
+        """The upstream's response is here to its end."""
         self.upstream = None
-        self.proxy.on_whole_answer(self, head, body)
+        self.handler.on_whole_answer(self, head, body)
 
     def on_failure(self, error: ProxyError, *, untouched: bool) -> None:
         """The upstream gave no head."""
         self.upstream = None
-        self.proxy.on_failure(self, error, untouched=untouched)
-
-    def settle(self) -> None:
-        """What hung on this request's answer being still to come is let go."""
-        on_end, self.on_head, self.on_end = self.on_end, None, None
-        if on_end is not None:
-            on_end()
+        self.handler.on_failure(self, error, untouched=untouched)
 
     # -- the end ----------------------------------------------------------------------------------
 
+    def on_finish(self, callback: Callable[[], None]) -> None:
+        """Has `callback` called when the request ends, or is sent once more."""
+        self.callbacks = (*self.callbacks, callback)
+
+    def run_callbacks(self) -> None:
+        """Runs the callbacks that were waiting for this response."""
+        callbacks, self.callbacks, self.ends_at_head = self.callbacks, (), False
+        for callback in callbacks:
+            callback()
+
+    def respond(self, head: bytes, body: bytes, *, status: int, bodiless: bool = False) -> None:
+        """Responds in one piece and ends the request."""
+        self.status = status
+        self.bytes_out = len(body)
+        if not self.over:
+            self._release()
+        self.answer(head, body, bodiless=bodiless)
+
     def left(self) -> None:
-        """The answer has left."""
-        self.proxy.ended(self)
+        """The response has left: observes the request, once, so that it neither waits nor fails."""
+        if not self.over:
+            self._release()
+        if not self.observed:
+            self.observed = True
+            self.runtime.metrics.observe(self, time() - self.began)
 
     def cancel(self) -> None:
         """The client has left: the upstream call ends, and so does the work on it."""
@@ -179,10 +266,10 @@ class Flow(Exchange):
             return
         self.status = self.status or CLIENT_LEFT
         self.reason = self.reason or "client left"
-        self.stop()
-        self.proxy.ended(self)
+        self.cancel_work()
+        self.left()
 
-    def stop(self) -> None:
+    def cancel_work(self) -> None:
         """Ends the upstream call and every task but the one that runs now."""
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
@@ -193,8 +280,12 @@ class Flow(Exchange):
                 if task is not current:
                     task.cancel()
 
-    def connected(self) -> UpstreamConnection:
-        """The connection in use. Raises `UpstreamUnreachable` when it was lost meanwhile."""
-        if self.upstream is None:
-            raise UpstreamUnreachable("the connection was lost")
-        return self.upstream
+    def _release(self) -> None:
+        """Nothing counts or works for the request any more."""
+        self.over = True
+        if self.kind:
+            self.handler.budgets.release(self.kind)
+        if self.callbacks:
+            self.run_callbacks()
+        if self.tasks or self.upstream is not None:
+            self.cancel_work()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -12,41 +13,10 @@ if TYPE_CHECKING:
 LONGEST_TIMER = 86400.0 * 30  # seconds; event loops count milliseconds in 32 bits at the least
 
 
-class Lasting:
-    """WebSockets and event streams that are open: how each is ended in good order."""
-
-    def __init__(self) -> None:
-        self._closes: set[Callable[[], None]] = set()
-        self._is_over = False
-
-    def add(self, close: Callable[[], None]) -> None:
-        """Has `close` called at the end; at once, if that has come."""
-        if self._is_over:
-            close()
-        else:
-            self._closes.add(close)
-
-    def discard(self, close: Callable[[], None]) -> None:
-        """Forgets one that has ended by itself."""
-        self._closes.discard(close)
-
-    def end(self) -> None:
-        """Ends all, and whatever is added from now on."""
-        self._is_over = True
-        for close in list(self._closes):
-            close()
-
-
 def end_with_server(flow: Flow, close: Callable[[], None]) -> None:
     """Calls `close` when the server is about to end, unless the flow ends before."""
-    before, lasting = flow.on_end, flow.proxy.lasting
-
-    def forget() -> None:
-        if before is not None:
-            before()
-        lasting.discard(close)
-
-    flow.on_end = forget
+    lasting = flow.handler.lasting
+    flow.on_finish(partial(lasting.discard, close))
     lasting.add(close)
 
 
@@ -71,17 +41,13 @@ def end_with_session(flow: Flow, close: Callable[[], None]) -> None:
         remaining = min(max(view.valid_until - now, 0.0), LONGEST_TIMER)
         timer = runtime.loop.call_later(remaining, close)
 
-    before = flow.on_end
-
     def detach() -> None:
-        if before is not None:
-            before()
         for fingerprint in fingerprints:
             revocations.detach(fingerprint, close)
         if timer is not None:
             timer.cancel()
 
-    flow.on_end = detach
+    flow.on_finish(detach)
 
 
 def _shown(flow: Flow) -> frozenset[str]:

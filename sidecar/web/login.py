@@ -43,7 +43,8 @@ from sidecar.core.target import local_reference, normal_origin
 from sidecar.net.provider import ProviderUnavailable
 from sidecar.web import logout
 from sidecar.web.body import RequestBody
-from sidecar.web.rescue import HTML_TYPE, common_lines, page
+from sidecar.web.origin import public_origin
+from sidecar.web.responses import HTML_TYPE, common_lines, page, redirect_head, set_cookies
 
 if TYPE_CHECKING:
     from sidecar.core.view import SessionView
@@ -86,7 +87,7 @@ def _demand(flow: Flow, *methods: str) -> None:
 
 def _go_on(flow: Flow, work: Callable[[Flow], Coroutine[Any, Any, None]]) -> None:
     """Answers as a task of the request. Raises `Overloaded` where there are too many."""
-    flow.proxy.admit(flow, flow.route.kind)
+    flow.admit(flow.route.kind)
     flow.spawn(work)
 
 
@@ -95,7 +96,7 @@ def _jar(flow: Flow) -> CookieJar:
 
 
 def _origin(flow: Flow) -> str:
-    return flow.proxy.planner.public_origin(flow).decode("latin-1")
+    return public_origin(flow).decode("latin-1")
 
 
 def _scope(flow: Flow) -> Scope:
@@ -104,15 +105,7 @@ def _scope(flow: Flow) -> Scope:
 
 
 def _redirect(flow: Flow, location: str, lines: Sequence[bytes]) -> None:
-    head = b"".join(
-        (
-            common_lines(flow, 303),
-            _PRIVATE,
-            b"Location: %b\r\n" % location.encode(),
-            *(b"Set-Cookie: %b\r\n" % line for line in lines),
-        )
-    )
-    flow.proxy.respond(flow, head, b"", status=303)
+    flow.respond(redirect_head(flow, location) + _PRIVATE + set_cookies(lines), b"", status=303)
 
 
 # -- a login begins -------------------------------------------------------------------------------
@@ -352,10 +345,10 @@ def _failed(flow: Flow, error: LoginFailed, wanted: str | None, lines: Sequence[
         more = f"<p>{escape(error.description)}</p>" if error.description else ""
         more += f'<p><a href="{escape(again)}">Try again</a></p>'
         body = page(status, _NOT_DONE, error.code, request_id, more)
-        flow.proxy.respond(flow, head + HTML_TYPE, body, status=status)
+        flow.respond(head + HTML_TYPE, body, status=status)
     else:
         body = fault(status, _NOT_DONE, error.code, request_id)
-        flow.proxy.respond(flow, head + JSON_TYPE, body, status=status)
+        flow.respond(head + JSON_TYPE, body, status=status)
 
 
 # -- who is it ------------------------------------------------------------------------------------
@@ -372,7 +365,7 @@ async def _tell(flow: Flow) -> None:
     await _present(flow)
     body = msgspec.json.encode(_facts(flow.presented, flow))
     head = common_lines(flow, 200) + b"Vary: Cookie\r\n" + JSON_TYPE
-    flow.proxy.respond(flow, head, body, status=200)
+    flow.respond(head, body, status=200)
 
 
 def _facts(presented: SessionView, flow: Flow) -> dict[str, Any]:
@@ -430,7 +423,7 @@ async def _back_channel(flow: Flow) -> None:
         flow.reason = str(error)
         body = {"error": "invalid_request", "error_description": str(error)}
         head = common_lines(flow, 400) + JSON_TYPE
-        flow.proxy.respond(flow, head, msgspec.json.encode(body), status=400)
+        flow.respond(head, msgspec.json.encode(body), status=400)
         return
     except (ProviderUnavailable, ProxyError) as trouble:
         counts["unavailable"] += 1
@@ -438,7 +431,7 @@ async def _back_channel(flow: Flow) -> None:
             raise
         raise LoginUnavailable(trouble.detail) from None
     counts["done" if ended else "nothing"] += 1
-    flow.proxy.respond(flow, common_lines(flow, 200), b"", status=200)
+    flow.respond(common_lines(flow, 200), b"", status=200)
 
 
 async def _end_named(flow: Flow, said: oidc.LogoutToken) -> int:
@@ -496,7 +489,7 @@ async def _front_channel(flow: Flow) -> None:
     entries = await own.sessions.find(None, sid)
     await asyncio.shield(flow.runtime.background.begin(_end_all(flow, entries, "frontchannel")))
     head = common_lines(flow, 200) + _PRIVATE + _FRAMED_TYPE
-    flow.proxy.respond(flow, head, _FRAMED, status=200)
+    flow.respond(head, _FRAMED, status=200)
 
 
 ENDPOINTS: Final[Mapping[str, Callable[[Flow], None]]] = {

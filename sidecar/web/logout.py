@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -14,31 +13,36 @@ from sidecar.core.cookies import (
     CookieJar,
     everywhere,
     first_cookies,
-    is_expiring,
-    set_cookie_name,
 )
 from sidecar.core.credential import Result
 from sidecar.core.envelope import success
-from sidecar.core.error_body import JSON_TYPE, error_body, error_shape
+from sidecar.core.error_body import JSON_TYPE, error_body
 from sidecar.core.errors import (
     CsrfRejected,
     MethodNotAllowed,
-    PrefetchUnauthenticated,
     SessionChanged,
     SessionExpired,
     SessionRequired,
     StoreUnavailable,
-    TokenRejected,
 )
 from sidecar.core.formats.own import OwnReading
 from sidecar.core.formats.raw import TYPE as RAW_TYPE
-from sidecar.core.logout import Verdict, judge, parameters, way_back
+from sidecar.core.logout import Verdict, judge, parameters
 from sidecar.core.oidc import end_session_url
 from sidecar.core.onward import PARAM as ONWARD_PARAM
 from sidecar.core.onward import Onward
-from sidecar.core.rejections import IN_A_ROW
 from sidecar.core.sweep import room_beside
-from sidecar.web.rescue import HTML_TYPE, common_lines, page, rescue
+from sidecar.web.origin import public_origin, scope_of
+from sidecar.web.rescue import rescue
+from sidecar.web.responses import (
+    HTML_TYPE,
+    common_lines,
+    page,
+    redirect,
+    redirect_head,
+    set_cookies,
+)
+from sidecar.web.session_end import end_sessions, sweep_lines
 
 if TYPE_CHECKING:
     from sidecar.core.request import Request
@@ -47,110 +51,11 @@ if TYPE_CHECKING:
     from sidecar.web.flow import Flow
 
 METHODS: Final = ("GET", "HEAD", "POST")  # of a logout path
-MOST_RECOVERIES = 2  # once with a newer token that is there, and once with a fresh one
 
 _CONFIRM_FORM = (
     '<p>Do you want to log out?</p><form method="post" action="{action}">'
     "<button>Log out</button></form>"
 )
-
-
-def unauthorized(flow: Flow) -> None:
-    """Answers a 401 that counts, or a required session that is missing (behaviour: 401).
-
-    Where the session holds what renews it, that is tried first (rules 1 and 2).
-    """
-    flow.decision = "unauthorized"
-    if flow.request.client is Client.PREFETCH:
-        rescue(flow, PrefetchUnauthenticated())
-        return
-    is_live, coordinator = flow.live is not None, flow.runtime.coordinator
-    if is_live and flow.recoveries < MOST_RECOVERIES and coordinator.can_renew(flow.presented):
-        flow.spawn(flow.proxy.planner.recover)
-        return
-    if is_live:
-        _revoke_rejected(flow)
-    elif flow.runtime.revocations.is_dead(flow.presented.fingerprint, flow.began):
-        flow.reason = "session ended"
-    else:
-        flow.reason = f"session {flow.presented.reading.result}"
-    if _leads_to_logout(flow):
-        _send_to_logout(flow)
-    else:
-        rescue(flow, TokenRejected() if is_live else SessionRequired())
-
-
-def _revoke_rejected(flow: Flow) -> None:
-    """A real 401 has proved the session dead; of many that come together one ends it."""
-    runtime, now = flow.runtime, flow.runtime.clock.now()
-    flow.reason = "token rejected by the upstream"
-    if not runtime.revocations.is_dead(flow.presented.fingerprint, now):
-        runtime.metrics.sessions_ended["token_rejected"] += 1
-        _watch_rejections(flow, now)
-    session = flow.presented.session(flow.live)
-    if session is not None:
-        runtime.revocations.revoke(session, now)
-
-
-def _watch_rejections(flow: Flow, now: float) -> None:
-    """Says so if an upstream takes nobody's token: users would log in again and again."""
-    runtime, route, fingerprint = flow.runtime, flow.route, flow.presented.fingerprint
-    successes = runtime.metrics.successes(route.path)
-    if fingerprint is not None and runtime.rejections.add(
-        route.path, fingerprint, successes=successes, now=now
-    ):
-        runtime.log.warning(
-            "every token is rejected",
-            route=route.path,
-            upstream=route.upstream,
-            address=runtime.policy.upstreams[route.upstream].origin,
-            detail=f"the last {IN_A_ROW} sessions were answered as {flow.upstream_status or 401}; "
-            "if their logins are fresh, the upstream expects another audience, issuer or key, or "
-            "its clock is wrong",
-        )
-
-
-def _leads_to_logout(flow: Flow) -> bool:
-    """Whether the client is sent to the logout, or told 401 (behaviour: 401, rule 3).
-
-    With a login of the sidecar's own, a document goes there too whose page needs a session.
-    """
-    client, route = flow.request.client, flow.route
-    if client in (Client.ROUTER, Client.WEBSOCKET):
-        return False
-    lacks_session = flow.live is None and client is Client.DOCUMENT and route.kind == "page"
-    is_own = lacks_session and flow.runtime.own is not None and route.on_unauthorized == "pass"
-    return is_own or route.on_unauthorized == "logout"
-
-
-def bridged(flow: Flow) -> None:
-    """Answers a page's request whose session is dead: a document is led to the logout, and a
-    router to load the document (behaviour: 401, server-render bridge).
-    """
-    flow.decision = "unauthorized"
-    flow.reason = "session ended"
-    if flow.request.client is Client.ROUTER:
-        rescue(flow, TokenRejected())
-    else:
-        _send_to_logout(flow)
-
-
-def _send_to_logout(flow: Flow) -> None:
-    request, policy = flow.request, flow.runtime.policy
-    ticket = policy.signer.ticket(
-        flow.presented.fingerprint,
-        flow.began,
-        flow.route.sources,
-        error_shape(flow.route, request),
-    )
-    location = policy.logout.location(ticket, way_back(request))
-    _redirect(flow, location)
-
-
-def signed_out(flow: Flow, ended: Sequence[OpenedSession]) -> None:
-    """Ends the sessions that the frontend's own answer ends by expiring their cookies."""
-    _revoke(flow, ended, "signed_out")
-    flow.sweeps = True
 
 
 def handle(flow: Flow) -> None:
@@ -195,7 +100,7 @@ def _handle(flow: Flow) -> None:
         live=flow.live if ticket is None else _concerned(flow, ticket),
         has_cookie=policy.presents_session(request.cookie),
         csrf=policy.csrf,
-        public_origin=flow.proxy.planner.public_origin(flow),
+        public_origin=public_origin(flow),
         goes_on=_onward(flow, given) is not None,
     )
     flow.decision = f"logout_{verdict.value}"
@@ -208,7 +113,7 @@ def _handle(flow: Flow) -> None:
     elif verdict is Verdict.ONWARD:
         flow.reason = "ended by a script before"
         location = policy.logout.next_location(given, is_asked_for=True)
-        _redirect(flow, _by_way_of_the_provider(flow, location, given))
+        redirect(flow, _by_way_of_the_provider(flow, location, given))
     elif verdict is Verdict.VOID:
         _void(flow, request, given)
     else:
@@ -219,14 +124,14 @@ def _handle(flow: Flow) -> None:
 def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | None) -> None:
     runtime, rule = flow.runtime, flow.runtime.policy.logout
     flow.reason = "asked for" if ticket is None else "after a 401"
-    _revoke(flow, _ending(flow, ticket), "logout")
+    end_sessions(flow, _ending(flow, ticket), "logout")
     runtime.metrics.logouts["user" if ticket is None else "unauthorized"] += 1
     if request.client is Client.DOCUMENT:
         location = rule.next_location(given, is_asked_for=ticket is None)
         if ticket is None:
             location = _by_way_of_the_provider(flow, location, given)
-        head = common_lines(flow, 303) + b"Location: %b\r\n" % location.encode()
-        flow.proxy.respond(flow, _swept(flow, head, ticket), b"", status=303)
+        head = redirect_head(flow, location)
+        flow.respond(_swept(flow, head, ticket), b"", status=303)
         return
     links = {"loginUrl": rule.redirect_to, "logoutUrl": _logout_url(flow, given)}
     if ticket is None:
@@ -240,7 +145,7 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
             ticket.errors, status, error.message, error.code, request_id, **links
         )
     head = _swept(flow, common_lines(flow, status) + type_line, ticket)
-    flow.proxy.respond(flow, head, body, status=status)
+    flow.respond(head, body, status=status)
 
 
 def _swept(flow: Flow, head: bytes, ticket: Ticket | None) -> bytes:
@@ -249,8 +154,8 @@ def _swept(flow: Flow, head: bytes, ticket: Ticket | None) -> bytes:
     own = flow.runtime.own
     if ticket is None and own is not None:  # whoever logs out may log in again at once
         jar = CookieJar.parse(flow.request.cookie.decode("latin-1"))
-        lines += own.login.trace.gone(jar, flow.proxy.planner.scope(flow))
-    return head + b"".join(b"Set-Cookie: %b\r\n" % line for line in lines)
+        lines += own.login.trace.gone(jar, scope_of(flow))
+    return head + set_cookies(lines)
 
 
 def _ending(flow: Flow, ticket: Ticket | None) -> Sequence[OpenedSession]:
@@ -281,11 +186,6 @@ def _concerned(flow: Flow, ticket: Ticket) -> str | None:
         if is_concerned and one.reading.result is not Result.BAD_TOKEN:
             return one.fingerprint
     return None
-
-
-def _redirect(flow: Flow, location: str, lines: bytes = b"") -> None:
-    head = common_lines(flow, 303) + b"Location: %b\r\n" % location.encode() + lines
-    flow.proxy.respond(flow, head, b"", status=303)
 
 
 def _onward(flow: Flow, given: Mapping[str, str]) -> Onward | None:
@@ -335,39 +235,12 @@ def _by_way_of_the_provider(flow: Flow, location: str, given: Mapping[str, str])
     if own is None or endpoint is None or departing is None:
         return location
     if location.startswith("/"):
-        location = flow.proxy.planner.public_origin(flow).decode("latin-1") + location
+        location = public_origin(flow).decode("latin-1") + location
     return end_session_url(
         endpoint,
         own.login.client,
         id_token=departing.id_token,
         back_to=location,
-    )
-
-
-def sweep_lines(
-    flow: Flow, room: float, besides: Sequence[bytes] = (), *, is_asked_for: bool = False
-) -> list[bytes]:
-    """Set-Cookie values that expire every session cookie presented or, within `room`, possible.
-
-    But for those of sessions that live on, and for those that the Set-Cookie values `besides` set:
-    a response does not contradict itself. Unless the user asks for it, cookies stay that did not
-    open for want of the right secret.
-    """
-    policy, runtime = flow.runtime.policy, flow.runtime
-    jar = CookieJar.parse(flow.request.cookie.decode("latin-1"))
-    now = flow.runtime.clock.now()
-    named = {set_cookie_name(one) for one in besides if not is_expiring(one, now)}
-    living = runtime.revocations.living(flow.presented, now)
-    spared = () if is_asked_for else runtime.openings.spared(flow.presented)
-    return policy.sweep.lines(
-        jar.names(),
-        flow.proxy.planner.scope(flow),
-        room,
-        lambda name: (
-            name in named
-            or runtime.directory.is_of(name, living)
-            or any(matcher.matches(name) for matcher in spared)
-        ),
     )
 
 
@@ -387,7 +260,7 @@ def clear(flow: Flow) -> None:
     policy, request, public = (
         flow.runtime.policy,
         flow.request,
-        flow.proxy.planner.public_origin(flow),
+        public_origin(flow),
     )
     if not policy.csrf.is_trusted_origin(request, public):
         raise CsrfRejected("clearing the cookies is asked for from another origin")
@@ -395,40 +268,19 @@ def clear(flow: Flow) -> None:
     cookies = first_cookies(request.cookie)  # the browser drops the others without their names
     flow.presented = flow.runtime.directory.present(cookies, flow.began)
     flow.live = flow.runtime.revocations.live_fingerprint(flow.presented, flow.began)
-    _revoke(flow, _ending(flow, None), "logout")
+    end_sessions(flow, _ending(flow, None), "logout")
     flow.runtime.metrics.logouts["too_many_cookies"] += 1
     lines = [*sweep_lines(flow, inf, is_asked_for=True), *everywhere(cookies, policy.clearable)]
-    head = b"".join(
-        (
-            common_lines(flow, 303),
-            b"Location: %b\r\n" % policy.logout.redirect_to.encode(),
-            b'Clear-Site-Data: "cookies"\r\n',
-            *(b"Set-Cookie: %b\r\n" % line for line in lines),
-        )
-    )
+    head = redirect_head(flow, policy.logout.redirect_to)
+    head += b'Clear-Site-Data: "cookies"\r\n' + set_cookies(lines)
     flow.connection.close_after()
-    flow.proxy.respond(flow, head, b"", status=303)
-
-
-def _revoke(flow: Flow, sessions: Sequence[OpenedSession], reason: str) -> None:
-    """Ends sessions of the request; counted are those that were alive until now."""
-    runtime, now = flow.runtime, flow.runtime.clock.now()
-    for session in sessions:
-        if not runtime.revocations.is_dead(session.fingerprint, now):
-            runtime.revocations.revoke(session, now)
-            runtime.metrics.sessions_ended[reason] += 1
-        runtime.logout_tasks.begin(session, reason)
-    if (
-        flow.presented.handles and runtime.own is not None
-    ):  # not loaded: the store could not be asked, or was not waited for
-        ended = partial(runtime.logout_tasks.begin, reason=reason)
-        runtime.own.termination.end_later(flow.presented.handles, ended)
+    flow.respond(head, b"", status=303)
 
 
 def _changed(flow: Flow, request: Request) -> None:
     flow.reason = "the ticket is about another session"
     if request.client is Client.DOCUMENT:
-        _redirect(flow, "/")
+        redirect(flow, "/")
     else:
         rescue(flow, SessionChanged())
 
@@ -436,7 +288,7 @@ def _changed(flow: Flow, request: Request) -> None:
 def _void(flow: Flow, request: Request, given: dict[str, str]) -> None:
     flow.reason = "a ticket from another site, without a session"
     if request.client is Client.DOCUMENT:
-        _redirect(flow, flow.runtime.policy.logout.next_location(given))
+        redirect(flow, flow.runtime.policy.logout.next_location(given))
     else:
         rescue(flow, SessionRequired())
 
@@ -450,4 +302,4 @@ def _confirm(flow: Flow, given: dict[str, str]) -> None:
     more = _CONFIRM_FORM.format(action=action)
     body = page(200, "Log out?", "confirm", flow.request_id.decode("latin-1"), more)
     frame = b"X-Frame-Options: DENY\r\n"
-    flow.proxy.respond(flow, common_lines(flow, 200) + HTML_TYPE + frame, body, status=200)
+    flow.respond(common_lines(flow, 200) + HTML_TYPE + frame, body, status=200)

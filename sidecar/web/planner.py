@@ -11,9 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
-from sidecar.core.attributes import Scope
 from sidecar.core.client import Client, is_server_side
 from sidecar.core.errors import (
     ExpectationFailed,
@@ -23,10 +21,13 @@ from sidecar.core.errors import (
     TokenRefreshed,
 )
 from sidecar.core.forwarding import given_request_id, prepare_request
-from sidecar.core.target import normal_origin
-from sidecar.web import login, logout
-from sidecar.web.flow import STREAM, Flow, Plan
+from sidecar.web import login
+from sidecar.web.budgets import STREAM
+from sidecar.web.flow import Flow, Plan
+from sidecar.web.origin import public_origin, scope_of
 from sidecar.web.rescue import answer_preflight, rescue
+from sidecar.web.sending import send
+from sidecar.web.unauthorized import unauthorized
 
 if TYPE_CHECKING:
     from sidecar.core.request import Request
@@ -90,8 +91,8 @@ class Planner:
         is_ready = self._coordinator.is_ready(presented, flow.began, renews=renews)
         if self._waits(route) and not is_ready:
             if route.inject and flow.by_cookie and presented.fingerprint is not None:
-                policy.csrf.check(request, self.public_origin(flow))  # before anything is done
-            flow.proxy.admit(flow, _budget(request, route))
+                policy.csrf.check(request, public_origin(flow))  # before anything is done
+            flow.admit(_budget(request, route))
             flow.spawn(self._wait, renews)
             return None
         return self._plan_with(flow, presented)
@@ -120,7 +121,7 @@ class Planner:
         Raises `CsrfRejected`.
         """
         if self._policy.presents_session(request.cookie):
-            self._policy.csrf.check(request, self.public_origin(flow))
+            self._policy.csrf.check(request, public_origin(flow))
 
     @staticmethod
     def _renews(request: Request, route: Route) -> bool:
@@ -153,12 +154,12 @@ class Planner:
         self._runtime.large.look_at(presented)
         plan = self._plan_with(flow, presented)
         if plan is not None:
-            flow.proxy.send(flow, plan)
+            send(flow, plan)
 
     async def _ready(self, flow: Flow, *, renews: bool) -> SessionView:
         """The session of a request (`SessionCoordinator.ready`)."""
         return await self._coordinator.ready(
-            flow.presented, self.scope(flow), renews=renews, by_cookie=flow.by_cookie
+            flow.presented, scope_of(flow), renews=renews, by_cookie=flow.by_cookie
         )
 
     async def recover(self, flow: Flow) -> None:
@@ -170,21 +171,21 @@ class Planner:
         """
         token = flow.presented.reading.token
         flow.presented, is_last = await self._coordinator.recover(
-            flow.presented, self.scope(flow), rejected=token
+            flow.presented, scope_of(flow), rejected=token
         )
         flow.recoveries += 2 if is_last else 1
         self._runtime.large.look_at(flow.presented)
         now = self._runtime.clock.now()
         flow.live = self._revocations.live_fingerprint(flow.presented, now)
         if flow.live is None or flow.presented.reading.token == token:
-            logout.unauthorized(flow)
+            unauthorized(flow)
         elif flow.streaming_body or not flow.by_cookie:
             # Whoever holds nothing but a token that was rejected is not given another one.
             rescue(flow, TokenRefreshed())
         else:
             plan = self._plan_with(flow, flow.presented)
             if plan is not None:
-                flow.proxy.send(flow, plan)
+                send(flow, plan)
 
     # -- the plan -------------------------------------------------------------------------------
 
@@ -193,7 +194,7 @@ class Planner:
         request, route, policy = flow.request, flow.route, self._policy
         credential = self._credential(flow, presented)
         if credential is None:
-            logout.unauthorized(flow)
+            unauthorized(flow)
             return None
         is_dead = self._revocations.is_dead(presented.fingerprint, flow.began)
         is_bridged = (is_dead or flow.live is not None) and policy.bridge.concerns(request, route)
@@ -218,7 +219,7 @@ class Planner:
             expects_body=request.method != "HEAD",
             by_cookie=flow.by_cookie,
             watch=self._watch(flow, request, is_bridged=is_bridged),
-            is_held=is_bridged and policy.bridge.holds(request),
+            hold=self._bridge.hold if is_bridged and policy.bridge.holds(request) else None,
             revision=self._revocations.revision if b"authorization" in request.facts else None,
         )
         is_lasting = self._directory.is_current(presented) and not is_dead
@@ -243,7 +244,7 @@ class Planner:
         if live is not None and route.inject:
             flow.counts = route.on_unauthorized != "pass"
             if flow.by_cookie:
-                self._policy.csrf.check(request, self.public_origin(flow))
+                self._policy.csrf.check(request, public_origin(flow))
             return cookie, presented.authorization
         own = request.facts.get(b"authorization")
         if own is not None and self._directory.is_dead_bearer(own, flow.began):
@@ -284,23 +285,6 @@ class Planner:
             and is_server_side(request.facts)
         )
         return self._bridge.count if is_call else None
-
-    # -- the client's view ----------------------------------------------------------------------
-
-    def public_origin(self, flow: Flow) -> bytes:
-        """scheme://host as the browser sees it, in normal form."""
-        configured = self._policy.public_origin
-        if configured is not None:
-            return configured
-        peer = flow.connection.peer
-        origin = b"%b://%b" % (peer.public_scheme(flow.request), peer.public_host(flow.request))
-        return normal_origin(origin)
-
-    def scope(self, flow: Flow) -> Scope:
-        """Where session cookies are set, and how: as this site's applications do."""
-        origin = urlsplit(self.public_origin(flow).decode("latin-1"))
-        seen = self._runtime.seen.attributes
-        return Scope(https=origin.scheme == "https", host=origin.hostname or "", seen=seen)
 
 
 def _remember(plan: Plan, flow: Flow) -> None:

@@ -1,27 +1,22 @@
-"""The parts of a request that wait: connecting, bodies in both directions, envelopes as streams."""
+"""An upstream's response whose body is still coming, or takes long: streamed, or gathered."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.actions import Action
-from sidecar.core.codings import GZIP, content_coding, is_decodable
+from sidecar.core.codings import content_coding, is_decodable
 from sidecar.core.envelope import Document, InvalidJSON, StreamWrapper, Unstreamable
 from sidecar.core.errors import (
-    BodyTooLarge,
     Overloaded,
     UndecodableBody,
     UpstreamProtocolError,
-    UpstreamUnreachable,
 )
 from sidecar.core.headers import media_type
 from sidecar.core.inflate import CorruptCoding, Inflater
-from sidecar.web.body import RequestBody
 from sidecar.web.compression import Packer, coding_for, gzipped_in_turns, packer_for
-from sidecar.web.flow import MEMORY_BODY, STREAM
 from sidecar.web.inspection import (
     Arrived,
     arriving,
@@ -31,15 +26,16 @@ from sidecar.web.inspection import (
     walked,
 )
 from sidecar.web.lifetime import end_with_server, end_with_session
+from sidecar.web.response import conclude, deliver, is_problem
+from sidecar.web.response_head import render_head
+from sidecar.web.transfer_watch import TransferWatch
 from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
     from sidecar.core.answer import AnswerHead
     from sidecar.net.upstream import UpstreamConnection
-    from sidecar.web.flow import Flow, Plan
+    from sidecar.web.flow import Flow
 
-LOOK_SECONDS: Final = 1.0  # below `connect`: who waits for a connection meanwhile still gets one
-LONG_LOOKS: Final = 10  # after which a body that comes and goes is a stream all the same
 ERROR_BODY: Final = 65536  # bytes of an error's body that are read to keep its connection
 WRAPPED_PIECE: Final = 32768  # bytes that one step of wrapping takes
 # Bytes beyond the buffer for which the head of an error is held back, so that its status is said
@@ -47,101 +43,11 @@ WRAPPED_PIECE: Final = 32768  # bytes that one step of wrapping takes
 HELD_BACK: Final = 65536
 
 
-# -- towards the upstream -----------------------------------------------------------------------
-
-
-async def send(flow: Flow, fresh: bool = False) -> None:
-    """Sends the request once a connection is there, and its body as it comes.
-
-    `fresh` asks for a new connection: idle ones may all have died with the first.
-    """
-    pool, lasts = flow.runtime.pools[flow.route.upstream], flow.kind == STREAM
-    connection = await pool.acquire(lasts=lasts, fresh=fresh)
-    flow.upstream = connection
-    connection.send(
-        flow.head,
-        flow,
-        expects_body=flow.request.method != "HEAD",
-        whole=not flow.streaming_body,
-    )
-    if flow.streaming_body:
-        try:
-            await _send_body(flow)
-        except UpstreamUnreachable:
-            if not flow.upstream_status:  # else it has answered before the body's end
-                raise
-
-
-async def collect(flow: Flow, plan: Plan) -> None:
-    """Waits until `MEMORY_BODY` bytes or the end of the request body are here, then goes on."""
-    held: list[bytes] = []
-    size = 0
-    with _Watch(flow), RequestBody(flow) as body:
-        body.invite()
-        while size < MEMORY_BODY and (data := await body.read()):
-            held.append(data)
-            size += len(data)
-    flow.beginning = b"".join(held)
-    flow.proxy.resume(flow, plan)
-
-
-async def _send_body(flow: Flow) -> None:
-    limit = flow.runtime.policy.config.limits.body
-    chunked = b"content-length" not in flow.request.facts
-    data, flow.beginning = flow.beginning, b""
-    sent = 0
-    with _Watch(flow), RequestBody(flow) as body:
-        while data or (data := await body.read()):
-            sent += len(data)
-            if sent > limit:
-                raise BodyTooLarge(f"request body is above {limit}", close=True)
-            await flow.connected().write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
-            data = b""
-    if chunked:
-        await flow.connected().write(b"0\r\n\r\n")
-    flow.connected().sent()
-
-
-class _Watch:
-    """Counts a request as a stream once its client holds it up, or it has lasted long.
-
-    A context manager around the transfer of a body. If the budget of streams is used up, it looks
-    again later.
-    """
-
-    __slots__ = ("_flow", "_looks", "_timer")
-
-    def __init__(self, flow: Flow) -> None:
-        self._flow: Final = flow
-        self._looks = 0
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __enter__(self) -> None:
-        if self._flow.kind != STREAM:
-            self._wait()
-
-    def __exit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _wait(self) -> None:
-        self._timer = self._flow.runtime.loop.call_later(LOOK_SECONDS, self._look)
-
-    def _look(self) -> None:
-        self._looks += 1
-        is_long = self._looks >= LONG_LOOKS or self._flow.connection.is_held_up
-        if not (is_long and self._flow.proxy.outlast(self._flow)):
-            self._wait()
-
-
-# -- towards the client -------------------------------------------------------------------------
-
-
 async def receive(flow: Flow, answer: UpstreamConnection, head: AnswerHead, action: Action) -> None:
     """Takes an answer whose body is still coming, or is encoded and to be wrapped."""
     if action is Action.UNAUTHORIZED:
         _let_go(flow, answer)
-        flow.proxy.conclude(flow, head, action, b"")
+        conclude(flow, head, action, b"")
     elif action is Action.WRAP:
         await _wrap(flow, answer, head, answer.payload.iter_any())
     elif action is Action.WRAP_ERROR:
@@ -163,11 +69,11 @@ async def _relay(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> No
     payload, route = answer.payload, flow.route
     if head.forbids_content:
         _let_go(flow, answer)
-        flow.proxy.conclude(flow, head, Action.RELAY, b"")
+        conclude(flow, head, Action.RELAY, b"")
         return
     is_events = media_type(head.fact(b"content-type")) == b"text/event-stream"
     if is_events:
-        if not flow.proxy.outlast(flow):
+        if not flow.outlast():
             raise Overloaded("budget of stream requests is used up")
         answer.unbound()
     elif route.envelope is not None and head.status < 300 and _may_be_empty(head):
@@ -176,7 +82,7 @@ async def _relay(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> No
         first = await (first_piece(payload) if is_typed else payload.readany())
         if first == b"":
             _let_go(flow, answer)
-            flow.proxy.conclude(flow, head, Action.WRAP_EMPTY, b"")
+            conclude(flow, head, Action.WRAP_EMPTY, b"")
             return
         await _stream(flow, answer, head, _then(first or b"", payload.iter_any()))
         return
@@ -192,10 +98,10 @@ async def _inspect(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> 
     here = await arriving(answer.payload, _length(answer, head), limit)
     if await _ends_session(flow, head, here):
         _let_go(flow, answer)
-        flow.proxy.conclude(flow, head, Action.UNAUTHORIZED, b"")
+        conclude(flow, head, Action.UNAUTHORIZED, b"")
     elif here.is_whole:
         _let_go(flow, answer)
-        flow.proxy.conclude(flow, head, Action.RELAY, here.data)
+        conclude(flow, head, Action.RELAY, here.data)
     else:
         await _stream(flow, answer, head, _then(here.data, answer.payload.iter_any()))
 
@@ -234,9 +140,9 @@ def _server_ends(flow: Flow) -> None:
     flow.reason = "going away"
     if not (flow.started and flow.is_open_ended):
         flow.abort()
-        flow.proxy.ended(flow)
+        flow.left()
         return
-    flow.stop()
+    flow.cancel_work()
     flow.connection.close_after()
     if flow.http11:
         flow.connection.write(b"0\r\n\r\n")
@@ -248,12 +154,12 @@ async def _stream(
     flow: Flow, answer: UpstreamConnection, head: AnswerHead, pieces: AsyncIterator[bytes]
 ) -> None:
     """Passes a body on as it comes; memory holds one window of it, whatever its size."""
-    if flow.is_held:
-        pieces = await flow.proxy.bridge.hold(flow, pieces)
-    lines = flow.proxy.render_head(flow, head, wrapped=False)
+    if flow.hold is not None:
+        pieces = await flow.hold(flow, pieces)
+    lines = render_head(flow, head, wrapped=False)
     flow.status, flow.decision = head.status, Action.RELAY.value
     chunked = flow.start(lines, _length(answer, head))
-    with _Watch(flow):
+    with TransferWatch(flow):
         async for data in pieces:
             flow.bytes_out += len(data)
             await flow.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
@@ -265,7 +171,7 @@ async def _finish(flow: Flow, answer: UpstreamConnection | None, last: bytes) ->
     if last:
         await flow.write(last)
     flow.finish()
-    flow.proxy.ended(flow)
+    flow.left()
 
 
 def _length(answer: UpstreamConnection, head: AnswerHead) -> int | None:
@@ -284,7 +190,7 @@ async def _wrap(
         if head.status < 400 or flow.started:
             raise UpstreamProtocolError(f"JSON type, but not valid JSON: {error}") from None
         _let_go(flow, answer)
-        flow.proxy.conclude(flow, head, Action.WRAP_ERROR, b"")
+        conclude(flow, head, Action.WRAP_ERROR, b"")
 
 
 async def _wrap_pieces(
@@ -302,7 +208,7 @@ async def _wrap_pieces(
             await _wrap_long(flow, answer, head, b"".join(held), pieces)
             return
     _let_go(flow, answer)
-    flow.proxy.conclude(flow, head, Action.WRAP, b"".join(held))
+    conclude(flow, head, Action.WRAP, b"".join(held))
 
 
 async def _wrap_long(
@@ -318,8 +224,7 @@ async def _wrap_long(
     `InvalidJSON`.
     """
     assert flow.route.envelope is not None
-    problem = media_type(head.fact(b"content-type")) == b"application/problem+json"
-    wrapper = StreamWrapper(flow.route.envelope, head.status, head.reason, problem)
+    wrapper = StreamWrapper(flow.route.envelope, head.status, head.reason, is_problem(head))
     limit = flow.route.envelope.buffer + (HELD_BACK if head.status >= 400 else 0)
     if (answer is None or answer.is_whole) and b"content-encoding" not in head.facts:
         limit = max(limit, len(held))  # all of it is here
@@ -339,7 +244,7 @@ async def _wrap_long(
             data = await anext(pieces, b"")
             if not data:
                 _let_go(flow, answer)
-                flow.proxy.conclude(flow, head, Action.WRAP, bytes(body))
+                conclude(flow, head, Action.WRAP, bytes(body))
                 return
             body += data
         raise
@@ -353,11 +258,11 @@ async def _answer_long(flow: Flow, head: AnswerHead, body: bytes, envelope: byte
     if head.status >= 400 and flow.counts:
         document = await walked(body)
         if isinstance(document, Document) and unauthorized.is_told_by(document, head.status):
-            flow.proxy.conclude(flow, head, Action.UNAUTHORIZED, b"")
+            conclude(flow, head, Action.UNAUTHORIZED, b"")
             return
     coding = coding_for(flow, head)
     packed = await gzipped_in_turns(envelope) if coding else envelope
-    flow.proxy.deliver(flow, head, Action.WRAP, packed, coding)
+    deliver(flow, head, Action.WRAP, packed, coding)
 
 
 async def _wrap_stream(
@@ -369,10 +274,10 @@ async def _wrap_stream(
     """Sends an envelope as it comes."""
     coding = coding_for(flow, head)
     packer = packer_for(coding)
-    lines = flow.proxy.render_head(flow, head, wrapped=True, coding=coding)
+    lines = render_head(flow, head, wrapped=True, coding=coding)
     flow.status, flow.decision = head.status, Action.WRAP.value
     chunked = flow.start(lines, None)
-    with _Watch(flow):
+    with TransferWatch(flow):
         async for data in envelope:
             await _write_packed(flow, packer, data, chunked=chunked)
             await _write_piece(flow, packer.flush(), chunked=chunked)
@@ -392,11 +297,6 @@ async def _write_packed(flow: Flow, packer: Packer, data: bytes, *, chunked: boo
     for part in packer.steps(data):
         await _write_piece(flow, packer.feed(part), chunked=chunked)
         await turn.give_way()
-
-
-async def compress(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
-    """Answers with an envelope that takes long to compress."""
-    flow.proxy.deliver(flow, head, action, await gzipped_in_turns(body), GZIP)
 
 
 async def _rendered(
@@ -442,21 +342,16 @@ async def _wrap_error(
     except UndecodableBody:
         held.clear()
     _let_go(flow, answer)
-    flow.proxy.conclude(flow, head, Action.WRAP_ERROR, b"".join(held))
-
-
-async def walk(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
-    """Looks into a JSON body that is quickly told by nothing: deep, or with lone surrogates."""
-    flow.proxy.conclude(flow, head, action, body, await walked(body))
+    conclude(flow, head, Action.WRAP_ERROR, b"".join(held))
 
 
 async def receive_whole(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
     """Takes an answer that is here to its end, but encoded or long, and to be wrapped or read."""
     if action is Action.INSPECT:
         is_over = await _ends_session(flow, head, Arrived(body, is_whole=True))
-        flow.proxy.conclude(flow, head, Action.UNAUTHORIZED if is_over else Action.RELAY, body)
+        conclude(flow, head, Action.UNAUTHORIZED if is_over else Action.RELAY, body)
     elif action is Action.UNAUTHORIZED:
-        flow.proxy.conclude(flow, head, action, b"")
+        conclude(flow, head, action, b"")
     elif action is Action.WRAP:
         await _wrap(flow, None, head, _once(body))
     else:

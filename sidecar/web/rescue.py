@@ -8,22 +8,14 @@ from typing import TYPE_CHECKING
 from sidecar.core.client import Client
 from sidecar.core.error_body import error_body, error_shape
 from sidecar.core.errors import MethodNotAllowed, ProxyError, UpstreamError, loggable
-from sidecar.core.forwarding import status_line
 from sidecar.core.request import UNREAD
+from sidecar.web.responses import HTML_TYPE, common_lines, page, set_cookies
 
 if TYPE_CHECKING:
     from sidecar.web.flow import Flow
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{status} {message}</title>
-<style>body{{font:16px/1.5 system-ui,sans-serif;margin:10vh auto;max-width:36rem;padding:0 1rem}}
-code{{color:#555}}</style></head>
-<body><h1>{message}</h1><p>{status} <code>{code}</code></p>
-<p>Request <code>{request_id}</code></p>{more}</body></html>
-"""
-
-_WAY_OUT = """<p>Your browser sends this site more cookies, or a longer address, than it takes.
-Removing the site's cookies helps; you will have to log in again.</p>
+_WAY_OUT = """<p>The cookies or the URL your browser sends are too large for this site.
+Removing the site's cookies helps. You will have to log in again.</p>
 <form method="post" action="{action}?clear=cookies"><button>Remove the cookies</button></form>"""
 
 
@@ -38,11 +30,11 @@ def rescue(flow: Flow, error: ProxyError) -> None:
         flow.detail = loggable(error.detail)
     if is_broken:
         flow.abort()
-        flow.proxy.ended(flow)
+        flow.left()
         return
     if error.close:
         flow.connection.close_after()
-    flow.proxy.respond(flow, *render_error(flow, error), status=error.status)
+    flow.respond(*render_error(flow, error), status=error.status)
 
 
 def _report(flow: Flow, error: ProxyError) -> None:
@@ -71,7 +63,7 @@ def _report(flow: Flow, error: ProxyError) -> None:
 def render_error(flow: Flow, error: ProxyError) -> tuple[bytes, bytes]:
     """The head (without framing) and body that answer `error`."""
     lines = common_lines(flow, error.status)
-    lines += b"".join(b"Set-Cookie: %b\r\n" % line for line in flow.renewed_cookies)
+    lines += set_cookies(flow.renewed_cookies)
     if error.status == 503:
         lines += b"Retry-After: 1\r\n"
     if isinstance(error, MethodNotAllowed):
@@ -86,30 +78,11 @@ def render_error(flow: Flow, error: ProxyError) -> tuple[bytes, bytes]:
     return lines + type_line, body
 
 
-HTML_TYPE = (
-    b"Content-Type: text/html; charset=utf-8\r\n"
-    b"Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
-    b"frame-ancestors 'none'\r\n"
-)
-
-
-def common_lines(flow: Flow, status: int) -> bytes:
-    """Status line and the fields that every answer of the sidecar's own carries."""
-    runtime = flow.runtime
-    cors = runtime.policy.cors
-    by_origin = b"Vary: Origin\r\n" + cors.lines(flow.facts) if cors.is_on else b""
-    return (
-        b"%bDate: %b\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
-        b"%bX-Request-Id: %b\r\n"
-        % (status_line(status), runtime.clock.date(runtime.clock.now()), by_origin, flow.request_id)
-    )
-
-
 def answer_preflight(flow: Flow) -> None:
     """Answers a browser's preflight (behaviour: browser protection)."""
     flow.decision = "preflight"
     lines = common_lines(flow, 204) + flow.runtime.policy.cors.preflight_lines(flow.facts)
-    flow.proxy.respond(flow, lines, b"", status=204, bodiless=True)
+    flow.respond(lines, b"", status=204, bodiless=True)
 
 
 def wants_page(flow: Flow, error: ProxyError) -> bool:
@@ -123,12 +96,10 @@ def wants_page(flow: Flow, error: ProxyError) -> bool:
     return flow.route.kind == "page" and flow.route.errors is None
 
 
-def page(status: int, message: str, code: str, request_id: str, more: str = "") -> bytes:
-    """A small plain page with the same facts as the envelope; `more` is trusted HTML."""
-    return _PAGE.format(
-        status=status,
-        message=escape(message),
-        code=escape(code),
-        request_id=escape(request_id),
-        more=more,
-    ).encode()
+def defect(flow: Flow, error: Exception) -> None:
+    """Responds to an error that nobody meant: logged with its traceback, and not a word of it."""
+    request_id = flow.request_id.decode("latin-1")
+    flow.runtime.log.error("defect", request_id=request_id, exc_info=error)
+    flow.reason = "defect"
+    flow.cancel_work()
+    rescue(flow, ProxyError(type(error).__name__, close=True))

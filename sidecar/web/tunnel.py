@@ -18,6 +18,7 @@ from sidecar.core.websocket import (
 from sidecar.net.deadline import Deadline
 from sidecar.net.reset import reset
 from sidecar.web.lifetime import end_with_server, end_with_session
+from sidecar.web.response_head import render_head
 from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def open_tunnel(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> Non
         or not hmac.compare_digest(proof, accept_value(key))
     ):
         raise UpstreamProtocolError("101 that answers no WebSocket handshake")
-    lines = flow.proxy.render_head(flow, head, wrapped=False)
+    lines = render_head(flow, head, wrapped=False)
     lines += b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n" % proof
     client = flow.connection
     flow.started = True
@@ -280,4 +281,4 @@ class Tunnel:
         self._flow.upstream = None
         for side in (self._client, self._upstream):
             side.close(with_reset=with_reset)
-        self._flow.proxy.ended(self._flow)
+        self._flow.left()

@@ -740,7 +740,7 @@ async def test_call_that_was_repeated_is_counted_once(
     one = await client(at)
     answer = await one.get("/api/me", f"Cookie: {session(idp.tokens(), expires_in=25)}")
     assert answer.status == 200
-    assert at.sidecar._proxy.bridge._calls == {}
+    assert at.sidecar._proxy._planner._bridge._calls == {}
 
 
 async def test_logout_of_a_revived_session_is_carried_out_again(

@@ -1,0 +1,110 @@
+"""The response to a 401 that counts: towards the logout, or an error in the client's shape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sidecar.core.client import Client
+from sidecar.core.error_body import error_shape
+from sidecar.core.errors import PrefetchUnauthenticated, SessionRequired, TokenRejected
+from sidecar.core.logout import way_back
+from sidecar.core.rejections import IN_A_ROW
+from sidecar.web.rescue import rescue
+from sidecar.web.responses import redirect
+
+if TYPE_CHECKING:
+    from sidecar.web.flow import Flow
+
+MOST_RECOVERIES: Final = 2  # once with a newer token that is there, and once with a fresh one
+
+
+def unauthorized(flow: Flow) -> None:
+    """Answers a 401 that counts, or a required session that is missing (behaviour: 401).
+
+    Where the session holds what renews it, that is tried first (rules 1 and 2).
+    """
+    flow.decision = "unauthorized"
+    if flow.request.client is Client.PREFETCH:
+        rescue(flow, PrefetchUnauthenticated())
+        return
+    is_live, coordinator = flow.live is not None, flow.runtime.coordinator
+    if is_live and flow.recoveries < MOST_RECOVERIES and coordinator.can_renew(flow.presented):
+        flow.spawn(flow.handler.recover)
+        return
+    if is_live:
+        _revoke_rejected(flow)
+    elif flow.runtime.revocations.is_dead(flow.presented.fingerprint, flow.began):
+        flow.reason = "session ended"
+    else:
+        flow.reason = f"session {flow.presented.reading.result}"
+    if _leads_to_logout(flow):
+        _send_to_logout(flow)
+    else:
+        rescue(flow, TokenRejected() if is_live else SessionRequired())
+
+
+def _revoke_rejected(flow: Flow) -> None:
+    """A real 401 has proved the session dead; of many that come together one ends it."""
+    runtime, now = flow.runtime, flow.runtime.clock.now()
+    flow.reason = "token rejected by the upstream"
+    if not runtime.revocations.is_dead(flow.presented.fingerprint, now):
+        runtime.metrics.sessions_ended["token_rejected"] += 1
+        _watch_rejections(flow, now)
+    session = flow.presented.session(flow.live)
+    if session is not None:
+        runtime.revocations.revoke(session, now)
+
+
+def _watch_rejections(flow: Flow, now: float) -> None:
+    """Says so if an upstream takes nobody's token: users would log in again and again."""
+    runtime, route, fingerprint = flow.runtime, flow.route, flow.presented.fingerprint
+    successes = runtime.metrics.successes(route.path)
+    if fingerprint is not None and runtime.rejections.add(
+        route.path, fingerprint, successes=successes, now=now
+    ):
+        runtime.log.warning(
+            "every token is rejected",
+            route=route.path,
+            upstream=route.upstream,
+            address=runtime.policy.upstreams[route.upstream].origin,
+            detail=f"the last {IN_A_ROW} sessions were answered as {flow.upstream_status or 401}; "
+            "if their logins are fresh, the upstream expects another audience, issuer or key, or "
+            "its clock is wrong",
+        )
+
+
+def _leads_to_logout(flow: Flow) -> bool:
+    """Whether the client is sent to the logout, or told 401 (behaviour: 401, rule 3).
+
+    With a login of the sidecar's own, a document goes there too whose page needs a session.
+    """
+    client, route = flow.request.client, flow.route
+    if client in (Client.ROUTER, Client.WEBSOCKET):
+        return False
+    lacks_session = flow.live is None and client is Client.DOCUMENT and route.kind == "page"
+    is_own = lacks_session and flow.runtime.own is not None and route.on_unauthorized == "pass"
+    return is_own or route.on_unauthorized == "logout"
+
+
+def bridged(flow: Flow) -> None:
+    """Answers a page's request whose session is dead: a document is led to the logout, and a
+    router to load the document (behaviour: 401, server-render bridge).
+    """
+    flow.decision = "unauthorized"
+    flow.reason = "session ended"
+    if flow.request.client is Client.ROUTER:
+        rescue(flow, TokenRejected())
+    else:
+        _send_to_logout(flow)
+
+
+def _send_to_logout(flow: Flow) -> None:
+    request, policy = flow.request, flow.runtime.policy
+    ticket = policy.signer.ticket(
+        flow.presented.fingerprint,
+        flow.began,
+        flow.route.sources,
+        error_shape(flow.route, request),
+    )
+    location = policy.logout.location(ticket, way_back(request))
+    redirect(flow, location)
