@@ -9,8 +9,8 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -31,8 +31,16 @@ class Stranger:
     def is_over(self) -> bool:
         return time.monotonic() >= self.until
 
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port)
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A connection. Raises `OSError`."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            yield reader, writer
+        finally:
+            writer.transport.abort()
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 Flood = Callable[[Stranger], Awaitable[int]]
@@ -56,12 +64,11 @@ def _requests(make: Callable[[], bytes]) -> Flood:
             sent = 0
             while not stranger.is_over:
                 with suppress(OSError, asyncio.IncompleteReadError):
-                    reader, writer = await stranger.connect()
-                    while not stranger.is_over:
-                        writer.write(make())
-                        sent += 1
-                        await _response(reader)
-                    writer.close()
+                    async with stranger.connected() as (reader, writer):
+                        while not stranger.is_over:
+                            writer.write(make())
+                            sent += 1
+                            await _response(reader)
             return sent
 
         return sum(await asyncio.gather(*(one() for _ in range(CONNECTIONS))))
@@ -88,13 +95,12 @@ def _held(first: bytes, piece: bytes, pause: float, most: int) -> Flood:
             opened = 0
             while not stranger.is_over:
                 with suppress(OSError):
-                    _, writer = await stranger.connect()
-                    opened += 1
-                    writer.write(first)
-                    while not stranger.is_over and not writer.transport.is_closing():
-                        await asyncio.sleep(pause)
-                        writer.write(piece)
-                    writer.close()
+                    async with stranger.connected() as (_, writer):
+                        opened += 1
+                        writer.write(first)
+                        while not stranger.is_over and not writer.transport.is_closing():
+                            await asyncio.sleep(pause)
+                            writer.write(piece)
                 await asyncio.sleep(0.1)
             return opened
 
