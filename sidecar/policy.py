@@ -351,7 +351,7 @@ def _compile_own(config: Config, secrets: Sequence[bytes]) -> OwnLogin | None:
 
 def _compile_logout(config: Config) -> LogoutRule:
     written, oidc = config.logout, config.oidc
-    leads_to_own_login = oidc is not None and written.redirect_to == oidc.login
+    leads_to_own_login = oidc is not None and oidc.is_login(written.redirect_to)
     return LogoutRule(
         written.path,
         written.redirect_to,

@@ -432,6 +432,8 @@ def test_the_own_login_has_its_endpoints(more: str, base: str) -> None:
     assert set(compiled.endpoints) == {*paths, *(f"{path}/" for path in paths)}
     assert compiled.logout.redirect_to == f"{base}/login"
     assert compiled.logout.home == "/"
+    slashed = policy(f"{OWN}{more}\nlogout: {{redirect_to: {base}/login/}}")
+    assert slashed.logout.home == "/"
     framed = policy(OWN + more.replace("}", ", frontchannel: true}"))
     assert f"{base}/frontchannel-logout" in framed.endpoints
 

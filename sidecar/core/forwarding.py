@@ -74,11 +74,14 @@ class Peer:
 
     def told_scheme(self, request: Request) -> bytes:
         """The scheme that came along (X-Forwarded-Proto is believed from trusted peers)."""
-        if self.trusted:
-            told = request.fact(b"x-forwarded-proto").split(b",", 1)[0].strip().lower()
-            if told in _SCHEMES:
-                return _SCHEMES[told]
-        return self.scheme
+        return self.asked_scheme(request) or self.scheme
+
+    def asked_scheme(self, request: Request) -> bytes | None:
+        """The scheme that a trusted peer says that the browser used; None if none says so."""
+        if not self.trusted:
+            return None
+        told = request.fact(b"x-forwarded-proto").split(b",", 1)[0].strip().lower()
+        return _SCHEMES.get(told)
 
     def public_host(self, request: Request) -> bytes:
         """The host that the browser asked for (X-Forwarded-Host is believed from trusted peers)."""

@@ -129,17 +129,17 @@ def begin(flow: Flow) -> None:
 
 
 def _is_elsewhere(flow: Flow) -> bool:
-    """Whether the browser asked another host than the public one, to which the provider leads back.
+    """Whether the browser asked another origin than the public one, to which the provider leads.
 
     Its cookies would not come along. Once moved it is not moved again: a proxy in front may hide
-    the host that the browser asked.
+    the host that the browser asked. Only a trusted proxy's word is taken for the scheme.
     """
     public = flow.runtime.policy.public_origin
     if public is None or MOVED in parameters(flow.request.query):
         return False
-    scheme = public.partition(b":")[0]
-    asked = flow.connection.peer.asked_host(flow.request)
-    return normal_origin(b"%b://%b" % (scheme, asked)) != public
+    peer, request = flow.connection.peer, flow.request
+    scheme = peer.asked_scheme(request) or public.partition(b":")[0]
+    return normal_origin(b"%b://%b" % (scheme, peer.asked_host(request))) != public
 
 
 def _move(flow: Flow) -> None:

@@ -90,7 +90,7 @@ class Proxy:
     def _read_refused(self, flow: Flow, raw: RawFields) -> None:
         """Who asks, and for what: that decides how the refusal looks."""
         flow.request = Request(flow.method, flow.target, raw, http11=flow.http11)
-        if flow.request.route_path != self.runtime.policy.logout.path:
+        if flow.request.route_path not in self.runtime.policy.endpoints:
             flow.route = self.runtime.policy.routes.match(flow.request.route_path) or UNROUTED
 
     def _begin(self, flow: Flow) -> None:

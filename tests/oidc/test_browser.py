@@ -525,7 +525,7 @@ async def test_callback_loaded_again(site: Site, new_user: NewUser) -> None:
     cookies = await user.cookies()
     await user.tab.goto(callbacks[0])
     await expect(user.tab.locator("#me")).to_have_text(user.name)
-    assert user.tab.url == f"{site.url}/"
+    assert user.tab.url == f"{site.url}{DEEP}"
     assert await user.cookies() == cookies
 
     thief = await new_user(site)

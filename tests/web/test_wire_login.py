@@ -560,16 +560,22 @@ async def test_login_begins_under_the_public_host(
         assert location.startswith(f"{idp.issuer}/authorize?")
 
 
-async def test_host_that_a_trusted_proxy_names_is_the_one_asked_for(
+async def test_origin_that_a_trusted_proxy_names_is_the_one_asked_for(
     sidecar: Start, upstream: Upstream, idp: RunningIdp, client: Clients
 ) -> None:
-    """Whatever the proxy calls this host itself."""
-    config = site(upstream, idp, public_url=ORIGIN, trusted_proxies=["127.0.0.1"])
+    """Whatever the proxy calls this host itself. On https a login over http has no cookies."""
+    public = "https://app.example.com"
+    config = site(upstream, idp, public_url=public, trusted_proxies=["127.0.0.1"])
     one = await client(await sidecar(config))
-    for asked, issuer in (("app.example.com", idp.issuer), ("www.example.com", ORIGIN)):
-        lines = ["Host: sidecar:8080", f"X-Forwarded-Host: {asked}", *DOCUMENT]
-        answer = await one.get("/auth/login", *lines)
-        assert (answer.get("Location") or "").startswith(issuer)
+    for host, scheme, place in (
+        ("app.example.com", "https", idp.issuer),
+        ("app.example.com", "", idp.issuer),
+        ("www.example.com", "https", public),
+        ("app.example.com", "http", public),
+    ):
+        lines = [f"X-Forwarded-Host: {host}", f"X-Forwarded-Proto: {scheme}", *DOCUMENT]
+        answer = await one.get("/auth/login", "Host: sidecar:8080", *lines)
+        assert (answer.get("Location") or "").startswith(place)
 
 
 async def test_cookies_of_a_login_reach_no_api(

@@ -140,7 +140,7 @@ def _redirect_ends_the_loop(data: Data) -> Iterator[Finding]:
     if path is None:
         return
     if path.rstrip("/") in _own_paths(data):
-        if path != _own_login(data):
+        if path.rstrip("/") != _own_login(data):
             yield Finding(
                 ("logout", "redirect_to"), "is no login", f"write {_own_login(data)}, or remove it"
             )

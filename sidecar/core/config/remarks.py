@@ -100,7 +100,7 @@ def _logout(config: Config) -> Iterator[str]:
         if path.rstrip("/") == config.logout.path.rstrip("/"):
             yield f"routes[{index}].path: is logout.path, which the sidecar answers itself"
     target = path_on_this_site(config.logout.redirect_to, config.public_url)
-    if config.oidc is not None and target == config.oidc.login:
+    if config.oidc is not None and config.oidc.is_login(target):
         return
     if target is not None and longest_match(target, paths) is None:
         yield f"logout.redirect_to: no route serves {target}, so a logout ends in 404"

@@ -165,6 +165,10 @@ class Oidc(Section):
         """The path where a login begins."""
         return f"{self.base}/login"
 
+    def is_login(self, place: str | None) -> bool:
+        """Whether a login begins there; a slash behind it does not count."""
+        return place is not None and place.rstrip("/") == self.login
+
 
 class Store(Section):
     """What workers and replicas share: dead sessions, refreshes, and own sessions."""

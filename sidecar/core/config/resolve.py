@@ -57,7 +57,7 @@ def _logout(document: Document) -> Logout:
         return logout
     if "redirect_to" not in logout.model_fields_set:
         logout = logout.model_copy(update={"redirect_to": oidc.login})
-    if logout.redirect_to == oidc.login and logout.return_param is None:
+    if oidc.is_login(logout.redirect_to) and logout.return_param is None:
         logout = logout.model_copy(update={"return_param": LOGIN_PARAM})
     return logout
 

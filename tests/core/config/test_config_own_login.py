@@ -30,6 +30,7 @@ ROUTED = (
         (OIDC % ", path: /", "/login", "next"),
         (OIDC % "" + "logout: {redirect_to: /bye}", "/bye", None),
         (OIDC % "" + "logout: {redirect_to: /auth/login}", "/auth/login", "next"),
+        (OIDC % "" + "logout: {redirect_to: /auth/login/}", "/auth/login/", "next"),
         (OIDC % "" + "logout: {return_param: from}", "/auth/login", "from"),
     ],
 )
