@@ -375,7 +375,7 @@ def _compile_source(source: Any, stamp: ClaimStamp) -> Source:
     options: dict[str, Any] = {"keys": _cookie_keys(source)}
     if hasattr(source, "refresh_token"):
         options["stamp"] = stamp
-    for name in ("token", "cookie", "expires_at", "refresh_token", "refresh_cookie"):
+    for name in ("token", "cookie", "expires_at", "refresh_token", "refresh_cookie", "iterations"):
         value = getattr(source, name, None)
         if value is not None:
             options[name] = value

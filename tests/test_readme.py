@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECRET = "s" * 32
-ENVIRON = {"AUTH_SECRET": SECRET, "CLIENT_SECRET": SECRET}
+ENVIRON = {"AUTH_SECRET": SECRET, "CLIENT_SECRET": SECRET, "IRON_PASSWORD": SECRET}
 HEADERS = (ROOT / "docs" / "headers.md").read_text(encoding="utf-8")
 FRONTENDS = (ROOT / "docs" / "frontends.md").read_text(encoding="utf-8")
 BEHAVIOUR = (ROOT / "docs" / "behaviour.md").read_text(encoding="utf-8")

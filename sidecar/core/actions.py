@@ -46,11 +46,13 @@ def decide(
     is_head_request: bool,
     unauthorized: frozenset[int],
     counts: bool,
+    *,
+    is_read: bool = False,
 ) -> Action:
     """Returns the action for an answer.
 
     `counts`: whether a 401 says something about the session that was presented (behaviour: 401);
-    `unauthorized`: the statuses that say it.
+    `unauthorized`: the statuses that say it; `is_read`: whether its JSON is of interest otherwise.
     """
     status = head.status
     if (
@@ -62,7 +64,9 @@ def decide(
     if is_head_request or not is_wrappable(head):
         return RELAY
     if route.envelope is None:
-        return INSPECT if counts and is_json_type(head.fact(b"content-type")) else RELAY
+        return (
+            INSPECT if (counts or is_read) and is_json_type(head.fact(b"content-type")) else RELAY
+        )
     if status < 300 and head.is_empty:
         return WRAP_EMPTY
     if is_json_type(head.fact(b"content-type")):

@@ -52,6 +52,7 @@ MAX_COOKIES = 1000
 to look into sixty thousand empty ones takes a second."""
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_COUNTED = re.compile(r"__chunked__([0-9]{1,3})").fullmatch
 _CHUNK = re.compile(r"(.+)(?:\.|__)[0-9]+").fullmatch
 _MAX_AGE = re.compile(rb"-?[0-9]+").fullmatch  # RFC 6265 section 5.2.2, of any length
 _COOKIE_OCTETS = re.compile(r"[!#-+\--:<-\[\]-~]*").fullmatch  # RFC 6265 section 4.1.1
@@ -244,6 +245,24 @@ def collect_chunks(
     rows = tuple(_rows([jar.places(n) for n in names]))
     joined = ("".join(read(jar.pairs[place][1]) for place in row) for row in rows)
     return Chunks(names, tuple(joined), rows)
+
+
+def collect_counted(
+    jar: CookieJar, name: str, read: Callable[[str], str] = as_it_came
+) -> Chunks | None:
+    """The chunks of a cookie whose value is their number, as h3 writes it: `name=__chunked__2` with
+    `name.1` and `name.2`. None where it is not such a cookie.
+    """
+    count = _COUNTED(read(jar.pairs[jar.places(name)[-1]][1])) if jar.places(name) else None
+    if count is None:
+        return None
+    names = tuple(f"{name}.{index}" for index in range(1, int(count[1]) + 1))
+    if not 0 < len(names) <= MAX_CHUNKS or not all(map(jar.places, names)):
+        return Chunks((name,))
+    rows = tuple(_rows([jar.places(one) for one in names]))
+    joined = tuple("".join(read(jar.pairs[place][1]) for place in row) for row in rows)
+    heads = tuple(jar.places(name))
+    return Chunks((name, *names), joined, tuple((*heads, *row) for row in rows))
 
 
 def _is_index(text: str) -> bool:

@@ -6,12 +6,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from itertools import islice
+from typing import Final, Protocol
 
 from sidecar.core.attributes import Scope
 from sidecar.core.cookies import CookieJar
 from sidecar.core.tokens import TokenSet
 
+MOST_TEXTS: Final = 256
+"""Strings of one JSON text that are looked at. A response that hands out tokens has few others."""
+
+_TEXTS = re.compile(rb'"((?>[A-Za-z0-9\-._~+/]|\\/)++=*+)"(?!\s*:)').finditer
 _B64TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*").fullmatch
 
 
@@ -164,6 +169,15 @@ def more_telling(first: Reading, second: Reading) -> Reading:
     if first.source is None and first.result is second.result:
         return second
     return second if _RANK[second.result] > _RANK[first.result] else first
+
+
+def credentials_in(document: bytes) -> Iterator[str]:
+    """The strings of a JSON text that may be tokens, names of members aside; `MOST_TEXTS` at most.
+
+    Some servers escape the solidus (RFC 8259 section 7).
+    """
+    for match in islice(_TEXTS(document), MOST_TEXTS):
+        yield match[1].replace(b"\\/", b"/").decode()
 
 
 def is_b64token(text: str) -> bool:

@@ -28,7 +28,7 @@ from sidecar.core.errors import (
 )
 from sidecar.core.request import IDEMPOTENT_METHODS, Fields, RawFields, Request
 from sidecar.core.routes import UNROUTED
-from sidecar.web import logout, relay, tunnel
+from sidecar.web import handing_out, logout, relay, tunnel
 from sidecar.web.bridge import Bridge
 from sidecar.web.budgets import Budgets
 from sidecar.web.flow import Flow, Plan
@@ -141,9 +141,7 @@ class Proxy:
             flow.upstream_status = head.status
             if head.status == 431:
                 _offer_way_out(flow)
-            action = decide(
-                flow.route, head, flow.method == "HEAD", self._unauthorized.statuses, flow.counts
-            )
+            action = self._decide(flow, head)
             if _takes_long(flow, head, action, len(body)):
                 flow.spawn(relay.receive_whole, head, action, body)
             else:
@@ -174,9 +172,7 @@ class Proxy:
             return
         if head.status == 431:
             _offer_way_out(flow)
-        action = decide(
-            flow.route, head, flow.method == "HEAD", self._unauthorized.statuses, flow.counts
-        )
+        action = self._decide(flow, head)
         if not answer.is_whole or _takes_long(flow, head, action, answer.payload.total_bytes):
             flow.spawn(relay.receive, answer, head, action)
             return
@@ -184,6 +180,11 @@ class Proxy:
         flow.upstream = None
         answer.release()
         conclude(flow, head, action, body)
+
+    def _decide(self, flow: Flow, head: AnswerHead) -> Action:
+        is_head, statuses = flow.method == "HEAD", self._unauthorized.statuses
+        is_read = flow.route.session == "none" and handing_out.may_hand_out(flow)
+        return decide(flow.route, head, is_head, statuses, flow.counts, is_read=is_read)
 
     def fail(self, flow: Flow, error: Exception) -> None:
         """Work for a flow has failed: responds, or breaks the response that has begun."""

@@ -16,6 +16,7 @@ from sidecar.core.errors import (
 )
 from sidecar.core.headers import media_type
 from sidecar.core.inflate import CorruptCoding, Inflater
+from sidecar.web import handing_out
 from sidecar.web.compression import Packer, coding_for, gzipped_in_turns, packer_for
 from sidecar.web.inspection import (
     Arrived,
@@ -112,6 +113,10 @@ async def _ends_session(flow: Flow, head: AnswerHead, body: Arrived) -> bool:
     text = body
     if content_coding(head.fact(b"content-encoding")):
         text = await decoded_text(_decoded(head, _once(body.data)), policy.config.envelope.buffer)
+    if not flow.counts:
+        if text.is_whole:
+            handing_out.note(flow, head, text.data)
+        return False
     return await is_told(policy.unauthorized, text, head.status)
 
 

@@ -30,6 +30,7 @@ from sidecar.core.envelope import (
 from sidecar.core.errors import UpstreamProtocolError
 from sidecar.core.headers import media_type
 from sidecar.core.representation import stands_for_envelope
+from sidecar.web import handing_out
 from sidecar.web.compression import (
     AT_ONCE,
     COMPRESSED_FROM,
@@ -69,10 +70,12 @@ def conclude(
         except NeedsWalk:
             flow.spawn(_walk, head, action, body)
             return
+    if flow.route.session == "none" and isinstance(document, Document) and document.body:
+        handing_out.note(flow, head, body)
     if action is WRAP:
         action, body = _wrap(flow, head, body, document)
     elif action is INSPECT:
-        action = _inspect(flow, head.status, document)
+        action = _inspect(flow, head.status, document) if flow.counts else RELAY
     elif action is RELAY and not body and _is_empty_success(flow, head):
         action = WRAP_EMPTY
     if action is UNAUTHORIZED:

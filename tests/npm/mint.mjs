@@ -7,6 +7,7 @@ import { generateSessionCookie } from "@auth0/nextjs-auth0/testing";
 import { symmetricEncodeJWT } from "better-auth/crypto";
 import * as iron8 from "iron-session-8";
 import * as iron9 from "iron-session";
+import { h3 } from "./h3.mjs";
 
 // Chunking is not exported by the packages, so it is taken from their files.
 const file = (path) => new URL(`node_modules/${path}`, import.meta.url);
@@ -107,6 +108,17 @@ const CASES = [
   }),
   ["chunked v9", "iron-session", ironSession(iron9), big,
     { cookie: "app", password: secret, chunk: true }, { passwords: one, cookie: "app" }],
+  ...[1, 2].flatMap((version) => {
+    const how = { cookie: "nuxt-session", password: secret, maxAge: LIFETIME };
+    const options = { passwords: one, cookie: "nuxt-session", token: ["secure", "accessToken"] };
+    const session = { user: { name }, secure: { accessToken: token } };
+    const opened = { ...options, token: ["data", ...options.token], iterations: version === 1 ? 1 : 8192 };
+    const at = (what) => `${what} h3 ${version}`;
+    return [
+      [at("small"), "iron-session", h3(version), session, how, opened],
+      ...(version === 1 ? [] : [[at("chunked"), "iron-session", h3(version), { ...session, large }, how, opened]]),
+    ];
+  }),
 ];
 
 const minted = await Promise.all(

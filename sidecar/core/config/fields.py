@@ -189,6 +189,7 @@ Compress: TypeAlias = Annotated[
     Literal["auto", "never"],
     BeforeValidator(_compress, json_schema_input_type=Literal["auto", "never"] | bool),
 ]
+Iterations: TypeAlias = Annotated[int, Field(ge=1, le=100_000), BeforeValidator(_count)]
 Workers: TypeAlias = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 ErrorStatus: TypeAlias = Annotated[int, Field(ge=400, le=599), BeforeValidator(_count)]
 ListenAddress: TypeAlias = Annotated[values.Listen, _text(values.parse_listen), _string("^.+:.+$")]

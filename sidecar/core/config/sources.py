@@ -9,6 +9,7 @@ from pydantic import Field
 from sidecar.core.config.fields import (
     CookiePath,
     Domain,
+    Iterations,
     MemberPath,
     Passwords,
     SameSite,
@@ -91,11 +92,16 @@ class BetterAuthSource(_Library):
 
 
 class IronSessionSource(_Sealed):
-    """iron-session 8 and 9; the application names the cookie."""
+    """iron-session 8 and 9, h3 (Nuxt, TanStack Start); the application names the cookie."""
 
-    type: Literal["iron-session"] = Field(description="iron-session 8 and 9.")
+    type: Literal["iron-session"] = Field(
+        description="iron-session 8 and 9; h3, and with it Nuxt and TanStack Start."
+    )
     cookie: Token = Field(description="The session cookie's name, as the application chose it.")
     password: Passwords = Field(description="One password (id 1), or a mapping of id to password.")
+    iterations: Iterations = setting(
+        1, "How h3 2 and later derive keys from it: 8192. Each new session then costs 30 ms."
+    )
 
 
 class CookieSource(_Source):

@@ -17,6 +17,7 @@ from sidecar.core.cookies import (
     CookieJar,
     chunked_lines,
     collect_chunks,
+    collect_counted,
     decoded,
     unprefixed,
 )
@@ -109,6 +110,8 @@ class SealedSource:
     `opener` seals as well, into cookies of at most `chunk_size` characters each, set as `keys` say,
     and `stamp` authenticates the private claim. `suffixes` are what follows the name in further
     cookies that the library joins, whatever comes behind: `""` for every name that begins alike.
+    `attempts` is how many values are tried in one request. `counted`: a whole cookie may tell how
+    many chunks there are.
     """
 
     type: str
@@ -122,6 +125,8 @@ class SealedSource:
     chunk_size: int = 3936
     keys: CookieKeys = NO_KEYS
     suffixes: tuple[str, ...] = ()
+    attempts: int = MAX_ATTEMPTS
+    counted: bool = False
     stamp: ClaimStamp | None = field(default=None, repr=False)
 
     @property
@@ -134,7 +139,7 @@ class SealedSource:
 
     def readings(self, jar: CookieJar, now: float) -> Iterator[Reading]:
         candidates = chain(self._candidates(jar), self._siblings(jar))
-        for candidate in map(self._respelled, islice(candidates, MAX_ATTEMPTS)):
+        for candidate in map(self._respelled, islice(candidates, self.attempts)):
             yield self._reading(candidate, self._judge(candidate, now), len(jar.header))
 
     def _respelled(self, candidate: _Candidate) -> _Candidate:
@@ -170,11 +175,12 @@ class SealedSource:
 
     def _candidates(self, jar: CookieJar) -> Iterator[_Candidate]:
         for name in self.names:
-            for place in jar.places(name):
+            counted = collect_counted(jar, name, decoded) if self.counted else None
+            for place in jar.places(name) if counted is None else ():
                 value = decoded(jar.pairs[place][1])
                 if value:
                     yield _Candidate(name, (name,), value, (place,))
-            chunks = collect_chunks(jar, name, self.separator, decoded)
+            chunks = counted or collect_chunks(jar, name, self.separator, decoded)
             if chunks is not None and not chunks.joined:
                 yield _Candidate(name, chunks.names, None, ())
             elif chunks is not None:
