@@ -13,6 +13,7 @@ from sidecar.core.errors import ProxyError, UpstreamUnreachable
 from sidecar.core.request import UNREAD, RawFields, Request
 from sidecar.core.routes import UNROUTED, Route
 from sidecar.core.view import NOTHING_PRESENTED, SessionView
+from sidecar.net.liveness import watch_peer
 from sidecar.web.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -192,6 +193,12 @@ class Flow(Exchange):
             for task in self.tasks:
                 if task is not current:
                     task.cancel()
+
+    def watch_peers(self) -> None:
+        """Notices soon when client or upstream are gone without a word: the request lasts."""
+        watch_peer(self.connection.transport)
+        if self.upstream is not None:
+            watch_peer(self.upstream.transport)
 
     def connected(self) -> UpstreamConnection:
         """The connection in use. Raises `UpstreamUnreachable` when it was lost meanwhile."""

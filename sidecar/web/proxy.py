@@ -207,6 +207,7 @@ class Proxy:
         flow.kind = STREAM
         if flow.upstream is not None:
             flow.upstream.pool.lend(flow.upstream)
+        flow.watch_peers()
         return True
 
     def _is_worth_sending(self, flow: Flow) -> bool:

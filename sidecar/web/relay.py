@@ -170,6 +170,7 @@ async def _relay(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> No
         if not flow.proxy.outlast(flow):
             raise Overloaded("budget of stream requests is used up")
         answer.unbound()
+        flow.watch_peers()
     elif route.envelope is not None and head.status < 300 and _may_be_empty(head):
         # Whoever names no type may send nothing at all; a stream's head never waits for its body.
         is_typed = b"content-type" in head.facts
