@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from sidecar.core import max_forwards
 from sidecar.core.attributes import Scope
 from sidecar.core.client import Client, is_server_side
 from sidecar.core.errors import (
@@ -26,7 +27,7 @@ from sidecar.core.forwarding import given_request_id, prepare_request
 from sidecar.core.target import normal_origin
 from sidecar.web import login, logout
 from sidecar.web.flow import STREAM, Flow, Plan
-from sidecar.web.rescue import answer_preflight, rescue
+from sidecar.web.rescue import answer_options, answer_preflight, rescue
 
 if TYPE_CHECKING:
     from sidecar.core.request import Request
@@ -82,6 +83,9 @@ class Planner:
             return None
         if endpoint is not None:
             login.ENDPOINTS[endpoint.name](flow)
+            return None
+        if max_forwards.is_last(request.method, request.facts):
+            answer_options(flow)
             return None
         presented = flow.presented = self._present(flow, request, route)
         if request.is_websocket and not route.strip_cookies:
