@@ -300,7 +300,13 @@ async def _wrap_pieces(
         held.append(data)
         size += len(data)
         if size > route.envelope.buffer:
-            await _wrap_long(flow, answer, head, b"".join(held), pieces)
+            here = Arrived(b"".join(held), is_whole=False)
+            rule = flow.runtime.policy.unauthorized
+            if flow.counts and await is_told(rule, here, head.status):
+                _let_go(flow, answer)
+                flow.proxy.conclude(flow, head, Action.UNAUTHORIZED, b"")
+            else:
+                await _wrap_long(flow, answer, head, here.data, pieces)
             return
     _let_go(flow, answer)
     flow.proxy.conclude(flow, head, Action.WRAP, b"".join(held))
