@@ -9,7 +9,7 @@ import signal
 import ssl
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,10 +20,12 @@ from sidecar.access_log import Access, JsonAccess, StructuredAccess
 from sidecar.log import open_log, report_gaps
 from sidecar.log_writer import LONGEST_ATOMIC, LogWriter, Output, StreamOutput, standard_error
 from sidecar.metrics import Metrics
+from sidecar.net.open_files import raise_open_files, shortage
 from sidecar.net.parsers import require_c_parsers
 from sidecar.policy import compile_policy
 from sidecar.runtime import Runtime, open_runtime
 from sidecar.web.admin import Admin, ProcessFacts
+from sidecar.web.listeners import listening
 from sidecar.web.proxy import Proxy
 from sidecar.web.server import Server, pause, unless_hurried
 
@@ -45,6 +47,7 @@ def run(config: Config) -> int:
     Returns the exit code: 0, or 2 where it could not start.
     """
     require_c_parsers()
+    raise_open_files()
     return uvloop.run(_run(config))
 
 
@@ -56,7 +59,15 @@ async def _run(config: Config) -> int:
         log = open_log(config.log.level, config.log.format, output)
         for warning in config.warnings:
             log.warning("configuration", detail=warning)
+        report_shortage(config, log)
         return await serve(config, ending, output)
+
+
+def report_shortage(config: Config, log: FilteringBoundLogger) -> None:
+    """Warns where fewer files can be open than connections are allowed."""
+    detail = shortage(config.limits.connections)
+    if detail is not None:
+        log.warning("few open files", detail=detail)
 
 
 class Ending:
@@ -136,6 +147,7 @@ class Sidecar:
             policy, asyncio.get_running_loop(), metrics, log
         )
         self._place: Final = place
+        self._listeners: Final = ExitStack()
         self._proxy: Final = Proxy(self.runtime)
         self._server: Final = Server(self.runtime, self._proxy)
         self._admin: Final = Admin(ProcessFacts(self.runtime, self._proxy, self._server))
@@ -143,12 +155,14 @@ class Sidecar:
     async def start(self) -> None:
         """Listens. Raises `OSError` where an address cannot be had."""
         await self.runtime.start()
-        if self._place is None:
-            await self._server.start()
-        else:
-            self._server.start_on(self._place.sockets, self._place.shares)
+        config = self.runtime.policy.config
         try:
-            await self._admin.start(self.runtime.policy.config.admin)
+            if self._place is None:
+                sockets = self._listeners.enter_context(listening(config.listen))
+                self._server.start_on(sockets)
+            else:
+                self._server.start_on(self._place.sockets, self._place.shares)
+            await self._admin.start(self._listeners.enter_context(listening(config.admin)))
         except OSError:
             await self.stop(0.0)  # a listener left open would keep the loop from closing
             raise
@@ -174,6 +188,7 @@ class Sidecar:
         cut = await self._server.drain(max(0.0, until - loop.time()), hurry)
         await unless_hurried(self.runtime.finish(max(0.0, until - loop.time())), hurry)
         await self._admin.stop()
+        self._listeners.close()
         await self.runtime.close()
         return cut
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
+from sidecar.core import max_forwards
 from sidecar.core.answer import AnswerHead
 from sidecar.core.client_address import client_address
 from sidecar.core.headers import (
@@ -149,6 +150,8 @@ def prepare_request(
     if accepted is not None:
         codings = decodable_codings(accepted) if route.reads_answers else accepted
         head += (b"Accept-Encoding: ", codings, b"\r\n")
+    if max_forwards.NAME in facts:
+        head.append(max_forwards.forwarded_line(request.method, facts))
     if request.is_websocket:
         head.append(HANDSHAKE)
     for name in (b"if-match", b"if-none-match"):

@@ -47,8 +47,9 @@ _REQUEST_NOTED: Final = (
 )
 _REQUEST_TAKEN: Final = (
     b"host cookie authorization connection content-length expect accept-encoding if-match "
-    b"if-none-match transfer-encoding upgrade via x-request-id traceparent x-forwarded-for "
-    b"x-forwarded-host x-forwarded-proto x-forwarded-port x-forwarded-prefix".split()
+    b"if-none-match max-forwards transfer-encoding upgrade via x-request-id traceparent "
+    b"x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-port "
+    b"x-forwarded-prefix".split()
 )
 
 _RESPONSE_TAKEN: Final = (

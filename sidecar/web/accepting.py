@@ -1,4 +1,4 @@
-"""Accepts from sockets that several processes listen on, so that each gets its share.
+"""Accepts connections; if several processes listen on the sockets, each gets its share.
 
 The kernel wakes every process for a new connection, and on an idle machine the same one is always
 first: it would end up with all connections that last. So whoever is ahead of the others leaves a
@@ -8,10 +8,13 @@ connection to them for a moment, and takes it itself only if none of them came.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
+
+from sidecar.net.open_files import open_files
 
 if TYPE_CHECKING:
     import socket
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 LEAVE_SECONDS: Final = 0.001  # for the others to take a connection
 CATCH_UP: Final = 2  # connections taken at once where none of them did
+REPORT_SECONDS: Final = 60.0  # between two lines of the log about that
 OUT_OF_FILES_SECONDS: Final = 1.0  # until the next attempt where the system gives no more
 
 
@@ -40,6 +44,23 @@ class Shares(Protocol):
 
     def is_ahead(self) -> bool:
         """Whether it has more than others that accept."""
+
+
+class _Alone:
+    """One process, which has them all."""
+
+    __slots__ = ()
+
+    def join(self) -> None:
+        """Nobody has to know."""
+
+    leave = opened = closed = join
+
+    def is_ahead(self) -> bool:
+        return False
+
+
+ALONE: Final[Shares] = _Alone()
 
 
 class Acceptor:
@@ -69,6 +90,7 @@ class Acceptor:
         self._log: Final = log
         self._beginning: Final[set[asyncio.Task[None]]] = set()
         self._is_closed = False
+        self._silent_until = 0.0
 
     def start(self) -> None:
         """Accepts from now on."""
@@ -117,7 +139,7 @@ class Acceptor:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return False
         except OSError as error:
-            self._log.error("connections cannot be accepted", detail=error.strerror)
+            self._report(error)
             self._loop.remove_reader(listener)
             self._loop.call_later(OUT_OF_FILES_SECONDS, self._watch, listener)
             return False
@@ -127,6 +149,20 @@ class Acceptor:
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
         return True
+
+    def _report(self, error: OSError) -> None:
+        """Says why nobody can connect, and what helps; once a minute while that lasts."""
+        now = self._loop.time()
+        if now < self._silent_until:
+            return
+        self._silent_until = now + REPORT_SECONDS
+        remedy = None
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            remedy = (
+                f"this process may open {open_files()} files: raise that (ulimit -n, LimitNOFILE=,"
+                " --ulimit nofile=), or lower limits.connections"
+            )
+        self._log.error("connections cannot be accepted", detail=error.strerror, remedy=remedy)
 
     async def _begin(self, connection: socket.socket) -> None:
         is_open = False

@@ -15,7 +15,6 @@ from sidecar.web.exposition import Exposition
 if TYPE_CHECKING:
     import socket
 
-    from sidecar.core.config import Listen
     from sidecar.net.store import Store
     from sidecar.runtime import Runtime
     from sidecar.web.proxy import Proxy
@@ -44,11 +43,9 @@ class Admin:
         self._facts = facts
         self._runner: web.AppRunner | None = None
 
-    async def start(
-        self, listen: Listen | None, inherited: Sequence[socket.socket] | None = None
-    ) -> None:
-        """Listens at `listen` (None: nowhere), or on sockets that are open. Raises `OSError`."""
-        if listen is None:
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Answers on sockets that listen already. Raises `OSError`."""
+        if not sockets:
             return
         application = web.Application()
         application.router.add_get("/healthz", self._healthz)
@@ -56,8 +53,8 @@ class Admin:
         application.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(application, access_log=None)
         await self._runner.setup()
-        for site in _sites(self._runner, listen, inherited):
-            await site.start()
+        for one in sockets:
+            await web.SockSite(self._runner, one).start()
 
     async def stop(self) -> None:
         """Stops listening."""
@@ -78,16 +75,6 @@ class Admin:
         return web.Response(
             body=await self._facts.metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )
-
-
-def _sites(
-    runner: web.AppRunner, listen: Listen, inherited: Sequence[socket.socket] | None
-) -> list[web.BaseSite]:
-    if inherited is not None:
-        return [web.SockSite(runner, one) for one in inherited]
-    if listen.unix_path is not None:
-        return [web.UnixSite(runner, listen.unix_path)]
-    return [web.TCPSite(runner, listen.host, listen.port)]
 
 
 class ProcessFacts:

@@ -14,6 +14,7 @@ from sidecar.core.errors import ProxyError, UpstreamUnreachable
 from sidecar.core.request import UNREAD, RawFields, Request
 from sidecar.core.routes import UNROUTED, Route
 from sidecar.core.view import NOTHING_PRESENTED, SessionView
+from sidecar.net.liveness import watch_peer
 from sidecar.web.budgets import STREAM
 from sidecar.web.exchange import Exchange
 
@@ -185,7 +186,14 @@ class Flow(Exchange):
         self.kind = STREAM
         if self.upstream is not None:
             self.upstream.pool.lend(self.upstream)
+        self.watch_peers()
         return True
+
+    def watch_peers(self) -> None:
+        """Notices soon when client or upstream are gone without a word: the request lasts."""
+        watch_peer(self.connection.transport)
+        if self.upstream is not None:
+            watch_peer(self.upstream.transport)
 
     # -- work that waits --------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from sidecar.core import max_forwards
 from sidecar.core.client import Client, is_server_side
 from sidecar.core.errors import (
     ExpectationFailed,
@@ -25,7 +26,7 @@ from sidecar.web import login
 from sidecar.web.budgets import STREAM
 from sidecar.web.flow import Flow, Plan
 from sidecar.web.origin import public_origin, scope_of
-from sidecar.web.rescue import answer_preflight, rescue
+from sidecar.web.rescue import answer_options, answer_preflight, rescue
 from sidecar.web.sending import send
 from sidecar.web.unauthorized import unauthorized
 
@@ -83,6 +84,9 @@ class Planner:
             return None
         if endpoint is not None:
             login.ENDPOINTS[endpoint.name](flow)
+            return None
+        if max_forwards.is_last(request.method, request.facts):
+            answer_options(flow)
             return None
         presented = flow.presented = self._present(flow, request, route)
         if request.is_websocket and not route.strip_cookies:

@@ -77,6 +77,7 @@ async def _relay(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> No
         if not flow.outlast():
             raise Overloaded("budget of stream requests is used up")
         answer.unbound()
+        flow.watch_peers()
     elif route.envelope is not None and head.status < 300 and _may_be_empty(head):
         # Whoever names no type may send nothing at all; a stream's head never waits for its body.
         is_typed = b"content-type" in head.facts
@@ -210,7 +211,13 @@ async def _wrap_pieces(
         held.append(data)
         size += len(data)
         if size > route.envelope.buffer:
-            await _wrap_long(flow, answer, head, b"".join(held), pieces)
+            here = Arrived(b"".join(held), is_whole=False)
+            rule = flow.runtime.policy.unauthorized
+            if flow.counts and await is_told(rule, here, head.status):
+                _let_go(flow, answer)
+                conclude(flow, head, Action.UNAUTHORIZED, b"")
+            else:
+                await _wrap_long(flow, answer, head, here.data, pieces)
             return
     _let_go(flow, answer)
     conclude(flow, head, Action.WRAP, b"".join(held))

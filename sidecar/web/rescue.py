@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from sidecar.core import max_forwards
 from sidecar.core.client import Client
 from sidecar.core.error_body import error_body, error_shape
 from sidecar.core.errors import MethodNotAllowed, ProxyError, UpstreamError, loggable
@@ -82,6 +83,13 @@ def answer_preflight(flow: Flow) -> None:
     """Answers a browser's preflight (behaviour: browser protection)."""
     flow.decision = "preflight"
     lines = common_lines(flow, 204) + flow.runtime.policy.cors.preflight_lines(flow.facts)
+    flow.respond(lines, b"", status=204, bodiless=True)
+
+
+def answer_options(flow: Flow) -> None:
+    """Answers an OPTIONS that no proxy may pass on any more (RFC 9110 9.3.7)."""
+    flow.decision = "options"
+    lines = common_lines(flow, 204) + max_forwards.ALLOWED
     flow.respond(lines, b"", status=204, bodiless=True)
 
 

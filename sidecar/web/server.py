@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Coroutine, Sequence
 from heapq import nsmallest
 from math import inf
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sidecar.core.forwarding import Peer
 from sidecar.tls import server_context
-from sidecar.web.accepting import Acceptor
+from sidecar.web.accepting import ALONE, Acceptor
 from sidecar.web.connection import ClientConnection, Handler
 
 if TYPE_CHECKING:
+    import socket
+
     from sidecar.runtime import Runtime
     from sidecar.web.accepting import Shares
 
-BACKLOG = 1024
 LOOK_AGAIN_SECONDS = 0.1  # until idle connections are looked for again where there were none
 
 
@@ -30,8 +29,8 @@ class Server:
         self._runtime = runtime
         self._handler = handler
         self._connections: set[ClientConnection] = set()
-        self._server: asyncio.Server | Acceptor | None = None
-        self._shares: Shares | None = None
+        self._acceptor: Acceptor | None = None
+        self._shares: Shares = ALONE
         self._closing: set[ClientConnection] = set()  # to make room for others
         self._is_full = False
         self._no_room_until = 0.0
@@ -40,25 +39,8 @@ class Server:
         self._scheme = b"https" if runtime.policy.config.tls is not None else b"http"
         self.draining = False
 
-    async def start(self) -> None:
-        """Listens. Raises `OSError` where the address cannot be had."""
-        config = self._runtime.policy.config
-        listen = config.listen
-        options: dict[str, Any] = {"backlog": BACKLOG}
-        if config.tls is not None:
-            options["ssl"] = server_context(config.tls.cert, config.tls.key)
-            options["ssl_handshake_timeout"] = config.limits.client_head
-        if listen.unix_path is not None:
-            self._server = await self._runtime.loop.create_unix_server(
-                self._accept, listen.unix_path, **options
-            )
-        else:
-            self._server = await self._runtime.loop.create_server(
-                self._accept, listen.host, listen.port, reuse_address=True, **options
-            )
-
-    def start_on(self, sockets: Sequence[socket.socket], shares: Shares) -> None:
-        """Accepts from sockets that listen already, together with other processes.
+    def start_on(self, sockets: Sequence[socket.socket], shares: Shares = ALONE) -> None:
+        """Accepts from sockets that listen already, alone or together with other processes.
 
         Raises `UnusableFile` where the certificate cannot be used.
         """
@@ -74,7 +56,7 @@ class Server:
             log=self._runtime.log,
         )
         acceptor.start()
-        self._server = acceptor
+        self._acceptor = acceptor
 
     def _accept(self) -> ClientConnection:
         runtime = self._runtime
@@ -131,8 +113,7 @@ class Server:
         if self._is_full and len(self._connections) < self._limit * 0.9:
             self._is_full, self._no_room_until = False, 0.0  # the next time is worth a line again
         self._runtime.metrics.connections -= 1
-        if self._shares is not None:
-            self._shares.closed()
+        self._shares.closed()
         if not self._connections:
             self._empty.set()
 
@@ -143,8 +124,8 @@ class Server:
     def stop_listening(self) -> None:
         """Lets nobody new in, and closes what is idle."""
         self.draining = True
-        if self._server is not None:
-            self._server.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
         for connection in [one for one in self._connections if one.is_idle]:
             if connection.transport is not None:
                 connection.transport.close()
@@ -160,14 +141,7 @@ class Server:
         cut = list(self._connections)
         for connection in cut:
             connection.reset()
-        self._remove_socket_file()
         return len(cut)
-
-    def _remove_socket_file(self) -> None:
-        path = self._runtime.policy.config.listen.unix_path
-        is_own = self._shares is None
-        if path is not None and is_own and hasattr(socket, "AF_UNIX"):
-            Path(path).unlink(missing_ok=True)
 
 
 async def unless_hurried(work: Coroutine[Any, Any, None], hurry: asyncio.Event) -> None:

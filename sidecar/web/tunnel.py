@@ -1,4 +1,9 @@
-"""WebSocket tunnels: bytes both ways with back-pressure, for as long as the session lives."""
+"""WebSocket tunnels: bytes both ways with back-pressure, for as long as the session lives.
+
+No pings of our own: the answer to one would go to the other end, which has asked for none, and an
+application that measures its own pings would measure ours. Peers that are gone are noticed by TCP
+(`net.liveness`).
+"""
 
 from __future__ import annotations
 
@@ -55,6 +60,7 @@ def open_tunnel(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> Non
     flow.started = True
     flow.status, flow.decision = 101, "tunnel"
     client.write(lines + b"\r\n")
+    flow.watch_peers()
     tunnel = Tunnel(flow, client, answer)
     answer.tunnel(tunnel)
     if tail:

@@ -105,7 +105,7 @@ async def _administer(crew: Crew) -> int:
     asyncio.get_running_loop().add_reader(crew.lifeline, orphaned.set)
     facts = CrewFacts(crew.board, crew.directory)
     admin = Admin(facts)
-    await admin.start(crew.config.admin, crew.admin_sockets)
+    await admin.start(crew.admin_sockets)
     collecting = asyncio.create_task(facts.keep_collecting())
     await orphaned.wait()
     collecting.cancel()

@@ -18,14 +18,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from sidecar import __version__
+from sidecar.app import report_shortage
 from sidecar.core.store_url import StoreUrl
 from sidecar.log import open_log, report_gaps
 from sidecar.log_writer import LogWriter, standard_error
+from sidecar.net.open_files import raise_open_files
 from sidecar.net.parsers import require_c_parsers
 from sidecar.policy import compile_policy
 from sidecar.tls import server_context
+from sidecar.web.listeners import listening
 from sidecar.workers.board import Board, Member
-from sidecar.workers.listeners import listening
 from sidecar.workers.private import private_directory
 from sidecar.workers.processes import DRAIN, DRAIN_AT_ONCE, HURRY, Crew, run_admin, run_worker
 from sidecar.workers.together import socket_path
@@ -54,11 +56,13 @@ def supervise(config: Config, count: int) -> int:
     Returns the exit code: 0, or 2 where it could not start or a worker could not.
     """
     require_c_parsers()
+    raise_open_files()
     output = LogWriter(standard_error())
     log = open_log(config.log.level, config.log.format, output)
     report_gaps(output, log)
     for warning in config.warnings:
         log.warning("configuration", detail=warning)
+    report_shortage(config, log)
     try:
         with closing(output), ExitStack() as stack:
             crew = _gather(stack, config, count)

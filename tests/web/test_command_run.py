@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import resource
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -38,6 +40,56 @@ async def begun(one: Client, upstream: Upstream, path: str = "/page") -> None:
     async with asyncio.timeout(5):
         while len(upstream.requests) == count:
             await asyncio.sleep(0.01)
+
+
+# -- open files ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_limit_of_open_files_is_raised_and_its_end_is_told(
+    command: StartCommand, upstream: Upstream, client: Clients, workers: int
+) -> None:
+    """The soft limit is no reason to refuse anybody; out of files, one line says what helps."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        at = await command(config(upstream, workers=workers))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (await (await client(at)).get("/page")).status == 200
+    pids = [at.process.pid] if workers == 1 else children(at.process.pid)
+    for pid in pids:
+        assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (hard, hard)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (40, hard))
+    several = [await client(at) for _ in range(120)]
+    async with asyncio.timeout(5):
+        while "connections cannot be accepted" not in at.stderr:
+            await asyncio.sleep(0.05)
+    assert "ulimit -n" in at.stderr
+    await asyncio.sleep(1.2)
+    assert at.stderr.count("connections cannot be accepted") <= workers
+    for pid in pids:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+    assert (await several[-1].get("/page")).status == 200
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has forked."""
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def test_limit_that_cannot_be_raised_is_told_at_the_start(
+    command: StartCommand, upstream: Upstream
+) -> None:
+    """Before anybody is refused."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = {"limits": {"connections": hard + 1}}
+    if hard == resource.RLIM_INFINITY:
+        pytest.skip("there is no hard limit")
+    at = await command(config(upstream, **limits))
+    assert "few open files" in at.stderr
+    assert f"only {hard} files" in at.stderr
+    assert soft <= hard
 
 
 # -- start -----------------------------------------------------------------------------------------

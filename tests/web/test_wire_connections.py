@@ -21,6 +21,7 @@ async def used(client: Clients, at: object, target: str = "/a") -> Client:
     """A connection that has been used, and is idle now."""
     one = await client(at)  # type: ignore[arg-type]
     assert (await one.get(target)).status == 200
+    await asyncio.sleep(0.01)  # so that the next one is younger by the loop's clock
     return one
 
 

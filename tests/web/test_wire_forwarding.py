@@ -781,3 +781,58 @@ async def test_path_without_a_route_is_no_route(
     config = {"upstreams": {"main": {"url": upstream.url}}, "routes": [route]}
     answer = await (await client(await sidecar(config))).get("/apis")
     assert (answer.status, answer.code) == (404, "no_route")
+
+
+@pytest.mark.parametrize(
+    ("method", "value", "sent"),
+    [
+        ("OPTIONS", "5", "4"),
+        ("OPTIONS", "1", "0"),
+        ("OPTIONS", "x", None),
+        ("OPTIONS", "-1", None),
+        ("OPTIONS", "9" * 5000, None),
+        ("OPTIONS", None, None),
+        ("GET", "0", "0"),
+        ("POST", "3", "3"),
+    ],
+)
+async def test_max_forwards_counts_the_proxies_of_options(
+    site: Running,
+    upstream: Upstream,
+    client: Clients,
+    *,
+    method: str,
+    value: str | None,
+    sent: str | None,
+) -> None:
+    """RFC 9110 7.6.2; on other methods it means nothing, and passes."""
+    lines = [] if value is None else [f"Max-Forwards: {value}"]
+    answer = await (await client(site)).ask(method, "/page", *lines)
+    assert answer.status == 200
+    assert upstream.last.get("Max-Forwards") == sent
+
+
+@pytest.mark.parametrize("path", ["/page", "/api/a"])
+async def test_options_at_its_last_proxy_is_answered_here(
+    site: Running, upstream: Upstream, client: Clients, path: str
+) -> None:
+    one = await client(site)
+    answer = await one.ask("OPTIONS", path, "Max-Forwards: 0")
+    assert (answer.status, answer.body) == (204, b"")
+    assert {"GET", "POST", "OPTIONS"} <= set((answer.get("Allow") or "").split(", "))
+    assert upstream.requests == []
+    assert (await one.get("/page")).status == 200
+
+
+@pytest.mark.parametrize("hops", ["0", "1", "7"])
+async def test_trace_is_never_passed_on_nor_reflected(
+    site: Running, upstream: Upstream, client: Clients, hops: str
+) -> None:
+    """It would show its sender what a proxy in between has added."""
+    answer = await (await client(site)).ask(
+        "TRACE", "/page", f"Max-Forwards: {hops}", "Cookie: access_token=tok", "X-A: secret"
+    )
+    assert 400 <= answer.status < 500
+    assert b"tok" not in answer.body
+    assert b"secret" not in answer.body
+    assert upstream.requests == []

@@ -158,6 +158,19 @@ async def test_body_above_the_buffer_is_relayed(
     assert (answer.status, answer.body) == (200, body)
 
 
+@pytest.mark.parametrize("is_over", [True, False])
+async def test_beginning_of_an_envelope_that_streams_is_looked_into(
+    sidecar: Start, upstream: Upstream, client: Clients, *, is_over: bool
+) -> None:
+    """What is found before the head leaves counts there too."""
+    rows = b'"rows":[' + b"12345," * 20_000 + b"0]}"
+    upstream.default = upstream.reply((OVER if is_over else FINE)[:-1] + b"," + rows)
+    route = {"path": "/a", "kind": "api", "upstream": "main"}
+    at = await sidecar(site(upstream, routes=[route], envelope={"buffer": "16KiB"}))
+    answer = await (await client(at)).get("/a", SESSION)
+    assert answer.status == (303 if is_over else 200)
+
+
 async def test_bomb_is_decoded_up_to_the_buffer_only(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:

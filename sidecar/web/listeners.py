@@ -1,4 +1,9 @@
-"""Sockets that listen before there are any workers, so that a busy address is told once."""
+"""Sockets that listen before anybody accepts from them, so that a busy address is told once.
+
+A Unix socket takes the place of the one that was there, in one step: a new process can start beside
+the one that it replaces, and no client meets a moment without either. Whoever ends removes the file
+only if it is still its own.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +12,14 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from sidecar.web.server import BACKLOG
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from sidecar.core.config import Listen
+
+BACKLOG: Final = 1024
 
 
 @contextmanager
@@ -27,8 +32,7 @@ def listening(listen: Listen | None) -> Iterator[tuple[socket.socket, ...]]:
     with ExitStack() as stack:
         sockets: tuple[socket.socket, ...] = ()
         if listen is not None and listen.unix_path is not None:
-            sockets = (_listen_unix(listen.unix_path),)
-            stack.callback(Path(listen.unix_path).unlink, missing_ok=True)
+            sockets = (_listen_unix(stack, Path(listen.unix_path)),)
         elif listen is not None:
             sockets = tuple(_listen_tcp(stack, listen))
         for one in sockets:
@@ -59,23 +63,33 @@ def _listen_tcp(stack: ExitStack, listen: Listen) -> Iterator[socket.socket]:
         raise missing
 
 
-def _listen_unix(path: str) -> socket.socket:
-    """Takes the place of a socket file that nobody listens on any more."""
+def _listen_unix(stack: ExitStack, path: Path) -> socket.socket:
+    """Listens under a name of its own first, which then becomes `path`."""
     with suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            if _is_served(path):
-                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
-            os.unlink(path)
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            raise OSError(errno.EADDRINUSE, "a file that is no socket is in the way", str(path))
+    own = path.with_name(f".{os.getpid():x}")
     one = socket.socket(socket.AF_UNIX)
     try:
-        one.bind(path)
+        own.unlink(missing_ok=True)
+        one.bind(str(own))
         one.listen(BACKLOG)
+        identity = _identity(own)
+        own.replace(path)
     except OSError as error:
         one.close()
-        raise OSError(error.errno, error.strerror, path) from None
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+    stack.callback(_remove, path, identity)
     return one
 
 
-def _is_served(path: str) -> bool:
-    with closing(socket.socket(socket.AF_UNIX)) as probe:
-        return probe.connect_ex(path) == 0
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def _remove(path: Path, identity: tuple[int, int]) -> None:
+    """Removes a socket's file, unless another process has taken its place."""
+    with suppress(FileNotFoundError):
+        if _identity(path) == identity:
+            path.unlink()
