@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.core.client import Facts
-from sidecar.core.early_hints import early_hints
 from sidecar.core.errors import ProxyError, UpstreamUnreachable
-from sidecar.core.request import UNREAD, RawFields, Request
+from sidecar.core.interim import interim_answer
+from sidecar.core.request import UNREAD, Request
 from sidecar.core.routes import UNROUTED, Route
 from sidecar.core.view import NOTHING_PRESENTED, SessionView
 from sidecar.web.exchange import Exchange
 
 if TYPE_CHECKING:
+    from aiohttp.http_parser import RawResponseMessage
     from aiohttp.streams import StreamReader
 
     from sidecar.core.answer import AnswerHead
@@ -142,10 +143,11 @@ class Flow(Exchange):
 
     # -- answers of this request's upstream (net.upstream.Listener) -------------------------------
 
-    def on_hints(self, fields: RawFields) -> None:
-        """Early hints pass to whoever knows interim answers (RFC 9110 15.2)."""
+    def on_interim(self, message: RawResponseMessage) -> None:
+        """Interim answers pass to whoever knows them (RFC 9110 15.2)."""
         if self.http11 and not (self.started or self.over):
-            self.connection.write(early_hints(fields))
+            told = message.code, message.reason, message.raw_headers
+            self.connection.write(interim_answer(*told, self.route.public_location))
 
     def on_answer(self, answer: UpstreamConnection) -> None:
         """The upstream's head is here."""
