@@ -108,7 +108,7 @@ class Received(Head):
 
 @dataclass(frozen=True)
 class Answer(Head):
-    """An answer as the client got it, whole and well formed; `hints` are the fields of a 103."""
+    """An answer as the client got it, whole and well formed; `hints` are fields of interim ones."""
 
     status: int
     body: bytes
@@ -335,7 +335,8 @@ class Client(Wire):
                 status, head = int(match[1]), Head(line.decode("latin-1"), fields)
                 if status >= 200 or status == 101:
                     break
-                assert (status == 103) == bool(fields)
+                assert fields or status != 103
+                assert not fields or status != 100
                 interim.append(status)
                 hints += fields
             body = await self._answer_body(status, head, method)

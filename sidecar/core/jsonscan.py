@@ -52,7 +52,8 @@ def _nested(levels: int) -> bytes:
     return value
 
 
-_VALUE: Final = _nested(3)
+_AT_ONCE: Final = 3  # levels of nesting that one regular expression passes over
+_VALUE: Final = _nested(_AT_ONCE)
 
 
 def _always(pattern: bytes) -> Callable[[bytes, int], re.Match[bytes]]:
@@ -97,6 +98,15 @@ def skip_space(data: bytes, pos: int) -> int:
     return _space(data, pos).end()
 
 
+def is_shallow(text: bytes, levels: int = MAX_DEPTH) -> bool:
+    """Whether valid text certainly has at most so many levels of nesting.
+
+    Decoders have limits of their own, which depend on the interpreter and its stack; none counts.
+    """
+    # Each level takes two bytes; and brackets in strings are counted too, which does no harm.
+    return len(text) <= 2 * levels or text.count(b"[") + text.count(b"{") <= levels
+
+
 @lru_cache(maxsize=256)
 def passing(names: frozenset[str]) -> Callable[[bytes, int], int]:
     """A function that passes over members, each with its comma, whose name is not in `names`.
@@ -134,11 +144,13 @@ class ValueScanner:
 
     Memory is one byte for each level of nesting and a few for a token cut by a chunk's end.
     With `inside_object` it starts behind a member's comma and ends behind the object's brace.
+    `levels` is how deeply it may nest.
     """
 
-    __slots__ = ("_budget", "_pending", "_stack", "_step")
+    __slots__ = ("_budget", "_levels", "_pending", "_stack", "_step")
 
-    def __init__(self, *, inside_object: bool = False) -> None:
+    def __init__(self, *, inside_object: bool = False, levels: int = MAX_DEPTH) -> None:
+        self._levels = levels
         self._stack = bytearray(b"{" if inside_object else b"")
         self._step: _Step = ValueScanner._key if inside_object else ValueScanner._value
         self._pending = b""
@@ -178,7 +190,8 @@ class ValueScanner:
     def _value(self, data: bytes, pos: int) -> int:
         if self._stack and self._stack[-1] == _OPEN_ARRAY:
             pos = self._leap(data, pos, _element, b"[%b]")
-            pos = _elements(data, pos).end()
+            if len(self._stack) + _AT_ONCE <= self._levels:
+                pos = _elements(data, pos).end()
         return self._open_or_scalar(data, pos)
 
     def _first_value(self, data: bytes, pos: int) -> int:
@@ -194,7 +207,8 @@ class ValueScanner:
 
     def _key(self, data: bytes, pos: int) -> int:
         pos = self._leap(data, pos, _member, b"{%b}")
-        pos = _members(data, pos).end()
+        if len(self._stack) + _AT_ONCE <= self._levels:
+            pos = _members(data, pos).end()
         found = _name(data, pos)
         if found is not None:
             self._step = ValueScanner._value
@@ -239,7 +253,7 @@ class ValueScanner:
         return self._number_or_literal(data, pos)
 
     def _push(self, kinds: bytes) -> None:
-        if len(self._stack) + len(kinds) > MAX_DEPTH:
+        if len(self._stack) + len(kinds) > self._levels:
             raise InvalidJSON("nested too deeply")
         self._stack += kinds
 
@@ -321,7 +335,7 @@ class ValueScanner:
         first = begins(data, pos)
         if first is None:
             return pos
-        landed = _guess(data, pos, first[1], frame)
+        landed = _guess(data, pos, first[1], frame, self._levels - len(self._stack))
         # Wrong guesses may cost no more than reading the data twice.
         self._budget -= len(data) - landed
         return landed
@@ -335,15 +349,18 @@ _AFTER_COMMA: Final[dict[int, _Step]] = {
 }
 
 
-def _guess(data: bytes, pos: int, signature: bytes, frame: bytes) -> int:
+def _guess(data: bytes, pos: int, signature: bytes, frame: bytes, levels: int) -> int:
     cut = len(data)
     for _ in range(_LEAP_TRIES):
         cut = data.rfind(signature, pos + 1, cut)
         comma = data.rfind(b",", pos, cut)
         if cut < 0 or comma < 0:
             break
+        passed = data[pos:comma]
+        if not is_shallow(passed, levels):
+            continue
         try:
-            _decode_raw(frame % data[pos:comma])
+            _decode_raw(frame % passed)
         except (msgspec.DecodeError, RecursionError):
             continue
         return comma + 1

@@ -10,7 +10,14 @@ import json
 from collections.abc import Callable, Generator
 from typing import Final, NamedTuple
 
-from sidecar.core.jsonscan import InvalidJSON, Unstreamable, ValueScanner, passing, skip_space
+from sidecar.core.jsonscan import (
+    MAX_DEPTH,
+    InvalidJSON,
+    Unstreamable,
+    ValueScanner,
+    passing,
+    skip_space,
+)
 
 NAME_LIMIT: Final = 65_536  # bytes of a member's name that are held; no longer one is ever wanted
 
@@ -123,7 +130,8 @@ class Walker:
             yield from self._object(path)
         else:
             is_wanted = bool(path) if self._wanted is None else path in self._wanted
-            yield from self._scan(ValueScanner(), path if is_wanted else None)
+            scanner = ValueScanner(levels=MAX_DEPTH - len(path))
+            yield from self._scan(scanner, path if is_wanted else None)
 
     def _object(self, path: Path) -> Generator[None]:
         if (yield from self._peek()) == _CLOSE_OBJECT:
@@ -133,13 +141,14 @@ class Walker:
         while True:
             self._pos = skip(self._data, self._pos)
             if self.coasting:
-                yield from self._scan(ValueScanner(inside_object=True), None)
+                rest = ValueScanner(inside_object=True, levels=MAX_DEPTH - len(path))
+                yield from self._scan(rest, None)
                 return
             name = yield from self._name()
             if (yield from self._take()) != _COLON:
                 raise InvalidJSON("':' expected")
             if name is None:
-                yield from self._scan(ValueScanner(), None)
+                yield from self._scan(ValueScanner(levels=MAX_DEPTH - len(path) - 1), None)
             else:
                 yield from self._value((*path, name))
             following = yield from self._take()

@@ -25,10 +25,11 @@ export interface Failure<E = unknown> {
 
 const SESSION_CODES = ["session_required", "session_expired", "token_rejected"] as const;
 const CODES = [
-  ...SESSION_CODES, "prefetch_unauthenticated", "session_changed", "token_refreshed", "bad_request", "csrf_rejected",
+  "session_required", "session_expired", "token_rejected", // no spread: --isolatedDeclarations
+  "prefetch_unauthenticated", "session_changed", "token_refreshed", "bad_request", "csrf_rejected",
   "no_route", "body_too_large", "rate_limited", "headers_too_large", "internal_error", "upstream_unreachable",
   "upstream_protocol", "overloaded", "store_unavailable", "refresh_unavailable", "login_unavailable", "upstream_timeout",
-  "network_error", "aborted", "not_an_envelope", // these three are made here
+  "network_error", "timed_out", "aborted", "not_an_envelope", // these four are made here
 ] as const;
 export type SessionCode = (typeof SESSION_CODES)[number];
 export type SidecarCode = (typeof CODES)[number];
@@ -38,6 +39,8 @@ export interface SidecarError<C extends SidecarCode = SidecarCode> {
   requestId?: string;
   loginUrl?: string;
   logoutUrl?: string;
+  /** What was thrown where no answer came, with its own `cause`. Not enumerable: it is not serialised. */
+  cause?: unknown;
 }
 
 /** Whether an `errorData` is the sidecar's (or this file's), not the API's. */
@@ -68,7 +71,7 @@ export interface FetchApiOptions {
   logoutUrl?: string;
 }
 
-/** `json` is sent as the body, by POST unless `method` says otherwise. */
+/** `json` is sent as the body. What has a body is sent by POST unless `method` says otherwise. */
 export interface FetchApiInit extends RequestInit {
   json?: unknown;
 }
@@ -90,7 +93,7 @@ export function createFetchApi(options: FetchApiOptions = {}): FetchApi {
     }
     const envelope = toEnvelope<T, E>(response, text);
     if (redirect && response.status === 401 && isSessionError(envelope)) {
-      const onServer = cookie !== undefined || typeof document === "undefined";
+      const onServer = cookie !== undefined || !("document" in globalThis);
       await redirect(redirectTarget(envelope.errorData, response.url, onServer, logoutUrl));
     }
     return envelope;
@@ -106,9 +109,11 @@ function requestInit(init: FetchApiInit, passesCookie: boolean, cookie: string |
   if (!headers.has("accept")) headers.set("accept", "application/json");
   if (cookie) headers.set("cookie", cookie);
   const request: RequestInit = { ...(passesCookie && { cache: "no-store" }), ...rest, headers };
-  if (json === undefined) return request;
-  if (!headers.has("content-type")) headers.set("content-type", "application/json");
-  return { method: "POST", ...request, body: JSON.stringify(json) };
+  if (json !== undefined) {
+    if (!headers.has("content-type")) headers.set("content-type", "application/json");
+    request.body = JSON.stringify(json);
+  }
+  return request.body == null ? request : { method: "POST", ...request };
 }
 
 function toEnvelope<T, E>(response: Response, text: string): Envelope<T, E> {
@@ -140,12 +145,22 @@ function hasCode(errorData: unknown, codes: readonly string[]): boolean {
 }
 
 function unanswered(error: unknown, signal: AbortSignal | null | undefined): Failure<never> {
-  const { name, message, digest } = Object(error);
-  const aborted = signal?.aborted === true || name === "AbortError";
+  const { name, digest } = Object(error);
+  const stopped = signal?.aborted === true || name === "AbortError" || name === "TimeoutError";
   // What is no error (SvelteKit), or carries a digest (Next.js, React), is the framework's own control flow.
-  if (!aborted && (typeof name !== "string" || digest !== undefined)) throw error;
-  const code = aborted ? "aborted" : "network_error";
-  return { isError: true, message: String(message ?? error), data: null, status: 0, errorData: { code } };
+  if (!stopped && (typeof name !== "string" || digest !== undefined)) throw error;
+  const reason: unknown = signal?.aborted === true ? signal.reason : error;
+  const late = Object(reason).name === "TimeoutError";
+  const errorData: SidecarError = { code: !stopped ? "network_error" : late ? "timed_out" : "aborted" };
+  Object.defineProperty(errorData, "cause", { value: error });
+  return { isError: true, message: said(error), data: null, status: 0, errorData };
+}
+
+/** An error's message with that of its cause: Node.js says no more than "fetch failed". */
+function said(error: unknown): string {
+  const { message, cause } = Object(error);
+  const why = cause === undefined ? "" : String(Object(cause).message || Object(cause).code || cause);
+  return [String(message ?? error), why].filter((text) => text !== "").join(": ");
 }
 
 function redirectTarget(error: SidecarError, answeredBy: string, onServer: boolean, logoutUrl?: string): string {

@@ -40,13 +40,11 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawResponseMessage
 
     from sidecar.core.answer import AnswerHead
-    from sidecar.core.request import RawFields
     from sidecar.policy import UpstreamAddress
 
 BODY_WINDOW: Final = 65536  # bytes held between two reads of a body before reading pauses
 MAX_INTERIM: Final = 32  # 1xx answers before a final one; more is abuse
 MAX_FIELDS: Final = 512
-EARLY_HINTS: Final = 103
 _VERSIONS: Final = (HttpVersion11, HttpVersion10)
 _LOST_WHILE_SENDING: Final = "the connection was lost while the request body was sent"
 
@@ -57,8 +55,8 @@ class Listener(Protocol):
     Of `on_answer`, `on_whole_answer` and `on_failure` exactly one is called, once.
     """
 
-    def on_hints(self, fields: RawFields) -> None:
-        """Fields of a 103 are here, before any of the others is called."""
+    def on_interim(self, message: RawResponseMessage) -> None:
+        """The head of an interim answer is here, before any of the others is called."""
 
     def on_answer(self, answer: UpstreamConnection) -> None:
         """The final head is in `answer.message`; the body follows in `answer.payload`."""
@@ -342,8 +340,8 @@ class UpstreamConnection(BaseProtocol):
             self._interim += 1
             if self._interim > MAX_INTERIM:
                 self._broken(UpstreamProtocolError("too many interim answers"))
-            elif code == EARLY_HINTS:
-                listener.on_hints(message.raw_headers)
+            else:
+                listener.on_interim(message)
 
     def _final(
         self, message: Any, payload: StreamReader, tail: bytes | None, listener: Listener

@@ -9,9 +9,9 @@ from time import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from sidecar.core.client import Facts
-from sidecar.core.early_hints import early_hints
 from sidecar.core.errors import ProxyError, UpstreamUnreachable
-from sidecar.core.request import UNREAD, RawFields, Request
+from sidecar.core.interim import interim_answer
+from sidecar.core.request import UNREAD, Request
 from sidecar.core.routes import UNROUTED, Route
 from sidecar.core.view import NOTHING_PRESENTED, SessionView
 from sidecar.net.liveness import watch_peer
@@ -19,6 +19,7 @@ from sidecar.web.budgets import STREAM
 from sidecar.web.exchange import Exchange
 
 if TYPE_CHECKING:
+    from aiohttp.http_parser import RawResponseMessage
     from aiohttp.streams import StreamReader
 
     from sidecar.core.answer import AnswerHead
@@ -221,10 +222,11 @@ class Flow(Exchange):
 
     # -- responses of this request's upstream (net.upstream.Listener) -----------------------------
 
-    def on_hints(self, fields: RawFields) -> None:
-        """Early hints pass to whoever knows interim responses (RFC 9110 15.2)."""
+    def on_interim(self, message: RawResponseMessage) -> None:
+        """Interim answers pass to whoever knows them (RFC 9110 15.2)."""
         if self.http11 and not (self.started or self.over):
-            self.connection.write(early_hints(fields))
+            told = message.code, message.reason, message.raw_headers
+            self.connection.write(interim_answer(*told, self.route.public_location))
 
     def on_answer(self, answer: UpstreamConnection) -> None:
         """The upstream's head is here."""

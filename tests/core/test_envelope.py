@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -458,6 +461,18 @@ def test_deep_nesting_is_wrapped(opening: bytes, middle: bytes, closing: bytes) 
     )
     assert b'"errorData":%b}' % deep in failed(deep)
     assert parse(b'{"message":%b}' % deep).message is ABSENT
+
+
+def test_the_limit_is_not_the_interpreters() -> None:
+    """However deep its stack lets decoders follow: 10,000 levels pass, and one more does not.
+
+    In every form, in memory and as a stream, behind other elements and in front of them.
+    """
+    program = Path(__file__).with_name("deep_json.py")
+    done = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("levels", [10_001, 100_000])

@@ -15,6 +15,7 @@ import pytest
 from sidecar.core.config import load
 from sidecar.core.errors import ProxyError
 from sidecar.frontend import typescript
+from tests.conftest import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -155,6 +156,30 @@ def test_types_hold_under_every_strict_option(
 ) -> None:
     """What `usage.ts` expects, errors included, for bundlers and for Node.js."""
     compiled(project, require_program("node"), compiler, "--noEmit", *module)
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--lib", "ES2022", "--types", "node", "--skipLibCheck"],
+        ["--lib", "ES2022,DOM", "--types", "", "--declaration", "--isolatedDeclarations"],
+    ],
+    ids=["no DOM", "isolated declarations"],
+)
+def test_it_compiles_by_itself(
+    project: Path, require_program: Callable[[str], str], compiler: str, options: list[str]
+) -> None:
+    """In a project for Node.js, whose types know no document; and for a bundler of declarations."""
+    folder = project / "alone"
+    folder.mkdir(exist_ok=True)
+    shutil.copy(project / "sidecar.ts", folder)
+    flags = [option for option in options if option]
+    config = {"extends": "../tsconfig.json", "files": ["sidecar.ts"], "compilerOptions": {}}
+    if "" in options:
+        flags.remove("--types")
+    (folder / "tsconfig.json").write_text(json.dumps(config))
+    compiled(project, require_program("node"), compiler, *flags, "-p", "alone")
 
 
 def test_the_compiler_is_asked(project: Path, require_program: Callable[[str], str]) -> None:
@@ -350,43 +375,90 @@ async def test_answers_that_are_no_envelope(node: Node, at: Embedded, upstream: 
 
 
 async def test_network_failure(node: Node, at: Embedded, upstream: Upstream) -> None:
-    """Nobody listens, or the answer breaks off."""
+    """Nobody listens, or the answer breaks off: the message says which, as `fetch` does not."""
+    nobody = free_port()
     upstream.answers(
         [b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\nab", "reset"]
     )
     told = await node(
-        'print([await server()("/me"), await server({ baseUrl: "http://127.0.0.1:9/api" })("/")]);',
+        """
+        const all = [];
+        for (const baseUrl of [`${base}/api`, ...["127.0.0.1", "localhost"].map(
+          (host) => `http://${host}:${given.nobody}/api`)]) {
+          const r = await server({ baseUrl })("/me");
+          all.push([r, r.errorData.cause instanceof Error, r.errorData.cause.cause?.code]);
+        }
+        print(all);
+        """,
         at,
+        nobody=nobody,
     )
-    for failure in told:
+    for failure, is_kept, _ in told:
         assert failure == envelope(
             isError=True,
             message=failure["message"],
             status=0,
             errorData={"code": "network_error"},
         )
-        assert failure["message"]
+        assert is_kept
+    messages = [failure["message"] for failure, *_ in told]
+    assert messages[1] == f"fetch failed: connect ECONNREFUSED 127.0.0.1:{nobody}"
+    assert "ECONNREFUSED" in messages[2]
+    assert told[1][2] == "ECONNREFUSED"
+
+
+async def test_what_has_a_body_is_posted(node: Node, at: Embedded, upstream: Upstream) -> None:
+    """`fetch` refuses a GET with one."""
+    await node(
+        """
+        const form = new FormData();
+        form.set("a", "1");
+        await server()("/form", { body: form });
+        await server()("/form", { body: new URLSearchParams("a=1"), method: "PUT" });
+        await server()("/text", { body: "" });
+        await server()("/none", { body: null });
+        await server()("/none", { body: undefined });
+        print(null);
+        """,
+        at,
+    )
+    sent = [(r.method, r.target, (r.get("Content-Type") or "")[:19]) for r in upstream.requests]
+    assert sent == [
+        ("POST", "/form", "multipart/form-data"),
+        ("PUT", "/form", "application/x-www-f"),
+        ("POST", "/text", "text/plain;charset="),
+        ("GET", "/none", ""),
+        ("GET", "/none", ""),
+    ]
+    assert b'name="a"' in upstream.requests[0].body
 
 
 async def test_abort(node: Node, at: Embedded, upstream: Upstream) -> None:
-    """By timeout, before the head and within the body; beforehand, with the caller's reason."""
+    """By a time limit, before the head and within the body; by the caller, with a reason."""
     upstream.answers(
         ["hang"],
         [b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\nab", "hang"],
+        ["hang"],
     )
     told = await node(
         """
         const controller = new AbortController();
         controller.abort("enough");
-        const signals = [AbortSignal.timeout(200), AbortSignal.timeout(200), controller.signal];
+        const late = new AbortController();
+        setTimeout(() => late.abort(), 900);
+        const limits = [AbortSignal.timeout(200), AbortSignal.timeout(500)];
+        const signals = [...limits, AbortSignal.any([late.signal]), controller.signal];
         const all = [];
         for (const signal of signals) all.push(await server()("/me", { signal }));
         print(all);
         """,
         at,
     )
-    assert [(one["status"], one["errorData"]) for one in told] == [(0, {"code": "aborted"})] * 3
-    assert told[2]["message"] == "enough"
+    codes = ["timed_out", "timed_out", "aborted", "aborted"]
+    assert [(one["status"], one["errorData"]["code"]) for one in told] == [
+        (0, one) for one in codes
+    ]
+    assert told[3]["message"] == "enough"
 
 
 async def test_what_frameworks_throw_gets_through(node: Node) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from sidecar.core.jsonscan import InvalidJSON
+from sidecar.core.jsonscan import InvalidJSON, is_shallow
 from sidecar.core.jsonwalk import Walker
 
 ABSENT: Final = msgspec.UNSET
@@ -17,6 +17,7 @@ BOOLEANS: Final = (b"true", b"false")
 BOM: Final = b"\xef\xbb\xbf"
 WHITESPACE: Final = b" \t\n\r"
 _LONGEST_INDEX: Final = 18  # digits
+OBJECT_LEVELS: Final = 500  # of nesting; what has more is no value that is compared
 WALK_BYTES: Final = 4096  # that a walk takes in one step: up to 20 ms if all is short members
 
 _decode_members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -103,17 +104,19 @@ def parse_at_once(body: bytes) -> Document:
         _check_utf8(body)
         text = body.removeprefix(BOM)
     try:
-        if text.startswith(b"{"):
-            return Document(body, _decode_members(text))
-        return _parse_any(body, text.lstrip(WHITESPACE))
+        if is_shallow(text):
+            return _parse_shallow(body, text)
     except (msgspec.DecodeError, RecursionError):
-        # msgspec refuses lone surrogates and deep nesting, both legal: ask the slower authority.
-        if len(text) > WALK_BYTES:
-            raise NeedsWalk from None
-        return Walk(body).run()
+        pass  # msgspec refuses lone surrogates and deep nesting, both legal
+    # Ask the slower authority, which counts the levels by itself.
+    if len(text) > WALK_BYTES:
+        raise NeedsWalk
+    return Walk(body).run()
 
 
-def _parse_any(body: bytes, text: bytes) -> Document:
+def _parse_shallow(body: bytes, text: bytes) -> Document:
+    if not text.startswith(b"{"):
+        text = text.lstrip(WHITESPACE)
     if text.startswith(b"{"):
         return Document(body, _decode_members(text))
     _decode_raw(text)
@@ -205,7 +208,7 @@ def decoded(raw: Raw) -> Any:
 
     Lone surrogates come out as U+FFFD; what nests too deeply to become objects is `ABSENT`.
     """
-    return _decode(_decode_any, raw)
+    return _decode(_decode_any, raw) if is_shallow(bytes(raw), OBJECT_LEVELS) else ABSENT
 
 
 def _decode(decode: Any, raw: Raw) -> Any:

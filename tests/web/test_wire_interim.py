@@ -1,4 +1,4 @@
-"""103 Early Hints reach the clients that know them (RFC 8297)."""
+"""Interim answers reach the clients that know them: early hints (RFC 8297), and all others."""
 
 from __future__ import annotations
 
@@ -86,13 +86,37 @@ async def test_client_of_http_1_0_gets_no_interim_answer(
     assert (await one.rest()).startswith(b"HTTP/1.1 200 OK")
 
 
-async def test_other_interim_answers_do_not_pass(
-    sidecar: Start, upstream: Upstream, client: Clients
+@pytest.mark.parametrize(
+    ("sent", "passed"),
+    [
+        ("102 Processing", ((102,), ())),
+        ("102 Processing\r\nX-A: 1\r\nSet-Cookie: a=b", ((102,), (("X-A", "1"),))),
+        (
+            "104 Upload Resumption Supported\r\nLocation: /uploads/7\r\nUpload-Limit: max-size=9",
+            ((104,), (("Upload-Limit", "max-size=9"), ("Location", "/api/uploads/7"))),
+        ),
+        ("199 Not Known", ((199,), ())),
+        ("100 Continue\r\nX-A: 1", ((), ())),
+    ],
+)
+@pytest.mark.parametrize("gap", [0.0, 0.02])
+async def test_other_interim_answers_pass_but_for_continue(
+    sidecar: Start,
+    upstream: Upstream,
+    client: Clients,
+    *,
+    sent: str,
+    passed: tuple[tuple[int, ...], tuple[tuple[str, str], ...]],
+    gap: float,
 ) -> None:
-    interim = b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 100 Continue\r\nX-A: 1\r\n\r\n"
-    upstream.default = interim + upstream.reply(b"{}")
-    answer = await (await client(await sidecar(site(upstream)))).get("/page")
-    assert (answer.status, answer.interim) == (200, ())
+    """RFC 9110 15.2; a Location of 104 is where the client finds it. Nobody asked for 100."""
+    config = site(upstream)
+    config["routes"][0]["strip"] = "/api"
+    upstream.default = [f"HTTP/1.1 {sent}\r\n\r\n".encode(), gap, upstream.reply(b"{}")]
+    one = await client(await sidecar(config))
+    for _ in range(2):
+        answer = await one.get("/api/a")
+        assert (answer.status, answer.interim, answer.hints) == (200, *passed)
 
 
 async def test_hints_of_pipelined_requests_stand_before_their_own_answers(
