@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Coroutine, Sequence
 from heapq import nsmallest
 from math import inf
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sidecar.core.forwarding import Peer
-from sidecar.tls import server_context
+from sidecar.tls import load_chain, server_context
 from sidecar.web.accepting import Acceptor
 from sidecar.web.connection import ClientConnection, Handler
 
@@ -32,6 +33,7 @@ class Server:
         self._connections: set[ClientConnection] = set()
         self._server: asyncio.Server | Acceptor | None = None
         self._shares: Shares | None = None
+        self._tls: ssl.SSLContext | None = None
         self._closing: set[ClientConnection] = set()  # to make room for others
         self._is_full = False
         self._no_room_until = 0.0
@@ -46,7 +48,7 @@ class Server:
         listen = config.listen
         options: dict[str, Any] = {"backlog": BACKLOG}
         if config.tls is not None:
-            options["ssl"] = server_context(config.tls.cert, config.tls.key)
+            options["ssl"] = self._tls = server_context(config.tls.cert, config.tls.key)
             options["ssl_handshake_timeout"] = config.limits.client_head
         if listen.unix_path is not None:
             self._server = await self._runtime.loop.create_unix_server(
@@ -63,12 +65,13 @@ class Server:
         Raises `UnusableFile` where the certificate cannot be used.
         """
         tls = self._runtime.policy.config.tls
+        self._tls = None if tls is None else server_context(tls.cert, tls.key)
         self._shares = shares
         acceptor = Acceptor(
             self._runtime.loop,
             sockets,
             self._accept,
-            tls=None if tls is None else server_context(tls.cert, tls.key),
+            tls=self._tls,
             handshake_seconds=self._runtime.policy.config.limits.client_head,
             shares=shares,
             log=self._runtime.log,
@@ -88,6 +91,24 @@ class Server:
         self._runtime.metrics.connections += 1
         if len(self._connections) - len(self._closing) > self._limit:
             self._make_room(connection)
+        return self._peer(transport)
+
+    def serve_with(self, runtime: Runtime, handler: Handler) -> None:
+        """Serves with another configuration from now on, on the same address.
+
+        Requests under way come to their end as they began.
+        """
+        config = runtime.policy.config
+        if self._tls is not None and config.tls is not None:
+            load_chain(self._tls, config.tls.cert, config.tls.key)
+        self._runtime, self._handler = runtime, handler
+        self._limit = config.limits.connections
+        for connection in self._connections:
+            if connection.transport is not None:
+                peer = self._peer(connection.transport)
+                connection.serve_with(handler, config.limits, peer)
+
+    def _peer(self, transport: asyncio.BaseTransport) -> Peer:
         name = transport.get_extra_info("peername")
         address = name[0] if isinstance(name, tuple) else ""
         address = address.removeprefix("::ffff:") if "." in address else address
