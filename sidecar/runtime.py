@@ -8,13 +8,14 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.core.config.renewal import Refresh
 from sidecar.core.discovery import OPTIONAL, REQUIRED
+from sidecar.core.formats.ended import EndedSessions
 from sidecar.core.refresh import AnswerPaths
 from sidecar.core.rejections import Rejections
 from sidecar.core.view import ViewReader
@@ -102,6 +103,7 @@ class OwnParts:
     sessions: StoredLogins
     logins: Logins
     termination: SessionTermination
+    ended: EndedSessions
 
     async def warm_up(self) -> None:
         """Has the provider's metadata fetched: a logout goes there without waiting for them."""
@@ -157,15 +159,19 @@ class Runtime:
             await self.refresher.finish(until - self.loop.time())
         await self.outbox.flush(max(0.0, until - self.loop.time()))
 
-    async def close(self) -> None:
-        """Lets go of everything; what is under way in the background gets a moment to end."""
+    async def close(self, *, keeps_store: bool = False) -> None:
+        """Lets go of everything; what is under way in the background gets a moment to end.
+
+        `keeps_store`: another one goes on with it.
+        """
         if self.shared is not None:
             self.shared.feed.stop()
         await self.background.close()
         await self.watch.close()
         for pool in self.pools.values():
             pool.close()
-        await self.store.close()
+        if not keeps_store:
+            await self.store.close()
         for outbound in self.outbounds:
             await outbound.close()
         if self.provider is not None:
@@ -177,13 +183,21 @@ def open_runtime(
     loop: asyncio.AbstractEventLoop,
     metrics: Metrics,
     log: FilteringBoundLogger,
+    before: Runtime | None = None,
 ) -> Runtime:
-    """Opens what the policy needs; connections to upstreams are made on demand."""
+    """Opens what the policy needs; connections to upstreams are made on demand.
+
+    `before` served until now: what this process alone remembers goes on.
+    """
     clock = Clock()
     background = Background(loop, log)
     config = policy.config
     is_shared = config.store.url.is_shared
-    store = open_store(config.store.url, policy.secrets, partial(_report, log, "store"))
+    report = partial(_report, log, "store")
+    if before is not None and not (is_shared or before.policy.config.store.url.is_shared):
+        store = before.store
+    else:
+        store = open_store(config.store.url, policy.secrets, report)
     outbox = Outbox(background.run)
     watch = StoreWatch(store, partial(_report, log, "store"))
     way = way_of(config.outbound.proxy, config.outbound.ca)
@@ -193,7 +207,8 @@ def open_runtime(
     grant = _refresh_grant(config, provider, client, outbound, clock.now)
     renewal = config.refresh or Refresh()
     stored = None if policy.own is None else StoredLogins(policy.own, store, clock.now)
-    reader = _view_reader(policy)
+    ended = EndedSessions() if before is None or before.own is None else before.own.ended
+    reader = _view_reader(policy, ended)
     types = [one.type for one in policy.sources]
     openings = Openings(policy.source_names, types, reader.matchers, partial(_report, log))
     local = local_sessions(
@@ -202,6 +217,7 @@ def open_runtime(
         on_read=openings.note,
         leeway=None if grant is None else renewal.leeway,
         is_shared=is_shared or grant is not None,
+        before=None if before is None else before.revocations,
     )
     refresher = None
     if grant is not None:
@@ -282,6 +298,7 @@ def open_runtime(
             SessionTermination(
                 local, records, stored, broadcast, outbox=outbox, watch=watch, now=clock.now
             ),
+            ended,
         )
     return Runtime(
         policy=policy,
@@ -312,9 +329,12 @@ def open_runtime(
     )
 
 
-def _view_reader(policy: Policy) -> ViewReader:
-    login = None if policy.own is None else policy.own.source
-    return ViewReader(policy.sources, policy.session_names, policy.hidden_names, login)
+def _view_reader(policy: Policy, ended: EndedSessions) -> ViewReader:
+    sources, login = policy.sources, None
+    if policy.own is not None:
+        login = replace(policy.own.source, ended=ended)
+        sources = (login, *sources[1:])
+    return ViewReader(sources, policy.session_names, policy.hidden_names, login)
 
 
 _LEVELS: Final = {
