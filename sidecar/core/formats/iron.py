@@ -45,15 +45,15 @@ class IronOpener:
     def open(self, value: str, name: str, now: float) -> Session:  # noqa: ARG002 - no part of it
         seal = _SEAL.fullmatch(value)
         if seal is None:
-            raise SealError("it is not an iron-session seal")
+            raise SealError("the value is not an iron-session seal")
         password = self.passwords.get(seal["password_id"])
         if password is None:
-            raise SealError("it was sealed with a password id that is not configured")
+            raise SealError("the value was sealed with a password id that is not configured")
         try:
             _verify(seal, password)
             claims = parse_object(_decrypt(seal, password))
         except ValueError:
-            raise SealError("it does not open with the configured password") from None
+            raise SealError("the configured password does not open the value") from None
         expires_at = int(seal["expiry"]) / 1000 if seal["expiry"] else None
         return Session(claims, expires_at, None if expires_at is None else expires_at + SKEW)
 
