@@ -49,7 +49,7 @@ def cli() -> None:
 
 @cli.command()
 @_file_option
-@click.option("--upstream", metavar="URL", help="One upstream for every path; needs no file.")
+@click.option("--upstream", metavar="URL", help="One upstream for every path. Needs no file.")
 def run(file: str | None, upstream: str | None) -> NoReturn:
     """Serve until SIGTERM. SIGHUP has the configuration read anew."""
     options = {} if upstream is None else {"upstream": upstream}
@@ -63,15 +63,16 @@ def run(file: str | None, upstream: str | None) -> NoReturn:
 @cli.command()
 @_file_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--strict", is_flag=True, help="Take warnings for faults.")
-@click.option("--effective", is_flag=True, help="Print every key, its value and its origin.")
-@click.option("--probe", is_flag=True, help="Ask upstreams, provider and store once.")
+@click.option("--strict", is_flag=True, help="Treat warnings as errors.")
+@click.option("--effective", is_flag=True, help="Print every key with its value and origin.")
+@click.option("--probe", is_flag=True, help="Ask the upstreams, the provider and the store once.")
 def check(
     file: str | None, *, as_json: bool, strict: bool, effective: bool, probe: bool
 ) -> NoReturn:
-    """Tell whether `run` could start, and what the configuration amounts to.
+    """Check whether `run` can start, and print what the configuration means.
 
-    Exit code 2: it has faults, or warnings and --strict. 1: what --probe asked does not answer.
+    The exit code is 2 for errors (with --strict also for warnings), and 1 if a server that --probe
+    asks does not answer.
     """
     from sidecar.check import Checked
 
@@ -88,12 +89,12 @@ def check(
 
 @cli.command()
 @_file_option
-@click.option("--ready", is_flag=True, help="Ask whether requests should come, too.")
+@click.option("--ready", is_flag=True, help="Ask whether it is ready for requests, too.")
 def health(file: str | None, *, ready: bool) -> NoReturn:
-    """Ask the running sidecar whether it is alive: exit code 0, or 1."""
+    """Ask the running sidecar whether it is alive. The exit code is 0 or 1."""
     config = _load(file, {})
     if config.admin is None:
-        click.echo("admin: is null, so there is nobody to ask", err=True)
+        click.echo("admin: must not be null; set it to the address to ask", err=True)
         sys.exit(1)
     from sidecar.health import ask
 
@@ -108,11 +109,11 @@ def health(file: str | None, *, ready: bool) -> NoReturn:
     type=click.IntRange(0, 65535),
     default=8080,
     show_default=True,
-    help="Port on 127.0.0.1; 0 picks a free one.",
+    help="Port on 127.0.0.1. 0 means any free port.",
 )
 @click.option("--verbose", is_flag=True, help="Print the access log.")
 def demo(port: int, verbose: bool) -> NoReturn:
-    """Show it, in one process with all that it needs."""
+    """Show everything on built-in parts, in one process."""
     from sidecar.demo import main as show
 
     sys.exit(show(port=port, verbose=verbose))
@@ -125,7 +126,7 @@ def demo(port: int, verbose: bool) -> NoReturn:
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="")
 def idp(arguments: Sequence[str]) -> NoReturn:
-    """Serve an identity provider for rehearsals of trouble."""
+    """Serve an identity provider that misbehaves on demand, for tests."""
     from sidecar.demo.idp.command import main as serve
 
     serve(arguments)
@@ -137,12 +138,14 @@ def idp(arguments: Sequence[str]) -> NoReturn:
     "--cookie",
     default="-",
     metavar="HEADER",
-    help="A Cookie header's value. Default: -, read it from standard input (out of process lists).",
+    help="The value of a Cookie header. Default: -, standard input, which no process list shows.",
 )
-@click.option("--now", type=float, metavar="UNIX", help="The time to judge by. Default: now.")
+@click.option(
+    "--now", type=float, metavar="UNIX", help="The time to use. Default: the current time."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def explain(file: str | None, cookie: str, now: float | None, as_json: bool) -> None:
-    """Say what the session sources make of a Cookie header. Never prints a token."""
+    """Explain what the session sources read in a Cookie header. Never prints a token."""
     config = _load(file, {})
     from sidecar.explain import explain as explained
     from sidecar.policy import compile_sources
@@ -155,7 +158,7 @@ def explain(file: str | None, cookie: str, now: float | None, as_json: bool) -> 
 
 @cli.command("schema")
 def print_schema() -> None:
-    """Print the configuration's JSON Schema."""
+    """Print the JSON Schema of the configuration."""
     from sidecar.core.config import schema
 
     click.echo(json.dumps(schema(), indent=2))
@@ -163,7 +166,7 @@ def print_schema() -> None:
 
 @cli.command()
 def typescript() -> None:
-    """Print types and a fetch helper for frontends, a TypeScript file."""
+    """Print a TypeScript file with types and a fetch helper for frontends."""
     from sidecar import frontend
 
     click.echo(frontend.typescript(), nl=False)
@@ -171,7 +174,7 @@ def typescript() -> None:
 
 @cli.command()
 def keygen() -> None:
-    """Print a fresh secret: 32 random bytes in base64url."""
+    """Print a new secret: 32 random bytes in base64url."""
     click.echo(base64.urlsafe_b64encode(secrets.token_bytes(_SECRET_BYTES)).rstrip(b"=").decode())
 
 
@@ -229,10 +232,10 @@ def _read_config(path: str) -> str:
         return _read_text(path)
     except OSError as error:
         click.echo(
-            f"{path}: cannot be read ({error.strerror}); name another file with -c", err=True
+            f"{path}: cannot be read: {error.strerror}; use -c to name another file", err=True
         )
     except UnicodeError:
-        click.echo(f"{path}: is not UTF-8 text; name another file with -c", err=True)
+        click.echo(f"{path}: must be UTF-8 text; use -c to name another file", err=True)
     sys.exit(WRONG)
 
 

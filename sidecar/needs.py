@@ -71,7 +71,7 @@ def _can_listen(key: str, listen: Listen) -> None:
             listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except socket.gaierror as error:
-        raise UnusableFile(key, str(listen), f"cannot be resolved ({error.strerror})") from None
+        raise UnusableFile(key, str(listen), f"cannot be resolved: {error.strerror}") from None
     causes = [cause for family, _, _, _, address in found if (cause := _cause(family, address))]
     if len(causes) == len(found):
         raise UnusableFile(key, str(listen), causes[0])
@@ -122,12 +122,12 @@ def _can_hold(key: str, path: Path) -> None:
     """A file or socket can be made there, or is there. Raises `UnusableFile`."""
     folder = path.parent
     if not folder.is_dir():
-        raise UnusableFile(key, str(path), f"there is no directory {folder}")
+        raise UnusableFile(key, str(path), f"the directory {folder} is missing")
     if path.is_dir():
-        raise UnusableFile(key, str(path), "is a directory")
+        raise UnusableFile(key, str(path), "must not be a directory")
     if path.is_file() and not os.access(path, os.R_OK | os.W_OK):
-        raise UnusableFile(key, str(path), "this user may not read and write it")
+        raise UnusableFile(key, str(path), "must be readable and writable for this user")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UnusableFile(key, str(path), f"this user may not write to {folder}")
+        raise UnusableFile(key, str(path), f"the directory {folder} must be writable for this user")
     if key != "store.url" and path.exists() and not path.is_socket():
-        raise UnusableFile(key, str(path), "is there and no socket; remove it")
+        raise UnusableFile(key, str(path), "must be a socket; remove the file")

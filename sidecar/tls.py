@@ -41,7 +41,7 @@ def client_context(
     try:
         context = ssl.create_default_context(cafile=ca)
     except ssl.SSLError:
-        raise UnusableFile(f"{at}.ca", str(ca), "holds no PEM certificate") from None
+        raise UnusableFile(f"{at}.ca", str(ca), "must contain a PEM certificate") from None
     context.set_alpn_protocols(_ALPN)
     if cert is not None:
         load_chain(context, cert, key or cert, at)
@@ -89,17 +89,17 @@ def _diagnosed(
     try:
         certificates = _certificates(held[0])
     except ValueError:
-        return UnusableFile(f"{at}.cert", cert, "holds no PEM certificate")
+        return UnusableFile(f"{at}.cert", cert, "must contain a PEM certificate")
     try:
         private = load_pem_private_key(held[1], None)
     except TypeError:
-        return UnusableFile(f"{at}.key", key, "is encrypted; give it without a password")
+        return UnusableFile(f"{at}.key", key, "must not be encrypted")
     except Exception:
-        return UnusableFile(f"{at}.key", key, "holds no PEM private key")
+        return UnusableFile(f"{at}.key", key, "must contain a PEM private key")
     if private.public_key() != certificates[0].public_key():
-        return UnusableFile(f"{at}.key", key, f"is not the private key of {cert}")
+        return UnusableFile(f"{at}.key", key, f"must be the private key of {cert}")
     reason = getattr(error, "reason", None) or type(error).__name__
-    return UnusableFile(f"{at}.cert", cert, f"is refused by OpenSSL ({reason.lower()})")
+    return UnusableFile(f"{at}.cert", cert, f"refused by OpenSSL: {reason.lower()}")
 
 
 def _certificates(data: bytes) -> Sequence[Certificate]:

@@ -120,7 +120,7 @@ def test_check_takes_a_secret_from_a_file(sidecar: Sidecar, tmp_path: Path) -> N
     (tmp_path / "key").write_text("short\n")
     result = sidecar("check", SIDECAR_UPSTREAM="http://a", SIDECAR_SECRET_FILE="key")
     assert result.exit_code == 2
-    assert "has fewer than 32 bytes" in result.stderr
+    assert "must have at least 32 bytes" in result.stderr
     assert "short" not in result.stderr
 
 
@@ -137,7 +137,7 @@ def test_unreadable_file_exits_2(sidecar: Sidecar, tmp_path: Path, command: str)
 def test_no_configuration_at_all_exits_2(sidecar: Sidecar) -> None:
     result = sidecar("check")
     assert result.exit_code == 2
-    assert result.stderr.startswith("no configuration file: upstream: is missing")
+    assert result.stderr.startswith("no configuration file: upstream: missing")
 
 
 def test_file_is_found_where_it_usually_is(sidecar: Sidecar, tmp_path: Path) -> None:

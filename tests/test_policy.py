@@ -14,6 +14,7 @@ from sidecar.core.envelope import parse
 from sidecar.core.routes import Route
 from sidecar.core.tickets import Signer, derive_key
 from sidecar.policy import Policy, TrustedPeers, UnauthorizedRule, compile_policy
+from sidecar.tls import UnusableFile
 
 ENTROPY = b"e" * 32
 SECRET, OLD_SECRET = "canary-" + "n" * 32, "canary-" + "o" * 32
@@ -161,7 +162,7 @@ def test_upstream_tls_is_verified() -> None:
     assert context is not None
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(UnusableFile, match=r"tls\.ca: /no/such/file\.pem: no such file"):
         policy("""
 upstreams: {api: {url: "https://api", tls: {ca: /no/such/file.pem}}}
 routes: [{path: /, kind: api, upstream: api, session: optional}]
@@ -172,7 +173,7 @@ def test_an_authority_that_is_none_is_told_at_once(tmp_path: Path) -> None:
     """Not at the first request."""
     path = tmp_path / "ca.pem"
     path.write_text("no certificate")
-    with pytest.raises(ssl.SSLError):
+    with pytest.raises(UnusableFile, match="must contain a PEM certificate"):
         policy(f"""
 upstreams: {{api: {{url: "https://api", tls: {{ca: "{path}"}}}}}}
 routes: [{{path: /, kind: api, upstream: api, session: optional}}]

@@ -142,7 +142,7 @@ def credible(readings: Iterable[Reading]) -> Iterator[Reading]:
         if reading.is_plain:
             yield reading
         elif reading.chunks:
-            why = f"{reading.cookie}: it is spelled as its library never writes it"
+            why = f"{reading.cookie}: the library never writes a session in this spelling"
             yield Reading(
                 Result.INVALID,
                 source=reading.source,

@@ -85,7 +85,7 @@ class SessionChanged(ProxyError):
 
 
 class TokenRefreshed(ProxyError):
-    status, code, message = 401, "token_refreshed", "The token was renewed: repeat the request"
+    status, code, message = 401, "token_refreshed", "The token was renewed; repeat the request"
 
 
 class CsrfRejected(ProxyError):
@@ -119,7 +119,11 @@ class ExpectationFailed(ProxyError):
 
 
 class HeadersTooLarge(ProxyError):
-    status, code, message = 431, "headers_too_large", "The request's header fields are too large"
+    status, code, message = (
+        431,
+        "headers_too_large",
+        "The header fields of the request are too large",
+    )
 
 
 class NotImplementedByProxy(ProxyError):
@@ -137,7 +141,7 @@ class UpstreamUnreachable(UpstreamError):
 
 
 class UpstreamProtocolError(UpstreamError):
-    status, code, message = 502, "upstream_protocol", "The upstream's answer cannot be understood"
+    status, code, message = 502, "upstream_protocol", "The upstream's response is invalid"
 
 
 class UndecodableBody(UpstreamProtocolError):
@@ -161,7 +165,7 @@ class LoginUnavailable(ProxyError):
 
 
 class UpstreamTimeout(UpstreamError):
-    status, code, message = 504, "upstream_timeout", "The upstream did not answer in time"
+    status, code, message = 504, "upstream_timeout", "The upstream did not respond in time"
 
 
 class VersionNotSupported(ProxyError):

@@ -101,7 +101,7 @@ class Keyring:
                 return jwe.decrypt_compact(token, key, registry=_REGISTRY).plaintext or b""
             except (JoseError, ValueError, TypeError, RecursionError):
                 continue
-        raise SealError("it does not open with any configured secret")
+        raise SealError("no configured secret opens the value")
 
     def seal(self, plaintext: bytes) -> str:
         """A compact JWE with the newest key of the first `enc`, as the format's library writes."""
@@ -118,10 +118,10 @@ class Keyring:
         header = _parse_header(header_text)
         enc = header.get("enc")
         if not isinstance(enc, str) or enc not in self._keys:
-            raise SealError("its content encryption is not one of this format's")
+            raise SealError("the value has a content encryption that the library does not use")
         sizes = ENCRYPTIONS[enc]
         if encrypted_key or len(iv) != sizes.iv_length or len(tag) != sizes.tag_length:
-            raise SealError("its parts do not have the sizes that its algorithm demands")
+            raise SealError("the parts of the value have wrong sizes for their algorithm")
         return self._candidates(enc, header.get("kid"))
 
     def _candidates(self, enc: str, kid: object) -> Sequence[OctKey]:
@@ -129,14 +129,14 @@ class Keyring:
         if by_kid is None or kid is None:
             return self._keys[enc]
         if not isinstance(kid, str) or kid not in by_kid:
-            raise SealError("it was sealed with a secret that is not configured")
+            raise SealError("the value was sealed with a secret that is not configured")
         return by_kid[kid]
 
 
 def _split(token: str) -> list[str]:
     parts = token.split(".", 5)
     if len(parts) != 5:
-        raise SealError("it is not a JWE in compact serialization")
+        raise SealError("the value is not a JWE in compact serialization")
     return parts
 
 
@@ -144,11 +144,11 @@ def _parse_header(text: str) -> dict[str, object]:
     try:
         header = parse_object(urlsafe_b64decode(text.encode("ascii")))
     except ValueError:
-        raise SealError("its header is not base64url") from None
+        raise SealError("the header of the value is not base64url") from None
     if header.get("alg") != "dir":
-        raise SealError("its key management is not a direct key")
+        raise SealError("the key management of the value is not a direct key")
     if not _REFUSED_PARAMETERS.isdisjoint(header):
-        raise SealError("its header asks for something that the format does not use")
+        raise SealError("the header of the value asks for something that the library does not use")
     return header
 
 
@@ -159,9 +159,9 @@ def parse_object(text: bytes) -> dict[str, object]:
     try:
         value = msgspec.json.decode(text)
     except (ValueError, RecursionError):
-        raise SealError("it does not hold valid JSON") from None
+        raise SealError("the value does not contain valid JSON") from None
     if not isinstance(value, dict):
-        raise SealError("it does not hold a JSON object")
+        raise SealError("the value does not contain a JSON object")
     return value
 
 
@@ -173,7 +173,7 @@ def expiry(claims: Mapping[str, object], now: float, tolerance: float) -> float 
     """
     exp, nbf, _ = (_numeric_date(claims, name) for name in ("exp", "nbf", "iat"))
     if nbf is not None and nbf > now + tolerance:
-        raise SealError("it is not valid yet")
+        raise SealError("the session is not valid yet")
     return exp
 
 
@@ -182,7 +182,7 @@ def _numeric_date(claims: Mapping[str, object], name: str) -> float | None:
         return None
     value = as_number(claims[name])
     if value is None:
-        raise SealError(f"its {name} is not a date")
+        raise SealError(f"the claim {name} is not a date")
     return value
 
 

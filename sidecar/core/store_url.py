@@ -84,26 +84,30 @@ def parse_store_url(url: str) -> StoreUrl:
     """
     match = _URL.fullmatch(url)
     if match is None or not url.isprintable():
-        raise ValueError(f"not a URL of one of the forms {_FORMS}")
+        raise ValueError(f"must be a URL; use one of {_FORMS}")
     scheme, authority, path, query = match.groups()
     parse = _SCHEMES.get(scheme.lower())
     if parse is None:
-        raise ValueError(f"an unknown kind of store; use one of the forms {_FORMS}")
+        raise ValueError(f"unknown kind of store; use one of {_FORMS}")
     return parse(_Parts(authority, path, _pairs(query)))
 
 
 def _memory(parts: _Parts) -> StoreUrl:
     if parts.authority is not None or parts.path or parts.query:
-        raise ValueError('the store in memory has neither place nor options: write "memory:"')
+        raise ValueError('must not have a place or options in memory; use "memory:"')
     return StoreUrl("memory")
 
 
 def _sqlite(parts: _Parts) -> StoreUrl:
     if parts.authority != "":
-        raise ValueError("a file is named by its absolute path: sqlite:///var/lib/sidecar/store.db")
+        raise ValueError(
+            "must have an absolute path; use sqlite:///var/lib/sidecar/store.db, for example"
+        )
     path = _decoded(parts.path)
     if "\0" in path or path.endswith("/") or not path:
-        raise ValueError("the path names no file: sqlite:///var/lib/sidecar/store.db")
+        raise ValueError(
+            "must have the path of a file; use sqlite:///var/lib/sidecar/store.db, for example"
+        )
     _allow(parts.query, _NONE)
     return StoreUrl("sqlite", path="/" + path.lstrip("/"))
 
@@ -111,7 +115,9 @@ def _sqlite(parts: _Parts) -> StoreUrl:
 def _redis(parts: _Parts, *, tls: bool) -> StoreUrl:
     url = _served("redis", parts, tls=tls, database=_database(parts.path.removeprefix("/")))
     if len(url.hosts) != 1:
-        raise ValueError("redis:// names one server; use redis+sentinel:// or redis+cluster://")
+        raise ValueError(
+            "must have one server; use redis+sentinel:// or redis+cluster:// for several"
+        )
     return url
 
 
@@ -120,14 +126,14 @@ def _sentinel(parts: _Parts, *, tls: bool) -> StoreUrl:
     service = _decoded(name)
     if not service:
         raise ValueError(
-            "the service's name is missing: redis+sentinel://host:26379,host:26379/service"
+            "must have the name of the service; use redis+sentinel://host:26379,host:26379/service"
         )
     return _served("sentinel", parts, tls=tls, service=service, database=_database(database))
 
 
 def _cluster(parts: _Parts, *, tls: bool) -> StoreUrl:
     if _database(parts.path.removeprefix("/")) != 0:
-        raise ValueError("a cluster has only the database 0: leave it out")
+        raise ValueError("must have no database, because a cluster has only database 0; remove it")
     return _served("cluster", parts, tls=tls)
 
 
@@ -140,7 +146,9 @@ def _served(
     options = parts.query
     _allow(options, (_TLS_FILES if tls else _NONE) | (_SENTINEL_LOGIN if of_sentinel else _NONE))
     if ("cert" in options) != ("key" in options):
-        raise ValueError("a client's certificate needs both, ?cert=FILE&key=FILE")
+        raise ValueError(
+            "must have both cert and key for a client certificate; use ?cert=FILE&key=FILE"
+        )
     return StoreUrl(
         kind,
         hosts=hosts,
@@ -180,7 +188,7 @@ def _authority(
     login, at, places = (parts.authority or "").rpartition("@")
     username, colon, password = login.partition(":")
     if at and not colon:
-        raise ValueError(f"a login is written name:password@ or :password@; {_QUOTING}")
+        raise ValueError(f"must have its login as name:password@ or :password@; {_QUOTING}")
     hosts = tuple(_host(place, default_port) for place in places.split(","))
     return _decoded(username) or None, _decoded(password) or None, hosts
 
@@ -190,7 +198,7 @@ def _host(place: str, default_port: int) -> tuple[str, int]:
     port = int(match[2] or default_port) if match else 0
     if match is None or not 0 < port < 65536:
         raise ValueError(
-            f"a server is written host or host:port, with a port from 1 to 65535; {_QUOTING}"
+            f"must have each server as host or host:port, with a port from 1 to 65535; {_QUOTING}"
         )
     return match[1].strip("[]"), port
 
@@ -199,14 +207,14 @@ def _database(text: str) -> int:
     if not text:
         return 0
     if not (text.isascii() and text.isdigit() and len(text) <= 5):
-        raise ValueError(f"the database behind the server is a number such as /0; {_QUOTING}")
+        raise ValueError(f"must have a number as its database, such as /0; {_QUOTING}")
     return int(text)
 
 
 def _allow(query: Mapping[str, str], allowed: frozenset[str]) -> None:
     if not query.keys() <= allowed:
-        known = ", ".join(sorted(allowed)) or "none"
-        raise ValueError(f"an option is unknown for this kind of store; there are: {known}")
+        known = f"use {', '.join(sorted(allowed))}" if allowed else "remove it"
+        raise ValueError(f"unknown option for this kind of store; {known}")
 
 
 def _pairs(query: str | None) -> dict[str, str]:
@@ -214,15 +222,15 @@ def _pairs(query: str | None) -> dict[str, str]:
     for pair in (query or "").split("&") if query else ():
         name, _, value = pair.partition("=")
         if not value or name in pairs:
-            raise ValueError("options are written ?name=value&name=value, each once")
+            raise ValueError("must have options as ?name=value&name=value, each once")
         pairs[name] = _decoded(value)
     return pairs
 
 
 def _decoded(text: str) -> str:
     if _BROKEN_ESCAPE.search(text):
-        raise ValueError(f"a % stands without two hexadecimal digits; {_QUOTING}")
+        raise ValueError(f"must have two hexadecimal digits after each %; {_QUOTING}")
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise ValueError("an escaped character is not UTF-8") from None
+        raise ValueError("must have escaped characters in UTF-8") from None

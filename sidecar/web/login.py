@@ -60,7 +60,7 @@ _FRAMED_TYPE: Final = (
     b"Content-Type: text/html; charset=utf-8\r\nContent-Security-Policy: default-src 'none'\r\n"
 )
 _FRAMED: Final = b"<!doctype html><title>Logged out</title>\n"
-_NOT_DONE: Final = "The login did not succeed"
+_NOT_DONE: Final = "The login failed"
 _OUTCOMES: Final = {
     "login_expired": "expired",
     "login_misconfigured": "misconfigured",

@@ -515,7 +515,7 @@ async def test_providers_own_error_is_named(
     if begun:
         query["state"] = parse_qs(urlsplit(url).query)["state"][0]
     answer = await one.get(f"/auth/callback?{urlencode(query)}", *CROSS)
-    assert answer.status == 400
+    assert answer.status == 503
     assert b"<code>temporarily_unavailable</code>" in answer.body
     assert (b"<p>Come &lt;b&gt;back</p>" in answer.body) is begun
     (line,) = [line for line in at.log.getvalue().splitlines() if '"login failed"' in line]

@@ -62,12 +62,12 @@ def _shorthand_alone(data: Data) -> Iterator[Finding]:
 def _something_to_serve(data: Data) -> Iterator[Finding]:
     given = {name for name in ("upstream", "upstreams", "routes") if data.get(name) is not None}
     if not given:
-        remedy = "set it, e.g. upstream: http://localhost:4000, or SIDECAR_UPSTREAM"
-        yield Finding(("upstream",), "is missing", remedy)
+        remedy = "add upstream: http://localhost:4000, for example, or set SIDECAR_UPSTREAM"
+        yield Finding(("upstream",), "missing", remedy)
     elif given == {"upstreams"}:
-        yield Finding(("routes",), "is missing", "say which paths go to which upstream")
+        yield Finding(("routes",), "missing", "add the paths of each upstream")
     elif given == {"routes"}:
-        yield Finding(("upstreams",), "is missing", "name the servers that the routes lead to")
+        yield Finding(("upstreams",), "missing", "add the servers that the routes name")
 
 
 def _upstreams_exist(data: Data) -> Iterator[Finding]:
@@ -78,7 +78,7 @@ def _upstreams_exist(data: Data) -> Iterator[Finding]:
         name = route.get("upstream")
         if isinstance(name, str) and name not in names:
             where = ("routes", index, "upstream")
-            yield Finding(where, f'no upstream named "{name}"', did_you_mean(name, names))
+            yield Finding(where, f'unknown upstream "{name}"', did_you_mean(name, names))
 
 
 def _sources_exist(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -88,7 +88,7 @@ def _sources_exist(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
         for at, name in enumerate(wanted if isinstance(wanted, list) else ()):
             if isinstance(name, str) and name not in names:
                 where = ("routes", index, "sources", at)
-                yield Finding(where, f'no source named "{name}"', did_you_mean(name, names))
+                yield Finding(where, f'unknown source "{name}"', did_you_mean(name, names))
 
 
 def _source_names(data: Data, environ: Mapping[str, str]) -> list[str]:
@@ -121,8 +121,8 @@ def _paths_unique(data: Data) -> Iterator[Finding]:
     for index, path in _paths(data).items():
         taken = first.setdefault(path.rstrip("/"), index)
         if taken != index:
-            problem = f"is the path of routes[{taken}] too"
-            yield Finding(("routes", index, "path"), problem, "give each path one route")
+            problem = f"must not be the path of routes[{taken}] too"
+            yield Finding(("routes", index, "path"), problem, "keep one route for each path")
 
 
 def _redirect_goes_somewhere_allowed(data: Data) -> Iterator[Finding]:
@@ -130,8 +130,8 @@ def _redirect_goes_somewhere_allowed(data: Data) -> Iterator[Finding]:
     if target is None or path_on_this_site(target, _public_origin(data)) is not None:
         return
     if _origin(target) not in _origins(_section(data, "logout").get("allowed_origins")):
-        remedy = "add its origin to logout.allowed_origins, or write a local path"
-        yield Finding(("logout", "redirect_to"), "leads to an origin that is not allowed", remedy)
+        remedy = "add its origin to logout.allowed_origins, or use a local path"
+        yield Finding(("logout", "redirect_to"), "must lead to an allowed origin", remedy)
 
 
 def _redirect_ends_the_loop(data: Data) -> Iterator[Finding]:
@@ -142,25 +142,29 @@ def _redirect_ends_the_loop(data: Data) -> Iterator[Finding]:
     if path.rstrip("/") in _own_paths(data):
         if path.rstrip("/") != _own_login(data):
             yield Finding(
-                ("logout", "redirect_to"), "is no login", f"write {_own_login(data)}, or remove it"
+                ("logout", "redirect_to"),
+                "must be a login",
+                f"use {_own_login(data)}, or remove it",
             )
         return
     if path.rstrip("/") == _logout_path(data).rstrip("/"):
-        yield Finding(("logout", "redirect_to"), "is logout.path itself", "write the login's path")
+        yield Finding(
+            ("logout", "redirect_to"), "must not be logout.path", "use the path of the login"
+        )
         return
     index = longest_match(path, _paths(data))
     if index is not None and _demands_session(dict(_routes(data))[index]):
         yield Finding(
             ("logout", "redirect_to"),
-            f"lies on routes[{index}], which demands a session: a logout would loop",
-            f'add a route for "{path}" with session: optional or none, or redirect elsewhere',
+            f"must not lead to routes[{index}], which requires a session: a logout would loop",
+            f'add a route for "{path}" with session: optional or none, or use another path',
         )
 
 
 def _logout_is_a_path_of_its_own(data: Data) -> Iterator[Finding]:
     if _logout_path(data) == "/":
         yield Finding(
-            ("logout", "path"), "covers the whole site", "write a path such as /api/logout"
+            ("logout", "path"), "must not be the whole site", "use a path such as /api/logout"
         )
 
 
@@ -168,9 +172,13 @@ def _own_login_is_asked_for_right(data: Data) -> Iterator[Finding]:
     oidc = _section(data, "oidc")
     scopes, parameters = oidc.get("scopes"), _section(oidc, "parameters")
     if isinstance(scopes, list) and "openid" not in scopes:
-        yield Finding(("oidc", "scopes"), "lacks openid", "add it: without, nobody is named")
+        yield Finding(
+            ("oidc", "scopes"), "must contain openid", "add it: it makes the login name a user"
+        )
     for name in sorted(RESERVED_PARAMETERS & parameters.keys()):
-        yield Finding(("oidc", "parameters", name), "is written by the sidecar", "remove it")
+        yield Finding(
+            ("oidc", "parameters", name), "must not be set: the sidecar sets it", "remove it"
+        )
 
 
 def _own_login_knows_its_origin(data: Data) -> Iterator[Finding]:
@@ -181,16 +189,16 @@ def _own_login_knows_its_origin(data: Data) -> Iterator[Finding]:
     if listen is not None and not _is_loopback(listen):
         yield Finding(
             ("public_url",),
-            "is missing, so oidc would send logins back to whatever Host a request names",
-            "set it to the origin that browsers see, e.g. https://app.example.com",
+            "missing: oidc would send logins back to the Host that a request names",
+            "set it to the origin that browsers see, such as https://app.example.com",
         )
 
 
 def _own_login_has_its_paths(data: Data) -> Iterator[Finding]:
     path = _logout_path(data).rstrip("/")
     if path in _own_paths(data) and path != f"{_own_base(data)}/logout":
-        remedy = f"write {_own_base(data)}/logout, or a path elsewhere"
-        yield Finding(("logout", "path"), "is another endpoint of oidc", remedy)
+        remedy = f"use {_own_base(data)}/logout, or a path elsewhere"
+        yield Finding(("logout", "path"), "must not be another endpoint of oidc", remedy)
 
 
 def _own_cookie_is_its_own(data: Data) -> Iterator[Finding]:
@@ -199,8 +207,8 @@ def _own_cookie_is_its_own(data: Data) -> Iterator[Finding]:
     for index, source in enumerate(sources if isinstance(sources, list) else ()):
         named = isinstance(source, dict) and [source.get("cookie"), source.get("refresh_cookie")]
         if data.get("oidc") is not None and named and cookie in named:
-            problem = f"is the cookie of session.sources[{index}] too"
-            yield Finding(("oidc", "cookie"), problem, "give it another name")
+            problem = f"must not be the cookie of session.sources[{index}] too"
+            yield Finding(("oidc", "cookie"), problem, "use another name")
 
 
 def _own_login_is_renewed_where_it_began(data: Data) -> Iterator[Finding]:
@@ -209,18 +217,18 @@ def _own_login_is_renewed_where_it_began(data: Data) -> Iterator[Finding]:
     if not oidc or not refresh:
         return
     if refresh.get("type") == "http":
-        remedy = "remove it: own sessions are renewed by their provider"
+        remedy = "remove it: login sessions are renewed by their provider"
         yield Finding(("refresh", "type"), "contradicts oidc", remedy)
     for name in ("issuer", "client_id"):
         value = refresh.get(name)
         if value is not None and oidc.get(name) is not None and value != oidc[name]:
-            yield Finding(("refresh", name), f"is not oidc.{name}", "remove it: it is the same")
+            yield Finding(("refresh", name), f"must be the same as oidc.{name}", "remove it")
 
 
 def _listeners_apart(data: Data) -> Iterator[Finding]:
     listen, admin = (_listener(data, name) for name in ("listen", "admin"))
     if listen and admin and _overlap(listen, admin):
-        yield Finding(("admin",), "is the address of listen too", "choose another port")
+        yield Finding(("admin",), "must not be the address of listen too", "use another port")
 
 
 def _workers_share_a_store(data: Data) -> Iterator[Finding]:
@@ -228,8 +236,8 @@ def _workers_share_a_store(data: Data) -> Iterator[Finding]:
     if store is not None and not store.is_shared and _has_several_workers(data):
         yield Finding(
             ("store", "url"),
-            f"is shared by nobody, but workers is {data['workers']}",
-            "remove it (workers share a private SQLite file by default), or name a shared store",
+            f"must be a shared store, because workers is {data['workers']}",
+            "remove it (workers share a private SQLite file by default), or use a shared store",
         )
 
 
@@ -237,10 +245,10 @@ def _kept_values_have_a_secret(data: Data, environ: Mapping[str, str]) -> Iterat
     """A random secret would open nothing that another process, or this one before, has sealed."""
     store = _store(data)
     if store is not None and store.is_shared and not _has_secret(data, environ):
-        whose = "shared with other machines" if store.is_remote else "kept over a restart"
+        whose = "other machines" if store.is_remote else "the next start"
         yield Finding(
             ("store", "url"),
-            f"is {whose}, but there is no secret that opens its values then",
+            f"needs a secret, or {whose} cannot open its values",
             "set secret (make one with `sidecar keygen`)",
         )
 
@@ -250,8 +258,8 @@ def _drain_waits_less_than_it_lasts(data: Data) -> Iterator[Finding]:
     with suppress(BadValue):
         wait = parse_wait(section.get("wait", "5s"))
         if wait >= parse_duration(section.get("timeout", "25s")):
-            remedy = "write a wait that is shorter, e.g. wait: 5s, timeout: 25s"
-            yield Finding(("drain", "wait"), "is not shorter than drain.timeout", remedy)
+            remedy = "use wait: 5s and timeout: 25s, for example"
+            yield Finding(("drain", "wait"), "must be shorter than drain.timeout", remedy)
 
 
 _RULES: Final[tuple[Rule, ...]] = (

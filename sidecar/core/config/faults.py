@@ -1,4 +1,4 @@
-"""What can be wrong with a configuration, and how it is told.
+"""What can be wrong with a configuration, and how it is reported.
 
 A *finding* is a fault whose place in the file is not known yet; `Document.locate` turns findings
 into `Fault` values. Neither ever holds a value that may be secret.
@@ -7,7 +7,7 @@ into `Fault` values. Neither ever holds a value that may be secret.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,7 +16,7 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing to put right.
+    """One thing to put right: what is wrong, and what would be right unless `problem` says it.
 
     `path` is the key's path (`routes[0].upstream`, empty for the file as a whole), `line` counts
     from 1 and is None where no line is to blame, `source` names the file, or the environment
@@ -31,9 +31,8 @@ class Fault:
 
     def __str__(self) -> str:
         place = self.source if self.line is None else f"{self.source}:{self.line}"
-        return ": ".join(
-            part for part in (place, self.path, f"{self.problem}; {self.remedy}") if part
-        )
+        words = f"{self.problem}; {self.remedy}" if self.remedy else self.problem
+        return ": ".join(part for part in (place, self.path, words) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +48,8 @@ class Finding:
 class BadValue(ValueError):
     """A value that its key cannot take. Raised by parsers; holds no secret."""
 
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem}; {remedy}")
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{problem}; {remedy}" if remedy else problem)
         self.problem = problem
         self.remedy = remedy
 
@@ -67,4 +66,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name.lower(), names, n=1)
     if close:
         return f'did you mean "{close[0]}"?'
-    return f"known here: {', '.join(names)}" if names else "remove it"
+    return f"use {one_of(names)}" if names else "remove it"
+
+
+def one_of(names: Sequence[str]) -> str:
+    """`a`, `a or b`, `a, b or c`."""
+    return " or ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)

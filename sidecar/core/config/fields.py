@@ -59,7 +59,7 @@ def _text(parser: Callable[[str], Value]) -> PlainValidator:
 
     def validate(value: object) -> Value:
         if not isinstance(value, str):
-            raise BadValue("is not text", "write text; put numbers, true and false in quotes")
+            raise BadValue("must be text", "put numbers, true and false in quotes")
         return parser(value)
 
     return PlainValidator(validate)
@@ -82,22 +82,26 @@ def _as_passwords(value: object) -> object:
 def _signing_secret(value: object) -> SecretStr:
     secret = _secret(value)
     if len(secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
-        raise BadValue(f"has fewer than {MIN_SECRET_BYTES} bytes", "make one with `sidecar keygen`")
+        raise BadValue(
+            f"must have at least {MIN_SECRET_BYTES} bytes", "make one with `sidecar keygen`"
+        )
     return secret
 
 
 def _secret(value: object) -> SecretStr:
     if not isinstance(value, str):
-        raise BadValue("is not text", "put the secret in quotes")
+        raise BadValue("must be text", "put the secret in quotes")
     if not value:
-        raise BadValue("is empty", "set the variable or file that holds it, or remove the key")
+        raise BadValue(
+            "must not be empty", "set the variable or file that holds it, or remove the key"
+        )
     return SecretStr(value)
 
 
 def _count(value: object) -> object:
     """Pydantic reads true as 1."""
     if isinstance(value, bool):
-        raise BadValue("is not a number", "write a whole number")
+        raise BadValue("must be an integer")
     return value
 
 
@@ -112,13 +116,13 @@ def _workers(value: object) -> object:
     number = int(value) if isinstance(value, str) and value.isdigit() else value
     if value == "auto" or (isinstance(number, int) and not isinstance(number, bool) and number > 0):
         return number
-    raise BadValue("is no number of processes", "write a whole number from 1, or auto")
+    raise BadValue("must be a positive integer or `auto`")
 
 
 def _json_scalar(value: object) -> str | int | float | bool | None:
     if value is None or isinstance(value, str | int | float):
         return value
-    raise BadValue("is not a JSON scalar", "write text, a number, true, false or null")
+    raise BadValue("must be text, a number, true, false or null")
 
 
 def freeze(value: Mapping[str, Value]) -> Mapping[str, Value]:
@@ -137,7 +141,7 @@ def _parse_store(value: str) -> StoreUrl:
         return parse_store_url(value)
     except ValueError as error:
         problem, _, remedy = str(error).partition("; ")
-        raise BadValue(problem, remedy or "see store in the reference") from None
+        raise BadValue(problem, remedy) from None
 
 
 def parsed_store(written: str, description: str) -> Any:

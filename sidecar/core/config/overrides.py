@@ -101,9 +101,9 @@ def _key(inside: Any, part: str | int) -> str | int:
     if isinstance(inside, dict):
         return next((key for key in inside if _folded(key) == str(part)), str(part))
     if not isinstance(inside, list):
-        raise BadValue("names a key below a plain value", "override the value itself")
+        raise BadValue("unknown key below a plain value", "override the value itself")
     if not isinstance(part, int) or part > len(inside):
-        raise BadValue("names no place in the list", f"use a number from 0 to {len(inside)}")
+        raise BadValue("unknown place in the list", f"use a number from 0 to {len(inside)}")
     return part
 
 

@@ -33,7 +33,7 @@ def hide_references(text: str) -> str:
     Raises BadValue if the text holds characters that the hiding needs for itself.
     """
     if _PRIVATE.search(text):
-        raise BadValue("holds private-use characters (U+E020 to U+E07E)", "remove them")
+        raise BadValue("must not have private-use characters (U+E020 to U+E07E)", "remove them")
     return _CANDIDATE.sub(lambda match: match[0].translate(_HIDE), text)
 
 
@@ -57,7 +57,8 @@ def substitute(text: str, environ: Mapping[str, str]) -> str:
     replaced = _CANDIDATE.sub(replace, text)
     if unset:
         raise BadValue(
-            f"{', '.join(unset)} is not set", f"set it, or write ${{{unset[0]}:-default}}"
+            f"environment variable {', '.join(unset)} is not set",
+            f"set it, or write ${{{unset[0]}:-default}}",
         )
     return replaced
 
@@ -66,7 +67,7 @@ def _value(reference: str, environ: Mapping[str, str], unset: list[str]) -> str:
     match = _REFERENCE.fullmatch(reference)
     if match is None:
         raise BadValue(
-            "holds a malformed ${", "write ${NAME} or ${NAME:-default}; $${ for a literal ${"
+            "malformed reference", "write ${NAME} or ${NAME:-default}, and $${ for a literal ${"
         )
     name, default = match.groups()
     if default is not None:

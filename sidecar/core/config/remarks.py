@@ -28,9 +28,9 @@ def remarks(config: Config) -> Iterator[str]:
 def _secret(config: Config) -> Iterator[str]:
     if not config.secret and not any(_secrets(source) for source in config.session.sources):
         yield (
-            "secret: none is given, so a random one is made at each start; logout tickets do not "
-            "outlive a restart or reach another replica"
-            + (", and neither do sessions of oidc" if config.oidc is not None else "")
+            "secret: missing, so each start makes a random one; logout tickets"
+            + (" and sessions of oidc" if config.oidc is not None else "")
+            + " end at a restart, and other replicas do not accept them"
         )
 
 
@@ -42,8 +42,8 @@ def _short_secrets(config: Config) -> Iterator[str]:
         if short:
             name = "password" if isinstance(source, IronSessionSource) else "secret"
             yield (
-                f"session.sources[{index}].{name}: has fewer than {MIN_SECRET_BYTES} bytes; "
-                "whoever guesses it can forge sessions"
+                f"session.sources[{index}].{name}: should have at least {MIN_SECRET_BYTES} bytes; "
+                "an attacker who guesses it can forge sessions"
             )
 
 
@@ -61,7 +61,7 @@ def _sources(config: Config) -> Iterator[str]:
         for index, route in enumerate(config.routes):
             if route.session != "none":
                 yield (
-                    "session.sources: there are none, and no oidc either, so no request to "
+                    "session.sources: empty, and there is no oidc, so no request to "
                     f"routes[{index}] ever has a session"
                 )
     gated = {
@@ -74,8 +74,8 @@ def _sources(config: Config) -> Iterator[str]:
         if is_plain and (source.same_site == NONE or source.partitioned):
             key = "partitioned" if source.partitioned else "same_site"
             yield (
-                f"session.sources[{index}].{key}: browsers take such a cookie by https alone, and "
-                "public_url is plain http"
+                f"session.sources[{index}].{key}: needs https for browsers to "
+                "accept the cookie, and public_url is plain http"
             )
         if not isinstance(source, CookieSource):
             continue
@@ -83,22 +83,22 @@ def _sources(config: Config) -> Iterator[str]:
         pages = [at for at, one in gated.items() if one.sources is None or name in one.sources]
         if pages:
             yield (
-                f"session.sources[{index}]: the sidecar cannot verify this cookie, so whoever "
-                f"writes one is let in to the page routes[{pages[0]}]; its frontend must check it"
+                f"session.sources[{index}]: the sidecar cannot verify this cookie, so anybody can "
+                f"make one that opens the page routes[{pages[0]}]; its frontend must check it"
             )
 
 
 def _proxies(config: Config) -> Iterator[str]:
     for index, proxy in enumerate(config.trusted_proxies):
         if proxy != "unix" and ip_network(proxy).prefixlen == 0:
-            yield f"trusted_proxies[{index}]: every client is believed to be a proxy"
+            yield f"trusted_proxies[{index}]: trusts every client as if it were a proxy"
 
 
 def _logout(config: Config) -> Iterator[str]:
     paths = {index: route.path for index, route in enumerate(config.routes)}
     for index, path in paths.items():
         if path.rstrip("/") == config.logout.path.rstrip("/"):
-            yield f"routes[{index}].path: is logout.path, which the sidecar answers itself"
+            yield f"routes[{index}].path: never reached; the sidecar answers logout.path itself"
     target = path_on_this_site(config.logout.redirect_to, config.public_url)
     if config.oidc is not None and config.oidc.is_login(target):
         return
@@ -112,12 +112,12 @@ def _own_login(config: Config) -> Iterator[str]:
         return
     if config.public_url is None:
         yield (
-            "public_url: none is given, so oidc sends logins back to whatever Host a request names,"
-            f" and only this machine is served, on {config.listen}"
+            "public_url: missing, so oidc sends logins back to the Host that a request names, "
+            f"and the sidecar serves only this machine, on {config.listen}"
         )
     if oidc.keep == "store" and not config.store.url.is_shared:
-        yield "oidc.keep: sessions are kept in memory, so a restart logs everybody out"
+        yield "oidc.keep: keeps sessions in memory, so a restart logs everybody out"
     endpoints = {f"{oidc.base}/{name}" for name in (*ENDPOINTS, FRONTCHANNEL)}
     for index, route in enumerate(config.routes):
         if route.path.rstrip("/") in endpoints:
-            yield f"routes[{index}].path: is an endpoint of oidc, which the sidecar answers itself"
+            yield f"routes[{index}].path: never reached; the sidecar answers endpoints of oidc"

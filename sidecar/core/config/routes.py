@@ -62,7 +62,7 @@ class UpstreamTls(Section):
     @model_validator(mode="after")
     def _cert_and_key(self) -> UpstreamTls:
         if (self.cert is None) != (self.key is None):
-            raise BadValue("has one of cert and key without the other", "give both, or neither")
+            raise BadValue("must have both cert and key, or neither")
         return self
 
 
@@ -91,10 +91,10 @@ class Upstream(Section):
     @model_validator(mode="after")
     def _servers_alike(self) -> Upstream:
         if (self.url is None) == (not self.urls):
-            raise BadValue("needs url or urls, and not both", "write url: http://host:port")
+            raise BadValue("must have either url or urls", "add url: http://host:port, for example")
         if len({(split.scheme, split.path) for split in map(urlsplit, self.urls)}) > 1:
             raise BadValue(
-                "has urls of different schemes or base paths", "write an upstream for each"
+                "must have urls with one scheme and base path", "add an upstream for each other one"
             )
         return self
 
@@ -187,7 +187,9 @@ class FieldNames(Section):
     @model_validator(mode="after")
     def _one_or_the_other(self) -> FieldNames:
         if not set(self.drop).isdisjoint(self.pass_):
-            raise BadValue("has a name in drop and in pass", "remove it from one of the two")
+            raise BadValue(
+                "must not have a name in both drop and pass", "remove it from one of them"
+            )
         return self
 
 
@@ -250,7 +252,7 @@ class Route(Section):
         path = info.data.get("path")
         if path is not None and not f"{path.rstrip('/')}/".startswith(f"{strip}/"):
             raise BadValue(
-                "is not a prefix of the path", f"strip {path.rstrip('/') or '/'} at most"
+                "must be a prefix of the path", f"use {path.rstrip('/') or '/'} or a part of it"
             )
         return strip
 
@@ -258,5 +260,5 @@ class Route(Section):
     @classmethod
     def _nothing_to_inject(cls, inject: bool, info: ValidationInfo) -> bool:
         if inject and info.data.get("session") == "none":
-            raise BadValue("contradicts session: none", "remove one of the two")
+            raise BadValue("contradicts session: none", "remove one of them")
         return inject

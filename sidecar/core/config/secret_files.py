@@ -51,7 +51,7 @@ def _replace(tree: Tree, inside: dict[str, Any], path: KeyPath, read_file: ReadF
     where = (*path[:-1], key + _SUFFIX)
     named = inside.pop(key + _SUFFIX)
     if key in inside:
-        tree.findings.append(Finding(where, f"is given beside {key}", "keep one of the two"))
+        tree.findings.append(Finding(where, f"contradicts {key}", "keep one of them"))
         return
     tree.places[path] = tree.places[where]
     try:
@@ -67,13 +67,11 @@ def _contents(named: object, read_file: ReadFile) -> object:
     if isinstance(named, dict):
         return {key: _contents(item, read_file) for key, item in named.items()}
     if not isinstance(named, str) or not named:
-        raise BadValue("is not a file's path", "write the path of the file that holds the secret")
+        raise BadValue("must be the path of the file that holds the secret")
     try:
         return read_file(named).rstrip("\r\n")
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise BadValue(
-            f"cannot be read ({reason})", "mount the file, or correct the path"
-        ) from None
+        raise BadValue(f"cannot be read: {reason}", "mount the file, or correct the path") from None
     except UnicodeError:
-        raise BadValue("is not UTF-8 text", "store the secret as text") from None
+        raise BadValue("must be UTF-8 text", "store the secret as text") from None

@@ -102,11 +102,11 @@ def read_tree(text: str, source: str, environ: Mapping[str, str] | None) -> Tree
     except MarkedYAMLError as error:
         raise ConfigError((_syntax_fault(error, source),)) from None
     except (YAMLError, RecursionError):
-        raise ConfigError((_unreadable(source, "is not YAML"),)) from None
+        raise ConfigError((_unreadable(source, "invalid YAML"),)) from None
     except BadValue as error:
         raise ConfigError((Fault("", None, error.problem, error.remedy, source),)) from None
     if data is not None and not isinstance(data, dict):
-        raise ConfigError((_unreadable(source, "is not a mapping"),))
+        raise ConfigError((_unreadable(source, "must be a mapping"),))
     tree.data = data or {}
     return tree
 
@@ -118,7 +118,7 @@ def read_value(text: str) -> Any:
     except ConfigError:
         tree = None
     if tree is None or tree.findings:
-        raise BadValue("is not a YAML value", "write a list or mapping in YAML, e.g. [a, b]")
+        raise BadValue("must be a list or mapping in YAML", "write [a, b], for example")
     return tree.data["value"]
 
 
@@ -128,9 +128,7 @@ def _indented(text: str) -> str:
 
 def _compose(text: str) -> Node | None:
     if len(text) > MAX_CHARACTERS:
-        raise BadValue(
-            f"is longer than {MAX_CHARACTERS} characters", "split secrets off into files"
-        )
+        raise BadValue(f"must have at most {MAX_CHARACTERS} characters", "move secrets into files")
     yaml = YAML(typ="safe", pure=True)
     node: Node | None = yaml.compose(hide_references(text))
     return node
@@ -140,7 +138,7 @@ def _syntax_fault(error: MarkedYAMLError, source: str) -> Fault:
     """The parser's complaint without its excerpt of the text, which may hold a secret."""
     mark = error.problem_mark or error.context_mark
     line = None if mark is None else mark.line + 1
-    return Fault("", line, "is not YAML here", "check indentation, quotes and brackets", source)
+    return Fault("", line, "invalid YAML", "check indentation, quotes and brackets", source)
 
 
 def _unreadable(source: str, problem: str) -> Fault:
@@ -158,7 +156,9 @@ class _Builder:
     def build(self, node: Node, path: KeyPath) -> Any:
         self._nodes += 1
         if self._nodes > MAX_NODES or len(path) > MAX_DEPTH:
-            raise BadValue("has too many or too deeply nested values", "use fewer YAML aliases")
+            raise BadValue(
+                "must not have too many or deeply nested values", "use fewer YAML aliases"
+            )
         self._tree.places.setdefault(path, node.start_mark.line + 1)
         self._check_tag(node, path)
         if isinstance(node, MappingNode):
@@ -175,9 +175,7 @@ class _Builder:
             where = (*path, key)
             if key in data:
                 first = self._tree.places[where]
-                self._find(
-                    where, "is given twice", f"keep one (the first is on line {first})", line
-                )
+                self._find(where, "duplicate key", f"keep one (the first is on line {first})", line)
                 continue
             self._tree.places[where] = line
             data[key] = self.build(value_node, where)
@@ -201,7 +199,7 @@ class _Builder:
 
     def _check_tag(self, node: Node, path: KeyPath) -> None:
         if _tag(node) not in _KNOWN_TAGS:
-            self._find(path, "has a custom YAML tag", "write the plain value")
+            self._find(path, "must not have a custom YAML tag", "write the plain value")
 
     def _find(self, path: KeyPath, problem: str, remedy: str, line: int | None = None) -> None:
         self._tree.findings.append(Finding(path, problem, remedy, line))

@@ -6,10 +6,10 @@ The units are those of Go's `time.ParseDuration` (plus days) and IEC 80000-13 (K
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sidecar.core.config.faults import BadValue
+from sidecar.core.config.faults import BadValue, one_of
 
 DURATION_PATTERN: Final = r"^[0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h|d)$"
 SIZE_PATTERN: Final = r"^[0-9]{1,15}(B|KiB|MiB|GiB)?$"
@@ -18,6 +18,7 @@ _SECONDS: Final[Mapping[str, float]] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3
 _BYTES: Final[Mapping[str, int]] = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)", re.ASCII)
+_UNIT: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,3})? ?([A-Za-z]{1,3})", re.ASCII)
 _SIZE: Final = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB)?", re.ASCII)
 
 
@@ -29,8 +30,8 @@ def parse_duration(value: object) -> float:
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
     if seconds <= 0:
-        raise BadValue(
-            "is not a duration above zero", "write a number and a unit, such as 30s or 250ms"
+        raise _wrong(
+            value, "a duration above zero, such as 30s or 250ms", _SECONDS, tuple(_SECONDS)
         )
     return seconds
 
@@ -51,7 +52,16 @@ def parse_size(value: object) -> int:
     match = _SIZE.fullmatch(text)
     size = int(match[1]) * _BYTES[match[2] or ""] if match else 0
     if size <= 0:
-        raise BadValue(
-            "is not a size above zero", "write bytes, or a unit of 1024, such as 64KiB or 1MiB"
-        )
+        units = ("bytes", "KiB", "MiB", "GiB")
+        raise _wrong(value, "a size above zero, such as 512, 64KiB or 1MiB", _BYTES, units)
     return size
+
+
+def _wrong(
+    value: object, wanted: str, known: Mapping[str, float], shown: Sequence[str]
+) -> BadValue:
+    """What is wrong: the unit, if there is a number before it, or all of it."""
+    match = _UNIT.fullmatch(value) if isinstance(value, str) else None
+    if match and match[1] not in known:
+        return BadValue(f'unknown unit "{match[1]}"', f"use {one_of(shown)}")
+    return BadValue(f"must be {wanted}")

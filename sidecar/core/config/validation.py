@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from sidecar.core.config.faults import BadValue, Finding, KeyPath, did_you_mean
+from sidecar.core.config.faults import BadValue, Finding, KeyPath, did_you_mean, one_of
 from sidecar.core.config.fields import SCALAR
 from sidecar.core.config.model import Document
 from sidecar.core.config.schema import schema
@@ -72,8 +72,8 @@ def _at(data: Any, path: KeyPath) -> Any:
 def _unknown_key(path: KeyPath, loc: KeyPath) -> Words:
     name = ".".join(str(part) for part in path)
     if any(fnmatchcase(name, pattern) for pattern in _NOT_AVAILABLE):
-        return "is not available in this version", "remove it"
-    return "is no known key", did_you_mean(str(path[-1]), _known_keys(loc[:-1]))
+        return "not available in this version", "remove it"
+    return "unknown key", did_you_mean(str(path[-1]), _known_keys(loc[:-1]))
 
 
 def _known_keys(loc: KeyPath) -> frozenset[str]:
@@ -106,11 +106,11 @@ def _resolve(node: dict[str, Any], defs: Mapping[str, Any]) -> dict[str, Any]:
 def _unknown_type(detail: ErrorDetails) -> Words:
     known = _quoted(str(detail.get("ctx", {}).get("expected_tags", "")))
     if detail["type"] == "union_tag_not_found":
-        kinds = (
-            ", ".join(sorted(known)) or "authjs, nextauth, iron-session, auth0, better-auth, cookie"
+        kinds = sorted(known) or (
+            *("auth0", "authjs", "better-auth", "cookie", "iron-session", "nextauth"),
         )
-        return "is missing", f"say which kind of session it is: {kinds}"
-    return "is no known kind of session", did_you_mean(_tag(detail), known)
+        return "missing", f"use {one_of(kinds)}"
+    return "unknown kind of session", did_you_mean(_tag(detail), known)
 
 
 def _tag(detail: ErrorDetails) -> str:
@@ -123,7 +123,7 @@ def _quoted(text: str) -> list[str]:
 
 def _literal(detail: ErrorDetails) -> Words:
     known = _quoted(str(detail.get("ctx", {}).get("expected", "")))
-    return "has an unknown value", did_you_mean(str(detail["input"]), known)
+    return "unknown value", did_you_mean(str(detail["input"]), known)
 
 
 def _bad_value(detail: ErrorDetails) -> Words:
@@ -132,30 +132,30 @@ def _bad_value(detail: ErrorDetails) -> Words:
 
 
 def _least(detail: ErrorDetails) -> Words:
-    return "is too small", f"write at least {detail.get('ctx', {}).get('ge')}"
+    return f"must be at least {detail.get('ctx', {}).get('ge')}", ""
 
 
 def _most(detail: ErrorDetails) -> Words:
-    return "is too large", f"write at most {detail.get('ctx', {}).get('le')}"
+    return f"must be at most {detail.get('ctx', {}).get('le')}", ""
 
 
 def _other(detail: ErrorDetails) -> Words:
-    return f"is not valid ({detail['type']})", "compare it with `sidecar schema`"
+    return f"invalid ({detail['type']})", "compare it with `sidecar schema`"
 
 
-def _fixed(problem: str, remedy: str) -> Callable[[ErrorDetails], Words]:
+def _fixed(problem: str, remedy: str = "") -> Callable[[ErrorDetails], Words]:
     return lambda _: (problem, remedy)
 
 
-_NOT_TEXT = _fixed("is not text", "write text; put numbers, true and false in quotes")
-_NOT_SWITCH = _fixed("is neither true nor false", "write true or false")
-_NOT_NUMBER = _fixed("is not a whole number", "write a whole number")
-_NOT_LIST = _fixed("is not a list", "write [one, two], or one item per line after a dash")
-_NOT_MAPPING = _fixed("is not a mapping", "write keys and values below it")
-_EMPTY = _fixed("is empty", "give at least one, or remove the key")
+_NOT_TEXT = _fixed("must be text", "put numbers, true and false in quotes")
+_NOT_SWITCH = _fixed("must be true or false")
+_NOT_NUMBER = _fixed("must be an integer")
+_NOT_LIST = _fixed("must be a list", "write [one, two], or one item a line after a dash")
+_NOT_MAPPING = _fixed("must be a mapping", "write keys and values below it")
+_EMPTY = _fixed("must not be empty", "add at least one, or remove the key")
 
 _WORDS: Final[Mapping[str, Callable[[ErrorDetails], Words]]] = {
-    "missing": _fixed("is missing", "add it"),
+    "missing": _fixed("missing", "add it"),
     "literal_error": _literal,
     "value_error": _bad_value,
     "string_type": _NOT_TEXT,

@@ -57,7 +57,7 @@ def parse_listen(value: str) -> Listen:
     host, _, port = value.rpartition(":")
     if not host or not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or int(port) > 65535:
         raise BadValue(
-            "is not an address", "write host:port, [v6]:port or unix:/path, e.g. 0.0.0.0:8080"
+            "must be host:port, [v6]:port or unix:/path", "use 0.0.0.0:8080, for example"
         )
     return Listen(_parse_host(host), int(port))
 
@@ -65,9 +65,7 @@ def parse_listen(value: str) -> Listen:
 def _parse_unix(path: str) -> Listen:
     # sun_path has 108 bytes, the last one a NUL (unix(7)).
     if not path.startswith("/") or "\0" in path or len(path.encode()) > 107:
-        raise BadValue(
-            "is not a socket path", "write unix: and an absolute path of at most 107 bytes"
-        )
+        raise BadValue("must be unix: and an absolute path of at most 107 bytes")
     return Listen("", 0, path)
 
 
@@ -79,7 +77,7 @@ def _parse_host(text: str) -> str:
         return _parse_v6(host, bracketed=bracketed)
     if not _HOSTNAME.fullmatch(host):
         raise BadValue(
-            "has no valid host", "write a host name (punycode if not ASCII) or an address"
+            "must have a valid host name or address", "use punycode for names beyond ASCII"
         )
     if re.fullmatch(r"[0-9.]+", host):
         return _parse_v4(host)
@@ -91,10 +89,10 @@ def _parse_v6(host: str, *, bracketed: bool) -> str:
         address = ipaddress.IPv6Address(host)
     except ValueError:
         raise BadValue(
-            "has no valid host", "write an IPv6 address in brackets, e.g. [::1]:8080"
+            "must have a valid IPv6 address in brackets", "use [::1]:8080, for example"
         ) from None
     if not bracketed:
-        raise BadValue("has an IPv6 address without brackets", f"write [{address}]")
+        raise BadValue("must have its IPv6 address in brackets", f"use [{address}]")
     return str(address)
 
 
@@ -103,46 +101,42 @@ def _parse_v4(host: str) -> str:
         return str(ipaddress.IPv4Address(host))
     except ValueError:
         raise BadValue(
-            "has no valid host", "write an IPv4 address as four decimal numbers"
+            "must have a valid IPv4 address", "use four decimal numbers from 0 to 255"
         ) from None
 
 
 def parse_authority(value: str) -> str:
     """`host` or `host:port`, lower-cased, as a Host field carries it (RFC 9110 section 7.2)."""
-    split = _split(f"http://{value}", "write host or host:port")
+    split = _split(f"http://{value}", "use host or host:port")
     if split.netloc != value or split.path:
-        raise BadValue("is not a host", "write host or host:port, without scheme and path")
+        raise BadValue("must be host or host:port, without scheme and path")
     return _authority(split, default_port=0)
 
 
 def parse_origin(value: str) -> str:
     """`https://app.example.com` in the form browsers send as Origin (RFC 6454 section 6.2)."""
-    remedy = (
-        "write scheme://host or scheme://host:port, without a path, e.g. https://app.example.com"
-    )
+    remedy = "use scheme://host or scheme://host:port, such as https://app.example.com"
     split = _split(value, remedy)
     if split.path not in {"", "/"} or "?" in value or "#" in value:
-        raise BadValue("is not an origin", remedy)
+        raise BadValue("must be an origin, without a path", remedy)
     return f"{split.scheme}://{_authority(split, default_port=_PORTS[split.scheme])}"
 
 
 def parse_upstream_url(value: str) -> str:
     """`http://host:port/base` or https without trailing slash; no userinfo, query, fragment."""
-    split = _split(
-        value, "write http://host:port or https://host:port, with a base path if need be"
-    )
+    split = _split(value, "use http://host:port or https://host:port, with a base path if needed")
     if "?" in value or "#" in value:
-        raise BadValue("has a query or a fragment", "write scheme, host, port and base path only")
+        raise BadValue("must not have a query or a fragment", "remove it")
     base = parse_path(split.path or "/").rstrip("/")
     return f"{split.scheme}://{_authority(split, default_port=_PORTS[split.scheme])}{base}"
 
 
 def parse_endpoint_url(value: str) -> str:
     """An http or https URL that is asked as it is: no userinfo and no fragment."""
-    remedy = "write an http or https URL without user, password and fragment"
+    remedy = "use an http or https URL without user, password and fragment"
     split = _split(value, remedy)
     if "#" in value:
-        raise BadValue("has a fragment", remedy)
+        raise BadValue("must not have a fragment", remedy)
     _authority(split, default_port=_PORTS[split.scheme])
     return value
 
@@ -154,9 +148,9 @@ def _split(value: str, remedy: str) -> SplitResult:
     except ValueError:
         split = None
     if split is None or split.scheme not in _PORTS or not split.netloc:
-        raise BadValue("is not an http or https URL", remedy)
+        raise BadValue("must be an http or https URL", remedy)
     if "@" in split.netloc:
-        raise BadValue("has a user name or password", "leave them out: they would end up in logs")
+        raise BadValue("must not have a user name or password", "remove them: logs would show them")
     return split
 
 
@@ -165,12 +159,12 @@ def _authority(split: SplitResult, *, default_port: int) -> str:
     if not colon or port_text.endswith("]"):
         host_text, port_text = split.netloc, str(default_port)
     if not re.fullmatch(r"[0-9]{1,5}", port_text, re.ASCII) or int(port_text) > 65535:
-        raise BadValue("has no valid port", "write a port from 1 to 65535")
+        raise BadValue("must have a port from 1 to 65535")
     host = _parse_host(host_text)
     shown = f"[{host}]" if ":" in host else host
     port = int(port_text)
     if port == 0 and colon and default_port:
-        raise BadValue("has no valid port", "write a port from 1 to 65535")
+        raise BadValue("must have a port from 1 to 65535")
     return shown if port == default_port else f"{shown}:{port}"
 
 
@@ -182,12 +176,12 @@ def parse_proxy(value: str) -> str:
         network = ipaddress.ip_network(value, strict=False)
     except ValueError:
         raise BadValue(
-            "is not a network", "write a CIDR such as 10.0.0.0/8, an address, or unix"
+            "must be a network, an address or unix", "use 10.0.0.0/8, for example"
         ) from None
     if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
         network = _unmapped(network)
     if "/" in value and not _has_no_host_bits(value):
-        raise BadValue("has bits set behind its prefix", f"did you mean {network}?")
+        raise BadValue("must have no bits set after its prefix", f"did you mean {network}?")
     return str(network)
 
 
@@ -210,22 +204,24 @@ def parse_path(value: str) -> str:
     Escapes are normalised as those of requests are, since an unlike spelling never matches.
     """
     if not _PATH.fullmatch(value):
-        raise BadValue("is not a path", "begin it with / and percent-encode what RFC 3986 demands")
+        raise BadValue(
+            "must be a path that begins with /", "percent-encode other characters (RFC 3986)"
+        )
     segments = value.split("/")[1:]
     if "" in segments[:-1] or any(_DOT_SEGMENT.fullmatch(segment) for segment in segments):
-        raise BadValue("has empty or dot segments", "write the path without //, /./ and /../")
+        raise BadValue("must not have empty or dot segments", "remove //, /./ and /../")
     try:
         return normalise(value)
     except BadRequest as error:
         raise BadValue(
-            f"is no path that a request can have: {error.detail}", "spell it out"
+            f"must be a path that a request can have: {error.detail}", "use its plain spelling"
         ) from None
 
 
 def parse_local_target(value: str) -> str:
     """A path of this origin with an optional query: never `//host`, a backslash or controls."""
     if not _LOCAL_TARGET.fullmatch(value):
-        raise BadValue("is not a local path", "write a path such as /login")
+        raise BadValue("must be a local path", "use /login, for example")
     parse_path(re.split("[?#]", value, maxsplit=1)[0])
     return value
 
@@ -234,18 +230,18 @@ def parse_redirect(value: str) -> str:
     """A local path, or an http(s) URL, for `logout.redirect_to`."""
     if value.startswith("/"):
         return parse_local_target(value)
-    remedy = "write a local path such as /login, or a URL whose origin is in logout.allowed_origins"
+    remedy = "use a local path such as /login, or a URL whose origin is in logout.allowed_origins"
     split = _split(value, remedy)
     target = value[value.index(split.netloc, len(split.scheme) + 3) + len(split.netloc) :]
     if target and not target.startswith(("/", "?", "#")):
-        raise BadValue("is not a URL", remedy)
+        raise BadValue("must be a local path or a URL", remedy)
     return f"{split.scheme}://{_authority(split, default_port=_PORTS[split.scheme])}{target or '/'}"
 
 
 def parse_cookie_path(value: str) -> str:
     """A Path attribute (RFC 6265 section 4.1.1): absolute, no `;`, no controls."""
     if not re.fullmatch(r"/[ -:<-~]*", value, re.ASCII):
-        raise BadValue("is not a cookie path", "begin it with / and leave ; out")
+        raise BadValue("must be a path that begins with / and has no ;")
     return value
 
 
@@ -253,7 +249,7 @@ def parse_same_site(value: str) -> str:
     """A SameSite attribute as it is written."""
     same_site = SAME_SITES.get(value.lower())
     if same_site is None:
-        raise BadValue("is no SameSite", "write lax, strict or none")
+        raise BadValue("must be lax, strict or none")
     return same_site
 
 
@@ -262,7 +258,7 @@ def parse_domain(value: str) -> str:
     domain = value.removeprefix(".").lower()
     if not _HOSTNAME.fullmatch(domain) or re.fullmatch(r"[0-9.]+", domain):
         raise BadValue(
-            "is not a cookie domain", "write a parent domain such as example.com, no port"
+            "must be a cookie domain, without a port", "use a parent domain such as example.com"
         )
     return domain
 
@@ -270,7 +266,7 @@ def parse_domain(value: str) -> str:
 def parse_token(value: str) -> str:
     """A cookie or field name: an RFC 9110 token."""
     if not _TOKEN.fullmatch(value):
-        raise BadValue("is not a valid name", "use letters, digits and !#$%&'*+-.^_`|~ only")
+        raise BadValue("must be a valid name", "use only letters, digits and !#$%&'*+-.^_`|~")
     return value
 
 
@@ -282,7 +278,7 @@ def parse_field_name(value: str) -> str:
     name = parse_token(value).lower()
     if is_own_field(name.encode()):
         raise BadValue(
-            "is, or can be read as, a field that the sidecar alone writes or takes away",
+            "must not be, or read like, a field that only the sidecar writes or removes",
             "remove it",
         )
     return name
@@ -291,14 +287,14 @@ def parse_field_name(value: str) -> str:
 def parse_name(value: str) -> str:
     """An upstream's name: short enough and plain enough for logs and metrics."""
     if not _NAME.fullmatch(value):
-        raise BadValue("is not a valid name", "use at most 63 letters, digits, -, _ and .")
+        raise BadValue("must be a valid name", "use at most 63 letters, digits, -, _ and .")
     return value
 
 
 def parse_query_name(value: str) -> str:
     """The name of a query parameter that needs no escaping (RFC 3986 section 2.3)."""
     if not _QUERY_NAME.fullmatch(value):
-        raise BadValue("is not a parameter name", "use letters, digits, -, ., _ and ~ only")
+        raise BadValue("must be a parameter name", "use only letters, digits, -, ., _ and ~")
     return value
 
 
@@ -312,5 +308,5 @@ def parse_member_path(value: object) -> tuple[str, ...]:
         or not parts
         or not all(isinstance(p, str) and p for p in parts)
     ):
-        raise BadValue("is not a path of members", "write names joined by dots, or a list of names")
+        raise BadValue("must be names joined by dots, or a list of names")
     return parts

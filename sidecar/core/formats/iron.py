@@ -61,7 +61,7 @@ class IronOpener:
     def open(self, value: str, name: str, now: float) -> Session:  # noqa: ARG002 - no part of it
         seal = _SEAL.fullmatch(value)
         if seal is None or bool(seal["password_id"]) is not bool(seal["version"]):
-            raise SealError("it is no seal of iron-session or h3")
+            raise SealError("the value is not a seal of iron-session or h3")
         claims = self._unseal(seal)
         expires_at = int(seal["expiry"]) / 1000 if seal["expiry"] else None
         return Session(claims, expires_at, None if expires_at is None else expires_at + SKEW)
@@ -76,7 +76,7 @@ class IronOpener:
                 except ValueError:
                     continue
         hint = "" if seal["version"] or len(self.iterations) > 1 else _HINT
-        raise SealError(f"it does not open with the configured password{hint}")
+        raise SealError(f"the configured password does not open the value{hint}")
 
     def _passwords(self, id_: str) -> Iterable[bytes]:
         """Those that may open a seal. Raises `SealError` where there is none."""
@@ -84,7 +84,7 @@ class IronOpener:
             named = self.passwords.get(_DEFAULT_ID)
             return self.passwords.values() if named is None else (named,)
         if id_ not in self.passwords:
-            raise SealError("it was sealed with a password id that is not configured")
+            raise SealError("the value was sealed with a password id that is not configured")
         return (self.passwords[id_],)
 
     def respelled(self, value: str) -> str:

@@ -251,10 +251,10 @@ def _judge(session: OwnSession, lifetimes: Lifetimes, now: float) -> Result:
 
 
 _WHY: Final = {
-    Result.OK: "the session lives",
+    Result.OK: "the session is live",
     Result.EXPIRED: "the session has expired",
     Result.TOKEN_MISSING: "the session holds no token",
-    Result.BAD_TOKEN: "its token is not one of RFC 6750",
+    Result.BAD_TOKEN: "the token is not one of RFC 6750",
 }
 
 
@@ -336,7 +336,7 @@ class OwnCookieSource(_OwnSource):
                         yield _Candidate(name, chunks.names, joined, places)
 
     def _open(self, jar: CookieJar, candidate: _Candidate, now: float) -> Reading:
-        session, why = None, "its chunks are not a whole set"
+        session, why = None, "the set of chunks is incomplete"
         if candidate.value is not None:
             try:
                 sealed = self.keyrings[candidate.cookie].open(candidate.value)
@@ -344,9 +344,9 @@ class OwnCookieSource(_OwnSource):
             except SealError as error:
                 why = str(error)
             except (ValueError, RecursionError):
-                why = "it holds no session"
+                why = "the value does not contain a session"
         if session is not None and session.cookie != candidate.cookie:
-            session, why = None, "it was sealed for another cookie"
+            session, why = None, "the value was sealed for another cookie"
         if session is None:
             return self._reading(jar, candidate, None, why, now)
         name = session.cookie + _USE
@@ -424,7 +424,7 @@ class OwnStoreSource(_OwnSource):
             and session.fingerprint == handle.fingerprint
             and hmac.compare_digest(session.id, handle.id)
         )
-        why = "it is no session that is known"
+        why = "the session is not known"
         return self._reading(jar, candidate, session if is_it else None, why, now)
 
     def fitting(self, session: OwnSession) -> OwnSession | None:

@@ -161,7 +161,8 @@ def _reading(type_: str, candidate: _Candidate, size: int) -> Reading:
         content=None if good else _NO_TOKEN(decoded(value)),
         subject=jwt_subject(value) if good else None,
         header_bytes=size,
-        why=f"{name}: " + ("it is a token" if good else "it is not a token of RFC 6750"),
+        why=f"{name}: "
+        + ("the value is a token" if good else "the value is not a token of RFC 6750"),
         encoded=frozenset({name} if is_encoded else ()),
     )
 

@@ -190,7 +190,7 @@ class SealedSource:
 
     def _judge(self, candidate: _Candidate, now: float) -> _Verdict:
         if candidate.value is None:
-            return _Verdict(self.broken, "its chunks are not a whole set")
+            return _Verdict(self.broken, "the set of chunks is incomplete")
         try:
             session = self.opener.open(candidate.value, candidate.cookie, now)
         except SealError as error:
@@ -199,9 +199,11 @@ class SealedSource:
             return _Verdict(Result.EXPIRED, "the session has expired", session)
         token = find_claim(session.claims, self.token)
         if not isinstance(token, str) or not token:
-            return _Verdict(Result.TOKEN_MISSING, "it holds no token where one is named", session)
+            return _Verdict(
+                Result.TOKEN_MISSING, "the session has no token at the configured claim", session
+            )
         if not is_b64token(token):
-            return _Verdict(Result.BAD_TOKEN, "its token is not one of RFC 6750", session)
+            return _Verdict(Result.BAD_TOKEN, "the token is not one of RFC 6750", session)
         return _Verdict(Result.OK, "the session holds a token", session, token)
 
     def write(self, reading: Reading, tokens: TokenSet, identity: str, scope: Scope) -> list[bytes]:

@@ -267,28 +267,31 @@ def test_nothing_can_be_changed(loaded: Loader) -> None:
 @pytest.mark.parametrize(
     ("text", "warning"),
     [
-        ("", "secret: none is given"),
+        ("", "secret: missing"),
         (f"secret: {LONG}", None),
         (f"session: {{sources: [{{type: authjs, secret: {LONG}}}]}}", None),
         (
             "session: {sources: [{type: authjs, secret: [short]}]}",
-            "session.sources[0].secret: has fewer than 32 bytes",
+            "session.sources[0].secret: should have at least 32 bytes",
         ),
         (
             "session: {sources: [{type: iron-session, cookie: a, password: short}]}",
-            "session.sources[0].password: has fewer than 32 bytes",
+            "session.sources[0].password: should have at least 32 bytes",
         ),
         (
             f"secret: {LONG}\npublic_url: http://a\n"
             "session: {sources: [{type: cookie, cookie: a, same_site: None}]}",
-            "session.sources[0].same_site: browsers take such a cookie by https alone",
+            "session.sources[0].same_site: needs https",
         ),
         (
             f"secret: {LONG}\npublic_url: https://a\n"
             "session: {sources: [{type: cookie, cookie: a, same_site: none, partitioned: true}]}",
             None,
         ),
-        (f"secret: {LONG}\ntrusted_proxies: [unix, '::/0']", "trusted_proxies[1]: every client"),
+        (
+            f"secret: {LONG}\ntrusted_proxies: [unix, '::/0']",
+            "trusted_proxies[1]: trusts every client",
+        ),
     ],
 )
 def test_warnings(loaded: Loader, text: str, warning: str | None) -> None:
@@ -318,8 +321,8 @@ COOKIE = f"session: {{sources: [{{type: authjs, secret: {LONG}}}, {{type: cookie
     ("keys", "more", "warning"),
     [
         ("kind: page, session: none", "", None),
-        ("kind: page", "", "session.sources: there are none"),
-        ("kind: page, session: required", "", "session.sources: there are none"),
+        ("kind: page", "", "session.sources: empty"),
+        ("kind: page, session: required", "", "session.sources: empty"),
         ("kind: page, session: required", COOKIE, "session.sources[1]: the sidecar cannot verify"),
         ("kind: page", COOKIE, None),
         ("kind: api, session: optional", COOKIE, None),

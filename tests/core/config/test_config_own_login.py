@@ -51,53 +51,53 @@ def test_the_own_login_needs_no_route_of_its_own(loaded: Loader) -> None:
 @pytest.mark.parametrize(
     ("text", "path", "problem", "remedy"),
     [
-        (OIDC % ", scopes: [email]", "oidc.scopes", "lacks openid", "add it"),
+        (OIDC % ", scopes: [email]", "oidc.scopes", "must contain openid", "add it"),
         (
             OIDC % ", parameters: {state: x, audience: y}",
             "oidc.parameters.state",
-            "is written by the sidecar",
+            "must not be set: the sidecar sets it",
             "remove",
         ),
         (
             OIDC % "" + "logout: {path: /auth/login}",
             "logout.path",
-            "is another endpoint of oidc",
+            "must not be another endpoint of oidc",
             "/auth/logout",
         ),
         (
             OIDC % ", path: /o" + "logout: {path: /o/frontchannel-logout}",
             "logout.path",
-            "is another endpoint of oidc",
+            "must not be another endpoint of oidc",
             "/o/logout",
         ),
         (
             OIDC % "" + "logout: {redirect_to: /auth/logout}",
             "logout.redirect_to",
-            "is no login",
+            "must be a login",
             "/auth/login",
         ),
         (
             OIDC % "" + "logout: {path: /auth/login/}",
             "logout.path",
-            "is another endpoint of oidc",
+            "must not be another endpoint of oidc",
             "/auth/logout",
         ),
         (
             OIDC % "" + "logout: {redirect_to: /auth/session/}",
             "logout.redirect_to",
-            "is no login",
+            "must be a login",
             "/auth/login",
         ),
         (
             OIDC % "" + "logout: {redirect_to: '/auth/callback?x=1'}",
             "logout.redirect_to",
-            "is no login",
+            "must be a login",
             "/auth/login",
         ),
         (
             OIDC % ", cookie: app" + "session: {sources: [{type: cookie, cookie: app}]}",
             "oidc.cookie",
-            "is the cookie of session.sources[0] too",
+            "must not be the cookie of session.sources[0] too",
             "another name",
         ),
         (
@@ -106,8 +106,18 @@ def test_the_own_login_needs_no_route_of_its_own(loaded: Loader) -> None:
             "contradicts oidc",
             "remove",
         ),
-        (OIDC % "" + "refresh: {issuer: https://b}", "refresh.issuer", "is not oidc.", "remove"),
-        (OIDC % "" + "refresh: {client_id: b}", "refresh.client_id", "is not oidc.", "remove"),
+        (
+            OIDC % "" + "refresh: {issuer: https://b}",
+            "refresh.issuer",
+            "must be the same as oidc.",
+            "remove",
+        ),
+        (
+            OIDC % "" + "refresh: {client_id: b}",
+            "refresh.client_id",
+            "must be the same as oidc.",
+            "remove",
+        ),
     ],
 )
 def test_contradictions(
@@ -116,15 +126,15 @@ def test_contradictions(
     (fault,) = faults(SECRET + "upstream: http://a\n" + text)
     assert fault.path == path
     assert problem in fault.problem
-    assert remedy in fault.remedy
+    assert remedy in str(fault)
 
 
 @pytest.mark.parametrize(
     ("text", "warning"),
     [
         (SECRET + OIDC % "", None),
-        (SECRET + OIDC % ", keep: store", "oidc.keep: sessions are kept in memory"),
-        (OIDC % "", "secret: none is given"),
+        (SECRET + OIDC % ", keep: store", "oidc.keep: keeps sessions in memory"),
+        (OIDC % "", "secret: missing"),
         (
             SECRET + OIDC % "" + "logout: {redirect_to: /}",
             None,
@@ -149,7 +159,7 @@ def test_the_own_login_demands_its_origin_where_others_can_connect(
     for one in (text, text + "public_url: null"):
         (fault,) = faults(one)
         assert fault.path == "public_url"
-        assert "whatever Host a request names" in fault.problem
+        assert "the Host that a request names" in fault.problem
         assert "https://app.example.com" in fault.remedy
 
 
@@ -158,7 +168,7 @@ def test_on_loopback_the_own_login_without_an_origin_is_only_warned_of(
     loaded: Loader, listen: str
 ) -> None:
     (warning,) = loaded(f'{SECRET}upstream: http://a\nlisten: "{listen}"\n{LOGIN}').warnings
-    assert warning.startswith("public_url: none is given")
+    assert warning.startswith("public_url: missing")
 
 
 def test_without_an_origin_the_own_login_listens_on_loopback_by_default(loaded: Loader) -> None:
@@ -166,7 +176,7 @@ def test_without_an_origin_the_own_login_listens_on_loopback_by_default(loaded: 
     config = loaded(SECRET + "upstream: http://a\n" + LOGIN)
     assert str(config.listen) == "127.0.0.1:8080"
     (warning,) = config.warnings
-    assert warning.endswith("only this machine is served, on 127.0.0.1:8080")
+    assert warning.endswith("serves only this machine, on 127.0.0.1:8080")
 
 
 def test_an_origin_of_the_environment_is_one(loaded: Loader) -> None:
@@ -186,4 +196,4 @@ def test_a_route_that_an_endpoint_covers_is_told(loaded: Loader) -> None:
 
 def test_without_a_secret_a_restart_logs_everybody_out(loaded: Loader) -> None:
     (warning,) = loaded("upstream: http://a\n" + OIDC % "").warnings
-    assert warning.endswith("and neither do sessions of oidc")
+    assert warning.endswith("and other replicas do not accept them")
