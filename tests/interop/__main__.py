@@ -13,13 +13,13 @@ import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
 from tests.interop.cache import DEFAULT, VARIABLE, LeftOut, directory
-from tests.interop.checks import CHECKS, World
+from tests.interop.checks import CHECKS, Check, World
 from tests.interop.provider import NotOffered, Provider
 from tests.interop.providers import PROVIDERS
 from tests.interop.site import KEPT, running_site
@@ -32,12 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m tests.interop", description=__doc__)
     parser.add_argument("provider", nargs="*", help=f"of {', '.join(PROVIDERS)}; default: all")
     parser.add_argument("--kept", choices=KEPT, help="where sessions are kept; default: both")
+    parser.add_argument("--check", action="append", choices=CHECKS, help="only this; repeatable")
     parser.add_argument("--keep-logs", type=Path, help="a directory for what all programs wrote")
     given = parser.parse_args(arguments)
     unknown = [name for name in given.provider if name not in PROVIDERS]
     if unknown:
         parser.error(f"unknown provider {unknown[0]!r}; there are {', '.join(PROVIDERS)}")
     _say(f"cache: {directory()} ({VARIABLE}, by default {DEFAULT})")
+    checks = {what: CHECKS[what] for what in given.check or CHECKS}
     columns: list[Column] = []
     for name in given.provider or PROVIDERS:
         provider = PROVIDERS[name]()
@@ -48,14 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _say(f"{name}: LEFT OUT: {reason}")
             continue
         for kept in [given.kept] if given.kept else KEPT:
-            columns.append(asyncio.run(_checked(provider, kept, given.keep_logs)))
-    print(markdown(columns))
+            columns.append(asyncio.run(_checked(provider, kept, checks, given.keep_logs)))
+    print(markdown(columns, list(checks)))
     if not columns:
         return 2
     return int(any(column.is_wrong for column in columns))
 
 
-async def _checked(provider: Provider, kept: str, logs: Path | None) -> Column:
+async def _checked(
+    provider: Provider, kept: str, checks: Mapping[str, Check], logs: Path | None
+) -> Column:
     """One provider with one way to keep sessions, through all checks."""
     column = Column(provider.name, provider.version, kept)
     with tempfile.TemporaryDirectory(prefix="interop-") as name:
@@ -63,7 +67,7 @@ async def _checked(provider: Provider, kept: str, logs: Path | None) -> Column:
         try:
             async with running_site(provider, folder, kept) as site, AsyncExitStack() as stack:
                 world = World(site, stack)
-                for what, check in CHECKS.items():
+                for what, check in checks.items():
                     column.cells[what] = await _cell(check(world))
                     _say(
                         f"{provider.name} {provider.version}, {kept}: {what}: {column.cells[what]}"

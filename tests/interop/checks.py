@@ -8,6 +8,7 @@ exception that it went wrong.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -153,8 +154,9 @@ async def logout_here_then_there(world: World) -> str | None:
     refresh = _last_refresh_token(site)
     page = await browser.open("/auth/logout")
     if str(page.url.origin()) != site.url:  # the provider asks
-        page = await browser.submit(page)
-    assert str(page.url.origin()) == site.url, f"left at {page.url.with_query(None)}: {page.status}"
+        page = await browser.submit(page, site.provider.agree)
+    left = f"left at {page.url.with_query(None)}: {page.status} {_plain(page.text)}"
+    assert str(page.url.origin()) == site.url, left
     assert await is_out(browser)
     assert await replayed(site, cookie) == 401
     remark = None
@@ -239,6 +241,11 @@ def _said(site: Site, before: int) -> str:
     """What the exchanges since then were answered."""
     said = [(one.status, one.answer.get("error")) for one in site.wire.exchanges[before:]]
     return f"{len(said)} exchanges: {said}"
+
+
+def _plain(text: str) -> str:
+    """The words of a page, for a message."""
+    return " ".join(re.sub(r"<style.*?</style>|<[^>]+>", " ", text, flags=re.DOTALL).split())[:300]
 
 
 Check = Callable[[World], Awaitable[str | None]]

@@ -79,6 +79,22 @@ class Process:
         return self.log.read_text(errors="replace")[-1500:]
 
 
+async def run(command: Sequence[str], folder: Path) -> str:
+    """Runs a program to its end, and returns what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=folder,
+        env=ENVIRON,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    printed, _ = await process.communicate()
+    text = printed.decode(errors="replace")
+    assert process.returncode == 0, text[-1500:]
+    return text
+
+
 async def _answers(url: str) -> bool:
     try:
         async with (

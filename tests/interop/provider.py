@@ -51,6 +51,7 @@ class Provider(ABC):
 
     name: ClassVar[str]
     seconds: ClassVar[float] = SECONDS
+    agree: ClassVar[str | None] = None  # the name of the button that agrees, if not the first
     version: str = ""
     configured: ClassVar[tuple[str, ...]] = ()
     """What had to be set, at the provider or in `oidc:`, besides what every client registers."""
@@ -99,10 +100,15 @@ class Provider(ABC):
         raise NotOffered("it has no administration")
 
 
-async def through(browser: Browser, page: Page, home: str, **fields: str) -> Page:
-    """Sends forms, with these fields filled in, until the browser is back at `home` (a URL)."""
+async def through(
+    browser: Browser, page: Page, home: str, button: str | None = None, **fields: str
+) -> Page:
+    """Sends forms, with these fields filled in, until the browser is back at `home` (a URL).
+
+    By the button of this name where there is one, else by the first.
+    """
     for _ in range(6):
         if str(page.url.origin()) == home:
             return page
-        page = await browser.submit(page, **fields)
-    raise AssertionError(f"still at {page.url.with_query(None)}")
+        page = await browser.submit(page, button, **fields)
+    raise AssertionError(f"still at {page.url.with_query(None)}: {page.text[:1000]}")

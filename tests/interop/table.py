@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from tests.interop.checks import CHECKS
-
 
 class State(StrEnum):
     RIGHT = "✓"
@@ -40,13 +38,13 @@ class Column:
         return any(cell.state is State.WRONG for cell in self.cells.values())
 
 
-def markdown(columns: Sequence[Column]) -> str:
-    """The table, with a numbered line below it for each remark."""
+def markdown(columns: Sequence[Column], rows: Sequence[str]) -> str:
+    """The table with these rows, and below it a numbered line for each remark."""
     remarks: dict[str, int] = {}
     merged = _merged(columns)
     head = ["", *(name for name, _ in merged)]
     lines = [_row(head), "|---" * len(head) + "|"]
-    for what in CHECKS:
+    for what in rows:
         row = [what]
         for _, ways in merged:
             shown = []

@@ -123,12 +123,12 @@ class Browser:
             return answer.status, await answer.json()
 
     async def submit(self, page: Page, button: str | None = None, **fields: str) -> Page:
-        """Sends a page's form, with these of its fields filled in, by a button of this name.
+        """Sends a page's form, with these of its fields filled in, by the button of this name.
 
-        Without a name it is the first button.
+        Where there is none it is the first button.
         """
         form = page.form()
-        pressed = [one for one in form.buttons if button is None or one[0] == button][:1]
+        pressed = [one for one in form.buttons if one[0] == button][:1] or form.buttons[:1]
         given = {name: value for name, value in fields.items() if name in form.fields}
         sent = {**form.fields, **{name: value for name, value in pressed if name}, **given}
         target = page.url.join(URL(form.action)) if form.action else page.url

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from tests.interop.provider import Provider
+from tests.interop.providers.django_oauth import DjangoOauthToolkit
 from tests.interop.providers.keycloak import Keycloak
 from tests.interop.providers.oidc_provider import OidcProvider
 
-PROVIDERS: Final[Mapping[str, type[Provider]]] = {one.name: one for one in (OidcProvider, Keycloak)}
+PROVIDERS: Final[Mapping[str, type[Provider]]] = {
+    one.name: one for one in (OidcProvider, Keycloak, DjangoOauthToolkit)
+}
 """By the name that the command takes, in the order in which they are run."""
