@@ -4,63 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-from collections.abc import AsyncIterator, Callable, Mapping
-from html import unescape
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp import ClientResponse, ClientSession, CookieJar, TCPConnector
+from aiohttp import ClientSession
 from yarl import URL
 
 from sidecar.core.cookies import CookieJar as Cookies
 from sidecar.core.credential import read_credential
 from sidecar.core.formats.own import Lifetimes, OwnReading, own_cookie_source
 from tests.conftest import free_port
+from tests.oidc.browser import FETCH, Browser, Page
 from tests.oidc.provider import CLIENT_ID, CLIENT_SECRET, PATIENCE, SECRET, Provider
 
 if TYPE_CHECKING:
     from tests.conftest import Received, StartCommand, Upstream
 
-FETCH: Final = {
-    "Sec-Fetch-Dest": "empty",
-    "Sec-Fetch-Mode": "cors",
-    "Sec-Fetch-Site": "same-origin",
-}
-DOCUMENT: Final = {
-    "Sec-Fetch-Dest": "document",
-    "Sec-Fetch-Mode": "navigate",
-    "Sec-Fetch-Site": "none",
-}
 
-
-class Browser:
-    """Follows redirects and forms at both servers, whose cookies it keeps apart by host."""
-
-    def __init__(self, sidecar: str) -> None:
-        self.sidecar = URL(sidecar)
-        self.session = ClientSession(
-            cookie_jar=CookieJar(unsafe=True, quote_cookie=False),
-            connector=TCPConnector(force_close=True),
-        )
-
-    async def open(self, url: URL | str, form: Mapping[str, str] | None = None) -> Page:
-        """A document, at the end of all redirects."""
-        asked = self.session.request(
-            "GET" if form is None else "POST",
-            self.sidecar.join(URL(url)),
-            data=form,
-            headers=DOCUMENT,
-        )
-        async with asked as answer:
-            return Page(answer, await answer.text())
-
-    async def get(self, path: str) -> tuple[int, Any]:
-        """What a script gets."""
-        url = self.sidecar.join(URL(path))
-        async with self.session.get(url, headers=FETCH) as answer:
-            return answer.status, await answer.json()
+class User(Browser):
+    """Signs in at the pages of oidc-provider."""
 
     async def log_in(self, path: str, user: str) -> Page:
         """Asks for a page and signs in where it is led to, until it is there."""
@@ -71,45 +35,12 @@ class Browser:
             page = await self.submit(page, login=user, password="any")
         pytest.fail(f"still at {page.url}")
 
-    async def submit(self, page: Page, **fields: str) -> Page:
-        """Sends a page's form, with these of its fields filled in."""
-        action, form = page.form()
-        given = {name: value for name, value in fields.items() if name in form}
-        return await self.open(page.url.join(URL(action)), {**form, **given})
-
-    @property
-    def cookie(self) -> str:
-        """What the sidecar is presented."""
-        kept = self.session.cookie_jar.filter_cookies(self.sidecar)
-        return "; ".join(f"{one.key}={one.value}" for one in kept.values())
-
-    async def who(self) -> Any:
-        return (await self.get("/auth/session"))[1]
-
     async def token(self) -> str:
         """The access token that the API is given."""
         status, answer = await self.get("/api/me")
         assert status == 200, answer
         token: str = answer["data"]["token"]
         return token
-
-
-class Page:
-    def __init__(self, answer: ClientResponse, text: str) -> None:
-        self.url = answer.url
-        self.status = answer.status
-        self.text = text
-
-    def form(self) -> tuple[str, dict[str, str]]:
-        """Where the page's form goes, and its fields."""
-        action = re.search(r'<form[^>]* action="([^"]+)"', self.text)
-        assert action, self.text
-        inputs = re.findall(r"<(?:input|button)[^>]*>", self.text)
-        named = {found[1]: one for one in inputs if (found := re.search(r'name="([^"]+)"', one))}
-        values = {name: re.search(r'value="([^"]*)"', one) for name, one in named.items()}
-        return unescape(action[1]), {
-            name: unescape(value[1]) if value else "" for name, value in values.items()
-        }
 
 
 def api(upstream: Upstream) -> Callable[[Received], bytes]:
@@ -168,16 +99,16 @@ async def test_session_with_a_certified_provider(
     )
     sidecar = f"http://127.0.0.1:{at.port}"
     await provider.start(require_program("node"), project, sidecar, tmp_path / "provider.log")
-    one, other = Browser(sidecar), Browser(sidecar)
+    one, other = User(sidecar), User(sidecar)
     try:
         await _live(one, other, provider)
         assert not any(word in at.stderr for word in ("alice", one.cookie or "alice", SECRET))
     finally:
-        await one.session.close()
-        await other.session.close()
+        await one.close()
+        await other.close()
 
 
-async def _live(one: Browser, other: Browser, provider: Provider) -> None:
+async def _live(one: User, other: User, provider: Provider) -> None:
     async def is_found() -> bool:
         """The sidecar was there before the provider, and asks again soon."""
         return (await other.open("/auth/login")).status != 503
