@@ -1,0 +1,218 @@
+"""Proxies in front of the sidecar: nginx with its default buffers, and Traefik's header fields."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from aiohttp import ClientSession, WSMsgType, web
+
+from tests.conftest import PATIENCE, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from tests.conftest import Clients, Embedded, Start, Upstream
+
+HOST: Final = "app.example.com"
+SITE: Final = f"https://{HOST}"
+FETCH: Final = ["Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"]
+SCRIPT: Final = [f"Host: {HOST}", f"Origin: {SITE}", *FETCH]
+TRAEFIK: Final = {
+    "X-Forwarded-For": "203.0.113.9",
+    "X-Forwarded-Host": HOST,
+    "X-Forwarded-Port": "443",
+    "X-Forwarded-Server": "traefik-7d9f",
+    "X-Real-Ip": "203.0.113.9",
+}
+"""What Traefik 3 adds besides X-Forwarded-Proto."""
+
+
+def site(url: str, **more: Any) -> dict[str, Any]:
+    return {
+        "trusted_proxies": ["127.0.0.1"],
+        "upstreams": {"main": {"url": url}},
+        "routes": [
+            {"path": "/api/", "kind": "api", "upstream": "main", "strip": "/api"},
+            {"path": "/", "kind": "page", "upstream": "main"},
+        ],
+        **more,
+    }
+
+
+@pytest.fixture
+async def echo() -> AsyncIterator[str]:
+    """The URL of an API that says its token over a WebSocket, and echoes."""
+
+    async def serve(request: web.Request) -> web.WebSocketResponse:
+        wire = web.WebSocketResponse()
+        await wire.prepare(request)
+        await wire.send_str(request.headers["Authorization"])
+        async for message in wire:
+            await wire.send_str(message.data)
+        return wire
+
+    application = web.Application()
+    application.router.add_get("/socket", serve)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    yield f"http://127.0.0.1:{port}"
+    await runner.cleanup()
+
+
+async def talk(url: str, headers: dict[str, str], log_out: Callable[[], Awaitable[None]]) -> None:
+    """A WebSocket works, and is closed as the session ends."""
+    given = {"Cookie": "access_token=tok", "Origin": SITE, "Host": HOST, **headers}
+    async with ClientSession() as session, session.ws_connect(url, headers=given) as wire:
+        assert await wire.receive_str() == "Bearer tok"
+        await wire.send_str("hello")
+        assert await wire.receive_str() == "hello"
+        await log_out()
+        async with asyncio.timeout(PATIENCE):
+            assert (await wire.receive()).type in {WSMsgType.CLOSE, WSMsgType.CLOSED}
+
+
+# -- nginx -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def nginx(
+    require_program: Callable[[str], str], sidecar: Start, client: Clients, tmp_path: Path
+) -> AsyncIterator[Callable[[Embedded], Awaitable[int]]]:
+    """`await nginx(sidecar)` is the port of an nginx in front; its buffers are nginx's defaults."""
+    program = require_program("nginx")
+    running: list[asyncio.subprocess.Process] = []
+
+    async def start(at: Embedded) -> int:
+        port, folder = free_port(), tmp_path
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temporary = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+        (folder / "nginx.conf").write_text(f"""
+daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{}}
+http {{
+  access_log off; {temporary}
+  map $http_upgrade $upgrading {{ default upgrade; '' ''; }}
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass http://127.0.0.1:{at.port};
+      proxy_http_version 1.1;
+      proxy_set_header Host $host;
+      proxy_set_header X-Forwarded-Proto https;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $upgrading;
+    }}
+  }}
+}}
+""")
+        command = (program, "-e", f"{folder}/error.log", "-p", str(folder), "-c")
+        running.append(await asyncio.create_subprocess_exec(*command, f"{folder}/nginx.conf"))
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                try:
+                    (await client(port)).close()
+                except OSError:
+                    await asyncio.sleep(0.02)
+                else:
+                    return port
+
+    yield start
+    for process in running:
+        process.terminate()
+        await process.wait()
+
+
+async def test_logout_passes_nginx_with_two_parent_domains(
+    nginx: Callable[[Embedded], Awaitable[int]],
+    sidecar: Start,
+    upstream: Upstream,
+    client: Clients,
+) -> None:
+    """nginx answers 502 to heads above 4 KiB; that of the logout is smaller, for a script that was
+    refused and for a button.
+    """
+    upstream.answers(upstream.reply(b"{}", status="401 Unauthorized"))
+    at = await sidecar(site(upstream.url, logout={"domains": ["example.com", "app.example.com"]}))
+    wire = await client(await nginx(at))
+    cookie = "Cookie: access_token=tok"
+    refused = await wire.get("/api/me", cookie, *SCRIPT)
+    assert refused.status == 303
+    ended = await wire.get(refused.get("Location") or "", cookie, *SCRIPT)
+    assert (ended.status, ended.code) == (401, "session_expired")
+    button = await wire.post("/api/logout", cookie, *SCRIPT)
+    assert button.status == 200
+    for answer in (ended, button):
+        assert any(line.startswith("access_token=;") for line in answer.all("Set-Cookie"))
+
+
+async def test_cookies_of_seven_kilobytes_pass_nginx(
+    nginx: Callable[[Embedded], Awaitable[int]],
+    sidecar: Start,
+    upstream: Upstream,
+    client: Clients,
+) -> None:
+    """A session and the application's own cookies, about as much as nginx takes in one line."""
+    wire = await client(await nginx(await sidecar(site(upstream.url))))
+    token, other = "t" * 3500, "o" * 3500
+    answer = await wire.get("/api/me", f"Cookie: access_token={token}; other={other}", *SCRIPT)
+    assert answer.status == 200
+    assert upstream.last.get("Authorization") == f"Bearer {token}"
+    assert upstream.last.get("Cookie") == f"other={other}"
+    logout = await wire.post("/api/logout", f"Cookie: access_token={token}; other={other}", *SCRIPT)
+    assert logout.status == 200
+
+
+async def test_websocket_through_nginx_ends_with_its_session(
+    nginx: Callable[[Embedded], Awaitable[int]], sidecar: Start, client: Clients, echo: str
+) -> None:
+    at = await sidecar(site(echo))
+    port = await nginx(at)
+
+    async def log_out() -> None:
+        wire = await client(port)
+        answer = await wire.post("/api/logout", "Cookie: access_token=tok", *SCRIPT)
+        assert answer.status == 200
+
+    await talk(f"http://127.0.0.1:{port}/api/socket", {}, log_out)
+
+
+# -- Traefik ---------------------------------------------------------------------------------------
+
+
+async def test_websocket_with_the_fields_of_traefik(
+    sidecar: Start, client: Clients, echo: str
+) -> None:
+    """It says `X-Forwarded-Proto: wss` of a handshake, which is https for the origin's rule."""
+    at = await sidecar(site(echo))
+
+    async def log_out() -> None:
+        lines = [f"{name}: {value}" for name, value in TRAEFIK.items()]
+        given = ["Cookie: access_token=tok", "X-Forwarded-Proto: https", *lines, *SCRIPT]
+        assert (await (await client(at)).post("/api/logout", *given)).status == 200
+
+    url = f"http://127.0.0.1:{at.port}/api/socket"
+    await talk(url, {**TRAEFIK, "X-Forwarded-Proto": "wss"}, log_out)
+
+
+async def test_upstream_learns_of_traefik_s_client(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Scheme, host and client's address as Traefik has them; cookies are renewed for https."""
+    at = await sidecar(site(upstream.url))
+    lines = [f"{name}: {value}" for name, value in TRAEFIK.items()]
+    given = [*lines, "X-Forwarded-Proto: https", "Cookie: access_token=tok", *SCRIPT]
+    wire = await client(at)
+    assert (await wire.get("/api/me", *given)).status == 200
+    seen = upstream.last
+    assert seen.get("X-Forwarded-Proto") == "https"
+    assert seen.get("X-Forwarded-Host") == HOST
+    assert seen.get("X-Forwarded-For") == "203.0.113.9, 127.0.0.1"
+    logout = await wire.post("/api/logout", *given)
+    assert logout.status == 200
+    assert any("__Host-access_token=;" in line for line in logout.all("Set-Cookie"))
