@@ -8,7 +8,7 @@ from math import inf
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.attributes import Scope
@@ -134,7 +134,6 @@ def test_without_a_live_credential_nothing_is_injected(cookie: bytes, result: Re
     assert presented.authorization == b""
 
 
-@settings(deadline=None)  # CI may be busy with something else
 @given(st.binary(max_size=60))
 def test_any_cookie_text_can_be_presented(cookie: bytes) -> None:
     """Latin-1 or not, it is read without raising, and what is left is part of it."""
@@ -264,7 +263,6 @@ def test_a_dead_session_is_refused_and_forgotten() -> None:
     assert sessions.revocations.live_fingerprint(other, NOW) == other.fingerprint
 
 
-@settings(deadline=None)  # CI may be busy with something else
 @given(
     st.lists(
         st.tuples(st.sampled_from(["tok", "other", "third"]), st.integers(1, 9), st.booleans()),
