@@ -23,10 +23,15 @@ from typing import Any, Final, Literal, NoReturn, TypeAlias
 
 import pytest
 import uvloop
+from hypothesis import settings
 from ruamel.yaml import YAML
 
 from sidecar.app import Sidecar
 from sidecar.core.config import Config, Listen, load
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("sidecar", deadline=None)
+settings.load_profile("sidecar")
 
 
 def _do_without(reason: str) -> NoReturn:
