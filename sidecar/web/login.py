@@ -279,12 +279,12 @@ async def _finish(flow: Flow) -> None:
 def _unexpected(given: Mapping[str, str], why: str) -> LoginFailed:
     """An answer that no login of this browser waits for; the provider may have been in trouble.
 
-    Anybody can make a link to it, so its own words are for the log alone.
+    Anybody can make a link to it, so its own words are for the log alone, as a warning.
     """
     if "error" not in given:
         return LoginFailed("login_expired", why)
     said = oidc.refusal(given)
-    return LoginFailed(said.code, f"{said.detail}; {why}", said.status)
+    return LoginFailed(said.code, f"{said.detail}; {why}")
 
 
 def _why_nothing_waits(flow: Flow, jar: CookieJar) -> str:

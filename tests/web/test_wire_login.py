@@ -506,22 +506,24 @@ async def test_providers_own_error_is_named(
     at: Embedded, browsers: Browsers, *, begun: bool
 ) -> None:
     """On the page and in the log, with its description. Where no login waits anybody may have
-    written it, so the description is in the log alone.
+    written it, so the description is in the log alone, and nobody is
+    alarmed.
     """
     one = await browsers(at)
     url = await one.begin("?next=/here")
-    query = {"error": "temporarily_unavailable", "error_description": "Come <b>back"}
+    query = {"error": "server_error", "error_description": "Come <b>back"}
     query["iss"] = url.partition("/authorize")[0]
     if begun:
         query["state"] = parse_qs(urlsplit(url).query)["state"][0]
     answer = await one.get(f"/auth/callback?{urlencode(query)}", *CROSS)
-    assert answer.status == 503
-    assert b"<code>temporarily_unavailable</code>" in answer.body
+    assert answer.status == (502 if begun else 400)
+    assert b"<code>server_error</code>" in answer.body
     assert (b"<p>Come &lt;b&gt;back</p>" in answer.body) is begun
     (line,) = [line for line in at.log.getvalue().splitlines() if '"login failed"' in line]
     told = json.loads(line)
-    assert told["code"] == "temporarily_unavailable"
-    assert "the provider answered temporarily_unavailable: Come <b>back" in told["detail"]
+    assert told["level"] == ("error" if begun else "warning")
+    assert told["code"] == "server_error"
+    assert "the provider answered server_error: Come <b>back" in told["detail"]
     assert ("no login of this browser" in told["detail"]) is not begun
 
 
