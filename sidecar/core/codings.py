@@ -11,10 +11,10 @@ from sidecar.core.memo import Memo
 GZIP: Final = b"gzip"
 DEFLATE: Final = b"deflate"
 
-# What cannot be undone here: registered codings, and what else is known to be one.
-_OPAQUE: Final = frozenset(
-    b"br compress x-compress zstd dcb dcz exi pack200-gzip aes128gcm "
-    b"sdch lzma xz bzip2 x-bzip2 lz4 snappy".split()
+# What servers write there, and is no coding: the absence of one, charsets, transfer encodings.
+_NO_CODING: Final = re.compile(
+    rb"identity|none|null|plain|binary|[78]bit|chunked"
+    rb"|utf-?(?:8|16|32)(?:[bl]e)?|us-ascii|ascii|latin-?1|iso-?8859-?[0-9]+|(?:windows|cp)-?[0-9]+"
 )
 _WEIGHT: Final = re.compile(rb"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 _NAMES: Final = {b"gzip": GZIP, b"x-gzip": GZIP, b"deflate": DEFLATE}
@@ -22,7 +22,7 @@ _NAMES: Final = {b"gzip": GZIP, b"x-gzip": GZIP, b"deflate": DEFLATE}
 
 def _content_coding(value: bytes) -> bytes:
     codings = [
-        _NAMES.get(name, name) for name in list_members(value) if name in _NAMES or name in _OPAQUE
+        _NAMES.get(name, name) for name in list_members(value) if not _NO_CODING.fullmatch(name)
     ]
     return b", ".join(codings)
 
@@ -30,8 +30,8 @@ def _content_coding(value: bytes) -> bytes:
 content_coding: Final = Memo(_content_coding, 64).__getitem__
 """The coding of a body by its Content-Encoding value, empty for none.
 
-What is no coding counts for nothing, though servers write it: an empty value, `identity`, `none`,
-a charset.
+What is certainly no coding counts for nothing, though servers write it: an empty value, `identity`,
+`none`, a charset. Any other name is one, known or not.
 """
 
 
