@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     from sidecar.core.config import Config
     from sidecar.web.accepting import Shares
 
+FORGETS: Final = (
+    "a restart forgets which sessions have ended: a cookie that was kept opens its session again "
+    "until it expires; a store that outlives it (store: {url: sqlite:///path or redis://host}) "
+    "remembers"
+)
 _FINE: Final = 0
 _UNUSABLE: Final = 2
 
@@ -68,6 +73,11 @@ def report_shortage(config: Config, log: FilteringBoundLogger) -> None:
     detail = shortage(config.limits.connections)
     if detail is not None:
         log.warning("few open files", detail=detail)
+
+
+def has_sessions(config: Config) -> bool:
+    """Whether any request can have a session."""
+    return bool(config.session.sources) or config.oidc is not None
 
 
 class Ending:
@@ -115,6 +125,8 @@ async def serve(config: Config, ending: Ending, output: Output, place: Place | N
         return _UNUSABLE
     log = sidecar.runtime.log
     log.info("serving", version=__version__, listen=str(config.listen), admin=str(config.admin))
+    if config.store.url.kind == "memory" and has_sessions(config):
+        log.info("memory store", detail=FORGETS)
     if place is not None:
         place.serving()
     await ending.drain.wait()

@@ -8,13 +8,14 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.core.config.renewal import Refresh
 from sidecar.core.discovery import OPTIONAL, REQUIRED
+from sidecar.core.formats.ended import EndedSessions
 from sidecar.core.refresh import AnswerPaths
 from sidecar.core.rejections import Rejections
 from sidecar.core.view import ViewReader
@@ -102,6 +103,7 @@ class OwnParts:
     sessions: StoredLogins
     logins: Logins
     termination: SessionTermination
+    ended: EndedSessions
 
     async def warm_up(self) -> None:
         """Has the provider's metadata fetched: a logout goes there without waiting for them."""
@@ -193,7 +195,8 @@ def open_runtime(
     grant = _refresh_grant(config, provider, client, outbound, clock.now)
     renewal = config.refresh or Refresh()
     stored = None if policy.own is None else StoredLogins(policy.own, store, clock.now)
-    reader = _view_reader(policy)
+    ended = EndedSessions()
+    reader = _view_reader(policy, ended)
     types = [one.type for one in policy.sources]
     openings = Openings(policy.source_names, types, reader.matchers, partial(_report, log))
     local = local_sessions(
@@ -282,6 +285,7 @@ def open_runtime(
             SessionTermination(
                 local, records, stored, broadcast, outbox=outbox, watch=watch, now=clock.now
             ),
+            ended,
         )
     return Runtime(
         policy=policy,
@@ -312,9 +316,12 @@ def open_runtime(
     )
 
 
-def _view_reader(policy: Policy) -> ViewReader:
-    login = None if policy.own is None else policy.own.source
-    return ViewReader(policy.sources, policy.session_names, policy.hidden_names, login)
+def _view_reader(policy: Policy, ended: EndedSessions) -> ViewReader:
+    sources, login = policy.sources, None
+    if policy.own is not None:
+        login = replace(policy.own.source, ended=ended)
+        sources = (login, *sources[1:])
+    return ViewReader(sources, policy.session_names, policy.hidden_names, login)
 
 
 _LEVELS: Final = {

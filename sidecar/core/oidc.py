@@ -277,7 +277,7 @@ class AttemptCookies:
         return None
 
 
-_Parts: TypeAlias = tuple[str, str, str, float]
+_Parts: TypeAlias = tuple[str, str, str, float, int]
 """An attempt as it is sealed, without the names of its members."""
 
 

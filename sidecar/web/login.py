@@ -436,8 +436,15 @@ async def _back_channel(flow: Flow) -> None:
 
 async def _end_named(flow: Flow, said: oidc.LogoutToken) -> int:
     """Ends the sessions that a logout token names. Returns how many. Raises `StoreUnavailable`."""
-    own = _parts(flow).sessions
-    ended = await _end_all(flow, await own.find(said.subject, said.sid), "backchannel")
+    parts, directory, now = _parts(flow), flow.runtime.directory, flow.runtime.clock.now()
+    own, lifetimes = parts.sessions, parts.login.source.lifetimes
+    parts.ended.add(said.subject, said.sid, now)
+    entries = {one.fingerprint: one for one in await own.find(said.subject, said.sid)}
+    for one in directory.login_sessions(now):  # not written down since the last start
+        if parts.ended.covers(one):
+            entry = IndexEntry(one.fingerprint, one.absolute_end(lifetimes))
+            entries.setdefault(one.fingerprint, entry)
+    ended = await _end_all(flow, [*entries.values()], "backchannel")
     await own.use_up(said.jti, said.ends_at)
     return ended
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from sidecar import __version__
-from sidecar.app import report_shortage
+from sidecar.app import FORGETS, has_sessions, report_shortage
 from sidecar.core.store_url import StoreUrl
 from sidecar.log import open_log, report_gaps
 from sidecar.log_writer import LogWriter, standard_error
@@ -73,6 +73,8 @@ def supervise(config: Config, count: int) -> int:
                 listen=str(config.listen),
                 admin=str(config.admin),
             )
+            if "url" not in config.store.model_fields_set and has_sessions(config):
+                log.info("private store", detail=FORGETS)
             return Supervisor(crew, log, output).run()
     except (OSError, ssl.SSLError) as error:
         sys.stderr.write(f"sidecar: cannot start: {error}\n")

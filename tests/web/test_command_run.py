@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import resource
 import signal
 import time
@@ -14,6 +15,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from tests.conftest import Client, Clients, Command, StartCommand, Upstream, Wire
 
@@ -129,6 +131,32 @@ async def test_port_that_is_taken_ends_with_2(
     assert await at.exit_code() == 2
     assert at.stderr.count("sidecar: cannot start") == 1
     assert "Traceback" not in at.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "event"),
+    [
+        ({}, "memory store"),
+        ({"workers": 2}, "private store"),
+        ({"store": {"url": "sqlite:///{path}/store.db"}}, None),
+    ],
+)
+async def test_what_a_restart_forgets_is_said_at_start(
+    *,
+    command: StartCommand,
+    upstream: Upstream,
+    tmp_path: Path,
+    more: dict[str, Any],
+    event: str | None,
+) -> None:
+    """Once, with what would remember it."""
+    text = json.dumps(more).replace("/{path}", str(tmp_path))
+    at = await command(config(upstream) | json.loads(text))
+    at.terminate()
+    assert await at.exit_code() == 0
+    told = [line for line in map(json.loads, at.stderr.splitlines()) if "store" in line["event"]]
+    assert [(line["event"], line["level"]) for line in told] == [(event, "info")] * bool(event)
+    assert all("sqlite:///" in line["detail"] for line in told)
 
 
 # -- drain -----------------------------------------------------------------------------------------

@@ -1627,6 +1627,33 @@ async def test_session_in_a_cookie_is_ended_before_it_is_presented_again(
     assert idp.stats.revocations == 2
 
 
+@pytest.mark.parametrize("presented", [True, False])
+async def test_back_channel_logout_after_a_restart_ends_older_sessions(
+    sidecar: Start, upstream: Upstream, idp: RunningIdp, browsers: Browsers, *, presented: bool
+) -> None:
+    """Whether they were presented since or not; and not those that begin later.
+
+    With sessions in cookies and the store in memory, nothing else knows of them.
+    """
+    upstream.default = guarded(upstream, idp)
+    first = await sidecar(site(upstream, idp))
+    alice, bob = await browsers(first), await browsers(first)
+    await alice.log_in()
+    await bob.log_in(user="bob")
+    second = await sidecar(site(upstream, idp))  # another one with an empty memory
+    for one in (alice, bob):
+        one.one = (await browsers(second)).one
+        if presented:
+            assert (await one.get("/api/me", *FETCH)).status == 200
+    await told(second, idp)
+    assert (await alice.who())["authenticated"] is False
+    assert (await alice.get("/api/me", *FETCH)).status == 303
+    assert (await bob.get("/api/me", *FETCH)).status == 200
+    alice.at_provider.cookie_jar.clear()
+    await alice.log_in()
+    assert (await alice.get("/api/me", *FETCH)).status == 200
+
+
 @pytest.fixture
 def key() -> ECKey:
     return ECKey.generate_key("P-256", {"kid": "k"})

@@ -27,6 +27,7 @@ from sidecar.core.cookies import (
     set_line,
 )
 from sidecar.core.credential import Reading, Result, Writer, is_b64token
+from sidecar.core.formats.ended import EndedSessions
 from sidecar.core.formats.packed import pack, unpack
 from sidecar.core.formats.sealed import MAX_ATTEMPTS, base_name, prefixed
 from sidecar.core.jose import A256GCM, Keyring, SealError
@@ -177,12 +178,14 @@ class _Candidate(NamedTuple):
 class _OwnSource:
     """What both places to keep a session have in common.
 
-    `names` are the cookie's with each prefix, the bare one last.
+    `names` are the cookie's with each prefix, the bare one last; `ended` what the provider has
+    ended, whether it was known here or not.
     """
 
     names: tuple[str, ...]
     lifetimes: Lifetimes
     type: str = TYPE
+    ended: EndedSessions | None = field(default=None, compare=False, kw_only=True)
 
     @property
     def base_names(self) -> tuple[str, ...]:
@@ -207,6 +210,8 @@ class _OwnSource:
         writer: Writer | None = None,
     ) -> Reading:
         result = Result.INVALID if session is None else _judge(session, self.lifetimes, now)
+        if session is not None and self.ended is not None and self.ended.covers(session):
+            result = Result.EXPIRED
         known = session if result is Result.OK else None
         return OwnReading(
             result,
