@@ -23,7 +23,9 @@ from sidecar.metrics import Metrics
 from sidecar.net.open_files import raise_open_files, shortage
 from sidecar.net.parsers import require_c_parsers
 from sidecar.policy import compile_policy
-from sidecar.runtime import Runtime, open_runtime
+from sidecar.reload import Load, Reloads
+from sidecar.runtime import FINISH_SECONDS, Runtime, open_runtime
+from sidecar.tls import server_context
 from sidecar.web.admin import Admin, ProcessFacts
 from sidecar.web.listeners import listening
 from sidecar.web.proxy import Proxy
@@ -42,22 +44,25 @@ FORGETS: Final = (
     "until it expires; a store that outlives it (store: {url: sqlite:///path or redis://host}) "
     "remembers"
 )
+RETIRE_SECONDS: Final = 0.2  # between two looks whether anything is still under way
 _FINE: Final = 0
 _UNUSABLE: Final = 2
 
 
-def run(config: Config) -> int:
+def run(config: Config, load: Load) -> int:
     """Serves until SIGTERM or SIGINT; a second one cuts what is still under way.
 
-    Returns the exit code: 0, or 2 where it could not start.
+    SIGHUP has the configuration read anew by `load`. Returns the exit code: 0, or 2 where it could
+    not start.
     """
     require_c_parsers()
     raise_open_files()
-    return uvloop.run(_run(config))
+    return uvloop.run(_run(config, load))
 
 
-async def _run(config: Config) -> int:
-    ending, loop = Ending(), asyncio.get_running_loop()
+async def _run(config: Config, load: Load) -> int:
+    ending, loop, asked = Ending(), asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, asked.set)
     loop.add_signal_handler(signal.SIGTERM, ending.ask)
     loop.add_signal_handler(signal.SIGINT, ending.ask_at_once)
     with closing(LogWriter(standard_error(), loop)) as output:
@@ -65,7 +70,7 @@ async def _run(config: Config) -> int:
         for warning in config.warnings:
             log.warning("configuration", detail=warning)
         report_shortage(config, log)
-        return await serve(config, ending, output)
+        return await serve(config, ending, output, Reloads(asked, load))
 
 
 def report_shortage(config: Config, log: FilteringBoundLogger) -> None:
@@ -115,7 +120,13 @@ class Place:
     """Called once it serves."""
 
 
-async def serve(config: Config, ending: Ending, output: Output, place: Place | None = None) -> int:
+async def serve(
+    config: Config,
+    ending: Ending,
+    output: Output,
+    reloads: Reloads,
+    place: Place | None = None,
+) -> int:
     """Serves until `ending`. Returns the exit code: 0, or 2 where it could not start."""
     try:
         sidecar = Sidecar(config, output, place)
@@ -129,8 +140,11 @@ async def serve(config: Config, ending: Ending, output: Output, place: Place | N
         log.info("memory store", detail=FORGETS)
     if place is not None:
         place.serving()
+    reloading = asyncio.create_task(reloads.keep_up(sidecar))
     await ending.drain.wait()
-    drain = config.drain
+    reloading.cancel()
+    await asyncio.wait([reloading])
+    log, drain = sidecar.runtime.log, sidecar.runtime.policy.config.drain
     wait = drain.wait if ending.waits else 0.0
     log.info("draining", wait=wait, seconds=drain.timeout)
     cut = await sidecar.stop(drain.timeout, ending.hurry, wait=wait)
@@ -149,20 +163,26 @@ class Sidecar:
     def __init__(
         self, config: Config, output: Output | None = None, place: Place | None = None
     ) -> None:
-        output = output or StreamOutput(sys.stderr)
+        self._output: Final = output or StreamOutput(sys.stderr)
+        self._entropy: Final = os.urandom(32) if place is None else place.entropy
+        self._place: Final = place
+        log, access = self._open_logs(config)
+        policy = compile_policy(config, self._entropy)
+        metrics = Metrics(access, self._output)
+        self.runtime = open_runtime(policy, asyncio.get_running_loop(), metrics, log)
+        self._proxy = Proxy(self.runtime)
+        self._server: Final = Server(self.runtime, self._proxy)
+        self._facts: Final = ProcessFacts(self.runtime, self._proxy, self._server)
+        self._admin: Final = Admin(self._facts)
+        self._listeners: Final = ExitStack()
+        self._retiring: Final[dict[asyncio.Task[None], Proxy]] = {}
+
+    def _open_logs(self, config: Config) -> tuple[FilteringBoundLogger, Access | None]:
+        place, output = self._place, self._output
         bound = {} if place is None else {"worker": place.number, "pid": os.getpid()}
         log = open_log(config.log.level, config.log.format, output).bind(**bound)
         report_gaps(output, log)
-        policy = compile_policy(config, os.urandom(32) if place is None else place.entropy)
-        metrics = Metrics(_access(config, log, output, bound), output)
-        self.runtime: Final[Runtime] = open_runtime(
-            policy, asyncio.get_running_loop(), metrics, log
-        )
-        self._place: Final = place
-        self._listeners: Final = ExitStack()
-        self._proxy: Final = Proxy(self.runtime)
-        self._server: Final = Server(self.runtime, self._proxy)
-        self._admin: Final = Admin(ProcessFacts(self.runtime, self._proxy, self._server))
+        return log, _access(config, log, output, bound)
 
     async def start(self) -> None:
         """Listens. Raises `OSError` where an address cannot be had."""
@@ -183,6 +203,35 @@ class Sidecar:
         gc.freeze()
         gc.set_threshold(50_000, 50, 50)
 
+    async def reload(self, config: Config) -> None:
+        """Serves with another configuration from now on, without dropping a request.
+
+        Requests, event streams and WebSockets that are under way come to their end with the old
+        one. Raises `UnusableFile`, and goes on as before then.
+        """
+        if config.tls is not None:
+            server_context(config.tls.cert, config.tls.key)  # before anything is changed
+        policy = compile_policy(config, self._entropy)
+        old, old_proxy = self.runtime, self._proxy
+        log, access = self._open_logs(config)
+        runtime = open_runtime(policy, old.loop, old.metrics, log, old)
+        await runtime.start()
+        proxy = Proxy(runtime)
+        self._server.serve_with(runtime, proxy)
+        self._facts.serve_with(runtime, proxy)
+        old.metrics.log_to(access)
+        self.runtime, self._proxy = runtime, proxy
+        task = asyncio.create_task(self._retire(old, old_proxy))
+        self._retiring[task] = old_proxy
+        task.add_done_callback(self._retiring.pop)
+
+    async def _retire(self, old: Runtime, proxy: Proxy) -> None:
+        """Lets go of what served before, once nothing is under way there."""
+        while any(proxy.in_flight.values()):  # noqa: ASYNC110 - a plain integer is cheaper to count
+            await asyncio.sleep(RETIRE_SECONDS)
+        await old.finish(FINISH_SECONDS)
+        await old.close(keeps_store=old.store is self.runtime.store)
+
     async def stop(
         self, seconds: float, hurry: asyncio.Event | None = None, *, wait: float = 0.0
     ) -> int:
@@ -196,8 +245,11 @@ class Sidecar:
         self._server.announce()
         await pause(wait, hurry)
         self._server.stop_listening()
-        self._proxy.lasting.end()
+        for proxy in (self._proxy, *self._retiring.values()):
+            proxy.lasting.end()
         cut = await self._server.drain(max(0.0, until - loop.time()), hurry)
+        if self._retiring:
+            await asyncio.wait(self._retiring, timeout=max(0.1, until - loop.time()))
         await unless_hurried(self.runtime.finish(max(0.0, until - loop.time())), hurry)
         await self._admin.stop()
         self._listeners.close()

@@ -9,9 +9,10 @@ import base64
 import json
 import os
 import secrets
+import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -50,11 +51,13 @@ def cli() -> None:
 @_file_option
 @click.option("--upstream", metavar="URL", help="One upstream for every path; needs no file.")
 def run(file: str | None, upstream: str | None) -> NoReturn:
-    """Serve until SIGTERM."""
-    config = _load(file, {} if upstream is None else {"upstream": upstream})
+    """Serve until SIGTERM. SIGHUP has the configuration read anew."""
+    options = {} if upstream is None else {"upstream": upstream}
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+    path, config = _config_file(file), _load(file, options)
     from sidecar.workers import run as serve
 
-    sys.exit(serve(config))
+    sys.exit(serve(config, lambda: _tree(path, options, _read_text)[0]))
 
 
 @cli.command()
@@ -193,15 +196,19 @@ def _config_file(file: str | None) -> str | None:
     return file or next((name for name in DEFAULT_FILES if Path(name).exists()), None)
 
 
-def _tree(path: str | None, options: Mapping[str, object]) -> tuple[Config, Tree]:
+def _tree(
+    path: str | None,
+    options: Mapping[str, object],
+    read: Callable[[str], str] | None = None,
+) -> tuple[Config, Tree]:
     """The configuration and where its keys were written. Raises `ConfigError`.
 
-    Exits if the file cannot be read.
+    `read` gives the file's text; without it, a file that cannot be read is an exit.
     """
     from sidecar.core.config.load import load_tree
 
     return load_tree(
-        None if path is None else _read_config(path),
+        None if path is None else (read or _read_config)(path),
         source=path or NO_FILE,
         environ=os.environ,
         read_file=_read_text,

@@ -70,6 +70,10 @@ class Metrics:
         self.connections = 0
         self.connections_limited: Counter[str] = Counter(idle_closed=0, refused=0)
 
+    def log_to(self, access: Access | None) -> None:
+        """Has requests logged so from now on."""
+        self._access = access
+
     @property
     def log_lines_lost(self) -> int:
         """How many lines of the log were dropped, since nobody took them."""

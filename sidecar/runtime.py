@@ -159,15 +159,19 @@ class Runtime:
             await self.refresher.finish(until - self.loop.time())
         await self.outbox.flush(max(0.0, until - self.loop.time()))
 
-    async def close(self) -> None:
-        """Lets go of everything; what is under way in the background gets a moment to end."""
+    async def close(self, *, keeps_store: bool = False) -> None:
+        """Lets go of everything; what is under way in the background gets a moment to end.
+
+        `keeps_store`: another one goes on with it.
+        """
         if self.shared is not None:
             self.shared.feed.stop()
         await self.background.close()
         await self.watch.close()
         for pool in self.pools.values():
             pool.close()
-        await self.store.close()
+        if not keeps_store:
+            await self.store.close()
         for outbound in self.outbounds:
             await outbound.close()
         if self.provider is not None:
@@ -179,13 +183,21 @@ def open_runtime(
     loop: asyncio.AbstractEventLoop,
     metrics: Metrics,
     log: FilteringBoundLogger,
+    before: Runtime | None = None,
 ) -> Runtime:
-    """Opens what the policy needs; connections to upstreams are made on demand."""
+    """Opens what the policy needs; connections to upstreams are made on demand.
+
+    `before` served until now: what this process alone remembers goes on.
+    """
     clock = Clock()
     background = Background(loop, log)
     config = policy.config
     is_shared = config.store.url.is_shared
-    store = open_store(config.store.url, policy.secrets, partial(_report, log, "store"))
+    report = partial(_report, log, "store")
+    if before is not None and not (is_shared or before.policy.config.store.url.is_shared):
+        store = before.store
+    else:
+        store = open_store(config.store.url, policy.secrets, report)
     outbox = Outbox(background.run)
     watch = StoreWatch(store, partial(_report, log, "store"))
     way = way_of(config.outbound.proxy, config.outbound.ca)
@@ -195,7 +207,7 @@ def open_runtime(
     grant = _refresh_grant(config, provider, client, outbound, clock.now)
     renewal = config.refresh or Refresh()
     stored = None if policy.own is None else StoredLogins(policy.own, store, clock.now)
-    ended = EndedSessions()
+    ended = EndedSessions() if before is None or before.own is None else before.own.ended
     reader = _view_reader(policy, ended)
     types = [one.type for one in policy.sources]
     openings = Openings(policy.source_names, types, reader.matchers, partial(_report, log))
@@ -205,6 +217,7 @@ def open_runtime(
         on_read=openings.note,
         leeway=None if grant is None else renewal.leeway,
         is_shared=is_shared or grant is not None,
+        before=None if before is None else before.revocations,
     )
     refresher = None
     if grant is not None:

@@ -24,7 +24,7 @@ class UnusableFile(OSError):
 def server_context(cert: str, key: str, at: str = "tls") -> ssl.SSLContext:
     """The listener's certificate, of the files in section `at`. Raises `UnusableFile`."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    _load_chain(context, cert, key, at)
+    load_chain(context, cert, key, at)
     context.set_alpn_protocols(_ALPN)
     return context
 
@@ -44,7 +44,7 @@ def client_context(
         raise UnusableFile(f"{at}.ca", str(ca), "holds no PEM certificate") from None
     context.set_alpn_protocols(_ALPN)
     if cert is not None:
-        _load_chain(context, cert, key or cert, at)
+        load_chain(context, cert, key or cert, at)
     return context
 
 
@@ -69,7 +69,8 @@ def _read(path: str, key: str) -> bytes:
         raise UnusableFile(key, path, cause) from None
 
 
-def _load_chain(context: ssl.SSLContext, cert: str, key: str, at: str) -> None:
+def load_chain(context: ssl.SSLContext, cert: str, key: str, at: str = "tls") -> None:
+    """Has a context present this certificate, also if it had another one. Raises `UnusableFile`."""
     held = _read(cert, f"{at}.cert"), _read(key, f"{at}.key")
     try:
         # Without a password that is given here, OpenSSL would ask for one at the terminal.

@@ -42,6 +42,7 @@ LAYERS: Final = (
     ("sidecar.sessions",),
     ("sidecar.runtime",),
     ("sidecar.web",),
+    ("sidecar.reload",),
     ("sidecar.app",),
     ("sidecar",),
 )

@@ -42,18 +42,20 @@ def local_sessions(
     leeway: float | None = None,
     is_shared: bool = False,
     on_read: Callable[[SessionView, float], None] | None = None,
+    before: Revocations | None = None,
 ) -> LocalSessions:
     """Returns the parts for one process, which know nothing yet.
 
     `leeway` are the seconds before their expiry that tokens are renewed; None: they are not.
     `is_shared`: the store may know more of a session than this process. `on_read` is called with
     each Cookie header that is read for the first time, and holds what looks like a session.
+    `before` are the revocations of the configuration that held until now: what is dead stays dead.
     """
-    tombstones = Tombstones()
+    tombstones = Tombstones() if before is None else before.tombstones
     names = SessionNames(signer, tombstones)
     cache = ViewCache(names)
     evidence = Evidence()
-    revocations = Revocations(tombstones, names, cache, evidence)
+    revocations = Revocations(tombstones, names, cache, evidence, before)
     directory = SessionDirectory(
         reader,
         names,

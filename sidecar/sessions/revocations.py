@@ -25,18 +25,40 @@ class Revocations:
     be told apart.
     """
 
-    __slots__ = ("_cache", "_closers", "_names", "evidence", "listener", "revision", "tombstones")
+    __slots__ = (
+        "_cache",
+        "_closers",
+        "_names",
+        "_next",
+        "evidence",
+        "listener",
+        "revision",
+        "tombstones",
+    )
 
     def __init__(
-        self, tombstones: Tombstones, names: SessionNames, cache: ViewCache, evidence: Evidence
+        self,
+        tombstones: Tombstones,
+        names: SessionNames,
+        cache: ViewCache,
+        evidence: Evidence,
+        before: Revocations | None = None,
     ) -> None:
+        """`before` are those of the configuration that held until now.
+
+        What is attached to a session there ends with it here too, and what dies there is forgotten
+        here as well.
+        """
         self.tombstones: Final = tombstones
         self.evidence: Final = evidence
         self.listener: SessionListener = NOBODY
         self.revision = 0
         self._names: Final = names
         self._cache: Final = cache
-        self._closers: Final[dict[str, set[Callable[[], None]]]] = {}
+        self._closers: dict[str, set[Callable[[], None]]] = {}
+        self._next: Revocations | None = None
+        if before is not None:
+            self._closers, before._next = before._closers, self
 
     # -- questions --------------------------------------------------------------------------------
 
@@ -118,9 +140,8 @@ class Revocations:
 
     def mark_revoked(self, fingerprint: str, tombstone: Tombstone) -> None:
         """Marks a session as dead in this process alone, and closes what lives with it."""
-        self.revision += 1
         tombstone = self.tombstones.put(fingerprint, tombstone)
-        self._cache.invalidate_all((fingerprint, *tombstone.credentials))
+        self._invalidate((fingerprint, *tombstone.credentials))
         for close in tuple(self._closers.get(fingerprint, ())):
             close()
 
@@ -131,10 +152,15 @@ class Revocations:
 
     def mark_reinstated(self, fingerprint: str) -> None:
         """Takes a tombstone away in this process alone."""
-        self.revision += 1
         tombstone = self.tombstones.lift(fingerprint)
-        if tombstone is not None:
-            self._cache.invalidate_all((fingerprint, *tombstone.credentials))
+        self._invalidate(() if tombstone is None else (fingerprint, *tombstone.credentials))
+
+    def _invalidate(self, names: tuple[str, ...]) -> None:
+        """Forgets what is remembered of sessions, here and with the next configuration."""
+        self.revision += 1
+        self._cache.invalidate_all(names)
+        if self._next is not None:
+            self._next._invalidate(names)
 
     def rotate(self, name: str, earlier: tuple[str, ...]) -> None:
         """Notes the names that a session had before its tokens were rotated, the oldest first."""

@@ -81,8 +81,12 @@ class ProcessFacts:
     """What this process has to tell (`Facts`)."""
 
     def __init__(self, runtime: Runtime, proxy: Proxy, server: Server) -> None:
-        self._runtime = runtime
         self._server = server
+        self.serve_with(runtime, proxy)
+
+    def serve_with(self, runtime: Runtime, proxy: Proxy) -> None:
+        """Tells of another configuration from now on; what was counted goes on."""
+        self._runtime = runtime
         self._registry = CollectorRegistry()
         self._registry.register(Exposition(runtime, proxy.budgets.in_flight))
 

@@ -159,6 +159,11 @@ class ClientConnection(BaseProtocol):
         """Whether no request is under way."""
         return self._exchange is None and self._tunnel is None
 
+    def serve_with(self, handler: Handler, limits: Limits, peer: Peer) -> None:
+        """Has the next requests handled so; what is under way is not touched."""
+        self._handler, self._limits, self.peer = handler, limits, peer
+        self._known.forget()  # what it holds was planned by another configuration
+
     def keeps_alive(self, exchange: Exchange) -> bool:
         """Whether another request may follow the answer to `exchange` (RFC 9112 9.3).
 

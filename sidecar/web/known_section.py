@@ -53,6 +53,10 @@ class KnownSection:
         known = self.fields
         return known if known is not None and known.raw == raw else None
 
+    def forget(self) -> None:
+        """Forgets the section, and what was planned for it."""
+        self.fields, self._section = None, b""
+
     def remember(self, exchange: Exchange) -> None:
         """Remembers the header section of a request that the pipeline has accepted."""
         fields = exchange.fields

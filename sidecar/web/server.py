@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Coroutine, Sequence
 from heapq import nsmallest
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from sidecar.core.forwarding import Peer
-from sidecar.tls import server_context
+from sidecar.tls import load_chain, server_context
 from sidecar.web.accepting import ALONE, Acceptor
 from sidecar.web.connection import ClientConnection, Handler
 
@@ -31,6 +32,7 @@ class Server:
         self._connections: set[ClientConnection] = set()
         self._acceptor: Acceptor | None = None
         self._shares: Shares = ALONE
+        self._tls: ssl.SSLContext | None = None
         self._closing: set[ClientConnection] = set()  # to make room for others
         self._is_full = False
         self._no_room_until = 0.0
@@ -45,12 +47,13 @@ class Server:
         Raises `UnusableFile` where the certificate cannot be used.
         """
         tls = self._runtime.policy.config.tls
+        self._tls = None if tls is None else server_context(tls.cert, tls.key)
         self._shares = shares
         acceptor = Acceptor(
             self._runtime.loop,
             sockets,
             self._accept,
-            tls=None if tls is None else server_context(tls.cert, tls.key),
+            tls=self._tls,
             handshake_seconds=self._runtime.policy.config.limits.client_head,
             shares=shares,
             log=self._runtime.log,
@@ -70,6 +73,24 @@ class Server:
         self._runtime.metrics.connections += 1
         if len(self._connections) - len(self._closing) > self._limit:
             self._make_room(connection)
+        return self._peer(transport)
+
+    def serve_with(self, runtime: Runtime, handler: Handler) -> None:
+        """Serves with another configuration from now on, on the same address.
+
+        Requests under way come to their end as they began.
+        """
+        config = runtime.policy.config
+        if self._tls is not None and config.tls is not None:
+            load_chain(self._tls, config.tls.cert, config.tls.key)
+        self._runtime, self._handler = runtime, handler
+        self._limit = config.limits.connections
+        for connection in self._connections:
+            if connection.transport is not None:
+                peer = self._peer(connection.transport)
+                connection.serve_with(handler, config.limits, peer)
+
+    def _peer(self, transport: asyncio.BaseTransport) -> Peer:
         name = transport.get_extra_info("peername")
         address = name[0] if isinstance(name, tuple) else ""
         address = address.removeprefix("::ffff:") if "." in address else address

@@ -8,15 +8,19 @@ from sidecar.workers.processors import usable_processors
 
 if TYPE_CHECKING:
     from sidecar.core.config import Config
+    from sidecar.reload import Load
 
 
-def run(config: Config) -> int:
-    """Serves until SIGTERM or SIGINT. Returns the exit code: 0, or 2 where it could not start."""
+def run(config: Config, load: Load) -> int:
+    """Serves until SIGTERM or SIGINT. Returns the exit code: 0, or 2 where it could not start.
+
+    SIGHUP has the configuration read anew by `load`.
+    """
     count = usable_processors() if config.workers == "auto" else config.workers
     if count == 1:
         from sidecar.app import run as serve
 
-        return serve(config)
+        return serve(config, load)
     from sidecar.workers.supervisor import supervise
 
-    return supervise(config, count)
+    return supervise(config, count, load)

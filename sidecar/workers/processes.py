@@ -7,14 +7,17 @@ import signal
 import socket
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
 from sidecar.app import Ending, Place, serve
 from sidecar.core.config import Listen
+from sidecar.core.store_url import StoreUrl
 from sidecar.log_writer import LogWriter, standard_error
+from sidecar.reload import Load, Reloads
 from sidecar.web.admin import Admin
 from sidecar.workers.board import Board, BoardShares, Member
 from sidecar.workers.together import CrewFacts, socket_path
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from sidecar.core.config import Config
 
 DRAIN: Final = signal.SIGTERM
+RELOAD: Final = signal.SIGHUP
 DRAIN_AT_ONCE: Final = signal.SIGUSR1
 HURRY: Final = signal.SIGQUIT
 """Not a second SIGTERM: service managers send one to every process, beside the supervisor's."""
@@ -33,6 +37,8 @@ class Crew:
     """What the supervisor has made, once, for all processes."""
 
     config: Config
+    load: Load
+    """Reads it anew, in each process by itself."""
     entropy: bytes
     sockets: tuple[socket.socket, ...]
     admin_sockets: tuple[socket.socket, ...]
@@ -55,6 +61,9 @@ def run_worker(crew: Crew, member: Member) -> int:
 async def _serve(crew: Crew, member: Member) -> int:
     ending, loop = Ending(), asyncio.get_running_loop()
     loop.add_signal_handler(DRAIN, ending.drain.set)
+    asked = asyncio.Event()
+    loop.add_signal_handler(RELOAD, asked.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (RELOAD,))
     loop.add_signal_handler(DRAIN_AT_ONCE, ending.ask_at_once)
     loop.add_signal_handler(HURRY, _hurry, ending)
     loop.add_reader(crew.lifeline, _orphaned, crew, ending)
@@ -66,7 +75,8 @@ async def _serve(crew: Crew, member: Member) -> int:
         serving=lambda: crew.board.serving(member.number),
     )
     with closing(LogWriter(standard_error(), loop)) as output:
-        return await serve(_own_config(crew, member), ending, output, place)
+        reloads = Reloads(asked, crew.load, partial(_own_config, crew, member))
+        return await serve(_own_config(crew, member, crew.config), ending, output, reloads, place)
 
 
 def _hurry(ending: Ending) -> None:
@@ -81,20 +91,35 @@ def _orphaned(crew: Crew, ending: Ending) -> None:
     ending.drain.set()
 
 
-def _own_config(crew: Crew, member: Member) -> Config:
-    """With an admin listener for the admin process alone."""
+def _own_config(crew: Crew, member: Member, config: Config) -> Config:
+    """With an admin listener for the admin process alone, and with the store of this run."""
+    config = with_private_store(config, crew.directory)
     if crew.config.admin is None:
-        return crew.config
+        return config
     assert crew.directory is not None
     path = str(socket_path(crew.directory, member))
-    return crew.config.model_copy(update={"admin": Listen("", 0, path)})
+    return config.model_copy(update={"admin": Listen("", 0, path)})
+
+
+def with_private_store(config: Config, directory: Path | None) -> Config:
+    """With a store for as long as this run lives, where none is configured.
+
+    Own sessions should live longer, so they are still kept where they would be with one worker.
+    """
+    if "url" in config.store.model_fields_set or directory is None:
+        return config
+    url = StoreUrl("sqlite", path=str(directory / "store.db"))
+    changed: dict[str, Any] = {"store": config.store.model_copy(update={"url": url})}
+    if config.oidc is not None and config.oidc.keep is None:
+        changed["oidc"] = config.oidc.model_copy(update={"keep": "cookie"})
+    return config.model_copy(update=changed)
 
 
 def run_admin(crew: Crew) -> int:
     """Serves the admin listener until the supervisor is gone, or kills it. Returns 0."""
     for one in crew.sockets:
         one.close()
-    for number in (DRAIN, DRAIN_AT_ONCE, HURRY):
+    for number in (DRAIN, DRAIN_AT_ONCE, HURRY, RELOAD):
         signal.signal(number, signal.SIG_IGN)  # it has to tell how the others drain
     return uvloop.run(_administer(crew))
 

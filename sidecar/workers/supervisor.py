@@ -14,22 +14,32 @@ import ssl
 import sys
 import time
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from sidecar import __version__
 from sidecar.app import FORGETS, has_sessions, report_shortage
-from sidecar.core.store_url import StoreUrl
+from sidecar.core.errors import ConfigError
 from sidecar.log import open_log, report_gaps
 from sidecar.log_writer import LogWriter, standard_error
 from sidecar.net.open_files import raise_open_files
+from sidecar.net.outbound import way_of
 from sidecar.net.parsers import require_c_parsers
 from sidecar.policy import compile_policy
+from sidecar.reload import Load, adapted, refuse, report
 from sidecar.tls import server_context
 from sidecar.web.listeners import listening
 from sidecar.workers.board import Board, Member
 from sidecar.workers.private import private_directory
-from sidecar.workers.processes import DRAIN, DRAIN_AT_ONCE, HURRY, Crew, run_admin, run_worker
+from sidecar.workers.processes import (
+    DRAIN,
+    DRAIN_AT_ONCE,
+    HURRY,
+    RELOAD,
+    Crew,
+    run_admin,
+    run_worker,
+)
 from sidecar.workers.together import socket_path
 
 if TYPE_CHECKING:
@@ -47,10 +57,10 @@ _FINE: Final = 0
 _FAULTY: Final = 1
 _UNUSABLE: Final = 2
 _ADMIN: Final = 0  # the admin process's place, before those of the workers
-_SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+_SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def supervise(config: Config, count: int) -> int:
+def supervise(config: Config, count: int, load: Load) -> int:
     """Serves with `count` workers until SIGTERM or SIGINT; a second one cuts what is under way.
 
     Returns the exit code: 0, or 2 where it could not start or a worker could not.
@@ -65,7 +75,7 @@ def supervise(config: Config, count: int) -> int:
     report_shortage(config, log)
     try:
         with closing(output), ExitStack() as stack:
-            crew = _gather(stack, config, count)
+            crew = _gather(stack, config, count, load)
             log.info(
                 "supervising",
                 version=__version__,
@@ -86,36 +96,30 @@ def pause_before(deaths: int) -> float:
     return 0.0 if deaths < 2 else min(FIRST_PAUSE * 2.0 ** min(deaths - 2, 10), LONGEST_PAUSE)
 
 
-def _gather(stack: ExitStack, config: Config, count: int) -> Crew:
+def _gather(stack: ExitStack, config: Config, count: int, load: Load) -> Crew:
     """Makes what there is one of, until `stack` closes. Raises `OSError` or `ssl.SSLError`."""
     entropy = os.urandom(32)
-    compile_policy(config, entropy)  # files that no worker could use are told once, here
-    if config.tls is not None:
-        server_context(config.tls.cert, config.tls.key)
+    _open_files(config, entropy)
     sockets = stack.enter_context(listening(config.listen))
     admin_sockets = stack.enter_context(listening(config.admin))
     needs_store = "url" not in config.store.model_fields_set
     directory = None
     if needs_store or config.admin is not None:
         directory = stack.enter_context(private_directory(os.environ))
-        if needs_store:
-            config = _with_store(config, str(directory / "store.db"))
     lifeline, held = os.pipe()
     stack.callback(os.close, lifeline)
     stack.callback(os.close, held)
-    return Crew(config, entropy, sockets, admin_sockets, Board(count), directory, lifeline, held)
+    return Crew(
+        config, load, entropy, sockets, admin_sockets, Board(count), directory, lifeline, held
+    )
 
 
-def _with_store(config: Config, path: str) -> Config:
-    """With a store for as long as this run lives.
-
-    Own sessions should live longer, so they are still kept where they would be with one worker.
-    """
-    url = StoreUrl("sqlite", path=path)
-    changed: dict[str, Any] = {"store": config.store.model_copy(update={"url": url})}
-    if config.oidc is not None and config.oidc.keep is None:
-        changed["oidc"] = config.oidc.model_copy(update={"keep": "cookie"})
-    return config.model_copy(update=changed)
+def _open_files(config: Config, entropy: bytes) -> None:
+    """Files that no worker could use are told once, here. Raises `UnusableFile`."""
+    compile_policy(config, entropy)
+    way_of(config.outbound.proxy, config.outbound.ca)
+    if config.tls is not None:
+        server_context(config.tls.cert, config.tls.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,7 @@ class Supervisor:
     """Keeps every place filled until it is told to end."""
 
     def __init__(self, crew: Crew, log: FilteringBoundLogger, output: LogWriter) -> None:
-        self._crew: Final = crew
+        self._crew = crew
         self._log: Final = log
         self._output: Final = output
         self._processes: Final[dict[int, _Process]] = {}  # by process id
@@ -150,6 +154,7 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # Signals are waited for, not handled: nothing is interrupted, and none gets lost.
         self._mask = {*signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)}
+        signal.signal(RELOAD, signal.SIG_DFL)  # what is ignored cannot be waited for
         gc.collect()
         gc.freeze()  # shared with the workers, as long as no collector writes to it
         first = 1 if self._crew.config.admin is None else _ADMIN
@@ -202,7 +207,8 @@ class Supervisor:
         try:
             os.close(self._crew.held)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to tell
-            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+            # A reload waits until the worker can take it.
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask | {RELOAD})
             if member.number == _ADMIN:
                 code = run_admin(self._crew)
             else:
@@ -247,12 +253,29 @@ class Supervisor:
     def _react(self, received: signal.struct_siginfo | None) -> None:
         if received is None or received.si_signo == signal.SIGCHLD:
             return
+        if received.si_signo == RELOAD:
+            self._reload()
+            return
         if self._is_ending:
             self._log.warning("cutting")
             self._deadline = min(self._deadline, time.monotonic() + HURRY_SECONDS)
             self._tell(HURRY)
         else:
             self._end(DRAIN_AT_ONCE if received.si_signo == signal.SIGINT else DRAIN)
+
+    def _reload(self) -> None:
+        """Has all workers read the configuration anew; those to come begin with it."""
+        if self._is_ending:
+            return
+        try:
+            config, kept = adapted(self._crew.config, self._crew.load())
+            _open_files(config, self._crew.entropy)
+        except (ConfigError, OSError) as error:
+            refuse(self._log, error)
+            return
+        self._crew = replace(self._crew, config=config)
+        report(self._log, config, kept)
+        self._tell(RELOAD)
 
     def _end(self, how: signal.Signals = DRAIN) -> None:
         """Workers finish what is under way, and let nobody new in."""

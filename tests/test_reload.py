@@ -1,0 +1,229 @@
+"""SIGHUP: another configuration holds and no request is dropped, or the old one stays, with why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import ssl
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from tests.e2e.servers import write_certificate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.conftest import Clients, Command, StartCommand, Upstream
+
+WORKERS: Final = pytest.mark.parametrize("workers", [1, 2])
+COOKIE: Final = "Cookie: access_token=good"
+
+
+class Site:
+    """A sidecar with its file, which can be changed."""
+
+    def __init__(self, at: Command, file: Path) -> None:
+        self.at = at
+        self.file = file
+
+    def lines(self, *events: str) -> list[dict[str, Any]]:
+        told = [json.loads(line) for line in self.at.stderr.splitlines() if line[:1] == "{"]
+        return [line for line in told if line["event"] in events]
+
+    def change(self, text: str | None = None, **more: Any) -> None:
+        written = json.loads(self.file.read_text()) | more
+        self.file.write_text(json.dumps(written) if text is None else text)
+
+    async def reload(self, count: int = 1) -> list[dict[str, Any]]:
+        """Sends SIGHUP, and waits until `count` lines say what became of it."""
+        before = len(self.lines("reloaded", "reload refused"))
+        self.at.process.send_signal(signal.SIGHUP)
+        return await self.told(before + count)
+
+    async def told(self, count: int) -> list[dict[str, Any]]:
+        async with asyncio.timeout(10):
+            while len(told := self.lines("reloaded", "reload refused")) < count:
+                assert self.at.process.returncode is None, self.at.stderr
+                await asyncio.sleep(0.02)
+        return told
+
+
+@pytest.fixture
+def start(command: StartCommand, upstream: Upstream, tmp_path: Path) -> Callable[..., Any]:
+    async def run(workers: int = 1, **more: Any) -> Site:
+        route = {"path": "/", "kind": "api", "upstream": "api", "session": "optional"}
+        config = {"upstreams": {"api": {"url": upstream.url}}, "routes": [route], **more}
+        at = await command(config, workers=workers)
+        async with asyncio.timeout(10):
+            while at.stderr.count('"serving"') < workers:
+                await asyncio.sleep(0.02)
+        return Site(at, tmp_path / f"{at.port}.yaml")
+
+    return run
+
+
+def lines_of(workers: int) -> int:
+    """How many lines tell of a reload: each worker's, and the supervisor's."""
+    return 1 if workers == 1 else workers + 1
+
+
+@WORKERS
+async def test_new_configuration_holds_for_open_connections_too(
+    start: Callable[..., Any], client: Clients, workers: int
+) -> None:
+    """Routes, and everything that was planned with the old ones; the process stays the same."""
+    site: Site = await start(workers)
+    ones = [await client(site.at) for _ in range(4)]
+    for _ in range(3):
+        assert [(await one.get("/x", COOKIE)).status for one in ones] == [200] * 4
+    route = {"path": "/api/", "kind": "api", "upstream": "api", "session": "optional"}
+    site.change(routes=[route])
+    await site.reload(lines_of(workers))
+    assert [(await one.get("/x", COOKIE)).status for one in ones] == [404] * 4
+    assert [(await one.get("/api/x", COOKIE)).status for one in ones] == [200] * 4
+    assert (await (await client(site.at)).get("/x")).status == 404
+    assert site.at.process.returncode is None
+
+
+@WORKERS
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("nonsense: 1", "nonsense: is no known key"),
+        ("{", "YAML"),
+        (None, "/nowhere/ca.pem: no such file or directory"),
+        ("missing", "No such file"),
+    ],
+)
+async def test_configuration_that_cannot_be_used_is_refused_and_the_old_one_stays(
+    *, start: Callable[..., Any], client: Clients, workers: int, text: str | None, told: str
+) -> None:
+    site: Site = await start(workers)
+    if text == "missing":
+        site.file.unlink()
+    else:
+        site.change(text, outbound={"ca": "/nowhere/ca.pem"})
+    (line,) = await site.reload()
+    assert (line["event"], line["level"]) == ("reload refused", "error")
+    assert "the old configuration stays" in line["detail"]
+    assert told in line["detail"]
+    assert (await (await client(site.at)).get("/x", COOKIE)).status == 200
+
+
+@WORKERS
+async def test_no_request_is_dropped(
+    start: Callable[..., Any], upstream: Upstream, client: Clients, workers: int
+) -> None:
+    """Neither one that is under way, nor an event stream, nor any of many meanwhile."""
+    site: Site = await start(workers)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    release = asyncio.Event()
+    upstream.answers([head, b"data: 1\n\n", 2.0, b"data: 2\n\n"], [1.0, upstream.reply(b"{}")])
+    stream, slow = await client(site.at), await client(site.at)
+    stream.send(f"GET /events HTTP/1.1\r\nHost: a\r\n{COOKIE}\r\n\r\n")
+    await stream.reader.readuntil(b"data: 1\n\n")
+    slow.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+    while len(upstream.requests) < 2:
+        await asyncio.sleep(0.01)
+
+    async def load() -> int:
+        done, one = 0, await client(site.at)
+        while not release.is_set():
+            assert (await one.get("/x", COOKIE)).status == 200
+            done += 1
+        return done
+
+    loads = [asyncio.create_task(load()) for _ in range(4)]
+    for number in range(3):
+        site.change(limits={"client_idle": f"{60 + number}s"})
+        await site.reload(lines_of(workers))
+    assert (await slow.answer()).status == 200
+    assert b"data: 2" in await stream.reader.readuntil(b"data: 2\n\n")
+    release.set()
+    assert all(await asyncio.gather(*loads))
+    assert not site.lines("defect", "request failed", "reload failed")
+
+
+@WORKERS
+async def test_dead_sessions_stay_dead(
+    start: Callable[..., Any], upstream: Upstream, client: Clients, workers: int
+) -> None:
+    """Also one that dies by an answer to a request of before, whatever was planned since."""
+    site: Site = await start(workers)
+    one, late = await client(site.at), await client(site.at)
+    upstream.answers([1.0, upstream.reply(b"{}", status="401 Unauthorized")])
+    late.send(f"GET /late HTTP/1.1\r\nHost: a\r\n{COOKIE}\r\n\r\n")
+    while not upstream.requests:
+        await asyncio.sleep(0.01)
+    site.change(limits={"client_idle": "60s"})
+    await site.reload(lines_of(workers))
+    for _ in range(3):
+        assert (await one.get("/x", COOKIE)).status == 200
+        assert upstream.last.get("Authorization") == "Bearer good"
+    assert (await late.answer()).status == 303
+    await asyncio.sleep(1.0 if workers > 1 else 0.0)
+    assert (await one.get("/x", COOKIE)).status == 200
+    assert upstream.last.get("Authorization") is None
+    site.change(limits={"client_idle": "61s"})
+    await site.reload(lines_of(workers))
+    await one.get("/x", COOKIE)
+    assert upstream.last.get("Authorization") is None
+
+
+@WORKERS
+async def test_certificate_is_read_anew(
+    start: Callable[..., Any], tmp_path: Path, workers: int
+) -> None:
+    """New connections are shown the new one."""
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    cert, key = write_certificate(tmp_path / "old")
+    site: Site = await start(workers, tls={"cert": str(cert), "key": str(key)})
+    before = await certificate(site.at.port)
+    for old, new in zip((cert, key), write_certificate(tmp_path / "new"), strict=True):
+        os.replace(new, old)
+    assert await certificate(site.at.port) == before
+    await site.reload(lines_of(workers))
+    for _ in range(6):
+        assert await certificate(site.at.port) != before
+
+
+async def certificate(port: int) -> bytes | None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    found: bytes | None = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+    return found
+
+
+async def test_what_takes_a_restart_is_said(start: Callable[..., Any], client: Clients) -> None:
+    """And all else holds."""
+    site: Site = await start()
+    site.change(listen="127.0.0.1:1", workers=3, log={"level": "debug", "access": False})
+    await site.reload()
+    (line,) = site.lines("reload is not complete")
+    assert line["detail"] == "takes a restart: listen, workers"
+    assert (await (await client(site.at)).get("/x")).status == 200
+    assert not site.lines("request")
+
+
+async def test_worker_that_is_replaced_begins_with_the_new_configuration(
+    start: Callable[..., Any], client: Clients
+) -> None:
+    site: Site = await start(2)
+    site.change(routes=[{"path": "/api/", "kind": "api", "upstream": "api", "session": "none"}])
+    await site.reload(3)
+    for line in site.lines("serving"):
+        os.kill(line["pid"], signal.SIGKILL)
+    async with asyncio.timeout(10):
+        while len(site.lines("serving")) < 4:
+            await asyncio.sleep(0.02)
+    assert (await (await client(site.at)).get("/x")).status == 404
