@@ -145,10 +145,13 @@ class Planner:
         try:
             presented = await self._ready(flow, renews=renews)
         except RefreshUnavailable:
-            if flow.route.inject or flow.route.session == "required":
+            route = flow.route
+            if route.session == "required" or (route.inject and route.kind != "page"):
                 raise
-            # Its token is not used here: a page goes on with the session as it is.
+            # A page goes on with the session as it is, and without a token that has expired.
             presented = await self._ready(flow, renews=False)
+            if route.inject:
+                presented = presented.expired()
         except StoreUnavailable:
             if flow.route.session != "none":
                 raise

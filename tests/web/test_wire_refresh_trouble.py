@@ -451,6 +451,24 @@ async def test_page_is_served_while_its_session_cannot_be_renewed(
     assert (required.status, injected.status) == (503, 503)
 
 
+async def test_page_with_a_token_is_served_without_it_while_it_cannot_be_renewed(
+    sidecar: Start, endpoint: TokenEndpoint, client: Clients, upstream: Upstream
+) -> None:
+    """`session: optional` serves users as it serves strangers; an expired token is not sent."""
+    page = {"path": "/", "kind": "page", "upstream": "main", "inject": True}
+    at = await sidecar(site(upstream) | {"routes": [page]})
+    endpoint.said["user"] = TROUBLE["500"]
+    one = await client(at)
+    for _ in range(2):
+        answer = await one.get("/", f"Cookie: {sealed('user')}", *DOCUMENT)
+        assert answer.status == 200
+        assert upstream.last.get("Authorization") is None
+    endpoint.said.clear()
+    await asyncio.sleep(1.1)
+    await one.get("/", f"Cookie: {sealed('user')}", *DOCUMENT)
+    assert (upstream.last.get("Authorization") or "").startswith("Bearer ")
+
+
 async def test_page_does_not_wait_for_a_renewal_for_ever(
     at: Embedded,
     endpoint: TokenEndpoint,
