@@ -44,7 +44,7 @@ FORGETS: Final = (
     "until it expires; a store that outlives it (store: {url: sqlite:///path or redis://host}) "
     "remembers"
 )
-RETIRE_SECONDS: Final = 0.2  # between two looks whether anything is still under way
+RETIRE_SECONDS: Final = 0.5  # between two looks whether anything is still under way
 _FINE: Final = 0
 _UNUSABLE: Final = 2
 
@@ -227,7 +227,8 @@ class Sidecar:
 
     async def _retire(self, old: Runtime, proxy: Proxy) -> None:
         """Lets go of what served before, once nothing is under way there."""
-        while any(proxy.in_flight.values()):  # noqa: ASYNC110 - a plain integer is cheaper to count
+        await asyncio.sleep(RETIRE_SECONDS)  # for what counts against no budget, such as a logout
+        while any(proxy.budgets.in_flight.values()):  # noqa: ASYNC110 - plain integers count cheaply
             await asyncio.sleep(RETIRE_SECONDS)
         await old.finish(FINISH_SECONDS)
         await old.close(keeps_store=old.store is self.runtime.store)
