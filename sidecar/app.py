@@ -44,7 +44,7 @@ FORGETS: Final = (
     "until it expires; a store that outlives it (store: {url: sqlite:///path or redis://host}) "
     "remembers"
 )
-RETIRE_SECONDS: Final = 0.2  # between two looks whether anything is still under way
+RETIRE_SECONDS: Final = 0.5  # between two looks whether anything is still under way
 _FINE: Final = 0
 _UNUSABLE: Final = 2
 
@@ -73,16 +73,16 @@ async def _run(config: Config, load: Load) -> int:
         return await serve(config, ending, output, Reloads(asked, load))
 
 
-def has_sessions(config: Config) -> bool:
-    """Whether any request can have a session."""
-    return bool(config.session.sources) or config.oidc is not None
-
-
 def report_shortage(config: Config, log: FilteringBoundLogger) -> None:
     """Warns where fewer files can be open than connections are allowed."""
     detail = shortage(config.limits.connections)
     if detail is not None:
         log.warning("few open files", detail=detail)
+
+
+def has_sessions(config: Config) -> bool:
+    """Whether any request can have a session."""
+    return bool(config.session.sources) or config.oidc is not None
 
 
 class Ending:
@@ -166,7 +166,6 @@ class Sidecar:
         self._output: Final = output or StreamOutput(sys.stderr)
         self._entropy: Final = os.urandom(32) if place is None else place.entropy
         self._place: Final = place
-        self._listeners: Final = ExitStack()
         log, access = self._open_logs(config)
         policy = compile_policy(config, self._entropy)
         metrics = Metrics(access, self._output)
@@ -175,6 +174,7 @@ class Sidecar:
         self._server: Final = Server(self.runtime, self._proxy)
         self._facts: Final = ProcessFacts(self.runtime, self._proxy, self._server)
         self._admin: Final = Admin(self._facts)
+        self._listeners: Final = ExitStack()
         self._retiring: Final[dict[asyncio.Task[None], Proxy]] = {}
 
     def _open_logs(self, config: Config) -> tuple[FilteringBoundLogger, Access | None]:
@@ -227,7 +227,8 @@ class Sidecar:
 
     async def _retire(self, old: Runtime, proxy: Proxy) -> None:
         """Lets go of what served before, once nothing is under way there."""
-        while any(proxy.budgets.in_flight.values()):  # noqa: ASYNC110 - a plain integer is cheaper to count
+        await asyncio.sleep(RETIRE_SECONDS)  # for what counts against no budget, such as a logout
+        while any(proxy.budgets.in_flight.values()):  # noqa: ASYNC110 - plain integers count cheaply
             await asyncio.sleep(RETIRE_SECONDS)
         await old.finish(FINISH_SECONDS)
         await old.close(keeps_store=old.store is self.runtime.store)

@@ -147,6 +147,12 @@ async def test_no_request_is_dropped(
     release.set()
     assert all(await asyncio.gather(*loads))
     assert not site.lines("defect", "request failed", "reload failed")
+    site.at.terminate()
+    await stream.gone()
+    await slow.gone()
+    await client.close()
+    assert await site.at.exit_code() == 0
+    assert "exception" not in site.at.stderr.lower()
 
 
 @WORKERS

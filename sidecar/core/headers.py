@@ -48,12 +48,8 @@ _REQUEST_NOTED: Final = (
 _REQUEST_TAKEN: Final = (
     b"host cookie authorization connection content-length expect accept-encoding if-match "
     b"if-none-match max-forwards transfer-encoding upgrade via x-request-id traceparent "
-<<<<<<< HEAD
     b"x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-port "
     b"x-forwarded-prefix".split()
-=======
-    b"x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-port x-forwarded-prefix".split()
->>>>>>> a145aec (Max-Forwards ends an OPTIONS here, and counts down on the way)
 )
 
 _RESPONSE_TAKEN: Final = (

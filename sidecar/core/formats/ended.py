@@ -6,14 +6,22 @@ provider sessions, so it is remembered by these names, and counts for whatever i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from sidecar.core.formats.own import OwnSession
+from typing import Final, Protocol
 
 MOST: Final = 10_000  # names; the provider signs each, and the oldest give way
 
 _SID, _SUBJECT, _UNNAMED = "sid", "sub", "sub without sid"
+
+
+class NamedSession(Protocol):
+    """A login session with the provider's names, and when it began."""
+
+    @property
+    def subject(self) -> str: ...
+    @property
+    def sid(self) -> str | None: ...
+    @property
+    def created_at(self) -> float: ...
 
 
 class EndedSessions:
@@ -35,7 +43,7 @@ class EndedSessions:
                 if len(self._ended) > MOST:
                     del self._ended[next(iter(self._ended))]
 
-    def covers(self, session: OwnSession) -> bool:
+    def covers(self, session: NamedSession) -> bool:
         """Whether a session began before such a logout."""
         if not self._ended:
             return False
