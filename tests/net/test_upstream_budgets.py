@@ -154,7 +154,7 @@ async def test_endless_answers_keep_nobody_out(
     head: bytes,
 ) -> None:
     """Though their clients take them as fast as they come."""
-    monkeypatch.setattr("sidecar.web.relay.LOOK_SECONDS", 0.03)
+    monkeypatch.setattr("sidecar.web.transfer_watch.LOOK_SECONDS", 0.03)
     start = b"1\r\n[\r\n" if b"json" in head else b""
     pieces: list[Step] = [b"1\r\n \r\n", 0.05]
     flow = [OK + head + b"Transfer-Encoding: chunked\r\n\r\n" + start, *pieces * 100]
