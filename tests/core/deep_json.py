@@ -53,7 +53,8 @@ def passes(judge: Callable[[bytes], object], text: bytes) -> bool:
 
 
 def main() -> None:
-    assert msgspec.json.Decoder(msgspec.Raw).decode(nested(FAR))  # the decoder sets no limit
+    if sys.version_info[:2] not in {(3, 12), (3, 13)}:  # which have a fixed limit of their own
+        assert msgspec.json.Decoder(msgspec.Raw).decode(nested(FAR))  # the decoder sets none
     sizes = (100, 4096, 1 << 20)
     judges: list[Callable[[bytes], object]] = [
         parse,
