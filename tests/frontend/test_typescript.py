@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.core.config import load
 from sidecar.core.errors import ProxyError
 from sidecar.frontend import typescript
 from tests.conftest import free_port
@@ -237,13 +236,6 @@ def test_documented_code_compiles(project: Path, require_program: Callable[[str]
     config = {"extends": "../tsconfig.json", "files": [], "include": ["*.ts"]}
     (folder / "tsconfig.json").write_text(json.dumps(config))
     compiled(project, require_program("node"), COMPILERS[0], "--noEmit", "-p", "document")
-
-
-def test_documented_configuration_loads_without_a_warning() -> None:
-    (text,) = blocks("yaml")
-    environ = {"AUTH_SECRET": "s" * 32}
-    config = load(text, source="docs/frontends.md", environ=environ, read_file=lambda _: "")
-    assert config.warnings == ()
 
 
 def test_every_option_is_documented() -> None:
