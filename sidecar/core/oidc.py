@@ -397,6 +397,11 @@ def check_refreshed(verified: Verified, client: Client, old: str) -> None:
         raise InvalidToken("it is of another user")
 
 
+def may_be_of_same_user(unverified: str, old: str) -> bool:
+    """Whether an id_token of a refresh whose signature proves nothing names no other user."""
+    return jwt_subject(unverified) in (None, jwt_subject(old))
+
+
 def with_userinfo(identity: Identity, said: Mapping[str, object]) -> Identity:
     """What the UserInfo endpoint says besides (Core 5.3.2). Raises `InvalidToken`."""
     if said.get("sub") != identity.subject:

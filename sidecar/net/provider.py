@@ -118,7 +118,7 @@ class Provider:
 
     def __init__(self, settings: ProviderSettings, report: Report, way: Way = DIRECT) -> None:
         self.settings: Final = settings
-        self._report = report
+        self.report: Final = report
         self._outbound: Final = Outbound(way)
         self._metadata: Final = _Remembered(self._fetch_metadata, report)
         self._keys: Final = _Remembered(self._fetch_keys, report)
@@ -209,12 +209,12 @@ class Provider:
                 return None
             answer = await self._post(endpoint, form, LIMIT)
         except ProviderUnavailable as trouble:
-            self._report(f"a token could not be revoked: {trouble.detail}")
+            self.report(f"a token could not be revoked: {trouble.detail}")
             return False
         if answer.status == 400 and b'"unsupported_token_type"' in answer.body:
             return None
         if answer.status != 200:
-            self._report(f"a token could not be revoked: the provider answered {answer.status}")
+            self.report(f"a token could not be revoked: the provider answered {answer.status}")
         return answer.status == 200
 
     async def userinfo(self, access_token: str) -> Mapping[str, object] | None:
@@ -228,14 +228,14 @@ class Provider:
             fields = {"Authorization": f"Bearer {access_token}"}
             answer = await self._outbound.ask("GET", endpoint, LIMIT, fields)
         except ProviderUnavailable as trouble:
-            self._report(f"UserInfo was not had: {trouble.detail}")
+            self.report(f"UserInfo was not had: {trouble.detail}")
             return None
         try:
             said = msgspec.json.decode(answer.body, type=dict[str, object])
         except (ValueError, RecursionError):
             said = None
         if answer.status != 200 or said is None:
-            self._report(f"UserInfo was not had: {answer.address}: status {answer.status}")
+            self.report(f"UserInfo was not had: {answer.address}: status {answer.status}")
             return None
         return said
 
@@ -278,7 +278,7 @@ class Provider:
             raise ProviderUnavailable(cause, sent=True) from None
         if found.odd:
             odd = ", ".join(found.odd)
-            self._report(f"{answer.address}: not usable, so taken as not published: {odd}")
+            self.report(f"{answer.address}: not usable, so taken as not published: {odd}")
         return replace(found, **settings.given)
 
     async def _fetch_keys(self) -> KeySet:

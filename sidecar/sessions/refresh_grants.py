@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from sidecar.core.oidc import ID_TOKEN, Client, check_refreshed
+from sidecar.core.oidc import ID_TOKEN, Client, check_refreshed, may_be_of_same_user
 from sidecar.core.refresh import (
     AnswerPaths,
     Outcome,
@@ -59,18 +59,30 @@ class OAuth2Grant:
     async def _checked(self, renewal: Renewal, new: TokenSet, old: str, client: Client) -> Renewal:
         """The renewal if its id_token is of the same user (Core 12.2); else the session is over.
 
-        Where the provider's keys cannot be had, the old id_token stays.
+        If it cannot be verified, it proves nothing: the new tokens came from the token endpoint
+        itself, and the old id_token stays.
         """
         if new.id_token is None or new.id_token == old:
             return renewal
         try:
-            check_refreshed(await self._provider.verify(new.id_token, ID_TOKEN), client, old)
-        except ProviderUnavailable:
+            verified = await self._provider.verify(new.id_token, ID_TOKEN)
+        except (ProviderUnavailable, InvalidToken) as error:
+            if not may_be_of_same_user(new.id_token, old):
+                return _refused("it is of another user")
+            self._provider.report(
+                f"a refreshed id_token was not verified, the old one stays: {error}"
+            )
             return replace(renewal, tokens=replace(new, id_token=old))
+        try:
+            check_refreshed(verified, client, old)
         except InvalidToken as error:
-            why = f"the id_token of the answer is not believed: {error}"
-            return Renewal(Outcome.REFUSED, why=why)
+            return _refused(str(error))
         return renewal
+
+
+def _refused(why: str) -> Renewal:
+    why = f"the id_token of the answer is not believed: {why}"
+    return Renewal(Outcome.REFUSED, why=why)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from sidecar.core.oidc import (
     check_refreshed,
     code_form,
     end_session_url,
+    may_be_of_same_user,
     read_answer,
     read_front_channel,
     read_id_token,
@@ -581,6 +582,16 @@ def test_an_id_token_that_comes_with_renewed_tokens_is_of_the_same_user() -> Non
     for odd in ({"sub": "mallory"}, without("sub"), {"aud": "other"}, {"iss": "https://evil"}):
         with pytest.raises(InvalidToken):
             check_refreshed(changed(CLAIMS, odd), CLIENT, old)
+
+
+def test_an_id_token_of_a_renewal_that_cannot_be_verified_may_not_name_another_user() -> None:
+    """It came from the token endpoint, so what it names counts; what is no JWT names nobody."""
+    alice, mallory = (
+        f"x.{encode(json.dumps({'sub': name}).encode())}.y" for name in ("alice", "m")
+    )
+    assert may_be_of_same_user(alice, alice)
+    assert may_be_of_same_user("garbage", alice)
+    assert not may_be_of_same_user(mallory, alice)
 
 
 def test_userinfo_adds_what_the_id_token_lacks() -> None:
