@@ -41,13 +41,14 @@ async def test_trpc_call_without_the_api_s_trust(play: Play, sidecar: Start) -> 
     assert (await script.do("refused", url=url_of(at), cookie="access_token=old"))[1] == 401
 
 
+@pytest.mark.parametrize("more", [{}, {"errors": "graphql"}], ids=["by accept", "by key"])
 @pytest.mark.parametrize("library", ["urql", "apollo"])
 async def test_graphql_client_sees_an_error_in_the_sidecar_s_own_401(
-    play: Play, sidecar: Start, library: str
+    play: Play, sidecar: Start, library: str, more: dict[str, str]
 ) -> None:
-    """With `errors: graphql`; without, urql takes `data: null` for a result."""
+    """An envelope's `data: null` is a result for urql; both accept GraphQL's own media type."""
     script = await play("graphql.mjs")
-    at = await api_of(script, sidecar, errors="graphql", on_unauthorized="envelope")
+    at = await api_of(script, sidecar, on_unauthorized="envelope", **more)
     good = await script.do(library, url=url_of(at), cookie="access_token=good")
     assert good["data"]["me"]["id"] == "good"
     codes = {"access_token=old": "token_rejected", "theme=dark": "session_required"}

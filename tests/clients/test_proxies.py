@@ -138,9 +138,12 @@ async def test_logout_passes_nginx_with_two_parent_domains(
     refused and for a button.
     """
     upstream.answers(upstream.reply(b"{}", status="401 Unauthorized"))
-    at = await sidecar(site(upstream.url, logout={"domains": ["example.com", "app.example.com"]}))
+    at = await sidecar(
+        site(upstream.url, logout={"domains": ["example.com", HOST]}),
+        session={"sources": [{"type": "cookie", "cookie": "app_token"}]},
+    )
     wire = await client(await nginx(at))
-    cookie = "Cookie: access_token=tok"
+    cookie = "Cookie: app_token=tok"
     refused = await wire.get("/api/me", cookie, *SCRIPT)
     assert refused.status == 303
     ended = await wire.get(refused.get("Location") or "", cookie, *SCRIPT)
@@ -148,7 +151,7 @@ async def test_logout_passes_nginx_with_two_parent_domains(
     button = await wire.post("/api/logout", cookie, *SCRIPT)
     assert button.status == 200
     for answer in (ended, button):
-        assert any(line.startswith("access_token=;") for line in answer.all("Set-Cookie"))
+        assert any(line.startswith("app_token=;") for line in answer.all("Set-Cookie"))
 
 
 async def test_cookies_of_seven_kilobytes_pass_nginx(

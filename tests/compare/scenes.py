@@ -61,7 +61,7 @@ def outcome(answer: Answer, site: Site) -> str:
 
 def cookie_after(browser: Browser) -> str:
     """Whether the browser still has a session cookie."""
-    return "cookie kept" if browser.cookies else "cookie expired"
+    return "cookie kept" if browser.has_session else "cookie expired"
 
 
 async def still_in(browser: Browser) -> str:
@@ -211,7 +211,7 @@ async def _after_return(browser: Browser) -> str:
     with suppress(TimeoutError):
         async with asyncio.timeout(RETURN):
             while (await browser.fetch()).status != 200:
-                if not browser.cookies:
+                if not browser.has_session:
                     break
                 await asyncio.sleep(0.25)
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -71,6 +72,7 @@ class Contender:
     login: str
     callback: str
     logout: str
+    cookie: str  # the base name of its session cookies
     command: Callable[[Ports, Path], Sequence[str]]
     needs: Callable[[Path], Sequence[str]] | None = None  # another program, started before it
 
@@ -181,6 +183,12 @@ class Browser:
         """What the next request presents."""
         jar = self.session.cookie_jar.filter_cookies(URL(self.site.url))
         return {one.key: one.value for one in jar.values()}
+
+    @property
+    def has_session(self) -> bool:
+        """Whether there is a session cookie among them, whole or in pieces."""
+        session = re.compile(rf"{self.site.contender.cookie}([._]\d+)?")
+        return any(session.fullmatch(name) for name in self.cookies)
 
 
 @dataclass
@@ -314,7 +322,7 @@ def sidecar() -> Contender:
         file.write_text(json.dumps(_configuration(ports)))
         return [sys.executable, "-m", "sidecar", "run", "-c", str(file)]
 
-    return Contender("sidecar", "/auth/login", "/auth/callback", "/auth/logout", command)
+    return Contender("sidecar", "/auth/login", "/auth/callback", "/auth/logout", "sidecar", command)
 
 
 def _configuration(ports: Ports) -> dict[str, Any]:
@@ -375,6 +383,7 @@ def oauth2_proxy(binary: Path, redis_server: str | None = None) -> Contender:
         "/oauth2/start?rd=/",
         "/oauth2/callback",
         "/oauth2/sign_out",
+        "_oauth2_proxy",
         command,
         None if redis_server is None else store,
     )

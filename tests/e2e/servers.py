@@ -36,7 +36,7 @@ ROOT: Final = HERE.parent.parent
 APPS: Final = HERE / "apps"
 MODULES: Final = HERE / "node_modules"
 NEXT: Final = MODULES / "next" / "dist" / "bin" / "next"
-NEXT_APPS: Final = ("route-handler", "clean", "next-auth-4")
+NEXT_APPS: Final = ("route-handler", "clean", "next-auth-4", "pages-router")
 SECRET: Final = "a secret that only these tests know of, 64 bytes or about that"
 START_TIMEOUT: Final = 60.0  # seconds until a process listens
 STOP_TIMEOUT: Final = 20.0
@@ -213,7 +213,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 class _Spa(SimpleHTTPRequestHandler):
-    """Serves the plain app: its files, and the page for any other path."""
+    """Serves the plain app: its files, those of Workbox, and the page for any other path."""
 
     protocol_version = "HTTP/1.1"
 
@@ -221,6 +221,8 @@ class _Spa(SimpleHTTPRequestHandler):
         super().__init__(*args, directory=str(APPS / "spa"))
 
     def translate_path(self, path: str) -> str:
+        if path.startswith("/workbox/") and ".." not in path:
+            return str(MODULES / path.removeprefix("/workbox/"))
         found = super().translate_path(path)
         return found if Path(found).is_file() else str(APPS / "spa" / "index.html")
 
@@ -362,6 +364,7 @@ class Variant:
     tls: bool = False
     big_headers: bool = False  # Node.js takes heads of 64 KiB instead of 16
     relay: bool = False  # a `Holder` stands between sidecar and frontend
+    workbox: bool = False  # its pages come through a service worker of npm's Workbox
 
     @property
     def name(self) -> str:
@@ -371,6 +374,7 @@ class Variant:
             "tls": self.tls,
             "big-headers": self.big_headers,
             "relay": self.relay,
+            "workbox": self.workbox,
         }
         return "-".join([self.app, *(mark for mark, on in marks.items() if on)])
 
@@ -416,12 +420,14 @@ ROUTES: Final[Mapping[str, tuple[Mapping[str, Any], ...]]] = {
     "next-auth-4": _BEARER_ROUTES,
     "clean": (*_API_ROUTES, _AUTH_ROUTE, _PAGE_ROUTE),
     "spa": (*_API_ROUTES, _PAGE_ROUTE),
+    "pages-router": (*_API_ROUTES, _PAGE_ROUTE),
 }
 SOURCES: Final[Mapping[str, Mapping[str, Any]]] = {
     "route-handler": {"type": "authjs", "secret": "${AUTH_SECRET}", "token": "accessToken"},
     "clean": {"type": "authjs", "secret": "${AUTH_SECRET}", "token": "accessToken"},
     "next-auth-4": {"type": "nextauth", "secret": "${AUTH_SECRET}", "token": "accessToken"},
     "spa": {"type": "cookie", "cookie": "access_token"},
+    "pages-router": {"type": "cookie", "cookie": "access_token"},
 }
 
 
@@ -504,6 +510,8 @@ class Sites:
         stack: ExitStack,
     ) -> None:
         if variant.app == "spa":
+            if variant.workbox:
+                self.builds()  # the packages are there from then on
             stack.enter_context(serving_spa(port))
             return
         self.builds().check(variant.app)
