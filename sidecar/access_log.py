@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sidecar.core.forwarding import Peer
     from sidecar.core.request import Request
-    from sidecar.core.routes import Route
+    from sidecar.core.route_table import Route
     from sidecar.core.view import SessionView
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from yarl import URL
 
 from sidecar.core.attributes import NO_KEYS, CookieKeys
-from sidecar.core.bridge import BridgeRule
+from sidecar.core.bridge_rule import BridgeRule
 from sidecar.core.config import Config
 from sidecar.core.config.contradictions import path_on_this_site
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
@@ -26,22 +26,22 @@ from sidecar.core.cookies import (
 )
 from sidecar.core.cors import CorsRule
 from sidecar.core.credential import Source
+from sidecar.core.csrf import CsrfRule
 from sidecar.core.envelope import Document, EnvelopeRule, holds
 from sidecar.core.formats import FORMATS
-from sidecar.core.formats.own import (
+from sidecar.core.formats.login_session import (
     Lifetimes,
-    OwnCookieSource,
-    OwnStoreSource,
-    own_cookie_source,
-    own_store_source,
+    LoginCookieSource,
+    LoginStoreSource,
+    login_cookie_source,
+    login_store_source,
 )
 from sidecar.core.login_loop import TraceCookie, trace_name
-from sidecar.core.logout import LogoutRule
+from sidecar.core.logout_rule import LogoutRule
 from sidecar.core.oidc import AttemptCookies, Client, SessionIndex, attempt_stem
 from sidecar.core.onward import OnwardTickets
-from sidecar.core.protection import CsrfRule
 from sidecar.core.request import FieldRule
-from sidecar.core.routes import UNROUTED, Route, RouteTable
+from sidecar.core.route_table import UNROUTED, Route, RouteTable
 from sidecar.core.sweep import USUAL_PREFIXES, Sweep, Swept
 from sidecar.core.target import prefix_key
 from sidecar.core.tickets import ClaimStamp, Signer, derive_key
@@ -93,7 +93,7 @@ def _says_nothing_else(document: Document) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class OwnLogin:
+class LoginPolicy:
     """The sidecar's own login (behaviour: own login). `base` begins the paths of its endpoints.
 
     `asks_userinfo`: UserInfo is asked for what the id_token lacks.
@@ -101,7 +101,7 @@ class OwnLogin:
 
     base: str
     client: Client
-    source: OwnCookieSource | OwnStoreSource
+    source: LoginCookieSource | LoginStoreSource
     attempts: AttemptCookies
     onward: OnwardTickets
     trace: TraceCookie
@@ -111,7 +111,7 @@ class OwnLogin:
     @property
     def is_stored(self) -> bool:
         """Whether sessions are kept in the store, and not in their cookies."""
-        return isinstance(self.source, OwnStoreSource)
+        return isinstance(self.source, LoginStoreSource)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class Policy:
     cors: CorsRule
     bridge: BridgeRule
     logout: LogoutRule
-    own: OwnLogin | None
+    login: LoginPolicy | None
     endpoints: Mapping[str, Endpoint]
     sweep: Sweep
     clearable: tuple[str, ...]  # domains on which the way out of too many cookies expires them
@@ -226,8 +226,8 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
     Raises `UnusableFile` where an upstream's TLS files cannot be used.
     """
     secrets = _signing_secrets(config, entropy)
-    own = _compile_own(config, secrets)
-    sources = _compile_sources(config, own, secrets)
+    login = _compile_login(config, secrets)
+    sources = _compile_sources(config, login, secrets)
     base_names = (
         *config.logout.cookies,
         *(name for source in sources for name in source.base_names),
@@ -260,9 +260,9 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
             path_on_this_site(config.logout.redirect_to, config.public_url), config.bridge.hold
         ),
         logout=_compile_logout(config),
-        own=own,
+        login=login,
         endpoints=endpoints,
-        sweep=_compile_sweep(config, own, sources, base_names),
+        sweep=_compile_sweep(config, login, sources, base_names),
         clearable=_clearable(config),
         unauthorized=UnauthorizedRule(
             frozenset(config.unauthorized.status),
@@ -275,16 +275,16 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
 
 
 def _compile_sweep(
-    config: Config, own: OwnLogin | None, sources: Sequence[Source], base_names: Sequence[str]
+    config: Config, login: LoginPolicy | None, sources: Sequence[Source], base_names: Sequence[str]
 ) -> Sweep:
     """What a logout expires; the names that libraries take on https are the likely ones."""
     keys: dict[str, CookieKeys] = {}
-    written = sources if own is None else sources[1:]
+    written = sources if login is None else sources[1:]
     for source, section in zip(written, config.session.sources, strict=True):
         keys |= dict.fromkeys(source.base_names, _cookie_keys(section))
     likely = dict.fromkeys(LIBRARY_COOKIES.values(), ("__Secure-", "", "__Host-"))
-    if own is not None:
-        likely |= dict.fromkeys(own.source.base_names, PREFIXES)
+    if login is not None:
+        likely |= dict.fromkeys(login.source.base_names, PREFIXES)
     swept = (
         Swept(base, keys.get(base, NO_KEYS), likely.get(base, USUAL_PREFIXES))
         for base in unprefixed(base_names)
@@ -305,37 +305,37 @@ def _clearable(config: Config) -> tuple[str, ...]:
 
 
 def compile_sources(config: Config) -> tuple[Source, ...]:
-    """The credential sources in their order, the own login's in front, keys derived.
+    """The credential sources in their order, that of `oidc` in front, keys derived.
 
     Own sessions open where a secret is configured, since no other one is known here.
     """
     secrets = _signing_secrets(config, bytes(32))
-    return _compile_sources(config, _compile_own(config, secrets), secrets)
+    return _compile_sources(config, _compile_login(config, secrets), secrets)
 
 
 def _compile_sources(
-    config: Config, own: OwnLogin | None, secrets: Sequence[bytes]
+    config: Config, login: LoginPolicy | None, secrets: Sequence[bytes]
 ) -> tuple[Source, ...]:
     stamp = ClaimStamp(secrets)
     written = tuple(_compile_source(source, stamp) for source in config.session.sources)
-    return written if own is None else (own.source, *written)
+    return written if login is None else (login.source, *written)
 
 
-def _compile_own(config: Config, secrets: Sequence[bytes]) -> OwnLogin | None:
+def _compile_login(config: Config, secrets: Sequence[bytes]) -> LoginPolicy | None:
     oidc = config.oidc
     if oidc is None:
         return None
     lifetimes = Lifetimes(oidc.idle, oidc.absolute)
     keep = oidc.keep or ("store" if config.store.url.is_shared else "cookie")
-    source: OwnCookieSource | OwnStoreSource
+    source: LoginCookieSource | LoginStoreSource
     if keep == "store":
-        source = own_store_source(cookie=oidc.cookie, lifetimes=lifetimes)
+        source = login_store_source(cookie=oidc.cookie, lifetimes=lifetimes)
     else:
         longest = config.limits.header // 2
-        source = own_cookie_source(
+        source = login_cookie_source(
             cookie=oidc.cookie, secrets=secrets, lifetimes=lifetimes, longest=longest
         )
-    return OwnLogin(
+    return LoginPolicy(
         base=oidc.base,
         client=Client(
             oidc.issuer, oidc.client_id, oidc.scopes, oidc.parameters, oidc.clock_tolerance
@@ -405,8 +405,8 @@ def _compile_route(config: Config, route: Any) -> Route:
     upstream = config.upstreams[route.upstream]
     urls = [URL(one) for one in upstream.servers]
     url = urls[0]
-    own = url.host_port_subcomponent if route.kind == "api" else None
-    host = route.host or upstream.host or own
+    origin = url.host_port_subcomponent if route.kind == "api" else None
+    host = route.host or upstream.host or origin
     return Route(
         path=route.path,
         kind=route.kind,
@@ -438,10 +438,10 @@ def _compile_fields(written: Any) -> FieldRule | None:
 
 
 def _source_names(config: Config) -> tuple[str, ...]:
-    """What the sources are called, the own login's in front."""
+    """What the sources are called, that of `oidc` in front."""
     written = [source_name(one.type, one.name, one.cookie) for one in config.session.sources]
-    own = [] if config.oidc is None else [source_name("oidc", cookie=config.oidc.cookie)]
-    return tuple(name or "" for name in (*own, *written))
+    login = [] if config.oidc is None else [source_name("oidc", cookie=config.oidc.cookie)]
+    return tuple(name or "" for name in (*login, *written))
 
 
 def _compile_source_set(config: Config, names: Sequence[str] | None) -> SourceSet | None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from sidecar.core.config.renewal import Refresh
 from sidecar.core.discovery import OPTIONAL, REQUIRED
 from sidecar.core.formats.ended import EndedSessions
-from sidecar.core.refresh import AnswerPaths
 from sidecar.core.rejections import Rejections
+from sidecar.core.token_response import AnswerPaths
 from sidecar.core.view import ViewReader
 from sidecar.net.background import Background
 from sidecar.net.outbound import Outbound, Way, way_of
@@ -30,15 +30,15 @@ from sidecar.sessions.coordinator import SessionCoordinator
 from sidecar.sessions.directory import SessionDirectory
 from sidecar.sessions.large_cookies import LargeCookies
 from sidecar.sessions.local import local_sessions
-from sidecar.sessions.login import Logins
 from sidecar.sessions.login_views import LoginViews
+from sidecar.sessions.logins import Logins
 from sidecar.sessions.logout_tasks import LogoutTasks
 from sidecar.sessions.openings import Openings
-from sidecar.sessions.records import SessionRecords
-from sidecar.sessions.refresh import Refresher, RefreshTimes
 from sidecar.sessions.refresh_grants import HttpGrant, OAuth2Grant, RefreshEndpoint
+from sidecar.sessions.refresher import Refresher, RefreshTimes
 from sidecar.sessions.revocations import Revocations
 from sidecar.sessions.seen_cookies import SeenCookies
+from sidecar.sessions.session_records import SessionRecords
 from sidecar.sessions.set_cookies import SetCookies
 from sidecar.sessions.shared import SharedSessions, drop_stored, open_shared
 from sidecar.sessions.stored import StoredLogins
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from sidecar.core.config import Config
     from sidecar.core.oidc import Client
     from sidecar.metrics import Metrics
-    from sidecar.policy import OwnLogin, Policy
+    from sidecar.policy import LoginPolicy, Policy
     from sidecar.sessions.refresh_grants import RefreshGrant
 
 
@@ -95,10 +95,10 @@ class Ids:
 
 
 @dataclass(frozen=True, slots=True)
-class OwnParts:
+class LoginParts:
     """The sidecar's own login and what it holds open."""
 
-    login: OwnLogin
+    policy: LoginPolicy
     provider: Provider
     sessions: StoredLogins
     logins: Logins
@@ -139,14 +139,14 @@ class Runtime:
     provider: Provider | None
     logout_tasks: LogoutTasks
     rejections: Rejections
-    own: OwnParts | None
+    login: LoginParts | None
 
     async def start(self) -> None:
         """Listens to what other processes on the same store tell."""
         if self.shared is not None:
             await self.shared.feed.start()
-        if self.own is not None:
-            self.background.run(self.own.warm_up())
+        if self.login is not None:
+            self.background.run(self.login.warm_up())
 
     async def finish(self, seconds: float) -> None:
         """Waits for what must not be cut short, at most so long.
@@ -203,11 +203,11 @@ def open_runtime(
     way = way_of(config.outbound.proxy, config.outbound.ca)
     outbound, to_hooks = Outbound(way), Outbound(way)  # apart, so that neither starves the other
     provider = open_provider(config, partial(_report, log, "provider"), way)
-    client = None if policy.own is None else policy.own.client
+    client = None if policy.login is None else policy.login.client
     grant = _refresh_grant(config, provider, client, outbound, clock.now)
     renewal = config.refresh or Refresh()
-    stored = None if policy.own is None else StoredLogins(policy.own, store, clock.now)
-    ended = EndedSessions() if before is None or before.own is None else before.own.ended
+    stored = None if policy.login is None else StoredLogins(policy.login, store, clock.now)
+    ended = EndedSessions() if before is None or before.login is None else before.login.ended
     reader = _view_reader(policy, ended)
     types = [one.type for one in policy.sources]
     openings = Openings(policy.source_names, types, reader.matchers, partial(_report, log))
@@ -280,13 +280,13 @@ def open_runtime(
         orphaned=logout_tasks.revoke,
     )
     login_parts = None
-    if policy.own is not None and provider is not None and stored is not None:
-        login_parts = OwnParts(
-            policy.own,
+    if policy.login is not None and provider is not None and stored is not None:
+        login_parts = LoginParts(
+            policy.login,
             provider,
             stored,
             Logins(
-                policy.own,
+                policy.login,
                 provider,
                 stored,
                 store,
@@ -325,14 +325,14 @@ def open_runtime(
         provider=provider,
         logout_tasks=logout_tasks,
         rejections=Rejections(),
-        own=login_parts,
+        login=login_parts,
     )
 
 
 def _view_reader(policy: Policy, ended: EndedSessions) -> ViewReader:
     sources, login = policy.sources, None
-    if policy.own is not None:
-        login = replace(policy.own.source, ended=ended)
+    if policy.login is not None:
+        login = replace(policy.login.source, ended=ended)
         sources = (login, *sources[1:])
     return ViewReader(sources, policy.session_names, policy.hidden_names, login)
 

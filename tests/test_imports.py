@@ -23,19 +23,19 @@ LAYERS: Final = (
         "sidecar.core.config",
         "sidecar.core.cookies",
         "sidecar.core.headers",
-        "sidecar.core.jose",
+        "sidecar.core.jwe",
         "sidecar.core.jsonscan",
         "sidecar.core.jsonwalk",
         "sidecar.core.store_url",
         "sidecar.core.target",
         "sidecar.core.tickets",
-        "sidecar.core.tokens",
+        "sidecar.core.token_set",
         "sidecar.core.websocket",
     ),
     ("sidecar.core.client", "sidecar.core.credential"),
     ("sidecar.core.request",),
-    ("sidecar.core.envelope", "sidecar.core.formats", "sidecar.core.protection"),
-    ("sidecar.core.logout", "sidecar.core.routes"),
+    ("sidecar.core.envelope", "sidecar.core.formats", "sidecar.core.csrf"),
+    ("sidecar.core.logout_rule", "sidecar.core.route_table"),
     ("sidecar.core",),
     ("sidecar.policy", "sidecar.tls"),
     ("sidecar.net", "sidecar.metrics", "sidecar.access_log", "sidecar.log", "sidecar.log_writer"),
@@ -129,4 +129,8 @@ def test_the_modules_are_found() -> None:
     )
     assert own_imports("sidecar.web.proxy") > {"sidecar.core.actions", "sidecar.web.relay"}
     assert "asyncio" in set(imports(MODULES["sidecar.net.deadline"]))
-    assert layer("sidecar.core.formats.jwe") < layer("sidecar.core.forwarding") < layer("sidecar")
+    assert (
+        layer("sidecar.core.formats.encrypted_jwt")
+        < layer("sidecar.core.forwarding")
+        < layer("sidecar")
+    )

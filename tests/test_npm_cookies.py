@@ -19,7 +19,7 @@ from sidecar.core.cookies import CookieJar, with_set_cookies
 from sidecar.core.credential import read_credential
 from sidecar.core.formats import FORMATS
 from sidecar.core.tickets import ClaimStamp
-from sidecar.core.tokens import TokenSet
+from sidecar.core.token_set import TokenSet
 from sidecar.explain import Explanation, explain
 
 PROJECT = Path(__file__).parent / "npm"

@@ -11,7 +11,7 @@ from sidecar.core.config import Config, load
 from sidecar.core.cookies import CookieJar
 from sidecar.core.credential import Result, read_credential
 from sidecar.core.envelope import parse
-from sidecar.core.routes import Route
+from sidecar.core.route_table import Route
 from sidecar.core.tickets import Signer, derive_key
 from sidecar.policy import Policy, TrustedPeers, UnauthorizedRule, compile_policy
 from sidecar.tls import UnusableFile
@@ -419,7 +419,7 @@ oidc: {{issuer: "https://idp.test", client_id: app, client_secret: canary-client
 def test_without_oidc_nothing_is_answered_but_the_logout() -> None:
     compiled = policy("upstream: http://api")
     assert set(compiled.endpoints) == {"/api/logout", "/api/logout/"}
-    assert compiled.own is None
+    assert compiled.login is None
 
 
 @pytest.mark.parametrize(
@@ -450,9 +450,9 @@ def test_the_own_login_has_its_endpoints(more: str, base: str) -> None:
 )
 def test_own_sessions_are_kept_in_the_store_where_there_is_one(more: str, is_stored: bool) -> None:
     compiled = policy(OWN + more)
-    assert compiled.own is not None
-    assert compiled.own.is_stored is is_stored
-    assert compiled.sources[0] is compiled.own.source
+    assert compiled.login is not None
+    assert compiled.login.is_stored is is_stored
+    assert compiled.sources[0] is compiled.login.source
 
 
 def test_own_cookies_are_session_cookies() -> None:

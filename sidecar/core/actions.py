@@ -6,12 +6,12 @@ import re
 from enum import StrEnum
 from typing import Final
 
-from sidecar.core.answer import AnswerHead
 from sidecar.core.codings import content_coding, is_decodable
 from sidecar.core.envelope import is_json_type as _is_json_type
 from sidecar.core.headers import media_type
 from sidecar.core.memo import Memo
-from sidecar.core.routes import Route
+from sidecar.core.route_table import Route
+from sidecar.core.upstream_head import UpstreamHead
 
 is_json_type: Final = Memo[bytes, bool](_is_json_type, 64).__getitem__
 _NEVER_WRAPPED: Final = frozenset((204, 205, 206))
@@ -42,7 +42,7 @@ UNAUTHORIZED: Final = Action.UNAUTHORIZED
 
 def decide(
     route: Route,
-    head: AnswerHead,
+    head: UpstreamHead,
     is_head_request: bool,
     unauthorized: frozenset[int],
     counts: bool,
@@ -74,7 +74,7 @@ def decide(
     return RELAY if status < 300 else WRAP_ERROR
 
 
-def is_wrappable(head: AnswerHead) -> bool:
+def is_wrappable(head: UpstreamHead) -> bool:
     """Whether the head is of an answer that may be wrapped (behaviour: envelope)."""
     status, facts = head.status, head.facts
     if status < 200 or 300 <= status < 400 or status in _NEVER_WRAPPED:

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from sidecar.core.attributes import Scope
 from sidecar.core.cookies import CookieJar
-from sidecar.core.tokens import TokenSet
+from sidecar.core.token_set import TokenSet
 
 MOST_TEXTS: Final = 256
 """Strings of one JSON text that are looked at. A response that hands out tokens has few others."""

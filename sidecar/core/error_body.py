@@ -12,7 +12,7 @@ from typing import Any, Final
 from sidecar.core.envelope import fault
 from sidecar.core.envelope.render import encode
 from sidecar.core.request import Request
-from sidecar.core.routes import Route
+from sidecar.core.route_table import Route
 
 ENVELOPE: Final = "envelope"
 PROBLEM: Final = "problem"

@@ -13,7 +13,6 @@ from http import HTTPStatus
 from typing import Final
 
 from sidecar.core import max_forwards
-from sidecar.core.answer import AnswerHead
 from sidecar.core.client_address import client_address
 from sidecar.core.headers import (
     ANONYMOUS_CORS,
@@ -26,7 +25,8 @@ from sidecar.core.headers import (
 from sidecar.core.memo import Memo
 from sidecar.core.representation import representation_lines, strong_tags
 from sidecar.core.request import Request, override_lines
-from sidecar.core.routes import NOSNIFF, Route
+from sidecar.core.route_table import NOSNIFF, Route
+from sidecar.core.upstream_head import UpstreamHead
 
 PASS: Final = Fate.PASS
 BAD: Final = Fate.BAD
@@ -213,7 +213,7 @@ def via_line(given: bytes | None, version: bytes) -> bytes:
     return b"Via: %b%b sidecar\r\n" % (b"" if given is None else given + b", ", version)
 
 
-def _first_lines(head: AnswerHead) -> bytes:
+def _first_lines(head: UpstreamHead) -> bytes:
     """The status line and the Via of an answer."""
     via = head.facts.get(b"via")
     if via is None and head.version == b"1.1":
@@ -222,7 +222,7 @@ def _first_lines(head: AnswerHead) -> bytes:
 
 
 def clean_response(
-    head: AnswerHead,
+    head: UpstreamHead,
     route: Route,
     *,
     wrapped: bool,

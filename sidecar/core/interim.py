@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from sidecar.core.answer import answer_field
 from sidecar.core.errors import UpstreamProtocolError
 from sidecar.core.forwarding import status_line
 from sidecar.core.headers import is_clean_block, list_members
+from sidecar.core.upstream_head import answer_field
 
 _PASSING: Final = range(102, 200)  # the upstream is not asked for 100, and 101 is no interim answer
 _EARLY_HINTS: Final = 103

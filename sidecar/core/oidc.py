@@ -21,13 +21,13 @@ from sidecar.core.config.renewal import RESERVED_PARAMETERS
 from sidecar.core.cookies import CookieJar, gone_line, set_line
 from sidecar.core.discovery import Metadata
 from sidecar.core.errors import SidecarError, loggable
-from sidecar.core.formats.own import Profile
+from sidecar.core.formats.login_session import Profile
 from sidecar.core.formats.sealed import base_name, prefixed
-from sidecar.core.jose import A256GCM, Keyring, SealError, as_number
-from sidecar.core.signed import InvalidToken, Verified
+from sidecar.core.jwe import A256GCM, Keyring, SealError, as_number
+from sidecar.core.jws import InvalidToken, Verified
 from sidecar.core.target import local_reference
 from sidecar.core.tickets import derive_key, encode
-from sidecar.core.tokens import jwt_subject
+from sidecar.core.token_set import jwt_subject
 
 TOLERANCE: Final = 60.0  # seconds that clocks may differ, by default
 LOGOUT_TOKEN_SECONDS: Final = 300.0  # that a logout token without `exp` is good for, after `iat`

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from sidecar.core.jose import A256GCM, Keyring, SealError
+from sidecar.core.jwe import A256GCM, Keyring, SealError
 from sidecar.core.tickets import derive_key
 
 PARAM: Final = "onward"

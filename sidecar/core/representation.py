@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from sidecar.core.actions import is_json_type, is_wrappable
-from sidecar.core.answer import AnswerHead
+from sidecar.core.upstream_head import UpstreamHead
 
 _PASSED_AS_THEY_ARE: Final = (
     (b"content-type", b"Content-Type: "),
@@ -31,7 +31,7 @@ _NOT_MODIFIED: Final = 304
 _RANGE_NOT_SATISFIABLE: Final = 416
 
 
-def representation_lines(head: AnswerHead, *, wrapped: bool) -> list[bytes]:
+def representation_lines(head: UpstreamHead, *, wrapped: bool) -> list[bytes]:
     """The header lines that describe the body: the upstream's own, or those true of an envelope."""
     facts = head.facts
     if not wrapped:
@@ -52,7 +52,7 @@ def strong_tags(value: bytes) -> bytes:
     return _ENTITY_TAG.sub(rb"\1", value)
 
 
-def stands_for_envelope(head: AnswerHead, request: Mapping[bytes, bytes]) -> bool:
+def stands_for_envelope(head: UpstreamHead, request: Mapping[bytes, bytes]) -> bool:
     """Whether the head of an answer without a body describes one that GET would have wrapped.
 
     `request` are the request's field values. For answers to HEAD, and 304.
@@ -64,7 +64,7 @@ def stands_for_envelope(head: AnswerHead, request: Mapping[bytes, bytes]) -> boo
     return head.status >= 400 or head.is_empty or is_json_type(head.fact(b"content-type"))
 
 
-def _was_envelope(head: AnswerHead, presented: bytes) -> bool:
+def _was_envelope(head: UpstreamHead, presented: bytes) -> bool:
     """Whether a 304 confirms an envelope.
 
     Its head seldom says of which type the body is. But the client names the ETag that it was given,

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sidecar.core.answer import AnswerHead, answer_field
 from sidecar.core.headers import MEMO_LIMIT
+from sidecar.core.upstream_head import UpstreamHead, answer_field
 
 # Possessive and atomic throughout: each byte is looked at once, whatever follows (RFC 9112 4, 5).
 # Groups are atomic, not possessive, because of CPython's gh-106052 (before 3.11.5).
@@ -25,7 +25,7 @@ _LONGEST_LENGTH: Final = 12  # digits
 _LONGEST_KNOWN_LINE: Final = 128  # bytes
 
 
-def scan_answer(data: bytes, limit: int = 65536) -> tuple[AnswerHead, bytes] | None:
+def scan_answer(data: bytes, limit: int = 65536) -> tuple[UpstreamHead, bytes] | None:
     """Reads `data` as one whole answer to a request other than HEAD; None where it is not that.
 
     A head above `limit` bytes is left to the parser, which refuses it.
@@ -36,7 +36,7 @@ def scan_answer(data: bytes, limit: int = 65536) -> tuple[AnswerHead, bytes] | N
         return None
     end = match.end()
     status, reason, block = match.groups()
-    head = AnswerHead(int(status), (), reason.decode("ascii"))
+    head = UpstreamHead(int(status), (), reason.decode("ascii"))
     facts, lines, known = head.facts, head.lines, _KNOWN_LINES.get
     for line in block[:-2].split(b"\r\n"):
         entry = known(line)

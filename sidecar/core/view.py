@@ -14,12 +14,17 @@ from typing import Final, TypeAlias
 
 from sidecar.core.cookies import CookieJar, NameMatcher
 from sidecar.core.credential import Reading, Result, Source, best_reading, credible
-from sidecar.core.formats.own import Handle, OwnCookieSource, OwnReading, OwnStoreSource
+from sidecar.core.formats.login_session import (
+    Handle,
+    LoginCookieSource,
+    LoginReading,
+    LoginStoreSource,
+)
 from sidecar.core.formats.raw import TYPE as RAW
 from sidecar.core.formats.raw import RawSource
 from sidecar.core.formats.sealed import SealedSource
 
-OwnSource: TypeAlias = OwnCookieSource | OwnStoreSource
+LoginSource: TypeAlias = LoginCookieSource | LoginStoreSource
 
 SourceSet: TypeAlias = frozenset[int]
 """The sources that a route takes credentials from, by their place in the configuration."""
@@ -146,7 +151,7 @@ class SessionView:
     def expired(self) -> SessionView:
         """The same header if its session cannot be used any longer."""
         reading = replace(self.reading, result=Result.EXPIRED, token=None, tokens=None)
-        if isinstance(reading, OwnReading):
+        if isinstance(reading, LoginReading):
             reading = replace(reading, session=None)
         sessions = tuple(one for one in self.sessions if one.reading is not self.reading)
         return replace(
@@ -179,14 +184,14 @@ class ViewReader:
     """Reads Cookie headers. Built when the configuration is loaded.
 
     `secretive` says of each source whether it needs a secret to read its sessions.
-    `names` are the cookies of sessions, `hidden` those that no API is shown. `own` is the source of
-    login sessions, which stands first among `sources`.
+    `names` are the cookies of sessions, `hidden` those that no API is shown. `login` is the source
+    of login sessions, which stands first among `sources`.
     """
 
     sources: tuple[Source, ...]
     names: NameMatcher
     hidden: NameMatcher
-    own: OwnSource | None = None
+    login: LoginSource | None = None
     matchers: tuple[NameMatcher, ...] = field(init=False)
     sealed_names: tuple[str, ...] = field(init=False)
     secretive: tuple[bool, ...] = field(init=False)
@@ -197,13 +202,13 @@ class ViewReader:
         sealed = [one for one in self.sources if isinstance(one, SealedSource)]
         object.__setattr__(self, "matchers", matchers)
         object.__setattr__(self, "sealed_names", tuple(n for one in sealed for n in one.names))
-        secretive = (not isinstance(one, RawSource | OwnStoreSource) for one in self.sources)
+        secretive = (not isinstance(one, RawSource | LoginStoreSource) for one in self.sources)
         object.__setattr__(self, "secretive", tuple(secretive))
         object.__setattr__(self, "every", frozenset(range(len(self.sources))))
 
     def handles(self, jar: CookieJar) -> tuple[Handle, ...]:
         """The login sessions in the store that the cookies may be."""
-        return self.own.handles(jar) if isinstance(self.own, OwnStoreSource) else ()
+        return self.login.handles(jar) if isinstance(self.login, LoginStoreSource) else ()
 
     def opened(
         self, jar: CookieJar, now: float, name_of: Callable[[Reading], str | None]

@@ -10,7 +10,7 @@ from typing import Final
 from joserfc import jwe
 from joserfc.jwk import OctKey, thumbprint
 
-from sidecar.core.jose import A256CBC_HS512, ENCRYPTIONS, derive_key
+from sidecar.core.jwe import A256CBC_HS512, ENCRYPTIONS, derive_key
 
 PLAIN_COOKIE: Final = "access_token"
 AUTHJS_COOKIE: Final = "authjs.session-token"

@@ -21,7 +21,7 @@ from sidecar.core.discovery import (
     metadata_urls,
     parse_metadata,
 )
-from sidecar.core.signed import (
+from sidecar.core.jws import (
     InvalidToken,
     UnknownKey,
     Verified,
@@ -158,7 +158,7 @@ class Provider:
             return self._keys.value
 
     async def verify(self, token: str, types: frozenset[str]) -> Verified:
-        """The claims of a JWT that the provider has signed, of one of these types (`core.signed`).
+        """The claims of a JWT that the provider has signed, of one of these types (`core.jws`).
 
         An unknown key is looked for once in `NEW_KEY_PAUSE` seconds, however many tokens name one;
         for each kind of token by itself, since anybody can send a logout token. Raises

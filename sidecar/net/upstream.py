@@ -39,7 +39,7 @@ from sidecar.net.deadline import Deadline
 if TYPE_CHECKING:
     from aiohttp.http_parser import RawResponseMessage
 
-    from sidecar.core.answer import AnswerHead
+    from sidecar.core.upstream_head import UpstreamHead
     from sidecar.policy import UpstreamAddress
 
 BODY_WINDOW: Final = 65536  # bytes held between two reads of a body before reading pauses
@@ -61,7 +61,7 @@ class Listener(Protocol):
     def on_answer(self, answer: UpstreamConnection) -> None:
         """The final head is in `answer.message`; the body follows in `answer.payload`."""
 
-    def on_whole_answer(self, head: AnswerHead, body: bytes) -> None:
+    def on_whole_answer(self, head: UpstreamHead, body: bytes) -> None:
         """The answer is here to its end, and its connection in the pool again."""
 
     def on_failure(self, error: ProxyError, *, untouched: bool) -> None:
@@ -305,7 +305,7 @@ class UpstreamConnection(BaseProtocol):
         elif data:
             self._heard = True
 
-    def _whole(self, head: AnswerHead, body: bytes) -> None:
+    def _whole(self, head: UpstreamHead, body: bytes) -> None:
         """The common case: nothing is left over, so the next exchange may begin at once."""
         listener, self._listener = self._listener, None
         assert listener is not None

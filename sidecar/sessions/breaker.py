@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sidecar.core.refresh import Trouble
+from sidecar.core.token_response import Trouble
 
 SEVERAL: Final = 3  # different tokens in a row without an answer, which speak for an outage
 PAUSES: Final = (0.5, 1.0, 2.0, 5.0)  # seconds without a try of one token, by its failures in a row

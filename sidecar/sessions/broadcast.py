@@ -11,8 +11,8 @@ from sidecar.core.proof import Proof
 from sidecar.net.store.outbox import Outbox
 from sidecar.sessions.bounds import Budget
 from sidecar.sessions.listener import SessionListener
-from sidecar.sessions.records import ALIAS, FORMER, Message, SessionRecords
 from sidecar.sessions.revocations import UNKNOWN_LIFETIME, Revocations
+from sidecar.sessions.session_records import ALIAS, FORMER, Message, SessionRecords
 from sidecar.sessions.stored import StoredLogins
 from sidecar.sessions.tombstones import Tombstone
 

@@ -15,15 +15,15 @@ from sidecar.core.errors import (
     RefreshUnavailable,
     StoreUnavailable,
 )
-from sidecar.core.formats.own import OwnReading
+from sidecar.core.formats.login_session import LoginReading
 from sidecar.core.proof import Proof
-from sidecar.core.tokens import TokenSet
+from sidecar.core.token_set import TokenSet
 from sidecar.core.view import OpenedSession, SessionView
 from sidecar.sessions.broadcast import Broadcast
 from sidecar.sessions.local import LocalSessions
 from sidecar.sessions.login_views import LoginViews
-from sidecar.sessions.records import ALIAS, FORMER, SessionRecords
-from sidecar.sessions.refresh import Refresher
+from sidecar.sessions.refresher import Refresher
+from sidecar.sessions.session_records import ALIAS, FORMER, SessionRecords
 from sidecar.sessions.succession import RETIRED
 from sidecar.sessions.tombstones import Tombstone
 
@@ -249,7 +249,7 @@ class SessionCoordinator:
     def _note_successor(self, view: SessionView, tokens: TokenSet) -> None:
         """Applications may seal the new token without the claim that says whose it is."""
         fingerprint = view.fingerprint
-        is_login = isinstance(view.reading, OwnReading)
+        is_login = isinstance(view.reading, LoginReading)
         if not tokens.access_token or is_login or fingerprint is None:
             return
         name = self._local.names.name_of(tokens.access_token)
@@ -293,4 +293,4 @@ class SessionCoordinator:
 
 def _is_sealed(view: SessionView) -> bool:
     """Whether the session came in a cookie that no stranger can make up."""
-    return view.reading.claims is not None or isinstance(view.reading, OwnReading)
+    return view.reading.claims is not None or isinstance(view.reading, LoginReading)

@@ -11,8 +11,14 @@ from typing import Final
 from sidecar.core.attributes import Scope
 from sidecar.core.cookies import CookieJar, with_set_cookies
 from sidecar.core.credential import Reading, Result, is_b64token
-from sidecar.core.formats.own import Handle, OwnCookieSource, OwnReading, OwnSession, OwnStoreSource
-from sidecar.core.tokens import TokenSet
+from sidecar.core.formats.login_session import (
+    Handle,
+    LoginCookieSource,
+    LoginReading,
+    LoginSession,
+    LoginStoreSource,
+)
+from sidecar.core.token_set import TokenSet
 from sidecar.core.view import Key, OpenedSession, SessionView, SourceSet, ViewReader
 from sidecar.sessions.bounds import Latest
 from sidecar.sessions.names import SessionNames
@@ -68,7 +74,7 @@ class SessionDirectory:
         self._cache: Final = cache
         self._revocations: Final = revocations
         self._leeway: Final = leeway
-        self._login: Final = reader.own
+        self._login: Final = reader.login
         self._spent: Final = Latest[None](MAX_SPENT)  # refresh tokens that were exchanged
         self.is_shared: Final = is_shared
 
@@ -139,11 +145,11 @@ class SessionDirectory:
         """Returns a session as it was presented here last."""
         return self._cache.known(fingerprint)
 
-    def login_sessions(self, now: float) -> list[OwnSession]:
+    def login_sessions(self, now: float) -> list[LoginSession]:
         """Returns the living login sessions that are remembered, with the newest tokens known."""
-        found: dict[str, OwnSession] = {}
+        found: dict[str, LoginSession] = {}
         for one in (session for view in self._cache.every() for session in view.sessions):
-            session = one.reading.session if isinstance(one.reading, OwnReading) else None
+            session = one.reading.session if isinstance(one.reading, LoginReading) else None
             if session is None or self._revocations.is_dead(one.fingerprint, now):
                 continue
             before = found.get(one.fingerprint)
@@ -208,7 +214,7 @@ class SessionDirectory:
             return renewal
         if self._leeway is not None and reading.tokens is not None:
             renewal = reading.tokens.renews_at(self._leeway)
-        if self._login is None or not isinstance(reading, OwnReading) or reading.session is None:
+        if self._login is None or not isinstance(reading, LoginReading) or reading.session is None:
             return renewal
         return min(renewal, reading.session.touch_due_at(self._login.lifetimes))
 
@@ -265,7 +271,7 @@ class SessionDirectory:
             self._revocations.evidence.vouch(fingerprint)
         # It keeps its name, though its first credential is in it no longer.
         new = replace(reading, token=tokens.access_token, tokens=tokens, identity=fingerprint)
-        if isinstance(new, OwnReading) and new.session is not None:
+        if isinstance(new, LoginReading) and new.session is not None:
             new = replace(new, session=new.session.renewed(tokens))
         self._spend(reading.tokens, tokens)
         issued_at = tokens.issued_at or 0.0
@@ -301,8 +307,8 @@ class SessionDirectory:
     def touched(self, view: SessionView, scope: Scope, now: float) -> SessionView:
         """Returns a sealed login session whose use is noted, for a request that presented it."""
         reading = view.reading
-        assert isinstance(self._login, OwnCookieSource)
-        assert isinstance(reading, OwnReading)
+        assert isinstance(self._login, LoginCookieSource)
+        assert isinstance(reading, LoginReading)
         assert reading.session is not None
         session = reading.session.touched(now)
         lines = [self._login.use_line(session, scope)]
@@ -311,13 +317,13 @@ class SessionDirectory:
     # -- login sessions in the store --------------------------------------------------------------
 
     def adopt(
-        self, view: SessionView, handle: Handle, session: OwnSession, now: float
+        self, view: SessionView, handle: Handle, session: LoginSession, now: float
     ) -> SessionView | None:
         """Returns what the cookies hold if this session was found for a handle of theirs.
 
         None if the handle is not this session's. What was remembered of the session is forgotten.
         """
-        assert isinstance(self._login, OwnStoreSource)
+        assert isinstance(self._login, LoginStoreSource)
         assert view.key is not None
         jar = CookieJar.parse(view.key[0].decode("latin-1"))
         reading = self._login.reading(jar, handle, session, now)

@@ -9,15 +9,15 @@ from functools import partial
 from typing import Any, Final
 
 from sidecar.core.errors import StoreUnavailable
-from sidecar.core.formats.own import OwnSession
+from sidecar.core.formats.login_session import LoginSession
 from sidecar.core.proof import Proof
 from sidecar.net.store import Cancel, Store
 from sidecar.net.store.outbox import Outbox
 from sidecar.net.store.watch import WATCH, StoreWatch
 from sidecar.sessions.broadcast import Broadcast
 from sidecar.sessions.local import LocalSessions
-from sidecar.sessions.records import Message, SessionRecords, in_turn
-from sidecar.sessions.refresh import Refresher
+from sidecar.sessions.refresher import Refresher
+from sidecar.sessions.session_records import Message, SessionRecords, in_turn
 from sidecar.sessions.stored import StoredLogins
 
 DOUBT: Final = 3.0  # seconds after trouble in which what is not found may be written once more
@@ -153,7 +153,7 @@ class SessionFeed:
             )
         await self._records.publish(Message("restored", ""))
 
-    async def _restore_login(self, stored: StoredLogins, session: OwnSession) -> None:
+    async def _restore_login(self, stored: StoredLogins, session: LoginSession) -> None:
         """Raises `StoreUnavailable`."""
         await stored.restore(session)
         # Who ended it writes its death first and drops it then. One of both sees the other.

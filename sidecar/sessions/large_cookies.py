@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.cookies import value_size
-from sidecar.core.formats.own import LARGE, OwnReading
+from sidecar.core.formats.login_session import LARGE, LoginReading
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -44,7 +44,7 @@ class LargeCookies:
         """At a session that may have been renewed for a request."""
         if view.cookie is not None and not view.sets:
             self._tell("renewed tokens do not fit into cookies", None, _LOST)
-        elif isinstance(view.reading, OwnReading):
+        elif isinstance(view.reading, LoginReading):
             self.look(view.sets)
 
     def _tell(self, event: str, size: int | None, detail: str) -> None:

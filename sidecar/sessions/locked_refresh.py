@@ -24,8 +24,8 @@ from functools import partial
 from typing import Final
 
 from sidecar.core.errors import RefreshRefused, RefreshUnavailable, StoreUnavailable
-from sidecar.core.refresh import Outcome, Renewal
-from sidecar.core.tokens import TokenSet
+from sidecar.core.token_response import Outcome, Renewal
+from sidecar.core.token_set import TokenSet
 from sidecar.net.store import Store
 from sidecar.net.store.lease import Lease
 from sidecar.net.store.outbox import Outbox, Write

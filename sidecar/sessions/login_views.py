@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from sidecar.core.attributes import Scope
 from sidecar.core.errors import StoreUnavailable
-from sidecar.core.formats.own import Handle, OwnReading, OwnSession
-from sidecar.core.tokens import TokenSet
+from sidecar.core.formats.login_session import Handle, LoginReading, LoginSession
+from sidecar.core.token_set import TokenSet
 from sidecar.core.view import SessionView
 from sidecar.net.store.outbox import Outbox
 from sidecar.sessions.local import LocalSessions
-from sidecar.sessions.refresh import Refresher
+from sidecar.sessions.refresher import Refresher
 from sidecar.sessions.stored import StoredLogins
 
 
@@ -46,7 +46,7 @@ class LoginViews:
 
     def has_stored(self, view: SessionView) -> bool:
         """Returns whether the request's session is one that is kept in the store."""
-        return self._stored.is_stored and isinstance(view.reading, OwnReading)
+        return self._stored.is_stored and isinstance(view.reading, LoginReading)
 
     async def load(self, view: SessionView) -> SessionView:
         """Returns the view with the login session that the store holds, if it holds any.
@@ -81,7 +81,7 @@ class LoginViews:
         (`sidecar.sessions.succession`).
         """
         reading = view.reading
-        assert isinstance(reading, OwnReading)
+        assert isinstance(reading, LoginReading)
         assert reading.session is not None
         name = reading.session.fingerprint
         write = partial(self._stored.change, name, partial(_with_newer, tokens))
@@ -95,7 +95,7 @@ class LoginViews:
     def touch(self, view: SessionView, scope: Scope, now: float) -> SessionView:
         """Notes the use of a login session: in the store behind the request, or by a cookie."""
         stored, reading = self._stored, view.reading
-        assert isinstance(reading, OwnReading)
+        assert isinstance(reading, LoginReading)
         assert reading.session is not None
         if not stored.is_stored:
             return self._local.directory.touched(view, scope, now)
@@ -110,9 +110,9 @@ class LoginViews:
             await self._stored.change(fingerprint, lambda session: session.touched(now))
             self._local.directory.invalidate(fingerprint)
 
-    def _adopted(self, view: SessionView, session: OwnSession | None) -> SessionView:
+    def _adopted(self, view: SessionView, session: LoginSession | None) -> SessionView:
         reading = view.reading
-        assert isinstance(reading, OwnReading)
+        assert isinstance(reading, LoginReading)
         assert reading.session is not None
         assert reading.cookie is not None
         adopted = None
@@ -130,7 +130,7 @@ class LoginViews:
             raise StoreUnavailable("the store may have lost what is looked for")
 
 
-def _with_newer(tokens: TokenSet, session: OwnSession) -> OwnSession:
+def _with_newer(tokens: TokenSet, session: LoginSession) -> LoginSession:
     """The session with these tokens, unless it has newer ones already."""
     is_older = tokens.generation < session.tokens.generation
     return session if is_older else session.renewed(tokens)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from sidecar.core.errors import StoreUnavailable
-from sidecar.core.formats.own import TYPE as OWN
+from sidecar.core.formats.login_session import TYPE as OWN
 from sidecar.core.proof import Proof
 from sidecar.net.outbound import Outbound, Unreachable
 from sidecar.net.provider import Provider
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from sidecar.core.config.renewal import Hook
-    from sidecar.core.tokens import TokenSet
+    from sidecar.core.token_set import TokenSet
     from sidecar.core.view import OpenedSession
     from sidecar.net.store import Store
     from sidecar.sessions.local import LocalSessions
-    from sidecar.sessions.refresh import Refresher
+    from sidecar.sessions.refresher import Refresher
 
 PAUSES: Final = (1.0, 3.0, 10.0, 30.0)  # seconds before each further attempt
 HOOK_SECONDS: Final = 10.0

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from sidecar.core.credential import Reading
-from sidecar.core.formats.own import OwnReading
+from sidecar.core.formats.login_session import LoginReading
 from sidecar.core.tickets import Signer
 from sidecar.sessions.bounds import Latest
 from sidecar.sessions.tombstones import Tombstones
@@ -59,7 +59,7 @@ class SessionNames:
 
     def credentials(self, reading: Reading) -> Iterator[str]:
         """Yields the names of a session's tokens. A login session has none: its id names it."""
-        if isinstance(reading, OwnReading):
+        if isinstance(reading, LoginReading):
             return
         refresh = reading.tokens.refresh_token if reading.tokens is not None else None
         for credential in (reading.token, refresh):

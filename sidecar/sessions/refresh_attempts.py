@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from sidecar.core.errors import RefreshUnavailable
-from sidecar.core.refresh import Outcome, Renewal, Trouble
-from sidecar.core.tokens import TokenSet
+from sidecar.core.token_response import Outcome, Renewal, Trouble
+from sidecar.core.token_set import TokenSet
 from sidecar.net.provider import ProviderUnavailable
 from sidecar.sessions.bounds import Latest
 from sidecar.sessions.breaker import Breaker

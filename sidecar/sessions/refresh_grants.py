@@ -8,8 +8,9 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from sidecar.core.jws import InvalidToken
 from sidecar.core.oidc import ID_TOKEN, Client, check_refreshed, may_be_of_same_user
-from sidecar.core.refresh import (
+from sidecar.core.token_response import (
     AnswerPaths,
     Outcome,
     Renewal,
@@ -18,8 +19,7 @@ from sidecar.core.refresh import (
     read_oauth2,
     refresh_form,
 )
-from sidecar.core.signed import InvalidToken
-from sidecar.core.tokens import TokenSet
+from sidecar.core.token_set import TokenSet
 from sidecar.net.outbound import Outbound, OutboundAnswer
 from sidecar.net.provider import Provider, ProviderUnavailable
 

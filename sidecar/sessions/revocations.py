@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from sidecar.core.credential import Reading, Result
-from sidecar.core.formats.own import OwnReading
-from sidecar.core.tokens import TokenSet
+from sidecar.core.formats.login_session import LoginReading
+from sidecar.core.token_set import TokenSet
 from sidecar.core.view import OpenedSession, SessionView
 from sidecar.sessions.evidence import Evidence
 from sidecar.sessions.listener import NOBODY, SessionListener
@@ -190,6 +190,6 @@ class Revocations:
 
 
 def _presentable_until(reading: Reading, now: float) -> float:
-    if isinstance(reading, OwnReading) and reading.ends_at is not None:
+    if isinstance(reading, LoginReading) and reading.ends_at is not None:
         return reading.ends_at
     return max(now + UNKNOWN_LIFETIME, reading.valid_until or 0.0)

@@ -12,8 +12,8 @@ from sidecar.net.store.watch import StoreWatch
 from sidecar.sessions.broadcast import Broadcast, DropStored
 from sidecar.sessions.feed import SessionFeed
 from sidecar.sessions.local import LocalSessions
-from sidecar.sessions.records import SessionRecords
-from sidecar.sessions.refresh import Refresher
+from sidecar.sessions.refresher import Refresher
+from sidecar.sessions.session_records import SessionRecords
 from sidecar.sessions.stored import StoredLogins
 
 

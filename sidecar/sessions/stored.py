@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.errors import StoreUnavailable
-from sidecar.core.formats.own import OwnSession, store_key
+from sidecar.core.formats.login_session import LoginSession, store_key
 from sidecar.core.oidc import IndexEntry, sessions_in, with_session
 
 if TYPE_CHECKING:
     from sidecar.net.store import Store
-    from sidecar.policy import OwnLogin
+    from sidecar.policy import LoginPolicy
 
 ATTEMPTS: Final = 20  # to change an entry that others change as well
 
@@ -27,7 +27,7 @@ _DONE: Final = b"done"
 class StoredLogins:
     """What the store holds of login sessions. Every method raises `StoreUnavailable`."""
 
-    def __init__(self, login: OwnLogin, store: Store, now: Callable[[], float]) -> None:
+    def __init__(self, login: LoginPolicy, store: Store, now: Callable[[], float]) -> None:
         self._index: Final = login.index
         self.source: Final = login.source
         self.is_stored: Final = login.is_stored
@@ -36,7 +36,7 @@ class StoredLogins:
 
     # -- sessions in the store ------------------------------------------------------------------
 
-    async def begin(self, session: OwnSession) -> None:
+    async def begin(self, session: LoginSession) -> None:
         """Writes down a session that begins: itself, where it is kept here, and where it is found.
 
         What names it comes first: a session that nobody could end must not begin.
@@ -49,7 +49,7 @@ class StoredLogins:
             seconds = self._seconds_left(session)
             await self._store.put(store_key(session.fingerprint), session.to_bytes(), seconds)
 
-    async def restore(self, session: OwnSession) -> None:
+    async def restore(self, session: LoginSession) -> None:
         """Writes down a session that a store may have lost, or have with older tokens."""
         entry = IndexEntry(session.fingerprint, session.absolute_end(self.source.lifetimes))
         for name in self._index.written(session.subject, session.sid):
@@ -69,17 +69,17 @@ class StoredLogins:
                 return
         raise StoreUnavailable("a session changes too often to be written")
 
-    def _seconds_left(self, session: OwnSession) -> float:
+    def _seconds_left(self, session: LoginSession) -> float:
         return session.idle_ends_at(self.source.lifetimes) - self._now()
 
-    async def get(self, fingerprint: str) -> OwnSession | None:
+    async def get(self, fingerprint: str) -> LoginSession | None:
         """The session of this name; None where it has ended."""
         stored = await self._store.get(store_key(fingerprint))
         return None if stored is None else _read(stored)
 
     async def change(
-        self, fingerprint: str, change: Callable[[OwnSession], OwnSession]
-    ) -> OwnSession | None:
+        self, fingerprint: str, change: Callable[[LoginSession], LoginSession]
+    ) -> LoginSession | None:
         """Exchanges a session for what `change` makes of it; None where it has ended.
 
         So one that is ended meanwhile does not come back.
@@ -152,9 +152,9 @@ class StoredLogins:
         await self._store.put(self._index.replayed(jti), _DONE, ends_at - self._now())
 
 
-def _read(stored: bytes) -> OwnSession:
+def _read(stored: bytes) -> LoginSession:
     try:
-        return OwnSession.from_bytes(stored)
+        return LoginSession.from_bytes(stored)
     except (ValueError, RecursionError):
         raise StoreUnavailable("an entry is not what was written") from None
 

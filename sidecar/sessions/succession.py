@@ -17,7 +17,7 @@ from functools import partial
 from typing import Final
 
 from sidecar.core.errors import RefreshSuperseded, RefreshUnavailable, StoreUnavailable
-from sidecar.core.tokens import TokenSet, from_bytes, to_bytes
+from sidecar.core.token_set import TokenSet, from_bytes, to_bytes
 from sidecar.net.store import Store
 from sidecar.net.store.outbox import Write
 from sidecar.sessions.bounds import Latest

@@ -8,13 +8,13 @@ from functools import partial
 from typing import Final
 
 from sidecar.core.credential import Reading, Result
-from sidecar.core.formats.own import TYPE, Handle, OwnSession
+from sidecar.core.formats.login_session import TYPE, Handle, LoginSession
 from sidecar.core.view import OpenedSession
 from sidecar.net.store.outbox import Outbox
 from sidecar.net.store.watch import StoreWatch
 from sidecar.sessions.broadcast import Broadcast
 from sidecar.sessions.local import LocalSessions
-from sidecar.sessions.records import SessionRecords
+from sidecar.sessions.session_records import SessionRecords
 from sidecar.sessions.stored import StoredLogins
 from sidecar.sessions.tombstones import Tombstone
 
@@ -84,7 +84,7 @@ class SessionTermination:
             ended(one)
 
 
-def _as_named(fingerprint: str, session: OwnSession | None) -> OpenedSession:
+def _as_named(fingerprint: str, session: LoginSession | None) -> OpenedSession:
     """Stands for a session that nobody presents, with the tokens that are to be revoked."""
     tokens = None if session is None else session.tokens
     reading = Reading(

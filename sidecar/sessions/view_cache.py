@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from sidecar.core.credential import Reading
-from sidecar.core.formats.own import OwnReading
+from sidecar.core.formats.login_session import LoginReading
 from sidecar.core.view import Key, OpenedSession, SessionView
 from sidecar.sessions.names import SessionNames
 
@@ -147,7 +147,7 @@ def _cost(view: SessionView) -> int:
 def _loaded(reading: Reading) -> int:
     """The bytes of a session besides its cookie: its token, and what the store has of it."""
     bearer = 3 * len(reading.token or "")
-    if not isinstance(reading, OwnReading) or reading.session is None:
+    if not isinstance(reading, LoginReading) or reading.session is None:
         return bearer
     tokens = reading.session.tokens
     return bearer + len(tokens.id_token or "") + len(tokens.refresh_token or "")

@@ -15,7 +15,7 @@ from sidecar.core.headers import list_members
 from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
-    from sidecar.core.answer import AnswerHead
+    from sidecar.core.upstream_head import UpstreamHead
     from sidecar.web.flow import Flow
 
 COMPRESSED_FROM: Final = 1024  # bytes of an upstream's body above which it is worth it
@@ -24,7 +24,7 @@ _LEVEL: Final = 4  # the ratio of the default level, but for 5 %, in two thirds 
 _GZIP_BITS: Final = zlib.MAX_WBITS | 16
 
 
-def coding_for(flow: Flow, head: AnswerHead) -> bytes | None:
+def coding_for(flow: Flow, head: UpstreamHead) -> bytes | None:
     """The coding of an envelope that is worth one: b"" for none.
 
     None if it has none whatever the client accepts: the route's rule says so, or the upstream

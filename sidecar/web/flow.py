@@ -12,7 +12,7 @@ from sidecar.core.client import Facts
 from sidecar.core.errors import ProxyError, UpstreamUnreachable
 from sidecar.core.interim import interim_answer
 from sidecar.core.request import UNREAD, Request
-from sidecar.core.routes import UNROUTED, Route
+from sidecar.core.route_table import UNROUTED, Route
 from sidecar.core.view import NOTHING_PRESENTED, SessionView
 from sidecar.net.liveness import watch_peer
 from sidecar.web.budgets import STREAM
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawResponseMessage
     from aiohttp.streams import StreamReader
 
-    from sidecar.core.answer import AnswerHead
+    from sidecar.core.upstream_head import UpstreamHead
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.runtime import Runtime
     from sidecar.web.budgets import Budgets
@@ -75,7 +75,7 @@ class FlowHandler(Protocol):
     def on_answer(self, flow: Flow, answer: UpstreamConnection) -> None:
         """The upstream's head is here."""
 
-    def on_whole_answer(self, flow: Flow, head: AnswerHead, body: bytes) -> None:
+    def on_whole_answer(self, flow: Flow, head: UpstreamHead, body: bytes) -> None:
         """The upstream's response is here to its end."""
 
     def on_failure(self, flow: Flow, error: ProxyError, *, untouched: bool) -> None:
@@ -99,9 +99,9 @@ class Flow(Exchange):
     what was done, and `detail` in logs why it was refused; `live` is the fingerprint of the live
     session presented; `counts` whether a 401 of the upstream says something about it; `kind` the
     budget that the request counts against. `hold`: the response may wait for server-side calls
-    (`web.bridge`); `ends_at_head`: the callbacks of `on_finish` run before the response's head is
-    made; `sweeps`: the response expires the session cookies that were presented; `by_cookie`: the
-    credential came in one, not as the client's own bearer.
+    (`web.page_bridge`); `ends_at_head`: the callbacks of `on_finish` run before the response's head
+    is made; `sweeps`: the response expires the session cookies that were presented; `by_cookie`:
+    the credential came in one, not as the client's own bearer.
     """
 
     request: Request = UNREAD
@@ -232,7 +232,7 @@ class Flow(Exchange):
         """The upstream's head is here."""
         self.handler.on_answer(self, answer)
 
-    def on_whole_answer(self, head: AnswerHead, body: bytes) -> None:
+    def on_whole_answer(self, head: UpstreamHead, body: bytes) -> None:
         """The upstream's response is here to its end."""
         self.upstream = None
         self.handler.on_whole_answer(self, head, body)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sidecar.core.credential import credentials_in
 
 if TYPE_CHECKING:
-    from sidecar.core.answer import AnswerHead
+    from sidecar.core.upstream_head import UpstreamHead
     from sidecar.web.flow import Flow
 
 
@@ -20,7 +20,7 @@ def may_hand_out(flow: Flow) -> bool:
     return flow.route.session == "none" and bool(flow.runtime.revocations.tombstones)
 
 
-def note(flow: Flow, head: AnswerHead, text: bytes) -> None:
+def note(flow: Flow, head: UpstreamHead, text: bytes) -> None:
     """Looks at a JSON body that is here to its end. An error may repeat what it was sent."""
     if head.status < 300 and may_hand_out(flow):
         now = flow.runtime.clock.now()

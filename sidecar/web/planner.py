@@ -22,7 +22,7 @@ from sidecar.core.errors import (
     TokenRefreshed,
 )
 from sidecar.core.forwarding import given_request_id, prepare_request
-from sidecar.web import login
+from sidecar.web import login_endpoints as login
 from sidecar.web.budgets import STREAM
 from sidecar.web.flow import Flow, Plan
 from sidecar.web.origin import public_origin, scope_of
@@ -32,10 +32,10 @@ from sidecar.web.unauthorized import unauthorized
 
 if TYPE_CHECKING:
     from sidecar.core.request import Request
-    from sidecar.core.routes import Route
+    from sidecar.core.route_table import Route
     from sidecar.core.view import SessionView
     from sidecar.runtime import Runtime
-    from sidecar.web.bridge import Bridge
+    from sidecar.web.page_bridge import Bridge
 
 PLANS: Final = 8  # targets that a connection's repeated fields are remembered with
 PLANS_BYTES: Final = 8192  # of their heads and targets together

@@ -20,19 +20,20 @@ from sidecar.core.actions import (
     Action,
     decide,
 )
-from sidecar.core.answer import AnswerHead
 from sidecar.core.client import Client
 from sidecar.core.errors import (
     HeadersTooLarge,
     ProxyError,
 )
 from sidecar.core.request import IDEMPOTENT_METHODS, Fields, RawFields, Request
-from sidecar.core.routes import UNROUTED
-from sidecar.web import handing_out, logout, relay, tunnel
-from sidecar.web.bridge import Bridge
+from sidecar.core.route_table import UNROUTED
+from sidecar.core.upstream_head import UpstreamHead
+from sidecar.web import handing_out, relay, tunnel
+from sidecar.web import logout_endpoint as logout
 from sidecar.web.budgets import Budgets
 from sidecar.web.flow import Flow, Plan
 from sidecar.web.lasting import Lasting
+from sidecar.web.page_bridge import Bridge
 from sidecar.web.planner import Planner
 from sidecar.web.rescue import defect, rescue
 from sidecar.web.response import conclude
@@ -135,7 +136,7 @@ class Proxy:
 
     # -- the response half ------------------------------------------------------------------------
 
-    def on_whole_answer(self, flow: Flow, head: AnswerHead, body: bytes) -> None:
+    def on_whole_answer(self, flow: Flow, head: UpstreamHead, body: bytes) -> None:
         """The answer is here to its end, and its connection free again."""
         try:
             flow.upstream_status = head.status
@@ -166,7 +167,7 @@ class Proxy:
         message = answer.message
         flow.upstream_status = message.code
         version = b"1.0" if message.version == HttpVersion10 else b"1.1"
-        head = AnswerHead(message.code, message.raw_headers, message.reason, version)
+        head = UpstreamHead(message.code, message.raw_headers, message.reason, version)
         if message.code == 101:
             tunnel.open_tunnel(flow, answer, head)
             return
@@ -181,7 +182,7 @@ class Proxy:
         answer.release()
         conclude(flow, head, action, body)
 
-    def _decide(self, flow: Flow, head: AnswerHead) -> Action:
+    def _decide(self, flow: Flow, head: UpstreamHead) -> Action:
         is_head, statuses = flow.method == "HEAD", self._unauthorized.statuses
         is_read = flow.route.session == "none" and handing_out.may_hand_out(flow)
         return decide(flow.route, head, is_head, statuses, flow.counts, is_read=is_read)
@@ -195,7 +196,7 @@ class Proxy:
             defect(flow, error)
 
 
-def _takes_long(flow: Flow, head: AnswerHead, action: Action, size: int) -> bool:
+def _takes_long(flow: Flow, head: UpstreamHead, action: Action, size: int) -> bool:
     """Whether a body that is here to its end is encoded, or too long to be wrapped in memory."""
     if action is RELAY or action is WRAP_EMPTY:
         return False

@@ -17,6 +17,7 @@ from sidecar.core.errors import (
 from sidecar.core.headers import media_type
 from sidecar.core.inflate import CorruptCoding, Inflater
 from sidecar.web import handing_out
+from sidecar.web.client_head import render_head
 from sidecar.web.compression import Packer, coding_for, gzipped_in_turns, packer_for
 from sidecar.web.inspection import (
     Arrived,
@@ -28,12 +29,11 @@ from sidecar.web.inspection import (
 )
 from sidecar.web.lifetime import end_with_server, end_with_session
 from sidecar.web.response import conclude, deliver, is_problem
-from sidecar.web.response_head import render_head
 from sidecar.web.transfer_watch import TransferWatch
 from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
-    from sidecar.core.answer import AnswerHead
+    from sidecar.core.upstream_head import UpstreamHead
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.web.flow import Flow
 
@@ -44,7 +44,9 @@ WRAPPED_PIECE: Final = 32768  # bytes that one step of wrapping takes
 HELD_BACK: Final = 65536
 
 
-async def receive(flow: Flow, answer: UpstreamConnection, head: AnswerHead, action: Action) -> None:
+async def receive(
+    flow: Flow, answer: UpstreamConnection, head: UpstreamHead, action: Action
+) -> None:
     """Takes an answer whose body is still coming, or is encoded and to be wrapped."""
     if action is Action.UNAUTHORIZED:
         _let_go(flow, answer)
@@ -66,7 +68,7 @@ def _let_go(flow: Flow, answer: UpstreamConnection | None) -> None:
         answer.release()
 
 
-async def _relay(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> None:
+async def _relay(flow: Flow, answer: UpstreamConnection, head: UpstreamHead) -> None:
     payload, route = answer.payload, flow.route
     if head.forbids_content:
         _let_go(flow, answer)
@@ -94,7 +96,7 @@ async def _relay(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> No
     await _stream(flow, answer, head, payload.iter_any())
 
 
-async def _inspect(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> None:
+async def _inspect(flow: Flow, answer: UpstreamConnection, head: UpstreamHead) -> None:
     """Looks into a JSON body before its head is sent, as far as that need not wait."""
     limit = flow.runtime.policy.config.envelope.buffer
     here = await arriving(answer.payload, _length(answer, head), limit)
@@ -108,7 +110,7 @@ async def _inspect(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> 
         await _stream(flow, answer, head, _then(here.data, answer.payload.iter_any()))
 
 
-async def _ends_session(flow: Flow, head: AnswerHead, body: Arrived) -> bool:
+async def _ends_session(flow: Flow, head: UpstreamHead, body: Arrived) -> bool:
     """Whether a body says that the session is over, as far as it is here."""
     policy = flow.runtime.policy
     text = body
@@ -121,7 +123,7 @@ async def _ends_session(flow: Flow, head: AnswerHead, body: Arrived) -> bool:
     return await is_told(policy.unauthorized, text, head.status)
 
 
-def _may_be_empty(head: AnswerHead) -> bool:
+def _may_be_empty(head: UpstreamHead) -> bool:
     """Whether only the body's end can tell that a success has none."""
     if b"content-length" in head.facts or head.status in (204, 205, 206):
         return False
@@ -157,7 +159,7 @@ def _server_ends(flow: Flow) -> None:
 
 
 async def _stream(
-    flow: Flow, answer: UpstreamConnection, head: AnswerHead, pieces: AsyncIterator[bytes]
+    flow: Flow, answer: UpstreamConnection, head: UpstreamHead, pieces: AsyncIterator[bytes]
 ) -> None:
     """Passes a body on as it comes; memory holds one window of it, whatever its size."""
     if flow.hold is not None:
@@ -180,14 +182,14 @@ async def _finish(flow: Flow, answer: UpstreamConnection | None, last: bytes) ->
     flow.left()
 
 
-def _length(answer: UpstreamConnection, head: AnswerHead) -> int | None:
+def _length(answer: UpstreamConnection, head: UpstreamHead) -> int | None:
     """The body's length where the upstream's framing says it (RFC 9112 6.3)."""
     length = head.facts.get(b"content-length")
     return None if length is None or answer.message.chunked else int(length)
 
 
 async def _wrap(
-    flow: Flow, answer: UpstreamConnection | None, head: AnswerHead, body: AsyncIterator[bytes]
+    flow: Flow, answer: UpstreamConnection | None, head: UpstreamHead, body: AsyncIterator[bytes]
 ) -> None:
     """Wraps a JSON body. An error that turns out to be something else keeps its status."""
     try:
@@ -200,7 +202,7 @@ async def _wrap(
 
 
 async def _wrap_pieces(
-    flow: Flow, answer: UpstreamConnection | None, head: AnswerHead, pieces: AsyncIterator[bytes]
+    flow: Flow, answer: UpstreamConnection | None, head: UpstreamHead, pieces: AsyncIterator[bytes]
 ) -> None:
     """In memory up to the route's buffer, as a stream beyond it."""
     route = flow.route
@@ -226,7 +228,7 @@ async def _wrap_pieces(
 async def _wrap_long(
     flow: Flow,
     answer: UpstreamConnection | None,
-    head: AnswerHead,
+    head: UpstreamHead,
     held: bytes,
     pieces: AsyncIterator[bytes],
 ) -> None:
@@ -264,7 +266,7 @@ async def _wrap_long(
     await _wrap_stream(flow, answer, head, _rendered(wrapper, out, pieces))
 
 
-async def _answer_long(flow: Flow, head: AnswerHead, body: bytes, envelope: bytes) -> None:
+async def _answer_long(flow: Flow, head: UpstreamHead, body: bytes, envelope: bytes) -> None:
     """Answers with a long envelope that is here to its end."""
     unauthorized = flow.runtime.policy.unauthorized
     if head.status >= 400 and flow.counts:
@@ -280,7 +282,7 @@ async def _answer_long(flow: Flow, head: AnswerHead, body: bytes, envelope: byte
 async def _wrap_stream(
     flow: Flow,
     answer: UpstreamConnection | None,
-    head: AnswerHead,
+    head: UpstreamHead,
     envelope: AsyncIterator[bytes],
 ) -> None:
     """Sends an envelope as it comes."""
@@ -340,7 +342,7 @@ def _cut(data: bytes) -> Iterator[bytes]:
 
 
 async def _wrap_error(
-    flow: Flow, answer: UpstreamConnection | None, head: AnswerHead, body: AsyncIterator[bytes]
+    flow: Flow, answer: UpstreamConnection | None, head: UpstreamHead, body: AsyncIterator[bytes]
 ) -> None:
     """Wraps an error that is not JSON; a long body is not worth reading to its end."""
     held: list[bytes] = []
@@ -357,7 +359,7 @@ async def _wrap_error(
     conclude(flow, head, Action.WRAP_ERROR, b"".join(held))
 
 
-async def receive_whole(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
+async def receive_whole(flow: Flow, head: UpstreamHead, action: Action, body: bytes) -> None:
     """Takes an answer that is here to its end, but encoded or long, and to be wrapped or read."""
     if action is Action.INSPECT:
         is_over = await _ends_session(flow, head, Arrived(body, is_whole=True))
@@ -374,7 +376,7 @@ async def _once(body: bytes) -> AsyncIterator[bytes]:
     yield body
 
 
-async def _decoded(head: AnswerHead, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _decoded(head: UpstreamHead, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Undoes gzip or deflate in bounded steps (`core.inflate`).
 
     What is done with each part counts too: the others are let in when all of it takes long.

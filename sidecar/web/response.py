@@ -31,6 +31,7 @@ from sidecar.core.errors import UpstreamProtocolError
 from sidecar.core.headers import media_type
 from sidecar.core.representation import stands_for_envelope
 from sidecar.web import handing_out
+from sidecar.web.client_head import render_head
 from sidecar.web.compression import (
     AT_ONCE,
     COMPRESSED_FROM,
@@ -39,11 +40,10 @@ from sidecar.web.compression import (
     gzipped_in_turns,
 )
 from sidecar.web.inspection import walked
-from sidecar.web.response_head import render_head
 from sidecar.web.unauthorized import unauthorized
 
 if TYPE_CHECKING:
-    from sidecar.core.answer import AnswerHead
+    from sidecar.core.upstream_head import UpstreamHead
     from sidecar.web.flow import Flow
 
 UNREAD: Final = Document(b"", None)
@@ -52,7 +52,7 @@ UNREAD: Final = Document(b"", None)
 
 def conclude(
     flow: Flow,
-    head: AnswerHead,
+    head: UpstreamHead,
     action: Action,
     body: bytes,
     document: Document | InvalidJSON = UNREAD,
@@ -92,13 +92,13 @@ def conclude(
         deliver(flow, head, action, body)
 
 
-async def _walk(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
+async def _walk(flow: Flow, head: UpstreamHead, action: Action, body: bytes) -> None:
     """Looks into a JSON body that takes long to read: deep, or with lone surrogates."""
     conclude(flow, head, action, body, await walked(body))
 
 
 def _wrap(
-    flow: Flow, head: AnswerHead, body: bytes, document: Document | InvalidJSON
+    flow: Flow, head: UpstreamHead, body: bytes, document: Document | InvalidJSON
 ) -> tuple[Action, bytes]:
     """The envelope of a JSON body, or what else becomes of it."""
     rule, status = flow.route.envelope, head.status
@@ -115,7 +115,7 @@ def _wrap(
     return WRAP, wrap(rule, document, status, head.reason, problem=problem)
 
 
-def is_problem(head: AnswerHead) -> bool:
+def is_problem(head: UpstreamHead) -> bool:
     """Returns whether the body is an RFC 9457 problem: detail or title stand in for a message."""
     return media_type(head.fact(b"content-type")) == b"application/problem+json"
 
@@ -128,7 +128,7 @@ def _inspect(flow: Flow, status: int, document: Document | InvalidJSON) -> Actio
     return UNAUTHORIZED if is_over else RELAY
 
 
-def _is_empty_success(flow: Flow, head: AnswerHead) -> bool:
+def _is_empty_success(flow: Flow, head: UpstreamHead) -> bool:
     """Whether only the body's end told that a success has none (behaviour: envelope)."""
     return (
         flow.route.envelope is not None
@@ -138,7 +138,7 @@ def _is_empty_success(flow: Flow, head: AnswerHead) -> bool:
     )
 
 
-def _compress(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
+def _compress(flow: Flow, head: UpstreamHead, action: Action, body: bytes) -> None:
     """Responds with an envelope that is worth compressing, if its client accepts that."""
     coding = coding_for(flow, head)
     if coding and len(body) > AT_ONCE:
@@ -147,12 +147,12 @@ def _compress(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None
         deliver(flow, head, action, gzipped(body) if coding else body, coding)
 
 
-async def _compress_in_turns(flow: Flow, head: AnswerHead, action: Action, body: bytes) -> None:
+async def _compress_in_turns(flow: Flow, head: UpstreamHead, action: Action, body: bytes) -> None:
     deliver(flow, head, action, await gzipped_in_turns(body), GZIP)
 
 
 def deliver(
-    flow: Flow, head: AnswerHead, action: Action, body: bytes, coding: bytes | None = None
+    flow: Flow, head: UpstreamHead, action: Action, body: bytes, coding: bytes | None = None
 ) -> None:
     """Responds with a body as it leaves, in `coding` (`web.compression.coding_for`)."""
     flow.decision = action
@@ -165,7 +165,7 @@ def deliver(
         flow.respond(lines, body, status=head.status)
 
 
-def _deliver_bodiless(flow: Flow, head: AnswerHead) -> None:
+def _deliver_bodiless(flow: Flow, head: UpstreamHead) -> None:
     """Responds to HEAD, or without content, with what is said of the body of GET."""
     wrapped = flow.route.envelope is not None and stands_for_envelope(head, flow.request.facts)
     lines = render_head(flow, head, wrapped=wrapped)

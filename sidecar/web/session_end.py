@@ -23,10 +23,10 @@ def end_sessions(flow: Flow, sessions: Sequence[OpenedSession], reason: str) -> 
             runtime.metrics.sessions_ended[reason] += 1
         runtime.logout_tasks.begin(session, reason)
     if (
-        flow.presented.handles and runtime.own is not None
+        flow.presented.handles and runtime.login is not None
     ):  # not loaded: the store could not be asked, or was not waited for
         ended = partial(runtime.logout_tasks.begin, reason=reason)
-        runtime.own.termination.end_later(flow.presented.handles, ended)
+        runtime.login.termination.end_later(flow.presented.handles, ended)
 
 
 def signed_out(flow: Flow, ended: Sequence[OpenedSession]) -> None:

@@ -22,12 +22,12 @@ from sidecar.core.websocket import (
 )
 from sidecar.net.deadline import Deadline
 from sidecar.net.reset import reset
+from sidecar.web.client_head import render_head
 from sidecar.web.lifetime import end_with_server, end_with_session
-from sidecar.web.response_head import render_head
 from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
-    from sidecar.core.answer import AnswerHead
+    from sidecar.core.upstream_head import UpstreamHead
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.web.exchange import Connection
     from sidecar.web.flow import Flow
@@ -38,7 +38,7 @@ HALF_CLOSED_SECONDS: Final = 10.0  # of silence of the side that has not ended y
 UNTOLD_SECONDS: Final = 2.0  # the same, where it cannot be told, or nobody hears it any more
 
 
-def open_tunnel(flow: Flow, answer: UpstreamConnection, head: AnswerHead) -> None:
+def open_tunnel(flow: Flow, answer: UpstreamConnection, head: UpstreamHead) -> None:
     """Answers 101 and joins the two connections.
 
     Raises `UpstreamProtocolError` where the upstream has not proved that it speaks WebSocket.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.core.client import Client
 from sidecar.core.error_body import error_shape
 from sidecar.core.errors import PrefetchUnauthenticated, SessionRequired, TokenRejected
-from sidecar.core.logout import way_back
+from sidecar.core.logout_rule import way_back
 from sidecar.core.rejections import IN_A_ROW
 from sidecar.web.rescue import rescue
 from sidecar.web.responses import redirect
@@ -82,7 +82,7 @@ def _leads_to_logout(flow: Flow) -> bool:
     if client in (Client.ROUTER, Client.WEBSOCKET):
         return False
     lacks_session = flow.live is None and client is Client.DOCUMENT and route.kind == "page"
-    is_own = lacks_session and flow.runtime.own is not None and route.on_unauthorized == "pass"
+    is_own = lacks_session and flow.runtime.login is not None and route.on_unauthorized == "pass"
     return is_own or route.on_unauthorized == "logout"
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from sidecar.core.actions import Action, decide, names_other_problem
-from sidecar.core.answer import AnswerHead
 from sidecar.core.envelope import EnvelopeRule
-from sidecar.core.routes import UNROUTED, Route
+from sidecar.core.route_table import UNROUTED, Route
+from sidecar.core.upstream_head import UpstreamHead
 
 API = replace(UNROUTED, envelope=EnvelopeRule(), inject=True, session="required")
 PAGE = replace(UNROUTED, kind="page", envelope=None)
@@ -28,8 +28,8 @@ RELAY, INSPECT, WRAP, WRAP_EMPTY, WRAP_ERROR, UNAUTHORIZED = (
 )
 
 
-def head(status: int, fields: dict[str, str]) -> AnswerHead:
-    return AnswerHead(status, tuple((k.encode(), v.encode()) for k, v in fields.items()))
+def head(status: int, fields: dict[str, str]) -> UpstreamHead:
+    return UpstreamHead(status, tuple((k.encode(), v.encode()) for k, v in fields.items()))
 
 
 def action(
@@ -184,7 +184,7 @@ def test_without_an_envelope_json_is_looked_into(
 def test_challenges_in_several_fields_are_read_together() -> None:
     """RFC 9110 5.3: a second field is a further member of the list."""
     fields = [(b"WWW-Authenticate", b"Bearer"), (b"WWW-Authenticate", b'DPoP error="x"')]
-    assert names_other_problem(AnswerHead(401, fields).fact(b"www-authenticate"))
+    assert names_other_problem(UpstreamHead(401, fields).fact(b"www-authenticate"))
 
 
 def test_actions_are_the_words_of_logs_and_metrics() -> None:

@@ -10,7 +10,7 @@ import pytest
 from sidecar.core.envelope import EnvelopeRule
 from sidecar.core.error_body import error_body, error_shape
 from sidecar.core.request import Request
-from sidecar.core.routes import UNROUTED
+from sidecar.core.route_table import UNROUTED
 
 PLAIN = replace(UNROUTED, path="/graphql", session="required")
 URQL = "application/graphql-response+json, application/graphql+json, application/json"

@@ -13,7 +13,6 @@ from aiohttp.http_parser import HttpRequestParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.answer import AnswerHead
 from sidecar.core.envelope import EnvelopeRule
 from sidecar.core.errors import BadRequest, UpstreamProtocolError
 from sidecar.core.forwarding import (
@@ -26,7 +25,8 @@ from sidecar.core.forwarding import (
 )
 from sidecar.core.headers import TARGETED_CACHING
 from sidecar.core.request import Request
-from sidecar.core.routes import UNROUTED, Route
+from sidecar.core.route_table import UNROUTED, Route
+from sidecar.core.upstream_head import UpstreamHead
 
 Pairs: TypeAlias = list[tuple[bytes, bytes]]
 
@@ -365,13 +365,13 @@ def test_no_control_byte_comes_through_the_parser_into_a_head(
 # -- towards the client ---------------------------------------------------------------------------
 
 
-def answer(status: int, *pairs: tuple[str, str], reason: str = "") -> AnswerHead:
+def answer(status: int, *pairs: tuple[str, str], reason: str = "") -> UpstreamHead:
     raw = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs)
-    return AnswerHead(status, raw, reason)
+    return UpstreamHead(status, raw, reason)
 
 
 def given_out(
-    head: AnswerHead,
+    head: UpstreamHead,
     route: Route = API,
     *,
     wrapped: bool = False,
@@ -673,7 +673,7 @@ def test_no_rendered_head_holds_a_control_byte(
 ) -> None:
     """Whatever the upstream sent: as many lines as fields, or nothing at all."""
     try:
-        head = AnswerHead(200, pairs)
+        head = UpstreamHead(200, pairs)
     except UpstreamProtocolError:
         return
     line, fields = given_out(

@@ -13,7 +13,8 @@ import pytest
 from sidecar.core.attributes import Scope
 from sidecar.core.cookies import CookieJar, NameMatcher, with_set_cookies
 from sidecar.core.discovery import Metadata
-from sidecar.core.formats.own import Profile
+from sidecar.core.formats.login_session import Profile
+from sidecar.core.jws import InvalidToken, Verified
 from sidecar.core.oidc import (
     ATTEMPT_BYTES,
     ENTROPY,
@@ -43,7 +44,6 @@ from sidecar.core.oidc import (
     with_session,
     with_userinfo,
 )
-from sidecar.core.signed import InvalidToken, Verified
 from sidecar.core.tickets import encode
 
 NOW = 1_800_000_000.0

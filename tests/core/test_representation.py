@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.answer import AnswerHead
 from sidecar.core.representation import representation_lines, stands_for_envelope, strong_tags
+from sidecar.core.upstream_head import UpstreamHead
 
 JSON = (b"Content-Type", b"application/json")
 TEXT = (b"Content-Type", b"text/plain")
@@ -16,10 +16,10 @@ WEAK = (b"ETag", b'W/"a"')
 def test_an_error_keeps_what_it_says_of_the_range_that_was_asked_for() -> None:
     """RFC 9110 15.5.17; any other answer's Content-Range described bytes that are gone."""
     field = (b"Content-Range", b"bytes */1234")
-    assert representation_lines(AnswerHead(416, [field]), wrapped=True) == [
+    assert representation_lines(UpstreamHead(416, [field]), wrapped=True) == [
         b"Content-Range: bytes */1234"
     ]
-    assert representation_lines(AnswerHead(400, [field]), wrapped=True) == []
+    assert representation_lines(UpstreamHead(400, [field]), wrapped=True) == []
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_a_head_stands_for_an_envelope(
 ) -> None:
     """RFC 9110 9.3.2 and 15.4.5: HEAD and 304 say what the 200 to GET says."""
     request = {} if presented is None else {b"if-none-match": presented}
-    assert stands_for_envelope(AnswerHead(status, fields), request) == stands
+    assert stands_for_envelope(UpstreamHead(status, fields), request) == stands

@@ -11,8 +11,8 @@ from aiohttp.http_parser import HttpResponseParser
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.answer import AnswerHead
 from sidecar.core.scan import scan_answer
+from sidecar.core.upstream_head import UpstreamHead
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -25,7 +25,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
-def parsed(data: bytes, loop: asyncio.AbstractEventLoop) -> tuple[AnswerHead, bytes, bool]:
+def parsed(data: bytes, loop: asyncio.AbstractEventLoop) -> tuple[UpstreamHead, bytes, bool]:
     """What the C parser makes of one whole answer, and whether it left the connection clean."""
     parser = HttpResponseParser(
         BaseProtocol(loop), loop, 65536, read_until_eof=True, auto_decompress=False
@@ -36,13 +36,13 @@ def parsed(data: bytes, loop: asyncio.AbstractEventLoop) -> tuple[AnswerHead, by
     clean = not upgraded and not tail and not message.should_close and not message.upgrade
     body = payload.read_nowait(-1)
     return (
-        AnswerHead(message.code, message.raw_headers, message.reason),
+        UpstreamHead(message.code, message.raw_headers, message.reason),
         body,
         clean and parser.feed_eof() is None,
     )
 
 
-def as_values(head: AnswerHead) -> tuple[object, ...]:
+def as_values(head: UpstreamHead) -> tuple[object, ...]:
     """A head's facts and lines, with the optional whitespace of passed lines left out."""
     lines = sorted(tuple(part.strip() for part in line.partition(b":")) for line in head.lines)
     return head.status, head.reason, lines, head.facts, head.cookies

@@ -22,8 +22,8 @@ from yarl import URL
 
 from sidecar.core import oidc
 from sidecar.core.discovery import REQUIRED
+from sidecar.core.jws import InvalidToken
 from sidecar.core.oidc import LOGOUT_TOKEN
-from sidecar.core.signed import InvalidToken
 from sidecar.demo.idp import RunningIdp, running_idp
 from sidecar.net import outbound, provider
 from sidecar.net.outbound import Outbound, way_of

@@ -14,7 +14,7 @@ from yarl import URL
 
 from sidecar.core.cookies import CookieJar as Cookies
 from sidecar.core.credential import read_credential
-from sidecar.core.formats.own import Lifetimes, OwnReading, own_cookie_source
+from sidecar.core.formats.login_session import Lifetimes, LoginReading, login_cookie_source
 from tests.conftest import free_port
 from tests.oidc.browser import FETCH, Browser, Page
 from tests.oidc.provider import CLIENT_ID, CLIENT_SECRET, PATIENCE, SECRET, Provider
@@ -177,12 +177,12 @@ async def _live(one: User, other: User, provider: Provider) -> None:
 
 def refresh_token(cookie: str) -> str | None:
     """What a sealed session holds; None for one in the store."""
-    source = own_cookie_source(
+    source = login_cookie_source(
         cookie="sidecar", secrets=[SECRET.encode()], lifetimes=Lifetimes(86400, 86400)
     )
     reading = read_credential([source], Cookies.parse(cookie), 0.0)
     return (
         reading.session.tokens.refresh_token
-        if (isinstance(reading, OwnReading) and reading.session is not None)
+        if (isinstance(reading, LoginReading) and reading.session is not None)
         else None
     )

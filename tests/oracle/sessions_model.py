@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from sidecar.core.formats import FORMATS
-from sidecar.core.jose import SealError
+from sidecar.core.jwe import SealError
 from tests.oracle.sessions_reading import BASES, parse_cookie, sealed_values
 from tests.oracle.sessions_spelling import PREFIXES
 from tests.oracle.sessions_world import SECRET

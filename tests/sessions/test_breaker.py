@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sidecar.core.refresh import Trouble
+from sidecar.core.token_response import Trouble
 from sidecar.sessions.breaker import AT_ONCE, DOUBTS, GAPS, PAUSES, SEVERAL, TOKENS, Breaker
 
 NOTICED = 10.0  # seconds within which the return of a provider is noticed

@@ -13,9 +13,9 @@ from sidecar.core.cookies import NameMatcher
 from sidecar.core.errors import StoreUnavailable
 from sidecar.core.formats.raw import raw_source
 from sidecar.core.proof import Proof
-from sidecar.core.refresh import Outcome, Renewal
 from sidecar.core.tickets import Signer
-from sidecar.core.tokens import TokenSet
+from sidecar.core.token_response import Outcome, Renewal
+from sidecar.core.token_set import TokenSet
 from sidecar.core.view import SessionView, ViewReader
 from sidecar.net.store import outbox as outboxes
 from sidecar.net.store import watch as watches
@@ -26,8 +26,8 @@ from sidecar.sessions import tombstones
 from sidecar.sessions.broadcast import SHARED
 from sidecar.sessions.coordinator import SessionCoordinator
 from sidecar.sessions.local import local_sessions
-from sidecar.sessions.records import FORMER, SessionRecords
-from sidecar.sessions.refresh import Refresher, RefreshTimes
+from sidecar.sessions.refresher import Refresher, RefreshTimes
+from sidecar.sessions.session_records import FORMER, SessionRecords
 from sidecar.sessions.shared import open_shared
 from sidecar.sessions.succession import RETIRED
 

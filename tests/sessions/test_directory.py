@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from sidecar.core.attributes import Scope
 from sidecar.core.cookies import CookieJar, NameMatcher, collect_chunks
 from sidecar.core.credential import Reading, Result, is_b64token
-from sidecar.core.formats.own import (
+from sidecar.core.formats.login_session import (
     Lifetimes,
-    OwnSession,
+    LoginSession,
     Profile,
+    login_store_source,
     new_session,
-    own_store_source,
 )
 from sidecar.core.formats.raw import raw_source
 from sidecar.core.proof import Proof
 from sidecar.core.tickets import Signer
-from sidecar.core.tokens import TokenSet
+from sidecar.core.token_set import TokenSet
 from sidecar.core.view import NOTHING_PRESENTED, SessionView, ViewReader
 from sidecar.sessions import bounds, evidence, tombstones, view_cache
 from sidecar.sessions.local import LocalSessions, local_sessions
@@ -615,7 +615,7 @@ def test_nothing_presented_is_nothing() -> None:
 # -- own sessions in the store ---------------------------------------------------------------------
 
 
-def stored(**more: Any) -> OwnSession:
+def stored(**more: Any) -> LoginSession:
     session = new_session(
         b"i" * 32,
         SIGNER.fingerprint,
@@ -631,7 +631,7 @@ def stored(**more: Any) -> OwnSession:
 
 def keeping() -> tuple[LocalSessions, bytes]:
     """Sessions that are kept in a store, and the cookie of one."""
-    source = own_store_source(cookie="own", lifetimes=Lifetimes(10 * HOUR, 100 * HOUR))
+    source = login_store_source(cookie="own", lifetimes=Lifetimes(10 * HOUR, 100 * HOUR))
     (line,) = source.lines(stored(), (), Scope())
     names = NameMatcher(source.base_names)
     sessions = local_sessions(ViewReader((source,), names, names, source), SIGNER, leeway=60.0)

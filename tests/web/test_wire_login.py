@@ -24,12 +24,12 @@ from yarl import URL
 from sidecar.core.cookies import CookieJar as Cookies
 from sidecar.core.cookies import with_set_cookies
 from sidecar.core.errors import StoreUnavailable
-from sidecar.core.formats.own import store_key
+from sidecar.core.formats.login_session import store_key
 from sidecar.demo.idp import Client as RelyingParty
 from sidecar.demo.idp import running_idp
 from sidecar.net.store.sqlite import SqliteStore
 from sidecar.runtime import Clock
-from sidecar.sessions import login as logins
+from sidecar.sessions import logins
 from sidecar.sessions.bounds import Budget
 from tests.conftest import free_port
 
@@ -660,8 +660,8 @@ async def test_made_up_answers_leave_little_in_the_store(
 ) -> None:
     """Of so many it is noted that they failed, and no more."""
     runtime = kept.sidecar.runtime
-    assert runtime.own is not None
-    monkeypatch.setattr(runtime.own.logins, "_failures", Budget(2, 0))
+    assert runtime.login is not None
+    monkeypatch.setattr(runtime.login.logins, "_failures", Budget(2, 0))
     seen: list[bytes | None] = []
     for number in range(5):
         one = await browsers(kept)
@@ -2042,7 +2042,7 @@ async def test_store_that_has_gone_back_logs_nobody_out(
     assert idp.stats.refresh_exchanges == (lost == "renewal")
     assert idp.stats.refresh_reuses == 0
     name = next(line["session"] for line in logged(two[0]) if line["event"] == "login")
-    own = two[1].sidecar.runtime.own
+    own = two[1].sidecar.runtime.login
     assert own is not None
     assert [entry.fingerprint for entry in await own.sessions.find("alice", None)] == [name]
 
@@ -2094,7 +2094,7 @@ async def test_renewals_are_ordered_by_succession(
     second = (await other.get("/api/me", *FETCH)).json["data"]["token"]
     assert second != first
     name = next(line["session"] for line in logged(two[0]) if line["event"] == "login")
-    own = two[0].sidecar.runtime.own
+    own = two[0].sidecar.runtime.login
     assert own is not None
     session = await own.sessions.get(name)
     assert session is not None

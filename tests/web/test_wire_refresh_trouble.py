@@ -16,7 +16,7 @@ import pytest
 from sidecar.core.formats import FORMATS
 from sidecar.net.outbound import address_of
 from sidecar.sessions import locked_refresh, refresh_grants
-from sidecar.sessions import refresh as module
+from sidecar.sessions import refresher as module
 
 if TYPE_CHECKING:
     from tests.conftest import Answer, Clients, Embedded, Received, Script, Start, Upstream

@@ -10,8 +10,8 @@ import pytest
 
 from sidecar.core.attributes import Scope
 from sidecar.core.formats import FORMATS
-from sidecar.core.formats.own import Lifetimes, Profile, new_session, own_cookie_source
-from sidecar.core.tokens import TokenSet
+from sidecar.core.formats.login_session import Lifetimes, Profile, login_cookie_source, new_session
+from sidecar.core.token_set import TokenSet
 
 if TYPE_CHECKING:
     from tests.conftest import Answer, Client, Clients, Embedded, Start, Upstream
@@ -34,7 +34,7 @@ def authjs(secret: str) -> str:
 def own(secret: str) -> str:
     """A login session of the sidecar's own."""
     lifetimes = Lifetimes(600.0, 600.0)
-    source = own_cookie_source(cookie="sidecar", secrets=[secret.encode()], lifetimes=lifetimes)
+    source = login_cookie_source(cookie="sidecar", secrets=[secret.encode()], lifetimes=lifetimes)
     session = new_session(
         bytes(32),
         lambda id_: id_[:22],

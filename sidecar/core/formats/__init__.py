@@ -9,8 +9,8 @@ from collections.abc import Callable
 from functools import partial
 
 from sidecar.core.credential import Source
+from sidecar.core.formats.encrypted_jwt import FAMILIES, jwe_source
 from sidecar.core.formats.iron import iron_source
-from sidecar.core.formats.jwe import FAMILIES, jwe_source
 from sidecar.core.formats.raw import raw_source
 
 FORMATS: dict[str, Callable[..., Source]] = {

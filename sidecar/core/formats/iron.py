@@ -22,7 +22,7 @@ from joserfc.util import urlsafe_b64decode
 
 from sidecar.core.attributes import NO_KEYS, CookieKeys
 from sidecar.core.formats.sealed import MAX_ATTEMPTS, SealedSource, Session, base_name, prefixed
-from sidecar.core.jose import SealError, parse_object
+from sidecar.core.jwe import SealError, parse_object
 
 SKEW = 60
 """Seconds of clock skew that iron-session allows."""

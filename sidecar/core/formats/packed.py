@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from sidecar.core.tickets import decode, encode
-from sidecar.core.tokens import TokenSet
+from sidecar.core.token_set import TokenSet
 
 MOST: Final = 512 * 1024
 """Bytes of claims that are unpacked. What was sealed here never has so many."""

@@ -22,7 +22,7 @@ from sidecar.core.cookies import (
 )
 from sidecar.core.credential import Reading, Result, is_b64token
 from sidecar.core.formats.sealed import MAX_ATTEMPTS, base_name, prefixed
-from sidecar.core.tokens import TokenSet, jwt_subject, token_set
+from sidecar.core.token_set import TokenSet, jwt_subject, token_set
 
 _NO_TOKEN: Final = partial(re.compile(r"[^A-Za-z0-9\-._~+/=]+").sub, "")
 """Leaves out what no token holds: servers that trim find a token behind it."""

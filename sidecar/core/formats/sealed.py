@@ -22,9 +22,9 @@ from sidecar.core.cookies import (
     unprefixed,
 )
 from sidecar.core.credential import Reading, Result, is_b64token
-from sidecar.core.jose import SealError, as_number
+from sidecar.core.jwe import SealError, as_number
 from sidecar.core.tickets import ClaimStamp
-from sidecar.core.tokens import TokenSet, token_set
+from sidecar.core.token_set import TokenSet, token_set
 
 MAX_ATTEMPTS = 20
 """Values that one source tries in one request: duplicates cost work before anyone is known."""

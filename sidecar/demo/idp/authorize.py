@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from secrets import token_urlsafe
 from typing import Final, Literal, TypeAlias
 
-from sidecar.demo.idp.errors import AuthorizationError, PageError, ReturnAddress
+from sidecar.demo.idp.idp_errors import AuthorizationError, PageError, ReturnAddress
 from sidecar.demo.idp.options import OFFLINE_ACCESS, Client
 from sidecar.demo.idp.parameters import with_parameters
 from sidecar.demo.idp.provider import Provider

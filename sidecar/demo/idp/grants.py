@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus
 
 from joserfc.util import urlsafe_b64encode
 
-from sidecar.demo.idp.errors import OAuthError
+from sidecar.demo.idp.idp_errors import OAuthError
 from sidecar.demo.idp.options import OFFLINE_ACCESS, OPENID, Client
 from sidecar.demo.idp.provider import Provider
 from sidecar.demo.idp.records import AccessToken, Grant, RefreshToken

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sidecar.demo.idp.errors import PageError
+from sidecar.demo.idp.idp_errors import PageError
 from sidecar.demo.idp.options import Client
 from sidecar.demo.idp.parameters import with_parameters
 from sidecar.demo.idp.provider import Provider

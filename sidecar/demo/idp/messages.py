@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
-from sidecar.demo.idp.errors import OAuthError, PageError
+from sidecar.demo.idp.idp_errors import OAuthError, PageError
 from sidecar.demo.idp.parameters import UnreadableParameters, read_parameters
 
 NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}

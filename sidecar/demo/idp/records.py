@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from sidecar.demo.idp.errors import ReturnAddress
+from sidecar.demo.idp.idp_errors import ReturnAddress
 
 Verdict: TypeAlias = Literal["live", "expired", "revoked", "unknown"]
 

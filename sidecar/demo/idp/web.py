@@ -15,7 +15,7 @@ from sidecar.demo.idp.authorize import error_uri
 from sidecar.demo.idp.browser import Browser
 from sidecar.demo.idp.control import Control
 from sidecar.demo.idp.courier import Courier
-from sidecar.demo.idp.errors import AuthorizationError, OAuthError, PageError
+from sidecar.demo.idp.idp_errors import AuthorizationError, OAuthError, PageError
 from sidecar.demo.idp.messages import NO_STORE, challenge, client_form, hang_up, page, redirect
 from sidecar.demo.idp.metadata import discovery
 from sidecar.demo.idp.options import OPENID, Client, Endpoint

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sidecar.core.store_url import StoreUrl
 from sidecar.net.store.base import LIMIT, Cancel, Receive, Report, Store, Trouble
 from sidecar.net.store.memory import MemoryStore
-from sidecar.net.store.sealed import SealedStore
+from sidecar.net.store.sealed_store import SealedStore
 
 __all__ = ["Cancel", "Receive", "Report", "Store", "Trouble", "open_store"]
 

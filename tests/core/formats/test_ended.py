@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from sidecar.core.formats.ended import MOST, EndedSessions
-from sidecar.core.formats.own import OwnSession
-from sidecar.core.tokens import TokenSet
+from sidecar.core.formats.login_session import LoginSession
+from sidecar.core.token_set import TokenSet
 
 
-def session(created_at: float, sid: str | None = "s", subject: str = "alice") -> OwnSession:
-    return OwnSession("id", "fp", "sidecar", subject, TokenSet("t"), created_at, created_at, sid)
+def session(created_at: float, sid: str | None = "s", subject: str = "alice") -> LoginSession:
+    return LoginSession("id", "fp", "sidecar", subject, TokenSet("t"), created_at, created_at, sid)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def session(created_at: float, sid: str | None = "s", subject: str = "alice") ->
     ],
 )
 def test_what_a_logout_token_ends(
-    subject: str | None, sid: str | None, one: OwnSession, *, is_covered: bool
+    subject: str | None, sid: str | None, one: LoginSession, *, is_covered: bool
 ) -> None:
     """The named session; of a user without one, all; and never what began later."""
     ended = EndedSessions()

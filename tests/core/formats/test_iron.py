@@ -14,7 +14,7 @@ import pytest
 from sidecar.core.cookies import CookieJar
 from sidecar.core.credential import Reading, Result, read_credential
 from sidecar.core.formats.iron import COSTLY_ATTEMPTS, IronOpener, iron_source
-from sidecar.core.jose import SealError
+from sidecar.core.jwe import SealError
 
 DATA = Path(__file__).parents[2] / "data"
 VECTORS = json.loads((DATA / "authjs.json").read_text())["vectors"]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.formats.packed import MOST, pack, unpack
-from sidecar.core.tokens import TokenSet
+from sidecar.core.token_set import TokenSet
 
 MEMBERS = {"id": "the-id", "fingerprint": "f", "sid": None, "created_at": 1.5}
 PROFILE = {"name": "Zoë", "email": None, "picture": None}

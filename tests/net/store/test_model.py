@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.net.store.memory import MemoryStore
-from sidecar.net.store.sealed import SealedStore
+from sidecar.net.store.sealed_store import SealedStore
 from sidecar.net.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from joserfc.jwk import OctKey
 from sidecar.core.cookies import CookieJar
 from sidecar.core.credential import Reading, Result, read_credential
 from sidecar.core.formats import FORMATS
-from sidecar.core.formats.jwe import FAMILIES, Family
-from sidecar.core.jose import ENCRYPTIONS, derive_key
+from sidecar.core.formats.encrypted_jwt import FAMILIES, Family
+from sidecar.core.jwe import ENCRYPTIONS, derive_key
 
 NOW = 1_800_000_000
 GOOD = {"accessToken": "at", "tokenSet": {"accessToken": "at"}}

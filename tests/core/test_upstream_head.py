@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.answer import AnswerHead
 from sidecar.core.errors import UpstreamProtocolError
+from sidecar.core.upstream_head import UpstreamHead
 
 
 @pytest.mark.parametrize(
@@ -27,18 +27,18 @@ def test_ambiguous_framing_and_impossible_fields_are_refused(
 ) -> None:
     """T21: such an answer is a bad gateway."""
     with pytest.raises(UpstreamProtocolError):
-        AnswerHead(200, fields)
+        UpstreamHead(200, fields)
 
 
 @pytest.mark.parametrize("status", [0, 99, 100, 102, 199, 600, 999])
 def test_a_status_that_is_no_final_one_is_refused(status: int) -> None:
     """101 is the one exception: the tunnel judges it (RFC 9110 15)."""
     with pytest.raises(UpstreamProtocolError):
-        AnswerHead(status, ())
-    assert AnswerHead(101, ()).status == 101
+        UpstreamHead(status, ())
+    assert UpstreamHead(101, ()).status == 101
 
 
 def test_fields_that_connection_names_end_here() -> None:
     """RFC 9110 7.6.1, in any case and number."""
-    head = AnswerHead(200, [(b"Connection", b"X-Hop, close"), (b"x-hop", b"1"), (b"X-Own", b"2")])
+    head = UpstreamHead(200, [(b"Connection", b"X-Hop, close"), (b"x-hop", b"1"), (b"X-Own", b"2")])
     assert head.lines == [b"X-Own: 2"]

@@ -12,7 +12,7 @@ BAD: Final = Fate.BAD
 PASS: Final = Fate.PASS
 
 
-class AnswerHead:
+class UpstreamHead:
     """An upstream's answer head, read once.
 
     `lines` pass on unchanged (without line ends), `facts` are read by lower-case name, `cookies`

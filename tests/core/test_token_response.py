@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.refresh import (
+from sidecar.core.token_response import (
     AnswerPaths,
     Outcome,
     Trouble,
@@ -18,7 +18,7 @@ from sidecar.core.refresh import (
     read_oauth2,
     refresh_form,
 )
-from sidecar.core.tokens import TokenSet
+from sidecar.core.token_set import TokenSet
 
 NOW = 1_800_000_000.0
 OLD = TokenSet("a0", "r0", NOW - 5, NOW - 65, "id0")

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from sidecar.core.bridge import UndeletedCookies
+from sidecar.core.bridge_rule import UndeletedCookies
 from sidecar.core.client import Client
 from sidecar.core.cookies import CookieJar
 from sidecar.core.errors import loggable

@@ -14,17 +14,17 @@ from sidecar.core.errors import (
     RefreshUnavailable,
     StoreUnavailable,
 )
-from sidecar.core.refresh import Outcome, Renewal
-from sidecar.core.tokens import TokenSet
+from sidecar.core.token_response import Outcome, Renewal
+from sidecar.core.token_set import TokenSet
 from sidecar.net.outbound import Unreachable
 from sidecar.net.store import lease
 from sidecar.net.store.memory import MemoryStore
 from sidecar.net.store.outbox import Outbox
 from sidecar.net.store.watch import StoreWatch
 from sidecar.sessions import breaker, succession
-from sidecar.sessions import refresh as module
-from sidecar.sessions.refresh import Refresher, RefreshTimes
+from sidecar.sessions import refresher as module
 from sidecar.sessions.refresh_grants import ANSWER
+from sidecar.sessions.refresher import Refresher, RefreshTimes
 
 HOUR = 3600.0
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.tokens import TokenSet, from_bytes, jwt_times, to_bytes, token_set
+from sidecar.core.token_set import TokenSet, from_bytes, jwt_times, to_bytes, token_set
 
 NOW = 1_800_000_000.0
 

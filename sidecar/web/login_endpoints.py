@@ -33,22 +33,22 @@ from sidecar.core.errors import (
     StoreUnavailable,
     loggable,
 )
-from sidecar.core.formats.own import OwnReading, OwnSession, presented_names
+from sidecar.core.formats.login_session import LoginReading, LoginSession, presented_names
 from sidecar.core.headers import media_type
+from sidecar.core.jws import InvalidToken
 from sidecar.core.login_loop import MOST, LoginTrace
-from sidecar.core.logout import parameters
+from sidecar.core.logout_rule import parameters
 from sidecar.core.oidc import LOGOUT_TOKEN, IndexEntry, LoginFailed
-from sidecar.core.signed import InvalidToken
 from sidecar.core.target import local_reference, normal_origin
 from sidecar.net.provider import ProviderUnavailable
-from sidecar.web import logout
+from sidecar.web import logout_endpoint as logout
 from sidecar.web.body import RequestBody
 from sidecar.web.origin import public_origin
 from sidecar.web.responses import HTML_TYPE, common_lines, page, redirect_head, set_cookies
 
 if TYPE_CHECKING:
     from sidecar.core.view import SessionView
-    from sidecar.runtime import OwnParts
+    from sidecar.runtime import LoginParts
     from sidecar.web.flow import Flow
 
 MOVED: Final = "moved"  # a parameter of a login that was led to the public host
@@ -71,10 +71,10 @@ _OUTCOMES: Final = {
 """What failed logins are counted as; what else the provider says is `refused`."""
 
 
-def _parts(flow: Flow) -> OwnParts:
-    own = flow.runtime.own
-    assert own is not None, "endpoints of oidc are there only with it"
-    return own
+def _parts(flow: Flow) -> LoginParts:
+    parts = flow.runtime.login
+    assert parts is not None, "endpoints of oidc are there only with it"
+    return parts
 
 
 def _demand(flow: Flow, *methods: str) -> None:
@@ -148,7 +148,7 @@ def _move(flow: Flow) -> None:
     wanted = _wanted(flow)
     place = None if wanted is None else local_reference(wanted)
     query = "" if place is None else f"next={quote(place, safe='/')}&"
-    _redirect(flow, f"{_origin(flow)}{_parts(flow).login.base}/login?{query}{MOVED}=1", ())
+    _redirect(flow, f"{_origin(flow)}{_parts(flow).policy.base}/login?{query}{MOVED}=1", ())
 
 
 def _as_page(flow: Flow) -> None:
@@ -158,23 +158,27 @@ def _as_page(flow: Flow) -> None:
 
 
 async def _begin(flow: Flow) -> None:
-    own = _parts(flow)
+    parts = _parts(flow)
     flow.decision = "login"
     try:
-        metadata = await own.provider.metadata()
+        metadata = await parts.provider.metadata()
     except ProviderUnavailable as trouble:
         raise LoginUnavailable(trouble.detail) from None
     now, jar, scope = flow.runtime.clock.now(), _jar(flow), _scope(flow)
-    attempts, trace, wanted = own.login.attempts, own.login.trace.read(jar, scope), _wanted(flow)
+    attempts, trace, wanted = (
+        parts.policy.attempts,
+        parts.policy.trace.read(jar, scope),
+        _wanted(flow),
+    )
     vain = 0 if trace is None else await _vain(flow, trace, now)
     if trace is not None and vain >= MOST:
-        _failed(flow, _loop(flow, trace), wanted, own.login.trace.gone(jar, scope))
+        _failed(flow, _loop(flow, trace), wanted, parts.policy.trace.gone(jar, scope))
         return
-    callback = f"{_origin(flow)}{own.login.base}/callback"
+    callback = f"{_origin(flow)}{parts.policy.base}/callback"
     attempt = oidc.begin(os.urandom(oidc.ENTROPY), wanted, callback, now, vain)
     try:
         location = oidc.authorization_url(
-            metadata, own.login.client, attempt, attempts.state(attempt)
+            metadata, parts.policy.client, attempt, attempts.state(attempt)
         )
     except LoginFailed as error:
         raise LoginUnavailable(error.detail) from None
@@ -239,22 +243,26 @@ def callback(flow: Flow) -> None:
 
 
 async def _finish(flow: Flow) -> None:
-    runtime, own, scope, jar = flow.runtime, _parts(flow), _scope(flow), _jar(flow)
+    runtime, parts, scope, jar = flow.runtime, _parts(flow), _scope(flow), _jar(flow)
     given = oidc.answer_parameters(flow.request.query)
     state = given.get("state", "")
-    attempt = own.login.attempts.find(jar, state, scope, flow.began)
+    attempt = parts.policy.attempts.find(jar, state, scope, flow.began)
     await _present(flow)
-    if attempt is None and flow.live is not None and isinstance(flow.presented.reading, OwnReading):
+    if (
+        attempt is None
+        and flow.live is not None
+        and isinstance(flow.presented.reading, LoginReading)
+    ):
         flow.reason = "logged in already"  # the answer is loaded again
-        _redirect(flow, own.login.attempts.place(state) or "/", ())
+        _redirect(flow, parts.policy.attempts.place(state) or "/", ())
         return
     try:
         if attempt is None:
             raise _unexpected(given, _why_nothing_waits(flow, jar))
-        session = await own.logins.complete(attempt, given, https=scope.https)
+        session = await parts.logins.complete(attempt, given, https=scope.https)
     except LoginFailed as error:
-        wanted = own.login.attempts.place(state) if attempt is None else attempt.next
-        _failed(flow, error, wanted, own.login.attempts.gone(jar, state, scope))
+        wanted = parts.policy.attempts.place(state) if attempt is None else attempt.next
+        _failed(flow, error, wanted, parts.policy.attempts.gone(jar, state, scope))
         return
     except ProxyError:
         runtime.metrics.logins["unavailable"] += 1
@@ -262,11 +270,11 @@ async def _finish(flow: Flow) -> None:
     _replace(flow, session)
     runtime.metrics.logins["done"] += 1
     runtime.log.info("login", session=session.fingerprint)
-    source = own.login.source
+    source = parts.policy.source
     lines = [
-        *own.login.attempts.gone(jar, state, scope),
+        *parts.policy.attempts.gone(jar, state, scope),
         *source.lines(session, presented_names(source, jar), scope),
-        own.login.trace.line(LoginTrace(flow.began, session.fingerprint, attempt.vain), scope),
+        parts.policy.trace.line(LoginTrace(flow.began, session.fingerprint, attempt.vain), scope),
     ]
     runtime.large.look(lines)
     # Known from now on: of logins in several tabs one cookie stays, and a logout ends them all.
@@ -289,7 +297,7 @@ def _unexpected(given: Mapping[str, str], why: str) -> LoginFailed:
 
 def _why_nothing_waits(flow: Flow, jar: CookieJar) -> str:
     """Why an answer belongs to no login that this browser has begun."""
-    if _parts(flow).login.attempts.is_any(jar):
+    if _parts(flow).policy.attempts.is_any(jar):
         return "no login of this browser is waiting for it"
     return (
         "the browser sent no cookie of a login: it began in another browser or too long ago, or "
@@ -306,14 +314,14 @@ async def _present(flow: Flow) -> None:
     flow.live = runtime.revocations.live_fingerprint(presented, runtime.clock.now())
 
 
-def _replace(flow: Flow, session: OwnSession) -> None:
-    """Ends the own session that this browser had before: nobody presents it any more.
+def _replace(flow: Flow, session: LoginSession) -> None:
+    """Ends the login session that this browser had before: nobody presents it any more.
 
     Its tokens are left alone where both may belong to one session at the provider: revoking the old
     ones would end the new ones too.
     """
     runtime, reading = flow.runtime, flow.presented.reading
-    old = reading.session if isinstance(reading, OwnReading) else None
+    old = reading.session if isinstance(reading, LoginReading) else None
     if old is None or flow.live is None or flow.live == session.fingerprint:
         return
     is_another = old.subject != session.subject or (
@@ -340,7 +348,7 @@ def _failed(flow: Flow, error: LoginFailed, wanted: str | None, lines: Sequence[
     head = common_lines(flow, status) + _PRIVATE
     head += b"".join(b"Set-Cookie: %b\r\n" % line for line in lines)
     if flow.route.kind == "page":
-        again = f"{_parts(flow).login.base}/login"
+        again = f"{_parts(flow).policy.base}/login"
         again += "" if wanted is None else f"?next={quote(wanted, safe='/')}"
         more = f"<p>{escape(error.description)}</p>" if error.description else ""
         more += f'<p><a href="{escape(again)}">Try again</a></p>'
@@ -375,19 +383,21 @@ def _facts(presented: SessionView, flow: Flow) -> dict[str, Any]:
     with its token where nothing renews that.
     """
     reading = presented.reading
-    own = reading.session if flow.live is not None and isinstance(reading, OwnReading) else None
+    session = (
+        reading.session if flow.live is not None and isinstance(reading, LoginReading) else None
+    )
     idle = ends = None
     expires = reading.expires_at if flow.live is not None and reading.tokens is None else None
-    if own is not None:
-        lifetimes = _parts(flow).login.source.lifetimes
-        idle, ends = own.idle_ends_at(lifetimes), own.absolute_end(lifetimes)
+    if session is not None:
+        lifetimes = _parts(flow).policy.source.lifetimes
+        idle, ends = session.idle_ends_at(lifetimes), session.absolute_end(lifetimes)
         expires = idle if expires is None else min(expires, idle)
     return {
         "authenticated": flow.live is not None,
-        "subject": None if own is None else own.subject,
-        "name": None if own is None else own.profile.name,
-        "email": None if own is None else own.profile.email,
-        "picture": None if own is None else own.profile.picture,
+        "subject": None if session is None else session.subject,
+        "name": None if session is None else session.profile.name,
+        "email": None if session is None else session.profile.email,
+        "picture": None if session is None else session.profile.picture,
         "expiresAt": expires,
         "idleExpiresAt": idle,
         "absoluteExpiresAt": ends,
@@ -406,14 +416,14 @@ def back_channel(flow: Flow) -> None:
 
 
 async def _back_channel(flow: Flow) -> None:
-    runtime, own = flow.runtime, _parts(flow)
+    runtime, parts = flow.runtime, _parts(flow)
     counts = runtime.metrics.backchannel_logouts
     form = oidc.answer_parameters((await _read_form(flow)).decode("latin-1"))
     now = runtime.clock.now()
     try:
-        verified = await own.provider.verify(form.get("logout_token", ""), LOGOUT_TOKEN)
-        said = oidc.read_logout_token(verified, own.login.client, now=now)
-        if await own.sessions.is_used(said.jti, said.ends_at):
+        verified = await parts.provider.verify(form.get("logout_token", ""), LOGOUT_TOKEN)
+        said = oidc.read_logout_token(verified, parts.policy.client, now=now)
+        if await parts.sessions.is_used(said.jti, said.ends_at):
             raise InvalidToken("it was used before")
         # Whoever waits for the answer may leave; what has begun is done.
         ending = runtime.background.begin(_end_named(flow, said))
@@ -437,15 +447,15 @@ async def _back_channel(flow: Flow) -> None:
 async def _end_named(flow: Flow, said: oidc.LogoutToken) -> int:
     """Ends the sessions that a logout token names. Returns how many. Raises `StoreUnavailable`."""
     parts, directory, now = _parts(flow), flow.runtime.directory, flow.runtime.clock.now()
-    own, lifetimes = parts.sessions, parts.login.source.lifetimes
+    stored, lifetimes = parts.sessions, parts.policy.source.lifetimes
     parts.ended.add(said.subject, said.sid, now)
-    entries = {one.fingerprint: one for one in await own.find(said.subject, said.sid)}
+    entries = {one.fingerprint: one for one in await stored.find(said.subject, said.sid)}
     for one in directory.login_sessions(now):  # not written down since the last start
         if parts.ended.covers(one):
             entry = IndexEntry(one.fingerprint, one.absolute_end(lifetimes))
             entries.setdefault(one.fingerprint, entry)
     ended = await _end_all(flow, [*entries.values()], "backchannel")
-    await own.use_up(said.jti, said.ends_at)
+    await stored.use_up(said.jti, said.ends_at)
     return ended
 
 
@@ -489,11 +499,11 @@ def front_channel(flow: Flow) -> None:
 
 
 async def _front_channel(flow: Flow) -> None:
-    own = _parts(flow)
-    sid = oidc.read_front_channel(oidc.answer_parameters(flow.request.query), own.login.client)
+    parts = _parts(flow)
+    sid = oidc.read_front_channel(oidc.answer_parameters(flow.request.query), parts.policy.client)
     if sid is None:
         raise BadRequest("it does not name a session of the provider")
-    entries = await own.sessions.find(None, sid)
+    entries = await parts.sessions.find(None, sid)
     await asyncio.shield(flow.runtime.background.begin(_end_all(flow, entries, "frontchannel")))
     head = common_lines(flow, 200) + _PRIVATE + _FRAMED_TYPE
     flow.respond(head, _FRAMED, status=200)

@@ -16,7 +16,7 @@ import msgspec
 
 from sidecar.core.credential import is_b64token
 from sidecar.core.headers import media_type
-from sidecar.core.tokens import TokenSet, token_set
+from sidecar.core.token_set import TokenSet, token_set
 
 _REFUSING_STATUSES: Final = frozenset((400, 401, 403, 404, 409, 410, 422))
 """Statuses by which a refresh endpoint of one's own refuses a token."""

@@ -13,12 +13,12 @@ from sidecar.web.origin import scope_of
 from sidecar.web.session_end import signed_out, sweep_lines
 
 if TYPE_CHECKING:
-    from sidecar.core.answer import AnswerHead
+    from sidecar.core.upstream_head import UpstreamHead
     from sidecar.web.flow import Flow
 
 
 def render_head(
-    flow: Flow, head: AnswerHead, *, wrapped: bool, coding: bytes | None = None
+    flow: Flow, head: UpstreamHead, *, wrapped: bool, coding: bytes | None = None
 ) -> bytes:
     """Returns the head without framing.
 
@@ -48,7 +48,7 @@ def render_head(
     )
 
 
-def _accept(flow: Flow, head: AnswerHead) -> None:
+def _accept(flow: Flow, head: UpstreamHead) -> None:
     """An upstream has accepted a plain credential, unless anybody would get that response.
 
     A shared cache may keep a response to a request with Authorization only if it says so, which
@@ -61,7 +61,7 @@ def _accept(flow: Flow, head: AnswerHead) -> None:
         evidence.accept(fingerprint)
 
 
-def _cors(flow: Flow, head: AnswerHead) -> bytes | None:
+def _cors(flow: Flow, head: UpstreamHead) -> bytes | None:
     """The CORS lines of a response; None leaves the upstream's own policy as it is."""
     cors, lines = flow.runtime.policy.cors, b""
     if cors.is_on:
@@ -70,7 +70,7 @@ def _cors(flow: Flow, head: AnswerHead) -> bytes | None:
     return lines if lines or flow.route.owns_cors else None
 
 
-def _cookies(flow: Flow, head: AnswerHead) -> tuple[list[bytes], bool]:
+def _cookies(flow: Flow, head: UpstreamHead) -> tuple[list[bytes], bool]:
     """The Set-Cookie values that may pass, and whether one of them is a session's."""
     runtime, route = flow.runtime, flow.route
     judge = runtime.set_cookies

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from sidecar.core.bridge import AGAIN, KNOWN, MOST_KNOWN, BridgeRule, UndeletedCookies
+from sidecar.core.bridge_rule import AGAIN, KNOWN, MOST_KNOWN, BridgeRule, UndeletedCookies
 from sidecar.core.request import Request
-from sidecar.core.routes import UNROUTED
+from sidecar.core.route_table import UNROUTED
 
 PAGE = replace(UNROUTED, path="/", kind="page", session="optional")
 DOCUMENT = {"Sec-Fetch-Dest": "document"}

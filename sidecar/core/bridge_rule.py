@@ -11,7 +11,7 @@ from typing import Final
 
 from sidecar.core.client import Client
 from sidecar.core.request import Request
-from sidecar.core.routes import Route
+from sidecar.core.route_table import Route
 
 AGAIN: Final = 10.0  # seconds within which a dead session's cookies lead to the logout once
 KNOWN: Final = 600.0  # seconds that cookies which stay are known for, after they were last seen

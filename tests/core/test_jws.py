@@ -12,7 +12,7 @@ from joserfc import jws
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from sidecar.core.signed import (
+from sidecar.core.jws import (
     ALGORITHMS,
     InvalidToken,
     UnknownKey,

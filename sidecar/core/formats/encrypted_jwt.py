@@ -14,7 +14,7 @@ from sidecar.core.attributes import NO_KEYS, CookieKeys
 from sidecar.core.cookies import LIBRARY_COOKIES
 from sidecar.core.credential import Result
 from sidecar.core.formats.sealed import SealedSource, Session, base_name, prefixed
-from sidecar.core.jose import (
+from sidecar.core.jwe import (
     A256CBC_HS512,
     A256GCM,
     ENCRYPTIONS,

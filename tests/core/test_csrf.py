@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core.csrf import CsrfRule
 from sidecar.core.errors import CsrfRejected
-from sidecar.core.protection import CsrfRule
 from sidecar.core.request import Request
 from sidecar.core.target import normal_origin
 

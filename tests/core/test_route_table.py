@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.routes import LONGEST_READ, UNROUTED, Route, RouteTable
+from sidecar.core.route_table import LONGEST_READ, UNROUTED, Route, RouteTable
 from sidecar.core.target import normalise
 
 SEGMENT = st.sampled_from(["a", "b", "api", "apis", "login", "%2F", "a.b", ""])

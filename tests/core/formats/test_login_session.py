@@ -11,21 +11,21 @@ from hypothesis import strategies as st
 from sidecar.core.attributes import Scope
 from sidecar.core.cookies import CookieJar, with_set_cookies
 from sidecar.core.credential import Reading, Result, Source, read_credential
-from sidecar.core.formats.own import (
+from sidecar.core.formats.login_session import (
     ID_BYTES,
     Handle,
     Lifetimes,
-    OwnCookieSource,
-    OwnReading,
-    OwnSession,
-    OwnStoreSource,
+    LoginCookieSource,
+    LoginReading,
+    LoginSession,
+    LoginStoreSource,
     Profile,
+    login_cookie_source,
+    login_store_source,
     new_session,
-    own_cookie_source,
-    own_store_source,
     presented_names,
 )
-from sidecar.core.tokens import TokenSet
+from sidecar.core.token_set import TokenSet
 
 NOW = 1_800_000_000.0
 LIFETIMES = Lifetimes(idle=3600.0, absolute=36000.0)
@@ -34,12 +34,12 @@ HTTP, HTTPS = Scope(), Scope(https=True)
 PROFILE = Profile("Alice", "alice@example.com", "https://example.com/a.png")
 TOKENS = TokenSet("access-canary", "refresh-canary", NOW + 300, NOW, "id-canary")
 
-COOKIE = own_cookie_source(cookie="sidecar", secrets=SECRETS, lifetimes=LIFETIMES)
+COOKIE = login_cookie_source(cookie="sidecar", secrets=SECRETS, lifetimes=LIFETIMES)
 
 
 def session(
     *, tokens: TokenSet = TOKENS, cookie: str = "sidecar", seed: int = 1, now: float = NOW
-) -> OwnSession:
+) -> LoginSession:
     return new_session(
         bytes([seed]) * ID_BYTES,
         lambda id_: f"print-of-{id_[:4]}",
@@ -57,8 +57,8 @@ def jar_of(lines: list[bytes], before: str = "", now: float = NOW) -> CookieJar:
     return CookieJar.parse(with_set_cookies(before, lines, now))
 
 
-def session_of(reading: Reading) -> OwnSession | None:
-    assert isinstance(reading, OwnReading)
+def session_of(reading: Reading) -> LoginSession | None:
+    assert isinstance(reading, LoginReading)
     return reading.session
 
 
@@ -67,13 +67,13 @@ def session_of(reading: Reading) -> OwnSession | None:
 
 def test_a_session_is_the_same_after_it_was_stored() -> None:
     own = session()
-    assert OwnSession.from_bytes(own.to_bytes()) == own
+    assert LoginSession.from_bytes(own.to_bytes()) == own
 
 
 @pytest.mark.parametrize("stored", [b"", b"{}", b"null", b'{"id": 1}', b"\xff", b"[" * 10_000])
 def test_what_is_no_session_is_refused(stored: bytes) -> None:
     with pytest.raises((ValueError, RecursionError)):
-        OwnSession.from_bytes(stored)
+        LoginSession.from_bytes(stored)
 
 
 def test_nothing_secret_or_personal_is_in_a_repr() -> None:
@@ -184,7 +184,7 @@ def test_a_large_session_goes_without_its_id_token_at_login_and_at_every_renewal
     after = COOKIE.write(reading, large, reading.identity or "", HTTP)
     again = read_credential([COOKIE], jar_of(after), NOW)
     assert again.tokens == replace(TOKENS, id_token=None)
-    stored = own_store_source(cookie="sidecar", lifetimes=LIFETIMES)
+    stored = login_store_source(cookie="sidecar", lifetimes=LIFETIMES)
     assert stored.fitting(session(tokens=large)) == session(tokens=large)
     huge = session(tokens=replace(TOKENS, id_token="x" * 50_000))
     assert stored.fitting(huge) == session().without_hint()
@@ -196,7 +196,7 @@ def test_tokens_that_no_cookies_take_are_not_written() -> None:
     reading = read_credential([COOKIE], jar_of(COOKIE.lines(session(), (), HTTP)), NOW)
     assert COOKIE.write(reading, huge, reading.identity or "", HTTP) == []
     assert COOKIE.fitting(session(tokens=huge)) is None
-    stored = own_store_source(cookie="sidecar", lifetimes=LIFETIMES)
+    stored = login_store_source(cookie="sidecar", lifetimes=LIFETIMES)
     assert stored.fitting(session(tokens=replace(TOKENS, access_token="x" * 60_000))) is None
 
 
@@ -208,8 +208,8 @@ def test_a_set_of_chunks_with_a_gap_is_no_session() -> None:
 
 
 def test_every_secret_opens_and_the_first_one_seals() -> None:
-    old = own_cookie_source(cookie="sidecar", secrets=SECRETS[1:], lifetimes=LIFETIMES)
-    new = own_cookie_source(cookie="sidecar", secrets=SECRETS[:1], lifetimes=LIFETIMES)
+    old = login_cookie_source(cookie="sidecar", secrets=SECRETS[1:], lifetimes=LIFETIMES)
+    new = login_cookie_source(cookie="sidecar", secrets=SECRETS[:1], lifetimes=LIFETIMES)
     before = jar_of(old.lines(session(), (), HTTP))
     reading = read_credential([COOKIE], before, NOW)
     assert reading.result is Result.OK
@@ -288,7 +288,7 @@ def test_the_first_session_that_lives_wins() -> None:
 
 def test_another_use_of_the_secret_opens_nothing() -> None:
     """Keys are derived for the name too: a cookie of another own login is none of this one's."""
-    other = own_cookie_source(cookie="admin", secrets=SECRETS, lifetimes=LIFETIMES)
+    other = login_cookie_source(cookie="admin", secrets=SECRETS, lifetimes=LIFETIMES)
     header = jar_of(other.lines(session(cookie="admin"), (), HTTP)).header
     planted = CookieJar.parse(header.replace("admin=", "sidecar="))
     assert read_credential([COOKIE], planted, NOW).result is Result.INVALID
@@ -297,7 +297,7 @@ def test_another_use_of_the_secret_opens_nothing() -> None:
 # -- a use that brings no tokens ------------------------------------------------------------------
 
 
-def with_use(own: OwnSession, used: OwnSession) -> CookieJar:
+def with_use(own: LoginSession, used: LoginSession) -> CookieJar:
     """A session, and the use of one beside it."""
     return jar_of([*COOKIE.lines(own, (), HTTP), COOKIE.use_line(used, HTTP)])
 
@@ -341,9 +341,9 @@ def test_a_renewal_takes_the_note_away() -> None:
 # -- kept in a store ------------------------------------------------------------------------------
 
 
-def store_of(*sessions: OwnSession) -> OwnStoreSource:
+def store_of(*sessions: LoginSession) -> LoginStoreSource:
     loaded = {one.fingerprint: one for one in sessions}
-    return own_store_source(cookie="sidecar", lifetimes=LIFETIMES, recall=loaded.get)
+    return login_store_source(cookie="sidecar", lifetimes=LIFETIMES, recall=loaded.get)
 
 
 def test_the_cookie_of_a_stored_session_holds_no_token_and_lasts_as_long_as_it_may() -> None:
@@ -409,4 +409,4 @@ def test_what_cannot_be_a_key_is_not_looked_up(value: str) -> None:
 def test_however_many_cookies_are_presented_only_some_are_looked_up() -> None:
     header = "; ".join(f"sidecar=id.print{n}" for n in range(500))
     assert len(store_of().handles(CookieJar.parse(header))) == 20
-    assert isinstance(COOKIE, OwnCookieSource)
+    assert isinstance(COOKIE, LoginCookieSource)

@@ -8,8 +8,8 @@ from typing import Final
 from urllib.parse import parse_qsl, quote
 
 from sidecar.core.client import Client
+from sidecar.core.csrf import CsrfRule
 from sidecar.core.errors import CsrfRejected
-from sidecar.core.protection import CsrfRule
 from sidecar.core.request import Request
 from sidecar.core.target import is_local_path, local_reference, normal_origin, origin_of
 from sidecar.core.tickets import Ticket

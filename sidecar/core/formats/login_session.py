@@ -30,9 +30,9 @@ from sidecar.core.credential import Reading, Result, Writer, is_b64token
 from sidecar.core.formats.ended import EndedSessions
 from sidecar.core.formats.packed import pack, unpack
 from sidecar.core.formats.sealed import MAX_ATTEMPTS, base_name, prefixed
-from sidecar.core.jose import A256GCM, Keyring, SealError
+from sidecar.core.jwe import A256GCM, Keyring, SealError
 from sidecar.core.tickets import derive_key, encode
-from sidecar.core.tokens import TokenSet
+from sidecar.core.token_set import TokenSet
 
 TYPE: Final = "oidc"
 ID_BYTES: Final = 32
@@ -66,7 +66,7 @@ class Lifetimes:
 
 
 @dataclass(frozen=True, slots=True)
-class OwnSession:
+class LoginSession:
     """A session that began with a login here. Times are Unix seconds; the repr holds no secret.
 
     `id` is random and known to the browser alone, `fingerprint` what it was at login: it stays the
@@ -97,11 +97,11 @@ class OwnSession:
         """From when on a use is worth noting; not every one is written."""
         return self.used_at + min(lifetimes.idle / _TOUCH_PART, _TOUCH_MAX)
 
-    def touched(self, now: float) -> OwnSession:
+    def touched(self, now: float) -> LoginSession:
         """The session after a use; time does not go back."""
         return replace(self, used_at=max(self.used_at, now))
 
-    def renewed(self, tokens: TokenSet) -> OwnSession:
+    def renewed(self, tokens: TokenSet) -> LoginSession:
         """The session with other tokens, which is a use. What is missing stays as it was."""
         kept = tokens if tokens.id_token else replace(tokens, id_token=self.tokens.id_token)
         return replace(self, tokens=kept).touched(tokens.issued_at or 0.0)
@@ -111,9 +111,9 @@ class OwnSession:
         return msgspec.json.encode(self)
 
     @staticmethod
-    def from_bytes(stored: bytes) -> OwnSession:
+    def from_bytes(stored: bytes) -> LoginSession:
         """What `to_bytes` wrote. Raises `ValueError` for anything else."""
-        return msgspec.json.decode(stored, type=OwnSession)
+        return msgspec.json.decode(stored, type=LoginSession)
 
     def packed(self) -> bytes:
         """For cookies, into which it is sealed."""
@@ -121,19 +121,19 @@ class OwnSession:
         return pack(rest, asdict(self.profile), self.tokens)
 
     @staticmethod
-    def unpacked(packed: bytes) -> OwnSession:
+    def unpacked(packed: bytes) -> LoginSession:
         """What `packed` made. Raises `ValueError` for anything else."""
         members, profile, tokens = unpack(packed)
         given = {**members, "profile": profile, "tokens": tokens}
-        return msgspec.convert(given, OwnSession, from_attributes=True)
+        return msgspec.convert(given, LoginSession, from_attributes=True)
 
-    def without_hint(self) -> OwnSession:
+    def without_hint(self) -> LoginSession:
         """The session without its id_token, which a logout at the provider can do without."""
         return replace(self, tokens=replace(self.tokens, id_token=None))
 
 
 _PACKED_AS_THEY_ARE: Final = tuple(
-    one.name for one in fields(OwnSession) if one.name not in ("tokens", "profile")
+    one.name for one in fields(LoginSession) if one.name not in ("tokens", "profile")
 )
 
 
@@ -147,21 +147,21 @@ def new_session(
     tokens: TokenSet,
     profile: Profile,
     now: float,
-) -> OwnSession:
+) -> LoginSession:
     """A session that begins now; `entropy` is `ID_BYTES` random bytes of its own."""
     assert len(entropy) == ID_BYTES
     id_ = encode(entropy)
-    return OwnSession(id_, fingerprint_of(id_), cookie, subject, tokens, now, now, sid, profile)
+    return LoginSession(id_, fingerprint_of(id_), cookie, subject, tokens, now, now, sid, profile)
 
 
 @dataclass(frozen=True, slots=True)
-class OwnReading(Reading):
+class LoginReading(Reading):
     """A reading that knows the whole session; None where there is none, or one that has ended.
 
     `ends_at` is the end of the session however much it is used.
     """
 
-    session: OwnSession | None = None
+    session: LoginSession | None = None
     ends_at: float | None = None
 
 
@@ -203,7 +203,7 @@ class _OwnSource:
         self,
         jar: CookieJar,
         candidate: _Candidate,
-        session: OwnSession | None,
+        session: LoginSession | None,
         why: str,
         now: float,
         *,
@@ -213,7 +213,7 @@ class _OwnSource:
         if session is not None and self.ended is not None and self.ended.covers(session):
             result = Result.EXPIRED
         known = session if result is Result.OK else None
-        return OwnReading(
+        return LoginReading(
             result,
             source=self.type,
             cookie=candidate.cookie,
@@ -233,14 +233,14 @@ class _OwnSource:
         )
 
 
-def _ends_at(session: OwnSession, lifetimes: Lifetimes) -> float:
+def _ends_at(session: LoginSession, lifetimes: Lifetimes) -> float:
     """When the session ends if it is not used again; with its token, if nothing renews that."""
     idle, tokens = session.idle_ends_at(lifetimes), session.tokens
     is_renewed = tokens.refresh_token is not None or tokens.expires_at is None
     return idle if is_renewed else min(idle, tokens.expires_at or idle)
 
 
-def _judge(session: OwnSession, lifetimes: Lifetimes, now: float) -> Result:
+def _judge(session: LoginSession, lifetimes: Lifetimes, now: float) -> Result:
     """An access token that has ended does not end the session if it may be renewed."""
     if now >= _ends_at(session, lifetimes):
         return Result.EXPIRED
@@ -266,7 +266,7 @@ class _Use(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class OwnCookieSource(_OwnSource):
+class LoginCookieSource(_OwnSource):
     """Sessions sealed into their cookies. `keyrings` holds the keys of each name; all cookies of a
     session have `longest` characters together at most.
     """
@@ -282,12 +282,12 @@ class OwnCookieSource(_OwnSource):
         """The same session with other tokens; nothing if they are too large: the old ones lead on,
         and no browser is locked out.
         """
-        assert isinstance(reading, OwnReading)
+        assert isinstance(reading, LoginReading)
         assert reading.session is not None
         session = self.fitting(reading.session.renewed(tokens))
         return [] if session is None else self.lines(session, reading.names, scope)
 
-    def fitting(self, session: OwnSession) -> OwnSession | None:
+    def fitting(self, session: LoginSession) -> LoginSession | None:
         """The session in a size that its cookies take; None if there is none.
 
         A large one goes without its id_token, which is but a hint for the logout at the provider.
@@ -297,7 +297,7 @@ class OwnCookieSource(_OwnSource):
         bare = session.without_hint()
         return bare if _sealed_size(bare) <= self.longest else None
 
-    def lines(self, session: OwnSession, presented: Sequence[str], scope: Scope) -> list[bytes]:
+    def lines(self, session: LoginSession, presented: Sequence[str], scope: Scope) -> list[bytes]:
         """Set-Cookie values that put a session into its cookies.
 
         Of the `presented` names those that are not written again are taken away.
@@ -313,7 +313,7 @@ class OwnCookieSource(_OwnSource):
             expires_at=session.absolute_end(self.lifetimes),
         )
 
-    def use_line(self, session: OwnSession, scope: Scope) -> bytes:
+    def use_line(self, session: LoginSession, scope: Scope) -> bytes:
         """A Set-Cookie value that notes when the session was used last, and nothing else of it."""
         name = session.cookie + _USE
         sealed = self.keyrings[name].seal(
@@ -340,7 +340,7 @@ class OwnCookieSource(_OwnSource):
         if candidate.value is not None:
             try:
                 sealed = self.keyrings[candidate.cookie].open(candidate.value)
-                session = OwnSession.unpacked(sealed)
+                session = LoginSession.unpacked(sealed)
             except SealError as error:
                 why = str(error)
             except (ValueError, RecursionError):
@@ -359,7 +359,7 @@ class OwnCookieSource(_OwnSource):
         places = (*reading.places, *jar.places(name))
         return replace(reading, names=(*reading.names, name), places=places)
 
-    def _used(self, session: OwnSession, name: str, value: str) -> OwnSession:
+    def _used(self, session: LoginSession, name: str, value: str) -> LoginSession:
         """The session after a use that was noted beside it; another session's counts nothing."""
         try:
             use = msgspec.json.decode(self.keyrings[name].open(value), type=_Use)
@@ -368,7 +368,7 @@ class OwnCookieSource(_OwnSource):
         return session.touched(use.at) if use.fingerprint == session.fingerprint else session
 
 
-def _sealed_size(session: OwnSession) -> int:
+def _sealed_size(session: LoginSession) -> int:
     return len(session.packed()) * 4 // 3 + _SEALED
 
 
@@ -391,13 +391,13 @@ def store_key(fingerprint: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class OwnStoreSource(_OwnSource):
+class LoginStoreSource(_OwnSource):
     """Sessions in a store. `recall` gives the session of a fingerprint, if it has been loaded.
 
     Reading is pure and does not wait: load what `handles` names before.
     """
 
-    recall: Callable[[str], OwnSession | None] = field(default=lambda _: None, repr=False)
+    recall: Callable[[str], LoginSession | None] = field(default=lambda _: None, repr=False)
 
     def handles(self, jar: CookieJar) -> tuple[Handle, ...]:
         """The sessions that the cookies may be, the most trusted first."""
@@ -409,7 +409,7 @@ class OwnStoreSource(_OwnSource):
             yield self.reading(jar, one, self.recall(one.fingerprint), now)
 
     def reading(
-        self, jar: CookieJar, handle: Handle, session: OwnSession | None, now: float
+        self, jar: CookieJar, handle: Handle, session: LoginSession | None, now: float
     ) -> Reading:
         """What a handle is worth with the session that was found under its key."""
         places = tuple(
@@ -427,14 +427,14 @@ class OwnStoreSource(_OwnSource):
         why = "the session is not known"
         return self._reading(jar, candidate, session if is_it else None, why, now)
 
-    def fitting(self, session: OwnSession) -> OwnSession | None:
+    def fitting(self, session: LoginSession) -> LoginSession | None:
         """The session in a size that a store takes; None if there is none."""
         for one in (session, session.without_hint()):
             if len(one.to_bytes()) <= STORED_BYTES:
                 return one
         return None
 
-    def lines(self, session: OwnSession, presented: Sequence[str], scope: Scope) -> list[bytes]:
+    def lines(self, session: LoginSession, presented: Sequence[str], scope: Scope) -> list[bytes]:
         """Set-Cookie values that let a browser present the session, for as long as it may live.
 
         Of the `presented` names those that are not written again are taken away.
@@ -462,26 +462,28 @@ def _is_name(text: str) -> bool:
     return text.isascii() and text.replace("-", "").replace("_", "").isalnum()
 
 
-def presented_names(source: OwnCookieSource | OwnStoreSource, jar: CookieJar) -> tuple[str, ...]:
+def presented_names(
+    source: LoginCookieSource | LoginStoreSource, jar: CookieJar
+) -> tuple[str, ...]:
     """Every cookie name presented that is an own session's, also of one that cannot be read."""
     matches = NameMatcher(source.base_names).matches
     return tuple(name for name in jar.names() if matches(name))
 
 
-def own_cookie_source(
+def login_cookie_source(
     *,
     cookie: str,
     secrets: Sequence[bytes],
     lifetimes: Lifetimes,
     longest: int = LONGEST_SESSION,
-) -> OwnCookieSource:
+) -> LoginCookieSource:
     """A source of sessions sealed into the cookie of this base name.
 
     `secrets` are the sidecar's own: the first seals, all open. Keys are derived here, one for
     each name.
     """
     names = prefixed(base_name(cookie))
-    return OwnCookieSource(
+    return LoginCookieSource(
         names=names,
         lifetimes=lifetimes,
         longest=longest,
@@ -489,14 +491,14 @@ def own_cookie_source(
     )
 
 
-def own_store_source(
+def login_store_source(
     *,
     cookie: str,
     lifetimes: Lifetimes,
-    recall: Callable[[str], OwnSession | None] = lambda _: None,
-) -> OwnStoreSource:
+    recall: Callable[[str], LoginSession | None] = lambda _: None,
+) -> LoginStoreSource:
     """A source of sessions in a store; the cookie of this base name says which."""
-    return OwnStoreSource(names=prefixed(base_name(cookie)), lifetimes=lifetimes, recall=recall)
+    return LoginStoreSource(names=prefixed(base_name(cookie)), lifetimes=lifetimes, recall=recall)
 
 
 def _keyring(secrets: Sequence[bytes], name: str) -> Keyring:

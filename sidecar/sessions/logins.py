@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Final
 from sidecar.core import oidc
 from sidecar.core.discovery import Metadata
 from sidecar.core.errors import LoginUnavailable, SidecarError, StoreUnavailable
-from sidecar.core.formats.own import ID_BYTES, OwnSession, new_session
+from sidecar.core.formats.login_session import ID_BYTES, LoginSession, new_session
+from sidecar.core.jws import InvalidToken
 from sidecar.core.oidc import ID_TOKEN, Identity, LoginAttempt, LoginFailed
-from sidecar.core.refresh import Outcome, Renewal, Trouble, read_oauth2
-from sidecar.core.signed import InvalidToken
-from sidecar.core.tokens import TokenSet
+from sidecar.core.token_response import Outcome, Renewal, Trouble, read_oauth2
+from sidecar.core.token_set import TokenSet
 from sidecar.net.provider import Provider, ProviderUnavailable
 from sidecar.sessions.bounds import Budget
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from sidecar.net.background import Background
     from sidecar.net.store import Store
-    from sidecar.policy import OwnLogin
+    from sidecar.policy import LoginPolicy
     from sidecar.sessions.stored import StoredLogins
 
 EXCHANGE: Final = 15.0  # seconds that redeeming a code may take
@@ -51,7 +51,7 @@ class Logins:
 
     def __init__(
         self,
-        login: OwnLogin,
+        login: LoginPolicy,
         provider: Provider,
         own: StoredLogins,
         store: Store,
@@ -69,12 +69,12 @@ class Logins:
         self._now: Final = now
         self._background: Final = background
         self._log: Final = log
-        self._running: dict[str, asyncio.Task[OwnSession]] = {}
+        self._running: dict[str, asyncio.Task[LoginSession]] = {}
         self._failures: Final = Budget(1_000, 10)  # that are noted in the store
 
     async def complete(
         self, attempt: LoginAttempt, parameters: Mapping[str, str], *, https: bool
-    ) -> OwnSession:
+    ) -> LoginSession:
         """The session that an answer of the provider gives; it is made, whoever leaves meanwhile.
 
         Raises `LoginFailed`, `LoginUnavailable` and `StoreUnavailable`.
@@ -89,7 +89,9 @@ class Logins:
             task = self._begin(attempt, code, https=https)
         return await asyncio.shield(task)
 
-    def _begin(self, attempt: LoginAttempt, code: str, *, https: bool) -> asyncio.Task[OwnSession]:
+    def _begin(
+        self, attempt: LoginAttempt, code: str, *, https: bool
+    ) -> asyncio.Task[LoginSession]:
         name = self._login.source.cookie_name(https=https)
         task = self._background.begin(self._redeem_once(attempt, code, name))
         self._running[attempt.state] = task
@@ -104,7 +106,7 @@ class Logins:
 
     # -- once -----------------------------------------------------------------------------------
 
-    async def _redeem_once(self, attempt: LoginAttempt, code: str, cookie: str) -> OwnSession:
+    async def _redeem_once(self, attempt: LoginAttempt, code: str, cookie: str) -> LoginSession:
         key, mark = f"login:{self._hash_of(attempt.state)}", _BEGUN + os.urandom(16)
         while not await self._is_mine(key, mark):
             made = await self._made_before(key)
@@ -153,7 +155,7 @@ class Logins:
             else:
                 await self._store.put(key, outcome, REPEAT)
 
-    async def _made_before(self, key: str) -> OwnSession | None:
+    async def _made_before(self, key: str) -> LoginSession | None:
         """The session that the same answer gave when it came first, here or elsewhere.
 
         None where whoever was about to redeem it has not, and it may be tried again.
@@ -169,7 +171,7 @@ class Logins:
             await asyncio.sleep(POLL)
         if stored == _FAILED or stored.startswith(_BEGUN):
             raise LoginFailed("login_expired", "its answer was used before")
-        session = OwnSession.from_bytes(stored)
+        session = LoginSession.from_bytes(stored)
         current = await self._own.get(session.fingerprint) if self._own.is_stored else session
         if current is None:
             raise LoginFailed("login_expired", "the session of its answer has ended")
@@ -177,7 +179,7 @@ class Logins:
 
     # -- a code, its tokens, their session ------------------------------------------------------
 
-    async def _redeem(self, attempt: LoginAttempt, code: str, cookie: str) -> OwnSession:
+    async def _redeem(self, attempt: LoginAttempt, code: str, cookie: str) -> LoginSession:
         """Raises `ProviderUnavailable` where the code got no answer, else as `complete`."""
         answer = await self._provider.token(oidc.code_form(attempt, code), EXCHANGE)
         renewal = read_oauth2(answer, _NOTHING, self._now())
@@ -222,7 +224,7 @@ class Logins:
         said = await self._provider.userinfo(access_token)
         return identity if said is None else oidc.with_userinfo(identity, said)
 
-    def _session(self, identity: Identity, tokens: TokenSet, cookie: str) -> OwnSession:
+    def _session(self, identity: Identity, tokens: TokenSet, cookie: str) -> LoginSession:
         return new_session(
             os.urandom(ID_BYTES),
             self._hash_of,
@@ -234,7 +236,7 @@ class Logins:
             now=self._now(),
         )
 
-    def _fitting(self, session: OwnSession) -> OwnSession:
+    def _fitting(self, session: LoginSession) -> LoginSession:
         """The session in a size that can be kept, at worst without what ends it at the provider.
 
         Raises `LoginFailed` where nothing helps: a browser with cookies that no server takes would

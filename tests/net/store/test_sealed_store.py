@@ -12,7 +12,7 @@ from sidecar.core.store_url import parse_store_url
 from sidecar.net.store import open_store
 from sidecar.net.store.memory import MemoryStore
 from sidecar.net.store.redis import RedisStore
-from sidecar.net.store.sealed import SealedStore
+from sidecar.net.store.sealed_store import SealedStore
 from sidecar.net.store.sqlite import SqliteStore
 from tests.net.store.conftest import trouble
 

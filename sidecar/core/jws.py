@@ -19,7 +19,7 @@ from joserfc.jws import JWSRegistry
 from joserfc.util import urlsafe_b64decode
 
 from sidecar.core.errors import SidecarError
-from sidecar.core.jose import SealError, parse_object
+from sidecar.core.jwe import SealError, parse_object
 
 ALGORITHMS: Final = {
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), "RSA"),

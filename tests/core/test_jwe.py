@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from joserfc import jwe
 from joserfc.jwk import OctKey
 
-from sidecar.core.jose import (
+from sidecar.core.jwe import (
     A256CBC_HS512,
     A256GCM,
     Keyring,

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core.csrf import CsrfRule
 from sidecar.core.errors import CsrfRejected
-from sidecar.core.logout import LogoutRule, Verdict, judge, parameters, way_back
-from sidecar.core.protection import CsrfRule
+from sidecar.core.logout_rule import LogoutRule, Verdict, judge, parameters, way_back
 from sidecar.core.request import Request
 from sidecar.core.target import is_local_path, local_reference
 from sidecar.core.tickets import Ticket

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sidecar.core.errors import RefreshUnavailable
-from sidecar.core.tokens import TokenSet
+from sidecar.core.token_set import TokenSet
 from sidecar.net.store import Store
 from sidecar.net.store.outbox import Outbox
 from sidecar.net.store.watch import StoreWatch

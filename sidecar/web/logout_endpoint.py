@@ -25,9 +25,9 @@ from sidecar.core.errors import (
     SessionRequired,
     StoreUnavailable,
 )
-from sidecar.core.formats.own import OwnReading
+from sidecar.core.formats.login_session import LoginReading
 from sidecar.core.formats.raw import TYPE as RAW_TYPE
-from sidecar.core.logout import Verdict, judge, parameters
+from sidecar.core.logout_rule import Verdict, judge, parameters
 from sidecar.core.oidc import end_session_url
 from sidecar.core.onward import PARAM as ONWARD_PARAM
 from sidecar.core.onward import Onward
@@ -151,10 +151,10 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
 def _swept(flow: Flow, head: bytes, ticket: Ticket | None) -> bytes:
     """The head of a logout's answer, with what expires the session's cookies."""
     lines = sweep_lines(flow, room_beside(len(head)), is_asked_for=ticket is None)
-    own = flow.runtime.own
-    if ticket is None and own is not None:  # whoever logs out may log in again at once
+    parts = flow.runtime.login
+    if ticket is None and parts is not None:  # whoever logs out may log in again at once
         jar = CookieJar.parse(flow.request.cookie.decode("latin-1"))
-        lines += own.login.trace.gone(jar, scope_of(flow))
+        lines += parts.policy.trace.gone(jar, scope_of(flow))
     return head + set_cookies(lines)
 
 
@@ -190,22 +190,22 @@ def _concerned(flow: Flow, ticket: Ticket) -> str | None:
 
 def _onward(flow: Flow, given: Mapping[str, str]) -> Onward | None:
     """The ticket of a login session that a script has ended, if the request brings one."""
-    own = flow.runtime.own
+    parts = flow.runtime.login
     ticket = given.get(ONWARD_PARAM)
-    return None if own is None or ticket is None else own.login.onward.read(ticket, flow.began)
+    return None if parts is None or ticket is None else parts.policy.onward.read(ticket, flow.began)
 
 
 def _end_session_endpoint(flow: Flow) -> str | None:
     """Where the provider's sessions end, if it has said so; it is not waited for."""
-    own = flow.runtime.own
-    metadata = None if own is None else own.provider.known
+    parts = flow.runtime.login
+    metadata = None if parts is None else parts.provider.known
     return None if metadata is None else metadata.end_session_endpoint
 
 
 def _departing(flow: Flow, given: Mapping[str, str]) -> Onward | None:
     """The login session whose logout this is: presented, or ended before; None if it is none."""
     for one in flow.presented.sessions:
-        if isinstance(one.reading, OwnReading) and one.reading.session is not None:
+        if isinstance(one.reading, LoginReading) and one.reading.session is not None:
             return Onward(one.reading.session.tokens.id_token, flow.began)
     return _onward(flow, given)
 
@@ -215,11 +215,11 @@ def _logout_url(flow: Flow, given: Mapping[str, str]) -> str:
 
     By way of here, since the id_token that the provider wants to see is nobody's to read.
     """
-    own, path = flow.runtime.own, flow.runtime.policy.logout.path
+    parts, path = flow.runtime.login, flow.runtime.policy.logout.path
     departing = _departing(flow, given)
-    if own is None or departing is None or _end_session_endpoint(flow) is None:
+    if parts is None or departing is None or _end_session_endpoint(flow) is None:
         return path
-    return f"{path}?{ONWARD_PARAM}={own.login.onward.write(departing.id_token, flow.began)}"
+    return f"{path}?{ONWARD_PARAM}={parts.policy.onward.write(departing.id_token, flow.began)}"
 
 
 def _by_way_of_the_provider(flow: Flow, location: str, given: Mapping[str, str]) -> str:
@@ -227,18 +227,18 @@ def _by_way_of_the_provider(flow: Flow, location: str, given: Mapping[str, str])
 
     RP-Initiated Logout 2, where the provider has said how.
     """
-    own, endpoint, departing = (
-        flow.runtime.own,
+    parts, endpoint, departing = (
+        flow.runtime.login,
         _end_session_endpoint(flow),
         _departing(flow, given),
     )
-    if own is None or endpoint is None or departing is None:
+    if parts is None or endpoint is None or departing is None:
         return location
     if location.startswith("/"):
         location = public_origin(flow).decode("latin-1") + location
     return end_session_url(
         endpoint,
-        own.login.client,
+        parts.policy.client,
         id_token=departing.id_token,
         back_to=location,
     )
