@@ -152,8 +152,11 @@ async def test_what_a_restart_forgets_is_said_at_start(
     """Once, with what would remember it."""
     text = json.dumps(more).replace("/{path}", str(tmp_path))
     at = await command(config(upstream) | json.loads(text))
-    at.terminate()
-    assert await at.exit_code() == 0
+    async with asyncio.timeout(20):
+        while at.stderr.count('"serving"') < more.get("workers", 1):
+            await asyncio.sleep(0.02)
+        at.terminate()
+        assert await at.process.wait() == 0
     told = [line for line in map(json.loads, at.stderr.splitlines()) if "store" in line["event"]]
     assert [(line["event"], line["level"]) for line in told] == [(event, "info")] * bool(event)
     assert all("sqlite:///" in line["detail"] for line in told)
