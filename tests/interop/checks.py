@@ -173,7 +173,7 @@ async def logout_here_then_there(world: World) -> str | None:
 
 
 async def logout_by_script(world: World) -> None:
-    """A script's POST ends the session here; the `logoutUrl` of its answer, opened, the one there."""
+    """A script's POST ends the session here; its answer's `logoutUrl`, opened, the one there."""
     site, browser = world.site, await world.browser()
     await site.log_in(browser, "frank")
     cookie = browser.cookie
