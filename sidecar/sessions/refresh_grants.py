@@ -24,6 +24,7 @@ from sidecar.net.outbound import Outbound, OutboundAnswer
 from sidecar.net.provider import Provider, ProviderUnavailable
 
 ANSWER: Final = 8.0  # seconds after which an answer is given up
+BETWEEN_REPORTS: Final = 60.0  # seconds between two lines about id_tokens that cannot be verified
 
 Now = Callable[[], float]
 
@@ -47,6 +48,7 @@ class OAuth2Grant:
         self._scope: Final = scope
         self._now: Final = now
         self._client: Final = client
+        self._reported_at = -BETWEEN_REPORTS
 
     async def __call__(self, tokens: TokenSet) -> Renewal:
         """Raises `ProviderUnavailable`."""
@@ -78,6 +80,15 @@ class OAuth2Grant:
         except InvalidToken as error:
             return _refused(str(error))
         return renewal
+
+    def _report_unverified(self, why: str) -> None:
+        """Reports it now and then: after a change of keys it may be so with every session."""
+        now = self._now()
+        if now - self._reported_at >= BETWEEN_REPORTS:
+            self._reported_at = now
+            self._provider.report(
+                f"a refreshed id_token was not verified, the old one stays: {why}"
+            )
 
 
 def _refused(why: str) -> Renewal:

@@ -49,9 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except LeftOut as reason:
             _say(f"{name}: LEFT OUT: {reason}")
             continue
-        for kept in [given.kept] if given.kept else KEPT:
-            columns.append(asyncio.run(_checked(provider, kept, checks, given.keep_logs)))
-    print(markdown(columns, list(checks)))
+        columns += [
+            asyncio.run(_checked(provider, kept, checks, given.keep_logs))
+            for kept in ([given.kept] if given.kept else KEPT)
+        ]
+    sys.stdout.write(f"{markdown(columns, list(checks))}\n")
     if not columns:
         return 2
     return int(any(column.is_wrong for column in columns))
@@ -77,11 +79,14 @@ async def _checked(
             _say(f"{provider.name} {provider.version}, {kept}: {error}")
         finally:
             if logs is not None:
-                kept_logs = logs / f"{provider.name}-{kept}"
-                kept_logs.mkdir(parents=True, exist_ok=True)
-                for log in folder.glob("*.log"):
-                    shutil.copy(log, kept_logs)
+                _keep(folder, logs / f"{provider.name}-{kept}")
     return column
+
+
+def _keep(folder: Path, logs: Path) -> None:
+    logs.mkdir(parents=True, exist_ok=True)
+    for log in folder.glob("*.log"):
+        shutil.copy(log, logs)
 
 
 async def _cell(check: Awaitable[str | None]) -> Cell:
@@ -97,7 +102,8 @@ async def _cell(check: Awaitable[str | None]) -> Cell:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from aiohttp import ClientSession
+from yarl import URL
 
 from tests.interop.provider import CLIENT_SECRET
 from tests.interop.site import SECRET, Site
@@ -152,12 +153,7 @@ async def logout_here_then_there(world: World) -> str | None:
     await site.log_in(browser, "carol")
     token, cookie = await site.token(browser), browser.cookie
     refresh = _last_refresh_token(site)
-    page = await browser.open("/auth/logout")
-    if str(page.url.origin()) != site.url:  # the provider asks
-        page = await browser.submit(page, site.provider.agree)
-    left = f"left at {page.url.with_query(None)}: {page.status} {_plain(page.text)}"
-    assert str(page.url.origin()) == site.url, left
-    assert await is_out(browser)
+    await _by_way_of_the_provider(site, browser, "/auth/logout")
     assert await replayed(site, cookie) == 401
     remark = None
 
@@ -172,11 +168,44 @@ async def logout_here_then_there(world: World) -> str | None:
     revoked = [one for one in site.wire.noted if one.form.get("token") == refresh]
     if revoked:
         assert [one.status for one in revoked] == [200], revoked
-    page = await browser.open("/private/again")
-    assert str(page.url.origin()) != site.url, "logged in again without a word"
-    has_password = any("password" in name.lower() for form in page.forms for name in form.fields)
-    assert has_password, f"the session there goes on: {page.url.with_query(None)}"
+    await _asks_for_a_password(site, browser)
     return remark
+
+
+async def logout_by_script(world: World) -> None:
+    """A script's POST ends the session here; its answer's `logoutUrl`, opened, the one there."""
+    site, browser = world.site, await world.browser()
+    await site.log_in(browser, "frank")
+    cookie = browser.cookie
+    url = browser.sidecar.join(URL("/auth/logout"))
+    headers = {**FETCH, "Origin": site.url}
+    async with browser.session.post(url, headers=headers) as answer:
+        assert answer.status == 200, answer.status
+        said = await answer.json()
+    assert await replayed(site, cookie) == 401
+    await _by_way_of_the_provider(site, browser, said["data"]["logoutUrl"])
+    await _asks_for_a_password(site, browser)
+
+
+async def two_browsers(world: World) -> str | None:
+    """A user logs in with two of them: both sessions are renewed."""
+    site, browsers = world.site, [await world.browser() for _ in range(2)]
+    for browser in browsers:
+        await site.log_in(browser, "grace")
+    one, two = browsers
+    tokens = [await site.token(browser) for browser in browsers]
+    site.api.refused.update(tokens)
+    assert await site.token(two) not in tokens
+    for _ in range(6):
+        status, answer = await one.get("/api/me")
+        if status == 401:
+            assert await is_out(one)
+            return "the second login ends the first session"
+        if status == 200:
+            assert answer["data"]["token"] not in tokens
+            return None
+        await asyncio.sleep(1)
+    raise AssertionError(f"neither renewed nor ended: {status} {answer}")
 
 
 async def logout_there(world: World) -> str | None:
@@ -214,6 +243,24 @@ async def nothing_secret_in_the_log(world: World) -> None:
     assert "login" in log, "the log is empty"
     for secret in (SECRET, CLIENT_SECRET, *site.wire.tokens):
         assert secret not in log, "a secret stands in the log"
+
+
+async def _by_way_of_the_provider(site: Site, browser: Browser, path: str) -> None:
+    """Opens a logout path, agrees at the provider if that asks, and is back, logged out."""
+    page = await browser.open(path)
+    if str(page.url.origin()) != site.url:
+        page = await browser.submit(page, site.provider.agree)
+    left = f"left at {page.url.with_query(None)}: {page.status} {_plain(page.text)}"
+    assert str(page.url.origin()) == site.url, left
+    assert await is_out(browser)
+
+
+async def _asks_for_a_password(site: Site, browser: Browser) -> None:
+    """The provider does so at the next login: its own session has ended too."""
+    page = await browser.open("/private/again")
+    assert str(page.url.origin()) != site.url, "logged in again without a word"
+    has_password = any("password" in name.lower() for form in page.forms for name in form.fields)
+    assert has_password, f"the session there goes on: {page.url.with_query(None)}"
 
 
 async def _ended(site: Site, browser: Browser, cookie: str) -> str | None:
@@ -257,9 +304,11 @@ CHECKS: Final[Mapping[str, Check]] = {
     "restart": restart,
     "key rotation": keys_rotated,
     "logout here, then there": logout_here_then_there,
+    "logout by a script, then there": logout_by_script,
     "logout there": logout_there,
     "logout there after a restart here": logout_there_after_restart,
     "ended by the admin": ended_by_admin,
+    "two browsers of one user": two_browsers,
     "nothing secret in the log": nothing_secret_in_the_log,
 }
 """In the order in which they are made, by the name of their row."""

@@ -13,7 +13,7 @@ from tests.oidc.browser import Browser, Page
 CLIENT_ID: Final = "app"
 CLIENT_SECRET: Final = "a-secret-of-the-client-32-letters"
 PASSWORD: Final = "a-Passw0rd-of-32-characters-long"  # of every user
-USERS: Final = ("alice", "bob", "carol", "dave", "erin")
+USERS: Final = ("alice", "bob", "carol", "dave", "erin", "frank", "grace")
 SECONDS: Final = 12  # that an access token lives
 
 

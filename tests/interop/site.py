@@ -25,7 +25,7 @@ KEPT: Final = ("cookie", "store")
 
 
 class Api:
-    """Good is a token that the provider's UserInfo endpoint accepts, and that is not refused here."""
+    """Good is a token that the provider's UserInfo endpoint accepts, unless it is refused here."""
 
     def __init__(self, port: int, issuer: str) -> None:
         self.port: Final = port
@@ -123,7 +123,7 @@ class Site:
 
 @asynccontextmanager
 async def running_site(provider: Provider, folder: Path, kept: str) -> AsyncIterator[Site]:
-    """The provider, the API and the sidecar, whose sessions are `kept` in a cookie or in the store."""
+    """The provider, the API and the sidecar, whose sessions are `kept` so (`KEPT`)."""
     port, upstream, away = free_port(), free_port(), free_port()
     place = Place(free_port(), f"http://127.0.0.1:{port}", folder)
     wire = Wire(away)
@@ -131,7 +131,7 @@ async def running_site(provider: Provider, folder: Path, kept: str) -> AsyncIter
         await provider.start(place)
         api = Api(upstream, provider.issuer)
         file = folder / "sidecar.json"
-        file.write_text(json.dumps(_configuration(port, api, wire, provider, folder, kept)))
+        file.write_text(json.dumps(_configuration(place, api, wire, provider, kept)))
         command = (sys.executable, "-m", "sidecar", "run", "-c", str(file))
         sidecar = Process(command, folder=ROOT, log=folder / "sidecar.log")
         site = Site(provider, api, wire, sidecar, place.sidecar, kept)
@@ -149,12 +149,12 @@ async def running_site(provider: Provider, folder: Path, kept: str) -> AsyncIter
 
 
 def _configuration(
-    port: int, api: Api, wire: Wire, provider: Provider, folder: Path, kept: str
+    place: Place, api: Api, wire: Wire, provider: Provider, kept: str
 ) -> dict[str, Any]:
     return {
-        "listen": f"127.0.0.1:{port}",
+        "listen": place.sidecar.removeprefix("http://"),
         "admin": None,
-        "public_url": f"http://127.0.0.1:{port}",
+        "public_url": place.sidecar,
         "upstreams": {"main": {"url": f"http://127.0.0.1:{api.port}"}},
         "routes": [
             {"path": "/api", "kind": "api", "upstream": "main"},
@@ -162,7 +162,7 @@ def _configuration(
             {"path": "/", "kind": "page", "upstream": "main"},
         ],
         "secret": SECRET,
-        "store": {"url": "memory:" if kept == "cookie" else f"sqlite://{folder}/store.db"},
+        "store": {"url": "memory:" if kept == "cookie" else f"sqlite://{place.folder}/store.db"},
         "outbound": {"proxy": wire.url},
         "log": {"level": "debug"},
         "oidc": {

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 class State(StrEnum):
     RIGHT = "✓"
-    NOT_OFFERED = "–"
+    NOT_OFFERED = "\N{EN DASH}"
     WRONG = "✗"
 
 

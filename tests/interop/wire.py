@@ -1,4 +1,4 @@
-"""What the sidecar and its provider say to each other: a forward proxy between them that notes it."""
+"""A forward proxy between the sidecar and its provider that notes what they say to each other."""
 
 from __future__ import annotations
 

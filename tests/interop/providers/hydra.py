@@ -1,4 +1,4 @@
-"""Ory Hydra, built from its Go module, with a login and consent application of these checks' own."""
+"""Ory Hydra, built from its Go module, with a small login and consent application."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """A Django project with django-oauth-toolkit, run by the environment that has them:
 
-`python site.py FILE prepare | serve | end USER`; FILE is a JSON object (`tests.interop.providers.django_oauth`).
+`python site.py FILE prepare | serve | end USER`; FILE is a JSON object
+(`tests.interop.providers.django_oauth`).
 """
 # mypy: ignore-errors
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import django
 from django.conf import settings
@@ -80,7 +82,11 @@ from oauth2_provider.oauth2_validators import OAuth2Validator  # noqa: E402
 class Validator(OAuth2Validator):
     """Tells name and address; without it the id_token says `sub` alone."""
 
-    oidc_claim_scope = {**OAuth2Validator.oidc_claim_scope, "name": "profile", "email": "email"}
+    oidc_claim_scope: ClassVar = {
+        **OAuth2Validator.oidc_claim_scope,
+        "name": "profile",
+        "email": "email",
+    }
 
     def get_additional_claims(self):
         return {"name": lambda it: it.user.get_full_name(), "email": lambda it: it.user.email}
@@ -121,7 +127,6 @@ def end(name: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.modules["site_of_tests"] = sys.modules[__name__]
     if sys.argv[2] == "prepare":
         prepare()
     elif sys.argv[2] == "end":
