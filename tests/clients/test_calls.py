@@ -48,10 +48,22 @@ async def test_graphql_client_sees_an_error_in_the_sidecar_s_own_401(
 ) -> None:
     """An envelope's `data: null` is a result for urql; both accept GraphQL's own media type."""
     script = await play("graphql.mjs")
-    at = await api_of(script, sidecar, on_unauthorized="envelope", **more)
-    good = await script.do(library, url=url_of(at), cookie="access_token=good")
+    api = {"kind": "api", "upstream": "main", "envelope": False, **more}
+    at = await sidecar(
+        upstreams=script.upstreams,
+        routes=[
+            {"path": "/graphql/", **api},
+            {"path": "/graphql/soft/", **api, "on_unauthorized": "envelope"},
+        ],
+    )
+    site = f"http://127.0.0.1:{at.port}"
+    good = await script.do(library, url=f"{site}/graphql", cookie="access_token=good")
     assert good["data"]["me"]["id"] == "good"
-    codes = {"access_token=old": "token_rejected", "theme=dark": "session_required"}
-    for cookie, code in codes.items():
-        told = await script.do(library, url=url_of(at), cookie=cookie)
-        assert told == {"data": None, "status": 401, "codes": [code]}
+    for path, cookie, code in (
+        ("/graphql/soft", "access_token=old", "token_rejected"),
+        ("/graphql/soft", "theme=dark", "session_required"),
+        ("/graphql", "access_token=older", "session_expired"),
+        ("/graphql", "theme=dark", "session_expired"),
+    ):
+        told = await script.do(library, url=site + path, cookie=cookie)
+        assert told == {"data": None, "status": 401, "codes": [code]}, path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -12,10 +13,10 @@ from tests.conftest import PATIENCE, free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
     from tests.conftest import Clients, Embedded, Start, Upstream
 
+PAGE: Final = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text(encoding="utf-8")
 HOST: Final = "app.example.com"
 SITE: Final = f"https://{HOST}"
 FETCH: Final = ["Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"]
@@ -83,7 +84,7 @@ async def talk(url: str, headers: dict[str, str], log_out: Callable[[], Awaitabl
 async def nginx(
     require_program: Callable[[str], str], sidecar: Start, client: Clients, tmp_path: Path
 ) -> AsyncIterator[Callable[[Embedded], Awaitable[int]]]:
-    """`await nginx(sidecar)` is the port of an nginx in front; its buffers are nginx's defaults."""
+    """`await nginx(sidecar)` is the port of an nginx in front, as docs/deployment.md has it."""
     program = require_program("nginx")
     running: list[asyncio.subprocess.Process] = []
 
@@ -91,25 +92,18 @@ async def nginx(
         port, folder = free_port(), tmp_path
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         temporary = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+        server = PAGE.partition("```nginx\n")[2].partition("```")[0]
+        for told, here in (
+            ("server {", f"server {{ listen 127.0.0.1:{port};"),
+            ("127.0.0.1:8080", f"127.0.0.1:{at.port}"),
+            ("$scheme", "https"),
+        ):
+            assert told in server
+            server = server.replace(told, here)
         (folder / "nginx.conf").write_text(f"""
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{}}
-http {{
-  access_log off; {temporary}
-  map $http_upgrade $upgrading {{ default upgrade; '' ''; }}
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass http://127.0.0.1:{at.port};
-      proxy_http_version 1.1;
-      proxy_set_header Host $host;
-      proxy_set_header X-Forwarded-Proto https;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection $upgrading;
-    }}
-  }}
-}}
+http {{ access_log off; {temporary} {server} }}
 """)
         command = (program, "-e", f"{folder}/error.log", "-p", str(folder), "-c")
         running.append(await asyncio.create_subprocess_exec(*command, f"{folder}/nginx.conf"))
