@@ -67,7 +67,7 @@ def decide(
         return (
             INSPECT if (counts or is_read) and is_json_type(head.fact(b"content-type")) else RELAY
         )
-    if status < 300 and head.is_empty:
+    if status < 300 and head.facts.get(b"content-length") == b"0":
         return WRAP_EMPTY
     if is_json_type(head.fact(b"content-type")):
         return WRAP

@@ -23,7 +23,7 @@ from sidecar.core.headers import (
     vary_by,
 )
 from sidecar.core.memo import Memo
-from sidecar.core.representation import representation_lines, strong_tags
+from sidecar.core.representation import DESCRIBED, representation_lines, strong_tags
 from sidecar.core.request import Request, override_lines
 from sidecar.core.route_table import NOSNIFF, Route
 from sidecar.core.upstream_head import UpstreamHead
@@ -213,14 +213,6 @@ def via_line(given: bytes | None, version: bytes) -> bytes:
     return b"Via: %b%b sidecar\r\n" % (b"" if given is None else given + b", ", version)
 
 
-def _first_lines(head: UpstreamHead) -> bytes:
-    """The status line and the Via of an answer."""
-    via = head.facts.get(b"via")
-    if via is None and head.version == b"1.1":
-        return _FIRST_LINES[head.status, head.reason]
-    return _STATUS_LINES[head.status, head.reason] + via_line(via, head.version)
-
-
 def clean_response(
     head: UpstreamHead,
     route: Route,
@@ -246,9 +238,14 @@ def clean_response(
     what the client accepts, empty for none.
     """
     facts = head.facts
-    lines = [_first_lines(head) + b"Date: " + facts.get(b"date", date)]
+    if b"via" in facts or head.version != b"1.1":
+        first = _STATUS_LINES[head.status, head.reason] + via_line(facts.get(b"via"), head.version)
+    else:
+        first = _FIRST_LINES[head.status, head.reason]
+    lines = [first + b"Date: " + facts.get(b"date", date)]
     lines += head.lines
-    lines += representation_lines(head, wrapped=wrapped)
+    if not (wrapped and DESCRIBED.isdisjoint(facts)):
+        lines += representation_lines(head, wrapped=wrapped)
     if coding:
         lines.append(b"Content-Encoding: " + coding)
     if not wrapped and b"x-content-type-options" in facts and not route.nosniff:

@@ -26,6 +26,9 @@ _PASSED_AS_THEY_ARE: Final = (
     (b"repr-digest", b"Repr-Digest: "),
     (b"www-authenticate", b"WWW-Authenticate: "),
 )
+DESCRIBED: Final = frozenset((b"etag", b"www-authenticate", b"content-range"))
+"""The fields without which the head of an envelope says nothing of its body."""
+
 _ENTITY_TAG: Final = re.compile(rb'(?:W/)?("[^"]*")')
 _NOT_MODIFIED: Final = 304
 _RANGE_NOT_SATISFIABLE: Final = 416

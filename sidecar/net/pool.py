@@ -87,7 +87,12 @@ class Pool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if self._is_fit(connection):
+            transport = connection.transport
+            if (  # `_is_fit`, without a call
+                transport is not None
+                and not transport.is_closing()
+                and self._loop.time() < connection.idle_until
+            ):
                 return connection
             connection.abort()
         return None

@@ -49,6 +49,7 @@ class SessionDirectory:
         "_reader",
         "_revocations",
         "_spent",
+        "is_current",
         "is_shared",
     )
 
@@ -69,6 +70,8 @@ class SessionDirectory:
         with each view that is read anew, and holds what looks like a session.
         """
         self._on_read: Final = on_read
+        self.is_current: Final = cache.is_current
+        """Whether a view is what the same Cookie header would be given now."""
         self._reader: Final = reader
         self._names: Final = names
         self._cache: Final = cache
@@ -131,10 +134,6 @@ class SessionDirectory:
                 if revocations.is_dead(session.fingerprint, now):
                     return True
         return False
-
-    def is_current(self, view: SessionView) -> bool:
-        """Returns whether a view is what the same Cookie header would be given now."""
-        return self._cache.is_current(view)
 
     def is_of(self, name: str, sessions: Iterable[OpenedSession]) -> bool:
         """Returns whether a cookie belongs to the sources of one of these sessions."""

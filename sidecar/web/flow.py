@@ -139,12 +139,8 @@ class Flow(Exchange):
         self.connection = connection
         self.payload = payload
         self.handler = handler
+        self.runtime: Final[Runtime] = handler.runtime  # what the request is served with
         self.began = began
-
-    @property
-    def runtime(self) -> Runtime:
-        """What the request is served with."""
-        return self.handler.runtime
 
     @property
     def facts(self) -> Facts:

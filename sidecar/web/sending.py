@@ -29,8 +29,9 @@ def send(flow: Flow, plan: Plan) -> None:
         flow.by_cookie = False
     if plan.request_id:
         flow.request_id = plan.request_id
-    if not flow.kind:
-        flow.admit(plan.kind)
+    if not flow.kind:  # `admit`, without a call
+        flow.handler.budgets.take(plan.kind)
+        flow.kind = plan.kind
     if flow.payload is not EMPTY_PAYLOAD and not (flow.last or _is_worth_sending(flow)):
         flow.spawn(_collect, plan)
         return

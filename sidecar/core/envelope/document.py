@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from sidecar.core.jsonscan import InvalidJSON, is_shallow
+from sidecar.core.jsonscan import MAX_DEPTH, InvalidJSON, is_shallow
 from sidecar.core.jsonwalk import Walker
 
 ABSENT: Final = msgspec.UNSET
@@ -104,23 +104,19 @@ def parse_at_once(body: bytes) -> Document:
         _check_utf8(body)
         text = body.removeprefix(BOM)
     try:
-        if is_shallow(text):
-            return _parse_shallow(body, text)
+        if len(text) <= 2 * MAX_DEPTH or is_shallow(text):  # each level takes two bytes
+            if not text.startswith(b"{"):
+                text = text.lstrip(WHITESPACE)
+            if text.startswith(b"{"):
+                return Document(body, _decode_members(text))
+            _decode_raw(text)
+            return Document(body, None)
     except (msgspec.DecodeError, RecursionError):
         pass  # msgspec refuses lone surrogates and deep nesting, both legal
     # Ask the slower authority, which counts the levels by itself.
     if len(text) > WALK_BYTES:
         raise NeedsWalk
     return Walk(body).run()
-
-
-def _parse_shallow(body: bytes, text: bytes) -> Document:
-    if not text.startswith(b"{"):
-        text = text.lstrip(WHITESPACE)
-    if text.startswith(b"{"):
-        return Document(body, _decode_members(text))
-    _decode_raw(text)
-    return Document(body, None)
 
 
 def _check_utf8(body: bytes) -> None:
