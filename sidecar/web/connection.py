@@ -178,11 +178,11 @@ class ClientConnection(BaseProtocol):
 
     def _must_close(self, exchange: Exchange) -> bool:
         """Whether no other request can follow, or none is wanted."""
-        return (
-            exchange.closes
-            or self._registry.draining
-            or not (exchange.payload.is_eof() and self._requests.is_framed)
-        )
+        if exchange.closes or self._registry.draining:
+            return True
+        payload = exchange.payload
+        is_whole = payload is EMPTY_PAYLOAD or (payload.is_eof() and self._requests.is_framed)
+        return not is_whole
 
     def close_after(self) -> None:
         """Closes the connection once the current answer is complete."""

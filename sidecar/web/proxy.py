@@ -28,10 +28,11 @@ from sidecar.core.errors import (
 from sidecar.core.request import IDEMPOTENT_METHODS, Fields, RawFields, Request
 from sidecar.core.route_table import UNROUTED
 from sidecar.core.upstream_head import UpstreamHead
-from sidecar.web import handing_out, relay, tunnel
 from sidecar.web import logout_endpoint as logout
+from sidecar.web import relay, tunnel
 from sidecar.web.budgets import Budgets
 from sidecar.web.flow import Flow, Plan
+from sidecar.web.handing_out import may_hand_out
 from sidecar.web.lasting import Lasting
 from sidecar.web.page_bridge import Bridge
 from sidecar.web.planner import Planner
@@ -54,7 +55,10 @@ class Proxy:
         self.runtime: Final = runtime
         self.budgets: Final = Budgets(runtime.policy.config.limits.in_flight)
         self.lasting: Final = Lasting()
-        self._unauthorized: Final = runtime.policy.unauthorized
+        self._statuses: Final = runtime.policy.unauthorized.statuses
+        routes = runtime.policy.config.routes
+        buffers = (route.envelope.buffer for route in routes if route.envelope)
+        self._short: Final = min(buffers, default=0)  # bytes of a body that every route wraps
         bridge = Bridge(runtime.loop, runtime.policy.bridge.hold)
         self._planner: Final = Planner(runtime, bridge)
 
@@ -142,8 +146,16 @@ class Proxy:
             flow.upstream_status = head.status
             if head.status == 431:
                 _offer_way_out(flow)
-            action = self._decide(flow, head)
-            if _takes_long(flow, head, action, len(body)):
+            action = decide(
+                flow.route,
+                head,
+                flow.method == "HEAD",
+                self._statuses,
+                flow.counts,
+                is_read=flow.route.session == "none" and may_hand_out(flow),
+            )
+            may_take_long = len(body) > self._short or b"content-encoding" in head.facts
+            if may_take_long and _takes_long(flow, head, action, len(body)):
                 flow.spawn(relay.receive_whole, head, action, body)
             else:
                 conclude(flow, head, action, body)
@@ -173,7 +185,14 @@ class Proxy:
             return
         if head.status == 431:
             _offer_way_out(flow)
-        action = self._decide(flow, head)
+        action = decide(
+            flow.route,
+            head,
+            flow.method == "HEAD",
+            self._statuses,
+            flow.counts,
+            is_read=flow.route.session == "none" and may_hand_out(flow),
+        )
         if not answer.is_whole or _takes_long(flow, head, action, answer.payload.total_bytes):
             flow.spawn(relay.receive, answer, head, action)
             return
@@ -181,11 +200,6 @@ class Proxy:
         flow.upstream = None
         answer.release()
         conclude(flow, head, action, body)
-
-    def _decide(self, flow: Flow, head: UpstreamHead) -> Action:
-        is_head, statuses = flow.method == "HEAD", self._unauthorized.statuses
-        is_read = flow.route.session == "none" and handing_out.may_hand_out(flow)
-        return decide(flow.route, head, is_head, statuses, flow.counts, is_read=is_read)
 
     def fail(self, flow: Flow, error: Exception) -> None:
         """Work for a flow has failed: responds, or breaks the response that has begun."""

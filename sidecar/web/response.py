@@ -86,10 +86,13 @@ def conclude(
     elif action is WRAP_ERROR:
         is_text = media_type(head.fact(b"content-type")) == b"text/plain"
         body = wrap_text(head.status, head.reason, body if is_text else None)
-    if action is not RELAY and (came > COMPRESSED_FROM or b"content-encoding" in head.facts):
-        _compress(flow, head, action, body)
-    else:
+    if action is RELAY:
         deliver(flow, head, action, body)
+    elif came > COMPRESSED_FROM or b"content-encoding" in head.facts:
+        _compress(flow, head, action, body)
+    else:  # what `deliver` does with most responses, without a call
+        flow.decision = action
+        flow.respond(render_head(flow, head, wrapped=True), body, status=head.status)
 
 
 async def _walk(flow: Flow, head: UpstreamHead, action: Action, body: bytes) -> None:
