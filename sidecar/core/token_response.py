@@ -45,6 +45,14 @@ _CLIENT_FAULTS: Final = frozenset(
 _OVERLOADS: Final = frozenset(("server_error", "slow_down", "temporarily_unavailable"))
 """Error codes that say nothing of the request."""
 
+_refuses_the_token: Final = re.compile(
+    r"\brefresh[ _]token (?:is |was |has )?(?:already )?(?:been )?"
+    r"(?:invalid|expired|claimed|revoked|unknown|not found)\b",
+    re.IGNORECASE,
+).search
+"""A description of `invalid_request` that is about the refresh token itself, as Dex writes it."""
+
+_LONGEST_DESCRIPTION: Final = 500  # characters that are looked at
 _is_code: Final = re.compile(r"[a-z_]{1,40}").fullmatch  # so narrow that no token passes for one
 _is_decimal: Final = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?").fullmatch
 _PLACEHOLDERS: Final = ("refresh_token", "access_token")
@@ -135,6 +143,8 @@ def read_oauth2(answer: TokenAnswer, old: TokenSet, now: float) -> Renewal:
             return _trouble("expected a bearer token, got one of another type")
         return _renewed(document, AnswerPaths(), old, now)
     if error is not None and (status == 200 or 400 <= status < 500):
+        if error == "invalid_request" and _refuses_the_token(_description(document)):
+            return Renewal(Outcome.REFUSED, why=f"status {status}, {error} about the refresh token")
         return _told(status, error)
     return _untold(answer, document)
 
@@ -190,6 +200,12 @@ def _error(document: Mapping[str, Any] | None) -> str | None:
     if not isinstance(error, str):
         return None
     return error if _is_code(error) else "an unknown error"
+
+
+def _description(document: Mapping[str, Any] | None) -> str:
+    """The `error_description` (RFC 6749 5.2), which is never logged: it may repeat the token."""
+    said = document.get("error_description") if document is not None else None
+    return said[:_LONGEST_DESCRIPTION] if isinstance(said, str) else ""
 
 
 def _is_page(answer: TokenAnswer) -> bool:

@@ -123,6 +123,32 @@ def test_what_trouble_says_about_the_provider(got: Answer, trouble: Trouble) -> 
 
 
 @pytest.mark.parametrize(
+    ("description", "is_refused"),
+    [
+        ("Refresh token is invalid or has already been claimed by another client.", True),
+        ("Refresh token expired.", True),
+        ("the refresh_token has been revoked", True),
+        ("No refresh token is found in request.", False),
+        ("Missing parameter: refresh_token", False),
+        ("Requested scopes contain unauthorized scope(s).", False),
+        ("Invalid request: refresh token", False),
+        ("x" * 1000 + " refresh token expired", False),
+        (["refresh token expired"], False),
+        (None, False),
+    ],
+)
+def test_invalid_request_that_is_about_the_refresh_token_refuses_it(
+    description: object, is_refused: bool
+) -> None:
+    """Dex says so after a second login elsewhere; what is about the form is no refusal."""
+    said = {"error": "invalid_request", "error_description": description}
+    renewal = read_oauth2(answer(400, said), OLD, NOW)
+    assert (renewal.outcome is Outcome.REFUSED) is is_refused
+    assert renewal.trouble is (Trouble.UNCLEAR if is_refused else Trouble.DOUBT)
+    assert "expired" not in renewal.why, "a description may repeat the token"
+
+
+@pytest.mark.parametrize(
     "error", ["eyJhbGciOiJub25lIn0", "r0-secret", "x" * 41, "a\nb", "Invalid Grant", ""]
 )
 def test_error_that_is_no_code_is_not_logged(error: str) -> None:
