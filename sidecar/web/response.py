@@ -81,11 +81,8 @@ def conclude(
     if action is UNAUTHORIZED:
         unauthorized(flow)
         return
-    if action is WRAP_EMPTY:
-        body = wrap_empty(head.status)
-    elif action is WRAP_ERROR:
-        is_text = media_type(head.fact(b"content-type")) == b"text/plain"
-        body = wrap_text(head.status, head.reason, body if is_text else None)
+    if action is WRAP_EMPTY or action is WRAP_ERROR:
+        body = _wrap_other(head, action, body)
     if action is RELAY:
         deliver(flow, head, action, body)
     elif came > COMPRESSED_FROM or b"content-encoding" in head.facts:
@@ -116,6 +113,14 @@ def _wrap(
         return UNAUTHORIZED, b""
     problem = status >= 400 and is_problem(head)
     return WRAP, wrap(rule, document, status, head.reason, problem=problem)
+
+
+def _wrap_other(head: UpstreamHead, action: Action, body: bytes) -> bytes:
+    """The envelope of a body that is empty, or no JSON."""
+    if action is WRAP_EMPTY:
+        return wrap_empty(head.status)
+    is_text = media_type(head.fact(b"content-type")) == b"text/plain"
+    return wrap_text(head.status, head.reason, body if is_text else None)
 
 
 def is_problem(head: UpstreamHead) -> bool:
