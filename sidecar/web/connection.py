@@ -241,14 +241,17 @@ class ClientConnection(BaseProtocol):
             return
         self._exchange = None
         self._unsent = sys.maxsize
-        if self._close_after or self._must_close(exchange):
+        # Without a body nothing has changed since the response's head (`keeps_alive`) but this.
+        may_close = exchange.payload is not EMPTY_PAYLOAD or self._registry.draining
+        if self._close_after or (may_close and self._must_close(exchange)):
             announced = exchange.is_read and exchange.closes
             self._end(clean=announced and exchange.payload.is_eof())
             return
-        if self._requests.head_bytes:  # 0 if the request was known without parsing it
-            self._requests.next_request()
+        requests = self._requests
+        if requests.head_bytes:  # 0 if the request was known without parsing it
+            requests.next_request()
         self._deadline.set(self._limits.client_idle)
-        if not self._feeding:
+        if requests.waiting and not self._feeding:
             self._go_on_if_held()
 
     def _go_on_if_held(self) -> None:

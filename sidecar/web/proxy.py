@@ -70,9 +70,18 @@ class Proxy:
 
     def handle(self, exchange: Exchange) -> None:
         """Serves a request."""
-        flow = cast("Flow", exchange)
+        flow: Flow = exchange  # type: ignore[assignment] # made by `exchange`
         try:
-            self._begin(flow)
+            flow.request_id = self.runtime.ids.fresh()
+            fields = flow.fields
+            if fields is None:
+                fields = flow.fields = Fields(flow.raw_fields, http11=flow.http11)
+            plan = fields.plans.get((flow.method, flow.target))
+            if plan is None or not self._planner.holds(plan, flow.began):
+                request = Request(flow.method, flow.target, fields, http11=flow.http11)
+                plan = self._planner.plan(flow, request)
+            if plan is not None:  # else it is answered, or waits for its session
+                send(flow, plan)
         except ProxyError as error:
             rescue(flow, error)
         except Exception as error:
@@ -97,20 +106,6 @@ class Proxy:
         flow.request = Request(flow.method, flow.target, raw, http11=flow.http11)
         if flow.request.route_path not in self.runtime.policy.endpoints:
             flow.route = self.runtime.policy.routes.match(flow.request.route_path) or UNROUTED
-
-    def _begin(self, flow: Flow) -> None:
-        flow.request_id = self.runtime.ids.fresh()
-        fields = flow.fields
-        if fields is None:
-            fields = flow.fields = Fields(flow.raw_fields, http11=flow.http11)
-        planner = self._planner
-        plan = fields.plans.get((flow.method, flow.target))
-        if plan is None or not planner.holds(plan, flow.began):
-            request = Request(flow.method, flow.target, fields, http11=flow.http11)
-            plan = planner.plan(flow, request)
-            if plan is None:
-                return  # answered, or waiting for its session
-        send(flow, plan)
 
     def resume(self, flow: Flow, plan: Plan) -> None:
         """Sends a request whose body was waited for; its session may have changed meanwhile.

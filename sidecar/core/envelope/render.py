@@ -127,12 +127,11 @@ def _find_message(rule: EnvelopeRule, document: Document, *, problem: bool) -> R
 
 
 def _whole(rule: EnvelopeRule, document: Document) -> bytes:
-    return b"null" if _is_message_only(rule, document) else document.text
-
-
-def _is_message_only(rule: EnvelopeRule, document: Document) -> bool:
+    """The payload of a document without a member for it: itself, null if that is the message."""
     members = document.members
-    return members is not None and len(members) == 1 and rule.message == (next(iter(members)),)
+    if members is not None and len(members) == 1 and rule.message == (next(iter(members)),):
+        return b"null"
+    return document.text
 
 
 def _kept(keep: tuple[str, ...], document: Document) -> bytes:
