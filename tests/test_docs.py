@@ -57,3 +57,37 @@ def test_behaviour_has_a_section_for_each_part_of_the_product() -> None:
     """Other pages and comments link there, so the names stay."""
     page = (DOCS / "behaviour.md").read_text()
     assert re.findall(r"^## (.+)$", page, re.MULTILINE) == list(SECTIONS)
+
+
+ENTRY: Final = re.compile(r"`([\w./-]+(?:\.py|/))`")
+
+
+def where_to_find() -> list[str]:
+    """The first column of the tables of docs/architecture.md: files, and folders with a slash."""
+    page = (DOCS / "architecture.md").read_text().partition("## Where to find what")[2]
+    rows = re.findall(r"^\| (`.+?`) \| .+ \|$", page, re.MULTILINE)
+    return [entry for cell in rows for entry in ENTRY.findall(cell)]
+
+
+def test_architecture_names_every_file_once() -> None:
+    """A file stands in one row, or in a folder that stands in one."""
+    entries = where_to_find()
+    assert len(set(entries)) == len(entries)
+    package = ROOT / "sidecar"
+    assert [one for one in entries if not (package / one).exists()] == []
+    files = {str(path.relative_to(package)) for path in package.rglob("*.py")}
+    folders = tuple(one for one in entries if one.endswith("/"))
+    missing = {
+        one
+        for one in files - set(entries)
+        if not (one.startswith(folders) or one.endswith(("__init__.py", "__main__.py")))
+    }
+    assert missing == set()
+
+
+def test_the_ways_through_the_code_name_files_that_exist() -> None:
+    """The drawings of docs/architecture.md, by paths below sidecar/."""
+    drawings = re.findall(r"```\n(.+?)```", (DOCS / "architecture.md").read_text(), re.DOTALL)
+    named = set(re.findall(r"\b[a-z_]+(?:/[a-z_]+)+\.py\b", "".join(drawings)))
+    assert len(named) > 30
+    assert [one for one in sorted(named) if not (ROOT / "sidecar" / one).exists()] == []
