@@ -38,7 +38,7 @@ from sidecar.core.formats.login_session import (
 )
 from sidecar.core.login_loop import TraceCookie, trace_name
 from sidecar.core.logout_rule import LogoutRule
-from sidecar.core.oidc import AttemptCookies, Client, SessionIndex, attempt_stem
+from sidecar.core.oidc import AttemptCookies, OidcClient, SessionIndex, attempt_stem
 from sidecar.core.onward import OnwardTickets
 from sidecar.core.request import FieldRule
 from sidecar.core.route_table import UNROUTED, Route, RouteTable
@@ -100,7 +100,7 @@ class LoginPolicy:
     """
 
     base: str
-    client: Client
+    client: OidcClient
     source: LoginCookieSource | LoginStoreSource
     attempts: AttemptCookies
     onward: OnwardTickets
@@ -307,7 +307,7 @@ def _clearable(config: Config) -> tuple[str, ...]:
 def compile_sources(config: Config) -> tuple[Source, ...]:
     """The credential sources in their order, that of `oidc` in front, keys derived.
 
-    Own sessions open where a secret is configured, since no other one is known here.
+    Login sessions open if a secret is configured, since no other one is known here.
     """
     secrets = _signing_secrets(config, bytes(32))
     return _compile_sources(config, _compile_login(config, secrets), secrets)
@@ -337,7 +337,7 @@ def _compile_login(config: Config, secrets: Sequence[bytes]) -> LoginPolicy | No
         )
     return LoginPolicy(
         base=oidc.base,
-        client=Client(
+        client=OidcClient(
             oidc.issuer, oidc.client_id, oidc.scopes, oidc.parameters, oidc.clock_tolerance
         ),
         source=source,

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from sidecar.core.config import Config
-    from sidecar.core.oidc import Client
+    from sidecar.core.oidc import OidcClient
     from sidecar.metrics import Metrics
     from sidecar.policy import LoginPolicy, Policy
     from sidecar.sessions.refresh_grants import RefreshGrant
@@ -374,7 +374,7 @@ def open_provider(config: Config, report: Callable[[str], None], way: Way) -> Pr
 def _refresh_grant(
     config: Config,
     provider: Provider | None,
-    client: Client | None,
+    client: OidcClient | None,
     outbound: Outbound,
     now: Callable[[], float],
 ) -> RefreshGrant | None:

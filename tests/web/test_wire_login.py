@@ -25,7 +25,7 @@ from sidecar.core.cookies import CookieJar as Cookies
 from sidecar.core.cookies import with_set_cookies
 from sidecar.core.errors import StoreUnavailable
 from sidecar.core.formats.login_session import store_key
-from sidecar.demo.idp import Client as RelyingParty
+from sidecar.demo.idp import RegisteredClient as RelyingParty
 from sidecar.demo.idp import running_idp
 from sidecar.net.store.sqlite import SqliteStore
 from sidecar.runtime import Clock
