@@ -32,7 +32,7 @@ from sidecar.core.config.sources import (
     CookieSource,
     IronSessionSource,
     NextauthSource,
-    Source,
+    SourceSection,
 )
 from sidecar.core.config.values import Listen
 
@@ -59,7 +59,7 @@ __all__ = [
     "PoolSection",
     "RouteSection",
     "SessionSection",
-    "Source",
+    "SourceSection",
     "Tls",
     "Unauthorized",
     "Upstream",

@@ -42,7 +42,7 @@ from sidecar.core.config.fields import (
 )
 from sidecar.core.config.renewal import Hook, Oidc, OutboundSection, Refresh, StoreSection
 from sidecar.core.config.routes import RouteSection, Upstream
-from sidecar.core.config.sources import Source
+from sidecar.core.config.sources import SourceSection
 from sidecar.core.config.units import parse_duration, parse_size, parse_wait
 from sidecar.core.config.values import parse_listen
 
@@ -57,7 +57,7 @@ class Tls(Section):
 class SessionSection(Section):
     """Where credentials come from."""
 
-    sources: Annotated[tuple[Source, ...], Field(min_length=1)] = setting(
+    sources: Annotated[tuple[SourceSection, ...], Field(min_length=1)] = setting(
         (),
         "Session cookies, tried in order. Default: authjs if AUTH_SECRET is set, nextauth if "
         "NEXTAUTH_SECRET is set; then, with `upstream` and without `oidc`, the cookie "

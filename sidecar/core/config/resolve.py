@@ -16,7 +16,7 @@ from sidecar.core.config.model import (
 from sidecar.core.config.remarks import remarks
 from sidecar.core.config.renewal import LOGIN_PARAM
 from sidecar.core.config.routes import Envelope, RouteSection, Upstream
-from sidecar.core.config.sources import AuthjsSource, CookieSource, NextauthSource, Source
+from sidecar.core.config.sources import AuthjsSource, CookieSource, NextauthSource, SourceSection
 from sidecar.core.config.values import Listen
 
 SHORTHAND_UPSTREAM: Final = "api"
@@ -81,7 +81,9 @@ def _with_defaults(route: RouteSection, document: ConfigDocument) -> RouteSectio
     return route.model_copy(update={"envelope": inherited})
 
 
-def _default_sources(document: ConfigDocument, environ: Mapping[str, str]) -> tuple[Source, ...]:
+def _default_sources(
+    document: ConfigDocument, environ: Mapping[str, str]
+) -> tuple[SourceSection, ...]:
     """What stands where no sources are written: possibly none.
 
     A cookie that nobody can verify is taken for a session only in front of a single API, which
@@ -93,7 +95,7 @@ def _default_sources(document: ConfigDocument, environ: Mapping[str, str]) -> tu
     return (*found, CookieSource(type="cookie", cookie=DEFAULT_COOKIE))
 
 
-def _from_environment(environ: Mapping[str, str]) -> Iterator[Source]:
+def _from_environment(environ: Mapping[str, str]) -> Iterator[SourceSection]:
     """The libraries whose own variable for the secret is set."""
     if secret := environ.get("AUTH_SECRET"):
         yield AuthjsSource.model_validate({"type": "authjs", "secret": secret})
