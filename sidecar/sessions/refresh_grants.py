@@ -73,9 +73,7 @@ class OAuth2Grant:
         except (ProviderUnavailable, InvalidToken) as error:
             if not may_be_of_same_user(new.id_token, old):
                 return _refused("it is of another user")
-            self._provider.report(
-                f"a refreshed id_token was not verified, the old one stays: {error}"
-            )
+            self._report_unverified(str(error))
             return replace(renewal, tokens=replace(new, id_token=old))
         try:
             check_refreshed(verified, client, old)
