@@ -165,25 +165,18 @@ class LogoutTasks:
         lane.begun.put(death, has_tokens)
         hooks = self._hooks if before is None else ()
         key = f"departed:{death}:{has_tokens:d}"
-        self._spawn(self._carry_out_once(key, lane, session, reason, hooks, revokes=revokes))
+        work = partial(self._carry_out, lane, session, reason, hooks, revokes=revokes)
+        self._spawn(self._once(key, lane, cost, work))
 
-    async def _carry_out_once(
-        self,
-        key: str,
-        lane: _Lane,
-        session: OpenedSession,
-        reason: str,
-        hooks: Sequence[Hook],
-        *,
-        revokes: bool,
+    async def _once(
+        self, key: str, lane: _Lane, cost: int, work: Callable[[], Awaitable[None]]
     ) -> None:
-        """Of all processes on one store the first does it; if none can know, each of them."""
+        """Of all processes on one store the first does the work; if none can know, each of them."""
         try:
-            if not await self._is_first(lane, key):
-                return
-            await self._carry_out(lane, session, reason, hooks, revokes=revokes)
+            if await self._is_first(lane, key):
+                await work()
         finally:
-            lane.leave(_cost(session))
+            lane.leave(cost)
 
     async def _is_first(self, lane: _Lane, key: str) -> bool:
         """Whether no other process does what this key stands for, as far as can be known."""

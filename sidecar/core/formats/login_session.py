@@ -328,12 +328,9 @@ class LoginCookieSource(_LoginSource):
                 if value:
                     yield _LoginValue(name, (name,), value, (place,))
             chunks = collect_chunks(jar, name, SEPARATOR)
-            if chunks is not None and not chunks.joined:
-                yield _LoginValue(name, chunks.names, None, ())
-            elif chunks is not None:
-                for joined, places in zip(chunks.joined, chunks.places, strict=True):
-                    if joined:
-                        yield _LoginValue(name, chunks.names, joined, places)
+            if chunks is not None:
+                for joined, places in chunks.values():
+                    yield _LoginValue(name, chunks.names, joined, places)
 
     def _open(self, jar: CookieJar, candidate: _LoginValue, now: float) -> Reading:
         session, why = None, "the set of chunks is incomplete"

@@ -181,12 +181,9 @@ class SealedSource:
                 if value:
                     yield _SealedValue(name, (name,), value, (place,))
             chunks = counted or collect_chunks(jar, name, self.separator, decoded)
-            if chunks is not None and not chunks.joined:
-                yield _SealedValue(name, chunks.names, None, ())
-            elif chunks is not None:
-                for joined, places in zip(chunks.joined, chunks.places, strict=True):
-                    if joined:
-                        yield _SealedValue(name, chunks.names, joined, places)
+            if chunks is not None:
+                for joined, places in chunks.values():
+                    yield _SealedValue(name, chunks.names, joined, places)
 
     def _judge(self, candidate: _SealedValue, now: float) -> _Verdict:
         if candidate.value is None:
