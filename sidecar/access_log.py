@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sidecar.core.view import SessionView
 
 
-class Client(Protocol):
+class HasPeer(Protocol):
     """The connection that a request came on."""
 
     @property
@@ -43,7 +43,7 @@ class Served(Protocol):
     @property
     def presented(self) -> SessionView: ...
     @property
-    def connection(self) -> Client: ...
+    def connection(self) -> HasPeer: ...
     @property
     def status(self) -> int: ...
     @property

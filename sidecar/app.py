@@ -61,7 +61,7 @@ def run(config: Config, load: Load) -> int:
 
 
 async def _run(config: Config, load: Load) -> int:
-    ending, loop, asked = Ending(), asyncio.get_running_loop(), asyncio.Event()
+    ending, loop, asked = Shutdown(), asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, asked.set)
     loop.add_signal_handler(signal.SIGTERM, ending.ask)
     loop.add_signal_handler(signal.SIGINT, ending.ask_at_once)
@@ -85,7 +85,7 @@ def has_sessions(config: Config) -> bool:
     return bool(config.session.sources) or config.oidc is not None
 
 
-class Ending:
+class Shutdown:
     """How it ends: `drain` lets requests under way come to their end, `hurry` cuts them.
 
     `waits`: whether it still serves for a while, until balancers send nobody here any more.
@@ -107,7 +107,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkerSlot:
     """The place of one worker among several: what is one for all of them."""
 
     number: int
@@ -122,10 +122,10 @@ class Place:
 
 async def serve(
     config: Config,
-    ending: Ending,
+    ending: Shutdown,
     output: Output,
     reloads: Reloads,
-    place: Place | None = None,
+    place: WorkerSlot | None = None,
 ) -> int:
     """Serves until `ending`. Returns the exit code: 0, or 2 where it could not start."""
     try:
@@ -161,7 +161,7 @@ class Sidecar:
     """
 
     def __init__(
-        self, config: Config, output: Output | None = None, place: Place | None = None
+        self, config: Config, output: Output | None = None, place: WorkerSlot | None = None
     ) -> None:
         self._output: Final = output or StreamOutput(sys.stderr)
         self._entropy: Final = os.urandom(32) if place is None else place.entropy

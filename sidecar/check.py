@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _HERE = "<public_url>"
 
 
-class Checked:
+class CheckReport:
     """A configuration that was looked at."""
 
     def __init__(self, source: str, environ: Mapping[str, str]) -> None:

@@ -74,10 +74,10 @@ def check(
     The exit code is 2 for errors (with --strict also for warnings), and 1 if a server that --probe
     asks does not answer.
     """
-    from sidecar.check import Checked
+    from sidecar.check import CheckReport
 
     path = _config_file(file)
-    checked = Checked(path or NO_FILE, os.environ)
+    checked = CheckReport(path or NO_FILE, os.environ)
     checked.read(lambda: _tree(path, {}), asks=probe)
     lines = checked.as_json(effective=effective) if as_json else checked.lines(effective=effective)
     click.echo("\n".join(lines), nl=bool(lines))

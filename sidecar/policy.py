@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from typing import Any, Final, NamedTuple
 
@@ -15,7 +15,23 @@ from sidecar.core.bridge_rule import BridgeRule
 from sidecar.core.config import Config
 from sidecar.core.config.contradictions import path_on_this_site
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
-from sidecar.core.config.sources import source_name
+from sidecar.core.config.routes import (
+    Envelope,
+    FieldNames,
+    RouteSection,
+    Upstream,
+    UpstreamTls,
+)
+from sidecar.core.config.sources import (
+    Auth0Source,
+    AuthjsSource,
+    BetterAuthSource,
+    CookieSource,
+    IronSessionSource,
+    NextauthSource,
+    SourceSection,
+    source_name,
+)
 from sidecar.core.cookies import (
     LIBRARY_COOKIES,
     PREFIXES,
@@ -29,6 +45,7 @@ from sidecar.core.credential import Source
 from sidecar.core.csrf import CsrfRule
 from sidecar.core.envelope import Document, EnvelopeRule, holds
 from sidecar.core.formats import FORMATS
+from sidecar.core.formats.iron import iron_source
 from sidecar.core.formats.login_session import (
     Lifetimes,
     LoginCookieSource,
@@ -36,9 +53,10 @@ from sidecar.core.formats.login_session import (
     login_cookie_source,
     login_store_source,
 )
+from sidecar.core.formats.raw import raw_source
 from sidecar.core.login_loop import TraceCookie, trace_name
 from sidecar.core.logout_rule import LogoutRule
-from sidecar.core.oidc import AttemptCookies, Client, SessionIndex, attempt_stem
+from sidecar.core.oidc import AttemptCookies, OidcClient, SessionIndex, attempt_stem
 from sidecar.core.onward import OnwardTickets
 from sidecar.core.request import FieldRule
 from sidecar.core.route_table import UNROUTED, Route, RouteTable
@@ -100,7 +118,7 @@ class LoginPolicy:
     """
 
     base: str
-    client: Client
+    client: OidcClient
     source: LoginCookieSource | LoginStoreSource
     attempts: AttemptCookies
     onward: OnwardTickets
@@ -228,11 +246,7 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
     secrets = _signing_secrets(config, entropy)
     login = _compile_login(config, secrets)
     sources = _compile_sources(config, login, secrets)
-    base_names = (
-        *config.logout.cookies,
-        *(name for source in sources for name in source.base_names),
-    )
-    stems = tuple(stem for source in sources for stem in source.stems)
+    session_names, hidden_names = _compile_names(config, sources)
     endpoints = _compile_endpoints(config)
     return Policy(
         config=config,
@@ -243,18 +257,11 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
         },
         sources=sources,
         source_names=_source_names(config),
-        session_names=NameMatcher(base_names, stems),
-        hidden_names=NameMatcher(
-            base_names if config.oidc is None else (*base_names, trace_name(config.oidc.cookie)),
-            stems if config.oidc is None else (*stems, attempt_stem(config.oidc.cookie)),
-        ),
+        session_names=session_names,
+        hidden_names=hidden_names,
         secrets=secrets,
         signer=Signer(secrets),
-        csrf=CsrfRule(
-            enabled=config.csrf.enabled,
-            header=(config.csrf.header or "").lower().encode(),
-            origins=frozenset(origin.encode() for origin in config.cors.origins),
-        ),
+        csrf=_compile_csrf(config),
         cors=CorsRule(config.cors.origins),
         bridge=BridgeRule(
             path_on_this_site(config.logout.redirect_to, config.public_url), config.bridge.hold
@@ -262,21 +269,51 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
         logout=_compile_logout(config),
         login=login,
         endpoints=endpoints,
-        sweep=_compile_sweep(config, login, sources, base_names),
+        sweep=_compile_sweep(config, login, sources),
         clearable=_clearable(config),
-        unauthorized=UnauthorizedRule(
-            frozenset(config.unauthorized.status),
-            frozenset(config.unauthorized.messages),
-            tuple((tuple(rule.path), rule.equals) for rule in config.unauthorized.match),
-        ),
+        unauthorized=_compile_unauthorized(config),
         public_origin=config.public_url.encode() if config.public_url else None,
         trusts=TrustedPeers(config.trusted_proxies),
     )
 
 
-def _compile_sweep(
-    config: Config, login: LoginPolicy | None, sources: Sequence[Source], base_names: Sequence[str]
-) -> Sweep:
+def _base_names(config: Config, sources: Sequence[Source]) -> tuple[str, ...]:
+    """The session cookies' names, without prefixes and suffixes."""
+    return (
+        *config.logout.cookies,
+        *(name for source in sources for name in source.base_names),
+    )
+
+
+def _compile_names(config: Config, sources: Sequence[Source]) -> tuple[NameMatcher, NameMatcher]:
+    """The cookies of sessions, and those that no API is shown: those of attempts to log in too."""
+    names = _base_names(config, sources)
+    stems = tuple(stem for source in sources for stem in source.stems)
+    sessions = NameMatcher(names, stems)
+    if config.oidc is None:
+        return sessions, sessions
+    cookie = config.oidc.cookie
+    return sessions, NameMatcher((*names, trace_name(cookie)), (*stems, attempt_stem(cookie)))
+
+
+def _compile_csrf(config: Config) -> CsrfRule:
+    return CsrfRule(
+        enabled=config.csrf.enabled,
+        header=(config.csrf.header or "").lower().encode(),
+        origins=frozenset(origin.encode() for origin in config.cors.origins),
+    )
+
+
+def _compile_unauthorized(config: Config) -> UnauthorizedRule:
+    written = config.unauthorized
+    return UnauthorizedRule(
+        frozenset(written.status),
+        frozenset(written.messages),
+        tuple((tuple(rule.path), rule.equals) for rule in written.match),
+    )
+
+
+def _compile_sweep(config: Config, login: LoginPolicy | None, sources: Sequence[Source]) -> Sweep:
     """What a logout expires; the names that libraries take on https are the likely ones."""
     keys: dict[str, CookieKeys] = {}
     written = sources if login is None else sources[1:]
@@ -287,14 +324,16 @@ def _compile_sweep(
         likely |= dict.fromkeys(login.source.base_names, PREFIXES)
     swept = (
         Swept(base, keys.get(base, NO_KEYS), likely.get(base, USUAL_PREFIXES))
-        for base in unprefixed(base_names)
+        for base in unprefixed(_base_names(config, sources))
     )
     return Sweep(tuple(swept), config.logout.domains, config.logout.paths)
 
 
-def _cookie_keys(source: Any) -> CookieKeys:
+def _cookie_keys(source: SourceSection) -> CookieKeys:
     """What the configuration says of the cookies that are set or expired for a source."""
-    return CookieKeys(**{one.name: getattr(source, one.name) for one in fields(CookieKeys)})
+    return CookieKeys(
+        source.domain, source.path, source.same_site, source.http_only, source.partitioned
+    )
 
 
 def _clearable(config: Config) -> tuple[str, ...]:
@@ -307,7 +346,7 @@ def _clearable(config: Config) -> tuple[str, ...]:
 def compile_sources(config: Config) -> tuple[Source, ...]:
     """The credential sources in their order, that of `oidc` in front, keys derived.
 
-    Own sessions open where a secret is configured, since no other one is known here.
+    Login sessions open if a secret is configured, since no other one is known here.
     """
     secrets = _signing_secrets(config, bytes(32))
     return _compile_sources(config, _compile_login(config, secrets), secrets)
@@ -337,7 +376,7 @@ def _compile_login(config: Config, secrets: Sequence[bytes]) -> LoginPolicy | No
         )
     return LoginPolicy(
         base=oidc.base,
-        client=Client(
+        client=OidcClient(
             oidc.issuer, oidc.client_id, oidc.scopes, oidc.parameters, oidc.clock_tolerance
         ),
         source=source,
@@ -371,21 +410,41 @@ def _compile_endpoints(config: Config) -> Mapping[str, Endpoint]:
     return found | {f"{path}/": endpoint for path, endpoint in found.items()}
 
 
-def _compile_source(source: Any, stamp: ClaimStamp) -> Source:
-    options: dict[str, Any] = {"keys": _cookie_keys(source)}
-    if hasattr(source, "refresh_token"):
-        options["stamp"] = stamp
-    for name in ("token", "cookie", "expires_at", "refresh_token", "refresh_cookie", "iterations"):
-        value = getattr(source, name, None)
-        if value is not None:
-            options[name] = value
-    secrets = getattr(source, "secret", None)
-    if secrets is not None:
-        options["secrets"] = tuple(secret.get_secret_value() for secret in secrets)
-    passwords = getattr(source, "password", None)
-    if passwords is not None:
-        options["passwords"] = {key: item.get_secret_value() for key, item in passwords.items()}
-    return FORMATS[source.type](**options)
+def _compile_source(source: SourceSection, stamp: ClaimStamp) -> Source:
+    keys = _cookie_keys(source)
+    match source:
+        case CookieSource():
+            return raw_source(cookie=source.cookie, refresh_cookie=source.refresh_cookie, keys=keys)
+        case IronSessionSource():
+            return iron_source(
+                passwords={key: one.get_secret_value() for key, one in source.password.items()},
+                cookie=source.cookie,
+                token=source.token,
+                expires_at=source.expires_at,
+                keys=keys,
+                iterations=source.iterations,
+            )
+        case AuthjsSource() | NextauthSource() | Auth0Source() | BetterAuthSource():
+            return FORMATS[source.type](
+                secrets=_secrets_of(source),
+                cookie=source.cookie,
+                token=source.token,
+                expires_at=source.expires_at,
+                refresh_token=source.refresh_token,
+                keys=keys,
+                stamp=stamp,
+            )
+
+
+def _secrets_of(source: SourceSection) -> tuple[str, ...]:
+    """What its sessions are sealed with; the first one seals."""
+    match source:
+        case CookieSource():
+            return ()
+        case IronSessionSource():
+            return tuple(one.get_secret_value() for one in source.password.values())
+        case AuthjsSource() | NextauthSource() | Auth0Source() | BetterAuthSource():
+            return tuple(one.get_secret_value() for one in source.secret)
 
 
 def _signing_secrets(config: Config, entropy: bytes) -> tuple[bytes, ...]:
@@ -393,15 +452,13 @@ def _signing_secrets(config: Config, entropy: bytes) -> tuple[bytes, ...]:
     if config.secret:
         return tuple(secret.get_secret_value().encode() for secret in config.secret)
     for source in config.session.sources:
-        secrets = [*(getattr(source, "secret", None) or ())]
-        secrets += (getattr(source, "password", None) or {}).values()
+        secrets = _secrets_of(source)
         if secrets:
-            values = [secret.get_secret_value().encode() for secret in secrets]
-            return tuple(derive_key(value, "derived secret") for value in values)
+            return tuple(derive_key(one.encode(), "derived secret") for one in secrets)
     return (entropy,)
 
 
-def _compile_route(config: Config, route: Any) -> Route:
+def _compile_route(config: Config, route: RouteSection) -> Route:
     upstream = config.upstreams[route.upstream]
     urls = [URL(one) for one in upstream.servers]
     url = urls[0]
@@ -414,7 +471,7 @@ def _compile_route(config: Config, route: Any) -> Route:
         session=route.session,
         inject=route.inject and route.session != "none",
         strip_cookies=route.cookies == "strip",
-        envelope=_compile_envelope(route),
+        envelope=None if route.envelope is None else _compile_envelope(route.envelope),
         on_unauthorized=route.on_unauthorized,
         authorization=route.authorization,
         sources=_compile_source_set(config, route.sources),
@@ -428,7 +485,7 @@ def _compile_route(config: Config, route: Any) -> Route:
     )
 
 
-def _compile_fields(written: Any) -> FieldRule | None:
+def _compile_fields(written: FieldNames) -> FieldRule | None:
     if not written.drop and not written.pass_:
         return None
     dropped, passed = (
@@ -451,24 +508,19 @@ def _compile_source_set(config: Config, names: Sequence[str] | None) -> SourceSe
     return frozenset(at for at, name in enumerate(_source_names(config)) if name in names)
 
 
-def _compile_envelope(route: Any) -> EnvelopeRule | None:
-    written = route.envelope
-    if not written:
-        return None
-    paths = {
-        name: tuple(path)
-        for name in ("data", "message", "error_data")
-        if (path := getattr(written, name)) is not None
-    }
+def _compile_envelope(written: Envelope) -> EnvelopeRule:
+    usual = EnvelopeRule()
     return EnvelopeRule(
-        keep=tuple(written.keep),
+        keep=written.keep,
+        data=written.data or usual.data,
+        message=written.message or usual.message,
+        error_data=written.error_data or usual.error_data,
         buffer=written.buffer,
         compress=written.compress == "auto",
-        **paths,
     )
 
 
-def _compile_upstream(config: Config, name: str, upstream: Any) -> UpstreamAddress:
+def _compile_upstream(config: Config, name: str, upstream: Upstream) -> UpstreamAddress:
     urls = [URL(url) for url in upstream.servers]
     return UpstreamAddress(
         name=name,
@@ -484,5 +536,5 @@ def _compile_upstream(config: Config, name: str, upstream: Any) -> UpstreamAddre
     )
 
 
-def _tls_context(name: str, tls: Any) -> ssl.SSLContext:
+def _tls_context(name: str, tls: UpstreamTls) -> ssl.SSLContext:
     return client_context(tls.ca, tls.cert, tls.key, f"upstreams.{name}.tls")

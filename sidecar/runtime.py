@@ -29,7 +29,7 @@ from sidecar.net.store.watch import StoreWatch
 from sidecar.sessions.coordinator import SessionCoordinator
 from sidecar.sessions.directory import SessionDirectory
 from sidecar.sessions.large_cookies import LargeCookies
-from sidecar.sessions.local import local_sessions
+from sidecar.sessions.local import LocalSessions, local_sessions
 from sidecar.sessions.login_views import LoginViews
 from sidecar.sessions.logins import Logins
 from sidecar.sessions.logout_tasks import LogoutTasks
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from sidecar.core.config import Config
-    from sidecar.core.oidc import Client
+    from sidecar.core.oidc import OidcClient
     from sidecar.metrics import Metrics
     from sidecar.policy import LoginPolicy, Policy
     from sidecar.sessions.refresh_grants import RefreshGrant
@@ -178,6 +178,23 @@ class Runtime:
             await self.provider.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Ports:
+    """The policy, what is open towards others, and what all parts are given."""
+
+    policy: Policy
+    log: FilteringBoundLogger
+    clock: Clock
+    background: Background
+    store: Store
+    outbox: Outbox
+    watch: StoreWatch
+    outbound: Outbound
+    to_hooks: Outbound
+    provider: Provider | None
+    ended: EndedSessions
+
+
 def open_runtime(
     policy: Policy,
     loop: asyncio.AbstractEventLoop,
@@ -189,117 +206,15 @@ def open_runtime(
 
     `before` served until now: what this process alone remembers goes on.
     """
-    clock = Clock()
-    background = Background(loop, log)
-    config = policy.config
-    is_shared = config.store.url.is_shared
-    report = partial(_report, log, "store")
-    if before is not None and not (is_shared or before.policy.config.store.url.is_shared):
-        store = before.store
-    else:
-        store = open_store(config.store.url, policy.secrets, report)
-    outbox = Outbox(background.run)
-    watch = StoreWatch(store, partial(_report, log, "store"))
-    way = way_of(config.outbound.proxy, config.outbound.ca)
-    outbound, to_hooks = Outbound(way), Outbound(way)  # apart, so that neither starves the other
-    provider = open_provider(config, partial(_report, log, "provider"), way)
-    client = None if policy.login is None else policy.login.client
-    grant = _refresh_grant(config, provider, client, outbound, clock.now)
-    renewal = config.refresh or Refresh()
-    stored = None if policy.login is None else StoredLogins(policy.login, store, clock.now)
-    ended = EndedSessions() if before is None or before.login is None else before.login.ended
-    reader = _view_reader(policy, ended)
-    types = [one.type for one in policy.sources]
-    openings = Openings(policy.source_names, types, reader.matchers, partial(_report, log))
-    local = local_sessions(
-        reader,
-        policy.signer,
-        on_read=openings.note,
-        leeway=None if grant is None else renewal.leeway,
-        is_shared=is_shared or grant is not None,
-        before=None if before is None else before.revocations,
+    ports = _open_ports(policy, loop, log, before)
+    refresher = _refresher(ports)
+    openings, local = _local_sessions(ports, refresher, before)
+    records = SessionRecords(ports.store, ports.clock.now)
+    stored = (
+        None if policy.login is None else StoredLogins(policy.login, ports.store, ports.clock.now)
     )
-    refresher = None
-    if grant is not None:
-        refresher = Refresher(
-            grant,
-            RefreshTimes(renewal.leeway, renewal.grace),
-            store,
-            hash_of=policy.signer.fingerprint,
-            now=clock.now,
-            outbox=outbox,
-            watch=watch if is_shared else None,
-            report=partial(_report, log),
-        )
-    records = SessionRecords(store, clock.now)
-    shared = None
-    if is_shared:
-        shared = open_shared(
-            local,
-            records,
-            refresher=refresher,
-            stored=stored,
-            store=store,
-            outbox=outbox,
-            watch=watch,
-            now=clock.now,
-            spawn=background.run,
-        )
-    else:
-        drop_stored(local, stored, outbox)
-    logins = None
-    if stored is not None:
-        logins = LoginViews(
-            local,
-            stored,
-            refresher,
-            outbox=outbox,
-            is_doubtful=(lambda: False) if shared is None else shared.feed.is_doubtful,
-            now=clock.now,
-            spawn=background.run,
-        )
-    broadcast = None if shared is None else shared.broadcast
-    logout_tasks = LogoutTasks(
-        provider,
-        refresher,
-        local,
-        store,
-        hooks=config.logout.hooks,
-        revokes_all=config.refresh is not None,
-        outbound=to_hooks,
-        spawn=background.run,
-        log=log,
-    )
-    coordinator = SessionCoordinator(
-        local,
-        records,
-        refresher,
-        logins,
-        broadcast,
-        now=clock.now,
-        orphaned=logout_tasks.revoke,
-    )
-    login_parts = None
-    if policy.login is not None and provider is not None and stored is not None:
-        login_parts = LoginParts(
-            policy.login,
-            provider,
-            stored,
-            Logins(
-                policy.login,
-                provider,
-                stored,
-                store,
-                hash_of=policy.signer.fingerprint,
-                now=clock.now,
-                background=background,
-                log=log,
-            ),
-            SessionTermination(
-                local, records, stored, broadcast, outbox=outbox, watch=watch, now=clock.now
-            ),
-            ended,
-        )
+    shared = _shared_sessions(ports, local, records, refresher, stored)
+    logout_tasks = _logout_tasks(ports, local, refresher)
     return Runtime(
         policy=policy,
         loop=loop,
@@ -309,24 +224,186 @@ def open_runtime(
         openings=openings,
         seen=SeenCookies(policy.sweep.by_base),
         large=LargeCookies(log),
-        coordinator=coordinator,
+        coordinator=SessionCoordinator(
+            local,
+            records,
+            refresher,
+            _login_views(ports, local, refresher, stored, shared),
+            None if shared is None else shared.broadcast,
+            now=ports.clock.now,
+            orphaned=logout_tasks.revoke,
+        ),
         refresher=refresher,
         shared=shared,
-        store=store,
-        outbox=outbox,
-        watch=watch,
+        store=ports.store,
+        outbox=ports.outbox,
+        watch=ports.watch,
         pools={name: Pool(loop, address) for name, address in policy.upstreams.items()},
         metrics=metrics,
         log=log,
-        clock=clock,
+        clock=ports.clock,
         ids=Ids(),
-        background=background,
-        outbounds=(outbound, to_hooks),
-        provider=provider,
+        background=ports.background,
+        outbounds=(ports.outbound, ports.to_hooks),
+        provider=ports.provider,
         logout_tasks=logout_tasks,
         rejections=Rejections(),
-        login=login_parts,
+        login=_login_parts(ports, local, records, stored, shared),
     )
+
+
+def _open_ports(
+    policy: Policy,
+    loop: asyncio.AbstractEventLoop,
+    log: FilteringBoundLogger,
+    before: Runtime | None,
+) -> _Ports:
+    config, report = policy.config, partial(_report, log, "store")
+    is_shared = config.store.url.is_shared
+    if before is not None and not (is_shared or before.policy.config.store.url.is_shared):
+        store = before.store
+    else:
+        store = open_store(config.store.url, policy.secrets, report)
+    background = Background(loop, log)
+    way = way_of(config.outbound.proxy, config.outbound.ca)
+    return _Ports(
+        policy=policy,
+        log=log,
+        clock=Clock(),
+        background=background,
+        store=store,
+        outbox=Outbox(background.run),
+        watch=StoreWatch(store, report),
+        outbound=Outbound(way),
+        to_hooks=Outbound(way),  # apart, so that neither starves the other
+        provider=open_provider(config, partial(_report, log, "provider"), way),
+        ended=EndedSessions() if before is None or before.login is None else before.login.ended,
+    )
+
+
+def _refresher(ports: _Ports) -> Refresher | None:
+    policy, config = ports.policy, ports.policy.config
+    client = None if policy.login is None else policy.login.client
+    grant = _refresh_grant(config, ports.provider, client, ports.outbound, ports.clock.now)
+    if grant is None:
+        return None
+    renewal = config.refresh or Refresh()
+    return Refresher(
+        grant,
+        RefreshTimes(renewal.leeway, renewal.grace),
+        ports.store,
+        hash_of=policy.signer.fingerprint,
+        now=ports.clock.now,
+        outbox=ports.outbox,
+        watch=ports.watch if config.store.url.is_shared else None,
+        report=partial(_report, ports.log),
+    )
+
+
+def _local_sessions(
+    ports: _Ports,
+    refresher: Refresher | None,
+    before: Runtime | None,
+) -> tuple[Openings, LocalSessions]:
+    policy = ports.policy
+    reader = _view_reader(policy, ports.ended)
+    types = [one.type for one in policy.sources]
+    report = partial(_report, ports.log)
+    openings = Openings(policy.source_names, types, reader.matchers, report)
+    local = local_sessions(
+        reader,
+        policy.signer,
+        on_read=openings.note,
+        leeway=None if refresher is None else (policy.config.refresh or Refresh()).leeway,
+        is_shared=policy.config.store.url.is_shared or refresher is not None,
+        before=None if before is None else before.revocations,
+    )
+    return openings, local
+
+
+def _shared_sessions(
+    ports: _Ports,
+    local: LocalSessions,
+    records: SessionRecords,
+    refresher: Refresher | None,
+    stored: StoredLogins | None,
+) -> SharedSessions | None:
+    """What meets other processes in the store, if there are any."""
+    if not ports.policy.config.store.url.is_shared:
+        drop_stored(local, stored, ports.outbox)
+        return None
+    return open_shared(
+        local,
+        records,
+        refresher=refresher,
+        stored=stored,
+        store=ports.store,
+        outbox=ports.outbox,
+        watch=ports.watch,
+        now=ports.clock.now,
+        spawn=ports.background.run,
+    )
+
+
+def _login_views(
+    ports: _Ports,
+    local: LocalSessions,
+    refresher: Refresher | None,
+    stored: StoredLogins | None,
+    shared: SharedSessions | None,
+) -> LoginViews | None:
+    if stored is None:
+        return None
+    return LoginViews(
+        local,
+        stored,
+        refresher,
+        outbox=ports.outbox,
+        is_doubtful=(lambda: False) if shared is None else shared.feed.is_doubtful,
+        now=ports.clock.now,
+        spawn=ports.background.run,
+    )
+
+
+def _logout_tasks(ports: _Ports, local: LocalSessions, refresher: Refresher | None) -> LogoutTasks:
+    return LogoutTasks(
+        ports.provider,
+        refresher,
+        local,
+        ports.store,
+        hooks=ports.policy.config.logout.hooks,
+        revokes_all=ports.policy.config.refresh is not None,
+        outbound=ports.to_hooks,
+        spawn=ports.background.run,
+        log=ports.log,
+    )
+
+
+def _login_parts(
+    ports: _Ports,
+    local: LocalSessions,
+    records: SessionRecords,
+    stored: StoredLogins | None,
+    shared: SharedSessions | None,
+) -> LoginParts | None:
+    login, provider, now = ports.policy.login, ports.provider, ports.clock.now
+    if login is None or provider is None or stored is None:
+        return None
+    logins = Logins(
+        login,
+        provider,
+        stored,
+        ports.store,
+        hash_of=ports.policy.signer.fingerprint,
+        now=now,
+        background=ports.background,
+        log=ports.log,
+    )
+    broadcast = None if shared is None else shared.broadcast
+    termination = SessionTermination(
+        local, records, stored, broadcast, outbox=ports.outbox, watch=ports.watch, now=now
+    )
+    return LoginParts(login, provider, stored, logins, termination, ports.ended)
 
 
 def _view_reader(policy: Policy, ended: EndedSessions) -> ViewReader:
@@ -374,7 +451,7 @@ def open_provider(config: Config, report: Callable[[str], None], way: Way) -> Pr
 def _refresh_grant(
     config: Config,
     provider: Provider | None,
-    client: Client | None,
+    client: OidcClient | None,
     outbound: Outbound,
     now: Callable[[], float],
 ) -> RefreshGrant | None:

@@ -38,7 +38,7 @@ from sidecar.demo import controls
 from sidecar.demo.api import LARGE_ITEMS
 from sidecar.demo.controls import BadOrder, Controls
 from sidecar.demo.idp import running_idp
-from sidecar.demo.logins import ALL_COOKIES, KINDS, Logins
+from sidecar.demo.logins import ALL_COOKIES, KINDS, SessionCookies
 from sidecar.demo.page import asset
 from sidecar.demo.trace import MAX_ENTRIES, AccessLog, Seen, Trace
 from sidecar.policy import compile_sources
@@ -753,7 +753,7 @@ def test_other_faults_of_a_port_are_told_too() -> None:
 @pytest.mark.parametrize(("kind", "chunks"), list(zip(KINDS, (1, 1, 2), strict=True)))
 def test_sealed_cookies_open_with_the_secret(kind: str, chunks: int) -> None:
     """With the demo's own configuration; with another secret they do not."""
-    cookies = Logins(SECRET).cookies(kind, "Ada", "token-1")
+    cookies = SessionCookies(SECRET).cookies(kind, "Ada", "token-1")
     assert len(cookies) == chunks
     assert set(cookies) <= set(ALL_COOKIES)
     assert all(len(name) + len(value) <= 4096 for name, value in cookies.items())

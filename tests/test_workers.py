@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.workers.board import Board, BoardShares, Member
+from sidecar.workers.board import BoardShares, Scoreboard, WorkerId
 from sidecar.workers.private import private_directory
 from sidecar.workers.processors import usable_processors
 from sidecar.workers.supervisor import LONGEST_PAUSE, pause_before
@@ -580,7 +580,7 @@ def test_pauses_grow() -> None:
 
 def test_board_tells_who_is_ahead() -> None:
     """Of those that accept: who starts, drains or is dead does not count."""
-    board = Board(3)
+    board = Scoreboard(3)
     one, two = BoardShares(board, 1), BoardShares(board, 2)
     one.join()
     for _ in range(3):
@@ -598,24 +598,24 @@ def test_board_tells_who_is_ahead() -> None:
 
 
 def test_board_counts_generations() -> None:
-    board = Board(2)
+    board = Scoreboard(2)
     assert board.members() == []
     board.assign(1)
     board.serving(1)
-    assert board.members() == [Member(1, 1)]
+    assert board.members() == [WorkerId(1, 1)]
     board.vacate(1)
     assert board.members() == []
-    assert board.assign(1) == Member(1, 2)
+    assert board.assign(1) == WorkerId(1, 2)
     assert board.replaced() == 1
 
 
-def exposition(requests: int, tombs: int, seconds: float = 0.5) -> str:
+def exposition(requests: int, dead: int, seconds: float = 0.5) -> str:
     """What a worker's `/metrics` says."""
     return (
         "# HELP sidecar_requests_total Requests.\n# TYPE sidecar_requests_total counter\n"
         f'sidecar_requests_total{{route="/"}} {requests}\n'
         "# HELP sidecar_tombstones Dead.\n# TYPE sidecar_tombstones gauge\n"
-        f"sidecar_tombstones {tombs}\n"
+        f"sidecar_tombstones {dead}\n"
         "# HELP sidecar_busy Busy.\n# TYPE sidecar_busy gauge\n"
         f"sidecar_busy {requests}\n"
         "# HELP t Time.\n# TYPE t histogram\n"

@@ -204,6 +204,14 @@ class Chunks:
     joined: tuple[str, ...] = ()
     places: tuple[tuple[int, ...], ...] = field(default=(), compare=False)
 
+    def values(self) -> Iterator[tuple[str | None, tuple[int, ...]]]:
+        """Each value that is not empty, with its places; None alone if the set is not whole."""
+        if not self.joined:
+            yield None, ()
+        for value, places in zip(self.joined, self.places, strict=True):
+            if value:
+                yield value, places
+
 
 def as_it_came(value: str) -> str:
     """The value without any decoding."""

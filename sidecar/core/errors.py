@@ -126,10 +126,6 @@ class HeadersTooLarge(ProxyError):
     )
 
 
-class NotImplementedByProxy(ProxyError):
-    status, code, message = 501, "bad_request", "Not Implemented"
-
-
 class UpstreamError(ProxyError):
     """The upstream is at fault, and the log says which one it is."""
 

@@ -77,7 +77,7 @@ class LoginFailed(SidecarError):
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class OidcClient:
     """What the sidecar is at the provider, and what it asks for.
 
     `parameters` are more of the authorization request; None: that one is not sent. `tolerance` is
@@ -149,7 +149,9 @@ def challenge(verifier: str) -> str:
     return encode(hashlib.sha256(verifier.encode("ascii")).digest())
 
 
-def authorization_url(metadata: Metadata, client: Client, attempt: LoginAttempt, state: str) -> str:
+def authorization_url(
+    metadata: Metadata, client: OidcClient, attempt: LoginAttempt, state: str
+) -> str:
     """Where the browser goes to log in (Core 3.1.2.1). Raises `LoginFailed`.
 
     `state` is the parameter that comes back (`AttemptCookies.state`). Providers grant
@@ -288,7 +290,9 @@ def _without_place(state: str) -> str:
 _LONGEST_URL: Final = 8000  # characters; beyond, servers refuse an address
 
 
-def end_session_url(endpoint: str, client: Client, *, id_token: str | None, back_to: str) -> str:
+def end_session_url(
+    endpoint: str, client: OidcClient, *, id_token: str | None, back_to: str
+) -> str:
     """Where the browser goes to end the session at the provider (RP-Initiated Logout 2).
 
     Without the id_token the provider may ask the user; one that is too long for an address is
@@ -369,7 +373,7 @@ class Identity:
 
 
 def read_id_token(
-    verified: Verified, client: Client, *, nonce: str, access_token: str, now: float
+    verified: Verified, client: OidcClient, *, nonce: str, access_token: str, now: float
 ) -> Identity:
     """Who an id_token with a right signature says it is (Core 3.1.3.7). Raises `InvalidToken`."""
     claims = verified.claims
@@ -387,7 +391,7 @@ def read_id_token(
     return Identity(subject, _name(claims, "sid"), _profile(claims))
 
 
-def check_refreshed(verified: Verified, client: Client, old: str) -> None:
+def check_refreshed(verified: Verified, client: OidcClient, old: str) -> None:
     """An id_token that came with renewed tokens is of the same user (Core 12.2).
 
     `old` is the one that it takes the place of. Raises `InvalidToken`.
@@ -426,7 +430,7 @@ class LogoutToken:
     ends_at: float
 
 
-def read_logout_token(verified: Verified, client: Client, *, now: float) -> LogoutToken:
+def read_logout_token(verified: Verified, client: OidcClient, *, now: float) -> LogoutToken:
     """What a logout token with a right signature says (Back-Channel 2.6). Raises `InvalidToken`."""
     claims = verified.claims
     _check_origin(claims, client)
@@ -444,7 +448,7 @@ def read_logout_token(verified: Verified, client: Client, *, now: float) -> Logo
     return LogoutToken(subject, sid, jti, end + client.tolerance)
 
 
-def read_front_channel(parameters: Mapping[str, str], client: Client) -> str | None:
+def read_front_channel(parameters: Mapping[str, str], client: OidcClient) -> str | None:
     """The session that a front-channel logout names; None where it does not prove to know one.
 
     Both parameters are demanded (Front-Channel 3): without, any page could end a session.
@@ -453,7 +457,7 @@ def read_front_channel(parameters: Mapping[str, str], client: Client) -> str | N
     return sid if parameters.get("iss") == client.issuer and sid and _is_short(sid) else None
 
 
-def _check_origin(claims: Mapping[str, object], client: Client) -> None:
+def _check_origin(claims: Mapping[str, object], client: OidcClient) -> None:
     """`iss`, `aud` and `azp` (Core 3.1.3.7 with errata 2, rules 2 to 5)."""
     if claims.get("iss") != client.issuer:
         raise InvalidToken("it is from another issuer")

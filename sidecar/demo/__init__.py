@@ -24,7 +24,7 @@ from sidecar.core.config import load
 from sidecar.demo.api import Api
 from sidecar.demo.controls import Controls
 from sidecar.demo.idp import running_idp
-from sidecar.demo.logins import Logins
+from sidecar.demo.logins import SessionCookies
 from sidecar.demo.page import Page, asset
 from sidecar.demo.trace import AccessLog, Trace
 from sidecar.net.parsers import require_c_parsers
@@ -86,7 +86,7 @@ async def _start(stack: AsyncExitStack, port: int, verbose: bool) -> Mapping[str
     listen, admin = _free_ports(port, 0)
     secret, trace = secrets.token_urlsafe(32), Trace()
     idp = await stack.enter_async_context(running_idp(**_provider_options(listen)))
-    api = Api(Logins(secret), trace, idp.verify)
+    api = Api(SessionCookies(secret), trace, idp.verify)
     page = Page(trace, Controls(idp))
     environ = {
         "LISTEN": f"{HOST}:{listen}",

@@ -19,9 +19,9 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from sidecar.demo.idp import Checked
+from sidecar.demo.idp import Introspection
 from sidecar.demo.idp.tokens import display_name
-from sidecar.demo.logins import ALL_COOKIES, KINDS, Logins
+from sidecar.demo.logins import ALL_COOKIES, KINDS, SessionCookies
 from sidecar.demo.page import security
 from sidecar.demo.trace import Seen, Trace
 
@@ -53,7 +53,9 @@ _REPORT: Final = """<!doctype html>
 class Api:
     """Tokens and orders in memory; `verify` is what the provider says of a token."""
 
-    def __init__(self, logins: Logins, trace: Trace, verify: Callable[[str], Checked]) -> None:
+    def __init__(
+        self, logins: SessionCookies, trace: Trace, verify: Callable[[str], Introspection]
+    ) -> None:
         self._logins = logins
         self._trace = trace
         self._verify = verify

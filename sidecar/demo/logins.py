@@ -23,7 +23,7 @@ _FILLER: Final = "group-of-people-whom-this-session-lists-"
 _FILLERS: Final = 80  # enough for a second chunk
 
 
-class Logins:
+class SessionCookies:
     """Makes session cookies of each kind; `secret` is what Auth.js calls AUTH_SECRET."""
 
     __slots__ = ("_key", "_protected")

@@ -18,7 +18,6 @@ import asyncio
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpResponseParser
@@ -35,6 +34,7 @@ from sidecar.core.keep_alive import usable
 from sidecar.core.scan import scan_answer
 from sidecar.net.causes import of_answer, of_connection
 from sidecar.net.deadline import Deadline
+from sidecar.net.stream_protocol import StreamProtocol
 
 if TYPE_CHECKING:
     from aiohttp.http_parser import RawResponseMessage
@@ -88,7 +88,7 @@ class Home(Protocol):
         """Counts a connection out."""
 
 
-class UpstreamConnection(BaseProtocol):
+class UpstreamConnection(StreamProtocol):
     """One connection to an upstream; one exchange at a time.
 
     Between `Listener.on_answer` and `release`, `message` is the answer's head, `payload` its body
@@ -392,11 +392,6 @@ class UpstreamConnection(BaseProtocol):
             else f"no answer within {address.head:g} s"
         )
         self._broken(UpstreamTimeout(late))
-
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        # StreamReader calls this after every read; there is something to resume only now and then.
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
 
     def pause_writing(self) -> None:
         super().pause_writing()

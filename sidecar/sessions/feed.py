@@ -26,7 +26,7 @@ DOUBT: Final = 3.0  # seconds after trouble in which what is not found may be wr
 class SessionFeed:
     """Hears the other processes on one store, and restores what it loses.
 
-    It is the `Trouble` of the store's messages, and does what `StoreWatch` asks for.
+    It is the `MessageListener` of the store, and does what `StoreWatch` asks for.
     """
 
     def __init__(
@@ -74,8 +74,8 @@ class SessionFeed:
         message = Message.from_bytes(data)
         if message is None:
             return
-        if message.what == "dead" and message.tomb is not None:
-            self._broadcast.learn_death(message.fingerprint, message.tomb)
+        if message.what == "dead" and message.tombstone is not None:
+            self._broadcast.learn_death(message.fingerprint, message.tombstone)
         elif message.what == "alive":
             self._revocations.mark_reinstated(message.fingerprint)
         elif message.what == "rotated":

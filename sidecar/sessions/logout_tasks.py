@@ -1,11 +1,11 @@
-"""What a logout does besides its answer: tokens are revoked and others told.
+"""What a logout does besides its response: tokens are revoked and hooks are called.
 
-None of it holds the answer up or spoils it; it is retried, counted and put on record. Each session
-departs once, however many requests end it.
+These tasks neither delay nor fail the response. They are retried, counted and recorded. They run
+once for each session, however many requests end it.
 
-Anybody can log out with a cookie that he made up. So sessions depart in lanes, by what speaks for
-them: what is under way in one delays nothing in another. Of a session that nothing speaks for each
-step is tried once, within a small budget, and nothing is left in the store.
+Anybody can log out with an invented cookie. So the tasks run in lanes, by the proof of their
+session, and no lane delays another one. For a session without proof, each step is tried once,
+within a small budget, and nothing is written to the store.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 
 PAUSES: Final = (1.0, 3.0, 10.0, 30.0)  # seconds before each further attempt
 HOOK_SECONDS: Final = 10.0
-REMEMBERED: Final = 10_000  # sessions of each lane that have departed already
+REMEMBERED: Final = 10_000  # sessions of each lane whose tasks have begun
 HOUR: Final = 3600.0
 DAY: Final = 86400.0
 MiB: Final = 1024 * 1024
-COST: Final = 12 * 1024  # bytes of a departure besides its tokens
+COST: Final = 12 * 1024  # bytes of a logout's tasks besides their tokens
 
 _TOLD: Final = {True: "done", False: "failed", None: "none"}
 
@@ -55,9 +55,9 @@ class Room:
     """What a lane has room for.
 
     `at_once` requests, so that a wave of logouts leaves room for everything else; `max_bytes` of
-    departures that are under way or wait; `burst` and `rate` (a second) of those that may begin.
+    logouts that are under way or wait; `burst` and `rate` (a second) of those that may begin.
     `pauses` are the seconds before each further attempt of a step, `noted` those for which the
-    store remembers that a session has departed.
+    store remembers that a session's tasks have begun.
     """
 
     at_once: int
@@ -165,25 +165,18 @@ class LogoutTasks:
         lane.begun.put(death, has_tokens)
         hooks = self._hooks if before is None else ()
         key = f"departed:{death}:{has_tokens:d}"
-        self._spawn(self._carry_out_once(key, lane, session, reason, hooks, revokes=revokes))
+        work = partial(self._carry_out, lane, session, reason, hooks, revokes=revokes)
+        self._spawn(self._once(key, lane, cost, work))
 
-    async def _carry_out_once(
-        self,
-        key: str,
-        lane: _Lane,
-        session: OpenedSession,
-        reason: str,
-        hooks: Sequence[Hook],
-        *,
-        revokes: bool,
+    async def _once(
+        self, key: str, lane: _Lane, cost: int, work: Callable[[], Awaitable[None]]
     ) -> None:
-        """Of all processes on one store the first does it; if none can know, each of them."""
+        """Of all processes on one store the first does the work; if none can know, each of them."""
         try:
-            if not await self._is_first(lane, key):
-                return
-            await self._carry_out(lane, session, reason, hooks, revokes=revokes)
+            if await self._is_first(lane, key):
+                await work()
         finally:
-            lane.leave(_cost(session))
+            lane.leave(cost)
 
     async def _is_first(self, lane: _Lane, key: str) -> bool:
         """Whether no other process does what this key stands for, as far as can be known."""

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from sidecar.core.jws import InvalidToken
-from sidecar.core.oidc import ID_TOKEN, Client, check_refreshed, may_be_of_same_user
+from sidecar.core.oidc import ID_TOKEN, OidcClient, check_refreshed, may_be_of_same_user
 from sidecar.core.token_response import (
     AnswerPaths,
     Outcome,
@@ -41,7 +41,7 @@ class OAuth2Grant:
     """At the provider's token endpoint (RFC 6749 6)."""
 
     def __init__(
-        self, provider: Provider, scope: str | None, now: Now, client: Client | None = None
+        self, provider: Provider, scope: str | None, now: Now, client: OidcClient | None = None
     ) -> None:
         """`client` is the one of the sidecar's own login, whose id_tokens are checked."""
         self._provider: Final = provider
@@ -58,7 +58,9 @@ class OAuth2Grant:
             renewal = await self._checked(renewal, renewal.tokens, tokens.id_token, self._client)
         return _addressed(answer, renewal)
 
-    async def _checked(self, renewal: Renewal, new: TokenSet, old: str, client: Client) -> Renewal:
+    async def _checked(
+        self, renewal: Renewal, new: TokenSet, old: str, client: OidcClient
+    ) -> Renewal:
         """The renewal if its id_token is of the same user (Core 12.2); else the session is over.
 
         If it cannot be verified, it proves nothing: the new tokens came from the token endpoint
@@ -71,9 +73,7 @@ class OAuth2Grant:
         except (ProviderUnavailable, InvalidToken) as error:
             if not may_be_of_same_user(new.id_token, old):
                 return _refused("it is of another user")
-            self._provider.report(
-                f"a refreshed id_token was not verified, the old one stays: {error}"
-            )
+            self._report_unverified(str(error))
             return replace(renewal, tokens=replace(new, id_token=old))
         try:
             check_refreshed(verified, client, old)

@@ -34,7 +34,7 @@ class Message(msgspec.Struct):
 
     what: str
     fingerprint: str
-    tomb: Tombstone | None = None
+    tombstone: Tombstone | None = msgspec.field(default=None, name="tomb")  # as it is stored
     earlier: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
@@ -64,9 +64,9 @@ class SessionRecords:
         """Returns the dead session that a name is of, with its tombstone."""
         stored = await self._store.get(f"dead:{name}")
         message = None if stored is None else Message.from_bytes(stored)
-        if message is None or message.tomb is None:
+        if message is None or message.tombstone is None:
             return None
-        return message.fingerprint, message.tomb
+        return message.fingerprint, message.tombstone
 
     async def put_death(self, fingerprint: str, tombstone: Tombstone, *, is_told: bool) -> None:
         """Writes a tombstone. `is_told`: the others hear of it at once."""

@@ -23,7 +23,6 @@ import sys
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion10
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
@@ -38,6 +37,7 @@ from sidecar.core.errors import (
 )
 from sidecar.net.deadline import Deadline
 from sidecar.net.reset import reset
+from sidecar.net.stream_protocol import StreamProtocol
 from sidecar.web.exchange import Exchange
 from sidecar.web.known_section import KnownSection
 from sidecar.web.lingering import Lingering
@@ -91,7 +91,7 @@ class Registry(Protocol):
         """Counts a connection out."""
 
 
-class ClientConnection(BaseProtocol):
+class ClientConnection(StreamProtocol):
     """The server side of one connection."""
 
     __slots__ = (
@@ -286,11 +286,6 @@ class ClientConnection(BaseProtocol):
         super().connection_made(transport)
         self.peer = self._registry.opened(self, transport)
         self._deadline.set(self._limits.client_head)
-
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        # StreamReader calls this after every read; there is something to resume only now and then.
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -29,7 +29,10 @@ class Exposition:
     def collect(self) -> Iterable[Metric]:
         """The metric families of this process."""
         yield from self._traffic()
+        yield from self._load()
+        yield from self._logins()
         yield from self._sessions()
+        yield from self._store()
         yield from self._pools()
 
     def _traffic(self) -> Iterable[Metric]:
@@ -65,6 +68,9 @@ class Exposition:
             rows.append(("+Inf", sum(counts.buckets)))
             latency.add_metric((route,), rows, sum_value=counts.seconds)
         yield latency
+
+    def _load(self) -> Iterable[Metric]:
+        metrics = self._runtime.metrics
         yield _gauge(
             "sidecar_requests_in_flight",
             "Requests under way.",
@@ -87,8 +93,8 @@ class Exposition:
             {(): metrics.log_lines_lost},
         )
 
-    def _sessions(self) -> Iterable[Metric]:
-        metrics, runtime = self._runtime.metrics, self._runtime
+    def _logins(self) -> Iterable[Metric]:
+        metrics = self._runtime.metrics
         yield _counter(
             "sidecar_logins",
             "Logins here that came back from the provider, by outcome.",
@@ -122,6 +128,9 @@ class Exposition:
                 for (step, outcome), n in self._runtime.logout_tasks.counts.items()
             },
         )
+
+    def _sessions(self) -> Iterable[Metric]:
+        metrics, runtime = self._runtime.metrics, self._runtime
         refresher = runtime.refresher
         yield _counter(
             "sidecar_refreshes",
@@ -147,6 +156,8 @@ class Exposition:
             (),
             {(): runtime.directory.cached},
         )
+
+    def _store(self) -> Iterable[Metric]:
         yield _gauge(
             "sidecar_store_pending",
             "What the store has not taken yet, so that no other process knows it.",
@@ -159,7 +170,7 @@ class Exposition:
             (),
             {(): self._runtime.watch.losses},
         )
-        dead = len(runtime.revocations.tombstones)
+        dead = len(self._runtime.revocations.tombstones)
         yield _gauge("sidecar_tombstones", "Dead sessions remembered.", (), {(): dead})
 
     def _pools(self) -> Iterable[Metric]:

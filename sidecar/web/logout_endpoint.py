@@ -202,7 +202,7 @@ def _end_session_endpoint(flow: Flow) -> str | None:
     return None if metadata is None else metadata.end_session_endpoint
 
 
-def _departing(flow: Flow, given: Mapping[str, str]) -> Onward | None:
+def _logged_out(flow: Flow, given: Mapping[str, str]) -> Onward | None:
     """The login session whose logout this is: presented, or ended before; None if it is none."""
     for one in flow.presented.sessions:
         if isinstance(one.reading, LoginReading) and one.reading.session is not None:
@@ -216,10 +216,10 @@ def _logout_url(flow: Flow, given: Mapping[str, str]) -> str:
     By way of here, since the id_token that the provider wants to see is nobody's to read.
     """
     parts, path = flow.runtime.login, flow.runtime.policy.logout.path
-    departing = _departing(flow, given)
-    if parts is None or departing is None or _end_session_endpoint(flow) is None:
+    logged_out = _logged_out(flow, given)
+    if parts is None or logged_out is None or _end_session_endpoint(flow) is None:
         return path
-    return f"{path}?{ONWARD_PARAM}={parts.policy.onward.write(departing.id_token, flow.began)}"
+    return f"{path}?{ONWARD_PARAM}={parts.policy.onward.write(logged_out.id_token, flow.began)}"
 
 
 def _by_way_of_the_provider(flow: Flow, location: str, given: Mapping[str, str]) -> str:
@@ -227,19 +227,19 @@ def _by_way_of_the_provider(flow: Flow, location: str, given: Mapping[str, str])
 
     RP-Initiated Logout 2, where the provider has said how.
     """
-    parts, endpoint, departing = (
+    parts, endpoint, logged_out = (
         flow.runtime.login,
         _end_session_endpoint(flow),
-        _departing(flow, given),
+        _logged_out(flow, given),
     )
-    if parts is None or endpoint is None or departing is None:
+    if parts is None or endpoint is None or logged_out is None:
         return location
     if location.startswith("/"):
         location = public_origin(flow).decode("latin-1") + location
     return end_session_url(
         endpoint,
         parts.policy.client,
-        id_token=departing.id_token,
+        id_token=logged_out.id_token,
         back_to=location,
     )
 

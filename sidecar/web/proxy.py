@@ -180,7 +180,7 @@ class Proxy:
             return
         if head.status == 431:
             _offer_way_out(flow)
-        action = decide(
+        action = decide(  # as in `on_whole_answer`, where a function would be a call per response
             flow.route,
             head,
             flow.method == "HEAD",

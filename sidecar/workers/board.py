@@ -15,14 +15,14 @@ _MARGIN: Final = 8  # to be ahead by one, or by one in so many, does not count
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class WorkerId:
     """A worker that serves: its place, and which of its processes, counted from 1."""
 
     number: int
     generation: int
 
 
-class Board:
+class Scoreboard:
     """A row for each worker, numbered from 1. Each cell has one writer at a time.
 
     Made before the first fork, so that all have the same one.
@@ -36,12 +36,12 @@ class Board:
 
     # -- the supervisor's -----------------------------------------------------------------------
 
-    def assign(self, number: int) -> Member:
+    def assign(self, number: int) -> WorkerId:
         """A place has a new process, which does not serve yet."""
         self.vacate(number)
         generation = self._get(number, _GENERATION) + 1
         self._set(number, _GENERATION, generation)
-        return Member(number, generation)
+        return WorkerId(number, generation)
 
     def vacate(self, number: int) -> None:
         """The process at this place has ended."""
@@ -75,10 +75,10 @@ class Board:
 
     # -- everybody's ----------------------------------------------------------------------------
 
-    def members(self) -> list[Member]:
+    def members(self) -> list[WorkerId]:
         """Who serves."""
         return [
-            Member(number, self._get(number, _GENERATION))
+            WorkerId(number, self._get(number, _GENERATION))
             for number in range(1, self.workers + 1)
             if self._get(number, _SERVES)
         ]
@@ -105,7 +105,7 @@ class BoardShares:
 
     __slots__ = ("_board", "_count", "_is_joined", "_number")
 
-    def __init__(self, board: Board, number: int) -> None:
+    def __init__(self, board: Scoreboard, number: int) -> None:
         self._board = board
         self._number = number
         self._count = 0

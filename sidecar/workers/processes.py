@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
-from sidecar.app import Ending, Place, serve
+from sidecar.app import Shutdown, WorkerSlot, serve
 from sidecar.core.config import Listen
 from sidecar.core.store_url import StoreUrl
 from sidecar.log_writer import LogWriter, standard_error
 from sidecar.reload import Load, Reloads
 from sidecar.web.admin import Admin
-from sidecar.workers.board import Board, BoardShares, Member
+from sidecar.workers.board import BoardShares, Scoreboard, WorkerId
 from sidecar.workers.together import CrewFacts, socket_path
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ HURRY: Final = signal.SIGQUIT
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class WorkerContext:
     """What the supervisor has made, once, for all processes."""
 
     config: Config
@@ -42,7 +42,7 @@ class Crew:
     entropy: bytes
     sockets: tuple[socket.socket, ...]
     admin_sockets: tuple[socket.socket, ...]
-    board: Board
+    board: Scoreboard
     directory: Path | None
     """Private to this run; None where nothing is kept there."""
     lifeline: int
@@ -51,15 +51,15 @@ class Crew:
     """The other end, which the supervisor alone holds."""
 
 
-def run_worker(crew: Crew, member: Member) -> int:
+def run_worker(crew: WorkerContext, member: WorkerId) -> int:
     """Serves. Returns the exit code."""
     for one in crew.admin_sockets:
         one.close()
     return uvloop.run(_serve(crew, member))
 
 
-async def _serve(crew: Crew, member: Member) -> int:
-    ending, loop = Ending(), asyncio.get_running_loop()
+async def _serve(crew: WorkerContext, member: WorkerId) -> int:
+    ending, loop = Shutdown(), asyncio.get_running_loop()
     loop.add_signal_handler(DRAIN, ending.drain.set)
     asked = asyncio.Event()
     loop.add_signal_handler(RELOAD, asked.set)
@@ -67,7 +67,7 @@ async def _serve(crew: Crew, member: Member) -> int:
     loop.add_signal_handler(DRAIN_AT_ONCE, ending.ask_at_once)
     loop.add_signal_handler(HURRY, _hurry, ending)
     loop.add_reader(crew.lifeline, _orphaned, crew, ending)
-    place = Place(
+    place = WorkerSlot(
         number=member.number,
         entropy=crew.entropy,
         sockets=crew.sockets,
@@ -79,19 +79,19 @@ async def _serve(crew: Crew, member: Member) -> int:
         return await serve(_own_config(crew, member, crew.config), ending, output, reloads, place)
 
 
-def _hurry(ending: Ending) -> None:
+def _hurry(ending: Shutdown) -> None:
     ending.drain.set()
     ending.hurry.set()
 
 
-def _orphaned(crew: Crew, ending: Ending) -> None:
+def _orphaned(crew: WorkerContext, ending: Shutdown) -> None:
     """The supervisor was killed: closes the port, and ends when its requests have."""
     asyncio.get_running_loop().remove_reader(crew.lifeline)
     ending.waits = False
     ending.drain.set()
 
 
-def _own_config(crew: Crew, member: Member, config: Config) -> Config:
+def _own_config(crew: WorkerContext, member: WorkerId, config: Config) -> Config:
     """With an admin listener for the admin process alone, and with the store of this run."""
     config = with_private_store(config, crew.directory)
     if crew.config.admin is None:
@@ -104,7 +104,7 @@ def _own_config(crew: Crew, member: Member, config: Config) -> Config:
 def with_private_store(config: Config, directory: Path | None) -> Config:
     """With a store for as long as this run lives, where none is configured.
 
-    Own sessions should live longer, so they are still kept where they would be with one worker.
+    Login sessions should live longer, so they are kept where one worker would keep them.
     """
     if "url" in config.store.model_fields_set or directory is None:
         return config
@@ -115,7 +115,7 @@ def with_private_store(config: Config, directory: Path | None) -> Config:
     return config.model_copy(update=changed)
 
 
-def run_admin(crew: Crew) -> int:
+def run_admin(crew: WorkerContext) -> int:
     """Serves the admin listener until the supervisor is gone, or kills it. Returns 0."""
     for one in crew.sockets:
         one.close()
@@ -124,7 +124,7 @@ def run_admin(crew: Crew) -> int:
     return uvloop.run(_administer(crew))
 
 
-async def _administer(crew: Crew) -> int:
+async def _administer(crew: WorkerContext) -> int:
     assert crew.directory is not None
     orphaned = asyncio.Event()
     asyncio.get_running_loop().add_reader(crew.lifeline, orphaned.set)

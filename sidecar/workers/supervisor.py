@@ -29,14 +29,14 @@ from sidecar.policy import compile_policy
 from sidecar.reload import Load, adapted, refuse, report
 from sidecar.tls import server_context
 from sidecar.web.listeners import listening
-from sidecar.workers.board import Board, Member
+from sidecar.workers.board import Scoreboard, WorkerId
 from sidecar.workers.private import private_directory
 from sidecar.workers.processes import (
     DRAIN,
     DRAIN_AT_ONCE,
     HURRY,
     RELOAD,
-    Crew,
+    WorkerContext,
     run_admin,
     run_worker,
 )
@@ -96,7 +96,7 @@ def pause_before(deaths: int) -> float:
     return 0.0 if deaths < 2 else min(FIRST_PAUSE * 2.0 ** min(deaths - 2, 10), LONGEST_PAUSE)
 
 
-def _gather(stack: ExitStack, config: Config, count: int, load: Load) -> Crew:
+def _gather(stack: ExitStack, config: Config, count: int, load: Load) -> WorkerContext:
     """Makes what there is one of, until `stack` closes. Raises `OSError` or `ssl.SSLError`."""
     entropy = os.urandom(32)
     _open_files(config, entropy)
@@ -109,8 +109,8 @@ def _gather(stack: ExitStack, config: Config, count: int, load: Load) -> Crew:
     lifeline, held = os.pipe()
     stack.callback(os.close, lifeline)
     stack.callback(os.close, held)
-    return Crew(
-        config, load, entropy, sockets, admin_sockets, Board(count), directory, lifeline, held
+    return WorkerContext(
+        config, load, entropy, sockets, admin_sockets, Scoreboard(count), directory, lifeline, held
     )
 
 
@@ -126,7 +126,7 @@ def _open_files(config: Config, entropy: bytes) -> None:
 class _Process:
     """One that was forked, and when (seconds of the monotonic clock)."""
 
-    member: Member
+    member: WorkerId
     began: float
 
     @property
@@ -137,7 +137,7 @@ class _Process:
 class Supervisor:
     """Keeps every place filled until it is told to end."""
 
-    def __init__(self, crew: Crew, log: FilteringBoundLogger, output: LogWriter) -> None:
+    def __init__(self, crew: WorkerContext, log: FilteringBoundLogger, output: LogWriter) -> None:
         self._crew = crew
         self._log: Final = log
         self._output: Final = output
@@ -188,7 +188,7 @@ class Supervisor:
             self._fork(number)
 
     def _fork(self, number: int) -> None:
-        member = Member(_ADMIN, 0) if number == _ADMIN else self._crew.board.assign(number)
+        member = WorkerId(_ADMIN, 0) if number == _ADMIN else self._crew.board.assign(number)
         sys.stdout.flush()
         try:
             pid = os.fork()
@@ -200,7 +200,7 @@ class Supervisor:
             self._become(member)
         self._processes[pid] = _Process(member, time.monotonic())
 
-    def _become(self, member: Member) -> NoReturn:
+    def _become(self, member: WorkerId) -> NoReturn:
         """Is the process that was forked, to its end."""
         code = _FAULTY
         self._output.forget()

@@ -12,7 +12,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from sidecar.workers.board import Board, Member
+from sidecar.workers.board import Scoreboard, WorkerId
 from sidecar.workers.totals import Totals
 
 ASK_SECONDS: Final = 4.0  # a worker's own probes take up to 2
@@ -20,7 +20,7 @@ ALIVE_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 5.0  # what a worker counts in the time before its end is lost at most
 
 
-def socket_path(directory: Path, member: Member) -> Path:
+def socket_path(directory: Path, member: WorkerId) -> Path:
     """Where a worker answers."""
     return directory / f"worker-{member.number}-{member.generation}.sock"
 
@@ -28,7 +28,7 @@ def socket_path(directory: Path, member: Member) -> Path:
 class CrewFacts:
     """What all workers together have to tell (`web.admin.Facts`)."""
 
-    def __init__(self, board: Board, directory: Path) -> None:
+    def __init__(self, board: Scoreboard, directory: Path) -> None:
         self._board: Final = board
         self._directory: Final = directory
         self._totals: Final = Totals()
@@ -78,12 +78,12 @@ class CrewFacts:
             await asyncio.sleep(POLL_SECONDS)
             await self.collect()
 
-    async def _ask_all(self, path: str) -> dict[Member, str | None]:
+    async def _ask_all(self, path: str) -> dict[WorkerId, str | None]:
         members = self._board.members()
         answers = await asyncio.gather(*(self._ask(one, path, ASK_SECONDS) for one in members))
         return dict(zip(members, answers, strict=True))
 
-    async def _ask(self, member: Member, path: str, seconds: float) -> str | None:
+    async def _ask(self, member: WorkerId, path: str, seconds: float) -> str | None:
         """The body of a worker's answer, None where none comes in time."""
         connector = UnixConnector(str(socket_path(self._directory, member)), force_close=True)
         timeout = ClientTimeout(total=seconds)

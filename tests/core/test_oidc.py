@@ -22,10 +22,10 @@ from sidecar.core.oidc import (
     MAX_INDEXED,
     TOLERANCE,
     AttemptCookies,
-    Client,
     IndexEntry,
     LoginAttempt,
     LoginFailed,
+    OidcClient,
     SessionIndex,
     answer_parameters,
     attempt_stem,
@@ -54,7 +54,7 @@ METADATA = Metadata(
     authorization_endpoint=f"{ISSUER}/authorize",
     authorization_response_iss_parameter_supported=True,
 )
-CLIENT = Client(ISSUER, "app", ("openid", "offline_access"))
+CLIENT = OidcClient(ISSUER, "app", ("openid", "offline_access"))
 HTTP, HTTPS = Scope(), Scope(https=True)
 SECRETS = (b"the sidecar's own secret, 32 bytes", b"the one before that, also 32 bytes")
 LIFETIME = 3600.0

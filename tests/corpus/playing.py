@@ -130,7 +130,6 @@ class Heard:
     has_ended: bool = False
     was_reset: bool = False
     arrived: list[tuple[int, float]] = field(default_factory=list)
-    ended_after: float | None = None
     responses: list[Message] = field(default_factory=list)
 
     @property
@@ -191,7 +190,6 @@ class Caller:
         except ConnectionError:
             heard.was_reset = True
         heard.has_ended = True
-        heard.ended_after = monotonic() - began
 
     async def _send(
         self, writer: asyncio.StreamWriter, steps: Sequence[Step], reading: asyncio.Task[None]

@@ -682,7 +682,7 @@ async def test_a_login_from_beginning_to_end(connect: Connect, site: Site) -> No
         backchannel_logout_uri=f"{site.issuer}/logout",
     ) as idp:
         one = of(connect, idp)
-        client = oidc.Client(idp.issuer, idp.client_id, scopes)
+        client = oidc.OidcClient(idp.issuer, idp.client_id, scopes)
         metadata = await one.metadata()
         attempt = oidc.begin(os.urandom(oidc.ENTROPY), "/orders", CALLBACK, time.time())
         url = oidc.authorization_url(metadata, client, attempt, attempt.state)

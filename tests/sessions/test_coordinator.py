@@ -472,6 +472,6 @@ async def test_credentials_added_to_a_dead_session_are_bounded(
     fingerprint = await ended(one, PAIR, is_accepted=True)
     for number in range(100):
         assert not await one.is_live(b"access_token=x%d; refresh_token=r1" % number)
-    tomb = one.sessions.revocations.tombstones.by_fingerprint[fingerprint]
-    assert len(tomb.credentials) <= tombstones.MAX_NAMES
+    dead = one.sessions.revocations.tombstones.by_fingerprint[fingerprint]
+    assert len(dead.credentials) <= tombstones.MAX_NAMES
     assert not await one.is_live(PAIR)

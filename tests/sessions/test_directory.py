@@ -612,7 +612,7 @@ def test_nothing_presented_is_nothing() -> None:
     assert NOTHING_PRESENTED.fingerprint is None
 
 
-# -- own sessions in the store ---------------------------------------------------------------------
+# -- login sessions in the store -------------------------------------------------------------------
 
 
 def stored(**more: Any) -> LoginSession:

@@ -3,20 +3,27 @@
 from sidecar.core.config.faults import Fault
 from sidecar.core.config.load import load
 from sidecar.core.config.model import (
-    Bridge,
+    BridgeSection,
     Config,
     Cors,
     Csrf,
     InFlight,
-    Limits,
+    LimitsSection,
     Log,
     Logout,
     Match,
-    Session,
+    SessionSection,
     Tls,
     Unauthorized,
 )
-from sidecar.core.config.routes import Envelope, Kind, Pool, Route, Upstream, UpstreamTls
+from sidecar.core.config.routes import (
+    Envelope,
+    Kind,
+    PoolSection,
+    RouteSection,
+    Upstream,
+    UpstreamTls,
+)
 from sidecar.core.config.schema import schema
 from sidecar.core.config.sources import (
     Auth0Source,
@@ -25,7 +32,7 @@ from sidecar.core.config.sources import (
     CookieSource,
     IronSessionSource,
     NextauthSource,
-    Source,
+    SourceSection,
 )
 from sidecar.core.config.values import Listen
 
@@ -33,7 +40,7 @@ __all__ = [
     "Auth0Source",
     "AuthjsSource",
     "BetterAuthSource",
-    "Bridge",
+    "BridgeSection",
     "Config",
     "CookieSource",
     "Cors",
@@ -43,16 +50,16 @@ __all__ = [
     "InFlight",
     "IronSessionSource",
     "Kind",
-    "Limits",
+    "LimitsSection",
     "Listen",
     "Log",
     "Logout",
     "Match",
     "NextauthSource",
-    "Pool",
-    "Route",
-    "Session",
-    "Source",
+    "PoolSection",
+    "RouteSection",
+    "SessionSection",
+    "SourceSection",
     "Tls",
     "Unauthorized",
     "Upstream",

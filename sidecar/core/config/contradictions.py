@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from sidecar.core.config.faults import BadValue, Finding, did_you_mean
-from sidecar.core.config.model import Document, Logout
+from sidecar.core.config.model import ConfigDocument, Logout
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL, RESERVED_PARAMETERS, Oidc
 from sidecar.core.config.routes import KIND_DEFAULTS
 from sidecar.core.config.sources import source_name
@@ -360,7 +360,7 @@ def _demands_session(route: Data) -> bool:
 
 
 def _listener(data: Data, name: str) -> Listen | None:
-    value = data.get(name, str(Document.model_fields[name].default))
+    value = data.get(name, str(ConfigDocument.model_fields[name].default))
     with suppress(BadValue):
         return parse_listen(value) if isinstance(value, str) else None
     return None

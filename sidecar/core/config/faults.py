@@ -1,6 +1,6 @@
 """What can be wrong with a configuration, and how it is reported.
 
-A *finding* is a fault whose place in the file is not known yet; `Document.locate` turns findings
+A *finding* is a fault whose place in the file is not known yet; `Tree.faults` turns findings
 into `Fault` values. Neither ever holds a value that may be secret.
 """
 

@@ -33,7 +33,12 @@ SCALAR: Final = (str, int, float, bool)
 class Section(BaseModel):
     """A mapping of the configuration: frozen, closed to unknown keys, silent about its input."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        model_title_generator=lambda model: model.__name__.removesuffix("Section"),
+    )
 
     @model_validator(mode="before")
     @classmethod

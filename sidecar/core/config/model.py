@@ -1,7 +1,7 @@
 """The configuration as values: every key, its type, its default and what it means.
 
-`Document` is what users write; `Config` is what `load` returns, with the shorthand expanded, the
-defaults filled in and the remarks that are no faults. All values are frozen.
+`ConfigDocument` is what users write; `Config` is what `load` returns, with the shorthand expanded,
+the defaults filled in and the warnings. All values are frozen.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from sidecar.core.config.fields import (
     parsed,
     setting,
 )
-from sidecar.core.config.renewal import Hook, Oidc, Outbound, Refresh, Store
-from sidecar.core.config.routes import Route, Upstream
-from sidecar.core.config.sources import Source
+from sidecar.core.config.renewal import Hook, Oidc, OutboundSection, Refresh, StoreSection
+from sidecar.core.config.routes import RouteSection, Upstream
+from sidecar.core.config.sources import SourceSection
 from sidecar.core.config.units import parse_duration, parse_size, parse_wait
 from sidecar.core.config.values import parse_listen
 
@@ -54,10 +54,10 @@ class Tls(Section):
     key: FilePath = Field(description="PEM file of the certificate's private key.")
 
 
-class Session(Section):
+class SessionSection(Section):
     """Where credentials come from."""
 
-    sources: Annotated[tuple[Source, ...], Field(min_length=1)] = setting(
+    sources: Annotated[tuple[SourceSection, ...], Field(min_length=1)] = setting(
         (),
         "Session cookies, tried in order. Default: authjs if AUTH_SECRET is set, nextauth if "
         "NEXTAUTH_SECRET is set; then, with `upstream` and without `oidc`, the cookie "
@@ -88,7 +88,7 @@ class Unauthorized(Section):
     match: tuple[Match, ...] = setting((), "More such rules: {path, equals}.", written=[])
 
 
-class Bridge(Section):
+class BridgeSection(Section):
     """How a page learns that its session ended while it was being rendered."""
 
     hold: Wait = parsed(
@@ -147,7 +147,7 @@ class InFlight(Section):
     )
 
 
-class Limits(Section):
+class LimitsSection(Section):
     """What one client may use."""
 
     header: Size = parsed(parse_size, "64KiB", "Largest request head.")
@@ -197,7 +197,7 @@ class EnvelopeDefaults(Section):
     )
 
 
-class Document(Section):
+class ConfigDocument(Section):
     """Every key that a configuration file may hold."""
 
     listen: ListenAddress = parsed(
@@ -226,32 +226,34 @@ class Document(Section):
         default_factory=lambda: MappingProxyType({}),
         description="The servers behind the sidecar, by name.",
     )
-    routes: Annotated[tuple[Route, ...], Field(min_length=1)] = setting(
+    routes: Annotated[tuple[RouteSection, ...], Field(min_length=1)] = setting(
         (), "Which requests go where."
     )
-    session: Session = setting(Session(), "Where credentials come from.", written={})
+    session: SessionSection = setting(SessionSection(), "Where credentials come from.", written={})
     unauthorized: Unauthorized = setting(
         Unauthorized(), "Which answers say that the credential is no longer good.", written={}
     )
-    bridge: Bridge = setting(Bridge(), "How a page learns that its session has ended.", written={})
+    bridge: BridgeSection = setting(
+        BridgeSection(), "How a page learns that its session has ended.", written={}
+    )
     logout: Logout = setting(Logout(), "How a session ends.", written={})
     refresh: Refresh | None = setting(None, "How tokens are renewed.")
     oidc: Oidc | None = setting(None, "The sidecar's own login.")
-    outbound: Outbound = setting(
-        Outbound(), "How provider, refresh endpoint and hooks are reached.", written={}
+    outbound: OutboundSection = setting(
+        OutboundSection(), "How provider, refresh endpoint and hooks are reached.", written={}
     )
-    store: Store = setting(Store(), "What workers and replicas share.", written={})
+    store: StoreSection = setting(StoreSection(), "What workers and replicas share.", written={})
     drain: Drain = setting(Drain(), "How it ends after SIGTERM.", written={})
     csrf: Csrf = setting(Csrf(), "Protection against cross-site requests.", written={})
     cors: Cors = setting(Cors(), "Which other origins may call.", written={})
     envelope: EnvelopeDefaults = setting(
         EnvelopeDefaults(), "Defaults of every route's envelope.", written={}
     )
-    limits: Limits = setting(Limits(), "What one client may use.", written={})
+    limits: LimitsSection = setting(LimitsSection(), "What one client may use.", written={})
     log: Log = setting(Log(), "What is written to standard error.", written={})
 
 
-class Config(Document):
+class Config(ConfigDocument):
     """A configuration without faults. `upstreams` and `routes` are complete, whatever was written.
 
     `upstream` is the shorthand as written and of no further use; `warnings` are remarks for people.

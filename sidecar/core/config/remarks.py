@@ -12,7 +12,7 @@ from sidecar.core.config.contradictions import longest_match, path_on_this_site
 from sidecar.core.config.fields import MIN_SECRET_BYTES
 from sidecar.core.config.model import Config
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
-from sidecar.core.config.sources import CookieSource, IronSessionSource, Source, source_name
+from sidecar.core.config.sources import CookieSource, IronSessionSource, SourceSection, source_name
 
 
 def remarks(config: Config) -> Iterator[str]:
@@ -47,7 +47,7 @@ def _short_secrets(config: Config) -> Iterator[str]:
             )
 
 
-def _secrets(source: Source) -> tuple[SecretStr, ...]:
+def _secrets(source: SourceSection) -> tuple[SecretStr, ...]:
     if isinstance(source, CookieSource):
         return ()
     if isinstance(source, IronSessionSource):

@@ -170,8 +170,8 @@ class Oidc(Section):
         return place is not None and place.rstrip("/") == self.login
 
 
-class Store(Section):
-    """What workers and replicas share: dead sessions, refreshes, and own sessions."""
+class StoreSection(Section):
+    """What workers and replicas share: dead sessions, renewals, and login sessions."""
 
     url: StoreAddress = parsed_store(
         "memory:",
@@ -181,7 +181,7 @@ class Store(Section):
     )
 
 
-class Outbound(Section):
+class OutboundSection(Section):
     """How the provider, refresh endpoints and hooks are reached."""
 
     proxy: EndpointUrl | None = setting(

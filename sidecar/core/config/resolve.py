@@ -6,11 +6,17 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from sidecar.core.config.model import Config, Document, EnvelopeDefaults, Logout, Session
+from sidecar.core.config.model import (
+    Config,
+    ConfigDocument,
+    EnvelopeDefaults,
+    Logout,
+    SessionSection,
+)
 from sidecar.core.config.remarks import remarks
 from sidecar.core.config.renewal import LOGIN_PARAM
-from sidecar.core.config.routes import Envelope, Route, Upstream
-from sidecar.core.config.sources import AuthjsSource, CookieSource, NextauthSource, Source
+from sidecar.core.config.routes import Envelope, RouteSection, Upstream
+from sidecar.core.config.sources import AuthjsSource, CookieSource, NextauthSource, SourceSection
 from sidecar.core.config.values import Listen
 
 SHORTHAND_UPSTREAM: Final = "api"
@@ -18,14 +24,14 @@ LOOPBACK: Final = Listen("127.0.0.1", 8080)
 DEFAULT_COOKIE: Final = "access_token"
 
 
-def resolve(document: Document, environ: Mapping[str, str]) -> Config:
+def resolve(document: ConfigDocument, environ: Mapping[str, str]) -> Config:
     """The document with every route, upstream and source spelled out."""
     keys = dict(document)
     keys.update(_shorthand(document))
     keys["routes"] = tuple(_with_defaults(route, document) for route in keys["routes"])
     if not document.session.sources:
         sources = _default_sources(document, environ)
-        keys["session"] = Session(sources=sources) if sources else Session()
+        keys["session"] = SessionSection(sources=sources) if sources else SessionSection()
     keys["logout"] = _logout(document)
     if _serves_itself_alone(document):
         keys["listen"] = LOOPBACK
@@ -33,22 +39,24 @@ def resolve(document: Document, environ: Mapping[str, str]) -> Config:
     return resolved.model_copy(update={"warnings": tuple(remarks(resolved))})
 
 
-def _serves_itself_alone(document: Document) -> bool:
+def _serves_itself_alone(document: ConfigDocument) -> bool:
     """Whether nobody else may be served: a login that follows the Host of whoever asks."""
     is_unknown = document.oidc is not None and document.public_url is None
     return is_unknown and "listen" not in document.model_fields_set
 
 
-def _shorthand(document: Document) -> Mapping[str, Any]:
+def _shorthand(document: ConfigDocument) -> Mapping[str, Any]:
     if document.upstream is None:
         return {}
     return {
         "upstreams": MappingProxyType({SHORTHAND_UPSTREAM: Upstream(url=document.upstream)}),
-        "routes": (Route(path="/", kind="api", upstream=SHORTHAND_UPSTREAM, session="optional"),),
+        "routes": (
+            RouteSection(path="/", kind="api", upstream=SHORTHAND_UPSTREAM, session="optional"),
+        ),
     }
 
 
-def _logout(document: Document) -> Logout:
+def _logout(document: ConfigDocument) -> Logout:
     """With a login of its own the sidecar leads there, and from there back, where nothing else is
     written.
     """
@@ -62,7 +70,7 @@ def _logout(document: Document) -> Logout:
     return logout
 
 
-def _with_defaults(route: Route, document: Document) -> Route:
+def _with_defaults(route: RouteSection, document: ConfigDocument) -> RouteSection:
     """A route's envelope takes the common keys that it does not name itself."""
     envelope = route.envelope
     if envelope is None:
@@ -73,7 +81,9 @@ def _with_defaults(route: Route, document: Document) -> Route:
     return route.model_copy(update={"envelope": inherited})
 
 
-def _default_sources(document: Document, environ: Mapping[str, str]) -> tuple[Source, ...]:
+def _default_sources(
+    document: ConfigDocument, environ: Mapping[str, str]
+) -> tuple[SourceSection, ...]:
     """What stands where no sources are written: possibly none.
 
     A cookie that nobody can verify is taken for a session only in front of a single API, which
@@ -85,7 +95,7 @@ def _default_sources(document: Document, environ: Mapping[str, str]) -> tuple[So
     return (*found, CookieSource(type="cookie", cookie=DEFAULT_COOKIE))
 
 
-def _from_environment(environ: Mapping[str, str]) -> Iterator[Source]:
+def _from_environment(environ: Mapping[str, str]) -> Iterator[SourceSection]:
     """The libraries whose own variable for the secret is set."""
     if secret := environ.get("AUTH_SECRET"):
         yield AuthjsSource.model_validate({"type": "authjs", "secret": secret})

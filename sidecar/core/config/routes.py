@@ -36,7 +36,7 @@ CookieRule: TypeAlias = Literal["strip", "forward"]
 UnauthorizedRule: TypeAlias = Literal["logout", "envelope", "pass"]
 
 
-class Pool(Section):
+class PoolSection(Section):
     """Connections kept open to one upstream."""
 
     idle: Duration = parsed(
@@ -84,7 +84,7 @@ class Upstream(Section):
     idle: Duration = parsed(
         parse_duration, "60s", "Time limit between two reads; not for event streams and tunnels."
     )
-    pool: Pool = setting(Pool(), "Connections kept open.", written={})
+    pool: PoolSection = setting(PoolSection(), "Connections kept open.", written={})
     ready: bool = setting(False, "Whether the sidecar's readiness depends on this upstream.")
     tls: UpstreamTls = setting(UpstreamTls(), "How an https upstream is verified.", written={})
 
@@ -193,7 +193,7 @@ class FieldNames(Section):
         return self
 
 
-class Route(Section):
+class RouteSection(Section):
     """Which requests go where, and what is done to them on the way.
 
     After loading every field is concrete: `envelope` is None where answers are not wrapped.

@@ -13,7 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import WithDefaultSchema
 
 from sidecar.core.config.fields import HAS_FILE_VARIANT
-from sidecar.core.config.model import Document
+from sidecar.core.config.model import ConfigDocument
 from sidecar.core.config.references import REFERENCE_PATTERN
 
 Node: TypeAlias = dict[str, Any]
@@ -35,7 +35,7 @@ _RESTRICTIONS: Final = frozenset({"pattern", "enum"})
 
 def schema() -> Node:
     """The schema of a configuration file."""
-    made = Document.model_json_schema(schema_generator=_WrittenSchema)
+    made = ConfigDocument.model_json_schema(schema_generator=_WrittenSchema)
     definitions = made.pop("$defs")
     definitions["SecretFile"] = _SECRET_FILE
     definitions["Reference"] = {

@@ -112,7 +112,7 @@ class CookieSource(_Source):
     refresh_cookie: Token | None = setting(None, "The cookie that is the refresh token.")
 
 
-Source: TypeAlias = Annotated[
+SourceSection: TypeAlias = Annotated[
     AuthjsSource
     | NextauthSource
     | Auth0Source

@@ -1,4 +1,4 @@
-"""From plain data to the frozen `Document`, and pydantic's complaints in words for users."""
+"""From plain data to the frozen `ConfigDocument`, and pydantic's complaints in words for users."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from sidecar.core.config.faults import BadValue, Finding, KeyPath, did_you_mean, one_of
 from sidecar.core.config.fields import SCALAR
-from sidecar.core.config.model import Document
+from sidecar.core.config.model import ConfigDocument
 from sidecar.core.config.schema import schema
 from sidecar.core.config.tree import Tree
 
@@ -25,10 +25,10 @@ _NOT_AVAILABLE: Final = ("tracing",)
 _CONSEQUENCES: Final = frozenset({"default_factory_not_called"})
 
 
-def validate(tree: Tree) -> Document | None:
+def validate(tree: Tree) -> ConfigDocument | None:
     """The document, or None with a finding for everything that is wrong with it."""
     try:
-        return Document.model_validate(tree.data)
+        return ConfigDocument.model_validate(tree.data)
     except ValidationError as error:
         # Only places and kinds of error leave this module, never pydantic's text or its input.
         details = error.errors(include_url=False)

@@ -13,7 +13,7 @@ import msgspec
 from sidecar.core.attributes import NO_KEYS, CookieKeys
 from sidecar.core.cookies import LIBRARY_COOKIES
 from sidecar.core.credential import Result
-from sidecar.core.formats.sealed import SealedSource, Session, base_name, prefixed
+from sidecar.core.formats.sealed import SealedSession, SealedSource, base_name, prefixed
 from sidecar.core.jwe import (
     A256CBC_HS512,
     A256GCM,
@@ -105,11 +105,11 @@ class JweOpener:
 
     keyrings: Mapping[str, Keyring] = field(repr=False)
 
-    def open(self, value: str, name: str, now: float) -> Session:
+    def open(self, value: str, name: str, now: float) -> SealedSession:
         claims = parse_object(self.keyrings[name].open(value))
         expires_at = expiry(claims, now, TOLERANCE)
         valid_until = None if expires_at is None else expires_at + TOLERANCE
-        return Session(claims, expires_at, valid_until)
+        return SealedSession(claims, expires_at, valid_until)
 
     def respelled(self, value: str) -> str:
         return as_compact(value)

@@ -21,7 +21,13 @@ from cryptography.hazmat.primitives.padding import PKCS7
 from joserfc.util import urlsafe_b64decode
 
 from sidecar.core.attributes import NO_KEYS, CookieKeys
-from sidecar.core.formats.sealed import MAX_ATTEMPTS, SealedSource, Session, base_name, prefixed
+from sidecar.core.formats.sealed import (
+    MAX_ATTEMPTS,
+    SealedSession,
+    SealedSource,
+    base_name,
+    prefixed,
+)
 from sidecar.core.jwe import SealError, parse_object
 
 SKEW = 60
@@ -58,13 +64,13 @@ class IronOpener:
     passwords: Mapping[str, bytes] = field(repr=False)
     iterations: tuple[int, ...] = (1,)
 
-    def open(self, value: str, name: str, now: float) -> Session:  # noqa: ARG002 - no part of it
+    def open(self, value: str, name: str, now: float) -> SealedSession:  # noqa: ARG002 - no part of it
         seal = _SEAL.fullmatch(value)
         if seal is None or bool(seal["password_id"]) is not bool(seal["version"]):
             raise SealError("the value is not a seal of iron-session or h3")
         claims = self._unseal(seal)
         expires_at = int(seal["expiry"]) / 1000 if seal["expiry"] else None
-        return Session(claims, expires_at, None if expires_at is None else expires_at + SKEW)
+        return SealedSession(claims, expires_at, None if expires_at is None else expires_at + SKEW)
 
     def _unseal(self, seal: re.Match[str]) -> dict[str, object]:
         """The claims. Raises `SealError`."""

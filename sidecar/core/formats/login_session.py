@@ -1,4 +1,4 @@
-"""The sidecar's own session: what it is, and the cookie that is it or leads to it.
+"""A login session: what it holds, and the cookie that holds it or leads to it.
 
 Kept in the cookie it is sealed there; kept in a store the cookie has the session's id, and the
 store has the rest under the session's fingerprint. Where a use is noted that brings no new tokens,
@@ -165,7 +165,7 @@ class LoginReading(Reading):
     ends_at: float | None = None
 
 
-class _Candidate(NamedTuple):
+class _LoginValue(NamedTuple):
     """A value to try, its cookie and the cookies it was joined from; None: no whole set."""
 
     cookie: str
@@ -175,7 +175,7 @@ class _Candidate(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _OwnSource:
+class _LoginSource:
     """What both places to keep a session have in common.
 
     `names` are the cookie's with each prefix, the bare one last; `ended` what the provider has
@@ -202,7 +202,7 @@ class _OwnSource:
     def _reading(
         self,
         jar: CookieJar,
-        candidate: _Candidate,
+        candidate: _LoginValue,
         session: LoginSession | None,
         why: str,
         now: float,
@@ -266,7 +266,7 @@ class _Use(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class LoginCookieSource(_OwnSource):
+class LoginCookieSource(_LoginSource):
     """Sessions sealed into their cookies. `keyrings` holds the keys of each name; all cookies of a
     session have `longest` characters together at most.
     """
@@ -321,21 +321,18 @@ class LoginCookieSource(_OwnSource):
         )
         return set_line(name, sealed, scope.own, session.absolute_end(self.lifetimes))
 
-    def _candidates(self, jar: CookieJar) -> Iterator[_Candidate]:
+    def _candidates(self, jar: CookieJar) -> Iterator[_LoginValue]:
         for name in self.names:
             for place in jar.places(name):
                 value = jar.pairs[place][1]
                 if value:
-                    yield _Candidate(name, (name,), value, (place,))
+                    yield _LoginValue(name, (name,), value, (place,))
             chunks = collect_chunks(jar, name, SEPARATOR)
-            if chunks is not None and not chunks.joined:
-                yield _Candidate(name, chunks.names, None, ())
-            elif chunks is not None:
-                for joined, places in zip(chunks.joined, chunks.places, strict=True):
-                    if joined:
-                        yield _Candidate(name, chunks.names, joined, places)
+            if chunks is not None:
+                for joined, places in chunks.values():
+                    yield _LoginValue(name, chunks.names, joined, places)
 
-    def _open(self, jar: CookieJar, candidate: _Candidate, now: float) -> Reading:
+    def _open(self, jar: CookieJar, candidate: _LoginValue, now: float) -> Reading:
         session, why = None, "the set of chunks is incomplete"
         if candidate.value is not None:
             try:
@@ -391,7 +388,7 @@ def store_key(fingerprint: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class LoginStoreSource(_OwnSource):
+class LoginStoreSource(_LoginSource):
     """Sessions in a store. `recall` gives the session of a fingerprint, if it has been loaded.
 
     Reading is pure and does not wait: load what `handles` names before.
@@ -417,7 +414,7 @@ class LoginStoreSource(_OwnSource):
             for place in jar.places(handle.cookie)
             if _handle(handle.cookie, jar.pairs[place][1]) == handle
         )
-        candidate = _Candidate(handle.cookie, (handle.cookie,), None, places)
+        candidate = _LoginValue(handle.cookie, (handle.cookie,), None, places)
         is_it = (
             session is not None
             and session.cookie == handle.cookie
@@ -465,7 +462,7 @@ def _is_name(text: str) -> bool:
 def presented_names(
     source: LoginCookieSource | LoginStoreSource, jar: CookieJar
 ) -> tuple[str, ...]:
-    """Every cookie name presented that is an own session's, also of one that cannot be read."""
+    """Every cookie name presented that a login session may use, readable or not."""
     matches = NameMatcher(source.base_names).matches
     return tuple(name for name in jar.names() if matches(name))
 

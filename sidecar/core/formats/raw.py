@@ -38,7 +38,7 @@ CHUNK_SIZE: Final = 3936
 """Characters of a chunk, if a renewed token goes into chunks as the old one did."""
 
 
-class _Candidate(NamedTuple):
+class _RawValue(NamedTuple):
     """A value to try: decoded, and whether it came percent-encoded.
 
     Its cookie, the cookies that it was joined from, and their indexes in the jar's `pairs`.
@@ -81,7 +81,7 @@ class RawSource:
             # Browsers drop a cookie that ends with its token; what renews it is still a session.
             yield self._with(refresh, Reading(Result.NO_SESSION, header_bytes=len(jar.header)))
 
-    def _with(self, refresh: _Candidate, reading: Reading) -> Reading:
+    def _with(self, refresh: _RawValue, reading: Reading) -> Reading:
         """The reading with what renews the session."""
         prefix = refresh.cookie.removesuffix(self.refresh_names[-1])
         encoded = reading.encoded | ({refresh.cookie} if refresh.is_encoded else set())
@@ -130,13 +130,13 @@ class RawSource:
         )
 
 
-def _candidates(jar: CookieJar, names: Iterable[str]) -> Iterator[_Candidate]:
+def _candidates(jar: CookieJar, names: Iterable[str]) -> Iterator[_RawValue]:
     """The values that cookies of these names hold, whole or in chunks; none that is empty."""
     for name in names:
         for place in jar.places(name):
             came = jar.pairs[place][1]
             if value := _value(came):
-                yield _Candidate(name, (name,), (place,), value, _is_encoded(came))
+                yield _RawValue(name, (name,), (place,), value, _is_encoded(came))
         for separator in CHUNK_SEPARATORS:
             chunks = collect_chunks(jar, name, separator, _value)
             if chunks is None:
@@ -144,10 +144,10 @@ def _candidates(jar: CookieJar, names: Iterable[str]) -> Iterator[_Candidate]:
             for joined, places in zip(chunks.joined, chunks.places, strict=True):
                 is_encoded = any(_is_encoded(jar.pairs[place][1]) for place in places)
                 if joined:
-                    yield _Candidate(name, chunks.names, places, joined, is_encoded)
+                    yield _RawValue(name, chunks.names, places, joined, is_encoded)
 
 
-def _reading(type_: str, candidate: _Candidate, size: int) -> Reading:
+def _reading(type_: str, candidate: _RawValue, size: int) -> Reading:
     name, names, places, value, is_encoded = candidate
     good = is_b64token(value)
     return Reading(

@@ -44,7 +44,7 @@ _MILLISECONDS_ABOVE = 1e11
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class SealedSession:
     """An opened session: its claims, the expiry it states and the end of the tolerance after that,
     both in Unix seconds (None: it has no end).
     """
@@ -57,7 +57,7 @@ class Session:
 class Opener(Protocol):
     """How a format opens a value."""
 
-    def open(self, value: str, name: str, now: float) -> Session:
+    def open(self, value: str, name: str, now: float) -> SealedSession:
         """Open the whole value of the cookie `name` (with prefix, without chunk suffix).
 
         A session that has expired opens too. Raises `SealError` for one that is not to be believed.
@@ -77,7 +77,7 @@ class Sealer(Opener, Protocol):
         ...
 
 
-class _Candidate(NamedTuple):
+class _SealedValue(NamedTuple):
     """A value to try, the cookie it belongs to and the cookies it was joined from.
 
     The value is None if chunks were presented that do not make a whole set. `places` are the
@@ -95,7 +95,7 @@ class _Candidate(NamedTuple):
 class _Verdict(NamedTuple):
     result: Result
     why: str
-    session: Session | None = None
+    session: SealedSession | None = None
     token: str | None = None
 
 
@@ -142,13 +142,13 @@ class SealedSource:
         for candidate in map(self._respelled, islice(candidates, self.attempts)):
             yield self._reading(candidate, self._judge(candidate, now), len(jar.header))
 
-    def _respelled(self, candidate: _Candidate) -> _Candidate:
+    def _respelled(self, candidate: _SealedValue) -> _SealedValue:
         value = None if candidate.value is None else self.opener.respelled(candidate.value)
         if value == candidate.value:
             return candidate
         return candidate._replace(value=value, is_plain=False)
 
-    def _siblings(self, jar: CookieJar) -> Iterator[_Candidate]:
+    def _siblings(self, jar: CookieJar) -> Iterator[_SealedValue]:
         """What the library joins besides: every cookie whose name begins with a stem.
 
         It never writes such a set. It is read for whose session it holds, and passes nowhere.
@@ -163,32 +163,29 @@ class SealedSource:
             if self._is_written({one for _, one, _ in found}, name):
                 continue
             for place, one, value in found[:MAX_SIBLINGS]:
-                yield _Candidate(name, (one,), value, (place,), False, True)
+                yield _SealedValue(name, (one,), value, (place,), False, True)
             for order in (found, sorted(found, key=lambda each: _index(each[1]))):
                 places, names, values = zip(*order[:MAX_CHUNKS], strict=True)
-                yield _Candidate(name, names, "".join(values), places, False, True)
+                yield _SealedValue(name, names, "".join(values), places, False, True)
 
     def _is_written(self, found: Collection[str], name: str) -> bool:
         """Whether the library writes these names together: one whole cookie, or all chunks."""
         chunks = {f"{name}{self.separator}{index}" for index in range(len(found))}
         return found in ({name}, chunks, set())
 
-    def _candidates(self, jar: CookieJar) -> Iterator[_Candidate]:
+    def _candidates(self, jar: CookieJar) -> Iterator[_SealedValue]:
         for name in self.names:
             counted = collect_counted(jar, name, decoded) if self.counted else None
             for place in jar.places(name) if counted is None else ():
                 value = decoded(jar.pairs[place][1])
                 if value:
-                    yield _Candidate(name, (name,), value, (place,))
+                    yield _SealedValue(name, (name,), value, (place,))
             chunks = counted or collect_chunks(jar, name, self.separator, decoded)
-            if chunks is not None and not chunks.joined:
-                yield _Candidate(name, chunks.names, None, ())
-            elif chunks is not None:
-                for joined, places in zip(chunks.joined, chunks.places, strict=True):
-                    if joined:
-                        yield _Candidate(name, chunks.names, joined, places)
+            if chunks is not None:
+                for joined, places in chunks.values():
+                    yield _SealedValue(name, chunks.names, joined, places)
 
-    def _judge(self, candidate: _Candidate, now: float) -> _Verdict:
+    def _judge(self, candidate: _SealedValue, now: float) -> _Verdict:
         if candidate.value is None:
             return _Verdict(self.broken, "the set of chunks is incomplete")
         try:
@@ -250,7 +247,7 @@ class SealedSource:
         stated = self._expires_at(verdict.session) if self.expires_at is not None else None
         return token_set(verdict.token, refresh, stated, issued)
 
-    def _reading(self, candidate: _Candidate, verdict: _Verdict, header_bytes: int) -> Reading:
+    def _reading(self, candidate: _SealedValue, verdict: _Verdict, header_bytes: int) -> Reading:
         claims = verdict.session.claims if verdict.session else {}
         identity, issued = None, None
         if self.stamp is not None and PRIVATE_CLAIM in claims:
@@ -292,7 +289,7 @@ class SealedSource:
         lasting = {name: value for name, value in claims.items() if name not in _VOLATILE}
         return _canonical(claims), _canonical(lasting)
 
-    def _expires_at(self, session: Session) -> float | None:
+    def _expires_at(self, session: SealedSession) -> float | None:
         named = as_number(find_claim(session.claims, self.expires_at)) if self.expires_at else None
         if named is None:
             return session.expires_at

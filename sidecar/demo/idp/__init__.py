@@ -7,8 +7,16 @@ docs/rehearsal.md tells how to use it.
 
 from __future__ import annotations
 
-from sidecar.demo.idp.options import Client, Options, Switches
-from sidecar.demo.idp.records import Checked, Stats
+from sidecar.demo.idp.options import Options, RegisteredClient, Switches
+from sidecar.demo.idp.records import Introspection, Stats
 from sidecar.demo.idp.serve import RunningIdp, running_idp
 
-__all__ = ["Checked", "Client", "Options", "RunningIdp", "Stats", "Switches", "running_idp"]
+__all__ = [
+    "Introspection",
+    "Options",
+    "RegisteredClient",
+    "RunningIdp",
+    "Stats",
+    "Switches",
+    "running_idp",
+]

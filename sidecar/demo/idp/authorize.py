@@ -12,10 +12,10 @@ from secrets import token_urlsafe
 from typing import Final, Literal, TypeAlias
 
 from sidecar.demo.idp.idp_errors import AuthorizationError, PageError, ReturnAddress
-from sidecar.demo.idp.options import OFFLINE_ACCESS, Client
+from sidecar.demo.idp.options import OFFLINE_ACCESS, RegisteredClient
 from sidecar.demo.idp.parameters import with_parameters
-from sidecar.demo.idp.provider import Provider
-from sidecar.demo.idp.records import AuthorizationRequest, Code, Session
+from sidecar.demo.idp.provider import DemoProvider
+from sidecar.demo.idp.records import AuthorizationRequest, Code, UserSession
 
 Step: TypeAlias = Literal["login", "consent", "issue"]
 
@@ -28,7 +28,7 @@ _UNSUPPORTED: Final = {
 }
 
 
-def read_request(provider: Provider, parameters: Mapping[str, str]) -> AuthorizationRequest:
+def read_request(provider: DemoProvider, parameters: Mapping[str, str]) -> AuthorizationRequest:
     """An authorization request that holds.
 
     Raises `PageError` where nothing can be sent back, because client or redirect URI are not
@@ -54,7 +54,7 @@ def read_request(provider: Provider, parameters: Mapping[str, str]) -> Authoriza
     )
 
 
-def next_step(request: AuthorizationRequest, session: Session | None, now: float) -> Step:
+def next_step(request: AuthorizationRequest, session: UserSession | None, now: float) -> Step:
     """What has to happen first. Raises `AuthorizationError` where prompt=none forbids it."""
     if session is None or _is_too_old(request, session, now):
         if "none" in request.prompt:
@@ -65,7 +65,7 @@ def next_step(request: AuthorizationRequest, session: Session | None, now: float
     return "consent" if "consent" in request.prompt else "issue"
 
 
-def issue_code(provider: Provider, request: AuthorizationRequest, session: Session) -> str:
+def issue_code(provider: DemoProvider, request: AuthorizationRequest, session: UserSession) -> str:
     """Makes a code for the user of the session. Returns the whole URI of the answer."""
     grant = provider.grant(session, request.client_id, request.scope, request.nonce)
     code = token_urlsafe(32)
@@ -75,7 +75,7 @@ def issue_code(provider: Provider, request: AuthorizationRequest, session: Sessi
     return with_parameters(request.to.uri, answer)
 
 
-def error_uri(provider: Provider, error: AuthorizationError) -> str:
+def error_uri(provider: DemoProvider, error: AuthorizationError) -> str:
     """The whole URI of an error answer."""
     answer = {
         "error": error.error,
@@ -120,8 +120,8 @@ def _prompt(to: ReturnAddress, parameters: Mapping[str, str]) -> frozenset[str]:
 
 
 def _scope(
-    provider: Provider,
-    client: Client,
+    provider: DemoProvider,
+    client: RegisteredClient,
     to: ReturnAddress,
     parameters: Mapping[str, str],
     prompt: frozenset[str],
@@ -148,5 +148,5 @@ def _max_age(to: ReturnAddress, parameters: Mapping[str, str]) -> int | None:
     return int(text)
 
 
-def _is_too_old(request: AuthorizationRequest, session: Session, now: float) -> bool:
+def _is_too_old(request: AuthorizationRequest, session: UserSession, now: float) -> bool:
     return request.max_age is not None and now - session.auth_time >= request.max_age

@@ -14,8 +14,8 @@ from sidecar.demo.idp.courier import Courier
 from sidecar.demo.idp.idp_errors import AuthorizationError, PageError
 from sidecar.demo.idp.logout import plan_logout
 from sidecar.demo.idp.messages import page, page_parameters, redirect, set_cookie
-from sidecar.demo.idp.provider import Provider
-from sidecar.demo.idp.records import AuthorizationRequest, Interaction, LogoutRequest, Session
+from sidecar.demo.idp.provider import DemoProvider
+from sidecar.demo.idp.records import AuthorizationRequest, Interaction, LogoutRequest, UserSession
 from sidecar.demo.idp.state import INTERACTION_SECONDS
 
 BROWSER_COOKIE: Final = "rehearsal_idp_browser"
@@ -28,7 +28,7 @@ class Browser:
     One cookie is what forms are bound to, the other one is the single sign-on session.
     """
 
-    def __init__(self, provider: Provider, courier: Courier) -> None:
+    def __init__(self, provider: DemoProvider, courier: Courier) -> None:
         self._provider = provider
         self._courier = courier
 
@@ -80,7 +80,7 @@ class Browser:
         assert session is not None
         return self._with_code(asked, session)
 
-    async def _signed_in(self, old: Session | None, user: str) -> Session:
+    async def _signed_in(self, old: UserSession | None, user: str) -> UserSession:
         """A new session; another user's that the browser had is ended."""
         provider = self._provider
         if old is not None and old.subject != user:
@@ -89,7 +89,7 @@ class Browser:
         lifetime = provider.options.session_lifetime
         return provider.state.sign_in(old, user, provider.now(), lifetime)
 
-    def _with_code(self, asked: AuthorizationRequest, session: Session) -> web.Response:
+    def _with_code(self, asked: AuthorizationRequest, session: UserSession) -> web.Response:
         response = redirect(issue_code(self._provider, asked, session))
         set_cookie(response, SESSION_COOKIE, session.cookie)
         return response
@@ -116,7 +116,7 @@ class Browser:
             raise PageError("This form belongs to something else.")
         return await self._logged_out(self._session(request), asked.redirect)
 
-    async def _logged_out(self, session: Session | None, target: str | None) -> web.Response:
+    async def _logged_out(self, session: UserSession | None, target: str | None) -> web.Response:
         provider = self._provider
         frames = [] if session is None else provider.frames(session)
         if session is not None:
@@ -131,7 +131,7 @@ class Browser:
 
     # -- what a browser presents --------------------------------------------------------------
 
-    def _session(self, request: web.Request) -> Session | None:
+    def _session(self, request: web.Request) -> UserSession | None:
         return self._provider.state.session(
             request.cookies.get(SESSION_COOKIE), self._provider.now()
         )

@@ -14,7 +14,7 @@ from sidecar.demo.idp.courier import Courier
 from sidecar.demo.idp.messages import NO_STORE
 from sidecar.demo.idp.options import faults
 from sidecar.demo.idp.pages import WARNING
-from sidecar.demo.idp.provider import Provider
+from sidecar.demo.idp.provider import DemoProvider
 from sidecar.demo.idp.records import Stats
 
 
@@ -38,7 +38,7 @@ class Actions(BaseModel):
 class Control:
     """Handlers of `/_rehearsal`."""
 
-    def __init__(self, provider: Provider, courier: Courier) -> None:
+    def __init__(self, provider: DemoProvider, courier: Courier) -> None:
         self._provider = provider
         self._courier = courier
 

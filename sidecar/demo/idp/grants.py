@@ -18,8 +18,8 @@ from urllib.parse import unquote_plus
 from joserfc.util import urlsafe_b64encode
 
 from sidecar.demo.idp.idp_errors import OAuthError
-from sidecar.demo.idp.options import OFFLINE_ACCESS, OPENID, Client
-from sidecar.demo.idp.provider import Provider
+from sidecar.demo.idp.options import OFFLINE_ACCESS, OPENID, RegisteredClient
+from sidecar.demo.idp.provider import DemoProvider
 from sidecar.demo.idp.records import AccessToken, Grant, RefreshToken
 
 Form: TypeAlias = Mapping[str, str]
@@ -31,7 +31,7 @@ _VERIFIER: Final = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636 section 4.
 # -- who asks -------------------------------------------------------------------------------------
 
 
-def authenticate(provider: Provider, authorization: str | None, form: Form) -> Client:
+def authenticate(provider: DemoProvider, authorization: str | None, form: Form) -> RegisteredClient:
     """The client that asks (RFC 6749 section 2.3): by Basic, by its form, or public.
 
     Raises `OAuthError`.
@@ -64,7 +64,7 @@ def _basic(authorization: str) -> tuple[str, str]:
     return unquote_plus(client_id), unquote_plus(secret)
 
 
-def _is_right(client: Client, secret: str | None) -> bool:
+def _is_right(client: RegisteredClient, secret: str | None) -> bool:
     if client.client_secret is None or client.is_public:
         return not secret
     return secret is not None and compare_digest(secret.encode(), client.client_secret.encode())
@@ -73,7 +73,7 @@ def _is_right(client: Client, secret: str | None) -> bool:
 # -- the token endpoint ---------------------------------------------------------------------------
 
 
-def exchange(provider: Provider, client: Client, form: Form) -> Answer:
+def exchange(provider: DemoProvider, client: RegisteredClient, form: Form) -> Answer:
     """The token endpoint's answer to a client that is who it says. Raises `OAuthError`."""
     try:
         (grant_type,) = _required(form, "grant_type")
@@ -85,7 +85,7 @@ def exchange(provider: Provider, client: Client, form: Form) -> Answer:
         raise
 
 
-def _exchange_code(provider: Provider, client: Client, form: Form) -> Answer:
+def _exchange_code(provider: DemoProvider, client: RegisteredClient, form: Form) -> Answer:
     """RFC 6749 section 4.1.3. A second use ends what the first one gave (section 4.1.2)."""
     value, redirect_uri, verifier = _required(form, "code", "redirect_uri", "code_verifier")
     if _VERIFIER.fullmatch(verifier) is None:
@@ -108,7 +108,7 @@ def _exchange_code(provider: Provider, client: Client, form: Form) -> Answer:
     return _first_tokens(provider, code.grant)
 
 
-def _first_tokens(provider: Provider, grant: Grant) -> Answer:
+def _first_tokens(provider: DemoProvider, grant: Grant) -> Answer:
     """A refresh token comes with offline access only (OpenID Connect Core section 11)."""
     answer = _tokens(provider, grant, grant.scope, nonce=grant.nonce)
     if OFFLINE_ACCESS in grant.scope:
@@ -116,7 +116,7 @@ def _first_tokens(provider: Provider, grant: Grant) -> Answer:
     return answer
 
 
-def _refresh(provider: Provider, client: Client, form: Form) -> Answer:
+def _refresh(provider: DemoProvider, client: RegisteredClient, form: Form) -> Answer:
     """RFC 6749 section 6, with rotation and reuse detection as in RFC 9700 section 4.14.2."""
     (value,) = _required(form, "refresh_token")
     token = provider.state.refresh_tokens.get(value)
@@ -143,7 +143,7 @@ def _refresh(provider: Provider, client: Client, form: Form) -> Answer:
     return answer
 
 
-def mint(provider: Provider, subject: str, scope: tuple[str, ...]) -> Answer:
+def mint(provider: DemoProvider, subject: str, scope: tuple[str, ...]) -> Answer:
     """A token answer for the first client, as a login of that user would have given.
 
     Raises `ValueError` for a user or scope that there is not.
@@ -156,7 +156,7 @@ def mint(provider: Provider, subject: str, scope: tuple[str, ...]) -> Answer:
     return _first_tokens(provider, grant)
 
 
-_GRANT_TYPES: Final[Mapping[str, Callable[[Provider, Client, Form], Answer]]] = {
+_GRANT_TYPES: Final[Mapping[str, Callable[[DemoProvider, RegisteredClient, Form], Answer]]] = {
     "authorization_code": _exchange_code,
     "refresh_token": _refresh,
 }
@@ -184,7 +184,7 @@ def _narrowed(grant: Grant, asked: str | None) -> tuple[str, ...]:
 
 
 def _tokens(
-    provider: Provider, grant: Grant, scope: tuple[str, ...], *, nonce: str | None
+    provider: DemoProvider, grant: Grant, scope: tuple[str, ...], *, nonce: str | None
 ) -> Answer:
     access_token = provider.issue_access_token(grant, scope)
     answer: Answer = {
@@ -198,7 +198,7 @@ def _tokens(
     return answer
 
 
-def _new_refresh_token(provider: Provider, grant: Grant) -> str:
+def _new_refresh_token(provider: DemoProvider, grant: Grant) -> str:
     value = f"rt_{token_urlsafe(32)}"
     provider.state.refresh_tokens[value] = RefreshToken(grant)
     return value
@@ -207,7 +207,7 @@ def _new_refresh_token(provider: Provider, grant: Grant) -> str:
 # -- revocation and introspection -----------------------------------------------------------------
 
 
-def revoke(provider: Provider, client: Client, form: Form) -> None:
+def revoke(provider: DemoProvider, client: RegisteredClient, form: Form) -> None:
     """RFC 7009 section 2: a token that is unknown is no error. Raises `OAuthError`."""
     (value,) = _required(form, "token")
     token = provider.state.refresh_tokens.get(value) or provider.state.access_tokens.get(value)
@@ -224,13 +224,13 @@ def revoke(provider: Provider, client: Client, form: Form) -> None:
         _revoke_refresh_tokens(provider, token.grant)
 
 
-def _revoke_refresh_tokens(provider: Provider, grant: Grant) -> None:
+def _revoke_refresh_tokens(provider: DemoProvider, grant: Grant) -> None:
     for one in provider.state.refresh_tokens.values():
         if one.grant is grant:
             one.revoked = True
 
 
-def introspect(provider: Provider, client: Client, form: Form) -> Answer:
+def introspect(provider: DemoProvider, client: RegisteredClient, form: Form) -> Answer:
     """RFC 7662 section 2: of any access token, and of the client's own refresh tokens.
 
     Public clients learn nothing, since they cannot be told from anybody. Raises `OAuthError`.
@@ -259,7 +259,9 @@ def introspect(provider: Provider, client: Client, form: Form) -> Answer:
     }
 
 
-def _about_refresh_token(provider: Provider, client: Client, token: RefreshToken) -> Answer:
+def _about_refresh_token(
+    provider: DemoProvider, client: RegisteredClient, token: RefreshToken
+) -> Answer:
     grant = token.grant
     is_over = token.spent or token.revoked or grant.revoked or provider.now() >= token.expires
     if is_over or grant.client_id != client.client_id:

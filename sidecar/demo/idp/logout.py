@@ -6,25 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sidecar.demo.idp.idp_errors import PageError
-from sidecar.demo.idp.options import Client
+from sidecar.demo.idp.options import RegisteredClient
 from sidecar.demo.idp.parameters import with_parameters
-from sidecar.demo.idp.provider import Provider
-from sidecar.demo.idp.records import Session
+from sidecar.demo.idp.provider import DemoProvider
+from sidecar.demo.idp.records import UserSession
 from sidecar.demo.idp.tokens import ID_TOKEN, Claims
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LogoutPlan:
     """What a logout request comes to: the session to end, if any is left, and where to go then."""
 
     must_confirm: bool
-    session: Session | None
+    session: UserSession | None
     redirect: str | None
 
 
 def plan_logout(
-    provider: Provider, parameters: Mapping[str, str], presented: Session | None
-) -> Plan:
+    provider: DemoProvider, parameters: Mapping[str, str], presented: UserSession | None
+) -> LogoutPlan:
     """Decides a logout request of a browser that presents that session, or none.
 
     A person is asked unless the client proves by its id_token (expired or not) that it means the
@@ -34,14 +34,14 @@ def plan_logout(
     client = _client(provider, parameters, hint)
     redirect = _redirect(client, parameters)
     if hint is None:
-        return Plan(presented is not None, presented, redirect)
+        return LogoutPlan(presented is not None, presented, redirect)
     meant = provider.state.session_of(str(hint["sid"]), provider.now())
     if presented is not None and presented is not meant:
-        return Plan(must_confirm=True, session=presented, redirect=redirect)
-    return Plan(must_confirm=False, session=meant, redirect=redirect)
+        return LogoutPlan(must_confirm=True, session=presented, redirect=redirect)
+    return LogoutPlan(must_confirm=False, session=meant, redirect=redirect)
 
 
-def _hint(provider: Provider, parameters: Mapping[str, str]) -> Claims | None:
+def _hint(provider: DemoProvider, parameters: Mapping[str, str]) -> Claims | None:
     text = parameters.get("id_token_hint")
     if text is None:
         return None
@@ -52,8 +52,8 @@ def _hint(provider: Provider, parameters: Mapping[str, str]) -> Claims | None:
 
 
 def _client(
-    provider: Provider, parameters: Mapping[str, str], hint: Claims | None
-) -> Client | None:
+    provider: DemoProvider, parameters: Mapping[str, str], hint: Claims | None
+) -> RegisteredClient | None:
     named = parameters.get("client_id")
     if hint is not None and named not in (None, hint["aud"]):
         raise PageError("The id_token_hint was issued to another client.")
@@ -64,7 +64,7 @@ def _client(
     return client
 
 
-def _redirect(client: Client | None, parameters: Mapping[str, str]) -> str | None:
+def _redirect(client: RegisteredClient | None, parameters: Mapping[str, str]) -> str | None:
     uri = parameters.get("post_logout_redirect_uri")
     if uri is None:
         return None

@@ -6,10 +6,10 @@ from typing import Any
 
 from sidecar.demo.idp.authorize import PROMPTS
 from sidecar.demo.idp.grants import GRANT_TYPES
-from sidecar.demo.idp.provider import Provider
+from sidecar.demo.idp.provider import DemoProvider
 
 
-def discovery(provider: Provider) -> dict[str, Any]:
+def discovery(provider: DemoProvider) -> dict[str, Any]:
     """The metadata (OpenID Connect Discovery section 3, RFC 8414, RFC 9207, logout drafts)."""
     issuer = provider.issuer
     methods = ["client_secret_basic", "client_secret_post", "none"]

@@ -110,7 +110,7 @@ class Switches(_Model):
     )
 
 
-class Client(_Model):
+class RegisteredClient(_Model):
     """A relying party. URIs are compared as strings (RFC 9700 section 2.1)."""
 
     client_id: Annotated[str, Field(min_length=1)] = Field(
@@ -135,7 +135,7 @@ class Client(_Model):
         return not self.client_secret
 
 
-class Options(Switches, Client):
+class Options(Switches, RegisteredClient):
     """Everything that the provider can be started with: its one client, and the switches."""
 
     host: Literal["127.0.0.1", "localhost"] = Field(
@@ -154,7 +154,7 @@ class Options(Switches, Client):
     )
     audience: str = Field("urn:rehearsal:api", description="`aud` of access tokens")
     signing_algorithm: Literal["RS256", "ES256"] = Field("RS256", description="RS256 or ES256")
-    clients: tuple[Client, ...] = Field((), description="further clients")
+    clients: tuple[RegisteredClient, ...] = Field((), description="further clients")
 
     @model_validator(mode="after")
     def _signs_in_a_user(self) -> Self:
@@ -171,10 +171,10 @@ class Options(Switches, Client):
         """The switches as they stand."""
         return self.model_dump(mode="json", include=set(Switches.model_fields))
 
-    def all_clients(self) -> tuple[Client, ...]:
+    def all_clients(self) -> tuple[RegisteredClient, ...]:
         """The client that these options describe, and the further ones."""
-        own = {name: getattr(self, name) for name in Client.model_fields}
-        return (Client.model_validate(own), *self.clients)
+        own = {name: getattr(self, name) for name in RegisteredClient.model_fields}
+        return (RegisteredClient.model_validate(own), *self.clients)
 
 
 def faults(error: ValidationError) -> list[str]:

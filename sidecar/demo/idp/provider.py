@@ -11,8 +11,8 @@ from math import ceil
 from secrets import token_urlsafe
 from typing import Any, Final, Literal, TypeAlias
 
-from sidecar.demo.idp.options import Client, Options
-from sidecar.demo.idp.records import AccessToken, Checked, Grant, Session, Stats, Verdict
+from sidecar.demo.idp.options import Options, RegisteredClient
+from sidecar.demo.idp.records import AccessToken, Grant, Introspection, Stats, UserSession, Verdict
 from sidecar.demo.idp.state import State
 from sidecar.demo.idp.tokens import (
     ACCESS_TOKEN,
@@ -54,7 +54,7 @@ class _Burst:
         return False
 
 
-class Provider:
+class DemoProvider:
     """An OpenID Provider without a network. `clock` gives Unix seconds."""
 
     def __init__(self, issuer: str, options: Options, clock: Clock) -> None:
@@ -91,7 +91,7 @@ class Provider:
             self.options = self.options.with_switches({switch: left - 1})
         return left > 0
 
-    def register(self, client: Client) -> None:
+    def register(self, client: RegisteredClient) -> None:
         """Adds a client, or replaces the one of that name."""
         self.clients[client.client_id] = client
 
@@ -125,7 +125,7 @@ class Provider:
         )
         return self.keys.sign(claims, ID_TOKEN)
 
-    def verify(self, access_token: str) -> Checked:
+    def verify(self, access_token: str) -> Introspection:
         """What a resource server learns of an access token; the burst of 401s counts."""
         now = self.now()
         record = self.state.access_tokens.get(access_token)
@@ -133,8 +133,8 @@ class Provider:
         name = f"checks_{verdict}"
         setattr(self.stats, name, getattr(self.stats, name) + 1)
         if record is None or verdict != "live":
-            return Checked(verdict)
-        return Checked(
+            return Introspection(verdict)
+        return Introspection(
             verdict,
             subject=record.grant.subject,
             client_id=record.grant.client_id,
@@ -155,7 +155,7 @@ class Provider:
     # -- sessions and grants ------------------------------------------------------------------
 
     def grant(
-        self, session: Session, client_id: str, scope: tuple[str, ...], nonce: str | None
+        self, session: UserSession, client_id: str, scope: tuple[str, ...], nonce: str | None
     ) -> Grant:
         """What the user of that session grants to a client, which takes part in it from now on."""
         session.clients.add(client_id)
@@ -169,7 +169,7 @@ class Provider:
             expires=self.now() + self.options.refresh_token_lifetime,
         )
 
-    def end(self, session: Session) -> list[LogoutNotice]:
+    def end(self, session: UserSession) -> list[LogoutNotice]:
         """Ends a session. Returns the logout tokens to be sent to the clients in it."""
         now = self.now()
         self.state.end_session(session)
@@ -193,11 +193,11 @@ class Provider:
         sessions = self.state.sessions_of(subject, self.now())
         return [notice for session in sessions for notice in self.end(session)]
 
-    def frames(self, session: Session) -> list[tuple[str, str]]:
+    def frames(self, session: UserSession) -> list[tuple[str, str]]:
         """The clients' pages to frame at logout, with the `sid` (Front-Channel Logout 3)."""
         clients = self._clients_of(session)
         uris = (client.frontchannel_logout_uri for client in clients)
         return [(uri, session.sid) for uri in uris if uri is not None]
 
-    def _clients_of(self, session: Session) -> list[Client]:
+    def _clients_of(self, session: UserSession) -> list[RegisteredClient]:
         return [self.clients[name] for name in sorted(session.clients) if name in self.clients]

@@ -11,7 +11,7 @@ Verdict: TypeAlias = Literal["live", "expired", "revoked", "unknown"]
 
 
 @dataclass(slots=True)
-class Session:
+class UserSession:
     """A browser that is signed in: `cookie` is what it presents, `sid` what clients are told."""
 
     cookie: str = field(repr=False)
@@ -72,7 +72,7 @@ class AccessToken:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class Introspection:
     """What a resource server is told of an access token; all None unless it is live."""
 
     verdict: Verdict

@@ -14,10 +14,10 @@ from typing import Any, Final
 from aiohttp import web
 
 from sidecar.demo.idp.grants import mint
-from sidecar.demo.idp.options import EVERYBODY, OFFLINE_ACCESS, OPENID, Client, Options
+from sidecar.demo.idp.options import EVERYBODY, OFFLINE_ACCESS, OPENID, Options, RegisteredClient
 from sidecar.demo.idp.pages import WARNING
-from sidecar.demo.idp.provider import Clock, Provider
-from sidecar.demo.idp.records import Checked, Stats
+from sidecar.demo.idp.provider import Clock, DemoProvider
+from sidecar.demo.idp.records import Introspection, Stats
 from sidecar.demo.idp.web import Site
 
 _ADDRESSES: Final = {
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 class RunningIdp:
     """A provider that serves. What it was started with is in `options`."""
 
-    def __init__(self, provider: Provider, site: Site) -> None:
+    def __init__(self, provider: DemoProvider, site: Site) -> None:
         self._provider = provider
         self._site = site
 
@@ -65,11 +65,11 @@ class RunningIdp:
         """Turns switches, all or none. Raises `ValueError` for an unknown one or a bad value."""
         self._provider.set(**switches)
 
-    def register(self, client: Client) -> None:
+    def register(self, client: RegisteredClient) -> None:
         """Adds a client, or replaces the one of that `client_id`."""
         self._provider.register(client)
 
-    def verify(self, access_token: str) -> Checked:
+    def verify(self, access_token: str) -> Introspection:
         """What a resource server learns of an access token: live, expired, revoked or unknown."""
         return self._provider.verify(access_token)
 
@@ -110,7 +110,7 @@ async def running_idp(*, clock: Clock = time.time, **options: Any) -> AsyncItera
     async with AsyncExitStack() as stack:
         sockets = _bind(stack, chosen)
         port = sockets[0].getsockname()[1]
-        provider = Provider(f"http://{chosen.host}:{port}", chosen, clock)
+        provider = DemoProvider(f"http://{chosen.host}:{port}", chosen, clock)
         site = Site(provider)
         runner = web.AppRunner(site.application(), access_log=None, shutdown_timeout=_DRAIN_SECONDS)
         await runner.setup()

@@ -14,7 +14,7 @@ from sidecar.demo.idp.records import (
     Grant,
     Interaction,
     RefreshToken,
-    Session,
+    UserSession,
 )
 
 INTERACTION_SECONDS: Final = 600
@@ -39,24 +39,24 @@ class State:
     """Everything by the secret that names it."""
 
     def __init__(self) -> None:
-        self.sessions: Final[dict[str, Session]] = {}
+        self.sessions: Final[dict[str, UserSession]] = {}
         self.interactions: Final[dict[str, Interaction]] = {}
         self.codes: Final[dict[str, Code]] = {}
         self.refresh_tokens: Final[dict[str, RefreshToken]] = {}
         self.access_tokens: Final[dict[str, AccessToken]] = {}
         self._tidied = 0.0
 
-    def session(self, cookie: str | None, now: float) -> Session | None:
+    def session(self, cookie: str | None, now: float) -> UserSession | None:
         """The live session that a browser presents."""
         session = self.sessions.get(cookie or "")
         return session if session is not None and now < session.expires else None
 
-    def session_of(self, sid: str, now: float) -> Session | None:
+    def session_of(self, sid: str, now: float) -> UserSession | None:
         """The live session that clients know by that `sid`."""
         live = (one for one in self.sessions.values() if now < one.expires)
         return next((one for one in live if one.sid == sid), None)
 
-    def sessions_of(self, subject: str, now: float) -> list[Session]:
+    def sessions_of(self, subject: str, now: float) -> list[UserSession]:
         """The live sessions of a user, or of everybody."""
         return [
             one
@@ -64,9 +64,11 @@ class State:
             if now < one.expires and subject in (EVERYBODY, one.subject)
         ]
 
-    def sign_in(self, old: Session | None, subject: str, now: float, lifetime: int) -> Session:
+    def sign_in(
+        self, old: UserSession | None, subject: str, now: float, lifetime: int
+    ) -> UserSession:
         """A session of that user, under a new secret; the same user keeps `sid` and clients."""
-        session = Session(
+        session = UserSession(
             cookie=token_urlsafe(32),
             sid=token_urlsafe(12),
             subject=subject,
@@ -80,7 +82,7 @@ class State:
         self.sessions[session.cookie] = session
         return session
 
-    def end_session(self, session: Session) -> None:
+    def end_session(self, session: UserSession) -> None:
         """Forgets it. Its grants end, but those for offline access (Back-Channel Logout 2.7)."""
         self.sessions.pop(session.cookie, None)
         for grant in self.grants():

@@ -18,8 +18,8 @@ from sidecar.demo.idp.courier import Courier
 from sidecar.demo.idp.idp_errors import AuthorizationError, OAuthError, PageError
 from sidecar.demo.idp.messages import NO_STORE, challenge, client_form, hang_up, page, redirect
 from sidecar.demo.idp.metadata import discovery
-from sidecar.demo.idp.options import OPENID, Client, Endpoint
-from sidecar.demo.idp.provider import LogoutNotice, Provider
+from sidecar.demo.idp.options import OPENID, Endpoint, RegisteredClient
+from sidecar.demo.idp.provider import DemoProvider, LogoutNotice
 from sidecar.demo.idp.tokens import personal_claims
 
 _PATHS: Final[Mapping[str, Endpoint]] = {
@@ -37,13 +37,13 @@ _PATHS: Final[Mapping[str, Endpoint]] = {
 }
 """Which endpoint a path belongs to, where an outage can be of it."""
 
-_Act: TypeAlias = Callable[[Client, Mapping[str, str]], web.Response]
+_Act: TypeAlias = Callable[[RegisteredClient, Mapping[str, str]], web.Response]
 
 
 class Site:
     """One provider as an aiohttp application."""
 
-    def __init__(self, provider: Provider) -> None:
+    def __init__(self, provider: DemoProvider) -> None:
         self._provider = provider
         self._courier = Courier()
         self._browser = Browser(provider, self._courier)
@@ -161,14 +161,14 @@ class Site:
         authorization = request.headers.get(hdrs.AUTHORIZATION)
         return act(grants.authenticate(self._provider, authorization, form), form)
 
-    def _exchange(self, client: Client, form: Mapping[str, str]) -> web.Response:
+    def _exchange(self, client: RegisteredClient, form: Mapping[str, str]) -> web.Response:
         return web.json_response(grants.exchange(self._provider, client, form), headers=NO_STORE)
 
-    def _revoked(self, client: Client, form: Mapping[str, str]) -> web.Response:
+    def _revoked(self, client: RegisteredClient, form: Mapping[str, str]) -> web.Response:
         grants.revoke(self._provider, client, form)
         return web.Response(headers=NO_STORE)
 
-    def _introspected(self, client: Client, form: Mapping[str, str]) -> web.Response:
+    def _introspected(self, client: RegisteredClient, form: Mapping[str, str]) -> web.Response:
         return web.json_response(grants.introspect(self._provider, client, form), headers=NO_STORE)
 
     async def _userinfo(self, request: web.Request) -> web.Response:

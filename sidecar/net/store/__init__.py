@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sidecar.core.store_url import StoreUrl
-from sidecar.net.store.base import LIMIT, Cancel, Receive, Report, Store, Trouble
+from sidecar.net.store.base import LIMIT, Cancel, MessageListener, Receive, Report, Store
 from sidecar.net.store.memory import MemoryStore
 from sidecar.net.store.sealed_store import SealedStore
 
-__all__ = ["Cancel", "Receive", "Report", "Store", "Trouble", "open_store"]
+__all__ = ["Cancel", "MessageListener", "Receive", "Report", "Store", "open_store"]
 
 
 def open_store(

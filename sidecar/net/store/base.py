@@ -28,7 +28,7 @@ Report: TypeAlias = Callable[[str], None]
 Position = TypeVar("Position")
 
 
-class Trouble(Protocol):
+class MessageListener(Protocol):
     """Who wants to know that messages cannot be read for a while."""
 
     def broken(self) -> None:
@@ -90,13 +90,12 @@ class Store(Protocol):
         """
         ...
 
-    async def subscribe(self, receive: Receive, trouble: Trouble | None = None) -> Cancel:
+    async def subscribe(self, receive: Receive, listener: MessageListener | None = None) -> Cancel:
         """Calls `receive` with each message from now on; the result ends that.
 
-        Messages of one publisher come in order. After trouble none is missing (unless the store
-        lost it, or more than `KEPT_MESSAGES` came meanwhile, of which `trouble` is told), but some
-        may come once more. Never raises for trouble: it is reported, and once it ends messages
-        come.
+        Messages of one publisher come in order. Trouble is reported and never raised; messages come
+        again once it ends. Some may come twice then. None is missing, unless the store has lost it
+        or more than `KEPT_MESSAGES` came meanwhile: `listener` is notified of that.
         """
         ...
 
@@ -180,12 +179,12 @@ class Feed(Generic[Position]):
         "_closed",
         "_is_gone",
         "_latest",
+        "_listeners",
         "_read",
         "_receivers",
         "_report",
         "_resume",
         "_task",
-        "_troubles",
     )
 
     def __init__(
@@ -205,19 +204,19 @@ class Feed(Generic[Position]):
         self._is_gone = is_gone
         self._report = report
         self._receivers = Receivers(report)
-        self._troubles: list[Trouble] = []
+        self._listeners: list[MessageListener] = []
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def subscribe(self, receive: Receive, trouble: Trouble | None = None) -> Cancel:
+    async def subscribe(self, receive: Receive, listener: MessageListener | None = None) -> Cancel:
         """Messages published after this has returned are received.
 
         Where the position cannot be had for trouble, reading begins with all that is kept:
         rather messages from before than one too few.
         """
         cancel = self._receivers.add(receive)
-        if trouble is not None:
-            self._troubles.append(trouble)
+        if listener is not None:
+            self._listeners.append(listener)
         if self._task is None and not self._closed:
             started = asyncio.Event()
             self._task = asyncio.create_task(self._run(started))
@@ -228,7 +227,7 @@ class Feed(Generic[Position]):
         """No message is delivered from now on."""
         self._closed = True
         self._receivers.clear()
-        self._troubles.clear()
+        self._listeners.clear()
         # Again and again, since `asyncio.wait_for` of Python 3.11 may lose a cancellation.
         while self._task is not None and not self._task.done():
             self._task.cancel()
@@ -255,14 +254,14 @@ class Feed(Generic[Position]):
                 if not in_trouble:
                     in_trouble, position = True, self._resume(reached)
                     self._report(f"messages cannot be read: {trouble.detail}")
-                    for one in self._troubles:
+                    for one in self._listeners:
                         one.broken()
                 # A random pause, so that processes do not come back to a server all at once.
                 await asyncio.sleep(random.uniform(*_PAUSE))  # noqa: S311 - no secret
                 continue
             if in_trouble or has_gap:
                 self._report("messages are read again" + "; some were lost" * has_gap)
-                for one in self._troubles:
+                for one in self._listeners:
                     one.resumed(has_gap=has_gap)
             in_trouble, reached, read_at = False, position, loop.time()
             for number, message in enumerate(messages):

@@ -25,7 +25,7 @@ class Lease:
       outlasts the holder by `CLAIM` seconds, in which one that is cut off may come back.
     """
 
-    __slots__ = ("_claim", "_keeper", "_key", "_owner", "_store", "has_claim", "may_claim")
+    __slots__ = ("_claim", "_keeping", "_key", "_owner", "_store", "has_claim", "may_claim")
 
     def __init__(self, store: Store, key: str) -> None:
         self._store: Final = store
@@ -34,13 +34,13 @@ class Lease:
         self._owner: Final = os.urandom(16).hex().encode()
         self.has_claim = False
         self.may_claim = False  # also where the store did not say
-        self._keeper: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
 
     async def take(self) -> bool:
         """Takes the lock if it is free. Raises `StoreUnavailable`; it may be taken then."""
         if not await self._store.add(self._key, self._owner, LEASE):
             return False
-        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+        self._keeping = asyncio.get_running_loop().create_task(self._keep())
         return True
 
     async def claim(self) -> bool:
@@ -62,8 +62,8 @@ class Lease:
 
     def abandon(self) -> None:
         """Holds on no longer: lock and claim end by themselves."""
-        if self._keeper is not None:
-            self._keeper.cancel()
+        if self._keeping is not None:
+            self._keeping.cancel()
 
     async def free(self) -> None:
         """Removes the lock, though it may not have been taken. Raises `StoreUnavailable`."""

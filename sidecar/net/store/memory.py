@@ -12,10 +12,10 @@ from sidecar.net.store.base import (
     PING,
     PING_SECONDS,
     Cancel,
+    MessageListener,
     Receive,
     Receivers,
     Report,
-    Trouble,
     lifetime,
 )
 
@@ -164,7 +164,7 @@ class MemoryStore:
         self._check_open()
         self._receivers.deliver(message)
 
-    async def subscribe(self, receive: Receive, trouble: Trouble | None = None) -> Cancel:  # noqa: ARG002 - there is none
+    async def subscribe(self, receive: Receive, listener: MessageListener | None = None) -> Cancel:  # noqa: ARG002 - there is none
         return self._receivers.add(receive)
 
     async def ping(self) -> None:

@@ -28,9 +28,9 @@ from sidecar.net.store.base import (
     PING_SECONDS,
     Cancel,
     Feed,
+    MessageListener,
     Receive,
     Report,
-    Trouble,
     guarded,
     lifetime,
 )
@@ -131,8 +131,8 @@ class RedisStore:
     async def publish(self, message: bytes) -> None:
         await self._run(_MESSAGES, *_publication(message))
 
-    async def subscribe(self, receive: Receive, trouble: Trouble | None = None) -> Cancel:
-        return await self._feed.subscribe(receive, trouble)
+    async def subscribe(self, receive: Receive, listener: MessageListener | None = None) -> Cancel:
+        return await self._feed.subscribe(receive, listener)
 
     async def ping(self) -> None:
         async with guarded(self._limit, self._explain):

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sidecar.core.errors import StoreUnavailable
 from sidecar.core.tickets import derive_key
-from sidecar.net.store.base import LIMIT, Cancel, Receive, Report, Store, Trouble, guarded
+from sidecar.net.store.base import LIMIT, Cancel, MessageListener, Receive, Report, Store, guarded
 
 _FORMAT: Final = b"\x01"
 _NONCE_BYTES: Final = 12  # random: fine for 2^32 values a secret (NIST SP 800-38D 8.3)
@@ -84,7 +84,7 @@ class SealedStore:
     async def publish(self, message: bytes) -> None:
         await self._store.publish(self._seal(message, _MESSAGE))
 
-    async def subscribe(self, receive: Receive, trouble: Trouble | None = None) -> Cancel:
+    async def subscribe(self, receive: Receive, listener: MessageListener | None = None) -> Cancel:
         def receive_sealed(sealed: bytes) -> None:
             message = self._open(sealed, _MESSAGE)
             if message is not None:
@@ -97,7 +97,7 @@ class SealedStore:
                     " were tampered with"
                 )
 
-        return await self._store.subscribe(receive_sealed, trouble)
+        return await self._store.subscribe(receive_sealed, listener)
 
     async def ping(self) -> None:
         await self._store.ping()

@@ -21,9 +21,9 @@ from sidecar.net.store.base import (
     PING_SECONDS,
     Cancel,
     Feed,
+    MessageListener,
     Receive,
     Report,
-    Trouble,
     guarded,
     lifetime,
 )
@@ -150,8 +150,8 @@ class SqliteStore:
     async def publish(self, message: bytes) -> None:
         await self._write(lambda now: (_PUBLISH, (message, now)))
 
-    async def subscribe(self, receive: Receive, trouble: Trouble | None = None) -> Cancel:
-        return await self._feed.subscribe(receive, trouble)
+    async def subscribe(self, receive: Receive, listener: MessageListener | None = None) -> Cancel:
+        return await self._feed.subscribe(receive, listener)
 
     async def ping(self) -> None:
         await self.put(PING, b"", PING_SECONDS)

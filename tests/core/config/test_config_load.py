@@ -18,7 +18,7 @@ from sidecar.core.config import (
     IronSessionSource,
     Listen,
     NextauthSource,
-    Route,
+    RouteSection,
 )
 
 Loader = Callable[..., Config]
@@ -27,7 +27,7 @@ UPSTREAMS = "upstreams: {api: {url: http://a}}\n"
 LONG = "x" * 32
 
 
-def route(loaded: Loader, keys: str, more: str = "") -> Route:
+def route(loaded: Loader, keys: str, more: str = "") -> RouteSection:
     text = f"{UPSTREAMS}{more}\nlogout: {{redirect_to: /}}\nroutes:\n- {{upstream: api, {keys}}}\n"
     (only,) = loaded(f"{text}- {{path: /, kind: page, upstream: api}}\n").routes[:1]
     return only
@@ -39,7 +39,9 @@ def test_one_line_is_enough(loaded: Loader) -> None:
     assert {name: upstream.url for name, upstream in config.upstreams.items()} == {
         "api": "http://localhost:4000"
     }
-    assert config.routes == (Route(path="/", kind="api", upstream="api", session="optional"),)
+    assert config.routes == (
+        RouteSection(path="/", kind="api", upstream="api", session="optional"),
+    )
     assert config.routes[0].inject
     assert config.listen == Listen("0.0.0.0", 8080)
 
@@ -129,7 +131,7 @@ def test_a_routes_own_keys_win(loaded: Loader) -> None:
         "path: /x, kind: page, session: required, inject: true, cookies: strip, envelope: true, "
         "on_unauthorized: envelope, authorization: pass, host: H"
     )
-    assert route(loaded, keys) == Route.model_construct(
+    assert route(loaded, keys) == RouteSection.model_construct(
         path="/x",
         kind="page",
         upstream="api",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.core.config import Config, Route, schema
+from sidecar.core.config import Config, RouteSection, schema
 from sidecar.core.config.tree import read_tree
 
 Loader = Callable[..., Config]
@@ -149,7 +149,7 @@ def test_reference_shows_the_true_defaults_of_a_kind(loaded: Loader) -> None:
     text = ONE_OF_EACH
     files = FILES
     first = loaded(text, ENVIRON, files).routes[0]
-    assert first == Route(path="/api/", kind="api", upstream="api", strip="/api")
+    assert first == RouteSection(path="/api/", kind="api", upstream="api", strip="/api")
 
 
 def test_every_key_is_described() -> None:
@@ -178,8 +178,11 @@ def test_schema_is_of_what_users_write() -> None:
     assert connect["default"] == "2s"
     assert connect["anyOf"][0]["type"] == "string"
     assert connect["anyOf"][1] == {"$ref": "#/$defs/Reference"}
-    assert definitions["Pool"]["properties"]["max"]["anyOf"][0] == {"type": "integer", "minimum": 1}
-    assert {"type": "boolean"} in definitions["Route"]["properties"]["envelope"]["anyOf"]
+    assert definitions["PoolSection"]["properties"]["max"]["anyOf"][0] == {
+        "type": "integer",
+        "minimum": 1,
+    }
+    assert {"type": "boolean"} in definitions["RouteSection"]["properties"]["envelope"]["anyOf"]
     authjs = definitions["AuthjsSource"]
     assert authjs["required"] == ["type"]
     assert authjs["oneOf"] == [{"required": ["secret"]}, {"required": ["secret_file"]}]

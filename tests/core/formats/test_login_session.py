@@ -1,4 +1,4 @@
-"""An own session lives in its cookie, or under its id in a store, and nowhere else."""
+"""A login session lives in its cookie, or under its id in a store, and nowhere else."""
 
 from __future__ import annotations
 

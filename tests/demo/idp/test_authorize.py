@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sidecar.demo.idp import Client
+from sidecar.demo.idp import RegisteredClient
 from tests.demo.idp.party import CALLBACK, Clock, StartParty, challenge_of
 
 
@@ -70,7 +70,7 @@ async def test_an_unknown_client_is_never_redirected_to(party: StartParty) -> No
 
 
 async def test_a_redirect_uri_of_another_client_is_not_registered(party: StartParty) -> None:
-    other = Client(client_id="other", redirect_uris=("http://127.0.0.1:9/other",))
+    other = RegisteredClient(client_id="other", redirect_uris=("http://127.0.0.1:9/other",))
     alice = await party(clients=[other])
     assert (await alice.authorize(redirect_uri="http://127.0.0.1:9/other")).status == 400
     assert (await alice.authorize(client_id="other")).status == 400
@@ -133,7 +133,7 @@ async def test_a_person_can_refuse(party: StartParty) -> None:
 async def test_one_login_serves_every_client(party: StartParty) -> None:
     """The second client's request is answered without a page, and by prompt=none as well."""
     uri = "http://127.0.0.1:9/other"
-    alice = await party(clients=[Client(client_id="other", redirect_uris=(uri,))])
+    alice = await party(clients=[RegisteredClient(client_id="other", redirect_uris=(uri,))])
     await alice.log_in(prompt=None)
     for prompt in (None, "none"):
         got = await alice.authorize(client_id="other", redirect_uri=uri, prompt=prompt)

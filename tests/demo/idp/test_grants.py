@@ -7,12 +7,14 @@ import base64
 
 import pytest
 
-from sidecar.demo.idp import Client
+from sidecar.demo.idp import RegisteredClient
 from sidecar.demo.idp.tokens import half_hash
 from tests.demo.idp.party import CALLBACK, VERIFIER, Clock, Party, StartParty, challenge_of
 
 OTHER_CALLBACK = "http://127.0.0.1:9/other"
-OTHER = Client(client_id="other", client_secret="another", redirect_uris=(OTHER_CALLBACK,))
+OTHER = RegisteredClient(
+    client_id="other", client_secret="another", redirect_uris=(OTHER_CALLBACK,)
+)
 
 
 # -- a code for tokens ----------------------------------------------------------------------------
@@ -453,7 +455,7 @@ async def test_introspection_tells_of_live_tokens(party: StartParty, clock: Cloc
 
 async def test_introspection_is_not_for_everybody(party: StartParty) -> None:
     """RFC 7662 section 2.1; another client's refresh token is nobody's business."""
-    public = Client(client_id="public", client_secret="")
+    public = RegisteredClient(client_id="public", client_secret="")
     alice = await party(clients=[OTHER, public])
     tokens = await alice.tokens()
     for form in ({}, {"client_id": "public"}, {"client_id": "app"}):

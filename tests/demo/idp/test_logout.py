@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 from aiohttp import web
 
-from sidecar.demo.idp import Client
+from sidecar.demo.idp import RegisteredClient
 from sidecar.demo.idp.tokens import LOGOUT_EVENT
 from tests.demo.idp.party import BYE, CALLBACK, Clock, Got, Party, StartParty
 
@@ -116,7 +116,9 @@ async def test_an_unregistered_uri_is_never_redirected_to(party: StartParty, uri
 
 
 async def test_a_registered_uri_needs_a_known_client(party: StartParty) -> None:
-    other = Client(client_id="other", post_logout_redirect_uris=("http://127.0.0.1:9/other",))
+    other = RegisteredClient(
+        client_id="other", post_logout_redirect_uris=("http://127.0.0.1:9/other",)
+    )
     alice = await party(clients=[other])
     hint = (await alice.tokens())["id_token"]
     assert (await end_session(alice, post_logout_redirect_uri=BYE)).status == 400
@@ -227,7 +229,7 @@ async def test_a_logout_leaves_other_browsers_alone(party: StartParty) -> None:
 
 async def test_a_logout_token_is_sent(party: StartParty, receiver: Receiver, clock: Clock) -> None:
     """Back-Channel Logout sections 2.4 and 2.5, to the clients of that session."""
-    idle = Client(client_id="idle", backchannel_logout_uri=receiver.uri)
+    idle = RegisteredClient(client_id="idle", backchannel_logout_uri=receiver.uri)
     alice = await party(backchannel_logout_uri=receiver.uri, clients=[idle])
     id_token = (await alice.tokens())["id_token"]
     await end_session(alice, id_token_hint=id_token)

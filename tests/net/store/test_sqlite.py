@@ -147,9 +147,9 @@ async def test_locked(path: Path, connect: Connect, reports: list[str]) -> None:
 
 async def test_broken(path: Path, connect: Connect, reports: list[str]) -> None:
     """Never believed, never taken for empty; a whole file in its place is used at once."""
-    keeper = connect()
-    await keeper.put("k", b"v", 60)
-    await keeper.close()
+    writer = connect()
+    await writer.put("k", b"v", 60)
+    await writer.close()
     copy = path.with_suffix(".copy")
     shutil.copy(path, copy)
     write(path, 0, b"this is no database, and longer than a header is, " * 100)
