@@ -233,3 +233,33 @@ async def test_worker_that_is_replaced_begins_with_the_new_configuration(
         while len(site.lines("serving")) < 4:
             await asyncio.sleep(0.02)
     assert (await (await client(site.at)).get("/x")).status == 404
+
+
+@WORKERS
+@pytest.mark.parametrize("kept", [True, False], ids=["the old one opens", "the old one is gone"])
+async def test_dead_sessions_stay_dead_with_another_secret(
+    start: Callable[..., Any], upstream: Upstream, client: Clients, workers: int, *, kept: bool
+) -> None:
+    """Whoever rotates the secret lifts no logout; and what lasts still ends with its session."""
+    old, new = "o" * 40, "n" * 40
+    site: Site = await start(workers, secret=[old])
+    one, stream = await client(site.at), await client(site.at)
+    other = "Cookie: access_token=other"
+    assert (await one.get("/x", COOKIE)).status == 200
+    assert (await one.post("/api/logout", COOKIE, "Sec-Fetch-Site: same-origin")).status == 200
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    upstream.answers([head, b"data: 1\n\n", 20.0])
+    stream.send(f"GET /events HTTP/1.1\r\nHost: a\r\n{other}\r\n\r\n")
+    await stream.reader.readuntil(b"data: 1\n\n")
+    await asyncio.sleep(1.0 if workers > 1 else 0.0)
+    for secrets in ([new, old], [new]) if kept else ([new],):
+        site.change(secret=secrets)
+        await site.reload(lines_of(workers))
+        for _ in range(4):
+            again = await client(site.at)
+            await again.get("/x", COOKIE)
+            assert upstream.last.get("Authorization") is None
+            await again.get("/x", f"Authorization: Bearer {COOKIE.partition('=')[2]}")
+            assert upstream.last.get("Authorization") is None
+    assert (await one.post("/api/logout", other, "Sec-Fetch-Site: same-origin")).status == 200
+    await stream.gone()

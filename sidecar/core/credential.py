@@ -180,6 +180,13 @@ def credentials_in(document: bytes) -> Iterator[str]:
         yield match[1].replace(b"\\/", b"/").decode()
 
 
+def essence(token: str) -> str:
+    """A token without padding; a JWT (RFC 7519) without its signature, which follows from it."""
+    bare = token.rstrip("=")
+    parts = bare.split(".")
+    return f"{parts[0]}.{parts[1]}" if len(parts) == 3 and all(parts) else bare
+
+
 def is_b64token(text: str) -> bool:
     """Whether `text` is RFC 6750 section 2.1 `b64token`, so that it may stand after `Bearer `."""
     return _B64TOKEN(text) is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +14,7 @@ _FINGERPRINT_BYTES: Final = 16
 _MAC_BYTES: Final = 16
 _TIME_BYTES: Final = 5
 _SOURCE_BYTES: Final = 4  # one bit a source
+_FORMER_KEYS: Final = 8  # of secrets that are no longer the first
 _SHAPES: Final = ("envelope", "problem", "graphql")  # of errors; a byte if it is not the first
 
 
@@ -42,16 +44,29 @@ def decode(text: str) -> bytes | None:
 class Signer:
     """Makes fingerprints and tickets with the newest secret and knows tickets of all of them."""
 
-    __slots__ = ("_fingerprint_key", "_ticket_keys")
+    __slots__ = ("_fingerprint_keys", "_ticket_keys")
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
-        self._fingerprint_key: Final = derive_key(secrets[0], "fingerprint")
+        self._fingerprint_keys = tuple(derive_key(secret, "fingerprint") for secret in secrets)
         self._ticket_keys: Final = tuple(derive_key(secret, "logout ticket") for secret in secrets)
 
     def fingerprint(self, identity: str) -> str:
         """What stays the same while a session lives, as 128 bits that are safe to log."""
-        digest = hmac.digest(self._fingerprint_key, identity.encode(), "sha256")
-        return encode(digest[:_FINGERPRINT_BYTES])
+        return _fingerprint(self._fingerprint_keys[0], identity)
+
+    def former_fingerprints(self, identity: str) -> list[str]:
+        """What the same session was called when another secret was the first."""
+        return [_fingerprint(key, identity) for key in self._fingerprint_keys[1:]]
+
+    def after(self, before: Signer) -> Signer:
+        """The same with the fingerprints that were made `before`: secrets were changed meanwhile.
+
+        Nothing that was signed before is known by it.
+        """
+        new = copy(self)
+        keys = dict.fromkeys((*self._fingerprint_keys, *before._fingerprint_keys))
+        new._fingerprint_keys = tuple(keys)[: max(len(self._fingerprint_keys), _FORMER_KEYS)]
+        return new
 
     def ticket(
         self,
@@ -95,6 +110,10 @@ class Signer:
     @staticmethod
     def _mac(key: bytes, claims: bytes) -> bytes:
         return hmac.digest(key, claims, "sha256")[:_MAC_BYTES]
+
+
+def _fingerprint(key: bytes, identity: str) -> str:
+    return encode(hmac.digest(key, identity.encode(), "sha256")[:_FINGERPRINT_BYTES])
 
 
 class ClaimStamp:

@@ -142,8 +142,7 @@ class SessionCoordinator:
         """The fingerprint that a session had before it was renewed. Raises `StoreUnavailable`."""
         if session.reading.identity is not None:
             return session.fingerprint
-        pieces = self._local.names.pieces(session.reading)
-        for name in dict.fromkeys((session.fingerprint, *pieces)):
+        for name in self._names(session, session.fingerprint):
             fingerprint = await self._records.alias(name)
             if fingerprint is not None:
                 if not session.is_sealed:
@@ -151,16 +150,21 @@ class SessionCoordinator:
                 return fingerprint
         return session.fingerprint
 
+    def _names(self, session: OpenedSession, fingerprint: str) -> tuple[str, ...]:
+        """What the store may know a session by."""
+        names, reading = self._local.names, session.reading
+        return tuple(dict.fromkeys((fingerprint, *names.former(reading), *names.pieces(reading))))
+
     async def _death(
         self, session: OpenedSession, fingerprint: str
     ) -> tuple[str, Tombstone] | None:
         """The dead session that this one is, with all its names. Raises `StoreUnavailable`."""
-        pieces = tuple(self._local.names.pieces(session.reading))
-        for name in dict.fromkeys((fingerprint, *pieces)):
+        pieces = self._names(session, session.fingerprint)
+        for name in self._names(session, fingerprint):
             death = await self._records.death(name)
             if death is not None:
                 dead, tombstone = death
-                names = dict.fromkeys((*tombstone.credentials, session.fingerprint, *pieces))
+                names = dict.fromkeys((*tombstone.credentials, *pieces))
                 names.pop(dead, None)
                 return dead, replace(tombstone, credentials=tuple(names))
         return None

@@ -105,7 +105,7 @@ class SessionDirectory:
         if scheme.lower() != "bearer" or not is_b64token(token):
             return None
         name = self._names.name_of(token)
-        fingerprint = self._revocations.tombstones.dead_session(name) or name
+        fingerprint = self._names.dead_session(token) or name
         if self._revocations.is_dead(fingerprint, now):
             return SessionView(Reading(Result.OK, token=token), fingerprint, b"", b"")
         view = self._cache.with_bearer(name)
@@ -126,8 +126,7 @@ class SessionDirectory:
             return False
         words = _WORDS.split(authorization.decode("latin-1"))[:MAX_WORDS]
         for word in words:
-            fingerprint = revocations.tombstones.dead_session(self._names.name_of(word))
-            if revocations.is_dead(fingerprint, now):
+            if revocations.is_dead(self._names.dead_session(word), now):
                 return True
             jar = CookieJar.parse("; ".join(f"{name}={word}" for name in self._reader.sealed_names))
             for session in self._reader.opened(jar, now, self._names.fingerprint_of):

@@ -52,7 +52,7 @@ def local_sessions(
     `before` are the revocations of the configuration that held until now: what is dead stays dead.
     """
     tombstones = Tombstones() if before is None else before.tombstones
-    names = SessionNames(signer, tombstones)
+    names = SessionNames(signer, tombstones, None if before is None else before.names)
     cache = ViewCache(names)
     evidence = Evidence()
     revocations = Revocations(tombstones, names, cache, evidence, before)

@@ -28,10 +28,10 @@ class Revocations:
     __slots__ = (
         "_cache",
         "_closers",
-        "_names",
         "_next",
         "evidence",
         "listener",
+        "names",
         "revision",
         "tombstones",
     )
@@ -53,7 +53,7 @@ class Revocations:
         self.evidence: Final = evidence
         self.listener: SessionListener = NOBODY
         self.revision = 0
-        self._names: Final = names
+        self.names: Final = names
         self._cache: Final = cache
         self._closers: dict[str, set[Callable[[], None]]] = {}
         self._next: Revocations | None = None
@@ -83,7 +83,7 @@ class Revocations:
     def died_since(self, view: SessionView, began: float, now: float) -> str | None:
         """Returns the fingerprint of a session presented that has ended since `began`."""
         for one in view.sessions:
-            fingerprint = self._names.fingerprint_of(one.reading) or one.fingerprint
+            fingerprint = self.names.fingerprint_of(one.reading) or one.fingerprint
             died_at = self.tombstones.died_at(fingerprint, now)
             if died_at is not None and died_at >= began:
                 return fingerprint
@@ -102,10 +102,12 @@ class Revocations:
         fingerprint, reading = session.fingerprint, session.reading
         before = self.tombstones.of(fingerprint, now)
         names = {
-            *self._names.credentials(reading),
-            *self._names.content(reading),
-            *self._names.earlier(fingerprint),
-        } - {fingerprint}
+            fingerprint,
+            *self.names.credentials(reading),
+            *self.names.content(reading),
+        }
+        names |= {earlier for name in names for earlier in self.names.earlier(name)}
+        names.remove(fingerprint)
         proof = self.evidence.of(session)
         since = now if before is None else before.since
         until = _presentable_until(reading, now)
@@ -122,7 +124,7 @@ class Revocations:
     def revoke_tokens(self, fingerprint: str, tokens: TokenSet) -> None:
         """Revokes tokens that turn out to be a dead session's."""
         reading = Reading(Result.OK, token=tokens.access_token, tokens=tokens)
-        self.revoke_names(fingerprint, self._names.credentials(reading))
+        self.revoke_names(fingerprint, self.names.credentials(reading))
 
     def revoke_names(self, fingerprint: str, names: Iterable[str]) -> None:
         """Revokes further names of a dead session."""
@@ -136,14 +138,15 @@ class Revocations:
         """Marks a session that another process has revoked, with its earlier names known here."""
         self.mark_revoked(fingerprint, tombstone)
         names = (fingerprint, *tombstone.credentials)
-        self.revoke_names(fingerprint, [one for name in names for one in self._names.earlier(name)])
+        self.revoke_names(fingerprint, [one for name in names for one in self.names.earlier(name)])
 
     def mark_revoked(self, fingerprint: str, tombstone: Tombstone) -> None:
         """Marks a session as dead in this process alone, and closes what lives with it."""
         tombstone = self.tombstones.put(fingerprint, tombstone)
         self._invalidate((fingerprint, *tombstone.credentials))
-        for close in tuple(self._closers.get(fingerprint, ())):
-            close()
+        for name in (fingerprint, *tombstone.credentials):
+            for close in tuple(self._closers.get(name, ())):
+                close()
 
     def reinstate(self, fingerprint: str, tombstone: Tombstone) -> None:
         """Takes the tombstone of a session away, whose credential was handed out again."""
@@ -164,7 +167,7 @@ class Revocations:
 
     def rotate(self, name: str, earlier: tuple[str, ...]) -> None:
         """Notes the names that a session had before its tokens were rotated, the oldest first."""
-        self._names.rotate(name, earlier)
+        self.names.rotate(name, earlier)
         dead = self.tombstones.dead_session(name)
         if dead is not None:
             self.revoke_names(dead, earlier)

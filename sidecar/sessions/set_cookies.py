@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 from sidecar.core.cookies import (
@@ -75,20 +75,27 @@ class SetCookies:
         return [cookie for cookie in cookies if set_cookie_name(cookie) not in refused]
 
     def hand_out(
-        self, credentials: Iterable[str], view: SessionView, began: float, now: float
+        self,
+        credentials: Iterable[str],
+        view: SessionView,
+        began: float,
+        now: float,
+        *,
+        is_repeated: Callable[[str], bool],
     ) -> None:
         """Notes the credentials that a response hands out in its body.
 
         An API may give the token again that a logout has ended, and a page may set its cookie with
-        it. It lives again then, as if the response had set the cookie.
+        it. It lives again then, as if the response had set the cookie. But not if the request held
+        it (`is_repeated`).
         """
         tombstones = self._revocations.tombstones
         for credential in credentials:
-            fingerprint = tombstones.dead_session(self._names.name_of(credential))
+            fingerprint = self._names.dead_session(credential)
             tombstone = None if fingerprint is None else tombstones.of(fingerprint, now)
             if fingerprint is None or tombstone is None or view.presents(fingerprint):
                 continue
-            if began > tombstone.since:
+            if began > tombstone.since and not is_repeated(credential):
                 self._revocations.reinstate(fingerprint, tombstone)
 
     def _may_pass(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
 from typing import TYPE_CHECKING, Any
@@ -147,3 +148,70 @@ async def test_a_response_that_was_under_way_at_the_logout_revives_nothing(
     await logged_out(one)
     assert (await other.answer()).status == 200
     assert not await is_alive(one)
+
+
+ECHOES: dict[str, tuple[str, list[str], bytes]] = {
+    "JSON": ("/api/login", [], json.dumps({"name": TOKEN}).encode()),
+    "JSON, escaped": ("/api/login", [], b'{"name": "\\u0073ame\\/token+for.ever=="}'),
+    "a form": ("/api/login", [], b"name=same%2Ftoken%2Bfor.ever%3d%3D"),
+    "a form, twice": ("/api/login", [], b"name=same%252Ftoken%252Bfor.ever%253d%253D"),
+    "the query": ("/api/login?q=%73ame/token%2Bfor.ever", [], b""),
+    "a field": ("/api/login", [f"X-Name: {TOKEN}"], b""),
+    "a bearer": ("/api/login", [f"Authorization: Bearer {TOKEN}"], b""),
+    "base64": ("/api/login", [f"X-Name: {base64.b64encode(TOKEN.encode()).decode()}"], b""),
+    "a body that is coded": ("/api/login", ["Content-Encoding: gzip"], gzip.compress(b"x")),
+    "a long body": ("/api/login", [], b"x" * 200_000),
+}
+
+
+@pytest.mark.parametrize("route", [{}, {"envelope": False}], ids=["wrapped", "as it comes"])
+@pytest.mark.parametrize("case", ECHOES.values(), ids=ECHOES)
+async def test_what_a_request_holds_itself_is_not_handed_out(
+    sidecar: Start,
+    upstream: Upstream,
+    client: Clients,
+    route: dict[str, Any],
+    case: tuple[str, list[str], bytes],
+) -> None:
+    """Whoever has stolen the token finds an endpoint that repeats what it is sent."""
+    target, fields, body = case
+    answer = upstream.reply(json.dumps({"name": TOKEN}).encode())
+
+    def answers(request: Received) -> bytes:
+        return answer if request.target.startswith("/api/login") else upstream.reply(b"{}")
+
+    upstream.default = answers
+    at = await sidecar(site(upstream, **route))
+    one = await client(at)
+    await logged_out(one)
+    assert (await (await client(at)).post(target, *fields, *FETCH, body=body)).status == 200
+    assert not await is_alive(one)
+
+
+@pytest.mark.parametrize(
+    ("method", "fields"), [("GET", []), ("POST", ["Cache-Control: public, max-age=60"])]
+)
+async def test_what_anybody_can_read_is_not_handed_out(
+    sidecar: Start, upstream: Upstream, client: Clients, method: str, fields: list[str]
+) -> None:
+    """A public page may hold what its author wrote: the token that was stolen."""
+    answers(upstream, json.dumps({"name": TOKEN}).encode(), *fields)
+    at = await sidecar(site(upstream))
+    one = await client(at)
+    await logged_out(one)
+    assert (await (await client(at)).ask(method, "/api/login", *FETCH)).status == 200
+    assert not await is_alive(one)
+
+
+async def test_a_jwt_with_another_signature_is_not_handed_out_to_who_sent_it(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """A session is known by its token without the signature; so is what a request repeats."""
+    token, forged = "aGVhZA.Ym9keQ.c2lnbg", "aGVhZA.Ym9keQ.AAAA"
+    cookie = f"Cookie: access_token={token}"
+    answers(upstream, json.dumps({"name": token}).encode())
+    one = await client(await sidecar(site(upstream)))
+    assert (await one.get("/api/me", cookie, *FETCH)).status == 200
+    assert (await one.post("/api/logout", cookie, *FETCH)).status == 200
+    await one.post("/api/login", *FETCH, body=json.dumps({"name": forged}).encode())
+    assert (await one.get("/api/me", cookie, *FETCH)).status == 401

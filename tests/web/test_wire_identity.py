@@ -13,6 +13,8 @@ import pytest
 from sidecar.core.formats import FORMATS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Answer, Client, Clients, Embedded, Received, Start, Upstream
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -413,3 +415,23 @@ async def test_a_ticket_of_nobody_ends_no_session_without_a_token(
     answer = await one.get(ticket, f"Cookie: {cookie}", *FETCH)
     assert (answer.status, answer.code) == (401, "session_changed")
     assert (await one.get("/", f"Cookie: {cookie}", *DOCUMENT)).json["cookie"] == cookie
+
+
+@pytest.mark.parametrize("secrets", [["n" * 40, "o" * 40], ["o" * 40, "n" * 40]])
+async def test_dead_session_is_dead_for_a_replica_with_another_first_secret(
+    sidecar: Start, upstream: Upstream, client: Clients, tmp_path: Path, secrets: list[str]
+) -> None:
+    """While a secret is rotated some replicas have it first and others last; either ends sessions.
+
+    Also those of a process that began afterwards.
+    """
+    shared = {"store": {"url": f"sqlite:///{tmp_path}/store"}}
+    cookie, mode = "Cookie: access_token=tok", "Sec-Fetch-Site: same-origin"
+    first = await client(await sidecar(secret=secrets, **shared))
+    assert (await first.get("/x", cookie)).status == 200
+    assert upstream.last.get("Authorization") == "Bearer tok"
+    assert (await first.post("/api/logout", cookie, mode)).status == 200
+    await asyncio.sleep(0.3)
+    second = await client(await sidecar(secret=secrets[::-1], **shared))
+    await second.get("/x", cookie)
+    assert upstream.last.get("Authorization") is None
