@@ -54,6 +54,7 @@ from sidecar.core.formats.login_session import (
     login_store_source,
 )
 from sidecar.core.formats.raw import raw_source
+from sidecar.core.keys import derive_key
 from sidecar.core.login_loop import TraceCookie, trace_name
 from sidecar.core.logout_rule import LogoutRule
 from sidecar.core.oidc import AttemptCookies, OidcClient, SessionIndex, attempt_stem
@@ -62,7 +63,7 @@ from sidecar.core.request import FieldRule
 from sidecar.core.route_table import UNROUTED, Route, RouteTable
 from sidecar.core.sweep import USUAL_PREFIXES, Sweep, Swept
 from sidecar.core.target import prefix_key
-from sidecar.core.tickets import ClaimStamp, Signer, derive_key
+from sidecar.core.tickets import ClaimStamp, Signer
 from sidecar.core.view import SourceSet
 from sidecar.tls import client_context
 

@@ -24,6 +24,7 @@ LAYERS: Final = (
         "sidecar.core.cookies",
         "sidecar.core.headers",
         "sidecar.core.jwe",
+        "sidecar.core.keys",
         "sidecar.core.jsonscan",
         "sidecar.core.jsonwalk",
         "sidecar.core.store_url",

@@ -11,8 +11,9 @@ from sidecar.core.config import Config, load
 from sidecar.core.cookies import CookieJar
 from sidecar.core.credential import Result, read_credential
 from sidecar.core.envelope import parse
+from sidecar.core.keys import derive_key
 from sidecar.core.route_table import Route
-from sidecar.core.tickets import Signer, derive_key
+from sidecar.core.tickets import Signer
 from sidecar.policy import Policy, TrustedPeers, UnauthorizedRule, compile_policy
 from sidecar.tls import UnusableFile
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from joserfc import jwe
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey, thumbprint
@@ -55,12 +53,6 @@ _MAX_NUMERIC_DATE = 2**53
 
 _OTHER_ALPHABET = str.maketrans("+/", "-_")
 _NO_BASE64URL = re.compile(r"[^A-Za-z0-9_.-]+")
-
-
-def derive_key(secret: str, salt: str, info: str, size: int) -> bytes:
-    """HKDF-SHA256 (RFC 5869) of the secret's UTF-8 octets, `size` octets long."""
-    kdf = HKDF(algorithm=SHA256(), length=size, salt=salt.encode(), info=info.encode())
-    return kdf.derive(secret.encode())
 
 
 def as_compact(token: str) -> str:

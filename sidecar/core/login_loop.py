@@ -16,7 +16,7 @@ from sidecar.core.attributes import Scope
 from sidecar.core.cookies import CookieJar, gone_line, set_line
 from sidecar.core.formats.sealed import base_name, prefixed
 from sidecar.core.jwe import A256GCM, Keyring, SealError
-from sidecar.core.tickets import derive_key
+from sidecar.core.keys import derive_key
 
 QUICK: Final = 30.0  # seconds after a login in which the next one means that it was of no use
 MOST: Final = 3  # such logins in a row; then the next one is not begun

@@ -25,8 +25,9 @@ from sidecar.core.formats.login_session import Profile
 from sidecar.core.formats.sealed import base_name, prefixed
 from sidecar.core.jwe import A256GCM, Keyring, SealError, as_number
 from sidecar.core.jws import InvalidToken, Verified
+from sidecar.core.keys import derive_key
 from sidecar.core.target import local_reference
-from sidecar.core.tickets import derive_key, encode
+from sidecar.core.tickets import encode
 from sidecar.core.token_set import jwt_subject
 
 TOLERANCE: Final = 60.0  # seconds that clocks may differ, by default

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from sidecar.core.jwe import A256GCM, Keyring, SealError
-from sidecar.core.tickets import derive_key
+from sidecar.core.keys import derive_key
 
 PARAM: Final = "onward"
 LIFETIME: Final = 300  # seconds: a page that says goodbye first

@@ -9,6 +9,8 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
+from sidecar.core.keys import derive_key
+
 TICKET_LIFETIME: Final = 120  # seconds: a redirect followed at once, on a slow network
 _FINGERPRINT_BYTES: Final = 16
 _MAC_BYTES: Final = 16
@@ -16,15 +18,6 @@ _TIME_BYTES: Final = 5
 _SOURCE_BYTES: Final = 4  # one bit a source
 _FORMER_KEYS: Final = 8  # of secrets that are no longer the first
 _SHAPES: Final = ("envelope", "problem", "graphql")  # of errors; a byte if it is not the first
-
-
-def derive_key(secret: bytes, label: str) -> bytes:
-    """One key a duty out of the configured secret (HKDF-SHA256, RFC 5869; 32 bytes).
-
-    Different labels never share a key, so a ticket can never pass for anything else.
-    """
-    extracted = hmac.digest(b"\0" * 32, secret, "sha256")
-    return hmac.digest(extracted, f"session-sidecar {label}".encode() + b"\x01", "sha256")
 
 
 def encode(raw: bytes) -> str:

@@ -10,7 +10,8 @@ from typing import Final
 from joserfc import jwe
 from joserfc.jwk import OctKey, thumbprint
 
-from sidecar.core.jwe import A256CBC_HS512, ENCRYPTIONS, derive_key
+from sidecar.core.jwe import A256CBC_HS512, ENCRYPTIONS
+from sidecar.core.keys import hkdf
 
 PLAIN_COOKIE: Final = "access_token"
 AUTHJS_COOKIE: Final = "authjs.session-token"
@@ -30,7 +31,8 @@ class SessionCookies:
 
     def __init__(self, secret: str) -> None:
         info = f"Auth.js Generated Encryption Key ({AUTHJS_COOKIE})"
-        raw = derive_key(secret, AUTHJS_COOKIE, info, ENCRYPTIONS[A256CBC_HS512].key_size)
+        size = ENCRYPTIONS[A256CBC_HS512].key_size
+        raw = hkdf(secret.encode(), salt=AUTHJS_COOKIE.encode(), info=info.encode(), size=size)
         self._key: Final = OctKey.import_key(raw)
         kid = thumbprint(self._key.as_dict(private=True), "sha512")
         self._protected: Final = {"alg": "dir", "enc": A256CBC_HS512, "kid": kid}

@@ -17,9 +17,9 @@ from sidecar.core.jwe import (
     Keyring,
     SealError,
     as_number,
-    derive_key,
     parse_object,
 )
+from sidecar.core.keys import hkdf
 
 KEY = bytes(range(32))
 KEYRING = Keyring({A256GCM: [KEY]}, {})
@@ -96,7 +96,7 @@ def test_hkdf_is_that_of_rfc_5869() -> None:
     expected = (
         "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8"
     )
-    assert derive_key("\x0b" * 22, "", "", 42).hex() == expected
+    assert hkdf(b"\x0b" * 22, salt=b"", info=b"", size=42).hex() == expected
 
 
 @given(st.binary())

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.tickets import TICKET_LIFETIME, Signer, Ticket, decode, derive_key, encode
+from sidecar.core.keys import derive_key
+from sidecar.core.tickets import TICKET_LIFETIME, Signer, Ticket, decode, encode
 
 OLD, NEW, OTHER = b"o" * 32, b"n" * 32, b"x" * 32
 NOW = 1_700_000_000.5

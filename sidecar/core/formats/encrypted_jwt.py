@@ -21,10 +21,10 @@ from sidecar.core.jwe import (
     Keyring,
     KidHash,
     as_compact,
-    derive_key,
     expiry,
     parse_object,
 )
+from sidecar.core.keys import hkdf
 from sidecar.core.tickets import ClaimStamp
 
 TOLERANCE = 15
@@ -156,7 +156,15 @@ def jwe_source(
 def _keyring(family: Family, secrets: Sequence[str], name: str) -> Keyring:
     salt, info = family.salt.format(name=name), family.info.format(name=name)
     keys = {
-        enc: [derive_key(secret, salt, info, ENCRYPTIONS[enc].key_size) for secret in secrets]
+        enc: [
+            hkdf(
+                secret.encode(),
+                salt=salt.encode(),
+                info=info.encode(),
+                size=ENCRYPTIONS[enc].key_size,
+            )
+            for secret in secrets
+        ]
         for enc in family.encryptions
     }
     return Keyring(keys, family.kid_hashes)

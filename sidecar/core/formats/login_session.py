@@ -31,7 +31,8 @@ from sidecar.core.formats.ended import EndedSessions
 from sidecar.core.formats.packed import pack, unpack
 from sidecar.core.formats.sealed import MAX_ATTEMPTS, base_name, prefixed
 from sidecar.core.jwe import A256GCM, Keyring, SealError
-from sidecar.core.tickets import derive_key, encode
+from sidecar.core.keys import derive_key
+from sidecar.core.tickets import encode
 from sidecar.core.token_set import TokenSet
 
 TYPE: Final = "oidc"

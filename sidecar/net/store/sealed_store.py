@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sidecar.core.errors import StoreUnavailable
-from sidecar.core.tickets import derive_key
+from sidecar.core.keys import derive_key
 from sidecar.net.store.base import LIMIT, Cancel, MessageListener, Receive, Report, Store, guarded
 
 _FORMAT: Final = b"\x01"

@@ -13,7 +13,8 @@ from sidecar.core.cookies import CookieJar
 from sidecar.core.credential import Reading, Result, read_credential
 from sidecar.core.formats import FORMATS
 from sidecar.core.formats.encrypted_jwt import FAMILIES, Family
-from sidecar.core.jwe import ENCRYPTIONS, derive_key
+from sidecar.core.jwe import ENCRYPTIONS
+from sidecar.core.keys import hkdf
 
 NOW = 1_800_000_000
 GOOD = {"accessToken": "at", "tokenSet": {"accessToken": "at"}}
@@ -28,7 +29,7 @@ def seal(family: Family, payload: object, **header: Any) -> str:
         algorithms=["dir", enc, "DEF"], strict_check_header=False, header_registry={}
     )
     plaintext = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    key = OctKey.import_key(derive_key("secret", salt, info, size))
+    key = OctKey.import_key(hkdf(b"secret", salt=salt.encode(), info=info.encode(), size=size))
     return jwe.encrypt_compact(
         {"alg": "dir", "enc": enc, **header}, plaintext, key, registry=registry
     )
