@@ -165,8 +165,12 @@ class User:
     # -- what there is -------------------------------------------------------------------------
 
     async def cookies(self) -> list[Cookie]:
-        """Those that the browser has for the site."""
-        return await self.context.cookies(self.site.url)
+        """Those that the browser has for the site, but for the trace of its last login.
+
+        That one is no session: it ends by itself 30 s after the login (`core.login_loop`).
+        """
+        found = await self.context.cookies(self.site.url)
+        return [one for one in found if "trace-" not in one["name"]]
 
     async def set_cookies(self, name: str) -> list[str]:
         """The values that the site has set a cookie to, in order."""
