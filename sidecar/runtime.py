@@ -222,7 +222,7 @@ def open_runtime(
         revocations=local.revocations,
         set_cookies=local.set_cookies,
         openings=openings,
-        seen=SeenCookies(policy.sweep.by_base),
+        seen=SeenCookies(policy.sweep.by_base, None if before is None else before.seen),
         large=LargeCookies(log),
         coordinator=SessionCoordinator(
             local,

@@ -94,7 +94,7 @@ async def test_new_configuration_holds_for_open_connections_too(
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("nonsense: 1", "nonsense: is no known key"),
+        ("nonsense: 1", "nonsense: unknown key"),
         ("{", "YAML"),
         (None, "/nowhere/ca.pem: no such file or directory"),
         ("missing", "No such file"),
@@ -233,6 +233,33 @@ async def test_worker_that_is_replaced_begins_with_the_new_configuration(
         while len(site.lines("serving")) < 4:
             await asyncio.sleep(0.02)
     assert (await (await client(site.at)).get("/x")).status == 404
+
+
+@pytest.mark.parametrize("credential", [COOKIE, "Authorization: Bearer good"])
+@pytest.mark.parametrize("more", [{}, {"secret": ["n" * 40]}], ids=["", "with another secret"])
+async def test_session_that_dies_after_a_reload_is_dead_for_what_waits_since_before(
+    start: Callable[..., Any],
+    upstream: Upstream,
+    client: Clients,
+    credential: str,
+    more: dict[str, Any],
+) -> None:
+    """A request whose body is still coming was planned by the old configuration."""
+    route = {"path": "/", "kind": "api", "upstream": "api", "authorization": "session"}
+    site: Site = await start(secret=["o" * 40], routes=[{**route, "session": "optional"}])
+    one, slow = await client(site.at), await client(site.at)
+    assert (await one.get("/x", COOKIE)).status == 200
+    mode = "Sec-Fetch-Site: same-origin"
+    head = f"POST /slow HTTP/1.1\r\nHost: a\r\n{credential}\r\n{mode}\r\nContent-Length: 4\r\n\r\n"
+    slow.send(f"{head}ab")
+    await asyncio.sleep(0.2)
+    site.change(limits={"client_idle": "60s"}, **more)
+    await site.reload()
+    assert (await one.post("/api/logout", COOKIE, mode)).status == 200
+    slow.send("cd")
+    assert (await slow.answer()).status == 200
+    assert upstream.last.target == "/slow"
+    assert upstream.last.get("Authorization") is None
 
 
 @WORKERS

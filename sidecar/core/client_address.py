@@ -15,7 +15,9 @@ from typing import Final
 MOST_HOPS: Final = 32  # that are looked at
 _LONGEST: Final = 4096  # bytes of a field that are looked at, its last ones
 
-_FOR: Final = re.compile(rb'(?:^|[;,])\s*for=(?:"([^"\\]*)"|([^;,\s"]*))', re.IGNORECASE)
+_PAIR: Final = rb'\s*([!#-\'*+.^-z|~0-9A-Z-]+)=("(?:[^"\\]|\\.)*+"|[^";,\s]*+)\s*+'
+_ELEMENT: Final = re.compile(rb"(?:(?:%b)?;)*+(?:%b|\s*+)" % (_PAIR, _PAIR), re.DOTALL)
+_PAIRS: Final = re.compile(_PAIR, re.DOTALL)
 _WITH_PORT: Final = re.compile(r"\[([0-9a-f:.]+)\](?::\d+)?|([0-9.]+):\d+", re.IGNORECASE)
 
 
@@ -44,14 +46,28 @@ def _listed(value: bytes) -> Sequence[bytes]:
 
 
 def _named(values: Iterable[bytes]) -> Sequence[bytes]:
-    """The `for` of each element (RFC 7239 4)."""
-    whole = b",".join(values)[-_LONGEST:]
-    return [quoted or plain for quoted, plain in _FOR.findall(whole)]
+    """The `for` of each element (RFC 7239 4), the last of which are found whatever stands before.
+
+    Proxies quote what a client writes, such as its Host: a comma in quotation marks begins no
+    element, and neither does one behind a mark that is not closed.
+    """
+    parts = b",".join(values)[-_LONGEST:].split(b",")[-MOST_HOPS:]
+    hops: list[bytes] = []
+    element = b""
+    while parts:
+        element = parts.pop() + element
+        if _ELEMENT.fullmatch(element):
+            named = [value for name, value in _PAIRS.findall(element) if name.lower() == b"for"]
+            hops += named[:1]
+            element = b""
+        else:
+            element = b"," + element
+    return hops[::-1]
 
 
 def _address(hop: bytes) -> str | None:
     """An address in its normal form, without a port; None for `unknown` and names (RFC 7239 6)."""
-    text = hop.decode("latin-1").strip()
+    text = hop.decode("latin-1").strip().strip('"')
     with_port = _WITH_PORT.fullmatch(text)
     if with_port is not None:
         text = with_port[1] or with_port[2]

@@ -22,9 +22,10 @@ class Evidence:
 
     __slots__ = ("_vouched", "accepted", "listener")
 
-    def __init__(self) -> None:
-        self.accepted: Final = Names(ACCEPTED_BYTES)
-        self._vouched: Final = Names(VOUCHED_BYTES)
+    def __init__(self, before: Evidence | None = None) -> None:
+        """`before` is that of the configuration that held until now: what was proven stays so."""
+        self.accepted: Final[Names] = Names(ACCEPTED_BYTES) if before is None else before.accepted
+        self._vouched: Final[Names] = Names(VOUCHED_BYTES) if before is None else before._vouched
         self.listener: SessionListener = NOBODY
 
     def of(self, session: OpenedSession) -> Proof:

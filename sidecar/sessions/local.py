@@ -54,7 +54,7 @@ def local_sessions(
     tombstones = Tombstones() if before is None else before.tombstones
     names = SessionNames(signer, tombstones, None if before is None else before.names)
     cache = ViewCache(names)
-    evidence = Evidence()
+    evidence = Evidence(None if before is None else before.evidence)
     revocations = Revocations(tombstones, names, cache, evidence, before)
     directory = SessionDirectory(
         reader,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Final
+from weakref import WeakSet
 
 from sidecar.core.credential import Reading, Result
 from sidecar.core.formats.login_session import LoginReading
@@ -18,21 +19,31 @@ from sidecar.sessions.view_cache import ViewCache
 UNKNOWN_LIFETIME: Final = 30 * 86400.0  # a credential that does not say when it ends
 
 
+class _Common:
+    """What is one for all configurations that requests are still served with.
+
+    `caches` are those of their views, `closers` what ends with a session.
+    """
+
+    __slots__ = ("caches", "closers", "revision")
+
+    def __init__(self) -> None:
+        self.caches: Final[WeakSet[ViewCache]] = WeakSet()  # a cache goes with its configuration
+        self.closers: Final[dict[str, set[Callable[[], None]]]] = {}
+        self.revision = 0
+
+
 class Revocations:
     """The dead sessions of one process. Times are Unix seconds, given by the caller.
 
-    `revision` changes with every revocation and reinstatement, so that what was planned before can
-    be told apart.
+    What was planned before a revocation or reinstatement can be told apart by the `revision`.
     """
 
     __slots__ = (
-        "_cache",
-        "_closers",
-        "_next",
+        "_common",
         "evidence",
         "listener",
         "names",
-        "revision",
         "tombstones",
     )
 
@@ -46,25 +57,29 @@ class Revocations:
     ) -> None:
         """`before` are those of the configuration that held until now.
 
-        What is attached to a session there ends with it here too, and what dies there is forgotten
-        here as well.
+        What is attached to a session there ends with it here too, and what dies here or there is
+        forgotten by both.
         """
         self.tombstones: Final = tombstones
         self.evidence: Final = evidence
         self.listener: SessionListener = NOBODY
-        self.revision = 0
         self.names: Final = names
-        self._cache: Final = cache
-        self._closers: dict[str, set[Callable[[], None]]] = {}
-        self._next: Revocations | None = None
-        if before is not None:
-            self._closers, before._next = before._closers, self
+        self._common: Final[_Common] = _Common() if before is None else before._common
+        self._common.caches.add(cache)
+
+    @property
+    def revision(self) -> int:
+        """How often sessions were revoked and reinstated."""
+        return self._common.revision
 
     # -- questions --------------------------------------------------------------------------------
 
     def is_dead(self, fingerprint: str | None, now: float) -> bool:
         """Returns whether a session has ended here; its replayed cookie is refused."""
-        return fingerprint is not None and self.tombstones.of(fingerprint, now) is not None
+        if fingerprint is None:
+            return False
+        dead = self.tombstones.dead_session(fingerprint)  # it may have another name by now
+        return dead is not None and self.tombstones.of(dead, now) is not None
 
     def live_fingerprint(self, view: SessionView, now: float) -> str | None:
         """Returns the fingerprint of a view's session if it lives and has a credential."""
@@ -145,7 +160,7 @@ class Revocations:
         tombstone = self.tombstones.put(fingerprint, tombstone)
         self._invalidate((fingerprint, *tombstone.credentials))
         for name in (fingerprint, *tombstone.credentials):
-            for close in tuple(self._closers.get(name, ())):
+            for close in tuple(self._common.closers.get(name, ())):
                 close()
 
     def reinstate(self, fingerprint: str, tombstone: Tombstone) -> None:
@@ -159,11 +174,10 @@ class Revocations:
         self._invalidate(() if tombstone is None else (fingerprint, *tombstone.credentials))
 
     def _invalidate(self, names: tuple[str, ...]) -> None:
-        """Forgets what is remembered of sessions, here and with the next configuration."""
-        self.revision += 1
-        self._cache.invalidate_all(names)
-        if self._next is not None:
-            self._next._invalidate(names)
+        """Forgets what is remembered of sessions, with every configuration."""
+        self._common.revision += 1
+        for cache in self._common.caches:
+            cache.invalidate_all(names)
 
     def rotate(self, name: str, earlier: tuple[str, ...]) -> None:
         """Notes the names that a session had before its tokens were rotated, the oldest first."""
@@ -177,19 +191,19 @@ class Revocations:
     @property
     def attached(self) -> tuple[str, ...]:
         """The sessions that something is attached to."""
-        return tuple(self._closers)
+        return tuple(self._common.closers)
 
     def attach(self, fingerprint: str, close: Callable[[], None]) -> None:
         """Has `close` called when the session ends (WebSockets, event streams)."""
-        self._closers.setdefault(fingerprint, set()).add(close)
+        self._common.closers.setdefault(fingerprint, set()).add(close)
 
     def detach(self, fingerprint: str, close: Callable[[], None]) -> None:
         """Takes back what `attach` did."""
-        closers = self._closers.get(fingerprint)
+        closers = self._common.closers.get(fingerprint)
         if closers is not None:
             closers.discard(close)
             if not closers:
-                del self._closers[fingerprint]
+                del self._common.closers[fingerprint]
 
 
 def _presentable_until(reading: Reading, now: float) -> float:

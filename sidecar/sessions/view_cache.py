@@ -22,7 +22,7 @@ class ViewCache:
     name of the bearer token that they inject.
     """
 
-    __slots__ = ("_bearers", "_holders", "_keys", "_names", "_rooms", "_views")
+    __slots__ = ("__weakref__", "_bearers", "_holders", "_keys", "_names", "_rooms", "_views")
 
     def __init__(self, names: SessionNames) -> None:
         self._names: Final = names

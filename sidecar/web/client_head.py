@@ -85,8 +85,10 @@ def _cookies(flow: Flow, head: UpstreamHead) -> tuple[list[bytes], bool]:
         if ended:
             signed_out(flow, ended)
     set_here = [one for one in passed if judge.is_session_cookie(one)]
-    for cookie in set_here:
-        runtime.seen.learn(cookie, flow.began)
+    if set_here:
+        host = scope_of(flow).host
+        for cookie in set_here:
+            runtime.seen.learn(cookie, host, flow.began)
     if flow.sweeps:
         more: Sequence[bytes] = sweep_lines(flow, room_beside(head.size), passed)
     else:

@@ -24,5 +24,5 @@ def public_origin(flow: Flow) -> bytes:
 def scope_of(flow: Flow) -> Scope:
     """Returns where session cookies are set, and how: as this site's applications do."""
     origin = urlsplit(public_origin(flow).decode("latin-1"))
-    seen = flow.runtime.seen.attributes
-    return Scope(https=origin.scheme == "https", host=origin.hostname or "", seen=seen)
+    host = origin.hostname or ""
+    return Scope(https=origin.scheme == "https", host=host, seen=flow.runtime.seen.at(host))

@@ -57,6 +57,15 @@ def test_a_unix_socket_may_be_a_proxy_s() -> None:
         ([b"for=192.0.2.1, for=_hidden"], "10.0.0.1"),
         ([b"for=unknown"], "10.0.0.1"),
         ([b"host=a.example"], "10.0.0.1"),
+        ([b'for=203.0.113.9;host="a,for=192.0.2.1";proto=http'], "203.0.113.9"),
+        ([b'for=203.0.113.9;host="a;for=192.0.2.1"'], "203.0.113.9"),
+        ([b'host="a;for=192.0.2.1";for=203.0.113.9'], "203.0.113.9"),
+        ([b'for=203.0.113.9;host="a\\",for=192.0.2.1;x=\\"b"'], "203.0.113.9"),
+        ([b'by="unclosed, for=203.0.113.9;host="b.example"'], "203.0.113.9"),
+        ([b'by="', b'for="[2001:db8::9]:1"'], "2001:db8::9"),
+        ([b'x="\\', b'for="203.0.113.9"'], "203.0.113.9"),
+        ([b"for=203.0.113.9;;", b""], "203.0.113.9"),
+        ([b'"' * 4000, b"for=203.0.113.9"], "203.0.113.9"),
     ],
 )
 def test_forwarded_counts_where_there_is_no_x_forwarded_for(

@@ -705,3 +705,18 @@ def test_an_own_session_is_known_by_its_id_alone() -> None:
     presented = sessions.directory.adopt(another, again, next_one, NOW)
     assert presented is not None
     assert sessions.revocations.live_fingerprint(presented, NOW) == next_one.fingerprint
+
+
+def test_what_spoke_for_a_session_before_a_reload_still_does() -> None:
+    """Else strangers' logouts could displace its tombstone."""
+    first = make()
+    fingerprint = first.directory.present(b"access_token=tok", NOW).fingerprint
+    assert fingerprint is not None
+    first.revocations.evidence.accept(fingerprint)
+    names = NameMatcher(["access_token"])
+    reader = ViewReader((raw_source(cookie="access_token"),), names, names)
+    second = local_sessions(reader, SIGNER, before=first.revocations)
+    revoke(second, second.directory.present(b"access_token=tok", NOW), NOW)
+    tombstone = second.revocations.tombstones.of(fingerprint, NOW)
+    assert tombstone is not None
+    assert tombstone.proof is Proof.ACCEPTED

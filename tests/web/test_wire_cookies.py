@@ -123,6 +123,34 @@ async def test_keys_say_the_attributes_of_what_nobody_has_seen_yet(
     }
 
 
+@pytest.mark.parametrize("other", ["example.com", "evil.test"])
+async def test_what_was_set_on_another_host_is_not_followed(
+    sidecar: Start, upstream: Upstream, client: Clients, other: str
+) -> None:
+    """Applications derive the Domain from the host that they are asked for.
+
+    A wider one would show the session to every tenant, and a stranger can make up a host.
+    """
+    tenant = "Host: b.example.com"
+
+    def login(request: Received) -> bytes:
+        at, _, rest = (request.get("X-Forwarded-Host") or "").partition(".")
+        domain = f"; Domain={at}.{rest}; Path=/wide" if at != "b" else "; HttpOnly; Path=/b"
+        return upstream.reply(b"ok", f"Set-Cookie: access_token=old{domain}", type="text/plain")
+
+    application(upstream)
+    rest = upstream.default
+    assert callable(rest)
+    upstream.default = lambda one: login(one) if one.target == "/login" else rest(one)
+    one = await client(await sidecar(site(upstream, public_url=None)))
+    await one.get("/login", *DOCUMENT, tenant)
+    await one.get("/login", *DOCUMENT, f"Host: {other}")
+    cookie = "Cookie: access_token=old; refresh_token=r0"
+    answer = await one.get("/app/api/me", cookie, *FETCH, tenant)
+    line = answer.all("Set-Cookie")[0]
+    assert attributes(line) == {"HttpOnly", "Path=/b", "SameSite=Lax"}
+
+
 async def test_a_logout_expires_what_it_saw_where_it_was_set(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
