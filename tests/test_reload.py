@@ -94,7 +94,7 @@ async def test_new_configuration_holds_for_open_connections_too(
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("nonsense: 1", "nonsense: is no known key"),
+        ("nonsense: 1", "nonsense: unknown key"),
         ("{", "YAML"),
         (None, "/nowhere/ca.pem: no such file or directory"),
         ("missing", "No such file"),
