@@ -232,7 +232,7 @@ class Pool:
         return None if waiter.done() else waiter
 
     def put(self, connection: UpstreamConnection) -> None:
-        """Takes a clean connection back, for whoever waits or for later.
+        """Takes a clean connection back, for a waiting request or for later.
 
         One that is too old closes: the next one may lead elsewhere.
         """

@@ -10,7 +10,7 @@ revocations               which sessions are dead; what ends with them
 set_cookies               which Set-Cookie values of an upstream may pass
 coordinator               before a request: asks the shared store, renews tokens
   termination             ends sessions that no request presents
-  broadcast, records      what processes tell each other, and its form in the store
+  broadcast, records      messages between processes, and their form in the store
   restoration             a store that was away, or has lost writes
 refresh                   the newest tokens of a session
   refresh_grant           one exchange of a refresh token, under a lock

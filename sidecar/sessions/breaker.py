@@ -1,16 +1,16 @@
 """Which refresh tokens are sent to the provider now, and which are left alone after a failure.
 
 What is said about one token pauses that token alone. All are left alone only if several different
-tokens in a row got no answer (or 5xx), with no clear answer to anybody in between:
+tokens in a row got no response (or 5xx), with no clear response to anybody in between:
 
-               SEVERAL tokens in a row without an answer
+               SEVERAL tokens in a row without a response
     CLOSED ─────────────────────────────────────────────► OPEN: nobody is asked, for a gap
       ▲                                                    │ ▲
       │                                        gap is over │ │ the try got no clear answer
       │        a clear answer to anybody                   ▼ │
       └─────────────────────────────────────────────── HALF-OPEN: one try is under way
 
-A clear answer renews a token, refuses it, or finds fault with the request: the provider is there.
+A clear response renews a token, refuses it, or finds fault with the request: the provider is there.
 
 Anybody can make tokens up, and a provider may answer 5xx to them. So silence about tokens that
 nobody vouches for holds up tokens of their kind alone; proven are those that the provider handed
@@ -25,7 +25,7 @@ from typing import Final
 
 from sidecar.core.token_response import Trouble
 
-SEVERAL: Final = 3  # different tokens in a row without an answer, which speak for an outage
+SEVERAL: Final = 3  # different tokens in a row without a response, which speak for an outage
 PAUSES: Final = (0.5, 1.0, 2.0, 5.0)  # seconds without a try of one token, by its failures in a row
 GAPS: Final = (0.5, 1.0, 2.0)  # seconds between two tries while all are left alone, likewise
 TOKENS: Final = 10_000  # tokens of each kind whose failures are remembered; the oldest goes first
@@ -52,7 +52,7 @@ class Breaker:
         # Those of tokens that nobody vouches for, and of proven ones.
         self._pauses: tuple[dict[str, _Pause], dict[str, _Pause]] = ({}, {})
         self._unproven: set[str] = set()  # tokens that nobody vouches for, with the provider now
-        self._silent: set[str] = set()  # tokens without an answer since the last clear one
+        self._silent: set[str] = set()  # tokens without a response since the last clear one
         self._silent_proven: set[str] = set()  # those of them that are proven
         self._trying: str | None = None
         self._failed_tries = 0

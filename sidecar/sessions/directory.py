@@ -87,7 +87,7 @@ class SessionDirectory:
         """Returns the view of a Cookie header value, from memory if it was read before.
 
         `allowed` are the sources that the credential may be of; None: all. A dead session is
-        presented like any other if there is no living one: `Revocations.live_fingerprint` tells
+        presented like any other if there is no living one: `Revocations.live_fingerprint` says
         them apart.
         """
         key = (cookie, self._reader.every if allowed is None else allowed)

@@ -1,4 +1,4 @@
-"""What the other processes say of sessions, and what is done where the store has lost it."""
+"""What the other processes say of sessions, and what is done if the store has lost it."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ class LockedRefresh:
     ) -> TokenSet | None:
         """A successor that makes an exchange needless; None: the exchange may begin.
 
-        A process that sent the token and cannot reach the store may come back with the answer, so
+        A process that sent the token and cannot reach the store may come back with the response, so
         it is waited for. Raises what `run` raises.
         """
         loop = asyncio.get_running_loop()

@@ -27,11 +27,11 @@ class RefreshFailed(Exception):
 
 
 class AnswerLost(RefreshFailed):
-    """The token was sent, and there is no answer: it may be spent."""
+    """The token was sent, and there is no response: it may be used up."""
 
 
 class NotRenewed(RefreshFailed):
-    """The token was not sent, or the answer was not about it."""
+    """The token was not sent, or the response was not about it."""
 
 
 class RefreshAttempts:

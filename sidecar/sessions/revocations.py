@@ -22,7 +22,7 @@ class Revocations:
     """The dead sessions of one process. Times are Unix seconds, given by the caller.
 
     `revision` changes with every revocation and reinstatement, so that what was planned before can
-    be told apart.
+    be distinguished.
     """
 
     __slots__ = (

@@ -25,12 +25,12 @@ from sidecar.sessions.tombstones import Tombstone
 ALIAS: Final = 30 * 86400.0  # seconds that a renewed credential is known as its session's
 FORMER: Final = 86400.0  # the same of one that has been renewed
 ALIASES: Final = 10_000  # that are remembered here for a store that loses its data
-ACCEPTED: Final = 86400.0  # seconds for which others are told that a session was accepted
-AT_ONCE: Final = 32  # writes under way where what a store has lost is written once more
+ACCEPTED: Final = 86400.0  # seconds for which others know that a session was accepted
+AT_ONCE: Final = 32  # writes under way while lost entries are written again
 
 
 class Message(msgspec.Struct):
-    """What one process tells the others. `what`: dead, alive, rotated or restored."""
+    """A message from one process to the others. `what`: dead, alive, rotated or restored."""
 
     what: str
     fingerprint: str

@@ -73,14 +73,14 @@ class StoredLogins:
         return session.idle_ends_at(self.source.lifetimes) - self._now()
 
     async def get(self, fingerprint: str) -> LoginSession | None:
-        """The session of this name; None where it has ended."""
+        """The session of this name; None if it has ended."""
         stored = await self._store.get(store_key(fingerprint))
         return None if stored is None else _read(stored)
 
     async def change(
         self, fingerprint: str, change: Callable[[LoginSession], LoginSession]
     ) -> LoginSession | None:
-        """Exchanges a session for what `change` makes of it; None where it has ended.
+        """Exchanges a session for what `change` makes of it; None if it has ended.
 
         So one that is ended meanwhile does not come back.
         """
@@ -105,7 +105,7 @@ class StoredLogins:
     # -- by the provider's names ----------------------------------------------------------------
 
     async def find(self, subject: str | None, sid: str | None) -> list[IndexEntry]:
-        """The sessions of the provider's session where one is named, else of the user.
+        """The sessions of the provider's session if one is named, else of the user.
 
         With both, also those of the user that the provider has not named.
         """

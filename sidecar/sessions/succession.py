@@ -139,8 +139,8 @@ class Succession:
     async def mark_sent(self, name: str, *, is_proven: bool) -> None:
         """Writes that a refresh token is being sent to the provider.
 
-        Anybody can make tokens up, and a provider may leave those without an answer. So an unproven
-        one is remembered for a shorter time.
+        Anybody can make tokens up, and a provider may leave those without a response. So an
+        unproven one is remembered for a shorter time.
         """
         await self._store.put(f"used:{name}", _SENT, USED if is_proven else RETIRED)
 

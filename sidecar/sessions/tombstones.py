@@ -18,7 +18,7 @@ ROOM: Final[Mapping[Proof, int]] = MappingProxyType(
 
 TOMBSTONE_COST: Final = 400  # bytes of a tombstone
 NAME_COST: Final = 160  # bytes more for each of its credentials
-MAX_NAMES: Final = 32  # credentials of a session; whoever holds a dead token could add to them
+MAX_NAMES: Final = 32  # credentials of a session; a client with a dead token could add to them
 MAX_REINSTATED: Final = 1_000
 
 

@@ -45,9 +45,9 @@ class RequestBody:
             flow.connection.write(CONTINUE)
 
     async def read(self) -> bytes:
-        """The next piece, empty at the end. Raises `RequestTimeout` where the client is too slow.
+        """The next piece, empty at the end. Raises `RequestTimeout` if the client is too slow.
 
-        And `ConnectionError` where it has left.
+        And `ConnectionError` if the client has left.
         """
         connection = self._flow.connection
         connection.expect_client()

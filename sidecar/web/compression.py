@@ -1,4 +1,4 @@
-"""Compresses envelopes again: wrapping undoes the coding of the upstream's answer.
+"""Compresses envelopes again: wrapping undoes the coding of the upstream's response.
 
 gzip alone, which every client knows. Small bodies are compressed at once, longer ones in steps that
 let others in, and streams piece by piece: what has come is never held back by the compressor.
@@ -29,7 +29,7 @@ def coding_for(flow: Flow, head: UpstreamHead) -> bytes | None:
 
     None if it has none whatever the client accepts: the route's rule says so, or the upstream
     forbids transformations (RFC 9110 7.7). What another site has asked for with a session is never
-    compressed: its length would tell what is in it (BREACH).
+    compressed: its length would reveal its content (BREACH).
     """
     route = flow.route
     if route.envelope is None or not route.envelope.compress:

@@ -112,7 +112,7 @@ class Flow(Exchange):
     live: str | None = None
     counts = False
     head = b""  # the upstream request as sent, for one retry
-    last = b""  # its framing and its body, where that is in memory
+    last = b""  # its framing, and its body if that is in memory
     recoveries = 0  # how often a 401 has been met with another token; 2: with a fresh one
     beginning = b""  # of a request body that is still coming
     streaming_body = False
@@ -144,7 +144,7 @@ class Flow(Exchange):
 
     @property
     def facts(self) -> Facts:
-        """The request's field values, also where its line could not be read."""
+        """The request's field values, even if its line could not be read."""
         if self.request is not UNREAD:
             return self.request.facts
         return {} if self.fields is None else self.fields.facts
@@ -153,7 +153,7 @@ class Flow(Exchange):
     def renewed_cookies(self) -> tuple[bytes, ...]:
         """The Set-Cookie values that hand a renewed session to the client that presented it.
 
-        Not to one that had a token only; and not where the session has died meanwhile, or they
+        Not to a client that had only a token. Not if the session has died meanwhile, or they
         would bring it back, or replace the next one.
         """
         presented = self.presented
@@ -219,7 +219,7 @@ class Flow(Exchange):
     # -- responses of this request's upstream (net.upstream.Listener) -----------------------------
 
     def on_interim(self, message: RawResponseMessage) -> None:
-        """Interim answers pass to whoever knows them (RFC 9110 15.2)."""
+        """Interim responses pass to clients that know them (RFC 9110 15.2)."""
         if self.http11 and not (self.started or self.over):
             told = message.code, message.reason, message.raw_headers
             self.connection.write(interim_answer(*told, self.route.public_location))

@@ -137,7 +137,7 @@ def _inspect(flow: Flow, status: int, document: Document | InvalidJSON) -> Actio
 
 
 def _is_empty_success(flow: Flow, head: UpstreamHead) -> bool:
-    """Whether only the body's end told that a success has none (behaviour: envelope)."""
+    """Whether the body's end has shown that a success has none (behaviour: envelope)."""
     return (
         flow.route.envelope is not None
         and not flow.is_head

@@ -30,7 +30,7 @@ def end_sessions(flow: Flow, sessions: Sequence[OpenedSession], reason: str) -> 
 
 
 def signed_out(flow: Flow, ended: Sequence[OpenedSession]) -> None:
-    """Ends the sessions that the frontend's own answer ends by expiring their cookies."""
+    """Ends the sessions that the frontend's own response ends by expiring their cookies."""
     end_sessions(flow, ended, "signed_out")
     flow.sweeps = True
 

@@ -1,4 +1,4 @@
-"""What the store must be told, kept here until it has taken it."""
+"""Writes that the store must take, kept here until it has taken them."""
 
 from __future__ import annotations
 

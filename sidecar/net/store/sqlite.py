@@ -182,7 +182,7 @@ class SqliteStore:
         self._is_behind = len(rows) == BATCH
         if rows:
             return rows[-1][0], [body for _, body in rows]
-        # Numbers only grow; where they did not, the file has been replaced by a new one.
+        # Numbers only grow; if they did not, the file has been replaced by a new one.
         return (position if latest >= position else 0), []
 
     async def _is_gone(self, position: int) -> bool:
