@@ -1,4 +1,4 @@
-"""Finds out that the other end of a connection is gone although nobody says so.
+"""Finds out that the other end of a connection is gone without closing the connection.
 
 Tunnels and event streams may be silent for hours, so no time limit ends them. A client that lost
 its network, or an upstream whose machine is gone, sends nothing more, not even an end. So the

@@ -14,7 +14,7 @@ def open_files() -> int:
 
 
 def raise_open_files() -> None:
-    """Raises the limit as far as anybody may: the usual soft limit is 1,024."""
+    """Raises the soft limit to the hard one: the usual soft limit is 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:

@@ -135,7 +135,7 @@ class Outbound:
             raise Unreachable(f"{address}: {_explain(error, limit)}", sent=True) from None
 
     async def close(self) -> None:
-        """Ends what is under way."""
+        """Ends running requests."""
         if self._session is not None:
             await self._session.close()
 

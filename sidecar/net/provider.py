@@ -161,7 +161,7 @@ class Provider:
         """The claims of a JWT that the provider has signed, of one of these types (`core.jws`).
 
         An unknown key is looked for once in `NEW_KEY_PAUSE` seconds, however many tokens name one;
-        for each kind of token by itself, since anybody can send a logout token. Raises
+        for each kind of token by itself, since anyone can send a logout token. Raises
         `InvalidToken` and `ProviderUnavailable`.
         """
         algorithms = (await self.metadata()).algorithms
@@ -240,7 +240,7 @@ class Provider:
         return said
 
     async def close(self) -> None:
-        """Ends what is under way."""
+        """Ends running requests."""
         await self._metadata.close()
         await self._keys.close()
         await self._outbound.close()

@@ -257,7 +257,7 @@ class UpstreamConnection(StreamProtocol):
         try:
             return self._parser is not None and self._parser.feed_eof() is None
         except HttpProcessingError:
-            return False  # the head of a message that nobody asked for has begun
+            return False  # the head of an unrequested message has begun
 
     def abort(self) -> None:
         """Closes at once and forgets the exchange."""
@@ -321,7 +321,7 @@ class UpstreamConnection(StreamProtocol):
         self.keeps = min(self.pool.address.pool_idle, usable(keep_alive))
 
     def _unasked(self, data: bytes) -> None:
-        """Bytes of a tunnel, or bytes that nobody asked for (T20)."""
+        """Bytes of a tunnel, or unrequested bytes (T20)."""
         if self._tunnel is not None:
             self._tunnel.upstream_data(data)
         elif data:

@@ -12,8 +12,8 @@ tokens in a row got no response (or 5xx), with no clear response to anybody in b
 
 A clear response renews a token, refuses it, or finds fault with the request: the provider is there.
 
-Anybody can make tokens up, and a provider may answer 5xx to them. So silence about tokens that
-nobody vouches for holds up tokens of their kind alone; proven are those that the provider handed
+Anyone can invent tokens, and a provider may answer 5xx to them. So silence about tokens that
+are not proven holds up tokens of their kind alone; proven are those that the provider handed
 out here, and those that came in a sealed session. Of the others no more than `AT_ONCE` are with the
 provider at a time, and what is remembered of their failures makes nothing forgotten of proven ones.
 """
@@ -29,7 +29,7 @@ SEVERAL: Final = 3  # different tokens in a row without a response, which speak 
 PAUSES: Final = (0.5, 1.0, 2.0, 5.0)  # seconds without a try of one token, by its failures in a row
 GAPS: Final = (0.5, 1.0, 2.0)  # seconds between two tries while all are left alone, likewise
 TOKENS: Final = 10_000  # tokens of each kind whose failures are remembered; the oldest goes first
-AT_ONCE: Final = 100  # tokens that nobody vouches for, with the provider at a time
+AT_ONCE: Final = 100  # unproven tokens with the provider at a time
 DOUBTS: Final = 3  # answers `invalid_request` to one token that refuse it, if another was renewed
 
 _THERE: Final = frozenset((Trouble.THERE, Trouble.DOUBT, Trouble.MISCONFIGURED))
@@ -49,9 +49,9 @@ class Breaker:
     """Decides for one process. Times are seconds of any clock; keys stand for tokens."""
 
     def __init__(self) -> None:
-        # Those of tokens that nobody vouches for, and of proven ones.
+        # Those of unproven tokens, and of proven ones.
         self._pauses: tuple[dict[str, _Pause], dict[str, _Pause]] = ({}, {})
-        self._unproven: set[str] = set()  # tokens that nobody vouches for, with the provider now
+        self._unproven: set[str] = set()  # unproven tokens with the provider now
         self._silent: set[str] = set()  # tokens without a response since the last clear one
         self._silent_proven: set[str] = set()  # those of them that are proven
         self._trying: str | None = None
@@ -121,7 +121,7 @@ class Breaker:
         return pause.doubts >= DOUBTS and self._renewals > pause.renewals
 
     def _forget(self, key: str) -> _Pause:
-        """What was remembered of a token, which is not any more."""
+        """Forgets a token, and returns what was remembered of it."""
         found = [pauses.pop(key, None) for pauses in self._pauses]
         return next(filter(None, found), _Pause())
 

@@ -272,7 +272,7 @@ class SessionCoordinator:
             self._revocations.revoke(session, self._now())
 
     def _revoke_orphans(self, view: SessionView, tokens: TokenSet) -> None:
-        """A session has ended while it was renewed: its new tokens are nobody's."""
+        """A session has ended while it was renewed: its new tokens must not be used."""
         if view.fingerprint is not None:
             self._revocations.revoke_tokens(view.fingerprint, tokens)
         self._orphaned(tokens)

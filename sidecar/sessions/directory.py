@@ -37,7 +37,7 @@ class SessionDirectory:
 
     What is remembered of a Cookie header is a `SessionView`. A view never changes: what is learned
     later of its session is another view, which takes its place. A request that holds the former one
-    goes on with that, and nothing is planned with it any more (`is_current`).
+    goes on with that, and no new plan uses it (`is_current`).
     """
 
     __slots__ = (
@@ -288,7 +288,7 @@ class SessionDirectory:
             expected = replace(
                 view.with_reading(reading),
                 renews_at=self._attention_at(reading),
-                is_checked=not self.is_shared,  # nobody has presented it yet
+                is_checked=not self.is_shared,  # no request has presented it yet
             )
             self._remember(key, expected)
 

@@ -25,7 +25,7 @@ _LOST: Final = (
 
 class LargeCookies:
     """Looks at what browsers are given. Each thing is reported once, and then as often as one
-    starts the process again: it is the provider's tokens that are large, and everybody's.
+    starts the process again: the provider's tokens are large for every user.
     """
 
     __slots__ = ("_log", "_told")

@@ -89,7 +89,7 @@ class LockedRefresh:
             is_mine = False
             try:
                 successor = await self._claimed(name, lease, tokens, rejected)
-                # A store that has gone back meanwhile may have lost the lock of somebody else.
+                # A store that has gone back meanwhile may have lost the lock of another process.
                 is_mine = successor is None and await self._has_all(found)
             finally:
                 if not is_mine:

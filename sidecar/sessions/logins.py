@@ -39,7 +39,7 @@ WAIT: Final = 20.0  # seconds to wait for another process that redeems it
 POLL: Final = 0.1  # seconds between two looks for what it has made of it
 ANSWER_SECONDS: Final = 600.0  # that a response is known for; a code is good for as long (4.1.2)
 UNMARKS: Final = 20  # attempts to take a mark back that the store may have taken
-AT_ONCE: Final = 500  # answers that are redeemed at a time; anybody can make them up
+AT_ONCE: Final = 500  # responses that are redeemed at a time; anyone can invent them
 REPEAT: Final = 60.0  # seconds in which the same response gives the same session
 
 _BEGUN: Final = b"begun"
@@ -126,7 +126,7 @@ class Logins:
         return session
 
     async def _is_mine(self, key: str, mark: bytes) -> bool:
-        """Whether nobody else redeems the response. Raises `StoreUnavailable`.
+        """Whether no other process redeems the response. Raises `StoreUnavailable`.
 
         What that may have left behind is taken away, or the response could not come again.
         """

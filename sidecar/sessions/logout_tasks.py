@@ -3,7 +3,7 @@
 These tasks neither delay nor fail the response. They are retried, counted and recorded. They run
 once for each session, however many requests end it.
 
-Anybody can log out with an invented cookie. So the tasks run in lanes, by the proof of their
+Anyone can log out with an invented cookie. So the tasks run in lanes, by the proof of their
 session, and no lane delays another one. For a session without proof, each step is tried once,
 within a small budget, and nothing is written to the store.
 """

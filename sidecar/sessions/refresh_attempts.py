@@ -15,7 +15,7 @@ from sidecar.sessions.bounds import Latest
 from sidecar.sessions.breaker import Breaker
 from sidecar.sessions.refresh_grants import RefreshGrant
 
-PROVEN: Final = 10_000  # refresh tokens that are remembered as nobody's invention
+PROVEN: Final = 10_000  # refresh tokens that are remembered as proven
 
 
 class RefreshFailed(Exception):

@@ -160,7 +160,7 @@ class Refresher:
             task.exception()  # seen, though every caller may have left
 
     async def finish(self, seconds: float) -> None:
-        """Waits until what is under way has ended and is written, at most so long."""
+        """Waits until what is under way has ended and is written, for at most `seconds`."""
         concluding = self._locked.concluding
         under_way = {*self._running.values(), *concluding}
         if not under_way:

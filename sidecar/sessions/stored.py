@@ -39,7 +39,7 @@ class StoredLogins:
     async def begin(self, session: LoginSession) -> None:
         """Writes down a session that begins: itself, where it is kept here, and where it is found.
 
-        What names it comes first: a session that nobody could end must not begin.
+        Its names are written first: a session that could not be ended must not begin.
         """
         end = session.absolute_end(self.source.lifetimes)
         entry = IndexEntry(session.fingerprint, end, session.sid is not None)

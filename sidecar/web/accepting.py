@@ -52,7 +52,7 @@ class _Alone:
     __slots__ = ()
 
     def join(self) -> None:
-        """Nobody has to know."""
+        """Does nothing."""
 
     leave = opened = closed = join
 
@@ -151,7 +151,7 @@ class Acceptor:
         return True
 
     def _report(self, error: OSError) -> None:
-        """Says why nobody can connect, and what helps; once a minute while that lasts."""
+        """Reports once a minute why no client can connect, and the remedy."""
         now = self._loop.time()
         if now < self._silent_until:
             return

@@ -160,7 +160,7 @@ class ClientConnection(StreamProtocol):
         return self._exchange is None and self._tunnel is None
 
     def serve_with(self, handler: Handler, limits: Limits, peer: Peer) -> None:
-        """Has the next requests handled so; what is under way is not touched."""
+        """Sets how the next requests are handled; the current request is not touched."""
         self._handler, self._limits, self.peer = handler, limits, peer
         self._known.forget()  # what it holds was planned by another configuration
 

@@ -174,7 +174,7 @@ class Flow(Exchange):
     def outlast(self) -> bool:
         """Counts a request that lasts as a stream. Returns False if their budget is used up.
 
-        It takes none of its own kind's budget any more, and no place of its upstream's pool.
+        The request leaves its own kind's budget, and its place in its upstream's pool.
         """
         if self.over or self.kind == STREAM:
             return True
@@ -287,7 +287,7 @@ class Flow(Exchange):
                     task.cancel()
 
     def _release(self) -> None:
-        """Nothing counts or works for the request any more."""
+        """Releases the request's budget, callbacks, tasks and upstream connection."""
         self.over = True
         if self.kind:
             self.handler.budgets.release(self.kind)

@@ -189,7 +189,7 @@ async def _vain(flow: Flow, trace: LoginTrace, now: float) -> int:
     """How many logins of this browser in a row were of no use; none if its session is alive."""
     vain = trace.vain_at(now)
     if vain:
-        with suppress(StoreUnavailable):  # then nobody knows, and the login goes on
+        with suppress(StoreUnavailable):  # then it is unknown, and the login goes on
             await _present(flow)
             return 0 if flow.live is not None else vain
     return 0
@@ -287,7 +287,7 @@ async def _finish(flow: Flow) -> None:
 def _unexpected(given: Mapping[str, str], why: str) -> LoginFailed:
     """A response that no login of this browser waits for; the provider may have been in trouble.
 
-    Anybody can make a link to it, so its own words are for the log alone, as a warning.
+    Anyone can link to it, so its own text goes to the log alone, as a warning.
     """
     if "error" not in given:
         return LoginFailed("login_expired", why)
@@ -315,7 +315,7 @@ async def _present(flow: Flow) -> None:
 
 
 def _replace(flow: Flow, session: LoginSession) -> None:
-    """Ends the login session that this browser had before: nobody presents it any more.
+    """Ends the login session that this browser had before: its cookies are replaced.
 
     Its tokens are left alone if both may belong to one session at the provider: revoking the old
     ones would end the new ones too.

@@ -213,7 +213,7 @@ def _logged_out(flow: Flow, given: Mapping[str, str]) -> Onward | None:
 def _logout_url(flow: Flow, given: Mapping[str, str]) -> str:
     """Where a script's page goes to end what is left: the session at the provider, if there is one.
 
-    By way of here, since the id_token that the provider wants to see is nobody's to read.
+    By way of here, since no page may read the id_token that the provider wants to see.
     """
     parts, path = flow.runtime.login, flow.runtime.policy.logout.path
     logged_out = _logged_out(flow, given)

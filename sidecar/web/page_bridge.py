@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sidecar.web.flow import Flow
 
 HELD_BYTES: Final = 65536  # of a response that is held
-SETTLED: Final = 0.05  # seconds without a server-side call after which none is expected any more
+SETTLED: Final = 0.05  # seconds without a server-side call after which the page expects none
 
 
 class Bridge:

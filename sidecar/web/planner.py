@@ -155,7 +155,7 @@ class Planner:
         except StoreUnavailable:
             if flow.route.session != "none":
                 raise
-            # Nobody can say which of them are dead, and a login must go on without them.
+            # It is unknown which of them are dead, and a login must go on without them.
             presented = replace(presented, forwarded=presented.others)
         flow.presented = presented
         self._runtime.large.look_at(presented)

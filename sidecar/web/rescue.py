@@ -87,7 +87,7 @@ def answer_preflight(flow: Flow) -> None:
 
 
 def answer_options(flow: Flow) -> None:
-    """Responds to an OPTIONS that no proxy may pass on any more (RFC 9110 9.3.7)."""
+    """Responds to an OPTIONS that proxies must not pass on (RFC 9110 9.3.7)."""
     flow.decision = "options"
     lines = common_lines(flow, 204) + max_forwards.ALLOWED
     flow.respond(lines, b"", status=204, bodiless=True)
@@ -105,7 +105,7 @@ def wants_page(flow: Flow, error: ProxyError) -> bool:
 
 
 def defect(flow: Flow, error: Exception) -> None:
-    """Responds to an error that nobody meant: logged with its traceback, and not a word of it."""
+    """Responds to a defect: the log has its traceback, the client gets no detail."""
     request_id = flow.request_id.decode("latin-1")
     flow.runtime.log.error("defect", request_id=request_id, exc_info=error)
     flow.reason = "defect"

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from sidecar.web.flow import Flow
 
 UNREAD: Final = Document(b"", None)
-"""Stands for a body that nobody has looked into."""
+"""Stands for a body that was not parsed."""
 
 
 def conclude(

@@ -143,7 +143,7 @@ class Server:
         self.draining = True
 
     def stop_listening(self) -> None:
-        """Lets nobody new in, and closes what is idle."""
+        """Accepts no new connections, and closes idle ones."""
         self.draining = True
         if self._acceptor is not None:
             self._acceptor.close()

@@ -56,7 +56,7 @@ def _revoke_rejected(flow: Flow) -> None:
 
 
 def _watch_rejections(flow: Flow, now: float) -> None:
-    """Says so if an upstream takes nobody's token: users would log in again and again."""
+    """Warns if an upstream rejects every token: users would log in again and again."""
     runtime, route, fingerprint = flow.runtime, flow.route, flow.presented.fingerprint
     successes = runtime.metrics.successes(route.path)
     if fingerprint is not None and runtime.rejections.add(

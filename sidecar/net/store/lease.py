@@ -44,7 +44,7 @@ class Lease:
         return True
 
     async def claim(self) -> bool:
-        """Claims what must not be done twice, if nobody else has. Raises `StoreUnavailable`."""
+        """Claims what must not be done twice, if it is free. Raises `StoreUnavailable`."""
         self.may_claim = True
         self.has_claim = self.may_claim = await self._store.add(self._claim, self._owner, CLAIM)
         return self.has_claim

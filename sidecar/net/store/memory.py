@@ -1,4 +1,4 @@
-"""The store of one process: gone with it, and shared with nobody."""
+"""The store of one process: it ends with the process and is not shared."""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ class SqliteStore:
     # -- on the thread ----------------------------------------------------------------------------
 
     async def _run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        # A bit less than the caller waits, so that what waits for a lock ends before he gives up.
+        # A bit less than the caller waits, so that what waits for a lock ends before that.
         end = time.monotonic() + 0.9 * self._limit
         async with guarded(self._limit, _explain):
             loop = asyncio.get_running_loop()
