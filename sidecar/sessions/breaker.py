@@ -68,7 +68,7 @@ class Breaker:
         return len(self._silent_proven if is_proven else self._silent) >= SEVERAL
 
     def refuses(self, key: str, now: float, *, is_proven: bool) -> str | None:
-        """Why a token would not be sent now. None: it would, by `begin`."""
+        """Why a token would not be sent now; None if `begin` would let it."""
         if any(key in pauses and _is_before(now, pauses[key].ends) for pauses in self._pauses):
             return "its last renewal has just failed"
         if not is_proven and len(self._unproven) >= AT_ONCE:
@@ -81,7 +81,7 @@ class Breaker:
         return None
 
     def begin(self, key: str, now: float, *, is_proven: bool) -> str | None:
-        """Why a token is not sent now. None: it is, and `left` follows in any case."""
+        """Why a token is not sent now; None if it is sent, and then `left` follows in any case."""
         why = self.refuses(key, now, is_proven=is_proven)
         if why is not None:
             return why
@@ -158,7 +158,7 @@ class Breaker:
 
 
 def _end(steps: tuple[float, ...], failures: int, began: float, now: float) -> float:
-    """When it is tried again: by the beginning of the last try, which may have hung for long."""
+    """When the next try is due, counted from the beginning of the last one."""
     return max(began + steps[min(failures, len(steps) - 1)], now + steps[0])
 
 

@@ -113,7 +113,7 @@ class Broadcast(SessionListener):
             self._outbox.try_once(partial(self._records.remove_death, fingerprint, tombstone))
 
     def learn_death(self, fingerprint: str, tombstone: Tombstone) -> None:
-        """Another process has ended a session. Reports what proves it here."""
+        """Marks a session that another process has ended, and reports what proves it here."""
         proof = self._revocations.evidence.of_plain(fingerprint)
         if proof > tombstone.proof:
             until = max(tombstone.until, self._now() + UNKNOWN_LIFETIME)

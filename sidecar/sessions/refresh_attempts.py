@@ -108,7 +108,7 @@ class RefreshAttempts:
         self._report("refresh refused", why)
 
     def _fail(self, name: str, began: float, trouble: Trouble, why: str) -> bool:
-        """Leaves this token alone for a moment; whether it counts as refused by now."""
+        """Leaves this token alone for a moment. Returns whether it counts as refused now."""
         self.counts["unavailable"] += 1
         is_ours = trouble is Trouble.MISCONFIGURED
         self._report("refresh misconfigured" if is_ours else "refresh failed", why)

@@ -82,7 +82,7 @@ class OAuth2Grant:
         return renewal
 
     def _report_unverified(self, why: str) -> None:
-        """Reports it now and then: after a change of keys it may be so with every session."""
+        """Reports once a minute: after a change of keys it may concern every session."""
         now = self._now()
         if now - self._reported_at >= BETWEEN_REPORTS:
             self._reported_at = now

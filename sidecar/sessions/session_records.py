@@ -38,7 +38,7 @@ class Message(msgspec.Struct):
     earlier: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
-        """Returns it as it is stored and sent."""
+        """Returns the message as it is stored and sent."""
         return msgspec.json.encode(self)
 
     @staticmethod
@@ -69,7 +69,7 @@ class SessionRecords:
         return message.fingerprint, message.tombstone
 
     async def put_death(self, fingerprint: str, tombstone: Tombstone, *, is_told: bool) -> None:
-        """Writes a tombstone. `is_told`: the others hear of it at once."""
+        """Writes a tombstone. `is_told`: the other processes are notified at once."""
         seconds = tombstone.until - self._now()
         entry = Message("dead", fingerprint, tombstone).to_bytes()
         keys = [f"dead:{name}" for name in (fingerprint, *tombstone.credentials)]
@@ -113,7 +113,7 @@ class SessionRecords:
         return await self._store.get(f"accepted:{fingerprint}") is not None
 
     async def put_accepted(self, fingerprint: str) -> None:
-        """Writes that it has."""
+        """Writes that an upstream has accepted a session's credential."""
         await self._store.put(f"accepted:{fingerprint}", b"", ACCEPTED)
 
     # -- messages ---------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ class StoredLogins:
     # -- sessions in the store ------------------------------------------------------------------
 
     async def begin(self, session: LoginSession) -> None:
-        """Writes down a session that begins: itself, where it is kept here, and where it is found.
+        """Writes a new session: the session itself if the store keeps it, and the names it is found
+        by.
 
         Its names are written first: a session that could not be ended must not begin.
         """
@@ -82,7 +83,7 @@ class StoredLogins:
     ) -> LoginSession | None:
         """Exchanges a session for what `change` makes of it; None if it has ended.
 
-        So one that is ended meanwhile does not come back.
+        So a session that is ended meanwhile does not come back.
         """
         key = store_key(fingerprint)
         for _ in range(ATTEMPTS):
@@ -140,7 +141,8 @@ class StoredLogins:
     async def is_used(self, jti: str, ends_at: float) -> bool:
         """Whether a logout token has been used; from now on it is being used.
 
-        One that was never finished may come again, or trouble would turn it into no logout at all.
+        A token whose use was never finished may come again: otherwise trouble would prevent the
+        logout.
         """
         key = self._index.replayed(jti)
         if await self._store.add(key, _BEGUN, ends_at - self._now()):

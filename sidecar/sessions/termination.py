@@ -45,8 +45,8 @@ class SessionTermination:
     async def end(self, fingerprint: str, ends_at: float) -> OpenedSession | None:
         """Ends a login session everywhere. Returns it as far as it is known, None if it had ended.
 
-        `ends_at` is until when it could be presented. Raises `StoreUnavailable`; it has ended in
-        this process all the same, and doing it again is harmless.
+        `ends_at` is until when it could be presented. Raises `StoreUnavailable`: the session has
+        ended in this process even then, and a second call is harmless.
         """
         is_over = self._local.revocations.is_dead(fingerprint, self._now())
         if self._broadcast is not None:

@@ -34,7 +34,7 @@ class Shares(Protocol):
         """Has this process take part from now on."""
 
     def leave(self) -> None:
-        """Has it take part no more."""
+        """Takes no more connections."""
 
     def opened(self) -> None:
         """It has one connection more."""
@@ -43,7 +43,7 @@ class Shares(Protocol):
         """It has one connection less."""
 
     def is_ahead(self) -> bool:
-        """Whether it has more than others that accept."""
+        """Whether this process has more connections than the others."""
 
 
 class _Alone:

@@ -97,7 +97,7 @@ class _Plain:
 
 
 class _Gzip:
-    """gzip, with a mark that all before it can be decoded where the stream pauses."""
+    """gzip, flushed at each pause of the stream, so that clients can decode what they have."""
 
     __slots__ = ("_is_held", "_packer")
 

@@ -85,7 +85,7 @@ class Registry(Protocol):
     draining: bool
 
     def opened(self, connection: ClientConnection, transport: asyncio.BaseTransport) -> Peer:
-        """Counts a connection in and says who it is."""
+        """Counts an open connection and returns its peer."""
 
     def closed(self, connection: ClientConnection) -> None:
         """Counts a connection out."""

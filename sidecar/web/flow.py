@@ -88,7 +88,7 @@ class FlowHandler(Protocol):
         """Sends a request whose body was waited for. Raises `ProxyError`."""
 
     async def recover(self, flow: Flow) -> None:
-        """Meets a 401 with the newest token of the session. Raises `ProxyError`."""
+        """Repeats a request after a 401 with its session's newest token. Raises `ProxyError`."""
 
 
 class Flow(Exchange):
@@ -259,7 +259,7 @@ class Flow(Exchange):
         self.answer(head, body, bodiless=bodiless)
 
     def left(self) -> None:
-        """The response has left: observes the request, once, so that it neither waits nor fails."""
+        """The response has left: observes the request, once, and never raises."""
         if not self.over:
             self._release()
         if not self.observed:

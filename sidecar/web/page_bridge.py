@@ -37,7 +37,7 @@ class Bridge:
         self._undeleted: Final = UndeletedCookies()
 
     def lead(self, flow: Flow) -> bool:
-        """Leads a request of a dead session away, and says whether it did.
+        """Responds to a request of a dead session with a redirect. Returns whether it did.
 
         Not a document whose session's cookies stay though the logout has expired them: it would
         come back for ever.

@@ -55,7 +55,7 @@ class Planner:
         self._bridge: Final = bridge
 
     def holds(self, plan: Plan, now: float) -> bool:
-        """Whether a remembered plan is still right: nothing of it but the session can change."""
+        """Whether a remembered plan is still right: only its session can change."""
         view = plan.presented
         return (
             now < view.valid_until
@@ -129,9 +129,9 @@ class Planner:
 
     @staticmethod
     def _renews(request: Request, route: Route) -> bool:
-        """Whether the request deserves a good token: it is injected, or a page is made with it.
+        """Whether a token is renewed for the request: it is injected, or a page is made with it.
 
-        A prefetch touches nothing, nor does a route without sessions.
+        A prefetch renews no token, nor does a route without sessions.
         """
         if route.session == "none" or request.client is Client.PREFETCH:
             return False
@@ -170,9 +170,9 @@ class Planner:
         )
 
     async def recover(self, flow: Flow) -> None:
-        """Meets a 401 with the newest token of the session: the request is repeated with it once.
+        """Repeats a request after a 401, once, with the newest token of its session.
 
-        If that had been there before and is rejected too, it is once more with a fresh one. Where
+        If that token is rejected too, the request is repeated once more with a fresh one. If
         the request cannot be repeated, the response says that the client may (behaviour: 401).
         Raises `ProxyError`.
         """

@@ -120,7 +120,7 @@ class Proxy:
             send(flow, again)
 
     async def recover(self, flow: Flow) -> None:
-        """Meets a 401 with the newest token of the session. Raises `ProxyError`."""
+        """Repeats a request after a 401 with its session's newest token. Raises `ProxyError`."""
         await self._planner.recover(flow)
 
     def on_failure(self, flow: Flow, error: ProxyError, *, untouched: bool) -> None:

@@ -111,7 +111,7 @@ async def _inspect(flow: Flow, answer: UpstreamConnection, head: UpstreamHead) -
 
 
 async def _ends_session(flow: Flow, head: UpstreamHead, body: Arrived) -> bool:
-    """Whether a body says that the session is over, as far as it is here."""
+    """Whether the part of a body that is here says that the session is over."""
     policy = flow.runtime.policy
     text = body
     if content_coding(head.fact(b"content-encoding")):
@@ -161,7 +161,7 @@ def _server_ends(flow: Flow) -> None:
 async def _stream(
     flow: Flow, answer: UpstreamConnection, head: UpstreamHead, pieces: AsyncIterator[bytes]
 ) -> None:
-    """Passes a body on as it comes; memory holds one window of it, whatever its size."""
+    """Passes a body on in pieces; memory holds one window of it, whatever its size."""
     if flow.hold is not None:
         pieces = await flow.hold(flow, pieces)
     lines = render_head(flow, head, wrapped=False)
@@ -232,7 +232,7 @@ async def _wrap_long(
     held: bytes,
     pieces: AsyncIterator[bytes],
 ) -> None:
-    """Wraps a body above the buffer, by the rules of a stream in whatever pieces it comes.
+    """Wraps a body above the buffer by the rules of a stream, whatever pieces it comes in.
 
     Its head leaves at once if more is to come; that of an error is held back for a while. Raises
     `InvalidJSON`.
@@ -285,7 +285,7 @@ async def _wrap_stream(
     head: UpstreamHead,
     envelope: AsyncIterator[bytes],
 ) -> None:
-    """Sends an envelope as it comes."""
+    """Sends an envelope in pieces."""
     coding = coding_for(flow, head)
     packer = packer_for(coding)
     lines = render_head(flow, head, wrapped=True, coding=coding)

@@ -68,7 +68,7 @@ class Server:
         )
 
     def opened(self, connection: ClientConnection, transport: asyncio.BaseTransport) -> Peer:
-        """Counts a connection in and says who it is."""
+        """Counts an open connection and returns its peer."""
         self._connections.add(connection)
         self._runtime.metrics.connections += 1
         if len(self._connections) - len(self._closing) > self._limit:

@@ -118,7 +118,7 @@ class _Side:
 
 
 class Tunnel:
-    """Two joined connections, each of which ends as the other does.
+    """Two joined connections; each ends as the other does.
 
         OPEN ──one side's last byte──► HALF CLOSED ──the other's, or silence──► OVER
           ├──session ends──► ENDING ──end of a frame──────────────────────────►┤
