@@ -61,16 +61,16 @@ def run(config: Config, load: Load) -> int:
 
 
 async def _run(config: Config, load: Load) -> int:
-    ending, loop, asked = Shutdown(), asyncio.get_running_loop(), asyncio.Event()
+    shutdown, loop, asked = Shutdown(), asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, asked.set)
-    loop.add_signal_handler(signal.SIGTERM, ending.ask)
-    loop.add_signal_handler(signal.SIGINT, ending.ask_at_once)
+    loop.add_signal_handler(signal.SIGTERM, shutdown.ask)
+    loop.add_signal_handler(signal.SIGINT, shutdown.ask_at_once)
     with closing(LogWriter(standard_error(), loop)) as output:
         log = open_log(config.log.level, config.log.format, output)
         for warning in config.warnings:
             log.warning("configuration", detail=warning)
         report_shortage(config, log)
-        return await serve(config, ending, output, Reloads(asked, load))
+        return await serve(config, shutdown, output, Reloads(asked, load))
 
 
 def report_shortage(config: Config, log: FilteringBoundLogger) -> None:
@@ -108,7 +108,7 @@ class Shutdown:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSlot:
-    """The place of one worker among several: what is one for all of them."""
+    """The slot of one worker among several, with what all of them share."""
 
     number: int
     entropy: bytes
@@ -122,14 +122,14 @@ class WorkerSlot:
 
 async def serve(
     config: Config,
-    ending: Shutdown,
+    shutdown: Shutdown,
     output: Output,
     reloads: Reloads,
-    place: WorkerSlot | None = None,
+    slot: WorkerSlot | None = None,
 ) -> int:
-    """Serves until `ending`. Returns the exit code: 0, or 2 where it could not start."""
+    """Serves until `shutdown`. Returns the exit code: 0, or 2 if it could not start."""
     try:
-        sidecar = Sidecar(config, output, place)
+        sidecar = Sidecar(config, output, slot)
         await sidecar.start()
     except (OSError, ssl.SSLError) as error:
         sys.stderr.write(f"sidecar: cannot start: {error}\n")
@@ -138,16 +138,16 @@ async def serve(
     log.info("serving", version=__version__, listen=str(config.listen), admin=str(config.admin))
     if config.store.url.kind == "memory" and has_sessions(config):
         log.info("memory store", detail=FORGETS)
-    if place is not None:
-        place.serving()
+    if slot is not None:
+        slot.serving()
     reloading = asyncio.create_task(reloads.keep_up(sidecar))
-    await ending.drain.wait()
+    await shutdown.drain.wait()
     reloading.cancel()
     await asyncio.wait([reloading])
     log, drain = sidecar.runtime.log, sidecar.runtime.policy.config.drain
-    wait = drain.wait if ending.waits else 0.0
+    wait = drain.wait if shutdown.waits else 0.0
     log.info("draining", wait=wait, seconds=drain.timeout)
-    cut = await sidecar.stop(drain.timeout, ending.hurry, wait=wait)
+    cut = await sidecar.stop(drain.timeout, shutdown.hurry, wait=wait)
     log.info("stopped", connections_cut=cut)
     return _FINE
 
@@ -155,17 +155,17 @@ async def serve(
 class Sidecar:
     """A sidecar in this process: what `run` serves with, and what tests embed.
 
-    Alone, or as a worker at its `place`. Raises `OSError` or `ssl.SSLError` where files that the
+    Alone, or as a worker in its `slot`. Raises `OSError` or `ssl.SSLError` if files that the
     configuration names cannot be used. Without an `output` the log goes to `sys.stderr`, and each
     line is waited for.
     """
 
     def __init__(
-        self, config: Config, output: Output | None = None, place: WorkerSlot | None = None
+        self, config: Config, output: Output | None = None, slot: WorkerSlot | None = None
     ) -> None:
         self._output: Final = output or StreamOutput(sys.stderr)
-        self._entropy: Final = os.urandom(32) if place is None else place.entropy
-        self._place: Final = place
+        self._entropy: Final = os.urandom(32) if slot is None else slot.entropy
+        self._slot: Final = slot
         log, access = self._open_logs(config)
         policy = compile_policy(config, self._entropy)
         metrics = Metrics(access, self._output)
@@ -178,8 +178,8 @@ class Sidecar:
         self._retiring: Final[dict[asyncio.Task[None], Proxy]] = {}
 
     def _open_logs(self, config: Config) -> tuple[FilteringBoundLogger, Access | None]:
-        place, output = self._place, self._output
-        bound = {} if place is None else {"worker": place.number, "pid": os.getpid()}
+        slot, output = self._slot, self._output
+        bound = {} if slot is None else {"worker": slot.number, "pid": os.getpid()}
         log = open_log(config.log.level, config.log.format, output).bind(**bound)
         report_gaps(output, log)
         return log, _access(config, log, output, bound)
@@ -189,11 +189,11 @@ class Sidecar:
         await self.runtime.start()
         config = self.runtime.policy.config
         try:
-            if self._place is None:
+            if self._slot is None:
                 sockets = self._listeners.enter_context(listening(config.listen))
                 self._server.start_on(sockets)
             else:
-                self._server.start_on(self._place.sockets, self._place.shares)
+                self._server.start_on(self._slot.sockets, self._slot.shares)
             await self._admin.start(self._listeners.enter_context(listening(config.admin)))
         except OSError:
             await self.stop(0.0)  # a listener left open would keep the loop from closing

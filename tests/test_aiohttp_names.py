@@ -41,6 +41,7 @@ INHERITED: Final = frozenset(
         "_upgraded",
     )
 )
+PROTOCOLS: Final = {"BaseProtocol", "StreamProtocol"}
 PUBLIC: Final = {
     BaseProtocol: "connected connection_lost connection_made pause_reading pause_writing "
     "resume_reading resume_writing transport",
@@ -122,7 +123,7 @@ def inherited_names() -> set[str]:
     found: set[str] = set()
     for file in USERS:
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ClassDef) and "BaseProtocol" in map(ast.unparse, node.bases):
+            if isinstance(node, ast.ClassDef) and PROTOCOLS & set(map(ast.unparse, node.bases)):
                 found |= {
                     one.attr
                     for one in ast.walk(node)
@@ -163,7 +164,7 @@ def test_base_protocol_takes_slots() -> None:
 
 
 def test_writing_is_paused_and_drained(loop: asyncio.AbstractEventLoop) -> None:
-    """`_paused` tells, `_drain_helper` waits."""
+    """`_paused` says so, `_drain_helper` waits."""
     protocol = BaseProtocol(loop)
     assert not protocol._paused
     protocol.pause_writing()

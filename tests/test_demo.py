@@ -38,8 +38,8 @@ from sidecar.demo import controls
 from sidecar.demo.api import LARGE_ITEMS
 from sidecar.demo.controls import BadOrder, Controls
 from sidecar.demo.idp import running_idp
-from sidecar.demo.logins import ALL_COOKIES, KINDS, SessionCookies
 from sidecar.demo.page import asset
+from sidecar.demo.session_cookies import ALL_COOKIES, KINDS, SessionCookies
 from sidecar.demo.trace import MAX_ENTRIES, AccessLog, Seen, Trace
 from sidecar.policy import compile_sources
 

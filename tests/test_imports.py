@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -135,3 +136,16 @@ def test_the_modules_are_found() -> None:
         < layer("sidecar.core.forwarding")
         < layer("sidecar")
     )
+
+
+def test_no_name_stands_twice() -> None:
+    """A class and a file are known by their names, wherever they are read of."""
+    classes = [
+        node.name
+        for tree in MODULES.values()
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert [name for name, count in Counter(classes).items() if count > 1] == []
+    files = [file.name for file in FILES if not file.name.startswith("__")]
+    assert [name for name, count in Counter(files).items() if count > 1] == []

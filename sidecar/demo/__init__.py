@@ -24,8 +24,8 @@ from sidecar.core.config import load
 from sidecar.demo.api import Api
 from sidecar.demo.controls import Controls
 from sidecar.demo.idp import running_idp
-from sidecar.demo.logins import SessionCookies
 from sidecar.demo.page import Page, asset
+from sidecar.demo.session_cookies import SessionCookies
 from sidecar.demo.trace import AccessLog, Trace
 from sidecar.net.parsers import require_c_parsers
 

@@ -21,8 +21,8 @@ from aiohttp.typedefs import Handler
 
 from sidecar.demo.idp import Introspection
 from sidecar.demo.idp.tokens import display_name
-from sidecar.demo.logins import ALL_COOKIES, KINDS, SessionCookies
 from sidecar.demo.page import security
+from sidecar.demo.session_cookies import ALL_COOKIES, KINDS, SessionCookies
 from sidecar.demo.trace import Seen, Trace
 
 UNKNOWN_USER: Final = "nobody"

@@ -12,7 +12,7 @@ from typing import Final
 from aiohttp import web
 
 from sidecar.demo.controls import BadOrder, Controls
-from sidecar.demo.logins import ALL_COOKIES
+from sidecar.demo.session_cookies import ALL_COOKIES
 from sidecar.demo.trace import Trace
 
 OWN_COOKIE: Final = "sidecar"  # of the sidecar's own login, and what its other cookies begin with

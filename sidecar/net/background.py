@@ -40,7 +40,7 @@ class Background:
     def _settled(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # seen, though everybody may have left
+            task.exception()  # seen, though every caller may have left
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -49,7 +49,7 @@ class Background:
             self._log.error("defect", exc_info=error)
 
     async def close(self) -> None:
-        """Waits a moment for what is under way, then ends it."""
+        """Waits a moment for running work, then ends it."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=LAST_SECONDS)
         for task in tuple(self._tasks):

@@ -50,7 +50,7 @@ def socket_text(error: socket.gaierror) -> str:
 
 
 def of_answer(error: HttpProcessingError) -> str:
-    """Why an answer is no HTTP."""
+    """Why a response is not HTTP."""
     for kind, cause in _MALFORMED:
         if isinstance(error, kind):
             return cause

@@ -108,7 +108,7 @@ class Dialer:
                 server_hostname=None if tls is None else name,
             )
         except BaseException:
-            # Cancelled just after it was made, it would stay open: uvloop tells nobody.
+            # Cancelled just after it was made, it would stay open: uvloop reports nothing.
             connection.abort()
             raise
         return connection

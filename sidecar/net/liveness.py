@@ -1,4 +1,4 @@
-"""Finds out that the other end of a connection is gone although nobody says so.
+"""Finds out that the other end of a connection is gone without closing the connection.
 
 Tunnels and event streams may be silent for hours, so no time limit ends them. A client that lost
 its network, or an upstream whose machine is gone, sends nothing more, not even an end. So the
@@ -13,7 +13,7 @@ from typing import Final
 
 SILENT_SECONDS: Final = 60  # until the first question
 INTERVAL_SECONDS: Final = 15  # between two
-QUESTIONS: Final = 4  # without an answer
+QUESTIONS: Final = 4  # without a response
 # Also for data that is not acknowledged, about which the kernel would be patient for 15 minutes.
 GONE_SECONDS: Final = SILENT_SECONDS + QUESTIONS * INTERVAL_SECONDS
 

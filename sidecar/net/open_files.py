@@ -14,17 +14,17 @@ def open_files() -> int:
 
 
 def raise_open_files() -> None:
-    """Raises the limit as far as anybody may: the usual soft limit is 1,024."""
+    """Raises the soft limit to the hard one: the usual soft limit is 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError):
-            return  # what is missing is told where it is needed
+            return  # what is missing is reported where it is needed
 
 
 def shortage(connections: int) -> str | None:
-    """What to do where so many client connections cannot all be open; None where they can."""
+    """What to do if so many client connections cannot all be open; None if they can."""
     limit = open_files()
     if limit == resource.RLIM_INFINITY or limit >= connections + OTHERS:
         return None

@@ -35,12 +35,12 @@ from sidecar.net.causes import of_connection
 from sidecar.tls import client_context
 
 CONNECT: Final = 2.0  # seconds to connect, name and TLS included
-MAX_BODY: Final = 256 * 1024  # bytes of an answer
+MAX_BODY: Final = 256 * 1024  # bytes of a response
 CONNECTIONS: Final = 500  # at a time: one server that hangs for many leaves room for others
 
 
 class Unreachable(SidecarError):
-    """There is no usable answer. `sent`: the request may have arrived all the same.
+    """There is no usable response. `sent`: the request may have arrived all the same.
 
     The text is for a log and holds nothing of the request.
     """
@@ -115,7 +115,7 @@ class Outbound:
         fields: Mapping[str, str] | None = None,
         body: bytes | None = None,
     ) -> OutboundAnswer:
-        """One request and its whole answer within `limit` seconds. Raises `Unreachable`."""
+        """One request and its whole response within `limit` seconds. Raises `Unreachable`."""
         address = address_of(url)
         try:
             async with self._opened().request(
@@ -135,7 +135,7 @@ class Outbound:
             raise Unreachable(f"{address}: {_explain(error, limit)}", sent=True) from None
 
     async def close(self) -> None:
-        """Ends what is under way."""
+        """Ends running requests."""
         if self._session is not None:
             await self._session.close()
 
@@ -181,7 +181,7 @@ async def _read(answer: ClientResponse) -> bytes:
 
 
 class _TooLong(ValueError):
-    """An answer is longer than `MAX_BODY`."""
+    """A response is longer than `MAX_BODY`."""
 
 
 _CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (

@@ -12,7 +12,7 @@ class ParserMissing(SidecarError):
 
 
 def require_c_parsers() -> None:
-    """Raises `ParserMissing` unless requests and answers are read by the C parsers.
+    """Raises `ParserMissing` unless requests and responses are read by the C parsers.
 
     `HttpRequestParserPy` and `HttpResponseParserPy` are the pure-Python ones that aiohttp falls
     back on without a word.

@@ -117,7 +117,7 @@ class Pool:
     async def acquire(self, *, lasts: bool = False, fresh: bool = False) -> UpstreamConnection:
         """An idle connection, else a new one, else the next that comes free.
 
-        `lasts`: the exchange has a budget of its own; it waits for nobody, and its connection is
+        `lasts`: the exchange has a budget of its own; it waits for no other, and its connection is
         lent. `fresh`: idle ones may all be dead, so a new one is made. Raises
         `UpstreamUnreachable`, `UpstreamTimeout` (of `connect`) or `Overloaded` (all connections
         stayed busy for as long as a connect may take).
@@ -232,7 +232,7 @@ class Pool:
         return None if waiter.done() else waiter
 
     def put(self, connection: UpstreamConnection) -> None:
-        """Takes a clean connection back, for whoever waits or for later.
+        """Takes a clean connection back, for a waiting request or for later.
 
         One that is too old closes: the next one may lead elsewhere.
         """

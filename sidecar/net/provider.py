@@ -50,7 +50,7 @@ Value = TypeVar("Value")
 
 
 ProviderUnavailable: TypeAlias = Unreachable
-"""The provider gave no usable answer."""
+"""The provider gave no usable response."""
 
 TokenAnswer: TypeAlias = OutboundAnswer
 """What a token endpoint answered, whatever it was."""
@@ -62,7 +62,7 @@ class ProviderSettings:
 
     There is an `issuer` or a `token_endpoint`. `metadata_url` is where its metadata are, if not
     below the issuer. `auth` is how the client proves itself at the endpoints; auto: as the metadata
-    announce, basic where they do not say, none without a secret.
+    announce, basic if they do not say, none without a secret.
     """
 
     client_id: str
@@ -94,7 +94,7 @@ class ProviderSettings:
         """Header fields and the form, with the client's credentials in one of them.
 
         RFC 6749 2.3.1; a client without a secret only names itself (RFC 6749 3.2.1). `announced`
-        are the methods of the metadata (Discovery 3), None where they do not say.
+        are the methods of the metadata (Discovery 3), None if they do not say.
         """
         secret = self.client_secret or ""
         auth = self.auth
@@ -113,7 +113,7 @@ class ProviderSettings:
 class Provider:
     """One provider. Belongs to the event loop that uses it; nothing is opened before it is used.
 
-    `report` gets a line for the log where trouble reaches no caller.
+    `report` gets a line for the log if trouble reaches no caller.
     """
 
     def __init__(self, settings: ProviderSettings, report: Report, way: Way = DIRECT) -> None:
@@ -144,7 +144,7 @@ class Provider:
         return self._metadata.value
 
     async def keys(self) -> KeySet:
-        """The keys that it signs with; old ones where new ones cannot be had.
+        """The keys that it signs with; old ones if new ones cannot be fetched.
 
         Raises `ProviderUnavailable`.
         """
@@ -161,7 +161,7 @@ class Provider:
         """The claims of a JWT that the provider has signed, of one of these types (`core.jws`).
 
         An unknown key is looked for once in `NEW_KEY_PAUSE` seconds, however many tokens name one;
-        for each kind of token by itself, since anybody can send a logout token. Raises
+        for each kind of token by itself, since anyone can send a logout token. Raises
         `InvalidToken` and `ProviderUnavailable`.
         """
         algorithms = (await self.metadata()).algorithms
@@ -178,7 +178,7 @@ class Provider:
 
     # -- what it does -----------------------------------------------------------------------------
 
-    async def token(self, form: Mapping[str, str], timeout: float) -> TokenAnswer:  # noqa: ASYNC109 - it tells how much of it is left
+    async def token(self, form: Mapping[str, str], timeout: float) -> TokenAnswer:  # noqa: ASYNC109 - it says how much of it is left
         """Posts a form to the token endpoint (RFC 6749 3.2), within `timeout` seconds.
 
         Never repeated here. Raises `ProviderUnavailable`.
@@ -219,7 +219,7 @@ class Provider:
 
     async def userinfo(self, access_token: str) -> Mapping[str, object] | None:
         """What the UserInfo endpoint says of a token's user (Core 5.3); None if there is none, or
-        if it gives no usable answer, which is reported.
+        if it gives no usable response, which is reported.
         """
         try:
             endpoint = await self._endpoint("userinfo_endpoint")
@@ -240,7 +240,7 @@ class Provider:
         return said
 
     async def close(self) -> None:
-        """Ends what is under way."""
+        """Ends running requests."""
         await self._metadata.close()
         await self._keys.close()
         await self._outbound.close()
@@ -306,8 +306,8 @@ class Provider:
 class _Remembered(Generic[Value]):
     """A value that is fetched once for all who ask at a time, and kept.
 
-    Whoever leaves while it is being fetched does not end that for the others. A failure is told
-    to all who ask within `PAUSE` seconds; where there is an old value, to `report` as well.
+    A caller that leaves does not end the fetching for the others. A failure is reported
+    to all who ask within `PAUSE` seconds; if there is an old value, to `report` as well.
     """
 
     def __init__(self, fetch: Callable[[], Awaitable[Value]], report: Report) -> None:

@@ -1,4 +1,4 @@
-"""The end of a connection that nobody takes for the end of what was sent on it."""
+"""Ends a connection so that the peer does not take the response for complete."""
 
 from __future__ import annotations
 

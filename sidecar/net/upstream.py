@@ -43,29 +43,29 @@ if TYPE_CHECKING:
     from sidecar.policy import UpstreamAddress
 
 BODY_WINDOW: Final = 65536  # bytes held between two reads of a body before reading pauses
-MAX_INTERIM: Final = 32  # 1xx answers before a final one; more is abuse
+MAX_INTERIM: Final = 32  # 1xx responses before a final one; more is abuse
 MAX_FIELDS: Final = 512
 _VERSIONS: Final = (HttpVersion11, HttpVersion10)
 _LOST_WHILE_SENDING: Final = "the connection was lost while the request body was sent"
 
 
 class Listener(Protocol):
-    """Who waits for the answer of one exchange.
+    """Who waits for the response of one exchange.
 
     Of `on_answer`, `on_whole_answer` and `on_failure` exactly one is called, once.
     """
 
     def on_interim(self, message: RawResponseMessage) -> None:
-        """The head of an interim answer is here, before any of the others is called."""
+        """The head of an interim response is here, before any of the others is called."""
 
     def on_answer(self, answer: UpstreamConnection) -> None:
         """The final head is in `answer.message`; the body follows in `answer.payload`."""
 
     def on_whole_answer(self, head: UpstreamHead, body: bytes) -> None:
-        """The answer is here to its end, and its connection in the pool again."""
+        """The response is here to its end, and its connection in the pool again."""
 
     def on_failure(self, error: ProxyError, *, untouched: bool) -> None:
-        """No head came. `untouched`: a reused connection died before its first answer byte."""
+        """No head came. `untouched`: a reused connection died before its first response byte."""
 
 
 class Home(Protocol):
@@ -91,7 +91,7 @@ class Home(Protocol):
 class UpstreamConnection(StreamProtocol):
     """One connection to an upstream; one exchange at a time.
 
-    Between `Listener.on_answer` and `release`, `message` is the answer's head, `payload` its body
+    Between `Listener.on_answer` and `release`, `message` is the response's head, `payload` its body
     as far as it has come, and `upgraded_tail` what came behind the head of a 101 (else None).
     `keeps` is how many seconds it may be idle, `idle_until` and `retires_at` are the loop's times
     at which it is closed if it is idle, `server` is the one at the other end.
@@ -152,7 +152,7 @@ class UpstreamConnection(StreamProtocol):
         """Begins an exchange: writes a request head (and what is there of the body).
 
         `expects_body` is False for HEAD, whose answer has none whatever its head says; `whole`
-        is False where more of the request body follows by `write`, up to `sent`.
+        is False if more of the request body follows by `write`, up to `sent`.
         """
         assert self.transport is not None
         self._parser = None
@@ -196,7 +196,7 @@ class UpstreamConnection(StreamProtocol):
                 self._deadline.clear()  # it is the client's turn again
 
     def sent(self) -> None:
-        """The request body has been written to its end: now the answer is due."""
+        """The request body has been written to its end: now the response is due."""
         self._sending = False
         if not self._answered:
             self._deadline.set(self.pool.address.head)
@@ -215,11 +215,11 @@ class UpstreamConnection(StreamProtocol):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the answer's body is here to its end."""
+        """Whether the response's body is here to its end."""
         return self.payload.is_eof()
 
     def take_body(self) -> bytes:
-        """The whole body of an answer that `is_whole`, once; nothing of it stays behind."""
+        """The whole body of a response that `is_whole`, once; nothing of it stays behind."""
         if self.payload is EMPTY_PAYLOAD:
             return b""
         pieces = self.payload._buffer
@@ -234,7 +234,7 @@ class UpstreamConnection(StreamProtocol):
         if self._is_reusable(payload):
             self._answered = False
             self.reused = True
-            self._parser = None  # an idle connection holds nothing of its last answer
+            self._parser = None  # an idle connection holds nothing of its last response
             self.message = None  # type: ignore[assignment]
             self.payload = EMPTY_PAYLOAD
             self.pool.put(self)
@@ -257,7 +257,7 @@ class UpstreamConnection(StreamProtocol):
         try:
             return self._parser is not None and self._parser.feed_eof() is None
         except HttpProcessingError:
-            return False  # the head of a message that nobody asked for has begun
+            return False  # the head of an unrequested message has begun
 
     def abort(self) -> None:
         """Closes at once and forgets the exchange."""
@@ -294,7 +294,7 @@ class UpstreamConnection(StreamProtocol):
             return
         if messages:
             if sum(message.code >= 200 for message, _ in messages) > 1:
-                self._dirty = True  # a second answer, seen before the first is passed on
+                self._dirty = True  # a second response, seen before the first is passed on
             for message, payload in messages:
                 self._head(message, payload, tail if upgraded else None)
         elif self._answered:
@@ -321,7 +321,7 @@ class UpstreamConnection(StreamProtocol):
         self.keeps = min(self.pool.address.pool_idle, usable(keep_alive))
 
     def _unasked(self, data: bytes) -> None:
-        """Bytes of a tunnel, or bytes that nobody asked for (T20)."""
+        """Bytes of a tunnel, or unrequested bytes (T20)."""
         if self._tunnel is not None:
             self._tunnel.upstream_data(data)
         elif data:
@@ -332,7 +332,7 @@ class UpstreamConnection(StreamProtocol):
         code = message.code
         listener = self._listener
         if listener is None:
-            self._dirty = True  # a second answer
+            self._dirty = True  # a second response
         elif code >= 200 or code == 101:
             self._final(message, payload, tail, listener)
         else:

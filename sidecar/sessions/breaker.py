@@ -1,19 +1,19 @@
 """Which refresh tokens are sent to the provider now, and which are left alone after a failure.
 
 What is said about one token pauses that token alone. All are left alone only if several different
-tokens in a row got no answer (or 5xx), with no clear answer to anybody in between:
+tokens in a row got no response (or 5xx), with no clear response to anybody in between:
 
-               SEVERAL tokens in a row without an answer
+               SEVERAL tokens in a row without a response
     CLOSED ─────────────────────────────────────────────► OPEN: nobody is asked, for a gap
       ▲                                                    │ ▲
       │                                        gap is over │ │ the try got no clear answer
       │        a clear answer to anybody                   ▼ │
       └─────────────────────────────────────────────── HALF-OPEN: one try is under way
 
-A clear answer renews a token, refuses it, or finds fault with the request: the provider is there.
+A clear response renews a token, refuses it, or finds fault with the request: the provider is there.
 
-Anybody can make tokens up, and a provider may answer 5xx to them. So silence about tokens that
-nobody vouches for holds up tokens of their kind alone; proven are those that the provider handed
+Anyone can invent tokens, and a provider may answer 5xx to them. So silence about tokens that
+are not proven holds up tokens of their kind alone; proven are those that the provider handed
 out here, and those that came in a sealed session. Of the others no more than `AT_ONCE` are with the
 provider at a time, and what is remembered of their failures makes nothing forgotten of proven ones.
 """
@@ -25,11 +25,11 @@ from typing import Final
 
 from sidecar.core.token_response import Trouble
 
-SEVERAL: Final = 3  # different tokens in a row without an answer, which speak for an outage
+SEVERAL: Final = 3  # different tokens in a row without a response, which speak for an outage
 PAUSES: Final = (0.5, 1.0, 2.0, 5.0)  # seconds without a try of one token, by its failures in a row
 GAPS: Final = (0.5, 1.0, 2.0)  # seconds between two tries while all are left alone, likewise
 TOKENS: Final = 10_000  # tokens of each kind whose failures are remembered; the oldest goes first
-AT_ONCE: Final = 100  # tokens that nobody vouches for, with the provider at a time
+AT_ONCE: Final = 100  # unproven tokens with the provider at a time
 DOUBTS: Final = 3  # answers `invalid_request` to one token that refuse it, if another was renewed
 
 _THERE: Final = frozenset((Trouble.THERE, Trouble.DOUBT, Trouble.MISCONFIGURED))
@@ -49,10 +49,10 @@ class Breaker:
     """Decides for one process. Times are seconds of any clock; keys stand for tokens."""
 
     def __init__(self) -> None:
-        # Those of tokens that nobody vouches for, and of proven ones.
+        # Those of unproven tokens, and of proven ones.
         self._pauses: tuple[dict[str, _Pause], dict[str, _Pause]] = ({}, {})
-        self._unproven: set[str] = set()  # tokens that nobody vouches for, with the provider now
-        self._silent: set[str] = set()  # tokens without an answer since the last clear one
+        self._unproven: set[str] = set()  # unproven tokens with the provider now
+        self._silent: set[str] = set()  # tokens without a response since the last clear one
         self._silent_proven: set[str] = set()  # those of them that are proven
         self._trying: str | None = None
         self._failed_tries = 0
@@ -68,7 +68,7 @@ class Breaker:
         return len(self._silent_proven if is_proven else self._silent) >= SEVERAL
 
     def refuses(self, key: str, now: float, *, is_proven: bool) -> str | None:
-        """Why a token would not be sent now. None: it would, by `begin`."""
+        """Why a token would not be sent now; None if `begin` would let it."""
         if any(key in pauses and _is_before(now, pauses[key].ends) for pauses in self._pauses):
             return "its last renewal has just failed"
         if not is_proven and len(self._unproven) >= AT_ONCE:
@@ -81,7 +81,7 @@ class Breaker:
         return None
 
     def begin(self, key: str, now: float, *, is_proven: bool) -> str | None:
-        """Why a token is not sent now. None: it is, and `left` follows in any case."""
+        """Why a token is not sent now; None if it is sent, and then `left` follows in any case."""
         why = self.refuses(key, now, is_proven=is_proven)
         if why is not None:
             return why
@@ -121,7 +121,7 @@ class Breaker:
         return pause.doubts >= DOUBTS and self._renewals > pause.renewals
 
     def _forget(self, key: str) -> _Pause:
-        """What was remembered of a token, which is not any more."""
+        """Forgets a token, and returns what was remembered of it."""
         found = [pauses.pop(key, None) for pauses in self._pauses]
         return next(filter(None, found), _Pause())
 
@@ -158,7 +158,7 @@ class Breaker:
 
 
 def _end(steps: tuple[float, ...], failures: int, began: float, now: float) -> float:
-    """When it is tried again: by the beginning of the last try, which may have hung for long."""
+    """When the next try is due, counted from the beginning of the last one."""
     return max(began + steps[min(failures, len(steps) - 1)], now + steps[0])
 
 

@@ -1,4 +1,4 @@
-"""What this process tells the others of sessions: written behind requests, through the outbox."""
+"""Reports sessions to the other processes: written after requests, through the outbox."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sidecar.sessions.session_records import ALIAS, FORMER, Message, SessionReco
 from sidecar.sessions.stored import StoredLogins
 from sidecar.sessions.tombstones import Tombstone
 
-SHARED: Final = 60.0  # seconds for which others are told of a death that nothing speaks for
+SHARED: Final = 60.0  # seconds for which others know of a death without proof
 
 
 class DropStored(SessionListener):
@@ -33,7 +33,7 @@ class DropStored(SessionListener):
 
 
 class Broadcast(SessionListener):
-    """Tells the other processes on the same store.
+    """Reports to the other processes on the same store.
 
     Strangers can cause some of it, so `unproven` and `acceptances` bound how much.
     """
@@ -113,7 +113,7 @@ class Broadcast(SessionListener):
             self._outbox.try_once(partial(self._records.remove_death, fingerprint, tombstone))
 
     def learn_death(self, fingerprint: str, tombstone: Tombstone) -> None:
-        """Another process has ended a session. Tells what is known here in the session's favour."""
+        """Marks a session that another process has ended, and reports what proves it here."""
         proof = self._revocations.evidence.of_plain(fingerprint)
         if proof > tombstone.proof:
             until = max(tombstone.until, self._now() + UNKNOWN_LIFETIME)

@@ -70,8 +70,8 @@ class SessionCoordinator:
     ) -> SessionView:
         """Returns the view checked with the store, renewed if it is due, and its use noted.
 
-        `by_cookie`: its cookies were presented, so that the client has its newest tokens. A session
-        that turns out to be over is presented as dead (`Revocations.live_fingerprint`), or without
+        `by_cookie`: the client presented cookies, so it has the newest tokens. A session that
+        is over comes back as dead (`Revocations.live_fingerprint`), or without
         a fingerprint. Raises `StoreUnavailable` and `RefreshUnavailable`.
         """
         view = await self.checked(view, by_cookie=by_cookie)
@@ -251,7 +251,7 @@ class SessionCoordinator:
                     await self._records.put_alias(name, view.fingerprint, seconds)
 
     def _note_successor(self, view: SessionView, tokens: TokenSet) -> None:
-        """Applications may seal the new token without the claim that says whose it is."""
+        """Notes the new token's session: applications may seal the token without that claim."""
         fingerprint = view.fingerprint
         is_login = isinstance(view.reading, LoginReading)
         if not tokens.access_token or is_login or fingerprint is None:
@@ -272,7 +272,7 @@ class SessionCoordinator:
             self._revocations.revoke(session, self._now())
 
     def _revoke_orphans(self, view: SessionView, tokens: TokenSet) -> None:
-        """A session has ended while it was renewed: its new tokens are nobody's."""
+        """A session has ended while it was renewed: its new tokens must not be used."""
         if view.fingerprint is not None:
             self._revocations.revoke_tokens(view.fingerprint, tokens)
         self._orphaned(tokens)

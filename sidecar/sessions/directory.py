@@ -37,7 +37,7 @@ class SessionDirectory:
 
     What is remembered of a Cookie header is a `SessionView`. A view never changes: what is learned
     later of its session is another view, which takes its place. A request that holds the former one
-    goes on with that, and nothing is planned with it any more (`is_current`).
+    goes on with that, and no new plan uses it (`is_current`).
     """
 
     __slots__ = (
@@ -87,8 +87,8 @@ class SessionDirectory:
         """Returns the view of a Cookie header value, from memory if it was read before.
 
         `allowed` are the sources that the credential may be of; None: all. A dead session is
-        presented like any other if there is no living one: `Revocations.live_fingerprint` tells
-        them apart.
+        presented like any other if there is no living one: `Revocations.live_fingerprint`
+        distinguishes them.
         """
         key = (cookie, self._reader.every if allowed is None else allowed)
         view = self._cache.get(key)
@@ -173,7 +173,7 @@ class SessionDirectory:
     def _open(
         self, key: Key, now: float, loaded: tuple[Reading, ...] = (), *, is_settled: bool = False
     ) -> SessionView:
-        """Reads a Cookie header. `is_settled`: the store has said what it has of it."""
+        """Reads a Cookie header. `is_settled`: the store has been asked."""
         cookie, allowed = key
         jar = CookieJar.parse(cookie.decode("latin-1"))
         view = self._reader.read(
@@ -198,7 +198,7 @@ class SessionDirectory:
         return view if handles or not view.is_lasting else self._remember(key, view)
 
     def _is_known(self, view: SessionView) -> bool:
-        """Whether the store need not be asked: it was, for each of the sessions."""
+        """Whether the store was asked for each of the sessions."""
         return not self.is_shared or all(map(self._was_checked, view.sessions))
 
     def _was_checked(self, session: OpenedSession) -> bool:
@@ -247,7 +247,7 @@ class SessionDirectory:
         return self._replace(view, view.expired())
 
     def _replace(self, old: SessionView, new: SessionView) -> SessionView:
-        """Remembers a view in the place of the one that it was made of, if that is still there."""
+        """Replaces a remembered view by one made of it, if the old one is still current."""
         if old.key is None or not self.is_current(old):
             return new
         return self._remember(old.key, new)
@@ -288,7 +288,7 @@ class SessionDirectory:
             expected = replace(
                 view.with_reading(reading),
                 renews_at=self._attention_at(reading),
-                is_checked=not self.is_shared,  # nobody has presented it yet
+                is_checked=not self.is_shared,  # no request has presented it yet
             )
             self._remember(key, expected)
 

@@ -1,6 +1,6 @@
 """What speaks for a session, as far as this process has seen it.
 
-Anybody can make up the value of a plain cookie. So it matters whether an upstream has accepted the
+Anyone can invent the value of a plain cookie. So it matters whether an upstream has accepted the
 credential in it, or the provider has renewed it. A sealed session speaks for itself.
 """
 

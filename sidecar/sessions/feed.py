@@ -1,4 +1,4 @@
-"""What the other processes say of sessions, and what is done where the store has lost it."""
+"""What the other processes say of sessions, and what is done if the store has lost it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ DOUBT: Final = 3.0  # seconds after trouble in which what is not found may be wr
 
 
 class SessionFeed:
-    """Hears the other processes on one store, and restores what it loses.
+    """Receives from the other processes on one store, and restores what the store loses.
 
-    It is the `MessageListener` of the store, and does what `StoreWatch` asks for.
+    Is the store's `MessageListener`, and does what `StoreWatch` asks for.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class SessionFeed:
         return self._now() < self._doubtful_until
 
     def broken(self) -> None:
-        """Messages cannot be read: the store may be starting again, with less than it had."""
+        """Messages cannot be read: the store may restart with less data."""
         self.doubt()
 
     def resumed(self, *, has_gap: bool) -> None:
@@ -113,7 +113,7 @@ class SessionFeed:
             self._spawn(self._forget())
 
     async def _forget(self) -> None:
-        """Forgets what is known of sessions, but not before a store that has lost it has it."""
+        """Forgets what is known of sessions, after a store that has lost it has it again."""
         while True:
             with suppress(StoreUnavailable):
                 await self._watch.look()

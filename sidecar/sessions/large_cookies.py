@@ -1,4 +1,4 @@
-"""Tells once that the cookies of login sessions are large, and what helps."""
+"""Warns once that the cookies of login sessions are large, and what helps."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _LOST: Final = (
 
 
 class LargeCookies:
-    """Looks at what browsers are given. Each thing is told once, and then as often as one starts
-    the process again: it is the provider's tokens that are large, and everybody's.
+    """Looks at what browsers are given. Each thing is reported once, and then as often as one
+    starts the process again: the provider's tokens are large for every user.
     """
 
     __slots__ = ("_log", "_told")

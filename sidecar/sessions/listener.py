@@ -1,4 +1,4 @@
-"""Who is told of what happens to sessions in this process."""
+"""Listeners for what happens to sessions in this process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sidecar.sessions.tombstones import Tombstone
 
 
 class SessionListener:
-    """Is told of it, and does nothing: there is no other process.
+    """Does nothing: there is no other process to notify.
 
     A *name* is the keyed hash of a credential, a *fingerprint* the name that a session keeps.
     """

@@ -28,7 +28,7 @@ class LocalSessions:
     set_cookies: SetCookies
 
     def listen(self, listener: SessionListener) -> None:
-        """Has a listener told of everything that happens to sessions from now on."""
+        """Has a listener notified of everything that happens to sessions from now on."""
         self.evidence.listener = listener
         self.revocations.listener = listener
         self.revocations.tombstones.evicted = listener.evicted

@@ -89,7 +89,7 @@ class LockedRefresh:
             is_mine = False
             try:
                 successor = await self._claimed(name, lease, tokens, rejected)
-                # A store that has gone back meanwhile may have lost the lock of somebody else.
+                # A store that has gone back meanwhile may have lost the lock of another process.
                 is_mine = successor is None and await self._has_all(found)
             finally:
                 if not is_mine:
@@ -127,7 +127,7 @@ class LockedRefresh:
     ) -> TokenSet | None:
         """A successor that makes an exchange needless; None: the exchange may begin.
 
-        A process that sent the token and cannot reach the store may come back with the answer, so
+        A process that sent the token and cannot reach the store may come back with the response, so
         it is waited for. Raises what `run` raises.
         """
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Login sessions as requests see them, where they are kept in the store or sealed in cookies."""
+"""Login sessions as requests see them: kept in the store, or sealed in cookies."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""A login's last step: the provider's answer becomes a session, once, whoever asks how often.
+"""A login's last step: the provider's response becomes one session, however often it is asked for.
 
 A code may be sent once: a second time revokes what it was good for (RFC 6749 4.1.2). So every
-answer is redeemed by one process, and whoever comes with it again, by a reload or because the first
-answer was lost, is given the same session for a moment. In the store, `login:` under the keyed hash
-of a login's state: that its code is being redeemed, the session that it gave, or that it failed.
+response is redeemed by one process. A client that comes with it again, by a reload or because the
+first response was lost, is given the same session for a moment. In the store, `login:` under the
+keyed hash of a login's state: that its code is being redeemed, the session that it gave, or that it
+failed.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
 EXCHANGE: Final = 15.0  # seconds that redeeming a code may take
 WAIT: Final = 20.0  # seconds to wait for another process that redeems it
 POLL: Final = 0.1  # seconds between two looks for what it has made of it
-ANSWER_SECONDS: Final = 600.0  # that an answer is known for; a code is good for as long (4.1.2)
+ANSWER_SECONDS: Final = 600.0  # that a response is known for; a code is good for as long (4.1.2)
 UNMARKS: Final = 20  # attempts to take a mark back that the store may have taken
-AT_ONCE: Final = 500  # answers that are redeemed at a time; anybody can make them up
-REPEAT: Final = 60.0  # seconds in which the same answer gives the same session
+AT_ONCE: Final = 500  # responses that are redeemed at a time; anyone can invent them
+REPEAT: Final = 60.0  # seconds in which the same response gives the same session
 
 _BEGUN: Final = b"begun"
 _FAILED: Final = b"failed"
@@ -47,7 +48,7 @@ _NOTHING: Final = TokenSet("")
 
 
 class Logins:
-    """Makes sessions of the provider's answers. Belongs to one event loop."""
+    """Makes sessions of the provider's responses. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -75,7 +76,7 @@ class Logins:
     async def complete(
         self, attempt: LoginAttempt, parameters: Mapping[str, str], *, https: bool
     ) -> LoginSession:
-        """The session that an answer of the provider gives; it is made, whoever leaves meanwhile.
+        """The session that a response of the provider gives; it is made even if the client leaves.
 
         Raises `LoginFailed`, `LoginUnavailable` and `StoreUnavailable`.
         """
@@ -125,9 +126,9 @@ class Logins:
         return session
 
     async def _is_mine(self, key: str, mark: bytes) -> bool:
-        """Whether nobody else redeems the answer. Raises `StoreUnavailable`.
+        """Whether no other process redeems the response. Raises `StoreUnavailable`.
 
-        What that may have left behind is taken away, or the answer could not come again.
+        What that may have left behind is taken away, or the response could not come again.
         """
         try:
             return await self._store.add(key, mark, ANSWER_SECONDS)
@@ -143,9 +144,9 @@ class Logins:
                 return
 
     async def _note(self, key: str, outcome: bytes | None) -> None:
-        """Says what became of an answer. Where the store fails, only a reload is the worse off.
+        """Says what became of a response. If the store fails, only a reload suffers.
 
-        So it is where more fails than is noted.
+        The same holds if more fails than is noted.
         """
         if outcome == _FAILED and not self._failures.take(self._now()):
             outcome = None
@@ -156,9 +157,9 @@ class Logins:
                 await self._store.put(key, outcome, REPEAT)
 
     async def _made_before(self, key: str) -> LoginSession | None:
-        """The session that the same answer gave when it came first, here or elsewhere.
+        """The session that the same response gave when it came first, here or elsewhere.
 
-        None where whoever was about to redeem it has not, and it may be tried again.
+        None if the process that was about to redeem it has not; then it may be tried again.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + WAIT
@@ -180,7 +181,7 @@ class Logins:
     # -- a code, its tokens, their session ------------------------------------------------------
 
     async def _redeem(self, attempt: LoginAttempt, code: str, cookie: str) -> LoginSession:
-        """Raises `ProviderUnavailable` where the code got no answer, else as `complete`."""
+        """Raises `ProviderUnavailable` if the code got no response, else as `complete`."""
         answer = await self._provider.token(oidc.code_form(attempt, code), EXCHANGE)
         renewal = read_oauth2(answer, _NOTHING, self._now())
         if renewal.outcome is not Outcome.RENEWED or renewal.tokens is None:
@@ -214,7 +215,7 @@ class Logins:
             raise LoginUnavailable(trouble.detail) from None
 
     async def _informed(self, identity: Identity, access_token: str) -> Identity:
-        """The identity with name and email of UserInfo, where the id_token has them not.
+        """The identity with name and email of UserInfo, if the id_token lacks them.
 
         Raises `InvalidToken` for what is about another user.
         """
@@ -239,7 +240,7 @@ class Logins:
     def _fitting(self, session: LoginSession) -> LoginSession:
         """The session in a size that can be kept, at worst without what ends it at the provider.
 
-        Raises `LoginFailed` where nothing helps: a browser with cookies that no server takes would
+        Raises `LoginFailed` if nothing helps: a browser with cookies that no server takes would
         be locked out.
         """
         fitting = self._login.source.fitting(session)

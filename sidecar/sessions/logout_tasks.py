@@ -3,7 +3,7 @@
 These tasks neither delay nor fail the response. They are retried, counted and recorded. They run
 once for each session, however many requests end it.
 
-Anybody can log out with an invented cookie. So the tasks run in lanes, by the proof of their
+Anyone can log out with an invented cookie. So the tasks run in lanes, by the proof of their
 session, and no lane delays another one. For a session without proof, each step is tried once,
 within a small budget, and nothing is written to the store.
 """
@@ -105,7 +105,7 @@ class _Lane:
         self.held -= cost
 
     async def carry_out(self, step: Step) -> bool | None:
-        """Takes a step, more than once where it fails."""
+        """Takes a step, more than once if it fails."""
         for pause in (*self.room.pauses, None):
             async with self.places:
                 outcome = await step()
@@ -147,7 +147,7 @@ class LogoutTasks:
         """Begins what follows the end of a session, if it has not begun.
 
         A session that was ended by its name alone has its tokens revoked once they are presented.
-        `revokes` is false where its tokens must not be.
+        `revokes` is false if its tokens must not be revoked.
         """
         fingerprint, reading = session.fingerprint, session.reading
         tombstone = self._local.revocations.tombstones.by_fingerprint.get(fingerprint)
@@ -195,7 +195,7 @@ class LogoutTasks:
     ) -> None:
         fingerprint, reading = session.fingerprint, session.reading
         access, refresh = await self._newest(session)
-        # Where only the own login has a provider, other sessions' tokens are none of its business.
+        # If only the own login has a provider, other sessions' tokens must not be sent there.
         is_its = self._revokes_all or reading.tokens is not None or reading.source == OWN
         revoked = (refresh, access) if revokes and is_its else (None, None)
         steps: dict[str, Step] = {

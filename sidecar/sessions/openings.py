@@ -1,7 +1,7 @@
 """Which sources' sessions open here, and what to make of those that do not.
 
 A wrong secret looks like a broken cookie. As long as no session of a source has opened, it is more
-likely the secret, so nobody is logged out for it. Later it is more likely the cookie.
+likely the secret, so no user is logged out for it. Later it is more likely the cookie.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Openings:
                 self._warn(source, self.counts[name] - count)
 
     def spared(self, view: SessionView) -> tuple[NameMatcher, ...]:
-        """The cookies that must not be expired, as far as nobody asks for it."""
+        """The cookies that must not be expired unless the user asks for it."""
         return tuple(
             self._matchers[source] for source in view.unreadable if source not in self._opened
         )

@@ -15,7 +15,7 @@ from sidecar.sessions.bounds import Latest
 from sidecar.sessions.breaker import Breaker
 from sidecar.sessions.refresh_grants import RefreshGrant
 
-PROVEN: Final = 10_000  # refresh tokens that are remembered as nobody's invention
+PROVEN: Final = 10_000  # refresh tokens that are remembered as proven
 
 
 class RefreshFailed(Exception):
@@ -27,11 +27,11 @@ class RefreshFailed(Exception):
 
 
 class AnswerLost(RefreshFailed):
-    """The token was sent, and there is no answer: it may be spent."""
+    """The token was sent, and there is no response: it may be used up."""
 
 
 class NotRenewed(RefreshFailed):
-    """The token was not sent, or the answer was not about it."""
+    """The token was not sent, or the response was not about it."""
 
 
 class RefreshAttempts:
@@ -108,7 +108,7 @@ class RefreshAttempts:
         self._report("refresh refused", why)
 
     def _fail(self, name: str, began: float, trouble: Trouble, why: str) -> bool:
-        """Leaves this token alone for a moment; whether it counts as refused by now."""
+        """Leaves this token alone for a moment. Returns whether it counts as refused now."""
         self.counts["unavailable"] += 1
         is_ours = trouble is Trouble.MISCONFIGURED
         self._report("refresh misconfigured" if is_ours else "refresh failed", why)

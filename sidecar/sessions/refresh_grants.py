@@ -23,7 +23,7 @@ from sidecar.core.token_set import TokenSet
 from sidecar.net.outbound import Outbound, OutboundAnswer
 from sidecar.net.provider import Provider, ProviderUnavailable
 
-ANSWER: Final = 8.0  # seconds after which an answer is given up
+ANSWER: Final = 8.0  # seconds after which a response is given up
 BETWEEN_REPORTS: Final = 60.0  # seconds between two lines about id_tokens that cannot be verified
 
 Now = Callable[[], float]
@@ -82,7 +82,7 @@ class OAuth2Grant:
         return renewal
 
     def _report_unverified(self, why: str) -> None:
-        """Reports it now and then: after a change of keys it may be so with every session."""
+        """Reports once a minute: after a change of keys it may concern every session."""
         now = self._now()
         if now - self._reported_at >= BETWEEN_REPORTS:
             self._reported_at = now
@@ -98,7 +98,7 @@ def _refused(why: str) -> Renewal:
 
 @dataclass(frozen=True, slots=True)
 class RefreshEndpoint:
-    """A refresh endpoint of one's own: the request's template, and where the answer has what."""
+    """A refresh endpoint of one's own: the request's template, and the paths in the response."""
 
     method: str
     url: str

@@ -1,7 +1,7 @@
 """The newest tokens of a session: one exchange at a time, wherever its requests arrive.
 
-Whoever comes with an old refresh token is given its successor (`sidecar.sessions.succession`). If
-there is none that is good enough, one exchange is made for all (`sidecar.sessions.locked_refresh`).
+A request with an old refresh token is given its successor (`sidecar.sessions.succession`). If
+there is no good one, one exchange is made for all (`sidecar.sessions.locked_refresh`).
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ class Refresher:
 
         `rejected` is an access token that an upstream has refused; `is_sealed`: the tokens came in
         a session that no stranger can make up. Raises `RefreshRefused`, `RefreshSuperseded`,
-        `RefreshUnavailable` and `StoreUnavailable`; the exchange itself goes on, whoever waits for
-        it.
+        `RefreshUnavailable` and `StoreUnavailable`; the exchange itself goes on even if nobody
+        waits for it.
         """
         try:
             return await self._in_time(tokens, rejected, is_sealed=is_sealed)
@@ -144,7 +144,7 @@ class Refresher:
         raise RefreshUnavailable("the provider hands out tokens that have expired")
 
     def _under_way(self, tokens: TokenSet, rejected: str | None) -> asyncio.Task[TokenSet]:
-        """The one exchange of these tokens in this process; it outlives whoever began it."""
+        """The one exchange of these tokens here. It outlives the request that began it."""
         name = self._succession.name_of(tokens)
         task = self._running.get(name)
         if task is None:
@@ -160,7 +160,7 @@ class Refresher:
             task.exception()  # seen, though every caller may have left
 
     async def finish(self, seconds: float) -> None:
-        """Waits until what is under way has ended and is written, at most so long."""
+        """Waits until what is under way has ended and is written, for at most `seconds`."""
         concluding = self._locked.concluding
         under_way = {*self._running.values(), *concluding}
         if not under_way:

@@ -36,7 +36,8 @@ class _Common:
 class Revocations:
     """The dead sessions of one process. Times are Unix seconds, given by the caller.
 
-    What was planned before a revocation or reinstatement can be told apart by the `revision`.
+    `revision` changes with every revocation and reinstatement, so that what was planned before can
+    be distinguished.
     """
 
     __slots__ = (

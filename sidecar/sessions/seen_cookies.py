@@ -1,4 +1,4 @@
-"""How the applications set their session cookies, learned from their answers as they pass."""
+"""How the applications set their session cookies, learned from their responses as they pass."""
 
 from __future__ import annotations
 

@@ -25,12 +25,12 @@ from sidecar.sessions.tombstones import Tombstone
 ALIAS: Final = 30 * 86400.0  # seconds that a renewed credential is known as its session's
 FORMER: Final = 86400.0  # the same of one that has been renewed
 ALIASES: Final = 10_000  # that are remembered here for a store that loses its data
-ACCEPTED: Final = 86400.0  # seconds for which others are told that a session was accepted
-AT_ONCE: Final = 32  # writes under way where what a store has lost is written once more
+ACCEPTED: Final = 86400.0  # seconds for which others know that a session was accepted
+AT_ONCE: Final = 32  # writes under way while lost entries are written again
 
 
 class Message(msgspec.Struct):
-    """What one process tells the others. `what`: dead, alive, rotated or restored."""
+    """A message from one process to the others. `what`: dead, alive, rotated or restored."""
 
     what: str
     fingerprint: str
@@ -38,7 +38,7 @@ class Message(msgspec.Struct):
     earlier: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
-        """Returns it as it is stored and sent."""
+        """Returns the message as it is stored and sent."""
         return msgspec.json.encode(self)
 
     @staticmethod
@@ -69,7 +69,7 @@ class SessionRecords:
         return message.fingerprint, message.tombstone
 
     async def put_death(self, fingerprint: str, tombstone: Tombstone, *, is_told: bool) -> None:
-        """Writes a tombstone. `is_told`: the others hear of it at once."""
+        """Writes a tombstone. `is_told`: the other processes are notified at once."""
         seconds = tombstone.until - self._now()
         entry = Message("dead", fingerprint, tombstone).to_bytes()
         keys = [f"dead:{name}" for name in (fingerprint, *tombstone.credentials)]
@@ -113,7 +113,7 @@ class SessionRecords:
         return await self._store.get(f"accepted:{fingerprint}") is not None
 
     async def put_accepted(self, fingerprint: str) -> None:
-        """Writes that it has."""
+        """Writes that an upstream has accepted a session's credential."""
         await self._store.put(f"accepted:{fingerprint}", b"", ACCEPTED)
 
     # -- messages ---------------------------------------------------------------------------------

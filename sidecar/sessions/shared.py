@@ -19,7 +19,7 @@ from sidecar.sessions.stored import StoredLogins
 
 @dataclass(frozen=True, slots=True)
 class SharedSessions:
-    """What this process tells the others, and what it hears of them."""
+    """What this process sends to the others, and what it receives."""
 
     broadcast: Broadcast
     feed: SessionFeed

@@ -37,9 +37,10 @@ class StoredLogins:
     # -- sessions in the store ------------------------------------------------------------------
 
     async def begin(self, session: LoginSession) -> None:
-        """Writes down a session that begins: itself, where it is kept here, and where it is found.
+        """Writes a new session: the session itself if the store keeps it, and the names it is found
+        by.
 
-        What names it comes first: a session that nobody could end must not begin.
+        Its names are written first: a session that could not be ended must not begin.
         """
         end = session.absolute_end(self.source.lifetimes)
         entry = IndexEntry(session.fingerprint, end, session.sid is not None)
@@ -73,16 +74,16 @@ class StoredLogins:
         return session.idle_ends_at(self.source.lifetimes) - self._now()
 
     async def get(self, fingerprint: str) -> LoginSession | None:
-        """The session of this name; None where it has ended."""
+        """The session of this name; None if it has ended."""
         stored = await self._store.get(store_key(fingerprint))
         return None if stored is None else _read(stored)
 
     async def change(
         self, fingerprint: str, change: Callable[[LoginSession], LoginSession]
     ) -> LoginSession | None:
-        """Exchanges a session for what `change` makes of it; None where it has ended.
+        """Exchanges a session for what `change` makes of it; None if it has ended.
 
-        So one that is ended meanwhile does not come back.
+        So a session that is ended meanwhile does not come back.
         """
         key = store_key(fingerprint)
         for _ in range(ATTEMPTS):
@@ -105,7 +106,7 @@ class StoredLogins:
     # -- by the provider's names ----------------------------------------------------------------
 
     async def find(self, subject: str | None, sid: str | None) -> list[IndexEntry]:
-        """The sessions of the provider's session where one is named, else of the user.
+        """The sessions of the provider's session if one is named, else of the user.
 
         With both, also those of the user that the provider has not named.
         """
@@ -140,7 +141,8 @@ class StoredLogins:
     async def is_used(self, jti: str, ends_at: float) -> bool:
         """Whether a logout token has been used; from now on it is being used.
 
-        One that was never finished may come again, or trouble would turn it into no logout at all.
+        A token whose use was never finished may come again: otherwise trouble would prevent the
+        logout.
         """
         key = self._index.replayed(jti)
         if await self._store.add(key, _BEGUN, ends_at - self._now()):

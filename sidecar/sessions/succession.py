@@ -2,10 +2,10 @@
 
 In the store, each under the keyed hash of a refresh token:
 
-- `next:` the tokens that it was exchanged for, until `grace` after somebody has presented them;
-- `prev:` the tokens before it, the last one first, as far as nobody has presented a later one;
+- `next:` the tokens that it was exchanged for, until `grace` after a request has presented them;
+- `prev:` the tokens before it, the last one first, unless a request has presented a later one;
 - `used:` that it was sent to the provider (`sent`), or exchanged for another one (`done`). This is
-  kept as long as the token could still be presented: until somebody has presented a later one, and
+  kept as long as the token could still be presented: until a request has presented a later one, and
   for `RETIRED` seconds more, since cookies of one browser are replaced together.
 """
 
@@ -139,8 +139,8 @@ class Succession:
     async def mark_sent(self, name: str, *, is_proven: bool) -> None:
         """Writes that a refresh token is being sent to the provider.
 
-        Anybody can make tokens up, and a provider may leave those without an answer. So an unproven
-        one is remembered for a shorter time.
+        Anyone can invent tokens, and a provider may leave those without a response. So an
+        unproven one is remembered for a shorter time.
         """
         await self._store.put(f"used:{name}", _SENT, USED if is_proven else RETIRED)
 
@@ -173,7 +173,7 @@ class Succession:
         line = " ".join((name, *before[: STEPS - 1]))
         await self._store.put(f"prev:{self.name_of(new)}", line.encode(), DAY)
         for one in before[STEPS - 1 :]:
-            await self._retire(one)  # nobody is led on from there
+            await self._retire(one)  # nothing leads on from there
 
     # -- the end of old tokens --------------------------------------------------------------------
 

@@ -45,8 +45,8 @@ class SessionTermination:
     async def end(self, fingerprint: str, ends_at: float) -> OpenedSession | None:
         """Ends a login session everywhere. Returns it as far as it is known, None if it had ended.
 
-        `ends_at` is until when it could be presented. Raises `StoreUnavailable`; it has ended in
-        this process all the same, and doing it again is harmless.
+        `ends_at` is until when it could be presented. Raises `StoreUnavailable`: the session has
+        ended in this process even then, and a second call is harmless.
         """
         is_over = self._local.revocations.is_dead(fingerprint, self._now())
         if self._broadcast is not None:
@@ -67,7 +67,7 @@ class SessionTermination:
     def end_later(self, handles: Sequence[Handle], ended: Callable[[OpenedSession], None]) -> None:
         """Ends the login sessions that cookies lead to, once the store can be asked.
 
-        `ended` is called with each. Anybody can make such cookies up, so what waits is bounded.
+        `ended` is called with each. Anyone can invent such cookies, so what waits is bounded.
         """
         for handle in handles:
             end = partial(self._end_presented, handle, ended)
@@ -85,7 +85,7 @@ class SessionTermination:
 
 
 def _as_named(fingerprint: str, session: LoginSession | None) -> OpenedSession:
-    """Stands for a session that nobody presents, with the tokens that are to be revoked."""
+    """Stands for a session that no request presents, with the tokens that are to be revoked."""
     tokens = None if session is None else session.tokens
     reading = Reading(
         Result.OK,

@@ -18,7 +18,7 @@ ROOM: Final[Mapping[Proof, int]] = MappingProxyType(
 
 TOMBSTONE_COST: Final = 400  # bytes of a tombstone
 NAME_COST: Final = 160  # bytes more for each of its credentials
-MAX_NAMES: Final = 32  # credentials of a session; whoever holds a dead token could add to them
+MAX_NAMES: Final = 32  # credentials of a session; a client with a dead token could add to them
 MAX_REINSTATED: Final = 1_000
 
 
@@ -38,7 +38,7 @@ class Tombstone:
 
     @property
     def cost(self) -> int:
-        """About the bytes that it takes, with all that leads to it."""
+        """About the bytes of a tombstone, with every name that leads to it."""
         return TOMBSTONE_COST + NAME_COST * len(self.credentials)
 
 
@@ -130,7 +130,7 @@ class Tombstones:
     def with_names(self, fingerprint: str, names: Iterable[str]) -> Tombstone | None:
         """The tombstone with further credentials; None if it has them, or there is none.
 
-        Nor if it has as many as it may.
+        None also if it has as many as it may.
         """
         tombstone = self.by_fingerprint.get(fingerprint)
         if tombstone is None or len(tombstone.credentials) >= MAX_NAMES:

@@ -27,7 +27,7 @@ class ViewCache:
     def __init__(self, names: SessionNames) -> None:
         self._names: Final = names
         self._views: Final[dict[Key, SessionView]] = {}
-        self._rooms: Final = (_Room(), _Room())  # anybody's headers, and those with a seal
+        self._rooms: Final = (_Room(), _Room())  # any client's headers, and those with a seal
         self._keys: Final[dict[str, set[Key]]] = {}  # fingerprint → where it is remembered
         self._holders: Final[dict[str, set[Key]]] = {}  # a token's name → where it was presented
         self._bearers: Final[dict[str, Key]] = {}  # a bearer's name → where it is remembered

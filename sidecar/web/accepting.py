@@ -1,7 +1,7 @@
 """Accepts connections; if several processes listen on the sockets, each gets its share.
 
 The kernel wakes every process for a new connection, and on an idle machine the same one is always
-first: it would end up with all connections that last. So whoever is ahead of the others leaves a
+first: it would end up with all connections that last. So a process ahead of the others leaves a
 connection to them for a moment, and takes it itself only if none of them came.
 """
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 LEAVE_SECONDS: Final = 0.001  # for the others to take a connection
-CATCH_UP: Final = 2  # connections taken at once where none of them did
+CATCH_UP: Final = 2  # connections taken at once if none of them did
 REPORT_SECONDS: Final = 60.0  # between two lines of the log about that
-OUT_OF_FILES_SECONDS: Final = 1.0  # until the next attempt where the system gives no more
+OUT_OF_FILES_SECONDS: Final = 1.0  # until the next attempt if the system gives no more
 
 
 class Shares(Protocol):
@@ -34,7 +34,7 @@ class Shares(Protocol):
         """Has this process take part from now on."""
 
     def leave(self) -> None:
-        """Has it take part no more."""
+        """Takes no more connections."""
 
     def opened(self) -> None:
         """It has one connection more."""
@@ -43,7 +43,7 @@ class Shares(Protocol):
         """It has one connection less."""
 
     def is_ahead(self) -> bool:
-        """Whether it has more than others that accept."""
+        """Whether this process has more connections than the others."""
 
 
 class _Alone:
@@ -52,7 +52,7 @@ class _Alone:
     __slots__ = ()
 
     def join(self) -> None:
-        """Nobody has to know."""
+        """Does nothing."""
 
     leave = opened = closed = join
 
@@ -67,7 +67,7 @@ class Acceptor:
     """Takes connections, and hands each to a new `protocol`.
 
     `shares.opened` is called here, and `shares.closed` for a connection that never came to be; for
-    all others by whoever sees their end.
+    all others by the process that sees their end.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Acceptor:
             self._take(listener)
 
     def _catch_up(self, listener: socket.socket) -> None:
-        """Takes what the others left behind, above all where they are stuck."""
+        """Takes what the others left behind, above all if they are stuck."""
         if self._is_closed:
             return
         self._watch(listener)
@@ -133,7 +133,7 @@ class Acceptor:
                 return
 
     def _take(self, listener: socket.socket) -> bool:
-        """Accepts one connection; False where there is none any more."""
+        """Accepts one connection; False if no more are waiting."""
         try:
             connection, _ = listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -151,7 +151,7 @@ class Acceptor:
         return True
 
     def _report(self, error: OSError) -> None:
-        """Says why nobody can connect, and what helps; once a minute while that lasts."""
+        """Reports once a minute why no client can connect, and the remedy."""
         now = self._loop.time()
         if now < self._silent_until:
             return

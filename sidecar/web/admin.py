@@ -24,7 +24,7 @@ PROBE_SECONDS: Final = 2.0
 
 
 class Facts(Protocol):
-    """What there is to tell: of one process, or of several together."""
+    """What the admin listener reports: of one process, or of several together."""
 
     async def is_alive(self) -> bool:
         """Whether requests are served."""
@@ -44,7 +44,7 @@ class Admin:
         self._runner: web.AppRunner | None = None
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Answers on sockets that listen already. Raises `OSError`."""
+        """Serves on sockets that listen already. Raises `OSError`."""
         if not sockets:
             return
         application = web.Application()
@@ -78,14 +78,14 @@ class Admin:
 
 
 class ProcessFacts:
-    """What this process has to tell (`Facts`)."""
+    """What this process reports (`Facts`)."""
 
     def __init__(self, runtime: Runtime, proxy: Proxy, server: Server) -> None:
         self._server = server
         self.serve_with(runtime, proxy)
 
     def serve_with(self, runtime: Runtime, proxy: Proxy) -> None:
-        """Tells of another configuration from now on; what was counted goes on."""
+        """Reports on another configuration from now on; the counters go on."""
         self._runtime = runtime
         self._registry = CollectorRegistry()
         self._registry.register(Exposition(runtime, proxy.budgets.in_flight))

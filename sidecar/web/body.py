@@ -26,7 +26,7 @@ class RequestBody:
         self._flow: Final = flow
         self._loop: Final = flow.runtime.loop
         self._pace: Final = Pace(flow.runtime.policy.config.limits.client_rate, WINDOW)
-        self._waited = 0.0  # seconds that the client was waited for, but for the wait under way
+        self._waited = 0.0  # seconds that the client was waited for, without the wait under way
         self._waits_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._watch()
@@ -45,9 +45,9 @@ class RequestBody:
             flow.connection.write(CONTINUE)
 
     async def read(self) -> bytes:
-        """The next piece, empty at the end. Raises `RequestTimeout` where the client is too slow.
+        """The next piece, empty at the end. Raises `RequestTimeout` if the client is too slow.
 
-        And `ConnectionError` where it has left.
+        And `ConnectionError` if the client has left.
         """
         connection = self._flow.connection
         connection.expect_client()

@@ -49,7 +49,7 @@ def render_head(
 
 
 def _accept(flow: Flow, head: UpstreamHead) -> None:
-    """An upstream has accepted a plain credential, unless anybody would get that response.
+    """An upstream has accepted a plain credential, unless every client would get that response.
 
     A shared cache may keep a response to a request with Authorization only if it says so, which
     then says nothing about the credential (RFC 9111 3.5).

@@ -1,4 +1,4 @@
-"""Compresses envelopes again: wrapping undoes the coding of the upstream's answer.
+"""Compresses envelopes again: wrapping undoes the coding of the upstream's response.
 
 gzip alone, which every client knows. Small bodies are compressed at once, longer ones in steps that
 let others in, and streams piece by piece: what has come is never held back by the compressor.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COMPRESSED_FROM: Final = 1024  # bytes of an upstream's body above which it is worth it
 AT_ONCE: Final = 16384  # bytes that are compressed in one step, in less than a millisecond
-_LEVEL: Final = 4  # the ratio of the default level, but for 5 %, in two thirds of its time
+_LEVEL: Final = 4  # 5 % less than the ratio of the default level, in two thirds of its time
 _GZIP_BITS: Final = zlib.MAX_WBITS | 16
 
 
@@ -29,7 +29,7 @@ def coding_for(flow: Flow, head: UpstreamHead) -> bytes | None:
 
     None if it has none whatever the client accepts: the route's rule says so, or the upstream
     forbids transformations (RFC 9110 7.7). What another site has asked for with a session is never
-    compressed: its length would tell what is in it (BREACH).
+    compressed: its length would reveal its content (BREACH).
     """
     route = flow.route
     if route.envelope is None or not route.envelope.compress:
@@ -97,7 +97,7 @@ class _Plain:
 
 
 class _Gzip:
-    """gzip, with a mark that all before it can be decoded where the stream pauses."""
+    """gzip, flushed at each pause of the stream, so that clients can decode what they have."""
 
     __slots__ = ("_is_held", "_packer")
 

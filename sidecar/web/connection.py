@@ -8,7 +8,7 @@ IDLE: `_exchange` is None, the client may send a request. SERVING: `_exchange` i
 is under way; bytes behind it wait in the parser. TUNNEL: every byte goes to `_tunnel`. LINGERING:
 the response is complete, and what the client still sends is read and thrown away for a moment.
 
-Why not `aiohttp.web.RequestHandler`: it lingers for unbounded bodies, writes a second answer into
+Why not `aiohttp.web.RequestHandler`: it lingers for unbounded bodies, writes a second response into
 a broken one, never sends 100-continue, drops its limits on a TypeError, and lets the last trailer
 field of a chunked request become a header of the next message. This protocol reads with the same
 C parser (`web.request_parser`) and nothing else of it. Private names of aiohttp used here:
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from sidecar.core.forwarding import Peer
 
 BACKLOG: Final = 65536  # bytes of pipelined requests held before reading pauses
-OVERSIZE: Final = 262_144  # bytes of a head above its limit that are read, for a helpful answer
+OVERSIZE: Final = 262_144  # bytes of a head above its limit that are read, for a helpful response
 
 
 class Handler(Protocol):
@@ -60,10 +60,10 @@ class Handler(Protocol):
         """The exchange for a new request."""
 
     def handle(self, exchange: Exchange) -> None:
-        """A request head is here. Answers through `exchange`, now or later."""
+        """A request head is here. Responds through `exchange`, now or later."""
 
     def refuse(self, exchange: Exchange, error: ProxyError) -> None:
-        """No request could be read; the answer to `error` closes the connection."""
+        """No request could be read; the response to `error` closes the connection."""
 
 
 class Limits(Protocol):
@@ -85,7 +85,7 @@ class Registry(Protocol):
     draining: bool
 
     def opened(self, connection: ClientConnection, transport: asyncio.BaseTransport) -> Peer:
-        """Counts a connection in and says who it is."""
+        """Counts an open connection and returns its peer."""
 
     def closed(self, connection: ClientConnection) -> None:
         """Counts a connection out."""
@@ -142,7 +142,7 @@ class ClientConnection(StreamProtocol):
     def closes_at(self) -> float:
         """When the connection is closed unless its client asks for something, in the loop's time.
 
-        Infinite while a request or its answer is under way.
+        Infinite while a request or its response is under way.
         """
         transport = self.transport
         if not self.is_idle or transport is None or transport.is_closing():
@@ -160,14 +160,14 @@ class ClientConnection(StreamProtocol):
         return self._exchange is None and self._tunnel is None
 
     def serve_with(self, handler: Handler, limits: Limits, peer: Peer) -> None:
-        """Has the next requests handled so; what is under way is not touched."""
+        """Sets how the next requests are handled; the current request is not touched."""
         self._handler, self._limits, self.peer = handler, limits, peer
         self._known.forget()  # what it holds was planned by another configuration
 
     def keeps_alive(self, exchange: Exchange) -> bool:
-        """Whether another request may follow the answer to `exchange` (RFC 9112 9.3).
+        """Whether another request may follow the response to `exchange` (RFC 9112 9.3).
 
-        Once False it stays so, since the client may have been told already.
+        Once False it stays so, since the client may know it already.
         """
         if self._close_after:
             return False
@@ -177,7 +177,7 @@ class ClientConnection(StreamProtocol):
         return True
 
     def _must_close(self, exchange: Exchange) -> bool:
-        """Whether no other request can follow, or none is wanted."""
+        """Whether no other request can follow, or may."""
         if exchange.closes or self._registry.draining:
             return True
         payload = exchange.payload
@@ -185,7 +185,7 @@ class ClientConnection(StreamProtocol):
         return not is_whole
 
     def close_after(self) -> None:
-        """Closes the connection once the current answer is complete."""
+        """Closes the connection once the current response is complete."""
         self._close_after = True
 
     def write(self, data: bytes) -> None:
@@ -222,11 +222,11 @@ class ClientConnection(StreamProtocol):
 
     @property
     def is_held_up(self) -> bool:
-        """Whether the client is waited for: to send a body, or to take an answer."""
+        """Whether the client is waited for: to send a body, or to take a response."""
         return self._is_waiting
 
     def give_up(self, why: str) -> None:
-        """Stops waiting for the client: 408, or a reset once an answer has begun."""
+        """Stops waiting for the client: 408, or a reset once a response has begun."""
         exchange = self._exchange
         if exchange is None:
             return
@@ -236,7 +236,7 @@ class ClientConnection(StreamProtocol):
             exchange.payload.set_exception(RequestTimeout(why, close=True))
 
     def answered(self, exchange: Exchange) -> None:
-        """Goes on behind an answer: to the next request, or to the end of the connection."""
+        """Goes on behind a response: to the next request, or to the end of the connection."""
         if self._exchange is not exchange:
             return
         self._exchange = None
@@ -255,14 +255,14 @@ class ClientConnection(StreamProtocol):
             self._go_on_if_held()
 
     def _go_on_if_held(self) -> None:
-        """Serves the next request that waits, unless the client has answers to take first."""
+        """Serves the next request that waits, unless the client has responses to take first."""
         if self._requests.waiting and self.is_idle and not (self._paused or self._lingering):
             self._read(b"")
 
     def _end(self, *, clean: bool) -> None:
-        """Closes; where the client may still be sending, reads on for a moment.
+        """Closes. If the client may still be sending, reads on for a moment.
 
-        Else the answer could be lost: closing with unread bytes resets the connection.
+        Otherwise the response could be lost: closing with unread bytes resets the connection.
         """
         transport = self.transport
         if transport is None:
@@ -276,7 +276,7 @@ class ClientConnection(StreamProtocol):
         transport.resume_reading()
 
     def reset(self) -> None:
-        """Closes with RST, the only ending that no client takes for the end of an answer."""
+        """Closes with RST, the only ending that no client takes for the end of a response."""
         if self.transport is not None:
             reset(self.transport)
 
@@ -346,7 +346,8 @@ class ClientConnection(StreamProtocol):
     # -- heads ----------------------------------------------------------------------------------
 
     def _serve_known(self, data: bytes) -> bool:
-        """Serves a request whose header section is known; returns False if `data` is none.
+        """Serves a request whose header section is known; returns False if `data` is not such a
+        request.
 
         Nothing may be incomplete or waiting before it.
         """
@@ -385,7 +386,7 @@ class ClientConnection(StreamProtocol):
     def _read_pipelined(self) -> None:
         """Serves requests that were sent together, as long as they are answered at once.
 
-        Whoever sends thousands lets others in between.
+        After a while the other connections are served in between.
         """
         turn = Turn()
         while self.is_idle and self._requests.waiting and not (self._lingering or self._paused):
@@ -396,7 +397,7 @@ class ClientConnection(StreamProtocol):
                 return
 
     def _read_request(self, data: bytes) -> bool:
-        """Reads one request and serves it; False if there is none that is whole."""
+        """Reads one request and serves it; False if no whole request is here."""
         requests = self._requests
         if self.transport is None:
             return False

@@ -1,4 +1,4 @@
-"""One request and its answer, as a client connection sees them."""
+"""One request and its response, as a client connection sees them."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ class Connection(Protocol):
 
 
 class Exchange:
-    """One request and its answer, as the connection sees them; the pipeline adds its own state.
+    """One request and its response, as the connection sees them; the pipeline adds its own state.
 
     The values below are those of the common request (no body, HTTP/1.1, connection kept) before
     its line is known. `is_read`: the head could be read; `fields` is the header section once it was
     read, and `raw_fields` what it is read from;
     `closes`: no other request may follow; `chunked`: the framing of the request body; `started`:
-    bytes of the answer have left; `finished`: all of them; `is_open_ended`: no length was
+    bytes of the response have left; `finished`: all of them; `is_open_ended`: no length was
     announced.
     """
 
@@ -103,19 +103,19 @@ class Exchange:
 
     @property
     def is_head(self) -> bool:
-        """Whether the answer has no body whatever its head says."""
+        """Whether the response has no body whatever its head says."""
         return self.method == "HEAD"
 
     def cancel(self) -> None:
         """The client has left."""
 
     def left(self) -> None:
-        """The answer has left, and what follows on the connection has not been served yet."""
+        """The response has left, and what follows on the connection has not been served yet."""
 
-    # -- answering ------------------------------------------------------------------------------
+    # -- responding ----------------------------------------------------------------------------
 
     def answer(self, head: bytes, body: bytes = b"", *, bodiless: bool = False) -> None:
-        """Answers at once: `head` without framing fields and final line, and the whole body.
+        """Responds at once: `head` without framing fields and final line, and the whole body.
 
         `bodiless`: no Content-Length is written (204, 304, HEAD of an unknown length).
         """
@@ -137,9 +137,9 @@ class Exchange:
         connection.answered(self)
 
     def start(self, head: bytes, length: int | None) -> bool:
-        """Begins a streamed answer; returns whether it is to be chunked.
+        """Begins a streamed response; returns whether it is to be chunked.
 
-        `length` is the body's, None where it is unknown: then it is chunked, or ends with the
+        `length` is the body's, None if it is unknown: then it is chunked, or ends with the
         connection for a client of HTTP/1.0.
         """
         connection = self.connection
@@ -156,7 +156,7 @@ class Exchange:
         return chunked
 
     async def write(self, data: bytes) -> None:
-        """Writes bytes of a streamed answer, waiting while the client does not take them.
+        """Writes bytes of a streamed response, waiting while the client does not take them.
 
         Raises `ConnectionError` when the client is gone.
         """
@@ -168,13 +168,13 @@ class Exchange:
             await connection.drained()
 
     def finish(self) -> None:
-        """The streamed answer is complete; the connection goes on to the next request, or ends."""
+        """The streamed response is complete: the connection goes on, or ends."""
         if not self.finished:
             self.finished = True
             self.left()
             self.connection.answered(self)
 
     def abort(self) -> None:
-        """Breaks the connection, so that a part of an answer never looks like a whole one."""
+        """Breaks the connection, so that a part of a response never looks like a whole one."""
         self.finished = True
         self.connection.reset()

@@ -88,7 +88,7 @@ class FlowHandler(Protocol):
         """Sends a request whose body was waited for. Raises `ProxyError`."""
 
     async def recover(self, flow: Flow) -> None:
-        """Meets a 401 with the newest token of the session. Raises `ProxyError`."""
+        """Repeats a request after a 401 with its session's newest token. Raises `ProxyError`."""
 
 
 class Flow(Exchange):
@@ -112,7 +112,7 @@ class Flow(Exchange):
     live: str | None = None
     counts = False
     head = b""  # the upstream request as sent, for one retry
-    last = b""  # its framing and its body, where that is in memory
+    last = b""  # its framing, and its body if that is in memory
     recoveries = 0  # how often a 401 has been met with another token; 2: with a fresh one
     beginning = b""  # of a request body that is still coming
     streaming_body = False
@@ -144,7 +144,7 @@ class Flow(Exchange):
 
     @property
     def facts(self) -> Facts:
-        """The request's field values, also where its line could not be read."""
+        """The request's field values, even if its line could not be read."""
         if self.request is not UNREAD:
             return self.request.facts
         return {} if self.fields is None else self.fields.facts
@@ -153,7 +153,7 @@ class Flow(Exchange):
     def renewed_cookies(self) -> tuple[bytes, ...]:
         """The Set-Cookie values that hand a renewed session to the client that presented it.
 
-        Not to one that had a token only; and not where the session has died meanwhile, or they
+        Not to a client that had only a token. Not if the session has died meanwhile, or they
         would bring it back, or replace the next one.
         """
         presented = self.presented
@@ -174,7 +174,7 @@ class Flow(Exchange):
     def outlast(self) -> bool:
         """Counts a request that lasts as a stream. Returns False if their budget is used up.
 
-        It takes none of its own kind's budget any more, and no place of its upstream's pool.
+        The request leaves its own kind's budget, and its place in its upstream's pool.
         """
         if self.over or self.kind == STREAM:
             return True
@@ -219,7 +219,7 @@ class Flow(Exchange):
     # -- responses of this request's upstream (net.upstream.Listener) -----------------------------
 
     def on_interim(self, message: RawResponseMessage) -> None:
-        """Interim answers pass to whoever knows them (RFC 9110 15.2)."""
+        """Interim responses pass to clients that know them (RFC 9110 15.2)."""
         if self.http11 and not (self.started or self.over):
             told = message.code, message.reason, message.raw_headers
             self.connection.write(interim_answer(*told, self.route.public_location))
@@ -259,7 +259,7 @@ class Flow(Exchange):
         self.answer(head, body, bodiless=bodiless)
 
     def left(self) -> None:
-        """The response has left: observes the request, once, so that it neither waits nor fails."""
+        """The response has left: observes the request, once, and never raises."""
         if not self.over:
             self._release()
         if not self.observed:
@@ -287,7 +287,7 @@ class Flow(Exchange):
                     task.cancel()
 
     def _release(self) -> None:
-        """Nothing counts or works for the request any more."""
+        """Releases the request's budget, callbacks, tasks and upstream connection."""
         self.over = True
         if self.kind:
             self.handler.budgets.release(self.kind)

@@ -44,7 +44,7 @@ def note(flow: Flow, head: UpstreamHead, text: bytes) -> None:
 
 
 def _is_repeated(flow: Flow, credential: str) -> bool:
-    """Whether the request holds a credential; also if nobody here can tell."""
+    """Whether the request holds a credential, or may hold one."""
     fields = flow.request.fields.raw
     if flow.streaming_body or any(name.lower() == b"content-encoding" for name, _ in fields):
         return True

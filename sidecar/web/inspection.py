@@ -1,7 +1,8 @@
-"""Looks into JSON answers that are relayed as they come: do they say that the session is over?
+"""Looks into JSON responses that are relayed as they come: do they say that the session is over?
 
-The head of such an answer waits until the body is here if its length is known and within
-`envelope.buffer`, and else for `LOOK_SECONDS` at most: whoever streams JSON wants it as it comes.
+The head of such a response waits until the body is here if its length is known and within
+`envelope.buffer`, and else for `LOOK_SECONDS` at most: a client that streams JSON wants it as it
+comes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What outlives an answer's head ends with its sessions (logout, expiry), or with the server."""
+"""What outlives a response's head ends with its sessions (logout, expiry), or with the server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def end_with_session(flow: Flow, close: Callable[[], None]) -> None:
         return
     revocations, now = runtime.revocations, runtime.clock.now()
     if any(revocations.is_dead(fingerprint, now) for fingerprint in fingerprints):
-        close()  # it died while the answer's head was on its way
+        close()  # it died while the response's head was on its way
         return
     for fingerprint in fingerprints:
         revocations.attach(fingerprint, close)

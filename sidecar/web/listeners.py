@@ -1,8 +1,8 @@
-"""Sockets that listen before anybody accepts from them, so that a busy address is told once.
+"""Listens before workers are forked, so that a busy address is reported once.
 
 A Unix socket takes the place of the one that was there, in one step: a new process can start beside
-the one that it replaces, and no client meets a moment without either. Whoever ends removes the file
-only if it is still its own.
+the one that it replaces, and no client meets a moment without either. The process that ends removes
+the file only if it is still its own.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ BACKLOG: Final = 1024
 
 @contextmanager
 def listening(listen: Listen | None) -> Iterator[tuple[socket.socket, ...]]:
-    """Listens on every address that `listen` stands for; none where it is None.
+    """Listens on every address that `listen` stands for; none if it is None.
 
-    Closes them at the end, and removes the file of a Unix socket. Raises `OSError` where an address
+    Closes them at the end, and removes the file of a Unix socket. Raises `OSError` if an address
     cannot be had.
     """
     with ExitStack() as stack:
@@ -51,7 +51,7 @@ def _listen_tcp(stack: ExitStack, listen: Listen) -> Iterator[socket.socket]:
         try:
             one = socket.create_server(address, family=family, backlog=BACKLOG)
         except OSError as error:
-            # A name may stand for an address of IPv6 where the machine has none.
+            # A name may stand for an address of IPv6 though the machine has none.
             if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 raise
             missing = error

@@ -1,6 +1,6 @@
 """The sidecar's own login: the endpoints below `oidc.path` (behaviour: own login).
 
-None of them is cached, tells a page elsewhere where it was reached from, or holds a token.
+None of them is cached, reveals to other sites where it was reached from, or holds a token.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _demand(flow: Flow, *methods: str) -> None:
 
 
 def _go_on(flow: Flow, work: Callable[[Flow], Coroutine[Any, Any, None]]) -> None:
-    """Answers as a task of the request. Raises `Overloaded` where there are too many."""
+    """Responds as a task of the request. Raises `Overloaded` if there are too many."""
     flow.admit(flow.route.kind)
     flow.spawn(work)
 
@@ -152,7 +152,7 @@ def _move(flow: Flow) -> None:
 
 
 def _as_page(flow: Flow) -> None:
-    """What goes wrong is for a person to read, where one is there."""
+    """What goes wrong is for a person to read, if one is there."""
     if flow.request.client is Client.DOCUMENT:
         flow.route = replace(flow.route, kind="page")
 
@@ -189,7 +189,7 @@ async def _vain(flow: Flow, trace: LoginTrace, now: float) -> int:
     """How many logins of this browser in a row were of no use; none if its session is alive."""
     vain = trace.vain_at(now)
     if vain:
-        with suppress(StoreUnavailable):  # then nobody knows, and the login goes on
+        with suppress(StoreUnavailable):  # then it is unknown, and the login goes on
             await _present(flow)
             return 0 if flow.live is not None else vain
     return 0
@@ -235,7 +235,7 @@ def _wanted(flow: Flow) -> str | None:
 
 
 def callback(flow: Flow) -> None:
-    """`/callback`: the provider's answer. Raises as `_demand`."""
+    """`/callback`: the provider's response. Raises as `_demand`."""
     _demand(flow, "GET")
     _as_page(flow)
     flow.decision = "login_answer"
@@ -253,7 +253,7 @@ async def _finish(flow: Flow) -> None:
         and flow.live is not None
         and isinstance(flow.presented.reading, LoginReading)
     ):
-        flow.reason = "logged in already"  # the answer is loaded again
+        flow.reason = "logged in already"  # the response is loaded again
         _redirect(flow, parts.policy.attempts.place(state) or "/", ())
         return
     try:
@@ -285,9 +285,9 @@ async def _finish(flow: Flow) -> None:
 
 
 def _unexpected(given: Mapping[str, str], why: str) -> LoginFailed:
-    """An answer that no login of this browser waits for; the provider may have been in trouble.
+    """A response that no login of this browser waits for; the provider may have been in trouble.
 
-    Anybody can make a link to it, so its own words are for the log alone, as a warning.
+    Anyone can link to it, so its own text goes to the log alone, as a warning.
     """
     if "error" not in given:
         return LoginFailed("login_expired", why)
@@ -296,7 +296,7 @@ def _unexpected(given: Mapping[str, str], why: str) -> LoginFailed:
 
 
 def _why_nothing_waits(flow: Flow, jar: CookieJar) -> str:
-    """Why an answer belongs to no login that this browser has begun."""
+    """Why a response belongs to no login that this browser has begun."""
     if _parts(flow).policy.attempts.is_any(jar):
         return "no login of this browser is waiting for it"
     return (
@@ -315,9 +315,9 @@ async def _present(flow: Flow) -> None:
 
 
 def _replace(flow: Flow, session: LoginSession) -> None:
-    """Ends the login session that this browser had before: nobody presents it any more.
+    """Ends the login session that this browser had before: its cookies are replaced.
 
-    Its tokens are left alone where both may belong to one session at the provider: revoking the old
+    Its tokens are left alone if both may belong to one session at the provider: revoking the old
     ones would end the new ones too.
     """
     runtime, reading = flow.runtime, flow.presented.reading
@@ -377,10 +377,10 @@ async def _tell(flow: Flow) -> None:
 
 
 def _facts(presented: SessionView, flow: Flow) -> dict[str, Any]:
-    """What a page may know. Dates are Unix seconds by the server's clock, null where unknown.
+    """What a page may know. Dates are Unix seconds by the server's clock, null if unknown.
 
     `expiresAt` is when the session ends if it goes on as it is: once it is idle for too long, or
-    with its token where nothing renews that.
+    with its token if nothing renews it.
     """
     reading = presented.reading
     session = (
@@ -409,7 +409,7 @@ def _facts(presented: SessionView, flow: Flow) -> dict[str, Any]:
 
 
 def back_channel(flow: Flow) -> None:
-    """`/backchannel-logout`: the provider tells that a session has ended (Back-Channel 2.5)."""
+    """`/backchannel-logout`: the provider reports that a session has ended (Back-Channel 2.5)."""
     _demand(flow, "POST")
     flow.decision = "backchannel_logout"
     _go_on(flow, _back_channel)
@@ -425,7 +425,7 @@ async def _back_channel(flow: Flow) -> None:
         said = oidc.read_logout_token(verified, parts.policy.client, now=now)
         if await parts.sessions.is_used(said.jti, said.ends_at):
             raise InvalidToken("it was used before")
-        # Whoever waits for the answer may leave; what has begun is done.
+        # The caller may leave before the response; what has begun is done.
         ending = runtime.background.begin(_end_named(flow, said))
         ended = await asyncio.shield(ending)
     except InvalidToken as error:

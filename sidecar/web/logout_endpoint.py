@@ -1,4 +1,4 @@
-"""The end of a session: the answer to a 401 that counts, and the logout path itself."""
+"""The end of a session: the response to a 401 that counts, and the logout path itself."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def handle(flow: Flow) -> None:
 
 
 async def _load_and_handle(flow: Flow) -> None:
-    """Where the store cannot be asked for the session, it is ended there once it can.
+    """If the store cannot be asked for the session, the session is ended there later.
 
     Unless a ticket brings it here, since that may be about another session. Raises
     `StoreUnavailable` then.
@@ -149,10 +149,10 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
 
 
 def _swept(flow: Flow, head: bytes, ticket: Ticket | None) -> bytes:
-    """The head of a logout's answer, with what expires the session's cookies."""
+    """The head of a logout's response, with what expires the session's cookies."""
     lines = sweep_lines(flow, room_beside(len(head)), is_asked_for=ticket is None)
     parts = flow.runtime.login
-    if ticket is None and parts is not None:  # whoever logs out may log in again at once
+    if ticket is None and parts is not None:  # a user who logs out may log in again at once
         jar = CookieJar.parse(flow.request.cookie.decode("latin-1"))
         lines += parts.policy.trace.gone(jar, scope_of(flow))
     return head + set_cookies(lines)
@@ -203,7 +203,7 @@ def _end_session_endpoint(flow: Flow) -> str | None:
 
 
 def _logged_out(flow: Flow, given: Mapping[str, str]) -> Onward | None:
-    """The login session whose logout this is: presented, or ended before; None if it is none."""
+    """The login session whose logout this is: presented, or ended before; None if there is none."""
     for one in flow.presented.sessions:
         if isinstance(one.reading, LoginReading) and one.reading.session is not None:
             return Onward(one.reading.session.tokens.id_token, flow.began)
@@ -213,7 +213,7 @@ def _logged_out(flow: Flow, given: Mapping[str, str]) -> Onward | None:
 def _logout_url(flow: Flow, given: Mapping[str, str]) -> str:
     """Where a script's page goes to end what is left: the session at the provider, if there is one.
 
-    By way of here, since the id_token that the provider wants to see is nobody's to read.
+    By way of here, since no page may read the id_token that the provider wants to see.
     """
     parts, path = flow.runtime.login, flow.runtime.policy.logout.path
     logged_out = _logged_out(flow, given)
@@ -225,7 +225,7 @@ def _logout_url(flow: Flow, given: Mapping[str, str]) -> str:
 def _by_way_of_the_provider(flow: Flow, location: str, given: Mapping[str, str]) -> str:
     """Where a document goes whose login session has ended: the provider's session ends as well.
 
-    RP-Initiated Logout 2, where the provider has said how.
+    RP-Initiated Logout 2, if the provider supports it.
     """
     parts, endpoint, logged_out = (
         flow.runtime.login,
@@ -251,7 +251,7 @@ def is_way_out(flow: Flow) -> bool:
 
 
 def clear(flow: Flow) -> None:
-    """Ends the session and expires every cookie that was presented, whoever set it.
+    """Ends the session and expires every cookie that was presented, no matter who set it.
 
     So a browser gets out that was given more cookies than any server takes (T28): by
     Clear-Site-Data, and for browsers without it by name, on this host and its parent domains.

@@ -21,8 +21,8 @@ from sidecar.web.unauthorized import bridged
 if TYPE_CHECKING:
     from sidecar.web.flow import Flow
 
-HELD_BYTES: Final = 65536  # of an answer that is held
-SETTLED: Final = 0.05  # seconds without a server-side call after which none is expected any more
+HELD_BYTES: Final = 65536  # of a response that is held
+SETTLED: Final = 0.05  # seconds without a server-side call after which the page expects none
 
 
 class Bridge:
@@ -37,7 +37,7 @@ class Bridge:
         self._undeleted: Final = UndeletedCookies()
 
     def lead(self, flow: Flow) -> bool:
-        """Leads a request of a dead session away, and says whether it did.
+        """Responds to a request of a dead session with a redirect. Returns whether it did.
 
         Not a document whose session's cookies stay though the logout has expired them: it would
         come back for ever.
@@ -48,7 +48,7 @@ class Bridge:
         return True
 
     def answer(self, flow: Flow) -> None:
-        """Answers a request whose session is dead."""
+        """Responds to a request whose session is dead."""
         if flow.request.client is Client.DOCUMENT:
             self._undeleted.led(_cookies(flow), flow.began)
         bridged(flow)
@@ -70,7 +70,9 @@ class Bridge:
         return True
 
     def watch(self, flow: Flow) -> None:
-        """Answers the request at once when its session dies before the head of its page is sent."""
+        """Responds to the request at once when its session dies before the head of its page is
+        sent.
+        """
         fingerprint = flow.live
         assert fingerprint is not None
         revocations = flow.runtime.revocations
@@ -96,7 +98,7 @@ class Bridge:
             del self._calls[fingerprint]
 
     async def hold(self, flow: Flow, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Returns the body's pieces once the answer need not be held any longer.
+        """Returns the body's pieces once the response need not be held any longer.
 
         That is when it has come to its end, when no server-side call of its session has been under
         way for a moment, after `HELD_BYTES`, or after `bridge.hold` at the latest.

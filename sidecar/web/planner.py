@@ -55,7 +55,7 @@ class Planner:
         self._bridge: Final = bridge
 
     def holds(self, plan: Plan, now: float) -> bool:
-        """Whether a remembered plan is still right: nothing of it but the session can change."""
+        """Whether a remembered plan is still right: only its session can change."""
         view = plan.presented
         return (
             now < view.valid_until
@@ -65,7 +65,7 @@ class Planner:
         )
 
     def plan(self, flow: Flow, request: Request) -> Plan | None:
-        """What is to be done with a request; None where it is answered, or waits for its session.
+        """What is to be done with a request; None if it has its response, or waits for its session.
 
         Raises `ProxyError` for what is refused.
         """
@@ -129,9 +129,9 @@ class Planner:
 
     @staticmethod
     def _renews(request: Request, route: Route) -> bool:
-        """Whether the request deserves a good token: it is injected, or a page is made with it.
+        """Whether a token is renewed for the request: it is injected, or a page is made with it.
 
-        A prefetch touches nothing, nor does a route without sessions.
+        A prefetch renews no token, nor does a route without sessions.
         """
         if route.session == "none" or request.client is Client.PREFETCH:
             return False
@@ -155,7 +155,7 @@ class Planner:
         except StoreUnavailable:
             if flow.route.session != "none":
                 raise
-            # Nobody can say which of them are dead, and a login must go on without them.
+            # It is unknown which of them are dead, and a login must go on without them.
             presented = replace(presented, forwarded=presented.others)
         flow.presented = presented
         self._runtime.large.look_at(presented)
@@ -170,11 +170,11 @@ class Planner:
         )
 
     async def recover(self, flow: Flow) -> None:
-        """Meets a 401 with the newest token of the session: the request is repeated with it once.
+        """Repeats a request after a 401, once, with the newest token of its session.
 
-        If that had been there before and is rejected too, it is once more with a fresh one. Where
-        the request cannot be repeated, the client is told that it may (behaviour: 401). Raises
-        `ProxyError`.
+        If that token is rejected too, the request is repeated once more with a fresh one. If
+        the request cannot be repeated, the response says that the client may (behaviour: 401).
+        Raises `ProxyError`.
         """
         token = flow.presented.reading.token
         flow.presented, is_last = await self._coordinator.recover(
@@ -187,7 +187,7 @@ class Planner:
         if flow.live is None or flow.presented.reading.token == token:
             unauthorized(flow)
         elif flow.streaming_body or not flow.by_cookie:
-            # Whoever holds nothing but a token that was rejected is not given another one.
+            # A client that has only a rejected token is not given another one.
             rescue(flow, TokenRefreshed())
         else:
             plan = self._plan_with(flow, flow.presented)
@@ -197,7 +197,7 @@ class Planner:
     # -- the plan -------------------------------------------------------------------------------
 
     def _plan_with(self, flow: Flow, presented: SessionView) -> Plan | None:
-        """The plan where the session is known. None where the request is answered here."""
+        """The plan once the session is known. None if the sidecar itself has responded."""
         request, route, policy = flow.request, flow.route, self._policy
         credential = self._credential(flow, presented)
         if credential is None:
@@ -241,7 +241,7 @@ class Planner:
     def _credential(self, flow: Flow, presented: SessionView) -> tuple[bytes, bytes] | None:
         """The Cookie value and the Authorization line for the upstream (behaviour: credential).
 
-        None where the route requires a session and there is none. Raises `CsrfRejected`.
+        None if the route requires a session and there is no session. Raises `CsrfRejected`.
         """
         request, route = flow.request, flow.route
         live = flow.live = self._revocations.live_fingerprint(presented, flow.began)

@@ -1,8 +1,8 @@
-"""The pipeline: one straight way for a request, from its head to its answer.
+"""The pipeline: one straight way for a request, from its head to its response.
 
     match → peek at the session → prepare → round trip → decide → relay | wrap | unauthorized
 
-A small request whose upstream has an idle connection and answers in one piece never leaves the
+A small request whose upstream has an idle connection and responds in one piece never leaves the
 callbacks; whatever must wait goes on as a task (`relay`), along the same functions.
 """
 
@@ -88,7 +88,7 @@ class Proxy:
             defect(flow, error)
 
     def refuse(self, exchange: Exchange, error: ProxyError) -> None:
-        """Answers a request that could not be read, or whose head is too large to be served."""
+        """Responds to a request that could not be read, or whose head is too large to be served."""
         flow = cast("Flow", exchange)
         flow.request_id = self.runtime.ids.fresh()
         try:
@@ -120,11 +120,11 @@ class Proxy:
             send(flow, again)
 
     async def recover(self, flow: Flow) -> None:
-        """Meets a 401 with the newest token of the session. Raises `ProxyError`."""
+        """Repeats a request after a 401 with its session's newest token. Raises `ProxyError`."""
         await self._planner.recover(flow)
 
     def on_failure(self, flow: Flow, error: ProxyError, *, untouched: bool) -> None:
-        """The upstream gave no head: repeated once where nothing can have happened twice."""
+        """The upstream gave no head: repeated once if nothing can have happened twice."""
         repeatable = flow.request.method in IDEMPOTENT_METHODS and not flow.streaming_body
         if untouched and repeatable and not flow.retried:
             flow.retried = True
@@ -136,7 +136,7 @@ class Proxy:
     # -- the response half ------------------------------------------------------------------------
 
     def on_whole_answer(self, flow: Flow, head: UpstreamHead, body: bytes) -> None:
-        """The answer is here to its end, and its connection free again."""
+        """The response is here to its end, and its connection free again."""
         try:
             flow.upstream_status = head.status
             if head.status == 431:
@@ -160,7 +160,7 @@ class Proxy:
             defect(flow, error)
 
     def on_answer(self, flow: Flow, answer: UpstreamConnection) -> None:
-        """The upstream's head is here: decides, and goes on at once where the body is here too."""
+        """The upstream's head is here: decides, and goes on at once if the body is here too."""
         try:
             self._answered(flow, answer)
         except ProxyError as error:

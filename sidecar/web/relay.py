@@ -47,7 +47,7 @@ HELD_BACK: Final = 65536
 async def receive(
     flow: Flow, answer: UpstreamConnection, head: UpstreamHead, action: Action
 ) -> None:
-    """Takes an answer whose body is still coming, or is encoded and to be wrapped."""
+    """Takes a response whose body is still coming, or is encoded and to be wrapped."""
     if action is Action.UNAUTHORIZED:
         _let_go(flow, answer)
         conclude(flow, head, action, b"")
@@ -62,7 +62,7 @@ async def receive(
 
 
 def _let_go(flow: Flow, answer: UpstreamConnection | None) -> None:
-    """Gives the connection back, or closes it where the body has not come to its end."""
+    """Gives the connection back, or closes it if the body is not complete."""
     flow.upstream = None
     if answer is not None:
         answer.release()
@@ -81,7 +81,7 @@ async def _relay(flow: Flow, answer: UpstreamConnection, head: UpstreamHead) -> 
         answer.unbound()
         flow.watch_peers()
     elif route.envelope is not None and head.status < 300 and _may_be_empty(head):
-        # Whoever names no type may send nothing at all; a stream's head never waits for its body.
+        # Without a type the body may be empty; a stream's head never waits for its body.
         is_typed = b"content-type" in head.facts
         first = await (first_piece(payload) if is_typed else payload.readany())
         if first == b"":
@@ -111,7 +111,7 @@ async def _inspect(flow: Flow, answer: UpstreamConnection, head: UpstreamHead) -
 
 
 async def _ends_session(flow: Flow, head: UpstreamHead, body: Arrived) -> bool:
-    """Whether a body says that the session is over, as far as it is here."""
+    """Whether the part of a body that is here says that the session is over."""
     policy = flow.runtime.policy
     text = body
     if content_coding(head.fact(b"content-encoding")):
@@ -124,7 +124,7 @@ async def _ends_session(flow: Flow, head: UpstreamHead, body: Arrived) -> bool:
 
 
 def _may_be_empty(head: UpstreamHead) -> bool:
-    """Whether only the body's end can tell that a success has none."""
+    """Whether only the body's end shows that a success has none."""
     if b"content-length" in head.facts or head.status in (204, 205, 206):
         return False
     return media_type(head.fact(b"content-disposition")) != b"attachment"
@@ -138,7 +138,7 @@ async def _then(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes
 
 
 def _session_ended(flow: Flow) -> None:
-    """Ends an event stream with its session; EventSource then asks again, and is told."""
+    """Ends an event stream with its session; EventSource then asks again, and gets the 401."""
     flow.reason = "session ended"
     flow.abort()
 
@@ -161,7 +161,7 @@ def _server_ends(flow: Flow) -> None:
 async def _stream(
     flow: Flow, answer: UpstreamConnection, head: UpstreamHead, pieces: AsyncIterator[bytes]
 ) -> None:
-    """Passes a body on as it comes; memory holds one window of it, whatever its size."""
+    """Passes a body on in pieces; memory holds one window of it, whatever its size."""
     if flow.hold is not None:
         pieces = await flow.hold(flow, pieces)
     lines = render_head(flow, head, wrapped=False)
@@ -183,7 +183,7 @@ async def _finish(flow: Flow, answer: UpstreamConnection | None, last: bytes) ->
 
 
 def _length(answer: UpstreamConnection, head: UpstreamHead) -> int | None:
-    """The body's length where the upstream's framing says it (RFC 9112 6.3)."""
+    """The body's length if the upstream's framing says it (RFC 9112 6.3)."""
     length = head.facts.get(b"content-length")
     return None if length is None or answer.message.chunked else int(length)
 
@@ -232,7 +232,7 @@ async def _wrap_long(
     held: bytes,
     pieces: AsyncIterator[bytes],
 ) -> None:
-    """Wraps a body above the buffer, by the rules of a stream in whatever pieces it comes.
+    """Wraps a body above the buffer by the rules of a stream, whatever pieces it comes in.
 
     Its head leaves at once if more is to come; that of an error is held back for a while. Raises
     `InvalidJSON`.
@@ -267,7 +267,7 @@ async def _wrap_long(
 
 
 async def _answer_long(flow: Flow, head: UpstreamHead, body: bytes, envelope: bytes) -> None:
-    """Answers with a long envelope that is here to its end."""
+    """Responds with a long envelope that is here to its end."""
     unauthorized = flow.runtime.policy.unauthorized
     if head.status >= 400 and flow.counts:
         document = await walked(body)
@@ -285,7 +285,7 @@ async def _wrap_stream(
     head: UpstreamHead,
     envelope: AsyncIterator[bytes],
 ) -> None:
-    """Sends an envelope as it comes."""
+    """Sends an envelope in pieces."""
     coding = coding_for(flow, head)
     packer = packer_for(coding)
     lines = render_head(flow, head, wrapped=True, coding=coding)
@@ -306,7 +306,9 @@ async def _write_piece(flow: Flow, data: bytes, *, chunked: bool) -> None:
 
 
 async def _write_packed(flow: Flow, packer: Packer, data: bytes, *, chunked: bool) -> None:
-    """Writes what can be written of `data`; the others are let in where compressing takes long."""
+    """Writes what can be written of `data`; other connections are served in between if compressing
+    takes long.
+    """
     turn = Turn()
     for part in packer.steps(data):
         await _write_piece(flow, packer.feed(part), chunked=chunked)
@@ -360,7 +362,7 @@ async def _wrap_error(
 
 
 async def receive_whole(flow: Flow, head: UpstreamHead, action: Action, body: bytes) -> None:
-    """Takes an answer that is here to its end, but encoded or long, and to be wrapped or read."""
+    """Takes a response that is here to its end, but encoded or long, and to be wrapped or read."""
     if action is Action.INSPECT:
         is_over = await _ends_session(flow, head, Arrived(body, is_whole=True))
         conclude(flow, head, Action.UNAUTHORIZED if is_over else Action.RELAY, body)

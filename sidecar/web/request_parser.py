@@ -112,7 +112,7 @@ class RequestParser:
     def read_head(self, data: bytes) -> Message | None:
         """Reads one request head from what is waiting and `data`; None if it is incomplete.
 
-        The body follows in as far as it is here. Raises `HttpProcessingError` (aiohttp) for what
+        The body follows as far as it is here. Raises `HttpProcessingError` (aiohttp) for what
         is not HTTP.
         """
         if self.waiting:

@@ -1,4 +1,4 @@
-"""The one place where errors become answers; once a head is out, they break the connection."""
+"""The one place where errors become responses; once a head is out, they break the connection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Removing the site's cookies helps. You will have to log in again.</p>
 
 
 def rescue(flow: Flow, error: ProxyError) -> None:
-    """Answers `error`: an envelope, or a page on page routes; breaks an answer that has begun."""
+    """Answers `error`: an envelope, or a page on page routes; breaks a response that has begun."""
     flow.reason = flow.reason or error.code
     is_broken = flow.started
     flow.decision = "broken" if is_broken else flow.decision or "refused"
@@ -80,23 +80,23 @@ def render_error(flow: Flow, error: ProxyError) -> tuple[bytes, bytes]:
 
 
 def answer_preflight(flow: Flow) -> None:
-    """Answers a browser's preflight (behaviour: browser protection)."""
+    """Responds to a browser's preflight (behaviour: browser protection)."""
     flow.decision = "preflight"
     lines = common_lines(flow, 204) + flow.runtime.policy.cors.preflight_lines(flow.facts)
     flow.respond(lines, b"", status=204, bodiless=True)
 
 
 def answer_options(flow: Flow) -> None:
-    """Answers an OPTIONS that no proxy may pass on any more (RFC 9110 9.3.7)."""
+    """Responds to an OPTIONS that proxies must not pass on (RFC 9110 9.3.7)."""
     flow.decision = "options"
     lines = common_lines(flow, 204) + max_forwards.ALLOWED
     flow.respond(lines, b"", status=204, bodiless=True)
 
 
 def wants_page(flow: Flow, error: ProxyError) -> bool:
-    """Whether the sidecar's own answer on this request is a page instead of an envelope.
+    """Whether the sidecar's own response on this request is a page instead of an envelope.
 
-    On page routes, unless they name another shape; and where a document's head is too large, since
+    On page routes, unless they name another shape; and if a document's head is too large, since
     only its reader can help it.
     """
     if error.status == 431 and flow.request.client is Client.DOCUMENT:
@@ -105,7 +105,7 @@ def wants_page(flow: Flow, error: ProxyError) -> bool:
 
 
 def defect(flow: Flow, error: Exception) -> None:
-    """Responds to an error that nobody meant: logged with its traceback, and not a word of it."""
+    """Responds to a defect: the log has its traceback, the client gets no detail."""
     request_id = flow.request_id.decode("latin-1")
     flow.runtime.log.error("defect", request_id=request_id, exc_info=error)
     flow.reason = "defect"

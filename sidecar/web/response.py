@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from sidecar.web.flow import Flow
 
 UNREAD: Final = Document(b"", None)
-"""Stands for a body that nobody has looked into."""
+"""Stands for a body that was not parsed."""
 
 
 def conclude(
@@ -137,7 +137,7 @@ def _inspect(flow: Flow, status: int, document: Document | InvalidJSON) -> Actio
 
 
 def _is_empty_success(flow: Flow, head: UpstreamHead) -> bool:
-    """Whether only the body's end told that a success has none (behaviour: envelope)."""
+    """Whether the body's end has shown that a success has none (behaviour: envelope)."""
     return (
         flow.route.envelope is not None
         and not flow.is_head

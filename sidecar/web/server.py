@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sidecar.runtime import Runtime
     from sidecar.web.accepting import Shares
 
-LOOK_AGAIN_SECONDS = 0.1  # until idle connections are looked for again where there were none
+LOOK_AGAIN_SECONDS = 0.1  # until idle connections are looked for again if there were none
 
 
 class Server:
@@ -44,7 +44,7 @@ class Server:
     def start_on(self, sockets: Sequence[socket.socket], shares: Shares = ALONE) -> None:
         """Accepts from sockets that listen already, alone or together with other processes.
 
-        Raises `UnusableFile` where the certificate cannot be used.
+        Raises `UnusableFile` if the certificate cannot be used.
         """
         tls = self._runtime.policy.config.tls
         self._tls = None if tls is None else server_context(tls.cert, tls.key)
@@ -68,7 +68,7 @@ class Server:
         )
 
     def opened(self, connection: ClientConnection, transport: asyncio.BaseTransport) -> Peer:
-        """Counts a connection in and says who it is."""
+        """Counts an open connection and returns its peer."""
         self._connections.add(connection)
         self._runtime.metrics.connections += 1
         if len(self._connections) - len(self._closing) > self._limit:
@@ -139,11 +139,11 @@ class Server:
             self._empty.set()
 
     def announce(self) -> None:
-        """Is not ready any more, and closes each connection behind its answer; it still serves."""
+        """Still serves, but is not ready, and closes each connection after its response."""
         self.draining = True
 
     def stop_listening(self) -> None:
-        """Lets nobody new in, and closes what is idle."""
+        """Accepts no new connections, and closes idle ones."""
         self.draining = True
         if self._acceptor is not None:
             self._acceptor.close()

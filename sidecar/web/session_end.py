@@ -30,7 +30,7 @@ def end_sessions(flow: Flow, sessions: Sequence[OpenedSession], reason: str) -> 
 
 
 def signed_out(flow: Flow, ended: Sequence[OpenedSession]) -> None:
-    """Ends the sessions that the frontend's own answer ends by expiring their cookies."""
+    """Ends the sessions that the frontend's own response ends by expiring their cookies."""
     end_sessions(flow, ended, "signed_out")
     flow.sweeps = True
 
@@ -40,9 +40,9 @@ def sweep_lines(
 ) -> list[bytes]:
     """Set-Cookie values that expire every session cookie presented or, within `room`, possible.
 
-    But for those of sessions that live on, and for those that the Set-Cookie values `besides` set:
+    Except those of sessions that live on, and those that the Set-Cookie values `besides` set:
     a response does not contradict itself. Unless the user asks for it, cookies stay that did not
-    open for want of the right secret.
+    open because the right secret is missing.
     """
     policy, runtime = flow.runtime.policy, flow.runtime
     jar = CookieJar.parse(flow.request.cookie.decode("latin-1"))

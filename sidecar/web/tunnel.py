@@ -1,6 +1,6 @@
 """WebSocket tunnels: bytes both ways with back-pressure, for as long as the session lives.
 
-No pings of our own: the answer to one would go to the other end, which has asked for none, and an
+No pings of our own: the pong would go to the other end, which has asked for none, and an
 application that measures its own pings would measure ours. Peers that are gone are noticed by TCP
 (`net.liveness`).
 """
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 LARGE: Final = 16384  # bytes of a segment that may take long to follow
 LAST_FRAME_SECONDS: Final = 2.0  # for a frame under way when the session ends
 HALF_CLOSED_SECONDS: Final = 10.0  # of silence of the side that has not ended yet
-UNTOLD_SECONDS: Final = 2.0  # the same, where it cannot be told, or nobody hears it any more
+UNTOLD_SECONDS: Final = 2.0  # the same, if it cannot be announced, or nobody reads it
 
 
 def open_tunnel(flow: Flow, answer: UpstreamConnection, head: UpstreamHead) -> None:
-    """Answers 101 and joins the two connections.
+    """Responds with 101 and joins the two connections.
 
-    Raises `UpstreamProtocolError` where the upstream has not proved that it speaks WebSocket.
+    Raises `UpstreamProtocolError` if the upstream has not proved that it speaks WebSocket.
     """
     request, tail = flow.request, answer.upgraded_tail
     key = request.facts.get(b"sec-websocket-key")
@@ -73,7 +73,7 @@ def open_tunnel(flow: Flow, answer: UpstreamConnection, head: UpstreamHead) -> N
 class _Side:
     """One of the two connections, and how far the frames are that come from it.
 
-    `has_ended`: it has sent its last byte; `is_shut`: it was told that no more bytes follow.
+    `has_ended`: it has sent its last byte; `is_shut`: it knows that no more bytes follow.
     """
 
     __slots__ = ("connection", "frames", "has_ended", "is_shut")
@@ -92,7 +92,7 @@ class _Side:
 
     @property
     def can_shut(self) -> bool:
-        """Whether it can be told that no more bytes follow, and send on itself (not over TLS)."""
+        """Whether its other direction can stay open after this one has ended (not over TLS)."""
         transport = self.transport
         return transport is not None and transport.can_write_eof()
 
@@ -118,7 +118,7 @@ class _Side:
 
 
 class Tunnel:
-    """Two joined connections, each of which ends as the other does.
+    """Two joined connections; each ends as the other does.
 
         OPEN ──one side's last byte──► HALF CLOSED ──the other's, or silence──► OVER
           ├──session ends──► ENDING ──end of a frame──────────────────────────►┤

@@ -1,4 +1,4 @@
-"""A share of the event loop's time: long work gives way to everybody else in between."""
+"""A share of the event loop's time: long work gives way to other requests in between."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ MOST_RECOVERIES: Final = 2  # once with a newer token that is there, and once wi
 
 
 def unauthorized(flow: Flow) -> None:
-    """Answers a 401 that counts, or a required session that is missing (behaviour: 401).
+    """Responds to a 401 that counts, or a required session that is missing (behaviour: 401).
 
-    Where the session holds what renews it, that is tried first (rules 1 and 2).
+    If the session has a refresh token, a renewal is tried first (rules 1 and 2).
     """
     flow.decision = "unauthorized"
     if flow.request.client is Client.PREFETCH:
@@ -56,7 +56,7 @@ def _revoke_rejected(flow: Flow) -> None:
 
 
 def _watch_rejections(flow: Flow, now: float) -> None:
-    """Says so if an upstream takes nobody's token: users would log in again and again."""
+    """Warns if an upstream rejects every token: users would log in again and again."""
     runtime, route, fingerprint = flow.runtime, flow.route, flow.presented.fingerprint
     successes = runtime.metrics.successes(route.path)
     if fingerprint is not None and runtime.rejections.add(
@@ -74,7 +74,7 @@ def _watch_rejections(flow: Flow, now: float) -> None:
 
 
 def _leads_to_logout(flow: Flow) -> bool:
-    """Whether the client is sent to the logout, or told 401 (behaviour: 401, rule 3).
+    """Whether the client is sent to the logout, or gets 401 (behaviour: 401, rule 3).
 
     With a login of the sidecar's own, a document goes there too whose page needs a session.
     """
@@ -87,7 +87,7 @@ def _leads_to_logout(flow: Flow) -> bool:
 
 
 def bridged(flow: Flow) -> None:
-    """Answers a page's request whose session is dead: a document is led to the logout, and a
+    """Responds to a page's request whose session is dead: a document is led to the logout, and a
     router to load the document (behaviour: 401, server-render bridge).
     """
     flow.decision = "unauthorized"

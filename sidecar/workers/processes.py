@@ -20,7 +20,7 @@ from sidecar.log_writer import LogWriter, standard_error
 from sidecar.reload import Load, Reloads
 from sidecar.web.admin import Admin
 from sidecar.workers.board import BoardShares, Scoreboard, WorkerId
-from sidecar.workers.together import CrewFacts, socket_path
+from sidecar.workers.together import WorkersFacts, socket_path
 
 if TYPE_CHECKING:
     from sidecar.core.config import Config
@@ -51,53 +51,55 @@ class WorkerContext:
     """The other end, which the supervisor alone holds."""
 
 
-def run_worker(crew: WorkerContext, member: WorkerId) -> int:
+def run_worker(context: WorkerContext, worker: WorkerId) -> int:
     """Serves. Returns the exit code."""
-    for one in crew.admin_sockets:
+    for one in context.admin_sockets:
         one.close()
-    return uvloop.run(_serve(crew, member))
+    return uvloop.run(_serve(context, worker))
 
 
-async def _serve(crew: WorkerContext, member: WorkerId) -> int:
-    ending, loop = Shutdown(), asyncio.get_running_loop()
-    loop.add_signal_handler(DRAIN, ending.drain.set)
+async def _serve(context: WorkerContext, worker: WorkerId) -> int:
+    shutdown, loop = Shutdown(), asyncio.get_running_loop()
+    loop.add_signal_handler(DRAIN, shutdown.drain.set)
     asked = asyncio.Event()
     loop.add_signal_handler(RELOAD, asked.set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (RELOAD,))
-    loop.add_signal_handler(DRAIN_AT_ONCE, ending.ask_at_once)
-    loop.add_signal_handler(HURRY, _hurry, ending)
-    loop.add_reader(crew.lifeline, _orphaned, crew, ending)
-    place = WorkerSlot(
-        number=member.number,
-        entropy=crew.entropy,
-        sockets=crew.sockets,
-        shares=BoardShares(crew.board, member.number),
-        serving=lambda: crew.board.serving(member.number),
+    loop.add_signal_handler(DRAIN_AT_ONCE, shutdown.ask_at_once)
+    loop.add_signal_handler(HURRY, _hurry, shutdown)
+    loop.add_reader(context.lifeline, _orphaned, context, shutdown)
+    slot = WorkerSlot(
+        number=worker.number,
+        entropy=context.entropy,
+        sockets=context.sockets,
+        shares=BoardShares(context.board, worker.number),
+        serving=lambda: context.board.serving(worker.number),
     )
     with closing(LogWriter(standard_error(), loop)) as output:
-        reloads = Reloads(asked, crew.load, partial(_own_config, crew, member))
-        return await serve(_own_config(crew, member, crew.config), ending, output, reloads, place)
+        reloads = Reloads(asked, context.load, partial(_own_config, context, worker))
+        return await serve(
+            _own_config(context, worker, context.config), shutdown, output, reloads, slot
+        )
 
 
-def _hurry(ending: Shutdown) -> None:
-    ending.drain.set()
-    ending.hurry.set()
+def _hurry(shutdown: Shutdown) -> None:
+    shutdown.drain.set()
+    shutdown.hurry.set()
 
 
-def _orphaned(crew: WorkerContext, ending: Shutdown) -> None:
+def _orphaned(context: WorkerContext, shutdown: Shutdown) -> None:
     """The supervisor was killed: closes the port, and ends when its requests have."""
-    asyncio.get_running_loop().remove_reader(crew.lifeline)
-    ending.waits = False
-    ending.drain.set()
+    asyncio.get_running_loop().remove_reader(context.lifeline)
+    shutdown.waits = False
+    shutdown.drain.set()
 
 
-def _own_config(crew: WorkerContext, member: WorkerId, config: Config) -> Config:
+def _own_config(context: WorkerContext, worker: WorkerId, config: Config) -> Config:
     """With an admin listener for the admin process alone, and with the store of this run."""
-    config = with_private_store(config, crew.directory)
-    if crew.config.admin is None:
+    config = with_private_store(config, context.directory)
+    if context.config.admin is None:
         return config
-    assert crew.directory is not None
-    path = str(socket_path(crew.directory, member))
+    assert context.directory is not None
+    path = str(socket_path(context.directory, worker))
     return config.model_copy(update={"admin": Listen("", 0, path)})
 
 
@@ -115,22 +117,22 @@ def with_private_store(config: Config, directory: Path | None) -> Config:
     return config.model_copy(update=changed)
 
 
-def run_admin(crew: WorkerContext) -> int:
+def run_admin(context: WorkerContext) -> int:
     """Serves the admin listener until the supervisor is gone, or kills it. Returns 0."""
-    for one in crew.sockets:
+    for one in context.sockets:
         one.close()
     for number in (DRAIN, DRAIN_AT_ONCE, HURRY, RELOAD):
         signal.signal(number, signal.SIG_IGN)  # it has to tell how the others drain
-    return uvloop.run(_administer(crew))
+    return uvloop.run(_administer(context))
 
 
-async def _administer(crew: WorkerContext) -> int:
-    assert crew.directory is not None
+async def _administer(context: WorkerContext) -> int:
+    assert context.directory is not None
     orphaned = asyncio.Event()
-    asyncio.get_running_loop().add_reader(crew.lifeline, orphaned.set)
-    facts = CrewFacts(crew.board, crew.directory)
+    asyncio.get_running_loop().add_reader(context.lifeline, orphaned.set)
+    facts = WorkersFacts(context.board, context.directory)
     admin = Admin(facts)
-    await admin.start(crew.admin_sockets)
+    await admin.start(context.admin_sockets)
     collecting = asyncio.create_task(facts.keep_collecting())
     await orphaned.wait()
     collecting.cancel()

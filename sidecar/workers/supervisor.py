@@ -75,7 +75,7 @@ def supervise(config: Config, count: int, load: Load) -> int:
     report_shortage(config, log)
     try:
         with closing(output), ExitStack() as stack:
-            crew = _gather(stack, config, count, load)
+            context = _gather(stack, config, count, load)
             log.info(
                 "supervising",
                 version=__version__,
@@ -85,7 +85,7 @@ def supervise(config: Config, count: int, load: Load) -> int:
             )
             if "url" not in config.store.model_fields_set and has_sessions(config):
                 log.info("private store", detail=FORGETS)
-            return Supervisor(crew, log, output).run()
+            return Supervisor(context, log, output).run()
     except (OSError, ssl.SSLError) as error:
         sys.stderr.write(f"sidecar: cannot start: {error}\n")
         return _UNUSABLE
@@ -126,19 +126,21 @@ def _open_files(config: Config, entropy: bytes) -> None:
 class _Process:
     """One that was forked, and when (seconds of the monotonic clock)."""
 
-    member: WorkerId
+    worker: WorkerId
     began: float
 
     @property
     def is_worker(self) -> bool:
-        return self.member.number != _ADMIN
+        return self.worker.number != _ADMIN
 
 
 class Supervisor:
     """Keeps every place filled until it is told to end."""
 
-    def __init__(self, crew: WorkerContext, log: FilteringBoundLogger, output: LogWriter) -> None:
-        self._crew = crew
+    def __init__(
+        self, context: WorkerContext, log: FilteringBoundLogger, output: LogWriter
+    ) -> None:
+        self._context = context
         self._log: Final = log
         self._output: Final = output
         self._processes: Final[dict[int, _Process]] = {}  # by process id
@@ -157,8 +159,8 @@ class Supervisor:
         signal.signal(RELOAD, signal.SIG_DFL)  # what is ignored cannot be waited for
         gc.collect()
         gc.freeze()  # shared with the workers, as long as no collector writes to it
-        first = 1 if self._crew.config.admin is None else _ADMIN
-        self._due.update(dict.fromkeys(range(first, self._crew.board.workers + 1), 0.0))
+        first = 1 if self._context.config.admin is None else _ADMIN
+        self._due.update(dict.fromkeys(range(first, self._context.board.workers + 1), 0.0))
         try:
             while self._workers() or not self._is_ending:
                 self._fill()
@@ -188,7 +190,7 @@ class Supervisor:
             self._fork(number)
 
     def _fork(self, number: int) -> None:
-        member = WorkerId(_ADMIN, 0) if number == _ADMIN else self._crew.board.assign(number)
+        worker = WorkerId(_ADMIN, 0) if number == _ADMIN else self._context.board.assign(number)
         sys.stdout.flush()
         try:
             pid = os.fork()
@@ -197,24 +199,24 @@ class Supervisor:
             self._due[number] = time.monotonic() + LONGEST_PAUSE
             return
         if pid == 0:
-            self._become(member)
-        self._processes[pid] = _Process(member, time.monotonic())
+            self._become(worker)
+        self._processes[pid] = _Process(worker, time.monotonic())
 
-    def _become(self, member: WorkerId) -> NoReturn:
+    def _become(self, worker: WorkerId) -> NoReturn:
         """Is the process that was forked, to its end."""
         code = _FAULTY
         self._output.forget()
         try:
-            os.close(self._crew.held)
+            os.close(self._context.held)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to tell
             # A reload waits until the worker can take it.
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask | {RELOAD})
-            if member.number == _ADMIN:
-                code = run_admin(self._crew)
+            if worker.number == _ADMIN:
+                code = run_admin(self._context)
             else:
-                code = run_worker(self._crew, member)
+                code = run_worker(self._context, worker)
         except BaseException as error:
-            self._log.error("defect", worker=member.number, pid=os.getpid(), exc_info=error)
+            self._log.error("defect", worker=worker.number, pid=os.getpid(), exc_info=error)
         finally:
             os._exit(code)
 
@@ -227,11 +229,11 @@ class Supervisor:
                     self._ended(process, ended[0], os.waitstatus_to_exitcode(ended[1]))
 
     def _ended(self, process: _Process, pid: int, code: int) -> None:
-        number = process.member.number
+        number = process.worker.number
         if process.is_worker:
-            self._crew.board.vacate(number)
-            if self._crew.directory is not None:
-                socket_path(self._crew.directory, process.member).unlink(missing_ok=True)
+            self._context.board.vacate(number)
+            if self._context.directory is not None:
+                socket_path(self._context.directory, process.worker).unlink(missing_ok=True)
         if self._is_ending:
             return
         if process.is_worker and code == _UNUSABLE:
@@ -268,12 +270,12 @@ class Supervisor:
         if self._is_ending:
             return
         try:
-            config, kept = adapted(self._crew.config, self._crew.load())
-            _open_files(config, self._crew.entropy)
+            config, kept = adapted(self._context.config, self._context.load())
+            _open_files(config, self._context.entropy)
         except (ConfigError, OSError) as error:
             refuse(self._log, error)
             return
-        self._crew = replace(self._crew, config=config)
+        self._context = replace(self._context, config=config)
         report(self._log, config, kept)
         self._tell(RELOAD)
 
@@ -281,9 +283,9 @@ class Supervisor:
         """Workers finish what is under way, and let nobody new in."""
         self._is_ending = True
         self._due.clear()
-        for one in self._crew.sockets:
+        for one in self._context.sockets:
             one.close()
-        self._deadline = time.monotonic() + self._crew.config.drain.timeout + CLOSE_SECONDS
+        self._deadline = time.monotonic() + self._context.config.drain.timeout + CLOSE_SECONDS
         self._tell(how)
 
     def _tell(self, number: signal.Signals) -> None:

@@ -20,12 +20,12 @@ ALIVE_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 5.0  # what a worker counts in the time before its end is lost at most
 
 
-def socket_path(directory: Path, member: WorkerId) -> Path:
+def socket_path(directory: Path, worker: WorkerId) -> Path:
     """Where a worker answers."""
-    return directory / f"worker-{member.number}-{member.generation}.sock"
+    return directory / f"worker-{worker.number}-{worker.generation}.sock"
 
 
-class CrewFacts:
+class WorkersFacts:
     """What all workers together have to tell (`web.admin.Facts`)."""
 
     def __init__(self, board: Scoreboard, directory: Path) -> None:
@@ -37,8 +37,8 @@ class CrewFacts:
     async def is_alive(self) -> bool:
         """Whether at least one worker answers."""
         asked = [
-            asyncio.create_task(self._ask(member, "/healthz", ALIVE_SECONDS))
-            for member in self._board.members()
+            asyncio.create_task(self._ask(worker, "/healthz", ALIVE_SECONDS))
+            for worker in self._board.members()
         ]
         try:
             for answer in asyncio.as_completed(asked):
@@ -54,8 +54,8 @@ class CrewFacts:
         answers = await self._ask_all("/readyz")
         return merged(
             {
-                member.number: None if answer is None else json.loads(answer)
-                for member, answer in answers.items()
+                worker.number: None if answer is None else json.loads(answer)
+                for worker, answer in answers.items()
             }
         )
 
@@ -67,9 +67,9 @@ class CrewFacts:
     async def collect(self) -> None:
         """Hears what every worker counts."""
         async with self._lock:
-            for member, answer in (await self._ask_all("/metrics")).items():
+            for worker, answer in (await self._ask_all("/metrics")).items():
                 if answer is not None:
-                    self._totals.tell(member, str(member.number), answer)
+                    self._totals.tell(worker, str(worker.number), answer)
             self._totals.keep(self._board.members())
 
     async def keep_collecting(self) -> None:
@@ -83,9 +83,9 @@ class CrewFacts:
         answers = await asyncio.gather(*(self._ask(one, path, ASK_SECONDS) for one in members))
         return dict(zip(members, answers, strict=True))
 
-    async def _ask(self, member: WorkerId, path: str, seconds: float) -> str | None:
+    async def _ask(self, worker: WorkerId, path: str, seconds: float) -> str | None:
         """The body of a worker's answer, None where none comes in time."""
-        connector = UnixConnector(str(socket_path(self._directory, member)), force_close=True)
+        connector = UnixConnector(str(socket_path(self._directory, worker)), force_close=True)
         timeout = ClientTimeout(total=seconds)
         try:
             async with (
@@ -105,9 +105,9 @@ class CrewFacts:
         connections = GaugeMetricFamily(
             "sidecar_worker_connections", "Client connections of each worker.", labels=("worker",)
         )
-        for member in members:
+        for worker in members:
             connections.add_metric(
-                (str(member.number),), self._board.open_connections(member.number)
+                (str(worker.number),), self._board.open_connections(worker.number)
             )
         yield connections
 

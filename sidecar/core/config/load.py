@@ -45,7 +45,10 @@ def load_tree(
     read_file: ReadFile,
     overrides: Mapping[str, object] = _NOTHING,
 ) -> tuple[Config, Tree]:
-    """As `load`, with the tree that remembers where each key was written."""
+    """As `load`, with the tree that remembers where each key was written.
+
+    The parameters stand twice, so that both are checked by their types.
+    """
     tree = Tree(source) if text is None else read_tree(text, source, environ)
     apply_overrides(tree, environ, overrides)
     read_secret_files(tree, read_file)

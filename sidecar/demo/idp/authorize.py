@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from secrets import token_urlsafe
 from typing import Final, Literal, TypeAlias
 
+from sidecar.demo.idp.demo_provider import DemoProvider
 from sidecar.demo.idp.idp_errors import AuthorizationError, PageError, ReturnAddress
 from sidecar.demo.idp.options import OFFLINE_ACCESS, RegisteredClient
 from sidecar.demo.idp.parameters import with_parameters
-from sidecar.demo.idp.provider import DemoProvider
 from sidecar.demo.idp.records import AuthorizationRequest, Code, UserSession
 
 Step: TypeAlias = Literal["login", "consent", "issue"]

@@ -11,10 +11,10 @@ from aiohttp import web
 from sidecar.demo.idp import pages
 from sidecar.demo.idp.authorize import issue_code, next_step, read_request
 from sidecar.demo.idp.courier import Courier
+from sidecar.demo.idp.demo_provider import DemoProvider
 from sidecar.demo.idp.idp_errors import AuthorizationError, PageError
 from sidecar.demo.idp.logout import plan_logout
 from sidecar.demo.idp.messages import page, page_parameters, redirect, set_cookie
-from sidecar.demo.idp.provider import DemoProvider
 from sidecar.demo.idp.records import AuthorizationRequest, Interaction, LogoutRequest, UserSession
 from sidecar.demo.idp.state import INTERACTION_SECONDS
 

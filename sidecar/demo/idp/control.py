@@ -11,10 +11,10 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sidecar.demo.idp.courier import Courier
+from sidecar.demo.idp.demo_provider import DemoProvider
 from sidecar.demo.idp.messages import NO_STORE
 from sidecar.demo.idp.options import faults
 from sidecar.demo.idp.pages import WARNING
-from sidecar.demo.idp.provider import DemoProvider
 from sidecar.demo.idp.records import Stats
 
 

@@ -10,7 +10,7 @@ from typing import Final
 import aiohttp
 from aiohttp import web
 
-from sidecar.demo.idp.provider import LogoutNotice
+from sidecar.demo.idp.demo_provider import LogoutNotice
 from sidecar.demo.idp.records import Stats
 
 NOTICE_SECONDS: Final = 5.0  # that the delivery of a logout token may take

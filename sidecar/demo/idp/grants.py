@@ -17,9 +17,9 @@ from urllib.parse import unquote_plus
 
 from joserfc.util import urlsafe_b64encode
 
+from sidecar.demo.idp.demo_provider import DemoProvider
 from sidecar.demo.idp.idp_errors import OAuthError
 from sidecar.demo.idp.options import OFFLINE_ACCESS, OPENID, RegisteredClient
-from sidecar.demo.idp.provider import DemoProvider
 from sidecar.demo.idp.records import AccessToken, Grant, RefreshToken
 
 Form: TypeAlias = Mapping[str, str]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sidecar.demo.idp.demo_provider import DemoProvider
 from sidecar.demo.idp.idp_errors import PageError
 from sidecar.demo.idp.options import RegisteredClient
 from sidecar.demo.idp.parameters import with_parameters
-from sidecar.demo.idp.provider import DemoProvider
 from sidecar.demo.idp.records import UserSession
 from sidecar.demo.idp.tokens import ID_TOKEN, Claims
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sidecar.demo.idp.authorize import PROMPTS
+from sidecar.demo.idp.demo_provider import DemoProvider
 from sidecar.demo.idp.grants import GRANT_TYPES
-from sidecar.demo.idp.provider import DemoProvider
 
 
 def discovery(provider: DemoProvider) -> dict[str, Any]:

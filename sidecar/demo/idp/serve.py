@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from sidecar.demo.idp.demo_provider import Clock, DemoProvider
 from sidecar.demo.idp.grants import mint
 from sidecar.demo.idp.options import EVERYBODY, OFFLINE_ACCESS, OPENID, Options, RegisteredClient
 from sidecar.demo.idp.pages import WARNING
-from sidecar.demo.idp.provider import Clock, DemoProvider
 from sidecar.demo.idp.records import Introspection, Stats
 from sidecar.demo.idp.web import Site
 

@@ -15,11 +15,11 @@ from sidecar.demo.idp.authorize import error_uri
 from sidecar.demo.idp.browser import Browser
 from sidecar.demo.idp.control import Control
 from sidecar.demo.idp.courier import Courier
+from sidecar.demo.idp.demo_provider import DemoProvider, LogoutNotice
 from sidecar.demo.idp.idp_errors import AuthorizationError, OAuthError, PageError
 from sidecar.demo.idp.messages import NO_STORE, challenge, client_form, hang_up, page, redirect
 from sidecar.demo.idp.metadata import discovery
 from sidecar.demo.idp.options import OPENID, Endpoint, RegisteredClient
-from sidecar.demo.idp.provider import DemoProvider, LogoutNotice
 from sidecar.demo.idp.tokens import personal_claims
 
 _PATHS: Final[Mapping[str, Endpoint]] = {

@@ -15,7 +15,7 @@ __all__ = ["Cancel", "MessageListener", "Receive", "Report", "Store", "open_stor
 def open_store(
     url: StoreUrl, secrets: Sequence[bytes], report: Report, *, limit: float = LIMIT
 ) -> Store:
-    """The store at `url`, sealed with the first of `secrets` where it leaves this process.
+    """The store at `url`, sealed with the first of `secrets` if it leaves this process.
 
     Touches nothing yet: a store that is down raises `StoreUnavailable` when it is used, and works
     once it is up. Belongs to the event loop that uses it, and is opened after a fork. `limit` is

@@ -23,7 +23,7 @@ _LONGEST: Final = 3650 * 86400.0
 Receive: TypeAlias = Callable[[bytes], None]
 Cancel: TypeAlias = Callable[[], None]
 Report: TypeAlias = Callable[[str], None]
-"""Is told of trouble that no caller waits for, and of its end. The text is fit for a log."""
+"""Called with trouble that no caller waits for, and with its end. The text is fit for a log."""
 
 Position = TypeVar("Position")
 
@@ -55,7 +55,7 @@ class Store(Protocol):
     """
 
     async def get(self, key: str) -> bytes | None:
-        """The value; None where there is none or it has ended."""
+        """The value; None if there is none or it has ended."""
         ...
 
     async def put(self, key: str, value: bytes, seconds: float) -> None:
@@ -72,21 +72,21 @@ class Store(Protocol):
         ...
 
     async def add(self, key: str, value: bytes, seconds: float) -> bool:
-        """Writes only where there is nothing: of many at once exactly one gets True."""
+        """Writes only if there is nothing: of many at once exactly one gets True."""
         ...
 
     async def replace(self, key: str, old: bytes, new: bytes, seconds: float) -> bool:
-        """Writes only where the value is `old`: of many at once exactly one gets True."""
+        """Writes only if the value is `old`: of many at once exactly one gets True."""
         ...
 
     async def remove(self, key: str, value: bytes | None = None) -> bool:
-        """Removes the entry, if it has this value where one is given. Whether it was there."""
+        """Removes the entry, if it has this value, or none is given. Whether it was there."""
         ...
 
     async def publish(self, message: bytes) -> None:
-        """Tells every subscriber in every process within a second.
+        """Notifies every subscriber in every process within a second.
 
-        This process included, where receivers may run before it returns.
+        This process included: its receivers may run before this returns.
         """
         ...
 
@@ -100,7 +100,7 @@ class Store(Protocol):
         ...
 
     async def ping(self) -> None:
-        """Returns where writing works, else raises as all do."""
+        """Returns if writing works, else raises as all do."""
         ...
 
     async def close(self) -> None:
@@ -211,7 +211,7 @@ class Feed(Generic[Position]):
     async def subscribe(self, receive: Receive, listener: MessageListener | None = None) -> Cancel:
         """Messages published after this has returned are received.
 
-        Where the position cannot be had for trouble, reading begins with all that is kept:
+        If trouble hides the position, reading begins with all that is kept:
         rather messages from before than one too few.
         """
         cancel = self._receivers.add(receive)
@@ -247,7 +247,7 @@ class Feed(Generic[Position]):
         while not self._closed:
             try:
                 position, messages = await self._read(position)
-                # Where reading has not kept up, those that it missed may be gone.
+                # If reading has not kept up, messages that it missed may be gone.
                 is_late = in_trouble or len(messages) >= BATCH or loop.time() - read_at > LATE
                 has_gap = is_late and await self._is_gone(reached)
             except StoreUnavailable as trouble:

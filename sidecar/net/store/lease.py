@@ -33,7 +33,7 @@ class Lease:
         self._claim: Final = f"lock:{key}:sent"
         self._owner: Final = os.urandom(16).hex().encode()
         self.has_claim = False
-        self.may_claim = False  # also where the store did not say
+        self.may_claim = False  # also if the store did not say
         self._keeping: asyncio.Task[None] | None = None
 
     async def take(self) -> bool:
@@ -44,7 +44,7 @@ class Lease:
         return True
 
     async def claim(self) -> bool:
-        """Claims what must not be done twice, if nobody else has. Raises `StoreUnavailable`."""
+        """Claims what must not be done twice, if it is free. Raises `StoreUnavailable`."""
         self.may_claim = True
         self.has_claim = self.may_claim = await self._store.add(self._claim, self._owner, CLAIM)
         return self.has_claim
@@ -55,7 +55,7 @@ class Lease:
         await self._store.remove(self._claim, self._owner)
 
     async def release(self) -> None:
-        """Lets the lock go. If the store cannot be told, it ends by itself."""
+        """Lets the lock go. If the store cannot be reached, the lock ends by itself."""
         self.abandon()
         with suppress(StoreUnavailable):
             await self.free()

@@ -1,4 +1,4 @@
-"""The store of one process: gone with it, and shared with nobody."""
+"""The store of one process: it ends with the process and is not shared."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class _Kind(NamedTuple):
 
 
 _KINDS: Final = (
-    _Kind(("next", "prev"), 1 / 4),  # a caller who is late is told that its session is out of date
+    _Kind(("next", "prev"), 1 / 4),  # a late caller learns that its session is out of date
     _Kind(("used", "alias"), 3 / 8),  # ended first are those of older generations
     _Kind(("departed", "revoked"), 1 / 8),  # a step of a logout is taken twice
-    _Kind(("login",), 1 / 8),  # a login's answer that comes twice is an error the second time
+    _Kind(("login",), 1 / 8),  # a login's response that comes twice is an error the second time
     _Kind(("lock",), 1 / 8, evicts=False),
 )
 """By what stands before the colon of their keys. All others are kept, and have `max_bytes`."""
@@ -63,7 +63,7 @@ class _Space:
         self.ends: list[tuple[float, str]] = []  # a heap, with outdated pairs among them
 
     def write(self, key: str, value: bytes, ends: float, now: float) -> None:
-        """Raises `StoreUnavailable` where there is no room, and none can be made."""
+        """Raises `StoreUnavailable` if there is no room, and no entry may make way."""
         self._sweep(now)
         entry = self.entries.get(key)
         freed = 0 if entry is None else _cost(entry.value)

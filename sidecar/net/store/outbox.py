@@ -1,4 +1,4 @@
-"""What the store must be told, kept here until it has taken it."""
+"""Writes that the store must take, kept here until it has taken them."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Outbox:
         self._spawn(_once(write))
 
     async def flush(self, seconds: float) -> bool:
-        """Waits until everything is taken, at most so long. Whether it is."""
+        """Waits for at most `seconds` until everything is taken. Returns whether it is."""
         last = [queue[-1].taken for queue in self._queues.values() if queue]
         if last:
             await asyncio.wait(last, timeout=seconds)
@@ -157,7 +157,7 @@ async def _once(write: Write) -> None:
 
 
 def _is_cancelled() -> bool:
-    """Whether somebody has cancelled the task that runs, as at the end of the process."""
+    """Whether the task that runs was cancelled, as at the end of the process."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

@@ -160,7 +160,7 @@ class RedisStore:
             return str(newest[0][0], "ascii") if newest else _BEGINNING
 
     async def _read(self, position: str) -> tuple[str, list[bytes]]:
-        """Waits for messages on the server, for half of the time that an answer may take."""
+        """Waits for messages on the server, for half of the time that a response may take."""
         wait = ("BLOCK", int(self._limit * 500))
         async with guarded(self._limit, self._explain):
             # Takes no turn: it would keep it for good.
@@ -189,7 +189,7 @@ class RedisStore:
             policy = str(memory["maxmemory_policy"])
             may_evict = int(memory["maxmemory"]) > 0 and policy != "noeviction"
         except (ResponseError, KeyError):
-            return  # not every server tells
+            return  # not every server says
         if may_evict and not self._may_evict:
             self._report(
                 f"redis: maxmemory-policy is {policy}, so sessions may be evicted, which logs"
@@ -200,7 +200,7 @@ class RedisStore:
     # -- commands ---------------------------------------------------------------------------------
 
     async def _run(self, key: str, *command: str | bytes | int) -> Any:
-        """The answer of the server that holds `key`, when it is this command's turn."""
+        """The response of the server that holds `key`, when it is this command's turn."""
         async with self._turn():
             return await self._server.run(key, *command)
 
@@ -233,7 +233,7 @@ class RedisStore:
 
 class _Server(Protocol):
     async def run(self, key: str, /, *command: str | bytes | int) -> Any:
-        """The answer of the server that holds `key`."""
+        """The response of the server that holds `key`."""
         ...
 
     async def run_all(self, commands: Sequence[_Command], /) -> None:

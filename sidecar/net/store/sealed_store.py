@@ -1,4 +1,4 @@
-"""Encrypts what a store keeps, so that whoever reads or writes the store gains nothing by it."""
+"""Encrypts what a store keeps, so that an attacker who reads or writes the store gains nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SealedStore:
     """Values and messages in AES-256-GCM; the first secret seals, all of them open.
 
     A value is bound to its key, so none passes for another one's. (An older value of the same key
-    can be put back by who may write to the store; nothing here tells.)
+    can be put back by who may write to the store; nothing here can notice that.)
 
     A value that does not open was written with another secret, or was tampered with. Taken for
     absent it would log a user out, or free a lock, without a word; so reading and comparing it
@@ -109,7 +109,7 @@ class SealedStore:
         """What is stored, if that is `value`.
 
         The same value sealed twice differs, so what others wrote meanwhile makes a comparison in
-        the store fail even where the value is the same; then it is tried again.
+        the store fail even if the value is the same; then it is tried again.
         """
         sealed = await self._store.get(key)
         if sealed is None or self._open_value(key, sealed) != value:

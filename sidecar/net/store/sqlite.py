@@ -182,7 +182,7 @@ class SqliteStore:
         self._is_behind = len(rows) == BATCH
         if rows:
             return rows[-1][0], [body for _, body in rows]
-        # Numbers only grow; where they did not, the file has been replaced by a new one.
+        # Numbers only grow; if they did not, the file has been replaced by a new one.
         return (position if latest >= position else 0), []
 
     async def _is_gone(self, position: int) -> bool:
@@ -195,7 +195,7 @@ class SqliteStore:
     # -- on the thread ----------------------------------------------------------------------------
 
     async def _run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        # A bit less than the caller waits, so that what waits for a lock ends before he gives up.
+        # A bit less than the caller waits, so that what waits for a lock ends before that.
         end = time.monotonic() + 0.9 * self._limit
         async with guarded(self._limit, _explain):
             loop = asyncio.get_running_loop()

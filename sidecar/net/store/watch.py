@@ -75,7 +75,7 @@ class StoreWatch:
         self._is_restored = False
 
     async def is_same(self) -> bool:
-        """Whether nobody has found that the store lost writes. Raises `StoreUnavailable`."""
+        """Whether no process has found that the store lost writes. Raises `StoreUnavailable`."""
         return self.epoch is None or await self._store.get(_EPOCH) == self.epoch
 
     async def has_all(self, found: int) -> bool:
