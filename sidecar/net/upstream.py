@@ -4,8 +4,8 @@ Why not aiohttp's client session: it costs more than the rest of the proxy toget
 answer's raw bytes, repeats idempotent requests by itself, and hands bytes that arrive on an idle
 connection to the next user. What is used of aiohttp, and why:
 
-- `aiohttp.http_parser.HttpResponseParser`: the C parser. A fresh one per exchange, since trailers,
-  HEAD and partial next heads would otherwise leak from one exchange into the next.
+- `aiohttp.http_parser.HttpResponseParser`: the C parser (`net.parsers`). A fresh one per exchange,
+  since trailers, HEAD and partial next heads would otherwise leak from one exchange into the next.
 - `aiohttp.base_protocol.BaseProtocol`: what the parser's StreamReader pauses and resumes.
   `_reading_paused` tells a paused upstream from a silent one.
 - `aiohttp.streams.StreamReader._buffer`: the pieces of a body that is whole, without the
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import HttpResponseParser
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from sidecar.core.errors import (
@@ -34,6 +33,7 @@ from sidecar.core.keep_alive import usable
 from sidecar.core.scan import scan_answer
 from sidecar.net.causes import of_answer, of_connection
 from sidecar.net.deadline import Deadline
+from sidecar.net.parsers import BODY_WINDOW, response_parser
 from sidecar.net.stream_protocol import StreamProtocol
 
 if TYPE_CHECKING:
@@ -42,9 +42,7 @@ if TYPE_CHECKING:
     from sidecar.core.upstream_head import UpstreamHead
     from sidecar.policy import UpstreamAddress
 
-BODY_WINDOW: Final = 65536  # bytes held between two reads of a body before reading pauses
 MAX_INTERIM: Final = 32  # 1xx responses before a final one; more is abuse
-MAX_FIELDS: Final = 512
 _VERSIONS: Final = (HttpVersion11, HttpVersion10)
 _LOST_WHILE_SENDING: Final = "the connection was lost while the request body was sent"
 
@@ -166,20 +164,6 @@ class UpstreamConnection(StreamProtocol):
             self._deadline.set(self.pool.address.head)
         self.transport.write(data)
 
-    def _new_parser(self) -> HttpResponseParser:
-        limit = self.pool.address.header_limit
-        return HttpResponseParser(
-            self,
-            self._loop,
-            BODY_WINDOW,
-            max_line_size=limit,
-            max_field_size=limit,
-            max_headers=MAX_FIELDS,
-            response_with_body=self._expects_body,
-            read_until_eof=True,
-            auto_decompress=False,
-        )
-
     async def write(self, data: bytes) -> None:
         """Writes a piece of the request body, waiting while the upstream does not take it."""
         transport = self.transport
@@ -280,7 +264,8 @@ class UpstreamConnection(StreamProtocol):
                 if whole is not None:
                     self._whole(*whole)
                     return
-            self._parser = self._new_parser()
+            limit = self.pool.address.header_limit
+            self._parser = response_parser(self, self._loop, limit, has_body=self._expects_body)
         self._parse(self._parser, data)
 
     def _parse(self, parser: Any, data: bytes) -> None:
@@ -347,14 +332,9 @@ class UpstreamConnection(StreamProtocol):
         self, message: Any, payload: StreamReader, tail: bytes | None, listener: Listener
     ) -> None:
         limit = self.pool.address.header_limit
-        if self._head_bytes > limit < head_size(message.raw_headers):
-            self._broken(UpstreamProtocolError(_too_large(limit)))
-            return
-        if message.version not in _VERSIONS:
-            self._broken(UpstreamProtocolError("the answer is not HTTP/1"))
-            return
-        if message.code == 101 and tail is None:
-            self._broken(UpstreamProtocolError("101 without an upgrade"))
+        fault = _unusable(message, tail, self._head_bytes, limit)
+        if fault is not None:
+            self._broken(UpstreamProtocolError(fault))
             return
         self._listener = None
         self._answered = True
@@ -419,22 +399,33 @@ class UpstreamConnection(StreamProtocol):
             cause = f"the connection {how} before an answer"
             self._broken(UpstreamUnreachable(cause), untouched=untouched)
         elif self._answered and not self.payload.is_eof():
-            self._end_of_body(self.payload, exc)
+            _end_of_body(self._parser, self.payload, exc)
 
-    def _end_of_body(self, payload: StreamReader, exc: BaseException | None) -> None:
-        """The end of a body that the end of the connection delimits, or its loss.
 
-        The exception goes in first: `feed_eof` would make a broken body look whole.
-        """
-        if exc is not None:
-            cause = f"the connection was lost within the body ({of_connection(exc)})"
-            payload.set_exception(UpstreamProtocolError(cause))
-            return
-        assert self._parser is not None
-        try:
-            self._parser.feed_eof()
-        except HttpProcessingError as error:
-            payload.set_exception(UpstreamProtocolError(of_answer(error)))
+def _end_of_body(parser: Any, payload: StreamReader, exc: BaseException | None) -> None:
+    """The end of a body that the end of the connection delimits, or its loss.
+
+    The exception goes in first: `feed_eof` would make a broken body look whole.
+    """
+    if exc is not None:
+        cause = f"the connection was lost within the body ({of_connection(exc)})"
+        payload.set_exception(UpstreamProtocolError(cause))
+        return
+    try:
+        parser.feed_eof()
+    except HttpProcessingError as error:
+        payload.set_exception(UpstreamProtocolError(of_answer(error)))
+
+
+def _unusable(message: Any, tail: bytes | None, head_bytes: int, limit: int) -> str | None:
+    """Why a final head cannot be used; None if it can."""
+    if head_bytes > limit < head_size(message.raw_headers):
+        return _too_large(limit)
+    if message.version not in _VERSIONS:
+        return "the answer is not HTTP/1"
+    if message.code == 101 and tail is None:
+        return "101 without an upgrade"
+    return None
 
 
 def _too_large(limit: int) -> str:

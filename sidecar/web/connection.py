@@ -24,12 +24,11 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp.http import HttpVersion10
-from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from sidecar.core.cookies import MAX_COOKIES, has_too_many
 from sidecar.core.errors import (
-    BadRequest,
     HeadersTooLarge,
     ProxyError,
     RequestTimeout,
@@ -41,7 +40,7 @@ from sidecar.net.stream_protocol import StreamProtocol
 from sidecar.web.exchange import Exchange
 from sidecar.web.known_section import KnownSection
 from sidecar.web.lingering import Lingering
-from sidecar.web.request_parser import RequestParser
+from sidecar.web.request_parser import RequestParser, refusal_of
 from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
@@ -449,11 +448,7 @@ class ClientConnection(StreamProtocol):
     # -- what cannot be read --------------------------------------------------------------------
 
     def _unreadable(self, error: HttpProcessingError) -> None:
-        too_large = isinstance(error, LineTooLong) or (
-            isinstance(error, BadHttpMessage) and "Too many headers" in error.message
-        )
-        kind = HeadersTooLarge if too_large else BadRequest
-        refusal = kind(type(error).__name__, close=True)
+        refusal = refusal_of(error)
         self._close_after = True
         exchange = self._exchange
         if exchange is None:

@@ -23,11 +23,13 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
 from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
+from sidecar.core.errors import BadRequest, HeadersTooLarge, ProxyError
 from sidecar.core.headers import is_clean_block
+from sidecar.net.parsers import BODY_WINDOW, MAX_FIELDS
 
 if TYPE_CHECKING:
     from aiohttp.base_protocol import BaseProtocol
@@ -35,15 +37,22 @@ if TYPE_CHECKING:
 
     from sidecar.core.request import RawFields
 
-BODY_WINDOW: Final = 65536  # bytes of a request body held before reading pauses
 LARGE_HEAD: Final = 2048  # bytes of a head that no idle connection holds
-MAX_FIELDS: Final = 512
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 _LATER_VERSION: Final = re.compile(rb"\A([\r\n]*[^ \r\n]+ [^ \r\n]+ HTTP/1\.)[2-9](?=\r|\Z)")
 
 Message: TypeAlias = "tuple[RawRequestMessage, StreamReader]"
 """A request head and its body; `EMPTY_PAYLOAD` if it has none."""
+
+
+def refusal_of(error: HttpProcessingError) -> ProxyError:
+    """The error for bytes that the C parser does not take."""
+    is_too_large = isinstance(error, LineTooLong) or (
+        isinstance(error, BadHttpMessage) and "Too many headers" in error.message
+    )
+    kind = HeadersTooLarge if is_too_large else BadRequest
+    return kind(type(error).__name__, close=True)
 
 
 class RequestParser:
