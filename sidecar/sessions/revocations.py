@@ -36,8 +36,7 @@ class _Common:
 class Revocations:
     """The dead sessions of one process. Times are Unix seconds, given by the caller.
 
-    `revision` changes with every revocation and reinstatement, so that what was planned before can
-    be distinguished.
+    `revision` grows with each revocation and reinstatement: a plan with another one is out of date.
     """
 
     __slots__ = (
