@@ -51,6 +51,7 @@ PAGES: Final = (DOCUMENT, PREFETCH, FETCH, (), ("RSC: 1", *FETCH))
 HELD: Final = ("page", "reseal", "rotate", "api401", "login", "again", "api")
 RESEALS: Final = ("plain", "rotate", "plain, anew", "rotate, anew")
 NEWS: Final = 1.0  # seconds within which a logout is known everywhere
+LOOKED_UP: Final = 0.2  # seconds in which a replica that has begun since asks the store for a death
 
 _SERIAL: Final = count(1)
 
@@ -274,13 +275,18 @@ class History:
         session.ended_at = generation
         session.deaths.append(self._now)
 
-    async def _settled(self, before: Sequence[float]) -> None:
-        """Waits until the other replica has heard of a change at one of them."""
-        deadline = asyncio.get_running_loop().time() + NEWS
+    async def _settled(self, before: Sequence[float], unheard: float = 0.0) -> None:
+        """Waits until the other replica has heard of a change at one of them.
+
+        `unheard`: seconds that it may take until the first of them has heard of it.
+        """
+        began = asyncio.get_running_loop().time()
+        deadline = began + NEWS
         while asyncio.get_running_loop().time() < deadline:
             now = await self._tombstones()
             changed = [was != is_ for was, is_ in zip(before, now, strict=True)]
-            if all(changed) or not any(changed):
+            is_over = asyncio.get_running_loop().time() >= began + unheard
+            if all(changed) or (is_over and not any(changed)):
                 return
             await asyncio.sleep(0.005)
 
@@ -329,7 +335,7 @@ class History:
         session.alive = True
         before = await self._tombstones()
         await self._give(request, c % 2, session, self._model.cookies(session), by_page=bool(c & 2))
-        await self._settled(before)
+        await self._settled(before, LOOKED_UP)
 
     async def _give(
         self,
