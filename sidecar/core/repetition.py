@@ -14,20 +14,41 @@ from urllib.parse import unquote_to_bytes
 
 from sidecar.core.credential import essence
 
+LONGEST: Final = 32_768  # bytes of a request that are looked through; a login is shorter
 _ROUNDS: Final = 3  # of decoding, as of JSON in a query in a form
 _TELLING: Final = 8  # characters of base64 that no other text has by chance
 _ESCAPE: Final = re.compile(rb"\\(?:u00([0-9A-Fa-f]{2})|(.))", re.DOTALL)
 
 
-def repeats(request: bytes, credential: str) -> bool:
-    """Whether a request, as it was sent, holds a credential in one of the usual spellings."""
-    needles = tuple(_spellings(essence(credential).encode()))
-    texts = {request}
-    for _ in range(_ROUNDS + 1):
-        if any(needle in text for text in texts for needle in needles):
+class SentText:
+    """A request as it was sent. It is decoded once, however many credentials are asked for."""
+
+    __slots__ = ("_request", "_texts")
+
+    def __init__(self, request: bytes) -> None:
+        self._request: Final = request
+        self._texts: frozenset[bytes] | None = None
+
+    def holds(self, credential: str) -> bool:
+        """Returns whether the request holds a credential in one of the usual spellings.
+
+        A request of more than `LONGEST` bytes may hold anything.
+        """
+        if len(self._request) > LONGEST:
             return True
-        texts = {decoded for text in texts for decoded in _decoded(text)} - texts
-    return False
+        if self._texts is None:
+            self._texts = _texts(self._request)
+        needles = tuple(_spellings(essence(credential).encode()))
+        return any(needle in text for text in self._texts for needle in needles)
+
+
+def _texts(request: bytes) -> frozenset[bytes]:
+    """The request, and what it decodes to."""
+    found = new = frozenset((request,))
+    for _ in range(_ROUNDS):
+        new = frozenset(decoded for text in new for decoded in _decoded(text)) - found
+        found |= new
+    return found
 
 
 def _spellings(token: bytes) -> Iterator[bytes]:

@@ -7,12 +7,11 @@ have brought there hands nothing out: what the request holds itself, what a GET 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from sidecar.core.credential import credentials_in
 from sidecar.core.headers import is_for_everybody
-from sidecar.core.repetition import repeats
+from sidecar.core.repetition import SentText
 from sidecar.core.request import SAFE_METHODS
 
 if TYPE_CHECKING:
@@ -33,19 +32,14 @@ def note(flow: Flow, head: UpstreamHead, text: bytes) -> None:
     """Looks at a JSON body that is here to its end. An error may repeat what it was sent."""
     if head.status >= 300 or is_for_everybody(head.fact(b"cache-control")):
         return
+    fields = flow.request.fields.raw
+    if flow.streaming_body or any(name.lower() == b"content-encoding" for name, _ in fields):
+        return  # the request may hold any credential
     if may_hand_out(flow):
         flow.runtime.set_cookies.hand_out(
             credentials_in(text),
             flow.presented,
             flow.began,
             flow.runtime.clock.now(),
-            is_repeated=partial(_is_repeated, flow),
+            is_repeated=SentText(b"\n".join((flow.head, *(value for _, value in fields)))).holds,
         )
-
-
-def _is_repeated(flow: Flow, credential: str) -> bool:
-    """Whether the request holds a credential, or may hold one."""
-    fields = flow.request.fields.raw
-    if flow.streaming_body or any(name.lower() == b"content-encoding" for name, _ in fields):
-        return True
-    return repeats(b"\n".join((flow.head, *(value for _, value in fields))), credential)

@@ -8,10 +8,15 @@ from urllib.parse import quote
 
 import pytest
 
-from sidecar.core.repetition import repeats
+from sidecar.core import repetition
+from sidecar.core.repetition import LONGEST, SentText
 
 TOKEN = "same/token+for.ever=="
 JWT = "aGVhZA.Ym9keQ.c2lnbg"
+
+
+def repeats(request: bytes, credential: str) -> bool:
+    return SentText(request).holds(credential)
 
 
 def escaped(text: str) -> str:
@@ -53,3 +58,24 @@ def test_a_short_token_is_not_found_by_chance() -> None:
 @pytest.mark.parametrize("text", ["", "same/token", "user=me&password=secret", "\\", "%", "\\u"])
 def test_nothing_else_is(text: str) -> None:
     assert not repeats(f"POST /x HTTP/1.1\r\nHost: a\r\n\r\n{text}".encode(), TOKEN)
+
+
+def test_a_long_request_may_hold_anything() -> None:
+    """A stranger's megabyte of escapes is not decoded."""
+    assert not repeats(b"x" * LONGEST, TOKEN)
+    assert repeats(b"x" * (LONGEST + 1), TOKEN)
+
+
+def test_a_request_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not again for each token that the response repeats: that held up everybody."""
+    decoded: list[bytes] = []
+    decode = repetition._decoded
+
+    def counted(text: bytes) -> tuple[bytes, bytes]:
+        decoded.append(text)
+        return decode(text)
+
+    monkeypatch.setattr(repetition, "_decoded", counted)
+    sent = SentText(escaped(quote("nothing", safe="")).encode())
+    assert not any(sent.holds(f"token-number-{number}") for number in range(256))
+    assert 0 < len(decoded) < 16
