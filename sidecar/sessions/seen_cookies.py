@@ -27,7 +27,7 @@ class SeenCookies:
     def __init__(self, bases: Collection[str], before: SeenCookies | None = None) -> None:
         """`before` is what was seen with the configuration that held until now."""
         self._bases: Final = bases
-        self._hosts: Final[Latest[dict[str, Attributes]]] = (
+        self._hosts: Final[Latest[Mapping[str, Attributes]]] = (
             Latest(MOST_HOSTS) if before is None else before._hosts
         )
 
@@ -39,6 +39,5 @@ class SeenCookies:
         """Notes a Set-Cookie value of an upstream that goes to a browser, unless it expires."""
         base = base_of(set_cookie_name(set_cookie), self._bases)
         if base in self._bases and not is_expiring(set_cookie, now) and len(host) <= LONGEST_HOST:
-            seen = self._hosts.get(host, {})
-            seen[base] = attributes_in(set_cookie)
-            self._hosts.put(host, seen)
+            seen = self._hosts.get(host, NOTHING)  # handed out already, and so never changed
+            self._hosts.put(host, {**seen, base: attributes_in(set_cookie)})
