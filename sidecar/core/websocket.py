@@ -10,6 +10,7 @@ _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 GOING_AWAY: Final = 1001
 POLICY_VIOLATION: Final = 1008
 _LONGEST_HEADER: Final = 14
+_CLOSE: Final = 8  # the opcode of section 5.5.1
 
 
 def accept_value(key: bytes) -> bytes:
@@ -30,10 +31,11 @@ def close_frame(status: int, reason: bytes, *, masked: bool) -> bytes:
 class FrameTracker:
     """Follows frame boundaries in one direction of a tunnel, without reading payloads."""
 
-    __slots__ = ("_header", "_remaining")
+    __slots__ = ("_header", "_opcode", "_remaining")
 
     def __init__(self) -> None:
         self._header = b""
+        self._opcode = 0
         self._remaining = 0
 
     @property
@@ -41,7 +43,16 @@ class FrameTracker:
         """Whether a frame of one's own may be written now."""
         return not self._header and self._remaining == 0
 
-    def feed(self, data: bytes, *, stop_at_boundary: bool = False) -> int:
+    def finds_close(self, data: bytes) -> bool:
+        """Follows `data` up to the end of the first close frame; returns whether there is one."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self.feed(rest, stop_at_boundary=True) :]
+            if self.at_boundary and self._opcode == _CLOSE:
+                return True
+        return False
+
+    def feed(self, data: bytes | memoryview, *, stop_at_boundary: bool = False) -> int:
         """Follows `data`; returns how much of it was followed.
 
         That is all of it, or with `stop_at_boundary` the part up to the next frame's end.
@@ -62,7 +73,7 @@ class FrameTracker:
                 return at
         return at
 
-    def _read_header(self, data: bytes) -> int:
+    def _read_header(self, data: bytes | memoryview) -> int:
         """Takes bytes of a frame header (section 5.2); sets what remains of the frame."""
         had = len(self._header)
         header = self._header + data
@@ -70,7 +81,7 @@ class FrameTracker:
         if size is None or len(header) < size:
             self._header = header
             return len(data)
-        self._header = b""
+        self._header, self._opcode = b"", header[0] & 0x0F
         length = header[1] & 0x7F
         if length == 126:
             length = int.from_bytes(header[2:4], "big")
@@ -80,7 +91,7 @@ class FrameTracker:
         return size - had
 
 
-def _after_short_frames(data: bytes, at: int) -> int:
+def _after_short_frames(data: bytes | memoryview, at: int) -> int:
     """The index behind the frames of less than 126 bytes that are whole, from `at` on.
 
     A client may send a hundred thousand of them at once.

@@ -36,6 +36,8 @@ LARGE: Final = 16384  # bytes of a segment that may take long to follow
 LAST_FRAME_SECONDS: Final = 2.0  # for a frame under way when the session ends
 HALF_CLOSED_SECONDS: Final = 10.0  # of silence of the side that has not ended yet
 UNTOLD_SECONDS: Final = 2.0  # the same, if it cannot be announced, or nobody reads it
+REPLY_SECONDS: Final = 1.0  # for the close frame in return
+REPLY_BYTES: Final = 65536  # of what is still read before it
 
 
 def open_tunnel(flow: Flow, answer: UpstreamConnection, head: UpstreamHead) -> None:
@@ -74,15 +76,18 @@ class _Side:
     """One of the two connections, and how far the frames are that come from it.
 
     `has_ended`: it has sent its last byte; `is_shut`: it knows that no more bytes follow.
+    `is_parted`: the closing handshake with it is over. `late`: bytes that came in it.
     """
 
-    __slots__ = ("connection", "frames", "has_ended", "is_shut")
+    __slots__ = ("connection", "frames", "has_ended", "is_parted", "is_shut", "late")
 
     def __init__(self, connection: Connection | UpstreamConnection) -> None:
         self.connection: Final = connection
         self.frames: Final = FrameTracker()
         self.has_ended = False
+        self.is_parted = False
         self.is_shut = False
+        self.late = 0
 
     @property
     def transport(self) -> asyncio.Transport | None:
@@ -121,16 +126,17 @@ class Tunnel:
     """Two joined connections; each ends as the other does.
 
         OPEN ──one side's last byte──► HALF CLOSED ──the other's, or silence──► OVER
-          ├──session ends──► ENDING ──end of a frame──────────────────────────►┤
+          ├──session ends──► ENDING ──end of a frame──► CLOSING ──replies─────►┤
           └──reset of one side: the other is reset────────────────────────────►┘
 
     A peer that has sent its close frame may end its direction and read on (RFC 6455 7.1.1), so what
-    the other side still sends passes. A session's close frame stands at a frame's end, so nobody
-    sees 1006.
+    the other side still sends passes. A session's close frame stands at a frame's end, and the
+    connection stays open until its reply is here (RFC 6455 7.1.1), so nobody sees 1006.
     """
 
     __slots__ = (
         "_client",
+        "_closing",
         "_deadline",
         "_ending",
         "_flow",
@@ -146,6 +152,7 @@ class Tunnel:
         self._upstream = _Side(upstream)
         self._deadline = Deadline(flow.runtime.loop, self._finish)
         self._ending = False
+        self._closing = False
         self._status = POLICY_VIOLATION
         self._over = False
         self._timer: asyncio.TimerHandle | None = None
@@ -155,6 +162,8 @@ class Tunnel:
     def client_data(self, data: bytes) -> None:
         """Bytes from the client."""
         transport = self._upstream.transport
+        if self._closing:
+            self._replied(self._client, data)
         if transport is None or self._ending:
             return
         turn = Turn()
@@ -168,6 +177,9 @@ class Tunnel:
     def upstream_data(self, data: bytes) -> None:
         """Bytes from the upstream."""
         transport = self._client.transport
+        if self._closing:
+            self._replied(self._upstream, data)
+            return
         if transport is None:
             return
         turn, frames = Turn(), self._upstream.frames
@@ -235,13 +247,37 @@ class Tunnel:
         self._finish()
 
     def _close(self) -> None:
-        reason = self._flow.reason.encode()
-        client, upstream = self._client.transport, self._upstream.transport
-        if client is not None:
-            client.write(close_frame(self._status, reason, masked=False))
-        if upstream is not None and self._client.frames.at_boundary:
-            upstream.write(close_frame(self._status, reason, masked=True))
-        self._finish()
+        self._closing = True
+        self._deadline.set(REPLY_SECONDS)
+        fits = self._client.frames.at_boundary
+        self._say_goodbye(self._client, masked=False)
+        if fits:
+            self._say_goodbye(self._upstream, masked=True)
+        else:
+            self._part(self._upstream)
+
+    def _say_goodbye(self, side: _Side, *, masked: bool) -> None:
+        """Sends a close frame, and reads on if one can come in return."""
+        transport = side.transport
+        if transport is not None:
+            transport.write(close_frame(self._status, self._flow.reason.encode(), masked=masked))
+        if transport is None or side.has_ended:
+            self._part(side)
+        else:
+            side.resume()
+
+    def _replied(self, side: _Side, data: bytes) -> None:
+        """Drops what comes behind our close frame, and parts once the one in return is here."""
+        side.late += len(data)
+        if side.late > REPLY_BYTES or side.frames.finds_close(data):
+            self._part(side)
+
+    def _part(self, side: _Side) -> None:
+        side.is_parted = True
+        if self._client.is_parted and self._upstream.is_parted:
+            self._finish()
+        else:
+            side.close(with_reset=False)
 
     # -- the end of a side ------------------------------------------------------------------------
 
@@ -263,6 +299,9 @@ class Tunnel:
 
     def _ended(self, source: _Side, target: _Side) -> bool:
         source.has_ended = True
+        if self._closing and not self._over:
+            self._part(source)
+            return False
         if self._over or target.has_ended or self._ending:
             self._finish()
             return False
@@ -271,7 +310,9 @@ class Tunnel:
         return source.can_shut
 
     def _lost(self, source: _Side, target: _Side, error: BaseException | None) -> None:
-        if source.has_ended and not (self._over or target.has_ended or self._ending):
+        if self._closing and not self._over:
+            self._part(source)
+        elif source.has_ended and not (self._over or target.has_ended or self._ending):
             # The other side reads to the end by itself: closing now could reset it before.
             self._deadline.set(UNTOLD_SECONDS)
         else:

@@ -106,3 +106,19 @@ def test_a_close_frame_is_one_whole_frame(reason: bytes, masked: bool) -> None:
     tracker = FrameTracker()
     tracker.feed(close_frame(1001, reason, masked=masked))
     assert tracker.at_boundary
+
+
+@given(FRAMES, CUTS, st.booleans(), FRAMES)
+def test_a_close_frame_is_found_at_its_end(
+    before: list[bytes], cuts: list[int], masked: bool, behind: list[bytes]
+) -> None:
+    """Among frames of every size, and in whatever pieces it comes."""
+    stream = b"".join(before) + close_frame(1008, b"gone", masked=masked)
+    end = len(stream)
+    tracker, at = FrameTracker(), 0
+    for piece in pieces(stream + b"".join(behind), cuts):
+        found = tracker.finds_close(piece)
+        at += len(piece)
+        assert found is (at >= end)
+        if found:
+            break

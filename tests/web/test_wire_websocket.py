@@ -544,6 +544,39 @@ async def test_client_frame_under_way_is_not_finished_for_a_dead_session(
     assert len(peer.got) == 50
 
 
+async def test_connection_stays_open_for_the_close_frame_in_return(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """What the client was sending is read to its reply, so that no reset takes our close frame."""
+    peer = Peer(upstream)
+    at = await sidecar(routes(upstream))
+    one = await open_raw(client, at)
+    await log_out(client, at)
+    assert await read(one, len(CLOSE)) == CLOSE
+    for _ in range(3):
+        one.send(frame(b"on its way" * 50, masked=True))
+        assert await one.is_silent(0.05)
+    one.send(MASKED_CLOSE)
+    assert await one.rest() == b""
+    await peer.end()
+    assert peer.got == MASKED_CLOSE
+
+
+async def test_flood_in_place_of_the_close_frame_in_return_ends_the_tunnel(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """A client cannot hold its connection, or keep the sidecar reading, by never replying."""
+    peer = Peer(upstream)
+    at = await sidecar(routes(upstream))
+    one = await open_raw(client, at)
+    await log_out(client, at)
+    assert await read(one, len(CLOSE)) == CLOSE
+    one.send(frame(b"x" * 1000, masked=True) * 200)
+    assert await one.is_left()
+    await peer.end()
+    assert peer.got == MASKED_CLOSE
+
+
 async def test_tunnel_of_nobodys_session_outlives_every_logout(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
