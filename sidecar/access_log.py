@@ -13,7 +13,10 @@ from json.encoder import encode_basestring_ascii as quoted
 from time import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
+from sidecar.core.errors import loggable
+from sidecar.core.memo import Memo
 from sidecar.core.request import UNREAD
+from sidecar.core.trace_context import trace_id_of
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from sidecar.core.request import Request
     from sidecar.core.route_table import Route
     from sidecar.core.view import SessionView
+
+LONGEST_FIELD: Final = 256
+"""Bytes of a field of the client's that are logged, such as User-Agent."""
 
 
 class HasPeer(Protocol):
@@ -45,6 +51,14 @@ class Served(Protocol):
     @property
     def connection(self) -> HasPeer: ...
     @property
+    def trace_id(self) -> str: ...
+    @property
+    def retries(self) -> int: ...
+    @property
+    def upstream_address(self) -> str: ...
+    @property
+    def upstream_seconds(self) -> float: ...
+    @property
     def status(self) -> int: ...
     @property
     def upstream_status(self) -> int: ...
@@ -54,6 +68,8 @@ class Served(Protocol):
     def reason(self) -> str: ...
     @property
     def detail(self) -> str: ...
+    @property
+    def bytes_in(self) -> int: ...
     @property
     def bytes_out(self) -> int: ...
 
@@ -92,10 +108,22 @@ class JsonAccess:
 
     def _render(self, flow: Served, seconds: float, path: str) -> bytes:
         request, presented, reading = flow.request, flow.presented, flow.presented.reading
-        peer = flow.connection.peer
-        asked = came = why = session = source = ""
-        if request is not UNREAD:
-            asked = f'"method": {quoted(request.method)}, "path": {quoted(path)}, '
+        to = came = why = session = retries = took = ""
+        if request is UNREAD:
+            who, asked = _peer_text(flow.connection.peer, request), ""
+        else:
+            fields = request.fields
+            who = fields.logged
+            if not who:
+                who = fields.logged = _who(flow.connection.peer, request)
+            asked = (
+                f'"method": {quoted(request.method)}, "path": {quoted(path)}, '
+                f'"protocol": "{PROTOCOLS[request.http11]}", '
+            )
+            if flow.trace_id or b"traceparent" in request.facts:
+                asked += _pair("trace_id", trace_id(flow))
+        if flow.upstream_address:
+            to = _TO[flow.route.upstream, flow.upstream_address]
         if flow.upstream_status:
             came = f'"upstream_status": {flow.upstream_status:d}, '
         if flow.reason:
@@ -105,16 +133,19 @@ class JsonAccess:
         if presented.fingerprint is not None:
             session = f'"session": {quoted(presented.fingerprint)}, '
         if reading.source is not None:
-            source = f'"source": {quoted(reading.source)}, '
+            session += f'"source": {quoted(reading.source)}, '
+        if flow.retries:
+            retries = f'"retries": {flow.retries:d}, '
+        if flow.upstream_seconds:
+            took = f'"upstream_ms": {milliseconds(flow.upstream_seconds)!r}, '
         return (
-            f'{self._begin}"request_id": {quoted(flow.request_id.decode("latin-1"))}, '
-            f'"client": {quoted(peer.client(request))}, "peer": {quoted(peer.address)}, {asked}'
-            f'"route": {quoted(flow.route.path)}, "status": {flow.status:d}, {came}'
-            f'"decision": {quoted(flow.decision)}, {why}{session}{source}'
-            f'"credential": {quoted(reading.result)}, "bytes_out": {flow.bytes_out:d}, '
-            f'"duration_ms": {round(seconds * 1000, 3)!r}, "event": "request", "level": "info", '
-            f'"timestamp": "{self._timestamp(time())}"}}\n'.encode("ascii")
-        )
+            f'{self._begin}"request_id": {quoted(flow.request_id.decode("latin-1"))}, {who}{asked}'
+            f'"route": {quoted(flow.route.path)}, {to}"status": {flow.status:d}, {came}'
+            f'"decision": {quoted(flow.decision)}, {why}{session}'
+            f'"credential": {quoted(reading.result)}, {retries}"bytes_in": {flow.bytes_in:d}, '
+            f'"bytes_out": {flow.bytes_out:d}, {took}"duration_ms": {milliseconds(seconds)!r}, '
+            f'"event": "request", "level": "info", "timestamp": "{self._timestamp(time())}"}}\n'
+        ).encode("ascii")
 
     def _timestamp(self, now: float) -> str:
         """RFC 3339, in UTC. All but the fraction is made once a second."""
@@ -142,16 +173,73 @@ def _cut(path: str, excess: int) -> str:
     return f"{kept}..."
 
 
+PROTOCOLS: Final = ("HTTP/1.0", "HTTP/1.1")
+
+
+def milliseconds(seconds: float) -> float:
+    """A duration as it is logged: to the microsecond, since more is noise."""
+    return int(seconds * 1_000_000) / 1000
+
+
+def field_text(value: bytes) -> str:
+    """The value of a client's field as it is logged: printable ASCII, and not too long."""
+    return loggable(value[:LONGEST_FIELD].decode("latin-1"))
+
+
+def trace_id(flow: Served) -> str:
+    """The id of the trace that a request belongs to, or empty."""
+    return flow.trace_id or trace_id_of(flow.request.fact(b"traceparent"))
+
+
+def _pair(name: str, value: str) -> str:
+    return f'"{name}": {quoted(value)}, ' if value else ""
+
+
+def _peer_text(peer: Peer, request: Request) -> str:
+    return f'"client": {quoted(peer.client(request))}, "peer": {quoted(peer.address)}, '
+
+
+def _who(peer: Peer, request: Request) -> str:
+    """What a line says of who asks: all that depends on the connection and the header section."""
+    host, agent = peer.asked_host(request), request.fact(b"user-agent")
+    scheme = peer.told_scheme(request).decode()
+    return (
+        f'{_peer_text(peer, request)}{_pair("host", field_text(host))}"scheme": {quoted(scheme)}, '
+        f"{_pair('user_agent', field_text(agent))}"
+    )
+
+
+def _to(upstream: tuple[str, str]) -> str:
+    name, address = upstream
+    return f'"upstream": {quoted(name)}, "upstream_address": {quoted(address)}, '
+
+
+_TO: Final = Memo(_to, 512, lambda key: len(key[1]))
+"""What a line says of the server that was asked."""
+
+
 def facts(flow: Served, seconds: float) -> dict[str, Any]:
     """What the line says of a request; None is left out."""
-    request, presented = flow.request, flow.presented
+    request, presented, peer = flow.request, flow.presented, flow.connection.peer
+    asked: dict[str, Any] = {}
+    if request is not UNREAD:
+        asked = {
+            "host": field_text(peer.asked_host(request)) or None,
+            "scheme": peer.told_scheme(request).decode(),
+            "user_agent": field_text(request.fact(b"user-agent")) or None,
+            "method": request.method,
+            "path": request.path,
+            "protocol": PROTOCOLS[request.http11],
+            "trace_id": trace_id(flow) or None,
+        }
     return {
         "request_id": flow.request_id.decode("latin-1"),
-        "client": flow.connection.peer.client(request),
-        "peer": flow.connection.peer.address,
-        "method": request.method if request is not UNREAD else None,
-        "path": request.path if request is not UNREAD else None,
+        "client": peer.client(request),
+        "peer": peer.address,
+        **asked,
         "route": flow.route.path,
+        "upstream": flow.route.upstream if flow.upstream_address else None,
+        "upstream_address": flow.upstream_address or None,
         "status": flow.status,
         "upstream_status": flow.upstream_status or None,
         "decision": flow.decision,
@@ -160,6 +248,9 @@ def facts(flow: Served, seconds: float) -> dict[str, Any]:
         "session": presented.fingerprint,
         "source": presented.reading.source,
         "credential": presented.reading.result.value,
+        "retries": flow.retries or None,
+        "bytes_in": flow.bytes_in,
         "bytes_out": flow.bytes_out,
-        "duration_ms": round(seconds * 1000, 3),
+        "upstream_ms": milliseconds(flow.upstream_seconds) if flow.upstream_seconds else None,
+        "duration_ms": milliseconds(seconds),
     }

@@ -12,15 +12,22 @@ from typing import Any, cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access_log import JsonAccess, StructuredAccess, facts
+from sidecar.access_log import LONGEST_FIELD, JsonAccess, StructuredAccess, facts
 from sidecar.core.credential import Result
 from sidecar.core.errors import loggable
-from sidecar.core.request import UNREAD
+from sidecar.core.forwarding import Peer
+from sidecar.core.request import UNREAD, Request
 from sidecar.log import open_log
 from sidecar.web.flow import Flow
 
 # With quotes, control characters, and the surrogates that stand for bytes that are not UTF-8.
 ANY_TEXT = st.text(st.one_of(st.characters(), st.sampled_from('"\\\n\x00\x1b\x7f\x9b\u2028\udcff')))
+
+FIELDS = (
+    (),
+    (b"User-Agent", b"traceparent"),
+    (b"User-Agent", b"X-Forwarded-Host", b"X-Forwarded-For", b"X-Forwarded-Proto"),
+)
 
 
 class Lines:
@@ -35,35 +42,31 @@ class Lines:
         self.lines.append(line)
 
 
-class Constant:
-    """A function of one argument that has one value."""
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def __call__(self, _: object) -> str:
-        return self._value
-
-
 @st.composite
 def flows(draw: st.DrawFn) -> Flow:
     reading = SimpleNamespace(
         source=draw(st.none() | ANY_TEXT), result=draw(st.sampled_from(list(Result)))
     )
-    request = SimpleNamespace(method=draw(ANY_TEXT), path=draw(ANY_TEXT))
+    raw = [(name, draw(st.binary(max_size=300))) for name in draw(st.sampled_from(FIELDS))]
+    request = Request("GET", "/", [(b"Host", b"a"), *raw], http11=draw(st.booleans()))
+    request.method, request.path = draw(ANY_TEXT), draw(ANY_TEXT)
+    peer = Peer(draw(ANY_TEXT), draw(st.booleans()), b"https", None, lambda _: True)
     flow: Any = SimpleNamespace(
         request=draw(st.sampled_from([UNREAD, request])),
         request_id=draw(st.binary(max_size=40)),
-        connection=SimpleNamespace(
-            peer=SimpleNamespace(address=draw(ANY_TEXT), client=Constant(draw(ANY_TEXT)))
-        ),
-        route=SimpleNamespace(path=draw(ANY_TEXT)),
+        connection=SimpleNamespace(peer=peer),
+        trace_id=draw(st.sampled_from(["", "5" * 32])),
+        retries=draw(st.integers(0, 3)),
+        upstream_address=draw(ANY_TEXT),
+        upstream_seconds=draw(st.just(0.0) | st.floats(0, 1e6)),
+        route=SimpleNamespace(path=draw(ANY_TEXT), upstream=draw(ANY_TEXT)),
         status=draw(st.integers(0, 599)),
         upstream_status=draw(st.integers(0, 599)),
         decision=draw(ANY_TEXT),
         reason=draw(ANY_TEXT),
         detail=loggable(draw(ANY_TEXT)),
         presented=SimpleNamespace(fingerprint=draw(st.none() | ANY_TEXT), reading=reading),
+        bytes_in=draw(st.integers(0, 1 << 60)),
         bytes_out=draw(st.integers(0, 1 << 60)),
     )
     return cast("Flow", flow)
@@ -100,7 +103,8 @@ def test_both_renderings_are_the_same_bytes(
 @given(flows(), st.floats(0, 1e6), ANY_TEXT.filter(len))
 def test_a_path_that_is_too_long_is_cut(flow: Flow, seconds: float, text: str) -> None:
     """So that lines of several processes do not mix; all else stays."""
-    request = cast("Any", SimpleNamespace(method="GET", path=text * 4000))
+    request = Request("GET", "/", [(b"Host", b"a")], http11=True)
+    request.path = text * 4000
     flow.request = request
     output = Lines()
     JsonAccess(output.write, {}, 4096)(flow, seconds)
@@ -111,6 +115,47 @@ def test_a_path_that_is_too_long_is_cut(flow: Flow, seconds: float, text: str) -
     assert request.path.startswith(kept[:-3])
     expected = {name: value for name, value in facts(flow, seconds).items() if value is not None}
     assert {**expected, **whole, "path": request.path} == {**whole, "path": request.path}
+
+
+def line_of(flow: Flow) -> dict[str, Any]:
+    output = Lines()
+    JsonAccess(output.write, {})(flow, 0.5)
+    line: dict[str, Any] = json.loads(b"".join(output.lines))
+    return line
+
+
+@given(flows())
+def test_what_a_client_writes_is_cut_and_printable(flow: Flow) -> None:
+    """User-Agent and Host: whoever reads the log in a terminal is sent no control character."""
+    agent = b"\x1b[31mMozilla" + b"\xff" * 1000
+    raw = [(b"Host", b"h" * 1000), (b"User-Agent", agent)]
+    flow.request = Request("GET", "/a?token=1", raw, http11=True)
+    line = line_of(flow)
+    assert line["host"] == "h" * LONGEST_FIELD
+    assert line["user_agent"] == "?[31mMozilla?"
+    assert "token" not in json.dumps(line["path"])
+
+
+@given(flows())
+def test_the_trace_is_the_sidecar_s_own_or_else_the_client_s(flow: Flow) -> None:
+    """A traceparent that is malformed is none (W3C Trace Context 3.2.2)."""
+    good = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    own = flow.trace_id
+    for value in (good, good.upper(), good[:-1], b"00" + b"-" + b"0" * 32 + good[35:]):
+        raw = [(b"Host", b"a"), (b"traceparent", value)]
+        flow.request = Request("GET", "/", raw, http11=True)
+        theirs = "0af7651916cd43dd8448eb211c80319c" if value == good else None
+        assert line_of(flow).get("trace_id") == (own or theirs)
+
+
+@given(flows(), flows())
+def test_a_section_that_comes_again_is_told_the_same(flow: Flow, other: Flow) -> None:
+    """Who asks is remembered with the header section, which is of one connection."""
+    first = line_of(flow)
+    assert line_of(flow) | {"timestamp": ""} == first | {"timestamp": ""}
+    names = ("client", "peer", "host", "scheme", "user_agent")
+    flow.status, flow.bytes_in = other.status, other.bytes_in  # type: ignore[misc]
+    assert [line_of(flow).get(name) for name in names] == [first.get(name) for name in names]
 
 
 def test_the_time_of_a_line_is_the_clock_s() -> None:

@@ -26,6 +26,7 @@ from sidecar.core.memo import Memo
 from sidecar.core.representation import DESCRIBED, representation_lines, strong_tags
 from sidecar.core.request import Request, override_lines
 from sidecar.core.route_table import NOSNIFF, Route
+from sidecar.core.trace_context import trace_id_of
 from sidecar.core.upstream_head import UpstreamHead
 
 PASS: Final = Fate.PASS
@@ -36,9 +37,6 @@ HANDSHAKE: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
-_TRACEPARENT: Final = re.compile(
-    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
-)
 
 
 # What X-Forwarded-Proto says; some proxies name the protocol of a WebSocket (RFC 6455 3).
@@ -157,8 +155,9 @@ def prepare_request(
     for name in (b"if-match", b"if-none-match"):
         if name in facts:
             head += _validators(name, facts[name], wrapped=route.envelope is not None)
-    if _is_traced(request):
-        head += (b"traceparent: ", facts[b"traceparent"], b"\r\n")
+    traceparent = facts.get(b"traceparent")
+    if traceparent is not None and trace_id_of(traceparent):
+        head += (b"traceparent: ", traceparent, b"\r\n")
     return b"".join(head)
 
 
@@ -166,11 +165,6 @@ def given_request_id(request: Request) -> bytes:
     """The client's own request id where it is well formed, else empty."""
     given = request.facts.get(b"x-request-id", b"")
     return given if _REQUEST_ID.fullmatch(given) else b""
-
-
-def _is_traced(request: Request) -> bool:
-    """Whether the client sent a well-formed traceparent, which passes on."""
-    return _TRACEPARENT.fullmatch(request.facts.get(b"traceparent", b"")) is not None
 
 
 def _validators(name: bytes, value: bytes, *, wrapped: bool) -> tuple[bytes, ...]:

@@ -41,9 +41,10 @@ HOP_BY_HOP: Final = frozenset(
 )
 
 _REQUEST_NOTED: Final = (
-    b"origin referer accept range purpose sec-purpose x-moz next-router-prefetch rsc next-action "
-    b"x-nextjs-data sec-fetch-site sec-fetch-mode sec-fetch-dest sec-fetch-user sec-websocket-key "
-    b"x-requested-with access-control-request-method access-control-request-headers".split()
+    b"origin referer user-agent accept range purpose sec-purpose x-moz next-router-prefetch rsc "
+    b"next-action x-nextjs-data sec-fetch-site sec-fetch-mode sec-fetch-dest sec-fetch-user "
+    b"sec-websocket-key x-requested-with access-control-request-method "
+    b"access-control-request-headers".split()
 )
 _REQUEST_TAKEN: Final = (
     b"host cookie authorization connection content-length expect accept-encoding if-match "

@@ -38,7 +38,8 @@ class Fields:
     `raw` is what it was read from; `lines` are rendered field lines that pass on unchanged (four
     pieces a line), `withheld` those that do only if their route says so; `facts` are the values
     the sidecar reads, by lower-case name. Several fields of one name are joined as RFC 9110 5.3
-    says (Cookie with `; `, RFC 6265 5.4).
+    says (Cookie with `; `, RFC 6265 5.4). `logged` is what the access log says of them, once it has
+    said something.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class Fields:
         "is_stream",
         "is_websocket",
         "lines",
+        "logged",
         "plan_bytes",
         "plans",
         "raw",
@@ -66,6 +68,7 @@ class Fields:
         self.is_stream = self.is_websocket or b"text/event-stream" in facts.get(b"accept", b"")
         self.plans: dict[tuple[str, str], Any] = {}  # by method and target: the pipeline's memo
         self.plan_bytes = 0
+        self.logged = ""
 
 
 class Request:

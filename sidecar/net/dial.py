@@ -111,6 +111,7 @@ class Dialer:
             # Cancelled just after it was made, it would stay open: uvloop reports nothing.
             connection.abort()
             raise
+        connection.address = str(address)
         return connection
 
     async def _marked(self, target: UpstreamServer, attempt: Attempt) -> UpstreamConnection:

@@ -92,7 +92,8 @@ class UpstreamConnection(StreamProtocol):
     Between `Listener.on_answer` and `release`, `message` is the response's head, `payload` its body
     as far as it has come, and `upgraded_tail` what came behind the head of a 101 (else None).
     `keeps` is how many seconds it may be idle, `idle_until` and `retires_at` are the loop's times
-    at which it is closed if it is idle, `server` is the one at the other end.
+    at which it is closed if it is idle, `server` is the one at the other end, and `address` in
+    words where it was reached: host and port.
     """
 
     __slots__ = (
@@ -107,6 +108,7 @@ class UpstreamConnection(StreamProtocol):
         "_sending",
         "_tunnel",
         "_unbounded",
+        "address",
         "idle_until",
         "keeps",
         "message",
@@ -126,6 +128,7 @@ class UpstreamConnection(StreamProtocol):
         self.keeps = pool.address.pool_idle
         self.retires_at = inf
         self.server = pool.address.servers[0]
+        self.address = str(self.server)
         self._deadline = Deadline(loop, self._timed_out)
         self._expects_body = True
         self._head_bytes = 0  # received before the final head came to its end

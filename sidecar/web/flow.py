@@ -102,6 +102,12 @@ class Flow(Exchange):
     (`web.page_bridge`); `ends_at_head`: the callbacks of `on_finish` run before the response's head
     is made; `sweeps`: the response expires the session cookies that were presented; `by_cookie`:
     the credential came in one, not as the client's own bearer.
+
+    Of the upstream's part: `upstream_address` is where the request was sent to last, or should have
+    been (host and port), `sent_at` when (Unix seconds; if its body was still coming, the body's
+    end), `upstream_seconds` how long it took from then to the response's head, or to its failure.
+    `retries` counts how often the request was sent again: on another connection, or with another
+    token. `trace_id` is that of the sidecar's own trace, if there is one.
     """
 
     request: Request = UNREAD
@@ -129,6 +135,12 @@ class Flow(Exchange):
     detail = ""
     status = 0
     upstream_status = 0
+    upstream_address = ""
+    sent_at = 0.0
+    upstream_seconds = 0.0
+    retries = 0
+    trace_id = ""
+    tunnelled = 0  # bytes of a WebSocket's client
     bytes_out = 0
     over = False
     observed = False
@@ -148,6 +160,11 @@ class Flow(Exchange):
         if self.request is not UNREAD:
             return self.request.facts
         return {} if self.fields is None else self.fields.facts
+
+    @property
+    def bytes_in(self) -> int:
+        """How many bytes the request's body has brought so far, without its framing."""
+        return self.payload.total_bytes + self.tunnelled
 
     @property
     def renewed_cookies(self) -> tuple[bytes, ...]:

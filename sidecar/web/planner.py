@@ -192,6 +192,7 @@ class Planner:
         else:
             plan = self._plan_with(flow, flow.presented)
             if plan is not None:
+                flow.retries += 1
                 send(flow, plan)
 
     # -- the plan -------------------------------------------------------------------------------

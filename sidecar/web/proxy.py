@@ -125,9 +125,11 @@ class Proxy:
 
     def on_failure(self, flow: Flow, error: ProxyError, *, untouched: bool) -> None:
         """The upstream gave no head: repeated once if nothing can have happened twice."""
+        flow.upstream_seconds = time() - flow.sent_at
         repeatable = flow.request.method in IDEMPOTENT_METHODS and not flow.streaming_body
         if untouched and repeatable and not flow.retried:
             flow.retried = True
+            flow.retries += 1
             self.runtime.metrics.retries += 1
             flow.spawn(send_when_connected, True)
             return
@@ -139,6 +141,7 @@ class Proxy:
         """The response is here to its end, and its connection free again."""
         try:
             flow.upstream_status = head.status
+            flow.upstream_seconds = time() - flow.sent_at
             if head.status == 431:
                 _offer_way_out(flow)
             action = decide(
@@ -173,6 +176,7 @@ class Proxy:
     def _answered(self, flow: Flow, answer: UpstreamConnection) -> None:
         message = answer.message
         flow.upstream_status = message.code
+        flow.upstream_seconds = time() - flow.sent_at
         version = b"1.0" if message.version == HttpVersion10 else b"1.1"
         head = UpstreamHead(message.code, message.raw_headers, message.reason, version)
         if message.code == 101:

@@ -46,6 +46,7 @@ def _report(flow: Flow, error: ProxyError) -> None:
     address = None
     if isinstance(error, UpstreamError):
         address = flow.runtime.policy.upstreams[route.upstream].origin
+        flow.upstream_address = flow.upstream_address or address.partition("://")[2]
     flow.runtime.log.error(
         "request failed",
         request_id=flow.request_id.decode("latin-1"),

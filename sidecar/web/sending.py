@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import time
 from typing import TYPE_CHECKING
 
 from aiohttp.streams import EMPTY_PAYLOAD
@@ -53,6 +54,8 @@ def send(flow: Flow, plan: Plan) -> None:
         flow.spawn(send_when_connected)
         return
     flow.upstream = upstream
+    flow.upstream_address = upstream.address
+    flow.sent_at = time()
     upstream.send(flow.head, flow, expects_body=plan.expects_body)
 
 
@@ -90,6 +93,8 @@ async def send_when_connected(flow: Flow, fresh: bool = False) -> None:
     pool, lasts = flow.runtime.pools[flow.route.upstream], flow.kind == STREAM
     connection = await pool.acquire(lasts=lasts, fresh=fresh)
     flow.upstream = connection
+    flow.upstream_address = connection.address
+    flow.sent_at = time()
     connection.send(
         flow.head,
         flow,
@@ -132,3 +137,4 @@ async def _send_body(flow: Flow) -> None:
     if chunked:
         await flow.connected().write(b"0\r\n\r\n")
     flow.connected().sent()
+    flow.sent_at = time()

@@ -167,6 +167,7 @@ class Tunnel:
         if transport is None or self._ending:
             return
         turn = Turn()
+        self._flow.tunnelled += len(data)
         self._client.frames.feed(data)
         transport.write(data)
         if self._upstream.has_ended:

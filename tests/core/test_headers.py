@@ -25,13 +25,13 @@ PASS, NOTE, TAKE, DROP, BAD = Fate.PASS, Fate.NOTE, Fate.TAKE, Fate.DROP, Fate.B
 WITHHOLD = Fate.WITHHOLD
 
 REQUEST = {
-    PASS: "user-agent accept-language content-type x-csrf cache-control if-modified-since "
+    PASS: "accept-language content-type x-csrf cache-control if-modified-since "
     "if-range dnt sec-ch-ua sec-websocket-version sec-websocket-extensions tracestate x-api-key "
     "x-forwardedfor x-users x-auth-token x-access-token x-xsrf-token x-amz-date x-amzn-trace-id "
     "x-goog-api-key x-user-agent x-client-info x-middleware-prefetch x-hasura-role remotes "
     "sslx 1-2",
-    NOTE: "origin referer accept purpose sec-purpose x-moz next-router-prefetch rsc next-action "
-    "sec-fetch-site sec-fetch-mode sec-fetch-dest sec-websocket-key x-requested-with",
+    NOTE: "origin referer user-agent accept purpose sec-purpose x-moz next-router-prefetch rsc "
+    "next-action sec-fetch-site sec-fetch-mode sec-fetch-dest sec-websocket-key x-requested-with",
     TAKE: "host cookie authorization connection content-length expect accept-encoding if-match "
     "if-none-match upgrade x-request-id traceparent x-forwarded-for x-forwarded-host "
     "x-forwarded-proto x-forwarded-port x-forwarded-prefix",
