@@ -61,8 +61,8 @@ def run(config: Config, load: Load) -> int:
 
 
 async def _run(config: Config, load: Load) -> int:
-    shutdown, loop, asked = Shutdown(), asyncio.get_running_loop(), asyncio.Event()
-    loop.add_signal_handler(signal.SIGHUP, asked.set)
+    shutdown, loop, reloads = Shutdown(), asyncio.get_running_loop(), Reloads(config, load)
+    loop.add_signal_handler(signal.SIGHUP, reloads.ask)
     loop.add_signal_handler(signal.SIGTERM, shutdown.ask)
     loop.add_signal_handler(signal.SIGINT, shutdown.ask_at_once)
     with closing(LogWriter(standard_error(), loop)) as output:
@@ -70,7 +70,7 @@ async def _run(config: Config, load: Load) -> int:
         for warning in config.warnings:
             log.warning("configuration", detail=warning)
         report_shortage(config, log)
-        return await serve(config, shutdown, output, Reloads(asked, load))
+        return await serve(config, shutdown, output, reloads)
 
 
 def report_shortage(config: Config, log: FilteringBoundLogger) -> None:
@@ -129,7 +129,7 @@ async def serve(
 ) -> int:
     """Serves until `shutdown`. Returns the exit code: 0, or 2 if it could not start."""
     try:
-        sidecar = Sidecar(config, output, slot)
+        sidecar = Sidecar(config, output, slot, reloads)
         await sidecar.start()
     except (OSError, ssl.SSLError) as error:
         sys.stderr.write(f"sidecar: cannot start: {error}\n")
@@ -157,11 +157,15 @@ class Sidecar:
 
     Alone, or as a worker in its `slot`. Raises `OSError` or `ssl.SSLError` if files that the
     configuration names cannot be used. Without an `output` the log goes to `sys.stderr`, and each
-    line is waited for.
+    line is waited for. Without `reloads` nobody can ask for one.
     """
 
     def __init__(
-        self, config: Config, output: Output | None = None, slot: WorkerSlot | None = None
+        self,
+        config: Config,
+        output: Output | None = None,
+        slot: WorkerSlot | None = None,
+        reloads: Reloads | None = None,
     ) -> None:
         self._output: Final = output or StreamOutput(sys.stderr)
         self._entropy: Final = os.urandom(32) if slot is None else slot.entropy
@@ -172,8 +176,9 @@ class Sidecar:
         self.runtime = open_runtime(policy, asyncio.get_running_loop(), metrics, log)
         self._proxy = Proxy(self.runtime)
         self._server: Final = Server(self.runtime, self._proxy)
-        self._facts: Final = ProcessFacts(self.runtime, self._proxy, self._server)
-        self._admin: Final = Admin(self._facts)
+        reloads = reloads or Reloads(config, None)
+        self._facts: Final = ProcessFacts(self.runtime, self._proxy, self._server, reloads)
+        self._admin: Final = Admin(self._facts, config.admin)
         self._listeners: Final = ExitStack()
         self._retiring: Final[dict[asyncio.Task[None], Proxy]] = {}
 
@@ -186,16 +191,16 @@ class Sidecar:
 
     async def start(self) -> None:
         """Listens. Raises `OSError` where an address cannot be had."""
-        await self.runtime.start()
         config = self.runtime.policy.config
         try:
+            await self.runtime.start()
             if self._slot is None:
                 sockets = self._listeners.enter_context(listening(config.listen))
                 self._server.start_on(sockets)
             else:
                 self._server.start_on(self._slot.sockets, self._slot.shares)
             await self._admin.start(self._listeners.enter_context(listening(config.admin)))
-        except OSError:
+        except BaseException:
             await self.stop(0.0)  # a listener left open would keep the loop from closing
             raise
         # What is here now stays: the collector need not look at it again and again.
@@ -207,7 +212,7 @@ class Sidecar:
         """Serves with another configuration from now on, without dropping a request.
 
         Requests, event streams and WebSockets that are under way come to their end with the old
-        one. Raises `UnusableFile`, and goes on as before then.
+        one. Raises `UnusableFile`, and goes on as before then, as after any other error.
         """
         if config.tls is not None:
             server_context(config.tls.cert, config.tls.key)  # before anything is changed
@@ -215,9 +220,13 @@ class Sidecar:
         old, old_proxy = self.runtime, self._proxy
         log, access = self._open_logs(config)
         runtime = open_runtime(policy, old.loop, old.metrics, log, old)
-        await runtime.start()
-        proxy = Proxy(runtime)
-        self._server.serve_with(runtime, proxy)
+        try:
+            await runtime.start()
+            proxy = Proxy(runtime)
+            self._server.serve_with(runtime, proxy)
+        except BaseException:
+            await runtime.close(keeps_store=runtime.store is old.store)
+            raise
         self._facts.serve_with(runtime, proxy)
         old.metrics.log_to(access)
         self.runtime, self._proxy = runtime, proxy

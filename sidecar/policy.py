@@ -14,6 +14,7 @@ from sidecar.core.attributes import NO_KEYS, CookieKeys
 from sidecar.core.bridge_rule import BridgeRule
 from sidecar.core.config import Config
 from sidecar.core.config.contradictions import path_on_this_site
+from sidecar.core.config.digest import digest
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
 from sidecar.core.config.routes import (
     Envelope,
@@ -446,6 +447,14 @@ def _secrets_of(source: SourceSection) -> tuple[str, ...]:
             return tuple(one.get_secret_value() for one in source.password.values())
         case AuthjsSource() | NextauthSource() | Auth0Source() | BetterAuthSource():
             return tuple(one.get_secret_value() for one in source.secret)
+
+
+def config_hash(config: Config) -> str:
+    """A short hash of what holds, which tells nothing of secrets: equal for equal configurations.
+
+    Replicas with the same secret and configuration have the same one.
+    """
+    return digest(config, _signing_secrets(config, b"")[0])
 
 
 def _signing_secrets(config: Config, entropy: bytes) -> tuple[bytes, ...]:

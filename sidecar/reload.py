@@ -1,12 +1,15 @@
-"""SIGHUP: the configuration is read anew and put in the place of the old one, or that stays."""
+"""The configuration is read anew and put in the place of the old one, or that stays."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from sidecar.core.errors import ConfigError
+from sidecar.core.reload_result import ReloadHistory, ReloadResult
+from sidecar.policy import config_hash
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -20,6 +23,11 @@ Load: TypeAlias = "Callable[[], Config]"
 FIXED: Final = ("listen", "admin", "workers")
 """Keys that take a restart: what was opened for them is shared, or waited for by others."""
 
+STAYS: Final = "the old configuration stays"
+DEFECT: Final = "a defect of the sidecar; the log has the cause"
+ENDING: Final = "the sidecar is about to end"
+NO_FILE: Final = "there is no configuration to read anew"
+
 
 def adapted(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
     """The new configuration as far as it can hold now, and the keys that take a restart."""
@@ -28,6 +36,30 @@ def adapted(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
         kept.append("tls")
     update = {key: getattr(old, key) for key in kept}
     return new.model_copy(update=update), tuple(kept)
+
+
+def started(config: Config) -> ReloadHistory:
+    """The history of a process that begins with a configuration."""
+    return ReloadHistory(ReloadResult("started", time.time(), config_hash(config)))
+
+
+def reloaded(config: Config, kept: tuple[str, ...]) -> ReloadResult:
+    """Another configuration holds from now on."""
+    return ReloadResult(
+        "reloaded", time.time(), config_hash(config), kept=kept, warnings=config.warnings
+    )
+
+
+def refused(history: ReloadHistory, error: ConfigError | OSError | str) -> ReloadResult:
+    """The old configuration stays."""
+    faults = error.faults if isinstance(error, ConfigError) else (error,)
+    told = tuple(line for one in faults for line in str(one).splitlines())
+    return ReloadResult("refused", time.time(), history.holds.hash, faults=told)
+
+
+def failed(history: ReloadHistory) -> ReloadResult:
+    """The old configuration stays, since the new one met a defect."""
+    return ReloadResult("failed", time.time(), history.holds.hash, faults=(DEFECT,))
 
 
 class Reloadable(Protocol):
@@ -39,52 +71,88 @@ class Reloadable(Protocol):
 
 
 class Reloads:
-    """Reloads whenever it is asked to."""
+    """Reloads whenever it is asked to, one after the other. Belongs to the running event loop."""
 
     def __init__(
         self,
-        asked: asyncio.Event,
-        load: Load,
+        config: Config,
+        load: Load | None,
         place: Callable[[Config], Config] = lambda config: config,
     ) -> None:
-        """`place` makes the configuration of this process of the one for all."""
-        self._asked: Final = asked
+        """`config` is the one to begin with, and `load` reads others, if anything can.
+
+        `place` makes the configuration of this process of the one for all.
+        """
+        self.history = started(config)
+        self._config = config
         self._load: Final = load
         self._place: Final = place
+        self._asked: Final = asyncio.Event()
+        self._waiting: list[asyncio.Future[ReloadResult]] = []
+        self._never: str | None = NO_FILE if load is None else None
+
+    def ask(self) -> asyncio.Future[ReloadResult]:
+        """Has the configuration read after this call; the future is what comes of it."""
+        future = asyncio.get_running_loop().create_future()
+        if self._never is not None:
+            future.set_result(refused(self.history, self._never))
+        else:
+            self._waiting.append(future)
+            self._asked.set()
+        return future
 
     async def keep_up(self, sidecar: Reloadable) -> None:
         """Goes on until it is cancelled. The log says what became of each reload."""
-        while True:
-            await self._asked.wait()
-            self._asked.clear()
-            await self._reload(sidecar)
-
-    async def _reload(self, sidecar: Reloadable) -> None:
-        old, log = sidecar.runtime.policy.config, sidecar.runtime.log
+        waiting: list[asyncio.Future[ReloadResult]] = []
         try:
-            read = self._place(await asyncio.to_thread(self._load))
-            config, kept = adapted(old, read)
-            await sidecar.reload(config)
+            while True:
+                await self._asked.wait()
+                self._asked.clear()
+                waiting, self._waiting = self._waiting, []
+                result = await self._reload(sidecar)
+                self.history = self.history.after(result)
+                _answer(waiting, result)
+        finally:
+            self._never = ENDING
+            _answer([*waiting, *self._waiting], refused(self.history, ENDING))
+
+    async def _reload(self, sidecar: Reloadable) -> ReloadResult:
+        assert self._load is not None
+        log = sidecar.runtime.log
+        try:
+            config, kept = adapted(self._config, await asyncio.to_thread(self._load))
+            await sidecar.reload(self._place(config))
         except (ConfigError, OSError) as error:
-            refuse(log, error)
-            return
+            result = refused(self.history, error)
         except Exception as error:
-            log.error("reload failed", detail="the old configuration stays", exc_info=error)
-            return
-        report(sidecar.runtime.log, config, kept)
+            log.error("reload failed", detail=STAYS, exc_info=error)
+            result = failed(self.history)
+        else:
+            self._config = config
+            result = reloaded(config, kept)
+        report(sidecar.runtime.log, result)
+        return result
 
 
-def refuse(log: FilteringBoundLogger, error: ConfigError | OSError) -> None:
-    """Says why the old configuration stays."""
-    faults = "; ".join(str(error).splitlines())
-    log.error("reload refused", detail=f"the old configuration stays: {faults}")
+def _answer(waiting: list[asyncio.Future[ReloadResult]], result: ReloadResult) -> None:
+    for future in waiting:
+        if not future.done():  # whoever waited may have left
+            future.set_result(result)
 
 
-def report(log: FilteringBoundLogger, config: Config, kept: tuple[str, ...]) -> None:
-    """Says that another configuration holds."""
-    log.info("reloaded")
-    for warning in config.warnings:
+def report(log: FilteringBoundLogger, result: ReloadResult) -> None:
+    """Says which configuration holds now, and why if that is the old one.
+
+    A defect is told by whoever met it.
+    """
+    if result.result == "failed":
+        return
+    if not result.is_good:
+        log.error("reload refused", detail=f"{STAYS}: {'; '.join(result.faults)}")
+        return
+    log.info("reloaded", config=result.hash)
+    for warning in result.warnings:
         log.warning("configuration", detail=warning)
-    if kept:
-        keys = ", ".join(kept)
+    if result.kept:
+        keys = ", ".join(result.kept)
         log.warning("reload is not complete", detail=f"takes a restart: {keys}")

@@ -259,13 +259,13 @@ def _open_ports(
     before: Runtime | None,
 ) -> _Ports:
     config, report = policy.config, partial(_report, log, "store")
+    way = way_of(config.outbound.proxy, config.outbound.ca)  # first: it may fail, and opens nothing
     is_shared = config.store.url.is_shared
     if before is not None and not (is_shared or before.policy.config.store.url.is_shared):
         store = before.store
     else:
         store = open_store(config.store.url, policy.secrets, report)
     background = Background(loop, log)
-    way = way_of(config.outbound.proxy, config.outbound.ca)
     return _Ports(
         policy=policy,
         log=log,

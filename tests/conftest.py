@@ -479,7 +479,16 @@ class Running:
         """An answer of the admin listener."""
         wire = Client(*await asyncio.open_connection("127.0.0.1", self.admin, limit=1 << 20))
         try:
-            return await wire.get(path, "Connection: close")
+            return await wire.get(path, f"Host: 127.0.0.1:{self.admin}", "Connection: close")
+        finally:
+            await wire.gone()
+
+    async def post_admin(self, path: str, *fields: str) -> Answer:
+        """The admin listener's answer to a POST."""
+        wire = Client(*await asyncio.open_connection("127.0.0.1", self.admin, limit=1 << 20))
+        host = f"Host: 127.0.0.1:{self.admin}"
+        try:
+            return await wire.post(path, host, "X-Sidecar-Admin: 1", "Connection: close", *fields)
         finally:
             await wire.gone()
 

@@ -43,8 +43,8 @@ LAYERS: Final = (
     ("sidecar.net", "sidecar.metrics", "sidecar.access_log", "sidecar.log", "sidecar.log_writer"),
     ("sidecar.sessions",),
     ("sidecar.runtime",),
-    ("sidecar.web",),
     ("sidecar.reload",),
+    ("sidecar.web",),
     ("sidecar.app",),
     ("sidecar",),
 )

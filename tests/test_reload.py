@@ -1,4 +1,4 @@
-"""SIGHUP: another configuration holds and no request is dropped, or the old one stays, with why."""
+"""Reloads: another configuration holds and no request is dropped, or the old one stays."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from sidecar.core.errors import StoreUnavailable
+from sidecar.core.store_url import StoreUrl
+from sidecar.runtime import Runtime
+from tests.conftest import Client
 from tests.e2e.servers import write_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.conftest import Clients, Command, StartCommand, Upstream
+    from tests.conftest import Answer, Clients, Command, Start, StartCommand, Upstream
 
 WORKERS: Final = pytest.mark.parametrize("workers", [1, 2])
 COOKIE: Final = "Cookie: access_token=good"
@@ -44,6 +48,18 @@ class Site:
         before = len(self.lines("reloaded", "reload refused"))
         self.at.process.send_signal(signal.SIGHUP)
         return await self.told(before + count)
+
+    async def history(self) -> Any:
+        return (await self.ask("GET", f"Host: 127.0.0.1:{self.at.admin}")).json
+
+    async def ask(self, method: str, *fields: str) -> Answer:
+        """The answer of `/reload`."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.at.admin)
+        one = Client(reader, writer)
+        try:
+            return await one.ask(method, "/reload", "Connection: close", *fields)
+        finally:
+            await one.gone()
 
     async def told(self, count: int) -> list[dict[str, Any]]:
         async with asyncio.timeout(10):
@@ -290,3 +306,112 @@ async def test_dead_sessions_stay_dead_with_another_secret(
             assert upstream.last.get("Authorization") is None
     assert (await one.post("/api/logout", other, "Sec-Fetch-Site: same-origin")).status == 200
     await stream.gone()
+
+
+# -- POST /reload ----------------------------------------------------------------------------------
+
+
+@WORKERS
+async def test_post_says_what_came_of_the_reload(
+    start: Callable[..., Any], client: Clients, workers: int
+) -> None:
+    """Once it is done, for every worker."""
+    site: Site = await start(workers)
+    began = (await site.history())["holds"]
+    assert began["result"] == "started"
+    site.change(routes=[{"path": "/api/", "kind": "api", "upstream": "api", "session": "none"}])
+    answer = await site.at.post_admin("/reload")
+    assert (answer.status, answer.json["result"], answer.json["kept"]) == (200, "reloaded", [])
+    assert answer.json["hash"] != began["hash"]
+    assert answer.json["when"] > began["when"]
+    for _ in range(8):
+        assert (await (await client(site.at)).get("/x")).status == 404
+    assert len(site.lines("reloaded")) == lines_of(workers)
+    site.change(listen="127.0.0.1:1")
+    answer = await site.at.post_admin("/reload")
+    assert (answer.status, answer.json["kept"]) == (200, ["listen"])
+    history = await site.history()
+    assert history["holds"] == history["last"]
+    assert history["counts"] == {"reloaded": 2, "refused": 0, "failed": 0}
+
+
+@WORKERS
+async def test_post_says_why_a_reload_is_refused(start: Callable[..., Any], workers: int) -> None:
+    """With every fault; the old configuration goes on under its hash."""
+    site: Site = await start(workers)
+    began = (await site.history())["holds"]
+    site.change(nonsense=1, limits={"header": "many"})
+    answer = await site.at.post_admin("/reload")
+    assert (answer.status, answer.json["result"]) == (422, "refused")
+    assert answer.json["hash"] == began["hash"]
+    told = "\n".join(answer.json["faults"])
+    assert "nonsense: unknown key" in told
+    assert "limits.header" in told
+    history = await site.history()
+    assert history["holds"] == began
+    assert history["last"]["faults"] == answer.json["faults"]
+
+
+@WORKERS
+async def test_every_post_is_answered_by_a_reload_after_it(
+    start: Callable[..., Any], workers: int
+) -> None:
+    """Several at once, and signals between them: each sees the file as it was when it came."""
+    site: Site = await start(workers)
+    for number in range(3):
+        site.change(limits={"client_idle": f"{60 + number}s"})
+        site.at.process.send_signal(signal.SIGHUP)
+        answers = await asyncio.gather(*(site.at.post_admin("/reload") for _ in range(3)))
+        assert [answer.status for answer in answers] == [200] * 3
+        assert len({answer.json["hash"] for answer in answers}) == 1
+        assert (await site.at.post_admin("/reload")).json["hash"] == answers[0].json["hash"]
+
+
+@WORKERS
+async def test_admin_listener_acts_for_no_other_site(
+    start: Callable[..., Any], workers: int
+) -> None:
+    """Forms, scripts and names that were rebound get 403, and nothing is done."""
+    site: Site = await start(workers)
+    own = f"127.0.0.1:{site.at.admin}"
+    for fields in (
+        [f"Host: {own}", f"Origin: http://{own}"],
+        [f"Host: {own}", "X-Sidecar-Admin: 1", "Origin: https://evil.example"],
+        [f"Host: {own}", "X-Sidecar-Admin: 1", "Sec-Fetch-Site: cross-site"],
+        [f"Host: evil.example:{site.at.admin}", "X-Sidecar-Admin: 1"],
+    ):
+        answer = await site.ask("POST", *fields)
+        assert (answer.status, answer.json["result"]) == (403, "refused")
+        assert answer.json["reason"]
+    assert (await site.ask("GET", "Host: evil.example")).status == 403
+    assert (await site.ask("GET", f"Host: localhost:{site.at.admin}")).status == 200
+    assert not site.lines("reloaded", "reload refused")
+
+
+async def test_reload_that_fails_half_way_leaves_nothing_open(
+    sidecar: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a store nor a task; the old configuration serves as before."""
+    at = await sidecar()
+    running = at.sidecar
+    before, old = asyncio.all_tasks(), running.runtime
+    opened: list[Runtime] = []
+
+    async def fail(runtime: Runtime) -> None:
+        opened.append(runtime)
+        raise OSError("no start")
+
+    monkeypatch.setattr(Runtime, "start", fail)
+    closed = []
+    config = old.policy.config
+    shared = config.store.model_copy(update={"url": StoreUrl("sqlite", path=":memory:")})
+    for other in (config, config.model_copy(update={"store": shared})):
+        with pytest.raises(OSError, match="no start"):
+            await running.reload(other)
+        closed.append(opened[-1])
+    assert running.runtime is old
+    assert closed[0].store is old.store
+    await old.store.ping()
+    with pytest.raises(StoreUnavailable):
+        await closed[1].store.ping()
+    assert {task for task in asyncio.all_tasks() - before if not task.done()} == set()

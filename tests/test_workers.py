@@ -98,7 +98,7 @@ class Crew:
     async def ask_admin(self, path: str) -> Answer:
         """An answer of the admin listener."""
         one = await self._client(self.admin)
-        answer = await one.get(path, "Connection: close")
+        answer = await one.get(path, f"Host: 127.0.0.1:{self.admin}", "Connection: close")
         await one.gone()
         return answer
 

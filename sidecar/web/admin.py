@@ -1,4 +1,4 @@
-"""The admin listener: health, readiness and metrics, away from the public port."""
+"""The admin listener: health, readiness, metrics and reloads, away from the public port."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from sidecar.core.admin_guard import HEADER, AdminRequest, refusal
 from sidecar.core.errors import StoreUnavailable
 from sidecar.web.exposition import Exposition
 
 if TYPE_CHECKING:
     import socket
 
+    from aiohttp.typedefs import Handler
+
+    from sidecar.core.config import Listen
+    from sidecar.core.reload_result import ReloadHistory, ReloadResult
     from sidecar.net.store import Store
+    from sidecar.reload import Reloads
     from sidecar.runtime import Runtime
     from sidecar.web.proxy import Proxy
     from sidecar.web.server import Server
 
 PROBE_SECONDS: Final = 2.0
+_STATUSES: Final = {"reloaded": 200, "refused": 422, "failed": 500}
 
 
 class Facts(Protocol):
@@ -35,22 +42,31 @@ class Facts(Protocol):
     async def metrics(self) -> bytes:
         """Prometheus's text format."""
 
+    async def reload(self) -> ReloadResult:
+        """Has the configuration read anew, and waits for what comes of it."""
+
+    async def reloads(self) -> ReloadHistory:
+        """What holds, and what came of the last reload."""
+
 
 class Admin:
-    """Serves `/healthz`, `/readyz` and `/metrics`."""
+    """Serves `/healthz`, `/readyz`, `/metrics` and `/reload` on the address `listen`."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, listen: Listen | None) -> None:
         self._facts = facts
+        self._names = frozenset(() if listen is None else (listen.host,))
         self._runner: web.AppRunner | None = None
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serves on sockets that listen already. Raises `OSError`."""
         if not sockets:
             return
-        application = web.Application()
+        application = web.Application(middlewares=[self._guard])
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/metrics", self._metrics)
+        application.router.add_get("/reload", self._reloads)
+        application.router.add_post("/reload", self._reload)
         self._runner = web.AppRunner(application, access_log=None)
         await self._runner.setup()
         for one in sockets:
@@ -60,6 +76,14 @@ class Admin:
         """Stops listening."""
         if self._runner is not None:
             await self._runner.cleanup()
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuses what another site may have caused (`core.admin_guard`)."""
+        reason = refusal(_guarded(request), self._names)
+        if reason is None:
+            return await handler(request)
+        return web.json_response({"result": "refused", "reason": reason}, status=403)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         if await self._facts.is_alive():
@@ -76,12 +100,45 @@ class Admin:
             body=await self._facts.metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )
 
+    async def _reload(self, _: web.Request) -> web.Response:
+        """Answers once it is done: 200, or 422 with every fault while the old one stays."""
+        result = await self._facts.reload()
+        return web.json_response(result.as_json(), status=_STATUSES[result.result])
+
+    async def _reloads(self, _: web.Request) -> web.Response:
+        return web.json_response((await self._facts.reloads()).as_json())
+
+
+def _guarded(request: web.Request) -> AdminRequest:
+    """What the guard looks at. Two lines of one header are no line that counts."""
+    headers = request.headers
+    transport = request.transport
+    name = None if transport is None else transport.get_extra_info("sockname")
+    return AdminRequest(
+        method=request.method,
+        path=request.path,
+        host=_only(headers.getall(hdrs.HOST, [])),
+        origin=_joined(headers.getall(hdrs.ORIGIN, [])),
+        fetch_site=_joined(headers.getall("Sec-Fetch-Site", [])),
+        has_header=HEADER in headers,
+        is_unix=isinstance(name, str | bytes),
+    )
+
+
+def _only(values: Sequence[str]) -> str | None:
+    return values[0] if len(values) == 1 else None
+
+
+def _joined(values: Sequence[str]) -> str | None:
+    return ", ".join(values) if values else None
+
 
 class ProcessFacts:
     """What this process reports (`Facts`)."""
 
-    def __init__(self, runtime: Runtime, proxy: Proxy, server: Server) -> None:
+    def __init__(self, runtime: Runtime, proxy: Proxy, server: Server, reloads: Reloads) -> None:
         self._server = server
+        self._reloads = reloads
         self.serve_with(runtime, proxy)
 
     def serve_with(self, runtime: Runtime, proxy: Proxy) -> None:
@@ -123,6 +180,14 @@ class ProcessFacts:
     async def metrics(self) -> bytes:
         """The counters of this process."""
         return generate_latest(self._registry)
+
+    async def reload(self) -> ReloadResult:
+        """Waits for this process."""
+        return await self._reloads.ask()
+
+    async def reloads(self) -> ReloadHistory:
+        """Of this process."""
+        return self._reloads.history
 
 
 async def _answers(store: Store) -> bool:

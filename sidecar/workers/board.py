@@ -9,7 +9,12 @@ from typing import Final
 _GENERATION: Final = 0  # how many processes have had this place, this one included
 _SERVES: Final = 1  # 1 or 0
 _CONNECTIONS: Final = 2  # -1 unless it accepts
-_COLUMNS: Final = 3
+_RELOADED: Final = 3  # the last reload that this process is through with
+_COLUMNS: Final = 4
+_ASKED: Final = 0  # cells of all: how many reloads the admin process has asked for,
+_ANSWERED: Final = 1  # up to which of those the supervisor is through,
+_RELOAD: Final = 2  # and how many configurations it had its workers take
+_COMMON: Final = 3
 _BYTES: Final = 8  # of a cell, which is so written at once
 _MARGIN: Final = 8  # to be ahead by one, or by one in so many, does not count
 
@@ -30,7 +35,8 @@ class Scoreboard:
 
     def __init__(self, workers: int) -> None:
         self.workers: Final = workers
-        self._cells: Final = memoryview(mmap.mmap(-1, workers * _COLUMNS * _BYTES)).cast("q")
+        cells = _COMMON + workers * _COLUMNS
+        self._cells: Final = memoryview(mmap.mmap(-1, cells * _BYTES)).cast("q")
         for number in range(1, workers + 1):
             self.vacate(number)
 
@@ -41,6 +47,7 @@ class Scoreboard:
         self.vacate(number)
         generation = self._get(number, _GENERATION) + 1
         self._set(number, _GENERATION, generation)
+        self._set(number, _RELOADED, self._cells[_RELOAD])
         return WorkerId(number, generation)
 
     def vacate(self, number: int) -> None:
@@ -48,11 +55,49 @@ class Scoreboard:
         self._set(number, _SERVES, 0)
         self._set(number, _CONNECTIONS, -1)
 
+    @property
+    def asked(self) -> int:
+        """The last reload that was asked for here."""
+        return self._cells[_ASKED]
+
+    def answered(self, asked: int) -> None:
+        """All reloads up to this one have been tried."""
+        self._cells[_ANSWERED] = asked
+
+    def next_reload(self) -> None:
+        """Workers are about to be told of another configuration."""
+        self._cells[_RELOAD] += 1
+
+    # -- the admin process's --------------------------------------------------------------------
+
+    def ask_reload(self) -> int:
+        """The number of a reload that is asked for."""
+        self._cells[_ASKED] += 1
+        return self._cells[_ASKED]
+
+    def is_answered(self, asked: int) -> bool:
+        """Whether the supervisor has tried that reload."""
+        return self._cells[_ANSWERED] >= asked
+
+    def has_reloaded(self, worker: WorkerId) -> bool:
+        """Whether a worker is through with the last reload, or is gone."""
+        is_gone = self._get(worker.number, _GENERATION) != worker.generation
+        return is_gone or self._get(worker.number, _RELOADED) >= self._cells[_RELOAD]
+
     # -- the worker's ---------------------------------------------------------------------------
 
     def serving(self, number: int) -> None:
         """Says that this process serves at that place."""
         self._set(number, _SERVES, 1)
+
+    @property
+    def reload(self) -> int:
+        """The last reload that workers were told of."""
+        return self._cells[_RELOAD]
+
+    def reloaded(self, number: int, reload: int) -> None:
+        """Says that this process is through with a reload, whatever came of it."""
+        self._set(number, _RELOADED, reload)
 
     def connections(self, number: int, count: int) -> None:
         """Says how many connections a worker has; -1: it accepts none."""
@@ -94,10 +139,10 @@ class Scoreboard:
         )
 
     def _get(self, number: int, column: int) -> int:
-        return self._cells[(number - 1) * _COLUMNS + column]
+        return self._cells[_COMMON + (number - 1) * _COLUMNS + column]
 
     def _set(self, number: int, column: int, value: int) -> None:
-        self._cells[(number - 1) * _COLUMNS + column] = value
+        self._cells[_COMMON + (number - 1) * _COLUMNS + column] = value
 
 
 class BoardShares:

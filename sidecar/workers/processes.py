@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from contextlib import closing
@@ -24,6 +25,7 @@ from sidecar.workers.together import WorkersFacts, socket_path
 
 if TYPE_CHECKING:
     from sidecar.core.config import Config
+    from sidecar.core.reload_result import ReloadHistory
 
 DRAIN: Final = signal.SIGTERM
 RELOAD: Final = signal.SIGHUP
@@ -49,6 +51,10 @@ class WorkerContext:
     """The end of a pipe that reads EOF once the supervisor is gone, however it went."""
     held: int
     """The other end, which the supervisor alone holds."""
+    supervisor: int
+    """Its process id."""
+    history: ReloadHistory
+    """The supervisor's own reloads."""
 
 
 def run_worker(context: WorkerContext, worker: WorkerId) -> int:
@@ -61,8 +67,8 @@ def run_worker(context: WorkerContext, worker: WorkerId) -> int:
 async def _serve(context: WorkerContext, worker: WorkerId) -> int:
     shutdown, loop = Shutdown(), asyncio.get_running_loop()
     loop.add_signal_handler(DRAIN, shutdown.drain.set)
-    asked = asyncio.Event()
-    loop.add_signal_handler(RELOAD, asked.set)
+    reloads = Reloads(context.config, context.load, partial(_own_config, context, worker))
+    loop.add_signal_handler(RELOAD, _reload, context.board, worker, reloads)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (RELOAD,))
     loop.add_signal_handler(DRAIN_AT_ONCE, shutdown.ask_at_once)
     loop.add_signal_handler(HURRY, _hurry, shutdown)
@@ -75,10 +81,15 @@ async def _serve(context: WorkerContext, worker: WorkerId) -> int:
         serving=lambda: context.board.serving(worker.number),
     )
     with closing(LogWriter(standard_error(), loop)) as output:
-        reloads = Reloads(asked, context.load, partial(_own_config, context, worker))
         return await serve(
             _own_config(context, worker, context.config), shutdown, output, reloads, slot
         )
+
+
+def _reload(board: Scoreboard, worker: WorkerId, reloads: Reloads) -> None:
+    """Has it done, and says when it is."""
+    reload = board.reload  # as of now: there may be another one meanwhile
+    reloads.ask().add_done_callback(lambda _: board.reloaded(worker.number, reload))
 
 
 def _hurry(shutdown: Shutdown) -> None:
@@ -130,8 +141,9 @@ async def _administer(context: WorkerContext) -> int:
     assert context.directory is not None
     orphaned = asyncio.Event()
     asyncio.get_running_loop().add_reader(context.lifeline, orphaned.set)
-    facts = WorkersFacts(context.board, context.directory)
-    admin = Admin(facts)
+    ask_supervisor = partial(os.kill, context.supervisor, RELOAD)
+    facts = WorkersFacts(context.board, context.directory, context.history, ask_supervisor)
+    admin = Admin(facts, context.config.admin)
     await admin.start(context.admin_sockets)
     collecting = asyncio.create_task(facts.keep_collecting())
     await orphaned.wait()

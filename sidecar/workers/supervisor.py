@@ -26,7 +26,7 @@ from sidecar.net.open_files import raise_open_files
 from sidecar.net.outbound import way_of
 from sidecar.net.parsers import require_c_parsers
 from sidecar.policy import compile_policy
-from sidecar.reload import Load, adapted, refuse, report
+from sidecar.reload import ENDING, STAYS, Load, adapted, failed, refused, reloaded, report, started
 from sidecar.tls import server_context
 from sidecar.web.listeners import listening
 from sidecar.workers.board import Scoreboard, WorkerId
@@ -40,12 +40,13 @@ from sidecar.workers.processes import (
     run_admin,
     run_worker,
 )
-from sidecar.workers.together import socket_path
+from sidecar.workers.together import socket_path, write_history
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from sidecar.core.config import Config
+    from sidecar.core.reload_result import ReloadResult
 
 CLOSE_SECONDS: Final = 3.0  # that a worker has beyond its drain; with it, still less than 30
 HURRY_SECONDS: Final = 3.0
@@ -110,7 +111,17 @@ def _gather(stack: ExitStack, config: Config, count: int, load: Load) -> WorkerC
     stack.callback(os.close, lifeline)
     stack.callback(os.close, held)
     return WorkerContext(
-        config, load, entropy, sockets, admin_sockets, Scoreboard(count), directory, lifeline, held
+        config=config,
+        load=load,
+        entropy=entropy,
+        sockets=sockets,
+        admin_sockets=admin_sockets,
+        board=Scoreboard(count),
+        directory=directory,
+        lifeline=lifeline,
+        held=held,
+        supervisor=os.getpid(),
+        history=started(config),
     )
 
 
@@ -267,17 +278,31 @@ class Supervisor:
 
     def _reload(self) -> None:
         """Has all workers read the configuration anew; those to come begin with it."""
-        if self._is_ending:
-            return
+        board, asked = self._context.board, self._context.board.asked
+        is_ending, history = self._is_ending, self._context.history
+        result = refused(history, ENDING) if is_ending else self._reloaded()
+        report(self._log, result)
+        history = history.after(result)
+        self._context = replace(self._context, history=history)
+        if self._context.directory is not None:
+            write_history(self._context.directory, history)
+        if result.is_good:
+            board.next_reload()
+            self._tell(RELOAD)
+        board.answered(asked)
+
+    def _reloaded(self) -> ReloadResult:
+        """Reads it for processes to come."""
         try:
             config, kept = adapted(self._context.config, self._context.load())
             _open_files(config, self._context.entropy)
         except (ConfigError, OSError) as error:
-            refuse(self._log, error)
-            return
+            return refused(self._context.history, error)
+        except Exception as error:  # the supervisor of all must not die of it
+            self._log.error("reload failed", detail=STAYS, exc_info=error)
+            return failed(self._context.history)
         self._context = replace(self._context, config=config)
-        report(self._log, config, kept)
-        self._tell(RELOAD)
+        return reloaded(config, kept)
 
     def _end(self, how: signal.Signals = DRAIN) -> None:
         """Workers finish what is under way, and let nobody new in."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from sidecar.core.reload_result import ReloadHistory, ReloadResult, read_history, together
 from sidecar.workers.board import Scoreboard, WorkerId
 from sidecar.workers.totals import Totals
 
@@ -19,18 +21,39 @@ ASK_SECONDS: Final = 4.0  # a worker's own probes take up to 2
 ALIVE_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 5.0  # what a worker counts in the time before its end is lost at most
 
+RELOAD_SECONDS: Final = 30.0  # that supervisor and workers have for a reload
+LOOK_SECONDS: Final = 0.02  # between two looks whether they are through, while somebody waits
+_HISTORY: Final = "reloads.json"
+
 
 def socket_path(directory: Path, worker: WorkerId) -> Path:
     """Where a worker answers."""
     return directory / f"worker-{worker.number}-{worker.generation}.sock"
 
 
+def write_history(directory: Path, history: ReloadHistory) -> None:
+    """Tells the admin process of the supervisor's reloads, in one step."""
+    whole = directory / f".{_HISTORY}"
+    with suppress(OSError):  # a full disk: then it goes on telling of the last one
+        whole.write_text(json.dumps(history.as_json()))
+        whole.replace(directory / _HISTORY)
+
+
 class WorkersFacts:
     """What all workers together have to tell (`web.admin.Facts`)."""
 
-    def __init__(self, board: Scoreboard, directory: Path) -> None:
+    def __init__(
+        self,
+        board: Scoreboard,
+        directory: Path,
+        history: ReloadHistory,
+        ask_supervisor: Callable[[], None],
+    ) -> None:
+        """`history` is the supervisor's until now; `ask_supervisor` has it reload."""
         self._board: Final = board
         self._directory: Final = directory
+        self._history = history
+        self._ask_supervisor: Final = ask_supervisor
         self._totals: Final = Totals()
         self._lock: Final = asyncio.Lock()  # answers are counted in the order they were given in
 
@@ -63,6 +86,42 @@ class WorkersFacts:
         """Sums, and what there is to say of the workers themselves."""
         await self.collect()
         return self._totals.render(self._own_metrics())
+
+    async def reload(self) -> ReloadResult:
+        """The supervisor reloads, then all workers do; a fault of one is told."""
+        asked = self._board.ask_reload()
+        self._ask_supervisor()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RELOAD_SECONDS):
+                while not self._is_reloaded(asked):  # noqa: ASYNC110 - shared memory tells nobody
+                    await asyncio.sleep(LOOK_SECONDS)
+        history = await self.reloads()
+        last = history.last if self._board.is_answered(asked) else None
+        if last is None:
+            return together(history.holds, {"supervisor": None})
+        if not last.is_good:
+            return last
+        return together(last, await self._of_workers())
+
+    async def reloads(self) -> ReloadHistory:
+        """The supervisor's."""
+        with suppress(FileNotFoundError):  # there was no reload yet
+            self._history = read_history(json.loads((self._directory / _HISTORY).read_text()))
+        return self._history
+
+    def _is_reloaded(self, asked: int) -> bool:
+        members = self._board.members()
+        return self._board.is_answered(asked) and all(map(self._board.has_reloaded, members))
+
+    async def _of_workers(self) -> dict[str, ReloadResult | None]:
+        """What came of the last reload in each worker; of one that began since, its start."""
+        results: dict[str, ReloadResult | None] = {}
+        for worker, answer in (await self._ask_all("/reload")).items():
+            history = None if answer is None else read_history(json.loads(answer))
+            is_through = history is not None and self._board.has_reloaded(worker)
+            told = history.last or history.holds if history is not None else None
+            results[f"worker {worker.number}"] = told if is_through else None
+        return results
 
     async def collect(self) -> None:
         """Hears what every worker counts."""

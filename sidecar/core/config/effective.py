@@ -41,14 +41,19 @@ _Found: TypeAlias = tuple[KeyPath, Any, FieldInfo | None]
 def effective(config: Config, tree: Tree) -> list[Effective]:
     """Every key of the configuration that `tree` became."""
     found = []
-    for path, value, about in _leaves(config, (), None):
+    for path, value, about in leaves(config):
         place = tree.place_of(path)
         if place is not None:
             shown, origin = _written(tree.data, path, value), place
         else:
             shown, origin = _unwritten(value, about)
-        found.append(Effective(dotted(path), _safe(path, value, shown), origin))
+        found.append(Effective(dotted(path), safe(path, value, shown), origin))
     return found
+
+
+def leaves(config: Config) -> Iterator[_Found]:
+    """Every key's path, value and field."""
+    return _leaves(config, (), None)
 
 
 def _leaves(value: Any, path: KeyPath, about: FieldInfo | None) -> Iterator[_Found]:
@@ -88,14 +93,14 @@ def _unwritten(value: Any, about: FieldInfo | None) -> tuple[Any, str]:
     return (extra.get("default", value) if isinstance(extra, dict) else value), DEFAULT
 
 
-def _safe(path: KeyPath, value: Any, shown: Any) -> Any:
+def safe(path: KeyPath, value: Any, shown: Any) -> Any:
     """What may be shown of a value; secrets in a list or mapping one by one."""
     if isinstance(value, SecretStr):
         return f"({len(value.get_secret_value())} characters)"
     if isinstance(value, StoreUrl):
         return _store(value)
     if isinstance(value, tuple) and any(isinstance(one, SecretStr) for one in value):
-        return [_safe(path, one, None) for one in value]
+        return [safe(path, one, None) for one in value]
     is_address_of_a_hook = "hooks" in path and path[-1] == "url"
     is_hidden = is_address_of_a_hook or not _HIDDEN.isdisjoint(path)
     if is_hidden and isinstance(value, str):
@@ -104,7 +109,7 @@ def _safe(path: KeyPath, value: Any, shown: Any) -> Any:
         address, mark, _ = value.partition("?")
         return f"{address}?…" if mark else _plain(shown)
     if not _HIDDEN.isdisjoint(path) and isinstance(value, tuple):
-        return [_safe(path, one, one) for one in value]
+        return [safe(path, one, one) for one in value]
     return _plain(shown)
 
 
