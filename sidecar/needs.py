@@ -14,8 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from yarl import URL
-
+from sidecar.core.upstream_url import split_upstream_url
 from sidecar.tls import UnusableFile, client_context, ends_at, now, server_context
 from sidecar.workers.private import private_directory
 
@@ -48,7 +47,7 @@ def _tls(config: Config) -> Iterator[Callable[[], object]]:
     if (tls := config.tls) is not None:
         yield lambda: server_context(tls.cert, tls.key)
     for name, upstream in config.upstreams.items():
-        if URL(upstream.servers[0]).scheme == "https":
+        if split_upstream_url(upstream.servers[0]).scheme == "https":
             own, at = upstream.tls, f"upstreams.{name}.tls"
             yield lambda own=own, at=at: client_context(own.ca, own.cert, own.key, at)  # type: ignore[misc]
     if (ca := config.outbound.ca) is not None:

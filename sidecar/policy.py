@@ -65,6 +65,7 @@ from sidecar.core.route_table import UNROUTED, Route, RouteTable
 from sidecar.core.sweep import USUAL_PREFIXES, Sweep, Swept
 from sidecar.core.target import prefix_key
 from sidecar.core.tickets import ClaimStamp, Signer
+from sidecar.core.upstream_url import UNIX, split_upstream_url
 from sidecar.core.view import SourceSet
 from sidecar.tls import client_context
 
@@ -143,12 +144,18 @@ class Endpoint:
 
 
 class UpstreamServer(NamedTuple):
-    """One server of an upstream, or an address that its name stands for."""
+    """One server of an upstream, or an address that its name stands for.
+
+    `path` is that of a Unix socket; then `host` is empty and `port` is 0.
+    """
 
     host: str
     port: int
+    path: str | None = None
 
     def __str__(self) -> str:
+        if self.path is not None:
+            return f"{UNIX}{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
@@ -171,8 +178,13 @@ class UpstreamAddress:
     @property
     def origin(self) -> str:
         """Its address as it is logged, or all of them."""
-        scheme = "http" if self.tls is None else "https"
-        return ", ".join(f"{scheme}://{server}" for server in self.servers)
+        return ", ".join(map(self.url_of, self.servers))
+
+    def url_of(self, server: UpstreamServer) -> str:
+        """One server's address as it is logged."""
+        if server.path is not None:
+            return str(server)
+        return f"{'http' if self.tls is None else 'https'}://{server}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,9 +482,9 @@ def _signing_secrets(config: Config, entropy: bytes) -> tuple[bytes, ...]:
 
 def _compile_route(config: Config, route: RouteSection) -> Route:
     upstream = config.upstreams[route.upstream]
-    urls = [URL(one) for one in upstream.servers]
+    urls = [split_upstream_url(one) for one in upstream.servers]
     url = urls[0]
-    origin = url.host_port_subcomponent if route.kind == "api" else None
+    origin = url.authority if route.kind == "api" else None
     host = route.host or upstream.host or origin
     return Route(
         path=route.path,
@@ -487,10 +499,10 @@ def _compile_route(config: Config, route: RouteSection) -> Route:
         sources=_compile_source_set(config, route.sources),
         strip=(route.strip or "").rstrip("/"),
         strip_segments=(route.strip or "").rstrip("/").count("/"),
-        base=url.raw_path.rstrip("/"),
+        base=url.base,
         fields=_compile_fields(route.headers),
         host=host.encode() if host is not None else None,
-        upstream_origins=tuple(str(one.origin()) for one in urls),
+        upstream_origins=tuple(one.origin for one in urls),
         errors=route.errors,
     )
 
@@ -531,10 +543,10 @@ def _compile_envelope(written: Envelope) -> EnvelopeRule:
 
 
 def _compile_upstream(config: Config, name: str, upstream: Upstream) -> UpstreamAddress:
-    urls = [URL(url) for url in upstream.servers]
+    urls = [split_upstream_url(url) for url in upstream.servers]
     return UpstreamAddress(
         name=name,
-        servers=tuple(UpstreamServer(url.raw_host or "", url.port or 0) for url in urls),
+        servers=tuple(UpstreamServer(url.host, url.port, url.path) for url in urls),
         tls=_tls_context(name, upstream.tls) if urls[0].scheme == "https" else None,
         connect=upstream.connect,
         head=upstream.head,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from yarl import URL
 
@@ -17,12 +17,13 @@ from sidecar.policy import compile_policy
 from sidecar.runtime import open_provider
 
 if TYPE_CHECKING:
-    from ssl import SSLContext
-
     from sidecar.core.config import Config
     from sidecar.policy import Policy, UpstreamAddress, UpstreamServer
 
 SECONDS: Final = 5.0  # for each
+
+Opened: TypeAlias = "Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]"
+"""A connection that is being opened."""
 
 
 class Probe(NamedTuple):
@@ -52,9 +53,13 @@ async def _probe(config: Config) -> list[Probe]:
 
 
 async def _upstream(one: UpstreamAddress, server: UpstreamServer) -> Probe:
-    trouble = await _connects(server.host, server.port, one.tls, min(one.connect, SECONDS))
-    scheme = "http" if one.tls is None else "https"
-    return Probe(f"upstream {one.name}", f"{scheme}://{server}", trouble)
+    opened: Opened
+    if server.path is not None:
+        opened = asyncio.open_unix_connection(server.path)
+    else:
+        opened = asyncio.open_connection(server.host, server.port, ssl=one.tls)
+    trouble = await _connects(opened, min(one.connect, SECONDS))
+    return Probe(f"upstream {one.name}", one.url_of(server), trouble)
 
 
 def _endpoints(config: Config) -> list[Awaitable[Probe]]:
@@ -74,15 +79,15 @@ async def _endpoint(what: str, url: URL, ca: str | None) -> Probe:
     tls = way_of(None, ca).tls or True if url.scheme == "https" else None
     assert url.host is not None
     assert url.port is not None
-    return Probe(what, str(url.origin()), await _connects(url.host, url.port, tls, SECONDS))
+    opened = asyncio.open_connection(url.host, url.port, ssl=tls)
+    return Probe(what, str(url.origin()), await _connects(opened, SECONDS))
 
 
-async def _connects(
-    host: str, port: int, tls: SSLContext | bool | None, seconds: float
-) -> str | None:
+async def _connects(opened: Opened, seconds: float) -> str | None:
+    """Why no connection is opened; None if one is, and closed again."""
     try:
         async with asyncio.timeout(seconds):
-            _, writer = await asyncio.open_connection(host, port, ssl=tls)
+            _, writer = await opened
     except TimeoutError:
         return f"no connection within {seconds:g} s"
     except OSError as error:

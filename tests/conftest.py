@@ -211,12 +211,16 @@ class Upstream:
     set to a coroutine function that takes a connection over from its beginning.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(
+        self, port: int = 0, *, host: str = "127.0.0.1", socket_path: Path | None = None
+    ) -> None:
         self.wires: list[Wire] = []
         self.requests: list[Received] = []
         self.default: Script | Callable[[Received], Script] = self.reply(b'{"a":1}')
         self.serve: Callable[[Wire], Awaitable[None]] = self._serve
         self.port = port
+        self._host = host
+        self._socket_path = socket_path
         self._scripts: deque[Script] = deque()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -239,7 +243,9 @@ class Upstream:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        if self._socket_path is not None:
+            return f"unix:{self._socket_path}"
+        return f"http://{self._host}:{self.port}"
 
     @property
     def last(self) -> Received:
@@ -263,7 +269,10 @@ class Upstream:
 
     async def start(self) -> None:
         """Listens, also again after `stop`."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        if self._socket_path is not None:
+            self._server = await asyncio.start_unix_server(self._accept, self._socket_path)
+        else:
+            self._server = await asyncio.start_server(self._accept, self._host, self.port)
 
     async def stop(self) -> None:
         """Stops listening and ends every connection."""

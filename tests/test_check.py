@@ -223,6 +223,12 @@ def test_probe_asks_once_and_tells_the_cause(check: Check) -> None:
         assert [line.split() for line in result.stdout.splitlines()][-1] == [
             *("upstream", "api", there, "ok")
         ]
+    result = check({"upstream": "unix:/nowhere/app.sock:/base"}, "--probe", "--json")
+    (asked,) = json.loads(result.stdout)["probes"]
+    assert (asked["address"], asked["trouble"]) == (
+        "unix:/nowhere/app.sock",
+        "no such file or directory",
+    )
     config = {"upstream": there, "store": {"url": "redis://127.0.0.1:1"}}
     provider = {"issuer": "http://127.0.0.1:1", "client_id": "app", "client_secret": CANARY}
     result = check(config | {"oidc": provider}, "--probe", "--json")

@@ -32,6 +32,7 @@ LAYERS: Final = (
         "sidecar.core.target",
         "sidecar.core.tickets",
         "sidecar.core.token_set",
+        "sidecar.core.upstream_url",
         "sidecar.core.websocket",
     ),
     ("sidecar.core.client", "sidecar.core.credential"),

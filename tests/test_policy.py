@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,13 @@ from sidecar.core.envelope import parse
 from sidecar.core.keys import derive_key
 from sidecar.core.route_table import Route
 from sidecar.core.tickets import Signer
-from sidecar.policy import Policy, TrustedPeers, UnauthorizedRule, compile_policy
+from sidecar.policy import (
+    Policy,
+    TrustedPeers,
+    UnauthorizedRule,
+    UpstreamServer,
+    compile_policy,
+)
 from sidecar.tls import UnusableFile
 
 ENTROPY = b"e" * 32
@@ -111,10 +118,11 @@ def test_targets_are_made_of_base_and_strip() -> None:
             ("xn--bcher-kva.test", 4000),
             "http://xn--bcher-kva.test:4000",
         ),
+        ("unix:/run/a.sock:/base", b"localhost", ("", 0, "/run/a.sock"), "http://localhost"),
     ],
 )
 def test_an_upstream_is_addressed_as_it_was_written(
-    url: str, host: bytes, address: tuple[str, int], origin: str
+    url: str, host: bytes, address: tuple[Any, ...], origin: str
 ) -> None:
     """Brackets, default ports and punycode included: a wrong Host is another server."""
     compiled = policy(f'upstream: "{url}"')
@@ -122,7 +130,7 @@ def test_an_upstream_is_addressed_as_it_was_written(
     assert route.host == host
     assert route.upstream_origins == (origin,)
     upstream = compiled.upstreams["api"]
-    assert upstream.servers == (address,)
+    assert upstream.servers == (UpstreamServer(*address),)
     assert (upstream.tls is not None) is url.startswith("https")
 
 

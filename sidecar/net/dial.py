@@ -82,7 +82,7 @@ class Dialer:
 
     async def _look_up(self, server: UpstreamServer) -> list[UpstreamServer]:
         """The addresses of a server, by turns of each family (RFC 8305 4)."""
-        if _is_literal(server.host):
+        if server.path is not None or _is_literal(server.host):
             return [server]
         found = await self._loop.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
         by_family: dict[int, list[UpstreamServer]] = {}
@@ -100,13 +100,16 @@ class Dialer:
     async def _open(self, name: str, address: UpstreamServer) -> UpstreamConnection:
         connection, tls = self._make(), self._address.tls
         try:
-            await self._loop.create_connection(
-                lambda: connection,
-                address.host,
-                address.port,
-                ssl=tls,
-                server_hostname=None if tls is None else name,
-            )
+            if address.path is not None:
+                await self._loop.create_unix_connection(lambda: connection, address.path)
+            else:
+                await self._loop.create_connection(
+                    lambda: connection,
+                    address.host,
+                    address.port,
+                    ssl=tls,
+                    server_hostname=None if tls is None else name,
+                )
         except BaseException:
             # Cancelled just after it was made, it would stay open: uvloop reports nothing.
             connection.abort()

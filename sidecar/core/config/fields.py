@@ -204,7 +204,7 @@ ErrorStatus: TypeAlias = Annotated[int, Field(ge=400, le=599), BeforeValidator(_
 ListenAddress: TypeAlias = Annotated[values.Listen, _text(values.parse_listen), _string("^.+:.+$")]
 Origin: TypeAlias = Annotated[str, _text(values.parse_origin), _string("^https?://[^/]+/?$")]
 UpstreamUrl: TypeAlias = Annotated[
-    str, _text(values.parse_upstream_url), _string("^https?://[^@?#]+$")
+    str, _text(values.parse_upstream_url), _string("^(https?://[^@?#]+|unix:/[^?#]+)$")
 ]
 EndpointUrl: TypeAlias = Annotated[
     str, _text(values.parse_endpoint_url), _string("^https?://[^@#]+$")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -29,6 +28,7 @@ from sidecar.core.config.fields import (
     setting,
 )
 from sidecar.core.config.units import parse_duration, parse_size
+from sidecar.core.upstream_url import split_upstream_url
 
 Kind: TypeAlias = Literal["api", "page"]
 SessionRule: TypeAlias = Literal["required", "optional", "none"]
@@ -69,7 +69,11 @@ class UpstreamTls(Section):
 class Upstream(Section):
     """A server behind the sidecar."""
 
-    url: UpstreamUrl | None = setting(None, "http or https URL, with a base path if need be.")
+    url: UpstreamUrl | None = setting(
+        None,
+        "http or https URL, with a base path if need be; or unix:/path/of.sock, with a base path "
+        "as unix:/path/of.sock:/base.",
+    )
     urls: tuple[UpstreamUrl, ...] = setting(
         (),
         "Instead of url: several servers that take requests in turn, of one scheme and base path. "
@@ -92,7 +96,7 @@ class Upstream(Section):
     def _servers_alike(self) -> Upstream:
         if (self.url is None) == (not self.urls):
             raise BadValue("must have either url or urls", "add url: http://host:port, for example")
-        if len({(split.scheme, split.path) for split in map(urlsplit, self.urls)}) > 1:
+        if len({(one.scheme, one.base) for one in map(split_upstream_url, self.urls)}) > 1:
             raise BadValue(
                 "must have urls with one scheme and base path", "add an upstream for each other one"
             )

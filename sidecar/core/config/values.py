@@ -17,6 +17,7 @@ from sidecar.core.config.faults import BadValue
 from sidecar.core.errors import BadRequest
 from sidecar.core.headers import is_own_field
 from sidecar.core.target import normalise
+from sidecar.core.upstream_url import UNIX
 
 TOKEN_PATTERN: Final = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"  # noqa: S105 - RFC 9110 section 5.6.2
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
@@ -63,10 +64,14 @@ def parse_listen(value: str) -> Listen:
 
 
 def _parse_unix(path: str) -> Listen:
+    _require_socket_path(path)
+    return Listen("", 0, path)
+
+
+def _require_socket_path(path: str) -> None:
     # sun_path has 108 bytes, the last one a NUL (unix(7)).
     if not path.startswith("/") or "\0" in path or len(path.encode()) > 107:
         raise BadValue("must be unix: and an absolute path of at most 107 bytes")
-    return Listen("", 0, path)
 
 
 def _parse_host(text: str) -> str:
@@ -123,10 +128,20 @@ def parse_origin(value: str) -> str:
 
 
 def parse_upstream_url(value: str) -> str:
-    """`http://host:port/base` or https without trailing slash; no userinfo, query, fragment."""
-    split = _split(value, "use http://host:port or https://host:port, with a base path if needed")
+    """`http://host:port/base`, https, or `unix:/path/of.sock:/base`, without trailing slash.
+
+    It has no userinfo, query and fragment, and the path of a socket has no colon.
+    """
     if "?" in value or "#" in value:
         raise BadValue("must not have a query or a fragment", "remove it")
+    if value.startswith(UNIX):
+        path, colon, base = value.removeprefix(UNIX).partition(":")
+        _require_socket_path(path)
+        base = parse_path(base).rstrip("/") if colon else ""
+        return f"{UNIX}{path}:{base}" if base else f"{UNIX}{path}"
+    split = _split(
+        value, "use http://host:port, https://host:port or unix:/path, with a base path if needed"
+    )
     base = parse_path(split.path or "/").rstrip("/")
     return f"{split.scheme}://{_authority(split, default_port=_PORTS[split.scheme])}{base}"
 

@@ -87,6 +87,15 @@ FAULTS = [
         "must have urls with one scheme and base path",
         "",
     ),
+    (
+        "upstreams: {a: {urls: ['http://a', 'unix:/a']}}\n"
+        "routes: [{path: /, kind: page, upstream: a}]",
+        "upstreams.a",
+        1,
+        "must have urls with one scheme and base path",
+        "",
+    ),
+    ("upstream: unix:app.sock", "upstream", 1, "must be unix: and an absolute path", ""),
     (GOOD + "tls: {cert: a}", "tls.key", 2, "missing", "add it"),
     # types
     (GOOD + "listen: 8080", "listen", 2, "must be text", "quotes"),
