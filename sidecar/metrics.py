@@ -52,6 +52,7 @@ class Metrics:
         "cookies_dropped",
         "logins",
         "logouts",
+        "rate_limited",
         "retries",
         "routes",
         "sessions_ended",
@@ -68,7 +69,8 @@ class Metrics:
         self.retries = 0
         self.cookies_dropped = 0
         self.connections = 0
-        self.connections_limited: Counter[str] = Counter(idle_closed=0, refused=0)
+        self.connections_limited: Counter[str] = Counter(idle_closed=0, refused=0, per_client=0)
+        self.rate_limited: Counter[str] = Counter(login=0, logout=0, refresh=0)
 
     def log_to(self, access: Access | None) -> None:
         """Has requests logged so from now on."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from email.utils import formatdate
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sidecar.core.config.renewal import Refresh
 from sidecar.core.discovery import OPTIONAL, REQUIRED
 from sidecar.core.formats.ended import EndedSessions
+from sidecar.core.rate_limit import RateLimit, rate_limits
 from sidecar.core.rejections import Rejections
 from sidecar.core.token_response import AnswerPaths
 from sidecar.core.view import ViewReader
@@ -139,6 +140,7 @@ class Runtime:
     provider: Provider | None
     logout_tasks: LogoutTasks
     rejections: Rejections
+    limits: Mapping[str, RateLimit]
     login: LoginParts | None
 
     async def start(self) -> None:
@@ -248,8 +250,21 @@ def open_runtime(
         provider=ports.provider,
         logout_tasks=logout_tasks,
         rejections=Rejections(),
+        limits=_rate_limits(policy, before),
         login=_login_parts(ports, local, records, stored, shared),
     )
+
+
+def _rate_limits(policy: Policy, before: Runtime | None) -> Mapping[str, RateLimit]:
+    """What one client address may do (`limits.per_client`)."""
+    written = policy.config.limits.per_client
+    rates = {
+        "login": written.login,
+        "callback": written.login,
+        "logout": written.logout,
+        "refresh": written.refresh,
+    }
+    return rate_limits(rates, {} if before is None else before.limits)
 
 
 def _open_ports(

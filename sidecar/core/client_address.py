@@ -41,6 +41,19 @@ def client_address(
     return client
 
 
+def client_network(address: str) -> bytes | None:
+    """What counts as one client: an IPv4 address, or the /64 of an IPv6 address (RFC 6177).
+
+    None if it is no address, as the peer on a Unix socket.
+    """
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    found = getattr(found, "ipv4_mapped", None) or found
+    return found.packed if found.version == 4 else found.packed[:8]
+
+
 def _listed(value: bytes) -> Sequence[bytes]:
     return [hop for hop in value[-_LONGEST:].split(b",") if hop.strip()]
 

@@ -7,6 +7,7 @@ an error into an answer.
 from __future__ import annotations
 
 import re
+from math import ceil
 from typing import ClassVar, Final
 
 LONGEST_DETAIL: Final = 300  # characters of a cause that are logged
@@ -53,6 +54,8 @@ class ProxyError(SidecarError):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     message: ClassVar[str] = "Internal Server Error"
+    retry_after = 0
+    """Seconds after which a client may try again (RFC 9110 10.2.3); 0: nothing is said of it."""
 
     def __init__(self, detail: str = "", *, close: bool = False) -> None:
         super().__init__(detail or self.message)
@@ -118,6 +121,16 @@ class ExpectationFailed(ProxyError):
     status, code, message = 417, "bad_request", "Expectation Failed"
 
 
+class RateLimited(ProxyError):
+    """The client does something too often (`limits.per_client`); `wait` is in seconds."""
+
+    status, code, message = 429, "rate_limited", "Too many requests from this address"
+
+    def __init__(self, detail: str, wait: float) -> None:
+        super().__init__(detail)
+        self.retry_after = max(1, ceil(wait))
+
+
 class HeadersTooLarge(ProxyError):
     status, code, message = (
         431,
@@ -146,18 +159,26 @@ class UndecodableBody(UpstreamProtocolError):
 
 class Overloaded(ProxyError):
     status, code, message = 503, "overloaded", "Too many requests at once"
+    retry_after = 1
 
 
 class StoreUnavailable(ProxyError):
     status, code, message = 503, "store_unavailable", "The session store is unavailable"
+    retry_after = 1
 
 
 class RefreshUnavailable(ProxyError):
     status, code, message = 503, "refresh_unavailable", "The session cannot be renewed right now"
+    retry_after = 1
+
+
+class RefreshLimited(RateLimited, RefreshUnavailable):
+    """The client has caused too many renewals; its session is as one that cannot be renewed."""
 
 
 class LoginUnavailable(ProxyError):
     status, code, message = 503, "login_unavailable", "The login is not possible right now"
+    retry_after = 1
 
 
 class UpstreamTimeout(UpstreamError):

@@ -22,7 +22,7 @@ from sidecar.core.view import OpenedSession, SessionView
 from sidecar.sessions.broadcast import Broadcast
 from sidecar.sessions.local import LocalSessions
 from sidecar.sessions.login_views import LoginViews
-from sidecar.sessions.refresher import Refresher
+from sidecar.sessions.refresher import Permit, Refresher, without_limit
 from sidecar.sessions.session_records import ALIAS, FORMER, SessionRecords
 from sidecar.sessions.succession import RETIRED
 from sidecar.sessions.tombstones import Tombstone
@@ -66,11 +66,18 @@ class SessionCoordinator:
         return view.is_checked and not (renews and now >= view.renews_at)
 
     async def ready(
-        self, view: SessionView, scope: Scope, *, renews: bool, by_cookie: bool
+        self,
+        view: SessionView,
+        scope: Scope,
+        *,
+        renews: bool,
+        by_cookie: bool,
+        permit: Permit = without_limit,
     ) -> SessionView:
         """Returns the view checked with the store, renewed if it is due, and its use noted.
 
-        `by_cookie`: the client presented cookies, so it has the newest tokens. A session that
+        `by_cookie`: the client presented cookies, so it has the newest tokens; `permit` is called
+        before an exchange of tokens begins. A session that
         is over comes back as dead (`Revocations.live_fingerprint`), or without
         a fingerprint. Raises `StoreUnavailable` and `RefreshUnavailable`.
         """
@@ -83,7 +90,7 @@ class SessionCoordinator:
             assert self._logins is not None
             return self._logins.touch(view, scope, now)
         try:
-            view, _ = await self.recover(view, scope, None)
+            view, _ = await self.recover(view, scope, None, permit)
         except (RefreshUnavailable, StoreUnavailable):
             if not tokens.is_valid(self._now()):
                 raise
@@ -182,7 +189,11 @@ class SessionCoordinator:
         return self._refresher is not None and view.reading.tokens is not None
 
     async def recover(
-        self, view: SessionView, scope: Scope, rejected: str | None
+        self,
+        view: SessionView,
+        scope: Scope,
+        rejected: str | None,
+        permit: Permit = without_limit,
     ) -> tuple[SessionView, bool]:
         """Returns the session with its newest tokens, after an upstream has refused `rejected`.
 
@@ -203,7 +214,9 @@ class SessionCoordinator:
         tokens = view.reading.tokens
         assert tokens is not None
         try:
-            renewed = await refresher.renewed(tokens, rejected, is_sealed=_is_sealed(view))
+            renewed = await refresher.renewed(
+                tokens, rejected, is_sealed=_is_sealed(view), permit=permit
+            )
         except RefreshRefused:
             self._revoke(view)
             return view, True

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from sidecar.core.errors import RefreshUnavailable
 from sidecar.core.token_set import TokenSet
@@ -25,6 +25,13 @@ from sidecar.sessions.succession import STEPS, Succession
 
 WAIT: Final = 8.0  # seconds that a request waits for a renewal
 SHORT_WAIT: Final = 2.0  # the same if its token is still good afterwards
+
+Permit: TypeAlias = Callable[[], None]
+"""Is called before an exchange begins. Raises `RefreshUnavailable` if it must not."""
+
+
+def without_limit() -> None:
+    """Permits every exchange."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +102,23 @@ class Refresher:
     # -- renewal ----------------------------------------------------------------------------------
 
     async def renewed(
-        self, tokens: TokenSet, rejected: str | None = None, *, is_sealed: bool = False
+        self,
+        tokens: TokenSet,
+        rejected: str | None = None,
+        *,
+        is_sealed: bool = False,
+        permit: Permit = without_limit,
     ) -> Renewed:
         """Returns the newest tokens of a session; by an exchange if none is good enough yet.
 
         `rejected` is an access token that an upstream has refused; `is_sealed`: the tokens came in
-        a session that no stranger can make up. Raises `RefreshRefused`, `RefreshSuperseded`,
+        a session that no stranger can make up; `permit` is called before an exchange begins.
+        Raises `RefreshRefused`, `RefreshSuperseded`,
         `RefreshUnavailable` and `StoreUnavailable`; the exchange itself goes on even if nobody
         waits for it.
         """
         try:
-            return await self._in_time(tokens, rejected, is_sealed=is_sealed)
+            return await self._in_time(tokens, rejected, is_sealed=is_sealed, permit=permit)
         except RefreshUnavailable:
             newest = await self.newest(tokens)
             is_new = newest != tokens and newest.access_token != rejected
@@ -113,22 +126,32 @@ class Refresher:
                 return Renewed(newest, is_fresh=False)  # due itself, but good enough for now
             raise
 
-    async def _in_time(self, tokens: TokenSet, rejected: str | None, *, is_sealed: bool) -> Renewed:
+    async def _in_time(
+        self, tokens: TokenSet, rejected: str | None, *, is_sealed: bool, permit: Permit
+    ) -> Renewed:
         """Raises what `renewed` raises."""
         wait = WAIT
         if rejected is None and tokens.is_valid(self._now()):
             wait = SHORT_WAIT
         try:
-            return await self._within(wait, tokens, rejected, is_sealed=is_sealed)
+            return await self._within(wait, tokens, rejected, is_sealed=is_sealed, permit=permit)
         except TimeoutError:
             has_expired = wait < WAIT and not tokens.is_valid(self._now())
         if has_expired:  # meanwhile, so that it waits as long as if it had been so from the first
             with suppress(TimeoutError):
-                return await self._within(WAIT - wait, tokens, rejected, is_sealed=is_sealed)
+                return await self._within(
+                    WAIT - wait, tokens, rejected, is_sealed=is_sealed, permit=permit
+                )
         raise RefreshUnavailable("the provider has not answered yet")
 
     async def _within(
-        self, seconds: float, tokens: TokenSet, rejected: str | None, *, is_sealed: bool
+        self,
+        seconds: float,
+        tokens: TokenSet,
+        rejected: str | None,
+        *,
+        is_sealed: bool,
+        permit: Permit,
     ) -> Renewed:
         """Raises `TimeoutError`, and what `renewed` raises."""
         async with asyncio.timeout(seconds):
@@ -138,16 +161,22 @@ class Refresher:
                     return Renewed(newest, is_fresh=False)
                 if is_sealed:
                     self._attempts.prove(self._succession.name_of(newest))
-                tokens = await asyncio.shield(self._under_way(newest, rejected))
+                tokens = await asyncio.shield(self._under_way(newest, rejected, permit))
                 if tokens.access_token != rejected and tokens.is_valid(self._now()):
                     return Renewed(tokens, is_fresh=True)
         raise RefreshUnavailable("the provider hands out tokens that have expired")
 
-    def _under_way(self, tokens: TokenSet, rejected: str | None) -> asyncio.Task[TokenSet]:
-        """The one exchange of these tokens here. It outlives the request that began it."""
+    def _under_way(
+        self, tokens: TokenSet, rejected: str | None, permit: Permit
+    ) -> asyncio.Task[TokenSet]:
+        """The one exchange of these tokens here. It outlives the request that began it.
+
+        Raises what `permit` raises.
+        """
         name = self._succession.name_of(tokens)
         task = self._running.get(name)
         if task is None:
+            permit()
             exchange = self._locked.run(name, tokens, rejected)
             task = asyncio.get_running_loop().create_task(exchange)
             self._running[name] = task

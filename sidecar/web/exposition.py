@@ -82,9 +82,16 @@ class Exposition:
         )
         yield _counter(
             "sidecar_limited_connections",
-            "Client connections closed or refused above limits.connections.",
+            "Client connections closed or refused above limits.connections, or refused above "
+            "limits.per_client.connections.",
             ("outcome",),
             {(outcome,): count for outcome, count in metrics.connections_limited.items()},
+        )
+        yield _counter(
+            "sidecar_rate_limited",
+            "What was refused above a rate of limits.per_client.",
+            ("limit",),
+            {(limit,): count for limit, count in metrics.rate_limited.items()},
         )
         yield _counter(
             "sidecar_log_lines_lost",

@@ -43,6 +43,7 @@ from sidecar.core.target import local_reference, normal_origin
 from sidecar.net.provider import ProviderUnavailable
 from sidecar.web import logout_endpoint as logout
 from sidecar.web.body import RequestBody
+from sidecar.web.client_limits import admit
 from sidecar.web.origin import public_origin
 from sidecar.web.responses import HTML_TYPE, common_lines, page, redirect_head, set_cookies
 
@@ -121,6 +122,7 @@ def begin(flow: Flow) -> None:
     is_plain = client is Client.FETCH and b"sec-fetch-mode" not in facts
     if client is not Client.DOCUMENT and not is_plain:
         raise SessionRequired("a login is for documents")
+    admit(flow, "login")
     _as_page(flow)
     if _is_elsewhere(flow):
         _move(flow)
@@ -237,6 +239,7 @@ def _wanted(flow: Flow) -> str | None:
 def callback(flow: Flow) -> None:
     """`/callback`: the provider's response. Raises as `_demand`."""
     _demand(flow, "GET")
+    admit(flow, "callback")
     _as_page(flow)
     flow.decision = "login_answer"
     _go_on(flow, _finish)

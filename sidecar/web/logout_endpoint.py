@@ -32,6 +32,7 @@ from sidecar.core.oidc import end_session_url
 from sidecar.core.onward import PARAM as ONWARD_PARAM
 from sidecar.core.onward import Onward
 from sidecar.core.sweep import room_beside
+from sidecar.web.client_limits import admit
 from sidecar.web.origin import public_origin, scope_of
 from sidecar.web.rescue import rescue
 from sidecar.web.responses import (
@@ -59,7 +60,11 @@ _CONFIRM_FORM = (
 
 
 def handle(flow: Flow) -> None:
-    """Serves a request to a logout path (behaviour: logout). Raises `CsrfRejected`."""
+    """Serves a request to a logout path (behaviour: logout).
+
+    Raises `CsrfRejected` and `RateLimited`.
+    """
+    admit(flow, "logout")
     flow.presented = flow.runtime.directory.present(flow.request.cookie, flow.began)
     presented, coordinator = flow.presented, flow.runtime.coordinator
     if presented.handles or not presented.is_checked or coordinator.doubts(presented):

@@ -24,6 +24,7 @@ from sidecar.core.errors import (
 from sidecar.core.forwarding import given_request_id, prepare_request
 from sidecar.web import login_endpoints as login
 from sidecar.web.budgets import STREAM
+from sidecar.web.client_limits import renewals
 from sidecar.web.flow import Flow, Plan
 from sidecar.web.origin import public_origin, scope_of
 from sidecar.web.rescue import answer_options, answer_preflight, rescue
@@ -166,7 +167,11 @@ class Planner:
     async def _ready(self, flow: Flow, *, renews: bool) -> SessionView:
         """The session of a request (`SessionCoordinator.ready`)."""
         return await self._coordinator.ready(
-            flow.presented, scope_of(flow), renews=renews, by_cookie=flow.by_cookie
+            flow.presented,
+            scope_of(flow),
+            renews=renews,
+            by_cookie=flow.by_cookie,
+            permit=renewals(flow),
         )
 
     async def recover(self, flow: Flow) -> None:
@@ -178,7 +183,7 @@ class Planner:
         """
         token = flow.presented.reading.token
         flow.presented, is_last = await self._coordinator.recover(
-            flow.presented, scope_of(flow), rejected=token
+            flow.presented, scope_of(flow), rejected=token, permit=renewals(flow)
         )
         flow.recoveries += 2 if is_last else 1
         self._runtime.large.look_at(flow.presented)

@@ -31,6 +31,7 @@ from sidecar.core.upstream_head import UpstreamHead
 from sidecar.web import logout_endpoint as logout
 from sidecar.web import relay, tunnel
 from sidecar.web.budgets import Budgets
+from sidecar.web.client_limits import admit
 from sidecar.web.flow import Flow, Plan
 from sidecar.web.handing_out import may_hand_out
 from sidecar.web.lasting import Lasting
@@ -95,6 +96,7 @@ class Proxy:
             if flow.raw_fields:
                 self._read_refused(flow, flow.raw_fields)
             if isinstance(error, HeadersTooLarge) and logout.is_way_out(flow):
+                admit(flow, "logout")
                 logout.clear(flow)
                 return
         except ProxyError as worse:

@@ -66,8 +66,8 @@ def render_error(flow: Flow, error: ProxyError) -> tuple[bytes, bytes]:
     """The head (without framing) and body that answer `error`."""
     lines = common_lines(flow, error.status)
     lines += set_cookies(flow.renewed_cookies)
-    if error.status == 503:
-        lines += b"Retry-After: 1\r\n"
+    if error.retry_after:
+        lines += b"Retry-After: %d\r\n" % error.retry_after
     if isinstance(error, MethodNotAllowed):
         lines += b"Allow: %b\r\n" % ", ".join(error.allowed).encode()
     request_id = flow.request_id.decode("latin-1")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sidecar.core.forwarding import Peer
 from sidecar.tls import load_chain, server_context
 from sidecar.web.accepting import ALONE, Acceptor
+from sidecar.web.client_counts import ClientCounts
 from sidecar.web.connection import ClientConnection, Handler
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Server:
         self._no_room_until = 0.0
         self._empty = asyncio.Event()
         self._limit = runtime.policy.config.limits.connections
+        self._clients = ClientCounts(runtime.policy.config.limits.per_client.connections)
         self._scheme = b"https" if runtime.policy.config.tls is not None else b"http"
         self.draining = False
 
@@ -71,9 +73,26 @@ class Server:
         """Counts an open connection and returns its peer."""
         self._connections.add(connection)
         self._runtime.metrics.connections += 1
-        if len(self._connections) - len(self._closing) > self._limit:
+        peer = self._peer(transport)
+        if not self._clients.opened(peer):
+            self._refuse(connection, peer)
+        elif len(self._connections) - len(self._closing) > self._limit:
             self._make_room(connection)
-        return self._peer(transport)
+        return peer
+
+    def _refuse(self, connection: ClientConnection, peer: Peer) -> None:
+        """Closes a connection whose client has too many."""
+        runtime, clients = self._runtime, self._clients
+        runtime.metrics.connections_limited["per_client"] += 1
+        if clients.is_news(runtime.loop.time()):
+            runtime.log.warning(
+                "client limited",
+                limit=f"limits.per_client.connections: above {clients.limit}",
+                client=peer.address,
+                detail="if this is a proxy, list it in trusted_proxies",
+            )
+        self._closing.add(connection)
+        connection.close()
 
     def serve_with(self, runtime: Runtime, handler: Handler) -> None:
         """Serves with another configuration from now on, on the same address.
@@ -89,6 +108,8 @@ class Server:
             if connection.transport is not None:
                 peer = self._peer(connection.transport)
                 connection.serve_with(handler, config.limits, peer)
+        peers = [one.peer for one in self._connections]
+        self._clients = ClientCounts(config.limits.per_client.connections, peers)
 
     def _peer(self, transport: asyncio.BaseTransport) -> Peer:
         name = transport.get_extra_info("peername")
@@ -131,6 +152,7 @@ class Server:
         """Counts a connection out."""
         self._connections.discard(connection)
         self._closing.discard(connection)
+        self._clients.closed(connection.peer)
         if self._is_full and len(self._connections) < self._limit * 0.9:
             self._is_full, self._no_room_until = False, 0.0  # the next time is worth a line again
         self._runtime.metrics.connections -= 1

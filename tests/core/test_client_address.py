@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.client_address import MOST_HOPS, client_address
+from sidecar.core.client_address import MOST_HOPS, client_address, client_network
 
 
 def is_proxy(address: str) -> bool:
@@ -77,3 +77,25 @@ def test_forwarded_counts_where_there_is_no_x_forwarded_for(
 def test_hops_are_bounded() -> None:
     told = b", ".join([b"203.0.113.9", *[b"10.0.0.2"] * MOST_HOPS])
     assert client_address("10.0.0.1", is_proxy, told) == "10.0.0.2"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("203.0.113.9", "203.0.113.9", True),
+        ("203.0.113.9", "203.0.113.8", False),
+        ("203.0.113.9", "::ffff:203.0.113.9", True),
+        ("2001:db8:1:2::9", "2001:db8:1:2:ffff:ffff:ffff:ffff", True),
+        ("2001:db8:1:2::9", "2001:db8:1:3::9", False),
+        ("fe80::1%eth0", "fe80::2", True),
+    ],
+)
+def test_a_client_is_an_address_or_a_subnet(one: str, other: str, is_same: bool) -> None:
+    """Whoever has an IPv6 address has all of its /64."""
+    assert (client_network(one) == client_network(other)) is is_same
+    assert client_network(one) is not None
+
+
+@pytest.mark.parametrize("text", ["", "unknown", "1.2.3", "1.2.3.4:80"])
+def test_what_is_no_address_is_no_client(text: str) -> None:
+    assert client_network(text) is None

@@ -193,6 +193,11 @@ Size: TypeAlias = Annotated[
         }
     ),
 ]
+RateText: TypeAlias = Annotated[
+    units.Rate,
+    PlainValidator(units.parse_rate),
+    _string(units.RATE_PATTERN, examples=["5/s", "30/m", "1000/h"]),
+]
 Count: TypeAlias = Annotated[int, Field(ge=1), BeforeValidator(_count)]
 Compress: TypeAlias = Annotated[
     Literal["auto", "never"],

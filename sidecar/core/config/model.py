@@ -26,6 +26,7 @@ from sidecar.core.config.fields import (
     Origin,
     PathText,
     QueryName,
+    RateText,
     Redirect,
     Section,
     SigningSecrets,
@@ -147,6 +148,27 @@ class InFlight(Section):
     )
 
 
+class PerClient(Section):
+    """What one client address may do (an IPv6 client is its /64); null is without a limit.
+
+    Behind `trusted_proxies` it is the address that they vouch for.
+    """
+
+    login: RateText | None = setting(
+        None, "Logins begun with oidc, and as many answers of the provider, such as 30/m."
+    )
+    logout: RateText | None = setting(None, "Requests to the logout paths, such as 60/m.")
+    refresh: RateText | None = setting(
+        None, "Exchanges of refresh tokens that its requests cause, such as 120/m."
+    )
+    connections: Count | None = setting(None, "Connections open at once, such as 500.")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is limited."""
+        return self != PerClient()
+
+
 class LimitsSection(Section):
     """What one client may use."""
 
@@ -162,6 +184,9 @@ class LimitsSection(Section):
     )
     connections: Count = setting(
         10_000, "Open client connections; above it the oldest idle ones are closed."
+    )
+    per_client: PerClient = setting(
+        PerClient(), "What one client address may do, for each worker by itself.", written={}
     )
 
 

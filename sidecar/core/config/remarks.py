@@ -92,6 +92,12 @@ def _proxies(config: Config) -> Iterator[str]:
     for index, proxy in enumerate(config.trusted_proxies):
         if proxy != "unix" and ip_network(proxy).prefixlen == 0:
             yield f"trusted_proxies[{index}]: trusts every client as if it were a proxy"
+    is_behind_one = (config.public_url or "").startswith("https:") and config.tls is None
+    if is_behind_one and not config.trusted_proxies and config.limits.per_client.is_on:
+        yield (
+            "limits.per_client: a proxy stands in front (public_url is https, and there is no "
+            "tls), and trusted_proxies is empty, so all its clients count as one"
+        )
 
 
 def _logout(config: Config) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them.
+"""Durations, sizes and rates as people write them.
 
 The units are those of Go's `time.ParseDuration` (plus days) and IEC 80000-13 (KiB is 1024 bytes).
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from sidecar.core.config.faults import BadValue, one_of
 
 DURATION_PATTERN: Final = r"^[0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h|d)$"
 SIZE_PATTERN: Final = r"^[0-9]{1,15}(B|KiB|MiB|GiB)?$"
+RATE_PATTERN: Final = r"^[0-9]{1,9}/(s|m|h)$"
 
 _SECONDS: Final[Mapping[str, float]] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES: Final[Mapping[str, int]] = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -20,6 +22,24 @@ _BYTES: Final[Mapping[str, int]] = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 2
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)", re.ASCII)
 _UNIT: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,3})? ?([A-Za-z]{1,3})", re.ASCII)
 _SIZE: Final = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB)?", re.ASCII)
+_RATE: Final = re.compile(r"([0-9]{1,9})/([A-Za-z]{1,9})", re.ASCII)
+_PER: Final = ("s", "m", "h")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many times in a unit of time (s, m or h)."""
+
+    count: int
+    unit: str
+
+    @property
+    def seconds(self) -> float:
+        """The length of the unit."""
+        return _SECONDS[self.unit]
+
+    def __str__(self) -> str:
+        return f"{self.count}/{self.unit}"
 
 
 def parse_duration(value: object) -> float:
@@ -55,6 +75,16 @@ def parse_size(value: object) -> int:
         units = ("bytes", "KiB", "MiB", "GiB")
         raise _wrong(value, "a size above zero, such as 512, 64KiB or 1MiB", _BYTES, units)
     return size
+
+
+def parse_rate(value: object) -> Rate:
+    """`5/s`, `30/m`, `1000/h`; zero and other units are refused. Raises BadValue."""
+    match = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if match and match[2] not in _PER:
+        raise BadValue(f'unknown unit "{match[2]}"', f"use {one_of(_PER)}")
+    if match is None or int(match[1]) == 0:
+        raise BadValue("must be a rate above zero, such as 5/s, 30/m or 1000/h")
+    return Rate(int(match[1]), match[2])
 
 
 def _wrong(

@@ -355,6 +355,20 @@ FAULTS = [
         "one of them",
     ),
     (GOOD + "logout: {path: /}", "logout.path", 2, "must not be the whole site", "/api/logout"),
+    (
+        GOOD + "limits: {per_client: {login: 5/d}}",
+        "limits.per_client.login",
+        2,
+        'unknown unit "d"',
+        "use s, m or h",
+    ),
+    (
+        GOOD + "limits:\n  per_client: {logout: 60}",
+        "limits.per_client.logout",
+        3,
+        "must be a rate above zero",
+        "30/m",
+    ),
     (GOOD + "drain: {wait: 25s}", "drain.wait", 2, "must be shorter than drain.timeout", "5s"),
     (GOOD + "drain: {timeout: 1s}", "drain.wait", 2, "must be shorter than drain.timeout", "5s"),
     (

@@ -291,6 +291,16 @@ def test_nothing_can_be_changed(loaded: Loader) -> None:
             None,
         ),
         (
+            f"secret: {LONG}\npublic_url: https://a\nlimits: {{per_client: {{login: 5/s}}}}",
+            "limits.per_client: a proxy stands in front",
+        ),
+        (
+            f"secret: {LONG}\npublic_url: https://a\ntrusted_proxies: [10.0.0.1]\n"
+            "limits: {per_client: {login: 5/s}}",
+            None,
+        ),
+        (f"secret: {LONG}\nlimits: {{per_client: {{connections: 5}}}}", None),
+        (
             f"secret: {LONG}\ntrusted_proxies: [unix, '::/0']",
             "trusted_proxies[1]: trusts every client",
         ),

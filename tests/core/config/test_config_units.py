@@ -1,4 +1,4 @@
-"""Durations and sizes mean what they say, and nothing else is taken for one."""
+"""Durations, sizes and rates mean what they say, and nothing else is taken for one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from sidecar.core.config.faults import BadValue
 from sidecar.core.config.units import (
     DURATION_PATTERN,
+    RATE_PATTERN,
     SIZE_PATTERN,
     parse_duration,
+    parse_rate,
     parse_size,
 )
 
@@ -94,10 +96,45 @@ def test_what_is_no_size_is_refused(value: object) -> None:
         parse_size(value)
 
 
-@given(st.text(alphabet="0123456789.msdhKMGiB ", max_size=8))
+@given(st.integers(1, 999_999_999), st.sampled_from(["s", "m", "h"]))
+def test_rate_is_so_many_in_a_unit_of_time(number: int, unit: str) -> None:
+    rate = parse_rate(f"{number}/{unit}")
+    assert (rate.count, rate.seconds, str(rate)) == (number, SECONDS[unit], f"{number}/{unit}")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "0/m",
+        "5",
+        "/m",
+        "5/",
+        "5/d",
+        "5/ms",
+        "5/min",
+        "5 /m",
+        "-5/m",
+        "1.5/s",
+        "٣/s",
+        5,
+        True,
+        None,
+    ],
+)
+def test_what_is_no_rate_is_refused(value: object) -> None:
+    with pytest.raises(BadValue, match=r"rate|unknown unit"):
+        parse_rate(value)
+
+
+@given(st.text(alphabet="0123456789./msdhKMGiB ", max_size=8))
 def test_the_published_patterns_accept_whatever_the_parsers_accept(text: str) -> None:
     """An editor never marks what the sidecar takes, and differs only on zero."""
-    for parse, pattern in ((parse_duration, DURATION_PATTERN), (parse_size, SIZE_PATTERN)):
+    for parse, pattern in (
+        (parse_duration, DURATION_PATTERN),
+        (parse_size, SIZE_PATTERN),
+        (parse_rate, RATE_PATTERN),
+    ):
         try:
             parse(text)
         except BadValue:
