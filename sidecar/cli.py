@@ -143,17 +143,40 @@ def idp(arguments: Sequence[str]) -> NoReturn:
 @click.option(
     "--now", type=float, metavar="UNIX", help="The time to use. Default: the current time."
 )
+@click.option(
+    "--request",
+    metavar="LINE",
+    help="A request, such as 'GET /api/a': adds its route and what is decided on the way.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def explain(file: str | None, cookie: str, now: float | None, as_json: bool) -> None:
+def explain(
+    file: str | None, cookie: str, now: float | None, request: str | None, as_json: bool
+) -> None:
     """Explain what the session sources read in a Cookie header. Never prints a token."""
     config = _load(file, {})
-    from sidecar.explain import explain as explained
-    from sidecar.policy import compile_sources
-
-    text = _standard_input() if cookie == "-" else cookie
+    text = _header_value(_standard_input() if cookie == "-" else cookie)
     moment = time.time() if now is None else now
-    facts = explained(compile_sources(config), _header_value(text), moment)
+    facts = _explained(config, text, moment, request)
     click.echo(json.dumps(facts) if as_json else "\n".join(_lines(facts)))
+
+
+def _explained(config: Config, cookie: str, now: float, request: str | None) -> Mapping[str, Any]:
+    """What `explain` prints, or an exit with the fault of the request."""
+    if request is None:
+        from sidecar.explain import explain as explained
+        from sidecar.policy import compile_sources
+
+        return explained(compile_sources(config), cookie, now)
+    from sidecar.core.errors import BadRequest
+    from sidecar.policy import compile_policy
+    from sidecar.web.explanation import explain_request
+
+    try:
+        policy = compile_policy(config, os.urandom(_SECRET_BYTES))
+        return explain_request(policy, request, cookie, now)
+    except (BadRequest, OSError) as error:
+        click.echo(f"--request: {error}", err=True)
+        sys.exit(WRONG)
 
 
 @cli.command("schema")
@@ -247,4 +270,11 @@ def _header_value(text: str) -> str:
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     for name, value in facts.items():
-        yield f"{name:<14}{'-' if value is None else value}"
+        if isinstance(value, Mapping):
+            yield from _lines(value)
+        elif isinstance(value, list):
+            for at, one in enumerate(value):
+                text = " ".join(map(str, one)) if isinstance(one, tuple) else one
+                yield f"{'' if at else name:<14}{text}"
+        else:
+            yield f"{name:<14}{'-' if value is None else value}"

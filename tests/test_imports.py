@@ -48,6 +48,7 @@ LAYERS: Final = (
         "sidecar.log",
         "sidecar.log_writer",
         "sidecar.observation",
+        "sidecar.explain",
     ),
     ("sidecar.sessions",),
     ("sidecar.runtime",),

@@ -6,6 +6,7 @@ import re
 from enum import StrEnum
 from typing import Final
 
+from sidecar.core.client import Client
 from sidecar.core.codings import content_coding, is_decodable
 from sidecar.core.envelope import is_json_type as _is_json_type
 from sidecar.core.headers import media_type
@@ -72,6 +73,18 @@ def decide(
     if is_json_type(head.fact(b"content-type")):
         return WRAP
     return RELAY if status < 300 else WRAP_ERROR
+
+
+def leads_to_logout(client: Client, route: Route, *, is_live: bool, has_login: bool) -> bool:
+    """Whether a 401 sends its client to the logout, or is told as such (behaviour: 401, rule 3).
+
+    With a login of the sidecar's own, a document goes there too whose page needs a session.
+    """
+    if client in (Client.ROUTER, Client.WEBSOCKET):
+        return False
+    lacks_session = not is_live and client is Client.DOCUMENT and route.kind == "page"
+    is_own = lacks_session and has_login and route.on_unauthorized == "pass"
+    return is_own or route.on_unauthorized == "logout"
 
 
 def is_wrappable(head: UpstreamHead) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from sidecar.core.actions import leads_to_logout
 from sidecar.core.client import Client
 from sidecar.core.error_body import error_shape
 from sidecar.core.errors import PrefetchUnauthenticated, SessionRequired, TokenRejected
@@ -37,7 +38,8 @@ def unauthorized(flow: Flow) -> None:
         flow.reason = "session ended"
     else:
         flow.reason = f"session {flow.presented.reading.result}"
-    if _leads_to_logout(flow):
+    has_login = flow.runtime.login is not None
+    if leads_to_logout(flow.request.client, flow.route, is_live=is_live, has_login=has_login):
         _send_to_logout(flow)
     else:
         rescue(flow, TokenRejected() if is_live else SessionRequired())
@@ -71,19 +73,6 @@ def _watch_rejections(flow: Flow, now: float) -> None:
             "if their logins are fresh, the upstream expects another audience, issuer or key, or "
             "its clock is wrong",
         )
-
-
-def _leads_to_logout(flow: Flow) -> bool:
-    """Whether the client is sent to the logout, or gets 401 (behaviour: 401, rule 3).
-
-    With a login of the sidecar's own, a document goes there too whose page needs a session.
-    """
-    client, route = flow.request.client, flow.route
-    if client in (Client.ROUTER, Client.WEBSOCKET):
-        return False
-    lacks_session = flow.live is None and client is Client.DOCUMENT and route.kind == "page"
-    is_own = lacks_session and flow.runtime.login is not None and route.on_unauthorized == "pass"
-    return is_own or route.on_unauthorized == "logout"
 
 
 def bridged(flow: Flow) -> None:

@@ -22,6 +22,7 @@ from sidecar.core.cookies import (
     unprefixed,
 )
 from sidecar.core.credential import Reading, Result, is_b64token
+from sidecar.core.errors import loggable
 from sidecar.core.jwe import SealError, as_number
 from sidecar.core.tickets import ClaimStamp
 from sidecar.core.token_set import TokenSet, token_set
@@ -196,9 +197,9 @@ class SealedSource:
             return _Verdict(Result.EXPIRED, "the session has expired", session)
         token = find_claim(session.claims, self.token)
         if not isinstance(token, str) or not token:
-            return _Verdict(
-                Result.TOKEN_MISSING, "the session has no token at the configured claim", session
-            )
+            path = ".".join(self.token)
+            why = f"the session has no token at the claim {path}; it has {_names(session)}"
+            return _Verdict(Result.TOKEN_MISSING, why, session)
         if not is_b64token(token):
             return _Verdict(Result.BAD_TOKEN, "the token is not one of RFC 6750", session)
         return _Verdict(Result.OK, "the session holds a token", session, token)
@@ -300,6 +301,16 @@ def _index(name: str) -> int:
     """The number behind the last dot, 0 if there is none."""
     digits = name.rpartition(".")[2]
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else 0
+
+
+_MOST_NAMES: Final = 20
+_LONGEST_NAME: Final = 40
+
+
+def _names(session: SealedSession) -> str:
+    """The names of the claims that are there, never a value."""
+    names = [loggable(name[:_LONGEST_NAME]) for name in list(session.claims)[:_MOST_NAMES]]
+    return ", ".join(names) or "no claims"
 
 
 def _canonical(claims: Mapping[str, object]) -> str:
