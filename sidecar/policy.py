@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from typing import Any, Final, NamedTuple
 
 from yarl import URL
 
+from sidecar.core.access import EMAIL, AccessRule, ClaimPath, RouteGate, needed_for
 from sidecar.core.attributes import NO_KEYS, CookieKeys
 from sidecar.core.bridge_rule import BridgeRule
 from sidecar.core.config import Config
+from sidecar.core.config.allow import AllowRule
 from sidecar.core.config.contradictions import path_on_this_site
 from sidecar.core.config.digest import digest
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
@@ -55,6 +57,7 @@ from sidecar.core.formats.login_session import (
     login_store_source,
 )
 from sidecar.core.formats.raw import raw_source
+from sidecar.core.formats.sealed import SealedSource
 from sidecar.core.keys import derive_key
 from sidecar.core.login_loop import TraceCookie, trace_name
 from sidecar.core.logout_rule import LogoutRule
@@ -370,8 +373,30 @@ def _compile_sources(
     config: Config, login: LoginPolicy | None, secrets: Sequence[bytes]
 ) -> tuple[Source, ...]:
     stamp = ClaimStamp(secrets)
-    written = tuple(_compile_source(source, stamp) for source in config.session.sources)
+    shows = needed_for(_claims_of_routes(config))
+    written = tuple(
+        _showing(_compile_source(source, stamp), shows) for source in config.session.sources
+    )
     return written if login is None else (login.source, *written)
+
+
+def _showing(source: Source, shows: tuple[ClaimPath, ...]) -> Source:
+    """The source with the claims that routes ask for."""
+    return replace(source, shows=shows) if isinstance(source, SealedSource) else source
+
+
+def _claims_of_routes(config: Config) -> Iterator[ClaimPath]:
+    """The claims that some route needs, and those that tell a user who is not let in."""
+    for route in config.routes:
+        if route.allow:
+            yield from (*(rule.claim for rule in route.allow), EMAIL, ("name",))
+
+
+def _compile_rules(written: Sequence[AllowRule]) -> tuple[AccessRule, ...]:
+    return tuple(
+        AccessRule(one.claim, frozenset(one.any), frozenset(one.all), frozenset(one.domain))
+        for one in written
+    )
 
 
 def _compile_login(config: Config, secrets: Sequence[bytes]) -> LoginPolicy | None:
@@ -391,7 +416,13 @@ def _compile_login(config: Config, secrets: Sequence[bytes]) -> LoginPolicy | No
     return LoginPolicy(
         base=oidc.base,
         client=OidcClient(
-            oidc.issuer, oidc.client_id, oidc.scopes, oidc.parameters, oidc.clock_tolerance
+            oidc.issuer,
+            oidc.client_id,
+            oidc.scopes,
+            oidc.parameters,
+            oidc.clock_tolerance,
+            needed_for((*(rule.claim for rule in oidc.allow), *_claims_of_routes(config))),
+            _compile_rules(oidc.allow),
         ),
         source=source,
         attempts=AttemptCookies(oidc.cookie, secrets, oidc.attempt),
@@ -504,7 +535,15 @@ def _compile_route(config: Config, route: RouteSection) -> Route:
         host=host.encode() if host is not None else None,
         upstream_origins=tuple(one.origin for one in urls),
         errors=route.errors,
+        gates=_compile_gates(config, route),
     )
+
+
+def _compile_gates(config: Config, route: RouteSection) -> tuple[RouteGate, ...]:
+    if not route.allow:
+        return ()
+    sources = _compile_source_set(config, route.sources)
+    return (RouteGate(_compile_rules(route.allow), sources),)
 
 
 def _compile_fields(written: FieldNames) -> FieldRule | None:

@@ -19,6 +19,7 @@ FILES: Final = sorted((ROOT / "sidecar").rglob("*.py"))
 LAYERS: Final = (
     ("sidecar.__init__", "sidecar.core.errors", "sidecar.core.memo"),
     (
+        "sidecar.core.access",
         "sidecar.core.attributes",
         "sidecar.core.claims",
         "sidecar.core.config",

@@ -9,6 +9,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import Final, Protocol
 
+from sidecar.core.access import ClaimPath, key_of
 from sidecar.core.attributes import Scope
 from sidecar.core.cookies import CookieJar
 from sidecar.core.token_set import TokenSet
@@ -52,7 +53,8 @@ class Reading:
     `content` stands for a session that opened without a usable token: the same text for the same
     cookie in every spelling, and None otherwise; `lasting` is that part of it which stays when its
     application seals it again. `subject` is the user that the session names, if it names one.
-    `encoded` are the cookies whose values came percent-encoded, without a chunk's suffix.
+    `encoded` are the cookies whose values came percent-encoded, without a chunk's suffix. `shown`
+    are claims that rules ask for, by `access.key_of`.
     `is_plain` is False for a spelling that its library would open and never writes: such a session
     is known for whose it is, and passes nowhere.
     `header_bytes` is the size of the Cookie field value. `why` is for a person and
@@ -79,6 +81,11 @@ class Reading:
     places: tuple[int, ...] = ()
     writer: Writer | None = field(default=None, repr=False)
     encoded: frozenset[str] = frozenset()
+    shown: Mapping[str, object] | None = field(default=None, repr=False)
+
+    def claim(self, path: ClaimPath) -> object:
+        """What the session says of its user; None if it does not, or if nobody configured it."""
+        return None if self.shown is None else self.shown.get(key_of(path))
 
     def is_resealed_from(self, before: Reading) -> bool:
         """Whether a session without a token is `before`, sealed again by its application."""

@@ -40,6 +40,7 @@ class Metadata:
     id_token_signing_alg_values_supported: tuple[str, ...] | None = None
     token_endpoint_auth_methods_supported: tuple[str, ...] | None = None
     authorization_response_iss_parameter_supported: bool | None = None
+    prompt_values_supported: tuple[str, ...] | None = None
     odd: tuple[str, ...] = ()
 
     @property
@@ -108,6 +109,7 @@ _MEMBERS: Final[Mapping[str, Callable[[object, str], Any]]] = {
     **dict.fromkeys((*REQUIRED, *OPTIONAL), _endpoint),
     "id_token_signing_alg_values_supported": _texts,
     "token_endpoint_auth_methods_supported": _texts,
+    "prompt_values_supported": _texts,
     "authorization_response_iss_parameter_supported": _flag,
 }
 """How each member is read, None where it cannot be used."""

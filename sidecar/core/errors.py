@@ -95,6 +95,12 @@ class CsrfRejected(ProxyError):
     status, code, message = 403, "csrf_rejected", "Cross-site request refused"
 
 
+class NotAllowed(ProxyError):
+    """The session is alive, and no rule of `allow` lets its user in."""
+
+    status, code, message = 403, "not_allowed", "You are not allowed to use this page"
+
+
 class NoRoute(ProxyError):
     status, code, message = 404, "no_route", "No route matches this path"
 

@@ -16,11 +16,12 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
+from sidecar.core.access import SUBJECT, AccessRule, ClaimPath, lets_in, picked, why_not
 from sidecar.core.attributes import Scope
 from sidecar.core.config.renewal import RESERVED_PARAMETERS
 from sidecar.core.cookies import CookieJar, gone_line, set_line
 from sidecar.core.discovery import Metadata
-from sidecar.core.errors import SidecarError, loggable
+from sidecar.core.errors import NotAllowed, SidecarError, loggable
 from sidecar.core.formats.login_session import Profile
 from sidecar.core.formats.sealed import base_name, prefixed
 from sidecar.core.jwe import A256GCM, Keyring, SealError, as_number
@@ -77,12 +78,21 @@ class LoginFailed(SidecarError):
         self.description = description
 
 
+class LoginRefused(LoginFailed):
+    """The provider knows the user, and no rule lets the user in. `who` is for the user to see."""
+
+    def __init__(self, detail: str, who: str) -> None:
+        super().__init__(NotAllowed.code, detail, NotAllowed.status)
+        self.who = who
+
+
 @dataclass(frozen=True, slots=True)
 class OidcClient:
     """What the sidecar is at the provider, and what it asks for.
 
     `parameters` are more of the authorization request; None: that one is not sent. `tolerance` is
-    how many seconds the provider's clock may differ.
+    how many seconds the provider's clock may differ. `claims` are the paths of those that are kept
+    of a user, `allow` the rules of which one must hold.
     """
 
     issuer: str
@@ -90,6 +100,8 @@ class OidcClient:
     scopes: tuple[str, ...]
     parameters: Mapping[str, str | None] = field(default_factory=dict)
     tolerance: float = TOLERANCE
+    claims: tuple[ClaimPath, ...] = ()
+    allow: tuple[AccessRule, ...] = ()
 
 
 # -- the way there --------------------------------------------------------------------------------
@@ -151,13 +163,19 @@ def challenge(verifier: str) -> str:
 
 
 def authorization_url(
-    metadata: Metadata, client: OidcClient, attempt: LoginAttempt, state: str
+    metadata: Metadata,
+    client: OidcClient,
+    attempt: LoginAttempt,
+    state: str,
+    *,
+    as_another: bool = False,
 ) -> str:
     """Where the browser goes to log in (Core 3.1.2.1). Raises `LoginFailed`.
 
     `state` is the parameter that comes back (`AttemptCookies.state`). Providers grant
     `offline_access` only with consent (Core 11), so that is asked for with it unless the
-    configuration says otherwise of `prompt`.
+    configuration says otherwise of `prompt`. `as_another`: the user wants to log in as somebody
+    else, so the provider must not take its own session for the answer.
     """
     endpoint = metadata.authorization_endpoint
     if endpoint is None:
@@ -168,6 +186,9 @@ def authorization_url(
         for name, text in {**default, **client.parameters}.items()
         if text is not None and name not in RESERVED_PARAMETERS
     }
+    if as_another:
+        asked = () if "prompt" in client.parameters else default.values()
+        more["prompt"] = " ".join((_switch_prompt(metadata), *asked))
     query = {
         "response_type": "code",
         "client_id": client.client_id,
@@ -180,6 +201,17 @@ def authorization_url(
         **more,
     }
     return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
+
+
+def _switch_prompt(metadata: Metadata) -> str:
+    """The `prompt` by which a provider asks who the user is (Core 3.1.2.1).
+
+    Each knows `login`, but for those that let users choose an account and have no logout.
+    """
+    known = metadata.prompt_values_supported
+    if known is not None:
+        return "select_account" if "select_account" in known else "login"
+    return "select_account" if metadata.end_session_endpoint is None else "login"
 
 
 def attempt_stem(cookie: str) -> str:
@@ -372,6 +404,14 @@ class Identity:
     sid: str | None = field(repr=False)
     profile: Profile = field(repr=False)
 
+    def claim(self, path: ClaimPath) -> object:
+        """What the provider says of the user."""
+        return self.subject if path == SUBJECT else self.profile.claim(path)
+
+    def lacks(self, paths: Sequence[ClaimPath]) -> bool:
+        """Whether one of these claims is not known."""
+        return any(self.claim(path) is None for path in paths)
+
 
 def read_id_token(
     verified: Verified, client: OidcClient, *, nonce: str, access_token: str, now: float
@@ -389,7 +429,8 @@ def read_id_token(
     subject = _name(claims, "sub")
     if subject is None:
         raise InvalidToken("it names no subject")
-    return Identity(subject, _name(claims, "sid"), _profile(claims))
+    profile = replace(_profile(claims), claims=picked(claims, client.claims))
+    return Identity(subject, _name(claims, "sid"), profile)
 
 
 def check_refreshed(verified: Verified, client: OidcClient, old: str) -> None:
@@ -407,15 +448,32 @@ def may_be_of_same_user(unverified: str, old: str) -> bool:
     return jwt_subject(unverified) in (None, jwt_subject(old))
 
 
-def with_userinfo(identity: Identity, said: Mapping[str, object]) -> Identity:
-    """What the UserInfo endpoint says besides (Core 5.3.2). Raises `InvalidToken`."""
+def with_userinfo(
+    identity: Identity, said: Mapping[str, object], paths: Sequence[ClaimPath] = ()
+) -> Identity:
+    """What the UserInfo endpoint says besides (Core 5.3.2), also at these `paths`.
+
+    Raises `InvalidToken`.
+    """
     if said.get("sub") != identity.subject:
         raise InvalidToken("it is about another user")
     known, more = identity.profile, _profile(said)
-    profile = Profile(
-        known.name or more.name, known.email or more.email, known.picture or more.picture
+    profile = replace(
+        known,
+        name=known.name or more.name,
+        email=known.email or more.email,
+        picture=known.picture or more.picture,
+        more={key: value for key, value in picked(said, paths).items() if value is not None},
     )
     return replace(identity, profile=profile)
+
+
+def check_allowed(identity: Identity, client: OidcClient) -> None:
+    """Raises `LoginRefused` for a user whom no rule of `oidc.allow` lets in."""
+    profile = identity.profile
+    if lets_in(client.allow, identity.claim):
+        return
+    raise LoginRefused(why_not(client.allow, identity.claim), profile.email or profile.name or "")
 
 
 @dataclass(frozen=True, slots=True)

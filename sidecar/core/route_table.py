@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final
 
+from sidecar.core.access import RouteGate
 from sidecar.core.envelope import EnvelopeRule
 from sidecar.core.request import FieldRule
 from sidecar.core.target import (
@@ -42,6 +43,7 @@ class Route:
     host: bytes | None  # Host to send; None keeps the client's
     upstream_origins: tuple[str, ...]  # scheme://host[:port], to map Location back
     errors: str | None = None  # envelope | problem | graphql: the shape of errors; None: by client
+    gates: tuple[RouteGate, ...] = ()  # who may use it: whom each of them lets in
     authorities: frozenset[bytes] = field(init=False)  # host[:port] that mean the upstream
     is_private: bool = field(init=False)  # no shared cache may keep an answer
     by_cookie: bool = field(init=False)  # answers depend on the Cookie field
@@ -156,9 +158,9 @@ class RouteTable:
     """Longest-prefix match at segment boundaries; costs a path's depth, not the routes' number.
 
     A route with `session: required` holds for every spelling of its path: what some server may
-    read as a path below it is served as its spelling says, but with a session, and a client's own
-    bearer stands for one only if the required route lets it. `endpoints` are
-    paths that the sidecar answers itself, which no other spelling of them gets past.
+    read as a path below it is served as its spelling says, but with a session of somebody whom that
+    route lets in, and a client's own bearer stands for one only if the required route lets it.
+    `endpoints` are paths that the sidecar answers itself, which no other spelling gets past.
     """
 
     __slots__ = ("_by_prefix", "_by_reading", "_depth", "_endpoints", "_gated", "_odd", "_often")
@@ -203,7 +205,10 @@ class RouteTable:
             return route
         # A client's own bearer opens no gate that it would not open in the usual spelling.
         is_open = all(gate.authorization is not None for gate in gates)
-        return self._gated[route, route.authorization if is_open else None]
+        gated = self._gated[route, route.authorization if is_open else None]
+        closed = tuple(dict.fromkeys(one for gate in gates for one in gate.gates))
+        others = tuple(one for one in closed if one not in gated.gates)
+        return replace(gated, gates=(*gated.gates, *others)) if others else gated
 
     def _gate(self, reading: str) -> Route | None:
         """The required route that a reading of a path leads to, or None."""

@@ -71,7 +71,7 @@ def jwt_times(token: str) -> tuple[float | None, float | None]:
 
     They only say when to renew, so whoever could forge them gains nothing.
     """
-    claims = _unverified(token)
+    claims = jwt_claims(token)
     return _date(claims.get("iat")), _date(claims.get("exp"))
 
 
@@ -80,12 +80,12 @@ def jwt_subject(token: str) -> str | None:
 
     It only says which tokens of one browser may be of one session.
     """
-    subject = _unverified(token).get("sub")
+    subject = jwt_claims(token).get("sub")
     return subject if isinstance(subject, str) else None
 
 
-def _unverified(token: str) -> dict[str, object]:
-    """The claims of a JWT, empty for anything else."""
+def jwt_claims(token: str) -> dict[str, object]:
+    """The claims of a JWT, unverified; empty for anything else."""
     parts = token.split(".")
     if len(parts) != 3 or len(token) > _LONGEST_JWT:
         return {}

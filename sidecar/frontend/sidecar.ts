@@ -26,7 +26,7 @@ export interface Failure<E = unknown> {
 const SESSION_CODES = ["session_required", "session_expired", "token_rejected"] as const;
 const CODES = [
   "session_required", "session_expired", "token_rejected", // no spread: --isolatedDeclarations
-  "prefetch_unauthenticated", "session_changed", "token_refreshed", "bad_request", "csrf_rejected",
+  "prefetch_unauthenticated", "session_changed", "token_refreshed", "bad_request", "csrf_rejected", "not_allowed",
   "no_route", "body_too_large", "rate_limited", "headers_too_large", "internal_error", "upstream_unreachable",
   "upstream_protocol", "overloaded", "store_unavailable", "refresh_unavailable", "login_unavailable", "upstream_timeout",
   "network_error", "timed_out", "aborted", "not_an_envelope", // these four are made here

@@ -217,6 +217,12 @@ class Provider:
             self.report(f"a token could not be revoked: the provider answered {answer.status}")
         return answer.status == 200
 
+    @property
+    def has_userinfo(self) -> bool:
+        """Whether it is known to have a UserInfo endpoint."""
+        metadata = self.known
+        return metadata is not None and metadata.userinfo_endpoint is not None
+
     async def userinfo(self, access_token: str) -> Mapping[str, object] | None:
         """What the UserInfo endpoint says of a token's user (Core 5.3); None if there is none, or
         if it gives no usable response, which is reported.

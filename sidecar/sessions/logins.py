@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core import oidc
+from sidecar.core.access import lets_in
 from sidecar.core.discovery import Metadata
 from sidecar.core.errors import LoginUnavailable, SidecarError, StoreUnavailable
 from sidecar.core.formats.login_session import ID_BYTES, LoginSession, new_session
@@ -199,31 +200,41 @@ class Logins:
     async def _identify(self, attempt: LoginAttempt, tokens: TokenSet) -> Identity:
         if tokens.id_token is None:
             raise LoginFailed("bad_answer", "the provider's answer holds no id_token")
+        client = self._login.client
         try:
             verified = await self._provider.verify(tokens.id_token, ID_TOKEN)
             identity = oidc.read_id_token(
                 verified,
-                self._login.client,
+                client,
                 nonce=attempt.nonce,
                 access_token=tokens.access_token,
                 now=self._now(),
             )
-            return await self._informed(identity, tokens.access_token)
+            identity = await self._informed(identity, tokens.access_token)
+            oidc.check_allowed(identity, client)
         except InvalidToken as error:
             raise LoginFailed("bad_answer", f"the id_token is not believed: {error}") from None
         except ProviderUnavailable as trouble:
             raise LoginUnavailable(trouble.detail) from None
+        return identity
 
     async def _informed(self, identity: Identity, access_token: str) -> Identity:
-        """The identity with name and email of UserInfo, if the id_token lacks them.
+        """The identity with what UserInfo says, if the id_token lacks name, email or a claim that
+        is configured.
 
-        Raises `InvalidToken` for what is about another user.
+        Raises `InvalidToken` for what is about another user, and `ProviderUnavailable` if nobody
+        can say who may log in.
         """
-        profile = identity.profile
-        if not self._login.asks_userinfo or (profile.name and profile.email):
+        profile, client = identity.profile, self._login.client
+        is_known = profile.name and profile.email and not identity.lacks(client.claims)
+        if not self._login.asks_userinfo or is_known:
             return identity
         said = await self._provider.userinfo(access_token)
-        return identity if said is None else oidc.with_userinfo(identity, said)
+        if said is not None:
+            return oidc.with_userinfo(identity, said, client.claims)
+        if not lets_in(client.allow, identity.claim) and self._provider.has_userinfo:
+            raise ProviderUnavailable("UserInfo was not had, and a rule needs it", sent=True)
+        return identity
 
     def _session(self, identity: Identity, tokens: TokenSet, cookie: str) -> LoginSession:
         return new_session(

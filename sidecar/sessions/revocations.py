@@ -160,8 +160,7 @@ class Revocations:
         tombstone = self.tombstones.put(fingerprint, tombstone)
         self._invalidate((fingerprint, *tombstone.credentials))
         for name in (fingerprint, *tombstone.credentials):
-            for close in tuple(self._common.closers.get(name, ())):
-                close()
+            self.close_attached(name)
 
     def reinstate(self, fingerprint: str, tombstone: Tombstone) -> None:
         """Takes the tombstone of a session away, whose credential was handed out again."""
@@ -192,6 +191,11 @@ class Revocations:
     def attached(self) -> tuple[str, ...]:
         """The sessions that something is attached to."""
         return tuple(self._common.closers)
+
+    def close_attached(self, fingerprint: str) -> None:
+        """Closes what is attached to a session."""
+        for close in tuple(self._common.closers.get(fingerprint, ())):
+            close()
 
     def attach(self, fingerprint: str, close: Callable[[], None]) -> None:
         """Has `close` called when the session ends (WebSockets, event streams)."""

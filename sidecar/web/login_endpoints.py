@@ -27,6 +27,7 @@ from sidecar.core.errors import (
     BodyTooLarge,
     LoginUnavailable,
     MethodNotAllowed,
+    NotAllowed,
     PrefetchUnauthenticated,
     ProxyError,
     SessionRequired,
@@ -38,10 +39,11 @@ from sidecar.core.headers import media_type
 from sidecar.core.jws import InvalidToken
 from sidecar.core.login_loop import MOST, LoginTrace
 from sidecar.core.logout_rule import parameters
-from sidecar.core.oidc import LOGOUT_TOKEN, IndexEntry, LoginFailed
+from sidecar.core.oidc import LOGOUT_TOKEN, IndexEntry, LoginFailed, LoginRefused
 from sidecar.core.target import local_reference, normal_origin
 from sidecar.net.provider import ProviderUnavailable
 from sidecar.web import logout_endpoint as logout
+from sidecar.web.allowed import SWITCH, switch_html
 from sidecar.web.body import RequestBody
 from sidecar.web.client_limits import admit
 from sidecar.web.origin import public_origin
@@ -68,6 +70,7 @@ _OUTCOMES: Final = {
     "login_loop": "loop",
     "bad_answer": "bad_answer",
     "session_too_large": "too_large",
+    NotAllowed.code: NotAllowed.code,
 }
 """What failed logins are counted as; what else the provider says is `refused`."""
 
@@ -150,6 +153,7 @@ def _move(flow: Flow) -> None:
     wanted = _wanted(flow)
     place = None if wanted is None else local_reference(wanted)
     query = "" if place is None else f"next={quote(place, safe='/')}&"
+    query += f"{SWITCH}=1&" if SWITCH in parameters(flow.request.query) else ""
     _redirect(flow, f"{_origin(flow)}{_parts(flow).policy.base}/login?{query}{MOVED}=1", ())
 
 
@@ -180,7 +184,11 @@ async def _begin(flow: Flow) -> None:
     attempt = oidc.begin(os.urandom(oidc.ENTROPY), wanted, callback, now, vain)
     try:
         location = oidc.authorization_url(
-            metadata, parts.policy.client, attempt, attempts.state(attempt)
+            metadata,
+            parts.policy.client,
+            attempt,
+            attempts.state(attempt),
+            as_another=SWITCH in parameters(flow.request.query),
         )
     except LoginFailed as error:
         raise LoginUnavailable(error.detail) from None
@@ -350,16 +358,26 @@ def _failed(flow: Flow, error: LoginFailed, wanted: str | None, lines: Sequence[
     flow.reason = error.code
     head = common_lines(flow, status) + _PRIVATE
     head += b"".join(b"Set-Cookie: %b\r\n" % line for line in lines)
+    message = NotAllowed.message if isinstance(error, LoginRefused) else _NOT_DONE
     if flow.route.kind == "page":
-        again = f"{_parts(flow).policy.base}/login"
-        again += "" if wanted is None else f"?next={quote(wanted, safe='/')}"
-        more = f"<p>{escape(error.description)}</p>" if error.description else ""
-        more += f'<p><a href="{escape(again)}">Try again</a></p>'
-        body = page(status, _NOT_DONE, error.code, request_id, more)
-        flow.respond(head + HTML_TYPE, body, status=status)
+        more = _what_to_do(flow, error, wanted)
+        flow.respond(
+            head + HTML_TYPE, page(status, message, error.code, request_id, more), status=status
+        )
     else:
-        body = fault(status, _NOT_DONE, error.code, request_id)
-        flow.respond(head + JSON_TYPE, body, status=status)
+        flow.respond(
+            head + JSON_TYPE, fault(status, message, error.code, request_id), status=status
+        )
+
+
+def _what_to_do(flow: Flow, error: LoginFailed, wanted: str | None) -> str:
+    """What the page of a failed login offers: to try again, or as somebody else."""
+    if isinstance(error, LoginRefused):
+        return switch_html(flow, error.who, wanted)
+    again = f"{_parts(flow).policy.base}/login"
+    again += "" if wanted is None else f"?next={quote(wanted, safe='/')}"
+    more = f"<p>{escape(error.description)}</p>" if error.description else ""
+    return more + f'<p><a href="{escape(again)}">Try again</a></p>'
 
 
 # -- who is it ------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from sidecar.core.errors import (
 )
 from sidecar.core.forwarding import given_request_id, prepare_request
 from sidecar.web import login_endpoints as login
+from sidecar.web.allowed import check_allowed
 from sidecar.web.budgets import STREAM
 from sidecar.web.client_limits import renewals
 from sidecar.web.flow import Flow, Plan
@@ -209,6 +210,8 @@ class Planner:
         if credential is None:
             unauthorized(flow)
             return None
+        if flow.live is not None and route.session != "none":
+            check_allowed(flow)
         is_dead = self._revocations.is_dead(presented.fingerprint, flow.began)
         is_bridged = (is_dead or flow.live is not None) and policy.bridge.concerns(request, route)
         if is_bridged and is_dead:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from sidecar.core import max_forwards
 from sidecar.core.client import Client
 from sidecar.core.error_body import error_body, error_shape
-from sidecar.core.errors import MethodNotAllowed, ProxyError, UpstreamError, loggable
+from sidecar.core.errors import MethodNotAllowed, NotAllowed, ProxyError, UpstreamError, loggable
 from sidecar.core.request import UNREAD
+from sidecar.web.allowed import denied_html
 from sidecar.web.responses import HTML_TYPE, common_lines, page, set_cookies
 
 if TYPE_CHECKING:
@@ -72,12 +73,18 @@ def render_error(flow: Flow, error: ProxyError) -> tuple[bytes, bytes]:
         lines += b"Allow: %b\r\n" % ", ".join(error.allowed).encode()
     request_id = flow.request_id.decode("latin-1")
     if wants_page(flow, error):
-        more = _WAY_OUT.format(action=escape(flow.runtime.policy.logout.path))
-        more = more if error.status == 431 else ""
+        more = _what_helps(flow, error)
         return lines + HTML_TYPE, page(error.status, error.message, error.code, request_id, more)
     shape = error_shape(flow.route, flow.request)
     type_line, body = error_body(shape, error.status, error.message, error.code, request_id)
     return lines + type_line, body
+
+
+def _what_helps(flow: Flow, error: ProxyError) -> str:
+    """What a page about an error offers to its reader besides."""
+    if error.status == 431:
+        return _WAY_OUT.format(action=escape(flow.runtime.policy.logout.path))
+    return denied_html(flow) if isinstance(error, NotAllowed) else ""
 
 
 def answer_preflight(flow: Flow) -> None:

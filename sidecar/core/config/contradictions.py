@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
+from sidecar.core.config.claim_faults import NamedSource, route_rule_faults
 from sidecar.core.config.faults import BadValue, Finding, did_you_mean
 from sidecar.core.config.model import ConfigDocument, Logout
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL, RESERVED_PARAMETERS, Oidc
@@ -40,6 +41,7 @@ def contradictions(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
         yield from rule(data)
     yield from _kept_values_have_a_secret(data, environ)
     yield from _sources_exist(data, environ)
+    yield from _rules_have_claims(data, environ)
 
 
 def longest_match(path: str, prefixes: Mapping[Any, str]) -> Any:
@@ -82,7 +84,7 @@ def _upstreams_exist(data: Data) -> Iterator[Finding]:
 
 
 def _sources_exist(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
-    names = _source_names(data, environ)
+    names = [one.name for one in _sources(data, environ) if one.name is not None]
     for index, route in _routes(data):
         wanted = route.get("sources")
         for at, name in enumerate(wanted if isinstance(wanted, list) else ()):
@@ -91,22 +93,33 @@ def _sources_exist(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
                 yield Finding(where, f'unknown source "{name}"', did_you_mean(name, names))
 
 
-def _source_names(data: Data, environ: Mapping[str, str]) -> list[str]:
-    """What the sources are called, written or by default; that of `oidc` comes first."""
-    names = []
+def _rules_have_claims(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
+    sources = _sources(data, environ)
+    for index, route in _routes(data):
+        is_gated = _demands_session(route)
+        yield from route_rule_faults(index, route, sources, demands_session=is_gated)
+
+
+def _sources(data: Data, environ: Mapping[str, str]) -> list[NamedSource]:
+    """The sources, written or by default; that of `oidc` comes first."""
+    found = []
     if data.get("oidc") is not None:
         cookie = _section(data, "oidc").get("cookie", Oidc.model_fields["cookie"].default)
-        names.append(source_name("oidc", cookie=cookie))
+        found.append(NamedSource(source_name("oidc", cookie=cookie), "oidc"))
     sources = _section(data, "session").get("sources")
     if isinstance(sources, list):
-        names += [
-            source_name(one.get("type"), one.get("name"), one.get("cookie"))
-            for one in sources
+        found += [
+            NamedSource(
+                source_name(one.get("type"), one.get("name"), one.get("cookie")),
+                one.get("type"),
+                at,
+            )
+            for at, one in enumerate(sources)
             if isinstance(one, dict)
         ]
     else:
-        names += [source_name(type_) for type_ in _default_types(environ)]
-    return [name for name in names if name is not None]
+        found += [NamedSource(source_name(type_), type_) for type_ in _default_types(environ)]
+    return found
 
 
 def _default_types(environ: Mapping[str, str]) -> Iterator[str]:

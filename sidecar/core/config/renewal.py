@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, ConfigDict, Field
 
+from sidecar.core.config.allow import ABOUT_ALLOW, AllowRule
 from sidecar.core.config.fields import (
     Duration,
     EndpointUrl,
@@ -144,6 +145,7 @@ class Oidc(Section):
     userinfo: Literal["auto", "never"] = setting(
         "auto", "auto: UserInfo is asked where the id_token lacks name or email."
     )
+    allow: tuple[AllowRule, ...] = setting((), f"Who may log in. {ABOUT_ALLOW}")
     path: PathText = setting("/auth", "Where login, callback, session and logout are.")
     cookie: Token = setting("sidecar", "The session cookie's base name.")
     keep: Literal["cookie", "store"] | None = setting(

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from sidecar.core.config.allow import ABOUT_ALLOW, AllowRule
 from sidecar.core.config.faults import BadValue
 from sidecar.core.config.fields import (
     Authority,
@@ -241,6 +242,9 @@ class RouteSection(Section):
         None,
         "The names of the sources that the credential may come from. Default: all. The first one "
         "whose session is alive wins.",
+    )
+    allow: tuple[AllowRule, ...] = setting(
+        (), f"Who may use the route, which needs session: required. {ABOUT_ALLOW}"
     )
     host: Authority | None = setting(None, "The Host to send, before the upstream's own `host`.")
     headers: FieldNames = setting(

@@ -12,10 +12,21 @@ import hmac
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from sidecar.core.access import (
+    EMAIL,
+    EMAIL_VERIFIED,
+    SUBJECT,
+    ClaimPath,
+    find_claim,
+    key_of,
+    path_of,
+    picked,
+    usable,
+)
 from sidecar.core.attributes import Scope
 from sidecar.core.cookies import (
     LONGEST_SESSION,
@@ -33,7 +44,7 @@ from sidecar.core.formats.sealed import MAX_ATTEMPTS, base_name, prefixed
 from sidecar.core.jwe import A256GCM, Keyring, SealError
 from sidecar.core.keys import derive_key
 from sidecar.core.tickets import encode
-from sidecar.core.token_set import TokenSet
+from sidecar.core.token_set import TokenSet, jwt_claims
 
 TYPE: Final = "oidc"
 ID_BYTES: Final = 32
@@ -51,11 +62,34 @@ _MAX_USES: Final = 2  # such cookies that are looked into
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What is told of a user, and nothing else: sessions in cookies must stay small."""
+    """What is told of a user, and nothing else: sessions in cookies must stay small.
+
+    `claims` are what the newest id_token says at the paths that the configuration names, None if
+    it does not; `more` is what UserInfo said there at the login. Both are by `access.key_of`.
+    """
 
     name: str | None = None
     email: str | None = None
     picture: str | None = None
+    claims: dict[str, Any] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def claim(self, path: ClaimPath) -> object:
+        """What is held at this path: what the id_token says goes before what UserInfo said.
+
+        UserInfo says of its own email alone whether it is verified.
+        """
+        key = key_of(path)
+        said = self.claims.get(key)
+        if said is not None:
+            return said
+        if path == EMAIL_VERIFIED and self.more.get(key_of(EMAIL)) != self.claim(EMAIL):
+            return None
+        return self.more.get(key)
+
+    def informed(self, claims: Mapping[str, object]) -> Profile:
+        """The same with what a newer id_token says."""
+        return replace(self, claims=picked(claims, map(path_of, self.claims)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +120,22 @@ class LoginSession:
     sid: str | None = field(default=None, repr=False)
     profile: Profile = field(default=Profile(), repr=False)
 
+    def claim(self, path: ClaimPath) -> object:
+        """What is known of the user; None for what is not.
+
+        A session that began before the configuration named the path has it in its id_token.
+        """
+        if path == SUBJECT:
+            return self.subject
+        if key_of(path) in self.profile.claims:
+            return self.profile.claim(path)
+        return usable(find_claim(self._said_by(self.tokens.id_token), path))
+
+    def _said_by(self, id_token: str | None) -> Mapping[str, object]:
+        """The claims of an id_token of this user."""
+        claims = {} if id_token is None else jwt_claims(id_token)
+        return claims if claims.get("sub") == self.subject else {}
+
     def idle_ends_at(self, lifetimes: Lifetimes) -> float:
         """When the session ends if it is not used again."""
         return min(self.used_at + lifetimes.idle, self.absolute_end(lifetimes))
@@ -105,7 +155,11 @@ class LoginSession:
     def renewed(self, tokens: TokenSet) -> LoginSession:
         """The session with other tokens, which is a use. What is missing stays as it was."""
         kept = tokens if tokens.id_token else replace(tokens, id_token=self.tokens.id_token)
-        return replace(self, tokens=kept).touched(tokens.issued_at or 0.0)
+        profile = self.profile
+        if profile.claims and kept.id_token != self.tokens.id_token:
+            said = self._said_by(kept.id_token)
+            profile = profile.informed(said) if said else profile
+        return replace(self, tokens=kept, profile=profile).touched(tokens.issued_at or 0.0)
 
     def to_bytes(self) -> bytes:
         """For a store, which encrypts it."""
@@ -164,6 +218,9 @@ class LoginReading(Reading):
 
     session: LoginSession | None = None
     ends_at: float | None = None
+
+    def claim(self, path: ClaimPath) -> object:
+        return None if self.session is None else self.session.claim(path)
 
 
 class _LoginValue(NamedTuple):

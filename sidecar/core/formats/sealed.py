@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, Protocol, cast
 
 import msgspec
 
+from sidecar.core.access import ClaimPath, find_claim, picked
 from sidecar.core.attributes import NO_KEYS, CookieKeys, Scope
 from sidecar.core.cookies import (
     LONGEST_SESSION,
@@ -112,7 +113,7 @@ class SealedSource:
     and `stamp` authenticates the private claim. `suffixes` are what follows the name in further
     cookies that the library joins, whatever comes behind: `""` for every name that begins alike.
     `attempts` is how many values are tried in one request. `counted`: a whole cookie may tell how
-    many chunks there are.
+    many chunks there are. `shows` are claims that rules and header fields are made of.
     """
 
     type: str
@@ -128,6 +129,7 @@ class SealedSource:
     suffixes: tuple[str, ...] = ()
     attempts: int = MAX_ATTEMPTS
     counted: bool = False
+    shows: tuple[ClaimPath, ...] = ()
     stamp: ClaimStamp | None = field(default=None, repr=False)
 
     @property
@@ -269,6 +271,7 @@ class SealedSource:
             valid_until=verdict.session.valid_until if verdict.session else None,
             tokens=tokens,
             claims=claims if tokens is not None else None,
+            shown=picked(claims, self.shows) if self.shows else None,
             writer=self if tokens is not None else None,
             identity=identity,
             content=content,
@@ -325,16 +328,6 @@ def prefixed(base: str) -> tuple[str, ...]:
 def base_name(cookie: str) -> str:
     """The name without prefix, where a configuration gives one with it."""
     return unprefixed((cookie,))[0]
-
-
-def find_claim(claims: Mapping[str, object], path: tuple[str, ...]) -> object:
-    """The value at `path`, None where it leads nowhere."""
-    value: object = claims
-    for name in path:
-        if not isinstance(value, Mapping):
-            return None
-        value = value.get(name)
-    return value
 
 
 def with_claim(

@@ -41,7 +41,14 @@ FILES = {f"/run/secrets/{name}": LONG for name in ("nextauth", "iron")}
 
 # Keys whose value in the reference is an example.
 EXAMPLES = {
-    *("upstream", "routes.strip", "unauthorized.match", "logout.hooks", "oidc.client_secret"),
+    *(
+        "upstream",
+        "routes.strip",
+        "routes.sources",
+        "unauthorized.match",
+        "logout.hooks",
+        "oidc.client_secret",
+    ),
     *("refresh.issuer", "refresh.client_id", "refresh.client_secret", "upstreams.url"),
 }
 
@@ -123,7 +130,7 @@ def test_reference_examples_can_all_be_used(loaded: Loader) -> None:
     text = ONE_OF_EACH
     files = FILES
     config = loaded(text, ENVIRON, files)
-    assert len(config.routes) == 3
+    assert len(config.routes) == 4
     assert len(config.session.sources) == 7
     assert config.warnings == ()
 
