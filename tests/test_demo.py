@@ -74,7 +74,7 @@ def address(process: subprocess.Popen[str]) -> str:
     """The URL in the first line that the demo prints."""
     assert process.stdout is not None
     line = process.stdout.readline()
-    found = re.match(r"Sidecar demo: (http://127\.0\.0\.1:\d+)/  \(metrics: ", line)
+    found = re.match(r"Sidecar demo: (http://127\.0\.0\.1:\d+)/  \(admin: ", line)
     assert found, line or process.communicate(timeout=10)[1]
     return found[1]
 
@@ -625,6 +625,65 @@ async def test_whole_life_on_the_page(
         assert errors == []
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "scheme"), [(390, 844, "dark"), (1280, 900, "light")], ids=["phone", "desk"]
+)
+async def test_page_fits_and_each_answer_is_in_sight(
+    url: str, require_program: Callable[[str], str], width: int, height: int, scheme: str
+) -> None:
+    """Whatever is pressed, and however far down: the answer can be read without scrolling."""
+    async with chromium(require_program("chromium")) as browser:
+        context = await browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if scheme == "dark" else "light",
+        )
+        page = await context.new_page()
+        expect.set_options(timeout=PATIENCE * 1000)
+        await page.goto(url)
+        await expect(page.locator("#trace tr").first).to_be_visible()
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width
+        for selector, said in (
+            ("#own-login button", "POST /api/login: 200"),
+            ("button[data-call='/api/orders']", "GET /api/orders: 200"),
+            ("section[aria-labelledby='logout-title'] button[data-call]", "GET /api/logout: 405"),
+        ):
+            await page.click(selector)
+            await expect(page.locator("#summary")).to_contain_text(said)
+            await expect(page.locator("#summary")).to_be_in_viewport()
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+async def test_page_shows_before_and_after_of_a_401(
+    url: str, require_program: Callable[[str], str]
+) -> None:
+    """By one button: a session without a refresh token ends, one that has it goes on."""
+    async with chromium(require_program("chromium")) as browser:
+        page = await browser.new_page()
+        expect.set_options(timeout=PATIENCE * 1000)
+        await page.goto(url)
+        await press(page, "Show it")
+        cards = page.locator("#story li")
+        await expect(cards).to_have_count(3)
+        await expect(cards.nth(0)).to_contain_text("Before 200")
+        await expect(cards.nth(0)).to_contain_text("access_token")
+        await expect(cards.nth(1)).to_contain_text("no longer")
+        await expect(cards.nth(1)).to_contain_text("ended the session, expired the cookies")
+        await expect(cards.nth(2)).to_contain_text("After 401")
+        await expect(cards.nth(2)).to_contain_text("no session cookie any more")
+
+        await page.get_by_role("link", name="Log in at the identity provider").click()
+        await press(page, "Sign in as Alice")
+        await expect(page.locator("#session-who")).to_have_text("Alice")
+        await press(page, "Show it")
+        await expect(cards).to_have_count(3)
+        await expect(cards.nth(1)).to_contain_text("401")
+        await expect(cards.nth(1)).to_contain_text("repeated the request")
+        await expect(cards.nth(2)).to_contain_text("After 200")
+        await expect(cards.nth(2)).to_contain_text("goes on")
+        await page.click("nav a[href^='http']:has-text('Admin page')", trial=True)
+        await press(page, "Log out by POST")
+
+
 # -- what the page shows ----------------------------------------------------------------------
 
 
@@ -665,8 +724,8 @@ async def test_page_needs_nothing_from_elsewhere(browser: ClientSession) -> None
         policy = answer.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
-        text = re.sub(r'<a href="http://localhost:\d+/">', "", text)  # to look at the provider
-        assert not re.search(r"<script(?! src)|<style|\son\w+=|\sstyle=|(?:src|href)=\"(?!/)", text)
+        text = re.sub(r'<a href="http://(localhost|127.0.0.1):\d+/">', "", text)  # to look at
+        assert not re.search(r"<script(?! src)|<style|\son\w+=|\sstyle=|(?:src|href)=\"(?![/#])", text)
         for link in re.findall(r'(?:src|href)="(/[\w.]+)"', text):
             async with browser.get(link) as answer:
                 assert answer.status == 200, link

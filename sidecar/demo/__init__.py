@@ -44,7 +44,7 @@ _FINE: Final = 0
 _UNUSABLE: Final = 2
 
 _WELCOME: Final = """\
-Sidecar demo: http://{LISTEN}/  (metrics: http://{ADMIN}/metrics; Ctrl+C ends it)
+Sidecar demo: http://{LISTEN}/  (admin: http://{ADMIN}/; Ctrl+C ends it)
 Identity provider: {ISSUER}/  (anyone can sign in as anybody: for this demo only)
 Open it, log in, look at an answer, let the token expire, look again. Without a browser:
   curl -sc jar -d name=Ada http://{LISTEN}/api/login && curl -sb jar http://{LISTEN}/api/me
@@ -87,7 +87,7 @@ async def _start(stack: AsyncExitStack, port: int, verbose: bool) -> Mapping[str
     secret, trace = secrets.token_urlsafe(32), Trace()
     idp = await stack.enter_async_context(running_idp(**_provider_options(listen)))
     api = Api(SessionCookies(secret), trace, idp.verify)
-    page = Page(trace, Controls(idp))
+    page = Page(trace, Controls(idp), f"http://{HOST}:{admin}")
     environ = {
         "LISTEN": f"{HOST}:{listen}",
         "ADMIN": f"{HOST}:{admin}",

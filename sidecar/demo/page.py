@@ -55,11 +55,13 @@ def asset(name: str) -> bytes:
 class Page:
     """Serves the page. What it says about cookies is what it was sent, by name."""
 
-    def __init__(self, trace: Trace, controls: Controls) -> None:
+    def __init__(self, trace: Trace, controls: Controls, admin: str) -> None:
+        """`admin`: the URL of the sidecar's admin listener, which the page links to."""
         self._trace = trace
         self._controls = controls
         self._security = security(controls.issuer)  # where the logout form ends up
         values = {"config": asset("sidecar.yaml").decode(), "issuer": controls.issuer}
+        values["admin"] = admin
         self._files = {path: _filled(name, values) for path, name in _PATHS.items()}
 
     def application(self) -> web.Application:
@@ -110,7 +112,7 @@ def _is_of_a_session(name: str) -> bool:
 
 
 def _filled(name: str, values: Mapping[str, str]) -> bytes:
-    """A file; in the page itself, `$config` and `$issuer` stand for their values."""
+    """A file; in the page itself, `$config`, `$issuer` and `$admin` stand for their values."""
     content = asset(name)
     if name != "page.html":
         return content

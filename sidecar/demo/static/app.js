@@ -45,6 +45,7 @@ const COUNTS = {
   back_channel_delivered: "logout tokens delivered",
 };
 const SHOWN = 6000; // characters of a long body
+const GLANCE = 200; // characters of a body where there is little room
 const INDENT = "  ";
 
 const element = (id) => document.getElementById(id);
@@ -55,7 +56,8 @@ let providerBack = 0; // when the provider is up again, by this page's clock in 
 
 // -- asking ---------------------------------------------------------------------------------------
 
-async function ask(method, path, body) {
+// One request, and what both sides say of it: `chain` is the trace of it and of its redirects.
+async function exchange(method, path, body) {
   requests += 1;
   const id = `demo-${Date.now().toString(36)}-${requests}`; // redirects keep it: it names the chain
   const started = performance.now();
@@ -63,14 +65,23 @@ async function ask(method, path, body) {
   const text = await response.text();
   const milliseconds = Math.round(performance.now() - started);
   const trace = await refresh();
-  showAnswer(`${method} ${path}`, response, text, milliseconds);
-  showApi(trace.entries.filter((entry) => entry.request_id === id));
+  const chain = trace.entries.filter((entry) => entry.request_id === id).reverse(); // oldest first
+  return { request: `${method} ${path}`, response, text, milliseconds, chain, cookies: trace.session_cookies };
 }
 
-function showAnswer(request, response, text, milliseconds) {
+async function ask(method, path, body) {
+  const seen = await exchange(method, path, body);
+  showAnswer(seen);
+  showApi(seen.chain);
+  return seen;
+}
+
+function showAnswer({ request, response, text, milliseconds }) {
   const via = response.redirected ? `, redirected to ${new URL(response.url).pathname}` : "";
   const size = `${text.length.toLocaleString("en")} characters in ${milliseconds} ms`;
   element("summary").textContent = `${request}${via}: ${response.status} ${response.statusText}, ${size}`;
+  element("summary").classList.toggle("bad", response.status >= 400);
+  element("glance").textContent = text.slice(0, GLANCE);
   element("got").textContent = readable(text);
   const login = loginUrl(text);
   element("login-link").hidden = login === null;
@@ -109,6 +120,64 @@ function saw(api) {
   const cookies = api.cookies.length ? `cookies ${api.cookies.join(", ")}` : "no cookie";
   const sets = api.set_cookies.length ? ` It set ${api.set_cookies.join(", ")}.` : "";
   return `It saw ${bearer}, ${cookies}.${sets}`;
+}
+
+// -- a 401, before and after ----------------------------------------------------------------------
+
+async function tellStory() {
+  element("story").replaceChildren();
+  if (!session.authenticated) {
+    await exchange("POST", "/api/login", new URLSearchParams({ name: "Ada", session: "plain" }));
+  }
+  const before = await exchange("GET", "/api/me");
+  const cookies = before.cookies;
+  await exchange("POST", "/api/expire");
+  const after = await ask("GET", "/api/me");
+  const calls = after.chain.flatMap((one) => one.api || []);
+  const refused = calls.find((call) => call.status === 401);
+  const renewed = calls.length > 1 ? calls[calls.length - 1] : null;
+  element("story").replaceChildren(
+    card("Before", before.response.status, [
+      ["The browser sends", cookies.join(", ") || "no session cookie"],
+      ["The API sees", bearer(before.chain.flatMap((one) => one.api || [])[0])],
+      ["The browser gets", outcome(before)],
+    ]),
+    card("The API refuses the token", refused ? refused.status : "–", [
+      ["The API says", refused ? refused.body || "(nothing)" : "nothing: it was not asked"],
+      ["The sidecar", after.chain.filter((one) => one.event === "request").map(did).join("; then ")],
+      ["At the API again", renewed ? `${bearer(renewed)}, ${renewed.status}` : "nothing: there is no other token"],
+    ]),
+    card("After", after.response.status, [
+      ["The browser sends", after.cookies.join(", ") || "no session cookie any more"],
+      ["The session", session.authenticated ? "goes on" : "has ended, on every device that had its cookie"],
+      ["The browser gets", outcome(after)],
+    ]),
+  );
+  element("story-title").scrollIntoView({ block: "start" });
+}
+
+function bearer(call) {
+  return call && call.token_sha256 ? `Bearer, SHA-256 ${call.token_sha256}…` : "no token";
+}
+
+function outcome({ response, text }) {
+  const login = loginUrl(text);
+  return login === null ? `${response.status}, its data` : `${response.status} in an envelope, with loginUrl ${login}`;
+}
+
+function card(title, status, rows) {
+  const item = document.createElement("li");
+  const head = item.appendChild(document.createElement("h3"));
+  head.textContent = title;
+  const badge = head.appendChild(document.createElement("span"));
+  badge.className = status >= 400 ? "badge bad" : "badge";
+  badge.textContent = ` ${status}`;
+  const list = item.appendChild(document.createElement("dl"));
+  for (const [name, value] of rows) {
+    list.appendChild(document.createElement("dt")).textContent = name;
+    list.appendChild(document.createElement("dd")).textContent = value;
+  }
+  return item;
 }
 
 // -- JSON for people ------------------------------------------------------------------------------
@@ -325,6 +394,12 @@ for (const form of document.querySelectorAll("form[data-fetch]")) {
   });
 }
 if (element("events-button")) {
+  element("story-button").addEventListener("click", () => tellStory().catch(failed));
+  element("fold").addEventListener("click", () => {
+    const shown = element("answer-title").parentElement.classList.toggle("open");
+    element("fold").setAttribute("aria-expanded", String(shown));
+    element("fold").textContent = shown ? "Fold" : "Details";
+  });
   element("events-button").addEventListener("click", toggleEvents);
   element("echo-form").addEventListener("submit", (event) => {
     event.preventDefault();
