@@ -58,6 +58,7 @@ from sidecar.core.formats.login_session import (
 )
 from sidecar.core.formats.raw import raw_source
 from sidecar.core.formats.sealed import SealedSource
+from sidecar.core.identity import IdentityField
 from sidecar.core.keys import derive_key
 from sidecar.core.login_loop import TraceCookie, trace_name
 from sidecar.core.logout_rule import LogoutRule
@@ -388,6 +389,7 @@ def _showing(source: Source, shows: tuple[ClaimPath, ...]) -> Source:
 def _claims_of_routes(config: Config) -> Iterator[ClaimPath]:
     """The claims that some route needs, and those that tell a user who is not let in."""
     for route in config.routes:
+        yield from route.headers.set_.values()
         if route.allow:
             yield from (*(rule.claim for rule in route.allow), EMAIL, ("name",))
 
@@ -531,11 +533,14 @@ def _compile_route(config: Config, route: RouteSection) -> Route:
         strip=(route.strip or "").rstrip("/"),
         strip_segments=(route.strip or "").rstrip("/").count("/"),
         base=url.base,
-        fields=_compile_fields(route.headers),
+        fields=_compile_fields(route.headers, _set_names(config)),
         host=host.encode() if host is not None else None,
         upstream_origins=tuple(one.origin for one in urls),
         errors=route.errors,
         gates=_compile_gates(config, route),
+        identity=tuple(
+            IdentityField(name.encode(), claim) for name, claim in route.headers.set_.items()
+        ),
     )
 
 
@@ -546,13 +551,15 @@ def _compile_gates(config: Config, route: RouteSection) -> tuple[RouteGate, ...]
     return (RouteGate(_compile_rules(route.allow), sources),)
 
 
-def _compile_fields(written: FieldNames) -> FieldRule | None:
-    if not written.drop and not written.pass_:
-        return None
-    dropped, passed = (
-        frozenset(name.encode() for name in names) for names in (written.drop, written.pass_)
-    )
-    return FieldRule(dropped, passed)
+def _set_names(config: Config) -> frozenset[str]:
+    """The fields that some route sets: no client's own reaches any upstream, by whatever route."""
+    return frozenset(name.lower() for route in config.routes for name in route.headers.set_)
+
+
+def _compile_fields(written: FieldNames, set_here: frozenset[str]) -> FieldRule | None:
+    passed = frozenset(name.encode() for name in written.pass_)
+    dropped = frozenset(name.encode() for name in (*written.drop, *set_here)) - passed
+    return FieldRule(dropped, passed) if dropped or passed else None
 
 
 def _source_names(config: Config) -> tuple[str, ...]:

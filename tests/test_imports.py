@@ -25,6 +25,7 @@ LAYERS: Final = (
         "sidecar.core.config",
         "sidecar.core.cookies",
         "sidecar.core.headers",
+        "sidecar.core.identity",
         "sidecar.core.jwe",
         "sidecar.core.keys",
         "sidecar.core.jsonscan",

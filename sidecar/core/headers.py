@@ -147,6 +147,12 @@ def is_own_field(name: bytes) -> bool:
     return plain in _OWN_FIELDS or plain.startswith(b"x-forwarded-")
 
 
+def is_request_field(name: bytes) -> bool:
+    """Whether a request field, by its name in lower case, is about the request and no user."""
+    families = (b"content-", b"sec-", b"access-control-", b"if-", b"accept")
+    return name in _REQUEST_NOTED or name.startswith(families)
+
+
 def head_size(fields: Iterable[tuple[bytes, bytes]]) -> int:
     """The bytes of a header section, with the usual `: ` and line ends."""
     return sum(len(name) + len(value) + 4 for name, value in fields)

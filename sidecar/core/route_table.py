@@ -9,6 +9,7 @@ from typing import Final
 
 from sidecar.core.access import RouteGate
 from sidecar.core.envelope import EnvelopeRule
+from sidecar.core.identity import IdentityField
 from sidecar.core.request import FieldRule
 from sidecar.core.target import (
     LONGEST_REMEMBERED,
@@ -44,6 +45,8 @@ class Route:
     upstream_origins: tuple[str, ...]  # scheme://host[:port], to map Location back
     errors: str | None = None  # envelope | problem | graphql: the shape of errors; None: by client
     gates: tuple[RouteGate, ...] = ()  # who may use it: whom each of them lets in
+    identity: tuple[IdentityField, ...] = ()  # fields that tell the upstream who the user is
+    vouches: bool = field(init=False)  # the upstream acts for the user: by a token, or a name
     authorities: frozenset[bytes] = field(init=False)  # host[:port] that mean the upstream
     is_private: bool = field(init=False)  # no shared cache may keep an answer
     by_cookie: bool = field(init=False)  # answers depend on the Cookie field
@@ -52,9 +55,11 @@ class Route:
 
     def __post_init__(self) -> None:
         """What answers carry follows from the keys above."""
+        vouches = self.inject or bool(self.identity)
         made = {
+            "vouches": vouches,
             "is_private": self.session == "required",
-            "by_cookie": self.session == "required" or self.inject,
+            "by_cookie": self.session == "required" or vouches,
             "reads_answers": self.envelope is not None
             or (self.inject and self.on_unauthorized != "pass"),
             "nosniff": NOSNIFF if self.kind == "api" else b"",
@@ -66,7 +71,7 @@ class Route:
     @property
     def owns_cors(self) -> bool:
         """Whether only the sidecar says which origins may read answers (T66)."""
-        return self.inject or self.kind == "api"
+        return self.vouches or self.kind == "api"
 
     def upstream_target(self, path: str, query: str) -> str:
         """The request target for the upstream: prefix exchanged, the rest byte for byte."""

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypedDict
 
+from sidecar.core.access import AccessRule, lets_in, why_not
 from sidecar.core.actions import leads_to_logout
 from sidecar.core.client import Client
 from sidecar.core.cookies import CookieJar
 from sidecar.core.credential import Reading, Result, read_credential
 from sidecar.core.errors import BadRequest, CsrfRejected, loggable
+from sidecar.core.formats.login_session import LoginReading
 from sidecar.core.request import Request
 from sidecar.core.route_table import Route
 from sidecar.explain import Explanation, explain
@@ -191,11 +193,23 @@ def _of_refusal(case: _Case, route: Route) -> Iterator[str]:
     if route.session == "required" and not case.is_live and not own:
         answer = _led(case, route)
         yield f"The route requires a session: no upstream is asked, and the answer is {answer}."
-    elif case.is_live and route.inject and route.session != "none":
-        try:
-            case.policy.csrf.check(case.request, case.public_origin)
-        except CsrfRejected as error:
-            yield f"403 csrf_rejected: {loggable(error.detail)}."
+    elif case.is_live and route.session != "none":
+        if route.vouches:
+            try:
+                case.policy.csrf.check(case.request, case.public_origin)
+            except CsrfRejected as error:
+                yield f"403 csrf_rejected: {loggable(error.detail)}."
+        for rules in _rules(case, route):
+            if not lets_in(rules, case.reading.claim):
+                yield f"403 not_allowed: {why_not(rules, case.reading.claim)}."
+
+
+def _rules(case: _Case, route: Route) -> Iterator[Sequence[AccessRule]]:
+    """The lists of rules that must each let the user in."""
+    login = case.policy.login
+    if login is not None and isinstance(case.reading, LoginReading):
+        yield login.client.allow
+    yield from (gate.rules for gate in route.gates)
 
 
 def _led(case: _Case, route: Route) -> str:
@@ -218,6 +232,9 @@ def _of_forwarding(case: _Case, route: Route) -> Iterator[str]:
         yield "The client's own Authorization passes."
     else:
         yield "No Authorization is sent."
+    if route.identity and case.is_live:
+        told = [one.name.decode() for one in route.identity if one.line(case.reading.claim)]
+        yield f"Fields that name the user: {', '.join(told) or 'none, as no claim is there'}."
     named = case.jar.named(case.policy.session_names)
     names = sorted({loggable(case.jar.pairs[at][0].strip()) for at in named})
     if names:

@@ -22,6 +22,7 @@ from sidecar.core.errors import (
     TokenRefreshed,
 )
 from sidecar.core.forwarding import given_request_id, prepare_request
+from sidecar.core.identity import identity_lines
 from sidecar.web import login_endpoints as login
 from sidecar.web.allowed import check_allowed
 from sidecar.web.budgets import STREAM
@@ -96,7 +97,7 @@ class Planner:
         renews = flow.by_cookie and self._renews(request, route)
         is_ready = self._coordinator.is_ready(presented, flow.began, renews=renews)
         if self._waits(route) and not is_ready:
-            if route.inject and flow.by_cookie and presented.fingerprint is not None:
+            if route.vouches and flow.by_cookie and presented.fingerprint is not None:
                 policy.csrf.check(request, public_origin(flow))  # before anything is done
             flow.admit(_budget(request, route))
             flow.spawn(self._wait, renews)
@@ -221,6 +222,8 @@ class Planner:
         if b"expect" in request.facts:
             _check_expectation(request.facts[b"expect"])
         cookie, authorization = credential
+        if route.identity and flow.live is not None:
+            authorization += identity_lines(route.identity, presented.reading.claim)
         peer = flow.connection.peer
         head = prepare_request(request, route, peer, cookie=cookie, authorization=authorization)
         plan = Plan(
@@ -257,10 +260,10 @@ class Planner:
         is_dead = self._revocations.is_dead(presented.fingerprint, flow.began)
         flow.sweeps = is_dead and self._policy.bridge.sweeps(request)
         cookie = self._forwarded_cookie(flow, presented)
+        if live is not None and route.vouches and flow.by_cookie:
+            self._policy.csrf.check(request, public_origin(flow))
         if live is not None and route.inject:
             flow.counts = route.on_unauthorized != "pass"
-            if flow.by_cookie:
-                self._policy.csrf.check(request, public_origin(flow))
             return cookie, presented.authorization
         own = request.facts.get(b"authorization")
         if own is not None and self._directory.is_dead_bearer(own, flow.began):

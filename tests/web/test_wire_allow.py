@@ -82,9 +82,13 @@ class Scene:
         oidc = {"allow": list(allow), **more}
         return await self.start({**site(self.upstream, self.provider, oidc=oidc), **ONE_SECRET})
 
+    def with_login(self, **oidc: Any) -> dict[str, Any]:
+        """The same for everybody."""
+        return site(self.upstream, self.provider, oidc=oidc)
+
     async def with_gate(self, **more: Any) -> Embedded:
         """The same for everybody, and with a page and an API for the staff."""
-        whole = site(self.upstream, self.provider)
+        whole = self.with_login()
         page = {"path": "/staff", "kind": "page", "upstream": "main", "session": "required"}
         api = {"path": "/api/staff", "kind": "api", "upstream": "main", "strip": "/api"}
         gate = {"allow": [STAFF], "sources": ["sidecar"]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -16,6 +16,7 @@ from pydantic import (
 
 from sidecar.core.config.faults import BadValue
 from sidecar.core.config.fields import SCALAR, MemberPath, Section, setting
+from sidecar.core.config.values import parse_member_path
 
 _DOMAIN: Final = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
 _TOKENS: Final = frozenset(("accesstoken", "refreshtoken", "idtoken", "tokenset"))
@@ -63,6 +64,33 @@ MailDomain: TypeAlias = Annotated[
 ]
 Domains: TypeAlias = Annotated[
     tuple[MailDomain, ...], BeforeValidator(_one_or_more, json_schema_input_type=str | list[str])
+]
+
+
+_CLAIM: Final = "claim"
+
+
+def _claim_reference(value: object) -> tuple[str, ...]:
+    """The path behind `claim.`, or behind the first item of a list, which is `claim`."""
+    parts = value.split(".") if isinstance(value, str) else value
+    if not isinstance(parts, list) or parts[:1] != [_CLAIM]:
+        raise BadValue("must be claim. and the name of a claim", "use claim.email, for example")
+    return refuse_tokens(parse_member_path(parts[1:]))
+
+
+def names_claim(value: object) -> bool:
+    """Whether a plain value is meant for the path of a claim, be it right or wrong."""
+    return isinstance(value, str) or (isinstance(value, list) and value[:1] == [_CLAIM])
+
+
+CLAIM_REFERENCE: Final[dict[str, Any]] = {
+    "anyOf": [
+        {"type": "string", "pattern": r"^claim\..+$"},
+        {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 2},
+    ]
+}
+ClaimReference: TypeAlias = Annotated[
+    tuple[str, ...], PlainValidator(_claim_reference), WithJsonSchema(CLAIM_REFERENCE)
 ]
 
 

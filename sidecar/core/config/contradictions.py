@@ -13,7 +13,13 @@ from ipaddress import ip_address
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
-from sidecar.core.config.claim_faults import NamedSource, route_rule_faults
+from sidecar.core.config.claim_faults import (
+    NamedSource,
+    as_path,
+    passed_elsewhere,
+    route_field_faults,
+    route_rule_faults,
+)
 from sidecar.core.config.faults import BadValue, Finding, did_you_mean
 from sidecar.core.config.model import ConfigDocument, Logout
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL, RESERVED_PARAMETERS, Oidc
@@ -28,6 +34,9 @@ Rule: TypeAlias = Callable[[Data], Iterator[Finding]]
 
 _SOURCE_VARIABLES: Final = {"AUTH_SECRET": "authjs", "NEXTAUTH_SECRET": "nextauth"}
 """Each gives a source with that secret where no sources are written."""
+
+_TOKEN_KEYS: Final = ("token", "refresh_token")
+"""What names the claims of a source that hold tokens."""
 
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
@@ -98,6 +107,8 @@ def _rules_have_claims(data: Data, environ: Mapping[str, str]) -> Iterator[Findi
     for index, route in _routes(data):
         is_gated = _demands_session(route)
         yield from route_rule_faults(index, route, sources, demands_session=is_gated)
+        yield from route_field_faults(index, route, sources)
+    yield from passed_elsewhere(_routes(data))
 
 
 def _sources(data: Data, environ: Mapping[str, str]) -> list[NamedSource]:
@@ -113,6 +124,7 @@ def _sources(data: Data, environ: Mapping[str, str]) -> list[NamedSource]:
                 source_name(one.get("type"), one.get("name"), one.get("cookie")),
                 one.get("type"),
                 at,
+                tuple(path for key in _TOKEN_KEYS if (path := as_path(one.get(key))) is not None),
             )
             for at, one in enumerate(sources)
             if isinstance(one, dict)

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from sidecar.core.config.allow import ABOUT_ALLOW, AllowRule
+from sidecar.core.config.allow import (
+    ABOUT_ALLOW,
+    CLAIM_REFERENCE,
+    AllowRule,
+    ClaimReference,
+    names_claim,
+)
 from sidecar.core.config.faults import BadValue
 from sidecar.core.config.fields import (
     Authority,
@@ -18,6 +33,7 @@ from sidecar.core.config.fields import (
     Duration,
     FieldName,
     FilePath,
+    IdentityName,
     MemberPath,
     PathText,
     Section,
@@ -25,6 +41,7 @@ from sidecar.core.config.fields import (
     SourceName,
     UpstreamName,
     UpstreamUrl,
+    freeze,
     parsed,
     setting,
 )
@@ -176,8 +193,20 @@ def _switch(value: object) -> object:
     return _SWITCH.get(value, value) if isinstance(value, bool | str) else value
 
 
+_OTHER_KEYS: Final = frozenset(("drop", "pass", "set"))
+
+
 class FieldNames(Section):
-    """Which header fields of its clients a route keeps back, or lets pass; case does not count."""
+    """Which header fields of its clients a route keeps back, or lets pass; case does not count.
+
+    And which fields it sets itself: `X-User: claim.email` may stand beside the other keys.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "patternProperties": {"^(?!(drop|pass|set)$)[A-Za-z0-9-]+$": CLAIM_REFERENCE}
+        }
+    )
 
     drop: tuple[FieldName, ...] = setting(
         (), "Fields kept from the upstream besides those that a proxy would vouch for.", written=[]
@@ -188,6 +217,40 @@ class FieldNames(Section):
         description="Fields that reach the upstream though they are kept from others.",
         json_schema_extra={"default": []},
     )
+
+    set_: Annotated[Mapping[IdentityName, ClaimReference], AfterValidator(freeze)] = Field(
+        default_factory=lambda: MappingProxyType({}),
+        alias="set",
+        description="Fields that tell the upstream who the user is, by claims of the session. A "
+        "client's own fields of these names reach no upstream.",
+        json_schema_extra={"default": {}},
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _set_in_short(cls, value: object) -> object:
+        """`X-User: claim.email` without `set`."""
+        if not isinstance(value, Mapping):
+            return value
+        short = {
+            name: one for name, one in value.items() if name not in _OTHER_KEYS and names_claim(one)
+        }
+        given = value.get("set")
+        if not short or not (given is None or isinstance(given, Mapping)):
+            return value
+        rest = {name: one for name, one in value.items() if name not in short}
+        return {**rest, "set": {**(given or {}), **short}}
+
+    @model_validator(mode="after")
+    def _set_once(self) -> FieldNames:
+        names = [name.lower() for name in self.set_]
+        if len({*names}) < len(names):
+            raise BadValue("must not set a field twice", "remove one of them")
+        if not {*names}.isdisjoint(re.sub("[^a-z0-9-]", "-", one) for one in self.pass_):
+            raise BadValue(
+                "must not set a field that clients may send", "remove it from pass, or from set"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_or_the_other(self) -> FieldNames:
@@ -247,8 +310,11 @@ class RouteSection(Section):
         (), f"Who may use the route, which needs session: required. {ABOUT_ALLOW}"
     )
     host: Authority | None = setting(None, "The Host to send, before the upstream's own `host`.")
-    headers: FieldNames = setting(
-        FieldNames(), "Which of the client's header fields reach the upstream.", written={}
+    headers: FieldNames = Field(
+        default_factory=FieldNames,
+        description="Which of the client's header fields reach the upstream, and which fields tell "
+        "it who the user is.",
+        json_schema_extra={"default": {}},
     )
 
     @field_validator("strip")

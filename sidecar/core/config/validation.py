@@ -20,6 +20,7 @@ Words: TypeAlias = tuple[str, str]
 
 # Keys of the configuration's final shape that this version does not act on yet.
 _NOT_AVAILABLE: Final = ("tracing",)
+_SET_FIELDS: Final = ("headers", "set")
 # A default that could not be made because another key is wrong: told with that key. Likewise a list
 # is too short for pydantic where it has items, but no valid one.
 _CONSEQUENCES: Final = frozenset({"default_factory_not_called"})
@@ -53,9 +54,12 @@ def _findings(details: Iterable[ErrorDetails], data: Mapping[str, Any]) -> Itera
 def _written_path(loc: KeyPath, data: Mapping[str, Any]) -> KeyPath:
     """Pydantic's location without what users did not write.
 
-    That is the tag of a source's type, and the index or id of a secret given alone.
+    That is the tag of a source's type, the index or id of a secret given alone, and `set` of a
+    field in short.
     """
     path = loc[:3] + loc[4:] if loc[:2] == ("session", "sources") else loc
+    if path[2:4] == _SET_FIELDS and _at(data, path[:5]) is None:
+        path = path[:3] + path[4:5]  # `X-User: claim.email` without `set`
     return path[:-1] if path and isinstance(_at(data, path[:-1]), SCALAR) else path
 
 

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 from sidecar.core.attributes import SAME_SITES
 from sidecar.core.config.faults import BadValue
 from sidecar.core.errors import BadRequest
-from sidecar.core.headers import is_own_field
+from sidecar.core.headers import is_own_field, is_request_field
 from sidecar.core.target import normalise
 from sidecar.core.upstream_url import UNIX
 
@@ -297,6 +297,19 @@ def parse_field_name(value: str) -> str:
             "remove it",
         )
     return name
+
+
+def parse_identity_field(value: str) -> str:
+    """The name of a field that the sidecar fills with a claim, as it is written.
+
+    Only letters, digits and `-`: of a client, all other spellings of such a name are kept back.
+    """
+    lower = parse_field_name(value)
+    if not re.fullmatch(r"[a-z0-9-]+", lower):
+        raise BadValue("must be a field name of letters, digits and -", "use X-User, for example")
+    if is_request_field(lower.encode()):
+        raise BadValue("must not be a field that says something else", "use X-User, for example")
+    return value
 
 
 def parse_name(value: str) -> str:

@@ -57,6 +57,7 @@ _LONGEST_HANDLE: Final = 256  # characters
 _TOUCH_PART: Final = 10  # a session's use is noted when this part of its idle time has passed
 _TOUCH_MAX: Final = 3600.0  # seconds, and no later than this
 _USE: Final = "-used"  # ends the name of the cookie that notes a use
+_SHOWN: Final = (("name",), EMAIL, ("picture",))
 _MAX_USES: Final = 2  # such cookies that are looked into
 
 
@@ -129,7 +130,8 @@ class LoginSession:
             return self.subject
         if key_of(path) in self.profile.claims:
             return self.profile.claim(path)
-        return usable(find_claim(self._said_by(self.tokens.id_token), path))
+        said = usable(find_claim(self._said_by(self.tokens.id_token), path))
+        return getattr(self.profile, path[0]) if said is None and path in _SHOWN else said
 
     def _said_by(self, id_token: str | None) -> Mapping[str, object]:
         """The claims of an id_token of this user."""

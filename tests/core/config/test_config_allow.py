@@ -90,3 +90,71 @@ def test_a_source_without_claims_is_a_fault_unless_the_route_does_without_it() -
     assert "session.sources[1] (type: cookie) shows none" in found[0]
     assert "add sources: [authjs.session-token] to the route" in found[0]
     loaded({"allow": [STAFF], "sources": ["authjs.session-token"]}, session=session)
+
+
+# -- fields that tell who the user is -------------------------------------------------------------
+
+SEALED = {"session": {"sources": [{"type": "authjs", "secret": "x" * 32, "token": "tok"}]}}
+OTHER = {"kind": "page", "upstream": "api"}
+
+
+def with_fields(headers: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"session": "optional", "headers": headers, **more}
+
+
+def test_fields_are_set_in_short_and_at_length() -> None:
+    headers = {
+        "drop": ["x-a"],
+        "X-User": "claim.email",
+        "set": {"X-Groups": ["claim", "https://example.com/groups"], "x-b": "claim.a.b"},
+    }
+    found = loaded(with_fields(headers), **SEALED).routes[0].headers
+    assert dict(found.set_) == {
+        "X-User": ("email",),
+        "X-Groups": ("https://example.com/groups",),
+        "x-b": ("a", "b"),
+    }
+    assert found.drop == ("x-a",)
+
+
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [
+        ({"X-User": "email"}, "headers.X-User: must be claim. and the name of a claim"),
+        ({"set": {"X-User": "email"}}, "headers.set.X-User: must be claim."),
+        ({"X-User": "claim."}, "must be"),
+        ({"X-User": "claim.refresh_token"}, "headers.X-User: must not lead to a token"),
+        ({"X-User": "claim.tok"}, "headers.X-User: must not lead to a token"),
+        ({"X-User": ["email"]}, "unknown key"),
+        ({"Authorization": "claim.sub"}, "must not be, or read like, a field that only"),
+        ({"X-Forwarded-User": "claim.sub"}, "must not be, or read like, a field that only"),
+        ({"X_User": "claim.sub"}, "must be a field name of letters, digits and -"),
+        ({"Content-Type": "claim.sub"}, "must not be a field that says something else"),
+        ({"Origin": "claim.sub"}, "must not be a field that says something else"),
+        ({"X-User": "claim.sub", "x-user": "claim.email"}, "must not set a field twice"),
+        ({"X-User": "claim.sub", "pass": ["x_user"]}, "must not set a field that clients may send"),
+    ],
+)
+def test_what_cannot_be_set_is_a_fault(headers: dict[str, Any], words: str) -> None:
+    found = faults(with_fields(headers), **SEALED)
+    assert len(found) == 1
+    assert words in found[0]
+
+
+def test_a_field_needs_a_session_with_claims() -> None:
+    fields = {"X-User": "claim.sub"}
+    plain = {"session": {"sources": [{"type": "cookie", "cookie": "t"}]}}
+    assert "shows none" in faults(with_fields(fields), **plain)[0]
+    none = faults(with_fields(fields, session="none"), **SEALED)
+    assert "contradicts session: none" in none[0]
+
+
+def test_no_other_route_lets_clients_send_such_a_field_to_the_same_upstream() -> None:
+    """The upstream could not tell whose word it is."""
+    routes = [
+        {"path": "/api", "kind": "api", "upstream": "api", **with_fields({"X-User": "claim.sub"})},
+        {"path": "/", "kind": "page", "upstream": "api", "headers": {"pass": ["x-user"]}},
+    ]
+    found = faults(routes=routes, **SEALED)
+    assert len(found) == 1
+    assert "routes[1].headers.pass[0]: must not be a field that another route sets" in found[0]
