@@ -90,15 +90,25 @@ def check(
 @cli.command()
 @_file_option
 @click.option("--ready", is_flag=True, help="Ask whether it is ready for requests, too.")
-def health(file: str | None, *, ready: bool) -> NoReturn:
-    """Ask the running sidecar whether it is alive. The exit code is 0 or 1."""
-    config = _load(file, {})
-    if config.admin is None:
-        click.echo("admin: must not be null; set it to the address to ask", err=True)
-        sys.exit(1)
+@click.option(
+    "--admin",
+    metavar="ADDRESS",
+    help="Where its admin listener is. Default: the configuration's `admin`.",
+)
+def health(file: str | None, *, ready: bool, admin: str | None) -> NoReturn:
+    """Ask the running sidecar whether it is alive. The exit code is 0 or 1.
+
+    With --admin no configuration is read. Probes should use it: a file that is broken by now says
+    nothing of the sidecar that runs, and the answer costs a quarter of the time.
+    """
+    address = admin or _admin_address(file)
     from sidecar.health import ask
 
-    is_good, said = ask(config.admin, ready=ready)
+    try:
+        is_good, said = ask(address, ready=ready)
+    except ValueError as error:
+        click.echo(f"--admin: {error}", err=True)
+        sys.exit(WRONG)
     click.echo(said, err=not is_good)
     sys.exit(0 if is_good else 1)
 
@@ -216,6 +226,15 @@ def _load(file: str | None, options: Mapping[str, object]) -> Config:
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(WRONG)
+
+
+def _admin_address(file: str | None) -> str:
+    """Where the configuration has the admin listener, or an exit."""
+    config = _load(file, {})
+    if config.admin is None:
+        click.echo("admin: must not be null; set it to the address to ask", err=True)
+        sys.exit(1)
+    return str(config.admin)
 
 
 def _config_file(file: str | None) -> str | None:

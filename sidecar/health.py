@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from sidecar.core.config import Listen
+from typing import Final
 
 SECONDS: Final = 5.0
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach it, not to bind
+_TCP: Final = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:/\[\]]+)):(?P<port>[0-9]{1,5})"
+)
+_UNIX: Final = "unix:"
 
 
 class _Connection(HTTPConnection):
-    """To an address of `listen` or `admin`, a Unix socket's too."""
+    """To a host and port, or to a Unix socket."""
 
-    def __init__(self, listen: Listen) -> None:
-        super().__init__(
-            _ANY.get(listen.host, listen.host) or "admin", listen.port, timeout=SECONDS
-        )
-        self._path = listen.unix_path
+    def __init__(self, host: str, port: int, path: str | None) -> None:
+        super().__init__(_ANY.get(host, host), port, timeout=SECONDS)
+        self._path = path
 
     def connect(self) -> None:
         if self._path is None:
@@ -32,9 +32,22 @@ class _Connection(HTTPConnection):
         self.sock.connect(self._path)
 
 
-def ask(admin: Listen, *, ready: bool) -> tuple[bool, str]:
-    """Whether the answer is a good one, and what it says."""
-    with closing(_Connection(admin)) as connection:
+def _connection(admin: str) -> _Connection:
+    if admin.startswith(_UNIX + "/"):
+        return _Connection("admin", 0, admin.removeprefix(_UNIX))
+    found = _TCP.fullmatch(admin)
+    if found is None or int(found["port"]) > 65535:
+        raise ValueError("must be host:port, [v6]:port or unix:/path")
+    return _Connection(found["v6"] or found["host"], int(found["port"]), None)
+
+
+def ask(admin: str, *, ready: bool) -> tuple[bool, str]:
+    """Returns whether the answer is a good one, and what it says.
+
+    `admin` is written as the configuration's key `admin` is. Raises `ValueError` if it is not. No
+    configuration is needed: one that is broken by now says nothing of the sidecar that runs.
+    """
+    with closing(_connection(admin)) as connection:
         try:
             connection.request("GET", "/readyz" if ready else "/healthz")
             answer = connection.getresponse()

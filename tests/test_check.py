@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -249,8 +251,6 @@ async def test_health_asks_the_running_sidecar(
         return CliRunner().invoke(cli, ["health", *arguments, *options]).exit_code
 
     async def in_thread(*options: str) -> int:
-        import asyncio
-
         return await asyncio.to_thread(health, *options)
 
     assert (await in_thread(), await in_thread("--ready")) == (0, 0)
@@ -259,6 +259,57 @@ async def test_health_asks_the_running_sidecar(
     at.terminate()
     await at.exit_code()
     assert (await in_thread(), await in_thread("--ready")) == (1, 1)
+
+
+async def test_health_of_an_address_reads_no_configuration(
+    command: StartCommand, upstream: Upstream, tmp_path: Path
+) -> None:
+    """A probe must not fail, and so end the process, since its file has been broken meanwhile."""
+    at = await command({"upstreams": {"api": {"url": upstream.url, "ready": True}}} | ROUTES)
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("listen: [")
+
+    async def health(*options: str) -> Result:
+        command = ["health", "-c", str(broken), *options]
+        return await asyncio.to_thread(CliRunner().invoke, cli, command)
+
+    for options in ([], ["--ready"]):
+        assert (await health("--admin", f"127.0.0.1:{at.admin}", *options)).exit_code == 0
+    assert (await health()).exit_code == 2
+    at.terminate()
+    await at.exit_code()
+    gone = await health("--admin", f"127.0.0.1:{at.admin}")
+    assert (gone.exit_code, "127.0.0.1" in gone.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("address", ["9090", "127.0.0.1", "::1:9090", "127.0.0.1:99999", "unix:x"])
+def test_health_says_how_an_address_must_be_written(address: str) -> None:
+    """As the key `admin` of the configuration."""
+    got = CliRunner().invoke(cli, ["health", "--admin", address])
+    assert got.exit_code == 2
+    assert "must be host:port, [v6]:port or unix:/path" in got.stderr
+
+
+def test_health_asks_a_unix_socket(tmp_path: Path) -> None:
+    """An admin listener on `unix:/path` is asked there."""
+    path = tmp_path / "admin"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(10)
+
+        def answer() -> bytes:
+            client, _ = listener.accept()
+            with client:
+                head = client.recv(4096)
+                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            return head
+
+        with ThreadPoolExecutor() as pool:
+            asked = pool.submit(answer)
+            got = CliRunner().invoke(cli, ["health", "--ready", "--admin", f"unix:{path}"])
+            assert asked.result(10).startswith(b"GET /readyz ")
+    assert got.exit_code == 0
 
 
 ROUTES: Final = {"routes": [{"path": "/", "kind": "page", "upstream": "api"}]}
