@@ -1,28 +1,40 @@
-# Build with any tool that reads Dockerfiles: docker build -t sidecar . (or buildah build -t sidecar .)
+# Build with any tool that reads Dockerfiles: docker build -t session-sidecar . (or buildah build …).
+# docs/deployment.md says how a release pins the base by its digest.
 
 FROM python:3.13-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
-RUN python -m venv --without-pip /opt/sidecar
+RUN python -m venv --without-pip /opt/sidecar && python -m venv --without-pip /opt/sbom
 WORKDIR /src
 # The libraries change less often than the code, so they are a layer of their own.
-COPY requirements.lock ./
+COPY requirements.lock requirements-sbom.lock ./
 RUN python -m pip --python /opt/sidecar/bin/python install --quiet --no-compile \
         --only-binary :all: --require-hashes -r requirements.lock
+RUN python -m pip --python /opt/sbom/bin/python install --quiet \
+        --only-binary :all: --require-hashes -r requirements-sbom.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY sidecar ./sidecar
 # The root file system may be read-only at run time, so the bytecode is made here. It is not checked
 # against the sources, which cannot change: that is faster to start.
 RUN python -m pip --python /opt/sidecar/bin/python install --quiet --no-compile --no-deps . \
     && /opt/sidecar/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/sidecar/lib
+# What is in it, as CycloneDX: the same input gives the same file.
+RUN /opt/sbom/bin/cyclonedx-py environment --output-reproducible -o /opt/sidecar/sbom.cdx.json \
+        /opt/sidecar/bin/python
 
 FROM python:3.13-slim
+# What a release knows of itself.
+ARG SOURCE="" REVISION="" BASE_DIGEST=""
 LABEL org.opencontainers.image.title="session-sidecar" \
       org.opencontainers.image.description="A reverse-proxy sidecar that owns the session, so that frontends need not." \
       org.opencontainers.image.version="0.1.0" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="$SOURCE" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.base.name="docker.io/library/python:3.13-slim" \
+      org.opencontainers.image.base.digest="$BASE_DIGEST"
 COPY --from=build /opt/sidecar /opt/sidecar
 # The base image comes without bytecode of the standard library; this makes that of what is imported.
-RUN ["/opt/sidecar/bin/python", "-c", "import http.client, sidecar.app, sidecar.cli, sidecar.core.config"]
+RUN ["/opt/sidecar/bin/python", "-c", "import http.client, sidecar.app, sidecar.cli, sidecar.health, sidecar.core.config"]
 ENV PATH=/opt/sidecar/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
@@ -31,7 +43,7 @@ COPY config/sidecar.yaml /etc/sidecar/sidecar.yaml
 USER 10001:10001
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# Asks the admin listener at its default address, without the proxies that the environment may name.
-HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["/opt/sidecar/bin/python", "-I", "-c", "from http.client import HTTPConnection as C; c = C('127.0.0.1', 9090, timeout=2); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
+# Asks the admin listener at its default address. It reads no configuration, which may have been broken since the start.
+HEALTHCHECK --interval=10s --timeout=6s --start-period=10s --retries=3 CMD ["sidecar", "health", "--admin", "127.0.0.1:9090"]
 ENTRYPOINT ["sidecar"]
 CMD ["run", "-c", "/etc/sidecar/sidecar.yaml"]

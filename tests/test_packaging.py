@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 RUNTIME: list[str] = PROJECT["project"]["dependencies"]
 DEVELOPMENT: list[str] = PROJECT["dependency-groups"]["dev"]
+SBOM: list[str] = PROJECT["dependency-groups"]["sbom"]
 SECRET = "s" * 32
 
 
@@ -61,7 +62,11 @@ def test_licence_is_the_one_announced() -> None:
 
 @pytest.mark.parametrize(
     ("path", "requirements"),
-    [("requirements.lock", RUNTIME), ("requirements-dev.lock", RUNTIME + DEVELOPMENT)],
+    [
+        ("requirements.lock", RUNTIME),
+        ("requirements-dev.lock", RUNTIME + DEVELOPMENT),
+        ("requirements-sbom.lock", SBOM),
+    ],
 )
 def test_lock_satisfies_every_dependency(path: str, requirements: list[str]) -> None:
     """One that changes in pyproject.toml must be locked again."""
@@ -76,7 +81,9 @@ def test_development_runs_on_what_is_shipped() -> None:
     assert locked("requirements.lock").items() <= locked("requirements-dev.lock").items()
 
 
-@pytest.mark.parametrize("path", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize(
+    "path", ["requirements.lock", "requirements-dev.lock", "requirements-sbom.lock"]
+)
 def test_every_pin_has_a_hash_and_no_place(path: str) -> None:
     """So that a lock holds wherever the packages come from."""
     text = read(path)
@@ -89,7 +96,7 @@ def test_every_pin_has_a_hash_and_no_place(path: str) -> None:
     )
 
 
-@pytest.mark.parametrize("requirement", RUNTIME + DEVELOPMENT)
+@pytest.mark.parametrize("requirement", RUNTIME + DEVELOPMENT + SBOM)
 def test_every_dependency_has_its_reason(requirement: str) -> None:
     assert f"| {Requirement(requirement).name} |" in read("docs/dependencies.md")
 
@@ -113,10 +120,37 @@ def test_image_bakes_no_secret_in() -> None:
 
 
 def test_image_installs_only_what_is_locked() -> None:
+    """The libraries, what lists them, and then the package without any more."""
     installs = [rest for name, rest in instructions() if name == "RUN" and " install " in rest]
-    assert len(installs) == 2
+    assert len(installs) == 3
     assert "--require-hashes -r requirements.lock" in installs[0]
-    assert "--no-deps" in installs[1]
+    assert "--require-hashes -r requirements-sbom.lock" in installs[1]
+    assert "--no-deps" in installs[2]
+
+
+def test_image_lists_what_is_in_it() -> None:
+    """As CycloneDX, made behind the last installation, and from the environment that is shipped."""
+    names = [rest for name, rest in instructions() if name == "RUN"]
+    (sbom,) = [rest for rest in names if "cyclonedx-py" in rest]
+    assert names.index(sbom) > max(names.index(rest) for rest in names if " install " in rest)
+    assert sbom.split()[-1] == "/opt/sidecar/bin/python"
+    path = re.search(r"-o (\S+)", sbom)
+    assert path is not None
+    assert path[1] in read("docs/deployment.md")
+    assert any(
+        name == "COPY" and rest.split()[1:] == ["/opt/sidecar"] * 2 for name, rest in instructions()
+    )
+
+
+def test_image_says_where_it_comes_from() -> None:
+    """By the labels of the OCI; both stages have the base that they name."""
+    label = last("LABEL")
+    for name in ("title", "description", "version", "licenses", "source", "revision"):
+        assert f"org.opencontainers.image.{name}=" in label
+    bases = {rest.split()[0] for name, rest in instructions() if name == "FROM"}
+    assert len(bases) == 1
+    assert f'image.base.name="docker.io/library/{bases.pop()}"' in label
+    assert 'image.base.digest="$BASE_DIGEST"' in label
 
 
 def test_image_asks_the_admin_listener_where_it_is() -> None:
@@ -128,9 +162,11 @@ def test_image_asks_the_admin_listener_where_it_is() -> None:
         read_file=lambda _: SECRET,
     )
     assert config.admin is not None
-    assert f"'{config.admin.host}', {config.admin.port}" in last("HEALTHCHECK")
+    command = json.loads(last("HEALTHCHECK").split("CMD", 1)[1])
+    assert command == ["sidecar", "health", "--admin", str(config.admin)]
     assert last("EXPOSE") == str(config.listen.port)
     assert last("STOPSIGNAL") == "SIGTERM"
+    assert json.loads(last("ENTRYPOINT")) == ["sidecar"]
 
 
 def test_build_context_holds_what_the_image_copies() -> None:
@@ -144,22 +180,6 @@ def test_build_context_holds_what_the_image_copies() -> None:
     }
     assert copied == allowed
     assert all((ROOT / path).exists() for path in copied)
-
-
-def test_compose_example_is_locked_down_and_loads() -> None:
-    compose = YAML(typ="safe", pure=True).load(read("config/compose.yaml"))
-    service = compose["services"]["sidecar"]
-    assert service["read_only"] is True
-    assert service["cap_drop"] == ["ALL"]
-    assert "ports" not in compose["services"]["api"]
-    assert set(service["secrets"]) == set(compose["secrets"])
-    config = load(
-        compose["configs"]["sidecar"]["content"],
-        source="config/compose.yaml",
-        environ={},
-        read_file={f"/run/secrets/{name}": SECRET for name in service["secrets"]}.__getitem__,
-    )
-    assert config.warnings == ()
 
 
 def test_compose_and_image_check_health_alike() -> None:
