@@ -3,22 +3,23 @@
 
 FROM python:3.13-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
-RUN python -m venv --without-pip /opt/sidecar && python -m venv --without-pip /opt/sbom
+RUN python -m venv --without-pip /opt/sidecar && python -m venv --without-pip /opt/tools
 WORKDIR /src
 # The libraries change less often than the code, so they are a layer of their own.
-COPY requirements.lock requirements-sbom.lock ./
+COPY requirements.lock requirements-build.lock ./
 RUN python -m pip --python /opt/sidecar/bin/python install --quiet --no-compile \
         --only-binary :all: --require-hashes -r requirements.lock
-RUN python -m pip --python /opt/sbom/bin/python install --quiet \
-        --only-binary :all: --require-hashes -r requirements-sbom.lock
+RUN python -m pip --python /opt/tools/bin/python install --quiet \
+        --only-binary :all: --require-hashes -r requirements-build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY sidecar ./sidecar
 # The root file system may be read-only at run time, so the bytecode is made here. It is not checked
 # against the sources, which cannot change: that is faster to start.
-RUN python -m pip --python /opt/sidecar/bin/python install --quiet --no-compile --no-deps . \
+RUN /opt/tools/bin/python -m hatchling build -t wheel -d /tmp/dist \
+    && python -m pip --python /opt/sidecar/bin/python install --quiet --no-compile --no-deps /tmp/dist/*.whl \
     && /opt/sidecar/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/sidecar/lib
 # What is in it, as CycloneDX: the same input gives the same file.
-RUN /opt/sbom/bin/cyclonedx-py environment --output-reproducible -o /opt/sidecar/sbom.cdx.json \
+RUN /opt/tools/bin/cyclonedx-py environment --output-reproducible -o /opt/sidecar/sbom.cdx.json \
         /opt/sidecar/bin/python
 
 FROM python:3.13-slim

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 RUNTIME: list[str] = PROJECT["project"]["dependencies"]
 DEVELOPMENT: list[str] = PROJECT["dependency-groups"]["dev"]
-SBOM: list[str] = PROJECT["dependency-groups"]["sbom"]
+BUILD: list[str] = PROJECT["dependency-groups"]["build"]
 SECRET = "s" * 32
 
 
@@ -65,7 +65,7 @@ def test_licence_is_the_one_announced() -> None:
     [
         ("requirements.lock", RUNTIME),
         ("requirements-dev.lock", RUNTIME + DEVELOPMENT),
-        ("requirements-sbom.lock", SBOM),
+        ("requirements-build.lock", BUILD),
     ],
 )
 def test_lock_satisfies_every_dependency(path: str, requirements: list[str]) -> None:
@@ -82,7 +82,7 @@ def test_development_runs_on_what_is_shipped() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["requirements.lock", "requirements-dev.lock", "requirements-sbom.lock"]
+    "path", ["requirements.lock", "requirements-dev.lock", "requirements-build.lock"]
 )
 def test_every_pin_has_a_hash_and_no_place(path: str) -> None:
     """So that a lock holds wherever the packages come from."""
@@ -96,7 +96,7 @@ def test_every_pin_has_a_hash_and_no_place(path: str) -> None:
     )
 
 
-@pytest.mark.parametrize("requirement", RUNTIME + DEVELOPMENT + SBOM)
+@pytest.mark.parametrize("requirement", RUNTIME + DEVELOPMENT + BUILD)
 def test_every_dependency_has_its_reason(requirement: str) -> None:
     assert f"| {Requirement(requirement).name} |" in read("docs/dependencies.md")
 
@@ -120,11 +120,11 @@ def test_image_bakes_no_secret_in() -> None:
 
 
 def test_image_installs_only_what_is_locked() -> None:
-    """The libraries, what lists them, and then the package without any more."""
+    """The libraries, the tools of the build, and then the package without any more."""
     installs = [rest for name, rest in instructions() if name == "RUN" and " install " in rest]
     assert len(installs) == 3
     assert "--require-hashes -r requirements.lock" in installs[0]
-    assert "--require-hashes -r requirements-sbom.lock" in installs[1]
+    assert "--require-hashes -r requirements-build.lock" in installs[1]
     assert "--no-deps" in installs[2]
 
 

@@ -18,6 +18,9 @@ from sidecar.core.config.references import REFERENCE_PATTERN
 
 Node: TypeAlias = dict[str, Any]
 
+ID: Final = "https://json.schemastore.org/session-sidecar.json"
+"""Where SchemaStore serves a schema of this name. A name; nothing is fetched from there."""
+
 _REFERENCE: Final = {"$ref": "#/$defs/Reference"}
 _PATH: Final[Node] = {"type": "string", "minLength": 1}
 _SECRET_FILE: Final[Node] = {
@@ -46,7 +49,8 @@ def schema() -> Node:
     root = {**made, "title": "Sidecar configuration"}
     for section in (root, *definitions.values()):
         _finish(section)
-    return {"$schema": GenerateJsonSchema.schema_dialect, **root, "$defs": definitions}
+    head = {"$schema": GenerateJsonSchema.schema_dialect, "$id": ID}
+    return {**head, **root, "$defs": definitions}
 
 
 class _WrittenSchema(GenerateJsonSchema):
