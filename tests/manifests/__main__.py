@@ -90,11 +90,9 @@ def manifests_hold(tools: dict[str, Path], folder: Path) -> bool:
         )
         print(made.stderr.decode(), end="", flush=True)
         place = f"{schemas}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json"
-        command = [tools["kubeconform"], "-strict", "-summary", "-verbose"]
-        version = ["-kubernetes-version", KUBERNETES]
-        read = subprocess.run(
-            [*command, *version, "-schema-location", place, "-"], input=made.stdout, check=False
-        )
+        strict = ["-strict", "-summary", "-verbose", "-kubernetes-version", KUBERNETES]
+        command = [str(tools["kubeconform"]), *strict, "-schema-location", place, "-"]
+        read = subprocess.run(command, input=made.stdout, check=False)
         fine = fine and made.returncode == 0 and read.returncode == 0
     return fine
 
