@@ -1,4 +1,4 @@
-"""The admin listener: health, readiness, metrics and reloads, away from the public port."""
+"""The admin listener: health, readiness, metrics, reloads and a page, away from the public port."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from sidecar.core.admin_guard import HEADER, AdminRequest, refusal
 from sidecar.core.errors import StoreUnavailable
+from sidecar.web import admin_page
 from sidecar.web.exposition import Exposition
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Facts(Protocol):
 
 
 class Admin:
-    """Serves `/healthz`, `/readyz`, `/metrics` and `/reload` on the address `listen`."""
+    """Serves the admin page, `/healthz`, `/readyz`, `/metrics` and `/reload` on `listen`."""
 
     def __init__(self, facts: Facts, listen: Listen | None) -> None:
         self._facts = facts
@@ -67,6 +68,8 @@ class Admin:
         application.router.add_get("/metrics", self._metrics)
         application.router.add_get("/reload", self._reloads)
         application.router.add_post("/reload", self._reload)
+        for path in admin_page.FILES:
+            application.router.add_get(path, self._page)
         self._runner = web.AppRunner(application, access_log=None)
         await self._runner.setup()
         for one in sockets:
@@ -98,6 +101,16 @@ class Admin:
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(
             body=await self._facts.metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
+
+    async def _page(self, request: web.Request) -> web.Response:
+        """A file of the admin page."""
+        _, media_type = admin_page.FILES[request.path]
+        return web.Response(
+            body=admin_page.content(request.path),
+            content_type=media_type,
+            charset="utf-8",
+            headers=admin_page.SECURITY,
         )
 
     async def _reload(self, _: web.Request) -> web.Response:
