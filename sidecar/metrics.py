@@ -50,6 +50,7 @@ class Metrics:
         "connections",
         "connections_limited",
         "cookies_dropped",
+        "ejections",
         "logins",
         "logouts",
         "rate_limited",
@@ -66,6 +67,7 @@ class Metrics:
         self.logouts: Counter[str] = Counter()
         self.backchannel_logouts: Counter[str] = Counter()
         self.sessions_ended: Counter[str] = Counter()
+        self.ejections: Counter[tuple[str, str]] = Counter()  # by upstream and address
         self.retries = 0
         self.cookies_dropped = 0
         self.connections = 0

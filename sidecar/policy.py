@@ -19,6 +19,7 @@ from sidecar.core.config.contradictions import path_on_this_site
 from sidecar.core.config.digest import digest
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
 from sidecar.core.config.routes import (
+    Ejection,
     Envelope,
     FieldNames,
     RouteSection,
@@ -178,6 +179,7 @@ class UpstreamAddress:
     pool_max: int
     pool_max_age: float
     header_limit: int
+    ejection: Ejection | None
 
     @property
     def origin(self) -> str:
@@ -601,6 +603,7 @@ def _compile_upstream(config: Config, name: str, upstream: Upstream) -> Upstream
         pool_max=upstream.pool.max,
         pool_max_age=upstream.pool.max_age,
         header_limit=config.limits.header,
+        ejection=upstream.ejection,
     )
 
 

@@ -240,7 +240,10 @@ def open_runtime(
         store=ports.store,
         outbox=ports.outbox,
         watch=ports.watch,
-        pools={name: Pool(loop, address) for name, address in policy.upstreams.items()},
+        pools={
+            name: Pool(loop, address, partial(_report_server, log, metrics, name))
+            for name, address in policy.upstreams.items()
+        },
         metrics=metrics,
         log=log,
         clock=ports.clock,
@@ -439,6 +442,17 @@ _LEVELS: Final = {
 
 def _report(log: FilteringBoundLogger, event: str, detail: str) -> None:
     log.log(_LEVELS.get(event, logging.WARNING), event, detail=detail)
+
+
+def _report_server(
+    log: FilteringBoundLogger, metrics: Metrics, upstream: str, address: str, why: str | None
+) -> None:
+    """Logs and counts that a server is left out, or used again if there is no reason why."""
+    if why is None:
+        log.info("server healthy", upstream=upstream, address=address)
+    else:
+        metrics.ejections[upstream, address] += 1
+        log.warning("server unhealthy", upstream=upstream, address=address, detail=why)
 
 
 def open_provider(config: Config, report: Callable[[str], None], way: Way) -> Provider | None:

@@ -5,8 +5,9 @@
     server 2 …      …         address 2 ──┴─► the first that is connected is used, the others close
 
 Attempts begin a short gap apart, or as soon as the one before has failed (RFC 8305 5). So an
-address that swallows packets costs a moment, and one that refuses costs nothing. What failed, or
-was slower than the next one, comes last for a while. Names are looked up for every connection.
+address that swallows packets costs a moment, and one that refuses costs nothing. An address that
+failed, or was slower than the next one, comes last for a while; `net.members` says the same of
+servers. Names are looked up for every connection.
 """
 
 from __future__ import annotations
@@ -19,69 +20,94 @@ from ipaddress import ip_address
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from sidecar.net.causes import of_connection
+from sidecar.net.members import LOCAL
+
 if TYPE_CHECKING:
+    from sidecar.net.members import Member, Members
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.policy import UpstreamAddress, UpstreamServer
 
 GAP: Final = 0.25  # seconds until the next attempt begins
-AVOIDED_SECONDS: Final = 30.0  # that a server or an address which failed comes last
+AVOIDED_SECONDS: Final = 30.0  # that an address which failed comes last
 MOST_AVOIDED: Final = 256
+MOST_SHOWN: Final = 16  # addresses of one name that are told to people
 
 Attempt: TypeAlias = "Callable[[], Awaitable[UpstreamConnection]]"
 
 
 class Dialer:
-    """Connects to the servers of one upstream, in turn."""
+    """Connects to the servers of one upstream, best first."""
 
-    __slots__ = ("_address", "_avoided", "_loop", "_make", "_turn")
+    __slots__ = ("_address", "_avoided", "_loop", "_make", "_members")
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         address: UpstreamAddress,
-        make: Callable[[], UpstreamConnection],
+        members: Members,
+        make: Callable[[Member], UpstreamConnection],
     ) -> None:
         self._loop: Final = loop
         self._address: Final = address
+        self._members: Final = members
         self._make: Final = make
-        self._turn = 0
-        self._avoided: dict[object, float] = {}
+        self._avoided: dict[UpstreamServer, float] = {}
 
-    @property
-    def next_server(self) -> UpstreamServer:
-        """The server whose turn it is."""
-        return self._in_order()[0]
+    async def connect(self, last: Member | None = None) -> UpstreamConnection:
+        """A new connection to the best server that takes it. Raises `OSError`.
 
-    def took(self, server: UpstreamServer) -> None:
-        """Passes the turn on: a connection to `server` is used."""
-        self._turn = self._address.servers.index(server) + 1
+        `last` has just failed the request that this is for. Servers that are left out are tried
+        once all others have failed, or half of the time is over.
+        """
+        used, left_out = self._members.order(self._loop.time(), last)
+        best = used[0]
+        best.dialing += 1  # now, so that whoever asks next sees it
+        try:
+            if not left_out:
+                return await self._to_one_of(used, best)
+            groups = [partial(self._to_one_of, some, best) for some in (used, left_out)]
+            return await first_of(groups, self._address.connect / 2)
+        finally:
+            best.dialing -= 1
 
-    async def connect(self) -> UpstreamConnection:
-        """A new connection to the first server that takes it. Raises `OSError`."""
-        return await self._first([partial(self._to, server) for server in self._in_order()])
+    async def _to_one_of(self, members: Sequence[Member], best: Member) -> UpstreamConnection:
+        return await self._first(
+            [partial(self._to if one is best else self._counted, one) for one in members]
+        )
 
-    def _in_order(self) -> list[UpstreamServer]:
-        servers = self._address.servers
-        at = self._turn % len(servers)
-        return self._best_first((*servers[at:], *servers[:at]))
+    async def _counted(self, member: Member) -> UpstreamConnection:
+        member.dialing += 1
+        try:
+            return await self._to(member)
+        finally:
+            member.dialing -= 1
 
-    def _best_first(self, found: Sequence[UpstreamServer]) -> list[UpstreamServer]:
-        if not self._avoided:
-            return list(found)
-        now = self._loop.time()
-        return sorted(found, key=lambda one: self._avoided.get(one, 0.0) > now)
-
-    async def _to(self, server: UpstreamServer) -> UpstreamConnection:
-        """A connection to one of a server's addresses."""
-        found = await self._look_up(server)
-        ways = [partial(self._to_address, server, address) for address in self._best_first(found)]
-        connection = await self._marked(server, partial(self._first, ways))
-        connection.server = server
+    async def _to(self, member: Member) -> UpstreamConnection:
+        """A new connection to one of a server's addresses. Raises `OSError`."""
+        began = self._loop.time()
+        try:
+            found = await self._look_up(member)
+            ways = [
+                partial(self._to_address, member, address) for address in self._best_first(found)
+            ]
+            connection = await self._first(ways)
+        except asyncio.CancelledError:
+            now = self._loop.time()
+            if self._is_slow(began):  # another one was faster, or time is up
+                self._members.unreachable(member, now, f"no connection within {now - began:.2g} s")
+            raise
+        except OSError as error:
+            if error.errno not in LOCAL:
+                self._members.unreachable(member, self._loop.time(), of_connection(error))
+            raise
+        self._members.connected(member)
         connection.retires_at = self._loop.time() + self._address.pool_max_age
         return connection
 
-    async def _look_up(self, server: UpstreamServer) -> list[UpstreamServer]:
+    async def _look_up(self, member: Member) -> list[UpstreamServer]:
         """The addresses of a server, by turns of each family (RFC 8305 4)."""
+        server = member.server
         if server.path is not None or _is_literal(server.host):
             return [server]
         found = await self._loop.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
@@ -90,15 +116,18 @@ class Dialer:
             one = server._replace(host=str(address[0]))
             by_family.setdefault(family, []).append(one)
         rows = zip_longest(*by_family.values())
-        return [one for one in chain.from_iterable(rows) if one is not None]
+        addresses = [one for one in chain.from_iterable(rows) if one is not None]
+        member.resolved(one.host for one in addresses[:MOST_SHOWN])
+        return addresses
 
-    async def _to_address(
-        self, server: UpstreamServer, address: UpstreamServer
-    ) -> UpstreamConnection:
-        return await self._marked(address, partial(self._open, server.host, address))
+    def _best_first(self, found: list[UpstreamServer]) -> list[UpstreamServer]:
+        if not self._avoided:
+            return found
+        now = self._loop.time()
+        return sorted(found, key=lambda one: self._avoided.get(one, 0.0) > now)
 
-    async def _open(self, name: str, address: UpstreamServer) -> UpstreamConnection:
-        connection, tls = self._make(), self._address.tls
+    async def _open(self, member: Member, address: UpstreamServer) -> UpstreamConnection:
+        connection, tls = self._make(member), self._address.tls
         try:
             if address.path is not None:
                 await self._loop.create_unix_connection(lambda: connection, address.path)
@@ -108,7 +137,7 @@ class Dialer:
                     address.host,
                     address.port,
                     ssl=tls,
-                    server_hostname=None if tls is None else name,
+                    server_hostname=None if tls is None else member.server.host,
                 )
         except BaseException:
             # Cancelled just after it was made, it would stay open: uvloop reports nothing.
@@ -117,25 +146,29 @@ class Dialer:
         connection.address = str(address)
         return connection
 
-    async def _marked(self, target: UpstreamServer, attempt: Attempt) -> UpstreamConnection:
-        """Remembers whether a target is worth being first the next time."""
+    async def _to_address(self, member: Member, address: UpstreamServer) -> UpstreamConnection:
+        """A connection to one address; whether it is worth being first next time is remembered."""
         began = self._loop.time()
         try:
-            connection = await attempt()
+            connection = await self._open(member, address)
         except asyncio.CancelledError:
-            if self._loop.time() - began > self._pause(2) / 2:
-                self._avoid(target)  # another one was faster, or time is up
+            if self._is_slow(began):
+                self._avoid(address)
             raise
         except OSError:
-            self._avoid(target)
+            self._avoid(address)
             raise
-        self._avoided.pop(target, None)
+        self._avoided.pop(address, None)
         return connection
 
-    def _avoid(self, target: UpstreamServer) -> None:
+    def _is_slow(self, began: float) -> bool:
+        """Whether an attempt that was given up had long enough."""
+        return self._loop.time() - began > self._pause(2) / 2
+
+    def _avoid(self, address: UpstreamServer) -> None:
         if len(self._avoided) >= MOST_AVOIDED:
             self._avoided.clear()
-        self._avoided[target] = self._loop.time() + AVOIDED_SECONDS
+        self._avoided[address] = self._loop.time() + AVOIDED_SECONDS
 
     def _pause(self, attempts: int) -> float:
         """The gap between attempts: all of them begin within half of what a connect may take."""

@@ -17,10 +17,15 @@ from typing import Final
 from sidecar.core.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
 from sidecar.net.causes import of_connection
 from sidecar.net.dial import Dialer
+from sidecar.net.members import Member, Members, Report, ServerSnapshot
 from sidecar.net.upstream import UpstreamConnection
 from sidecar.policy import UpstreamAddress
 
 SWEEP_SECONDS: Final = 0.05  # between two sweeps of idle connections at least
+
+
+def unreported(address: str, why: str | None) -> None:
+    """Hears of servers where nobody wants to."""
 
 
 class Pool:
@@ -30,9 +35,10 @@ class Pool:
         "_connecting",
         "_dialer",
         "_idle",
-        "_in_turn",
+        "_is_balanced",
         "_lent",
         "_loop",
+        "_members",
         "_open",
         "_sweeper",
         "_sweeps_at",
@@ -40,18 +46,22 @@ class Pool:
         "address",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, address: UpstreamAddress) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, address: UpstreamAddress, report: Report = unreported
+    ) -> None:
+        """`report` hears which servers are left out, and of their return."""
         self.address = address
         self._loop = loop
         self._connecting = 0  # places of connections that are being made, or promised to a waiter
         self._open: set[UpstreamConnection] = set()
         self._lent: set[UpstreamConnection] = set()
-        self._idle: list[UpstreamConnection] = []
         self._waiters: dict[asyncio.Future[UpstreamConnection | None], None] = {}  # in order
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweeps_at = inf
-        self._dialer = Dialer(loop, address, partial(UpstreamConnection, loop, self))
-        self._in_turn = len(address.servers) > 1
+        self._members = Members(address, report)
+        self._dialer = Dialer(loop, address, self._members, partial(UpstreamConnection, loop, self))
+        self._is_balanced = len(address.servers) > 1
+        self._idle = self._members.all[0].idle  # of the only server, if there is one alone
 
     @property
     def open(self) -> int:
@@ -61,7 +71,7 @@ class Pool:
     @property
     def idle(self) -> int:
         """How many connections wait for work."""
-        return len(self._idle)
+        return sum(len(one.idle) for one in self._members.all)
 
     @property
     def lent(self) -> int:
@@ -74,21 +84,31 @@ class Pool:
         return len(self._waiters)
 
     @property
+    def has_others(self) -> bool:
+        """Whether there are several servers."""
+        return self._is_balanced
+
+    def servers(self) -> tuple[ServerSnapshot, ...]:
+        """How each server does now."""
+        now = self._loop.time()
+        return tuple(one.snapshot(now) for one in self._members.all)
+
+    @property
     def _is_full(self) -> bool:
         return len(self._open) - len(self._lent) + self._connecting >= self.address.pool_max
 
     def take(self) -> UpstreamConnection | None:
         """An idle connection that is fit for use, the one used last; None if there is none.
 
-        If there are several servers, it is one to the server whose turn it is.
+        If there are several servers, it is one to the server with the least load.
         """
-        if self._in_turn:
-            return self._take_in_turn()
+        if self._is_balanced:
+            return self._take_balanced()
         idle = self._idle
         while idle:
-            connection = idle.pop()
+            connection: UpstreamConnection = idle.pop()
             transport = connection.transport
-            if (  # `_is_fit`, without a call
+            if (
                 transport is not None
                 and not transport.is_closing()
                 and self._loop.time() < connection.idle_until
@@ -97,45 +117,50 @@ class Pool:
             connection.abort()
         return None
 
-    def _is_fit(self, connection: UpstreamConnection) -> bool:
-        transport = connection.transport
-        return (
-            transport is not None
-            and not transport.is_closing()
-            and self._loop.time() < connection.idle_until
-        )
+    def _take_balanced(self) -> UpstreamConnection | None:
+        """An idle connection to the best server; if no more can be made, to any."""
+        now = self._loop.time()
+        connection = _fit(self._members.next(now).idle, now)
+        if connection is None and self._is_full:
+            used, left_out = self._members.order(now)
+            found = (_fit(one.idle, now) for one in (*used, *left_out))
+            connection = next((one for one in found if one is not None), None)
+        if connection is not None:
+            self._members.took(connection.member)
+        return connection
 
-    def _take_in_turn(self) -> UpstreamConnection | None:
-        server = self._dialer.next_server
-        for connection in reversed(self._idle):
-            if connection.server == server and self._is_fit(connection):
-                self._idle.remove(connection)
-                self._dialer.took(server)
-                return connection
-        return None
-
-    async def acquire(self, *, lasts: bool = False, fresh: bool = False) -> UpstreamConnection:
+    async def acquire(
+        self, *, lasts: bool = False, last: Member | None = None
+    ) -> UpstreamConnection:
         """An idle connection, else a new one, else the next that comes free.
 
         `lasts`: the exchange has a budget of its own; it waits for no other, and its connection is
-        lent. `fresh`: idle ones may all be dead, so a new one is made. Raises
+        lent. `last` is the server that has just failed the request: idle ones may all be dead, so
+        a new one is made, to another server if there is one. Raises
         `UpstreamUnreachable`, `UpstreamTimeout` (of `connect`) or `Overloaded` (all connections
         stayed busy for as long as a connect may take).
         """
-        connection = None if fresh else self.take()
-        if fresh and self._is_full and self._idle:
-            self._idle.pop(0).abort()  # its place comes free
+        connection = self.take() if last is None else None
+        if last is not None and self._is_full:
+            self._drop_an_idle_one()
         if connection is None and not lasts and self._is_full:
             connection = await self._wait()
             if connection is None:
-                return await self._connect_in_place()
+                return await self._connect_in_place(last)
             if not connection.is_open:  # lost on the way to this request
                 return await self.acquire()
         if connection is None:
-            return await (self._connect_lent() if lasts else self._connect_counted())
+            return await (self._connect_lent(last) if lasts else self._connect_counted(last))
         if lasts:
             self.lend(connection)
         return connection
+
+    def _drop_an_idle_one(self) -> None:
+        """Closes the oldest idle connection of some server: its place comes free."""
+        for one in self._members.all:
+            if one.idle:
+                one.idle.pop(0).abort()
+                return
 
     async def _wait(self) -> UpstreamConnection | None:
         """The next connection that comes free; None if a place for a new one has been kept."""
@@ -160,39 +185,43 @@ class Pool:
         else:
             self.put(handed)
 
-    async def _connect_lent(self) -> UpstreamConnection:
-        connection = await self._connect()
-        if connection.is_open:
-            self._open.add(connection)
+    async def _connect_lent(self, last: Member | None) -> UpstreamConnection:
+        connection = await self._connect(last)
+        if self._opened(connection):
             self._lent.add(connection)
         return connection
 
-    async def _connect_counted(self) -> UpstreamConnection:
+    async def _connect_counted(self, last: Member | None) -> UpstreamConnection:
         self._connecting += 1
-        return await self._connect_in_place()
+        return await self._connect_in_place(last)
 
-    async def _connect_in_place(self) -> UpstreamConnection:
+    async def _connect_in_place(self, last: Member | None) -> UpstreamConnection:
         """A new connection in a place that is counted already."""
         try:
-            connection = await self._connect()
-            if connection.is_open:
-                self._open.add(connection)
+            connection = await self._connect(last)
+            self._opened(connection)
         finally:
             self._connecting -= 1
             self._make_room()
         return connection
 
-    async def _connect(self) -> UpstreamConnection:
+    def _opened(self, connection: UpstreamConnection) -> bool:
+        """Counts a connection in, unless it has ended already."""
+        if connection.is_open:
+            self._open.add(connection)
+            connection.member.open += 1
+        return connection.is_open
+
+    async def _connect(self, last: Member | None) -> UpstreamConnection:
         limit = self.address.connect
         try:
             async with asyncio.timeout(limit):
-                connection = await self._dialer.connect()
+                connection = await self._dialer.connect(last)
         except TimeoutError:
             raise UpstreamTimeout(f"no connection within {limit:g} s") from None
         except OSError as error:
             raise UpstreamUnreachable(of_connection(error)) from None
-        if self._in_turn:
-            self._dialer.took(connection.server)
+        self._members.took(connection.member)
         return connection
 
     async def is_reachable(self, limit: float) -> bool:
@@ -213,7 +242,9 @@ class Pool:
 
     def lost(self, connection: UpstreamConnection) -> None:
         """Counts a connection out, which makes room for another."""
-        self._open.discard(connection)
+        if connection in self._open:
+            self._open.remove(connection)
+            connection.member.open -= 1
         self._lent.discard(connection)
         self.forget(connection)
         self._make_room()
@@ -254,14 +285,27 @@ class Pool:
                 waiter.set_result(connection)
                 return
         connection.idle_until = until
-        self._idle.append(connection)
+        connection.member.idle.append(connection)
         if until < self._sweeps_at:
             self._sweep_at(until)
 
     def forget(self, connection: UpstreamConnection) -> None:
         """Removes a connection that is lost from the idle ones."""
-        if connection in self._idle:
-            self._idle.remove(connection)
+        idle = connection.member.idle
+        if connection in idle:
+            idle.remove(connection)
+
+    def failed(self, connection: UpstreamConnection, why: str) -> None:
+        """A server has given no response to an exchange."""
+        self._members.failed(connection.member, self._loop.time(), why)
+
+    def judge(self, connection: UpstreamConnection, status: int) -> None:
+        """A server has responded that had failed, or with a status that may speak against it."""
+        rule, member = self.address.ejection, connection.member
+        if rule is not None and status in rule.statuses:
+            self._members.failed(member, self._loop.time(), f"status {status}")
+        elif member.failures:
+            self._members.answered(member)
 
     def _sweep_at(self, time: float) -> None:
         if self._sweeper is not None:
@@ -273,12 +317,13 @@ class Pool:
         """Closes the idle connections whose time is up."""
         self._sweeper, self._sweeps_at = None, inf
         now = self._loop.time()
-        for connection in [one for one in self._idle if one.idle_until <= now]:
-            self._idle.remove(connection)
-            connection.abort()
-        if self._idle:
-            soonest = min(one.idle_until for one in self._idle)
-            self._sweep_at(max(soonest, now + SWEEP_SECONDS))
+        for member in self._members.all:
+            for connection in [one for one in member.idle if one.idle_until <= now]:
+                member.idle.remove(connection)
+                connection.abort()
+        ends = [one.idle_until for member in self._members.all for one in member.idle]
+        if ends:
+            self._sweep_at(max(min(ends), now + SWEEP_SECONDS))
 
     def close(self) -> None:
         """Closes every connection, busy ones too."""
@@ -286,4 +331,15 @@ class Pool:
             self._sweeper.cancel()
         for connection in list(self._open):
             connection.abort()
-        self._idle.clear()
+        for member in self._members.all:
+            member.idle.clear()
+
+
+def _fit(idle: list[UpstreamConnection], now: float) -> UpstreamConnection | None:
+    """The connection used last that is fit for use; unfit ones end."""
+    while idle:
+        connection = idle.pop()
+        if connection.is_open and now < connection.idle_until:
+            return connection
+        connection.abort()
+    return None

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawResponseMessage
 
     from sidecar.core.upstream_head import UpstreamHead
+    from sidecar.net.members import Member
     from sidecar.policy import UpstreamAddress
 
 MAX_INTERIM: Final = 32  # 1xx responses before a final one; more is abuse
@@ -73,6 +74,10 @@ class Home(Protocol):
     def address(self) -> UpstreamAddress:
         """The upstream, and how long it may take."""
 
+    @property
+    def has_others(self) -> bool:
+        """Whether another server may take what one has failed."""
+
     def lend(self, connection: UpstreamConnection) -> None:
         """Lets a busy connection count no more, until `put` or its end."""
 
@@ -85,6 +90,12 @@ class Home(Protocol):
     def lost(self, connection: UpstreamConnection) -> None:
         """Counts a connection out."""
 
+    def failed(self, connection: UpstreamConnection, why: str) -> None:
+        """Its server has given no response."""
+
+    def judge(self, connection: UpstreamConnection, status: int) -> None:
+        """Its server has responded, and it had failed before, or `status` is above 500."""
+
 
 class UpstreamConnection(StreamProtocol):
     """One connection to an upstream; one exchange at a time.
@@ -92,7 +103,7 @@ class UpstreamConnection(StreamProtocol):
     Between `Listener.on_answer` and `release`, `message` is the response's head, `payload` its body
     as far as it has come, and `upgraded_tail` what came behind the head of a 101 (else None).
     `keeps` is how many seconds it may be idle, `idle_until` and `retires_at` are the loop's times
-    at which it is closed if it is idle, `server` is the one at the other end, and `address` in
+    at which it is closed if it is idle, `member` is the server at the other end, and `address` in
     words where it was reached: host and port.
     """
 
@@ -111,24 +122,24 @@ class UpstreamConnection(StreamProtocol):
         "address",
         "idle_until",
         "keeps",
+        "member",
         "message",
         "payload",
         "pool",
         "retires_at",
         "reused",
-        "server",
         "upgraded_tail",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pool: Home) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, pool: Home, member: Member) -> None:
         super().__init__(loop)
         self.pool = pool
         self.reused = False
         self.idle_until = 0.0
         self.keeps = pool.address.pool_idle
         self.retires_at = inf
-        self.server = pool.address.servers[0]
-        self.address = str(self.server)
+        self.member: Final = member
+        self.address = str(member.server)
         self._deadline = Deadline(loop, self._timed_out)
         self._expects_body = True
         self._head_bytes = 0  # received before the final head came to its end
@@ -298,6 +309,8 @@ class UpstreamConnection(StreamProtocol):
         listener, self._listener = self._listener, None
         assert listener is not None
         self.reused = True
+        if self.member.failures or head.status > 500:
+            self.pool.judge(self, head.status)
         hint = head.facts.get(b"keep-alive")
         if hint is not None:
             self._believe(hint)
@@ -341,6 +354,8 @@ class UpstreamConnection(StreamProtocol):
             return
         self._listener = None
         self._answered = True
+        if self.member.failures or message.code > 500:
+            self.pool.judge(self, message.code)
         self.message = message
         self.payload = payload
         self.upgraded_tail = tail
@@ -360,6 +375,8 @@ class UpstreamConnection(StreamProtocol):
             self.payload.set_exception(error)
         self.abort()
         if listener is not None:
+            if not self.reused or isinstance(error, UpstreamTimeout):
+                self.pool.failed(self, error.detail)
             listener.on_failure(error, untouched=untouched)
 
     def _timed_out(self) -> None:
@@ -397,7 +414,7 @@ class UpstreamConnection(StreamProtocol):
             self._tunnel.upstream_lost(exc)
             return
         if self._listener is not None:
-            untouched = self.reused and not self._heard
+            untouched = (self.reused or self.pool.has_others) and not self._heard
             how = "was closed" if exc is None else f"was lost ({of_connection(exc)})"
             cause = f"the connection {how} before an answer"
             self._broken(UpstreamUnreachable(cause), untouched=untouched)

@@ -34,6 +34,7 @@ class Exposition:
         yield from self._sessions()
         yield from self._store()
         yield from self._pools()
+        yield from self._servers()
 
     def _traffic(self) -> Iterable[Metric]:
         metrics = self._runtime.metrics
@@ -207,6 +208,23 @@ class Exposition:
             "Requests that wait for a connection.",
             ("upstream",),
             {(name,): pool.waiting for name, pool in pools.items()},
+        )
+
+    def _servers(self) -> Iterable[Metric]:
+        """Which servers of upstreams are left out, and how often they were."""
+        pools, ejections = self._runtime.pools, self._runtime.metrics.ejections
+        rows = [(name, one) for name, pool in pools.items() for one in pool.servers()]
+        yield _gauge(
+            "sidecar_upstream_ejected",
+            "Whether a server is left out while others serve.",
+            ("upstream", "address"),
+            {(name, one.address): float(one.out_until is not None) for name, one in rows},
+        )
+        yield _counter(
+            "sidecar_upstream_ejections",
+            "How often a server was left out.",
+            ("upstream", "address"),
+            {(name, one.address): ejections[name, one.address] for name, one in rows},
         )
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aiohttp.streams import StreamReader
 
     from sidecar.core.upstream_head import UpstreamHead
+    from sidecar.net.members import Member
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.runtime import Runtime
     from sidecar.web.budgets import Budgets
@@ -78,8 +79,8 @@ class FlowHandler(Protocol):
     def on_whole_answer(self, flow: Flow, head: UpstreamHead, body: bytes) -> None:
         """The upstream's response is here to its end."""
 
-    def on_failure(self, flow: Flow, error: ProxyError, *, untouched: bool) -> None:
-        """The upstream gave no head."""
+    def on_failure(self, flow: Flow, error: ProxyError, last: Member | None) -> None:
+        """The upstream gave no head; `last` is its server if the request may be repeated."""
 
     def fail(self, flow: Flow, error: Exception) -> None:
         """Work for a flow has failed: responds, or breaks the response that has begun."""
@@ -252,8 +253,9 @@ class Flow(Exchange):
 
     def on_failure(self, error: ProxyError, *, untouched: bool) -> None:
         """The upstream gave no head."""
-        self.upstream = None
-        self.handler.on_failure(self, error, untouched=untouched)
+        failed, self.upstream = self.upstream, None
+        last = failed.member if untouched and failed is not None else None
+        self.handler.on_failure(self, error, last)
 
     # -- the end ----------------------------------------------------------------------------------
 

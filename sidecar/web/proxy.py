@@ -44,6 +44,7 @@ from sidecar.web.sending import send, send_when_connected
 if TYPE_CHECKING:
     from aiohttp.streams import StreamReader
 
+    from sidecar.net.members import Member
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.runtime import Runtime
     from sidecar.web.exchange import Connection, Exchange
@@ -125,15 +126,18 @@ class Proxy:
         """Repeats a request after a 401 with its session's newest token. Raises `ProxyError`."""
         await self._planner.recover(flow)
 
-    def on_failure(self, flow: Flow, error: ProxyError, *, untouched: bool) -> None:
-        """The upstream gave no head: repeated once if nothing can have happened twice."""
+    def on_failure(self, flow: Flow, error: ProxyError, last: Member | None) -> None:
+        """The upstream gave no head: repeated once if nothing can have happened twice.
+
+        `last` is the server whose connection died before the first byte of its response.
+        """
         flow.upstream_seconds = time() - flow.sent_at
         repeatable = flow.request.method in IDEMPOTENT_METHODS and not flow.streaming_body
-        if untouched and repeatable and not flow.retried:
+        if last is not None and repeatable and not flow.retried:
             flow.retried = True
             flow.retries += 1
             self.runtime.metrics.retries += 1
-            flow.spawn(send_when_connected, True)
+            flow.spawn(send_when_connected, last)
             return
         rescue(flow, error)
 

@@ -14,6 +14,7 @@ from sidecar.web.flow import MEMORY_BODY
 from sidecar.web.transfer_watch import TransferWatch
 
 if TYPE_CHECKING:
+    from sidecar.net.members import Member
     from sidecar.web.flow import Flow, Plan
 
 
@@ -85,13 +86,14 @@ def _body(flow: Flow, length: bytes | None) -> bytes:
     return b"Content-Length: %b\r\n\r\n" % length
 
 
-async def send_when_connected(flow: Flow, fresh: bool = False) -> None:
+async def send_when_connected(flow: Flow, last: Member | None = None) -> None:
     """Sends the request once a connection is there, and its body as it comes.
 
-    `fresh` asks for a new connection: idle ones may all have died with the first.
+    `last` is the server that has just failed it: it takes a new connection, since idle ones may all
+    have died with the first.
     """
     pool, lasts = flow.runtime.pools[flow.route.upstream], flow.kind == STREAM
-    connection = await pool.acquire(lasts=lasts, fresh=fresh)
+    connection = await pool.acquire(lasts=lasts, last=last)
     flow.upstream = connection
     flow.upstream_address = connection.address
     flow.sent_at = time()

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.core.config.routes import Ejection
 from sidecar.core.errors import UpstreamTimeout, UpstreamUnreachable
+from sidecar.net.members import Member
 from sidecar.net.pool import Pool
 from sidecar.policy import UpstreamAddress, UpstreamServer
 
@@ -32,7 +34,9 @@ ADDRESS = UpstreamAddress(
     pool_max=8,
     pool_max_age=300.0,
     header_limit=65536,
+    ejection=Ejection(),
 )
+NOBODY = Member(UpstreamServer("", 0))  # asks for a new connection
 
 
 class Names:
@@ -93,7 +97,7 @@ def pool(names: Names, port: int, *hosts: str, **more: Any) -> Pool:
 
 async def connected(one: Pool) -> str:
     """The address that a new connection leads to."""
-    connection = await one.acquire(fresh=True)
+    connection = await one.acquire(last=NOBODY)
     assert connection.transport is not None
     address = connection.transport.get_extra_info("peername")[0]
     connection.abort()

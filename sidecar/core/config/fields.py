@@ -206,6 +206,7 @@ Compress: TypeAlias = Annotated[
 Iterations: TypeAlias = Annotated[int, Field(ge=1, le=100_000), BeforeValidator(_count)]
 Workers: TypeAlias = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 ErrorStatus: TypeAlias = Annotated[int, Field(ge=400, le=599), BeforeValidator(_count)]
+GatewayStatus: TypeAlias = Annotated[int, Field(ge=500, le=599), BeforeValidator(_count)]
 ListenAddress: TypeAlias = Annotated[values.Listen, _text(values.parse_listen), _string("^.+:.+$")]
 Origin: TypeAlias = Annotated[str, _text(values.parse_origin), _string("^https?://[^/]+/?$")]
 UpstreamUrl: TypeAlias = Annotated[

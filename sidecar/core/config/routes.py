@@ -33,6 +33,7 @@ from sidecar.core.config.fields import (
     Duration,
     FieldName,
     FilePath,
+    GatewayStatus,
     IdentityName,
     MemberPath,
     PathText,
@@ -84,6 +85,23 @@ class UpstreamTls(Section):
         return self
 
 
+class Ejection(Section):
+    """When one of several servers is left out for a while."""
+
+    failures: Count = setting(
+        5, "Exchanges without a response in a row. A connect that fails leaves out at once."
+    )
+    time: Duration = parsed(
+        parse_duration,
+        "30s",
+        "How long a server is left out, times how often in a row; after connects that failed, up "
+        "to this long.",
+    )
+    statuses: tuple[GatewayStatus, ...] = setting(
+        (), "Statuses that count as no response, such as 502, 503 and 504.", written=[]
+    )
+
+
 class Upstream(Section):
     """A server behind the sidecar."""
 
@@ -94,8 +112,8 @@ class Upstream(Section):
     )
     urls: tuple[UpstreamUrl, ...] = setting(
         (),
-        "Instead of url: several servers that take requests in turn, of one scheme and base path. "
-        "One that cannot be reached is passed over.",
+        "Instead of url: several servers of one scheme and base path. A request goes to the one "
+        "with the fewest requests under way; one that fails is left out for a while.",
         written=[],
     )
     host: Authority | None = setting(None, "The Host to send instead of the route kind's default.")
@@ -107,6 +125,9 @@ class Upstream(Section):
         parse_duration, "60s", "Time limit between two reads; not for event streams and tunnels."
     )
     pool: PoolSection = setting(PoolSection(), "Connections kept open.", written={})
+    ejection: Ejection | None = setting(
+        Ejection(), "When one of several servers is left out for a while; null: never.", written={}
+    )
     ready: bool = setting(False, "Whether the sidecar's readiness depends on this upstream.")
     tls: UpstreamTls = setting(UpstreamTls(), "How an https upstream is verified.", written={})
 
