@@ -11,10 +11,12 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.upstream_url import split_upstream_url
+from sidecar.page_files import read_pages
 from sidecar.tls import UnusableFile, client_context, ends_at, now, server_context
 from sidecar.workers.private import private_directory
 
@@ -26,7 +28,14 @@ SOON: Final = timedelta(days=14)
 
 def unmet(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
     """What is missing: the key, the file or address, and the cause. None holds a secret."""
-    for need in (*_tls(config), *_addresses(config), _store(config), _directory(config, environ)):
+    needs: tuple[Callable[[], object], ...] = (
+        *_tls(config),
+        *_addresses(config),
+        _store(config),
+        _directory(config, environ),
+        partial(read_pages, config.pages),
+    )
+    for need in needs:
         try:
             need()
         except UnusableFile as error:

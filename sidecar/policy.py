@@ -65,6 +65,7 @@ from sidecar.core.login_loop import TraceCookie, trace_name
 from sidecar.core.logout_rule import LogoutRule
 from sidecar.core.oidc import AttemptCookies, OidcClient, SessionIndex, attempt_stem
 from sidecar.core.onward import OnwardTickets
+from sidecar.core.own_pages import OwnPages
 from sidecar.core.request import FieldRule
 from sidecar.core.route_table import UNROUTED, Route, RouteTable
 from sidecar.core.sweep import USUAL_PREFIXES, Sweep, Swept
@@ -72,6 +73,7 @@ from sidecar.core.target import prefix_key
 from sidecar.core.tickets import ClaimStamp, Signer
 from sidecar.core.upstream_url import UNIX, split_upstream_url
 from sidecar.core.view import SourceSet
+from sidecar.page_files import read_pages
 from sidecar.tls import client_context
 
 
@@ -222,6 +224,7 @@ class Policy:
     unauthorized: UnauthorizedRule
     public_origin: bytes | None
     trusts: TrustedPeers
+    pages: OwnPages
 
     @property
     def public_authority(self) -> tuple[bytes, bytes] | None:
@@ -261,7 +264,7 @@ class TrustedPeers:
 def compile_policy(config: Config, entropy: bytes) -> Policy:
     """Compiles a configuration; `entropy` (32 bytes) signs tickets where no secret can be had.
 
-    Raises `UnusableFile` where an upstream's TLS files cannot be used.
+    Raises `UnusableFile` if a TLS file of an upstream, or a page, cannot be used.
     """
     secrets = _signing_secrets(config, entropy)
     login = _compile_login(config, secrets)
@@ -294,6 +297,7 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
         unauthorized=_compile_unauthorized(config),
         public_origin=config.public_url.encode() if config.public_url else None,
         trusts=TrustedPeers(config.trusted_proxies),
+        pages=read_pages(config.pages),
     )
 
 

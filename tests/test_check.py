@@ -80,6 +80,8 @@ UNUSABLE: Final = [
     ("listen", "missing", "", "listen: {0}/x.sock: the directory {0} is missing"),
     ("listen file", "nonsense", "", "listen: {0}: must be a socket; remove the file"),
     ("admin", "missing", "", "admin: {0}/x.sock: the directory {0} is missing"),
+    ("pages", "missing", "", "pages: {0}: " + MISSING),
+    ("pages", "folder", "", "pages: {0}: must hold pages, such as error.html"),
     ("host", "", "", "listen: no-such-host.invalid:80: cannot be resolved"),
     ("foreign", "", "", "listen: 192.0.2.1:80: "),
 ]
@@ -90,6 +92,7 @@ def configuration(what: str, one: str, two: str) -> dict[str, Any]:
         "tls": site(tls={"cert": one, "key": two}),
         "upstream": behind_tls(cert=one, key=two),
         "upstream ca": behind_tls(ca=one),
+        "pages": site(pages=one),
         "outbound": site(outbound={"ca": one}),
         "store": site(store={"url": f"sqlite://{one}/x.db"}),
         "listen": site(listen=f"unix:{one}/x.sock"),

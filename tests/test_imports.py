@@ -42,7 +42,7 @@ LAYERS: Final = (
     ("sidecar.core.envelope", "sidecar.core.formats", "sidecar.core.csrf"),
     ("sidecar.core.logout_rule", "sidecar.core.route_table"),
     ("sidecar.core",),
-    ("sidecar.policy", "sidecar.tls"),
+    ("sidecar.policy", "sidecar.page_files", "sidecar.tls"),
     (
         "sidecar.net",
         "sidecar.metrics",

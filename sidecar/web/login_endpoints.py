@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from html import escape
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -40,14 +39,15 @@ from sidecar.core.jws import InvalidToken
 from sidecar.core.login_loop import MOST, LoginTrace
 from sidecar.core.logout_rule import parameters
 from sidecar.core.oidc import LOGOUT_TOKEN, IndexEntry, LoginFailed, LoginRefused
+from sidecar.core.own_pages import LOGIN_FAILED
 from sidecar.core.target import local_reference, normal_origin
 from sidecar.net.provider import ProviderUnavailable
 from sidecar.web import logout_endpoint as logout
-from sidecar.web.allowed import SWITCH, switch_html
 from sidecar.web.body import RequestBody
 from sidecar.web.client_limits import admit
 from sidecar.web.origin import public_origin
-from sidecar.web.responses import HTML_TYPE, common_lines, page, redirect_head, set_cookies
+from sidecar.web.page_offers import SWITCH, offer_login, offer_switch
+from sidecar.web.responses import common_lines, page, redirect_head, set_cookies
 
 if TYPE_CHECKING:
     from sidecar.core.view import SessionView
@@ -358,26 +358,17 @@ def _failed(flow: Flow, error: LoginFailed, wanted: str | None, lines: Sequence[
     flow.reason = error.code
     head = common_lines(flow, status) + _PRIVATE
     head += b"".join(b"Set-Cookie: %b\r\n" % line for line in lines)
-    message = NotAllowed.message if isinstance(error, LoginRefused) else _NOT_DONE
     if flow.route.kind == "page":
-        more = _what_to_do(flow, error, wanted)
-        flow.respond(
-            head + HTML_TYPE, page(status, message, error.code, request_id, more), status=status
+        offer = (
+            offer_switch(flow, error.who, wanted)
+            if isinstance(error, LoginRefused)
+            else offer_login(flow, error.description, wanted)
         )
+        type_line, body = page(flow, status, error.code, group=LOGIN_FAILED, offer=offer)
     else:
-        flow.respond(
-            head + JSON_TYPE, fault(status, message, error.code, request_id), status=status
-        )
-
-
-def _what_to_do(flow: Flow, error: LoginFailed, wanted: str | None) -> str:
-    """What the page of a failed login offers: to try again, or as somebody else."""
-    if isinstance(error, LoginRefused):
-        return switch_html(flow, error.who, wanted)
-    again = f"{_parts(flow).policy.base}/login"
-    again += "" if wanted is None else f"?next={quote(wanted, safe='/')}"
-    more = f"<p>{escape(error.description)}</p>" if error.description else ""
-    return more + f'<p><a href="{escape(again)}">Try again</a></p>'
+        message = NotAllowed.message if isinstance(error, LoginRefused) else _NOT_DONE
+        type_line, body = JSON_TYPE, fault(status, message, error.code, request_id)
+    flow.respond(head + type_line, body, status=status)
 
 
 # -- who is it ------------------------------------------------------------------------------------

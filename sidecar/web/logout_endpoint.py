@@ -31,12 +31,13 @@ from sidecar.core.logout_rule import Verdict, judge, parameters
 from sidecar.core.oidc import end_session_url
 from sidecar.core.onward import PARAM as ONWARD_PARAM
 from sidecar.core.onward import Onward
+from sidecar.core.own_pages import CONFIRM, LOGOUT
 from sidecar.core.sweep import room_beside
 from sidecar.web.client_limits import admit
 from sidecar.web.origin import public_origin, scope_of
+from sidecar.web.page_offers import offer_logout
 from sidecar.web.rescue import rescue
 from sidecar.web.responses import (
-    HTML_TYPE,
     common_lines,
     page,
     redirect,
@@ -52,11 +53,6 @@ if TYPE_CHECKING:
     from sidecar.web.flow import Flow
 
 METHODS: Final = ("GET", "HEAD", "POST")  # of a logout path
-
-_CONFIRM_FORM = (
-    '<p>Do you want to log out?</p><form method="post" action="{action}">'
-    "<button>Log out</button></form>"
-)
 
 
 def handle(flow: Flow) -> None:
@@ -304,7 +300,6 @@ def _confirm(flow: Flow, given: dict[str, str]) -> None:
     wanted = given.get("next") or given.get("callbackUrl")
     if wanted is not None:
         action += f"?next={quote(wanted, safe='', errors='surrogateescape')}"
-    more = _CONFIRM_FORM.format(action=action)
-    body = page(200, "Log out?", "confirm", flow.request_id.decode("latin-1"), more)
+    type_line, body = page(flow, 200, CONFIRM, group=LOGOUT, offer=offer_logout(action))
     frame = b"X-Frame-Options: DENY\r\n"
-    flow.respond(common_lines(flow, 200) + HTML_TYPE + frame, body, status=200)
+    flow.respond(common_lines(flow, 200) + type_line + frame, body, status=200)

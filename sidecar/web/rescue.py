@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
 from sidecar.core import max_forwards
 from sidecar.core.client import Client
 from sidecar.core.error_body import error_body, error_shape
-from sidecar.core.errors import MethodNotAllowed, NotAllowed, ProxyError, UpstreamError, loggable
+from sidecar.core.errors import MethodNotAllowed, ProxyError, UpstreamError, loggable
 from sidecar.core.request import UNREAD
-from sidecar.web.allowed import denied_html
-from sidecar.web.responses import HTML_TYPE, common_lines, page, set_cookies
+from sidecar.web.page_offers import offer_of
+from sidecar.web.responses import common_lines, page, set_cookies
 
 if TYPE_CHECKING:
     from sidecar.web.flow import Flow
-
-_WAY_OUT = """<p>The cookies or the URL your browser sends are too large for this site.
-Removing the site's cookies helps. You will have to log in again.</p>
-<form method="post" action="{action}?clear=cookies"><button>Remove the cookies</button></form>"""
 
 
 def rescue(flow: Flow, error: ProxyError) -> None:
@@ -71,20 +66,13 @@ def render_error(flow: Flow, error: ProxyError) -> tuple[bytes, bytes]:
         lines += b"Retry-After: %d\r\n" % error.retry_after
     if isinstance(error, MethodNotAllowed):
         lines += b"Allow: %b\r\n" % ", ".join(error.allowed).encode()
-    request_id = flow.request_id.decode("latin-1")
     if wants_page(flow, error):
-        more = _what_helps(flow, error)
-        return lines + HTML_TYPE, page(error.status, error.message, error.code, request_id, more)
+        type_line, body = page(flow, error.status, error.code, offer=offer_of(flow, error))
+        return lines + type_line, body
+    request_id = flow.request_id.decode("latin-1")
     shape = error_shape(flow.route, flow.request)
     type_line, body = error_body(shape, error.status, error.message, error.code, request_id)
     return lines + type_line, body
-
-
-def _what_helps(flow: Flow, error: ProxyError) -> str:
-    """What a page about an error offers to its reader besides."""
-    if error.status == 431:
-        return _WAY_OUT.format(action=escape(flow.runtime.policy.logout.path))
-    return denied_html(flow) if isinstance(error, NotAllowed) else ""
 
 
 def answer_preflight(flow: Flow) -> None:

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from html import escape
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from sidecar.core.forwarding import status_line
+from sidecar.web.page_offers import NOTHING, Offer
 
 if TYPE_CHECKING:
     from sidecar.web.flow import Flow
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{status} {message}</title>
-<style>body{{font:16px/1.5 system-ui,sans-serif;margin:10vh auto;max-width:36rem;padding:0 1rem}}
-code{{color:#555}}</style></head>
-<body><h1>{message}</h1><p>{status} <code>{code}</code></p>
-<p>Request <code>{request_id}</code></p>{more}</body></html>
-"""
-
-HTML_TYPE: Final = (
-    b"Content-Type: text/html; charset=utf-8\r\n"
-    b"Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
-    b"frame-ancestors 'none'\r\n"
-)
 
 
 def common_lines(flow: Flow, status: int) -> bytes:
@@ -53,12 +39,15 @@ def redirect(flow: Flow, location: str, cookies: Iterable[bytes] = ()) -> None:
     flow.respond(redirect_head(flow, location) + set_cookies(cookies), b"", status=303)
 
 
-def page(status: int, message: str, code: str, request_id: str, more: str = "") -> bytes:
-    """A small plain page with the same facts as the envelope; `more` is trusted HTML."""
-    return _PAGE.format(
-        status=status,
-        message=escape(message),
-        code=escape(code),
-        request_id=escape(request_id),
-        more=more,
-    ).encode()
+def page(
+    flow: Flow, status: int, code: str, *, group: str | None = None, offer: Offer = NOTHING
+) -> tuple[bytes, bytes]:
+    """Returns the Content-Type and policy lines, and the body, of a page for people."""
+    return flow.runtime.policy.pages.page(
+        code,
+        status,
+        flow.request_id.decode("latin-1"),
+        group=group,
+        details=offer.details,
+        actions=offer.actions,
+    )

@@ -264,6 +264,11 @@ class ConfigDocument(Section):
     logout: Logout = setting(Logout(), "How a session ends.", written={})
     refresh: Refresh | None = setting(None, "How tokens are renewed.")
     oidc: Oidc | None = setting(None, "The sidecar's own login.")
+    pages: FilePath | None = setting(
+        None,
+        "A directory of pages that stand in for the sidecar's own, such as error.html, logout.html "
+        "and 404.html.",
+    )
     outbound: OutboundSection = setting(
         OutboundSection(), "How provider, refresh endpoint and hooks are reached.", written={}
     )

@@ -43,6 +43,7 @@ FILES = {f"/run/secrets/{name}": LONG for name in ("nextauth", "iron")}
 EXAMPLES = {
     *(
         "upstream",
+        "pages",
         "routes.strip",
         "routes.sources",
         "unauthorized.match",
