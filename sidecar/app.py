@@ -24,6 +24,7 @@ from sidecar.net.open_files import raise_open_files, shortage
 from sidecar.net.parsers import require_c_parsers
 from sidecar.policy import compile_policy
 from sidecar.reload import Load, Reloads
+from sidecar.reload_on_change import ReloadOnChange
 from sidecar.runtime import FINISH_SECONDS, Runtime, open_runtime
 from sidecar.tls import server_context
 from sidecar.web.admin import Admin, ProcessFacts
@@ -140,8 +141,12 @@ async def serve(
         log.info("memory store", detail=FORGETS)
     if slot is not None:
         slot.serving()
-    reloading = asyncio.create_task(reloads.keep_up(sidecar))
+    # The supervisor watches for its workers.
+    watching = ReloadOnChange(reloads, sidecar, is_on=slot is None)
+    watching.follow()
+    reloading = asyncio.create_task(reloads.keep_up(sidecar, watching.follow))
     await shutdown.drain.wait()
+    watching.close()
     reloading.cancel()
     await asyncio.wait([reloading])
     log, drain = sidecar.runtime.log, sidecar.runtime.policy.config.drain

@@ -54,10 +54,14 @@ def run(file: str | None, upstream: str | None) -> NoReturn:
     """Serve until SIGTERM. SIGHUP has the configuration read anew."""
     options = {} if upstream is None else {"upstream": upstream}
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
-    path, config = _config_file(file), _load(file, options)
+    from sidecar.config_loader import ConfigLoader
+
+    path = _config_file(file)
+    load = ConfigLoader(path, options)
+    config = _or_exit(load, path)
     from sidecar.workers import run as serve
 
-    sys.exit(serve(config, lambda: _tree(path, options, _read_text)[0]))
+    sys.exit(serve(config, load))
 
 
 @cli.command()
@@ -219,13 +223,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _load(file: str | None, options: Mapping[str, object]) -> Config:
     """The configuration, or an exit with every fault on standard error."""
+    path = _config_file(file)
+    return _or_exit(lambda: _tree(path, options)[0], path)
+
+
+def _or_exit(load: Callable[[], Config], path: str | None) -> Config:
+    """What `load` returns, or an exit with every fault on standard error."""
     from sidecar.core.errors import ConfigError
 
     try:
-        return _tree(_config_file(file), options)[0]
+        return load()
     except ConfigError as error:
         click.echo(str(error), err=True)
-        sys.exit(WRONG)
+    except OSError as error:
+        click.echo(
+            f"{path}: cannot be read: {error.strerror}; use -c to name another file", err=True
+        )
+    sys.exit(WRONG)
 
 
 def _admin_address(file: str | None) -> str:
@@ -241,19 +255,15 @@ def _config_file(file: str | None) -> str | None:
     return file or next((name for name in DEFAULT_FILES if Path(name).exists()), None)
 
 
-def _tree(
-    path: str | None,
-    options: Mapping[str, object],
-    read: Callable[[str], str] | None = None,
-) -> tuple[Config, Tree]:
+def _tree(path: str | None, options: Mapping[str, object]) -> tuple[Config, Tree]:
     """The configuration and where its keys were written. Raises `ConfigError`.
 
-    `read` gives the file's text; without it, a file that cannot be read is an exit.
+    A file that cannot be read is an exit.
     """
     from sidecar.core.config.load import load_tree
 
     return load_tree(
-        None if path is None else (read or _read_config)(path),
+        None if path is None else _read_config(path),
         source=path or NO_FILE,
         environ=os.environ,
         read_file=_read_text,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, Protocol
 
 from sidecar.core.errors import ConfigError
 from sidecar.core.reload_result import ReloadHistory, ReloadResult
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from sidecar.core.config import Config
     from sidecar.runtime import Runtime
 
-Load: TypeAlias = "Callable[[], Config]"
-"""Reads the configuration. Raises `ConfigError`, and `OSError` for a file that cannot be read."""
-
 FIXED: Final = ("listen", "admin", "workers")
 """Keys that take a restart: what was opened for them is shared, or waited for by others."""
 
@@ -27,6 +24,17 @@ STAYS: Final = "the old configuration stays"
 DEFECT: Final = "a defect of the sidecar; the log has the cause"
 ENDING: Final = "the sidecar is about to end"
 NO_FILE: Final = "there is no configuration to read anew"
+
+
+class Load(Protocol):
+    """Reads the configuration (`config_loader.ConfigLoader`)."""
+
+    def __call__(self) -> Config:
+        """Raises `ConfigError`, and `OSError` for a file that cannot be read."""
+
+    @property
+    def digests(self) -> Mapping[str, bytes | None]:
+        """What the files held that the last call came to see."""
 
 
 def adapted(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
@@ -91,6 +99,16 @@ class Reloads:
         self._waiting: list[asyncio.Future[ReloadResult]] = []
         self._never: str | None = NO_FILE if load is None else None
 
+    @property
+    def digests(self) -> Mapping[str, bytes | None]:
+        """What the files held that were read last."""
+        return {} if self._load is None else self._load.digests
+
+    @property
+    def config(self) -> Config:
+        """The one that holds, of all processes."""
+        return self._config
+
     def ask(self) -> asyncio.Future[ReloadResult]:
         """Has the configuration read after this call; the future is what comes of it."""
         future = asyncio.get_running_loop().create_future()
@@ -101,8 +119,11 @@ class Reloads:
             self._asked.set()
         return future
 
-    async def keep_up(self, sidecar: Reloadable) -> None:
-        """Goes on until it is cancelled. The log says what became of each reload."""
+    async def keep_up(self, sidecar: Reloadable, after: Callable[[], None]) -> None:
+        """Goes on until it is cancelled. The log says what became of each reload.
+
+        `after` is called after each.
+        """
         waiting: list[asyncio.Future[ReloadResult]] = []
         try:
             while True:
@@ -111,6 +132,7 @@ class Reloads:
                 waiting, self._waiting = self._waiting, []
                 result = await self._reload(sidecar)
                 self.history = self.history.after(result)
+                after()
                 _answer(waiting, result)
         finally:
             self._never = ENDING

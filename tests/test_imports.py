@@ -42,7 +42,13 @@ LAYERS: Final = (
     ("sidecar.core.envelope", "sidecar.core.formats", "sidecar.core.csrf"),
     ("sidecar.core.logout_rule", "sidecar.core.route_table"),
     ("sidecar.core",),
-    ("sidecar.policy", "sidecar.page_files", "sidecar.tls"),
+    (
+        "sidecar.policy",
+        "sidecar.page_files",
+        "sidecar.tls",
+        "sidecar.inotify",
+        "sidecar.file_watch",
+    ),
     (
         "sidecar.net",
         "sidecar.metrics",
@@ -56,7 +62,7 @@ LAYERS: Final = (
     ("sidecar.runtime",),
     ("sidecar.reload",),
     ("sidecar.web",),
-    ("sidecar.app",),
+    ("sidecar.app", "sidecar.reload_on_change"),
     ("sidecar",),
 )
 

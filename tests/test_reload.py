@@ -49,6 +49,25 @@ class Site:
         self.at.process.send_signal(signal.SIGHUP)
         return await self.told(before + count)
 
+    def exchange(self, **more: Any) -> None:
+        """As `change`, by another file of this name."""
+        written = json.loads(self.file.read_text()) | more
+        other = self.file.with_suffix(".new")
+        other.write_text(json.dumps(written))
+        other.replace(self.file)
+
+    def watches(self) -> bool:
+        """Whether the process has an inotify instance."""
+        links = Path(f"/proc/{self.at.process.pid}/fd").iterdir()
+        return any("inotify" in os.readlink(link) for link in links)
+
+    async def counted(self, count: int, event: str) -> None:
+        """Waits until so many lines tell of an event."""
+        async with asyncio.timeout(20):
+            while len(self.lines(event)) != count:
+                assert self.at.process.returncode is None, self.at.stderr
+                await asyncio.sleep(0.02)
+
     async def history(self) -> Any:
         return (await self.ask("GET", f"Host: 127.0.0.1:{self.at.admin}")).json
 
@@ -73,7 +92,8 @@ class Site:
 def start(command: StartCommand, upstream: Upstream, tmp_path: Path) -> Callable[..., Any]:
     async def run(workers: int = 1, **more: Any) -> Site:
         route = {"path": "/", "kind": "api", "upstream": "api", "session": "optional"}
-        config = {"upstreams": {"api": {"url": upstream.url}}, "routes": [route], **more}
+        upstreams = {"api": {"url": upstream.url}}
+        config = {"upstreams": upstreams, "routes": [route], "watch": False, **more}
         at = await command(config, workers=workers)
         async with asyncio.timeout(10):
             while at.stderr.count('"serving"') < workers:
@@ -415,3 +435,71 @@ async def test_reload_that_fails_half_way_leaves_nothing_open(
     with pytest.raises(StoreUnavailable):
         await closed[1].store.ping()
     assert {task for task in asyncio.all_tasks() - before if not task.done()} == set()
+
+
+# -- a changed file --------------------------------------------------------------------------------
+
+
+@WORKERS
+async def test_changed_file_reloads(
+    start: Callable[..., Any], client: Clients, workers: int
+) -> None:
+    """The configuration's, replaced by rename or written over, also after one that was refused."""
+    site: Site = await start(workers, watch=True)
+    for path, write in (("/a/", site.change), ("/b/", site.exchange)):
+        before = len(site.lines("reloaded"))
+        route = {"path": path, "kind": "api", "upstream": "api", "session": "none"}
+        write(routes=[route])
+        await site.counted(before + lines_of(workers), "reloaded")
+        one = await client(site.at)
+        assert (await one.get(f"{path}x")).status == 200
+        assert (await one.get("/x")).status == 404
+        correct = site.file.read_text()
+        refused = len(site.lines("reload refused"))
+        site.change("{")
+        await site.counted(refused + 1, "reload refused")
+        site.file.write_text(correct)
+        await site.counted(before + 2 * lines_of(workers), "reloaded")
+    assert site.lines("files changed")[0]["files"] == [str(site.file)]
+
+
+@WORKERS
+async def test_changed_secret_and_certificate_reload(
+    start: Callable[..., Any], client: Clients, tmp_path: Path, workers: int
+) -> None:
+    """Each file that the configuration names, as Kubernetes and certificate managers change it."""
+    secret = tmp_path / "secret"
+    secret.write_text("o" * 40)
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    old = write_certificate(tmp_path / "old")
+    new = write_certificate(tmp_path / "new")
+    (tmp_path / "tls").symlink_to("old")
+    cert, key = (str(tmp_path / "tls" / one.name) for one in old)
+    assert [one.name for one in old] == [one.name for one in new]
+    tls = {"cert": cert, "key": key}
+    source = {"type": "authjs", "secret_file": str(secret), "token": "accessToken"}
+    site: Site = await start(workers, watch=True, tls=tls, session={"sources": [source]})
+    shown = await certificate(site.at.port)
+    secret.write_text("n" * 40)
+    await site.counted(lines_of(workers), "reloaded")
+    assert await certificate(site.at.port) == shown
+    (tmp_path / "next").symlink_to("new")
+    (tmp_path / "next").rename(tmp_path / "tls")
+    await site.counted(2 * lines_of(workers), "reloaded")
+    for _ in range(4):
+        assert await certificate(site.at.port) != shown
+
+
+async def test_watching_can_be_turned_off_and_on(start: Callable[..., Any]) -> None:
+    """By a reload; then a change is neither lost nor taken twice."""
+    site: Site = await start(watch=True)
+    site.change(watch=False)
+    await site.counted(1, "reloaded")
+    assert not site.watches()
+    site.change(watch=True)
+    await site.reload()
+    assert site.watches()
+    site.change(limits={"client_idle": "60s"})
+    await site.counted(3, "reloaded")
+    assert (await site.history())["counts"]["reloaded"] == 3

@@ -40,6 +40,7 @@ from sidecar.workers.processes import (
     run_admin,
     run_worker,
 )
+from sidecar.workers.supervised_files import TOUCHED, SupervisedFiles
 from sidecar.workers.together import socket_path, write_history
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ _FINE: Final = 0
 _FAULTY: Final = 1
 _UNUSABLE: Final = 2
 _ADMIN: Final = 0  # the admin process's place, before those of the workers
-_SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, RELOAD, TOUCHED)
 
 
 def supervise(config: Config, count: int, load: Load) -> int:
@@ -157,6 +158,7 @@ class Supervisor:
         self._processes: Final[dict[int, _Process]] = {}  # by process id
         self._due: Final[dict[int, float]] = {}  # empty places, and when they are to be filled
         self._deaths: Final[dict[int, int]] = {}  # in a row, by place
+        self._files: Final = SupervisedFiles(context.load, log)
         self._mask: set[int] = set()
         self._is_ending = False
         self._deadline = math.inf  # of workers that have been told to end
@@ -168,6 +170,7 @@ class Supervisor:
         # Signals are waited for, not handled: nothing is interrupted, and none gets lost.
         self._mask = {*signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)}
         signal.signal(RELOAD, signal.SIG_DFL)  # what is ignored cannot be waited for
+        self._files.follow(self._context.config)
         gc.collect()
         gc.freeze()  # shared with the workers, as long as no collector writes to it
         first = 1 if self._context.config.admin is None else _ADMIN
@@ -178,6 +181,8 @@ class Supervisor:
                 self._react(signal.sigtimedwait(_SIGNALS, self._patience()))
                 self._reap()
                 self._kill_late()
+                if self._files.are_changed():
+                    self._reload()
         finally:
             self._kill(list(self._processes))
             for pid in self._processes:
@@ -189,7 +194,7 @@ class Supervisor:
 
     def _patience(self) -> float:
         """Seconds until there is something to do, if no signal comes before."""
-        wake = min([*self._due.values(), self._deadline])
+        wake = min([*self._due.values(), self._deadline, self._files.due])
         return min(max(0.0, wake - time.monotonic()), _IDLE_SECONDS)
 
     # -- processes ------------------------------------------------------------------------------
@@ -219,6 +224,7 @@ class Supervisor:
         self._output.forget()
         try:
             os.close(self._context.held)
+            self._files.close()
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to tell
             # A reload waits until the worker can take it.
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask | {RELOAD})
@@ -266,6 +272,9 @@ class Supervisor:
     def _react(self, received: signal.struct_siginfo | None) -> None:
         if received is None or received.si_signo == signal.SIGCHLD:
             return
+        if received.si_signo == TOUCHED:
+            self._files.touched()
+            return
         if received.si_signo == RELOAD:
             self._reload()
             return
@@ -290,6 +299,7 @@ class Supervisor:
             board.next_reload()
             self._tell(RELOAD)
         board.answered(asked)
+        self._files.follow(self._context.config)
 
     def _reloaded(self) -> ReloadResult:
         """Reads it for processes to come."""
@@ -307,6 +317,7 @@ class Supervisor:
     def _end(self, how: signal.Signals = DRAIN) -> None:
         """Workers finish what is under way, and let nobody new in."""
         self._is_ending = True
+        self._files.close()
         self._due.clear()
         for one in self._context.sockets:
             one.close()

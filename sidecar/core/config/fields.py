@@ -235,7 +235,7 @@ IdentityName: TypeAlias = Annotated[
 UpstreamName: TypeAlias = Annotated[str, _text(values.parse_name), _string(values.NAME_PATTERN)]
 SourceName: TypeAlias = Token
 QueryName: TypeAlias = Annotated[str, _text(values.parse_query_name), _string("^[A-Za-z0-9_.~-]+$")]
-FilePath: TypeAlias = Annotated[str, Field(min_length=1)]
+FilePath: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(values.FileName)]
 MemberPath: TypeAlias = Annotated[
     tuple[str, ...],
     PlainValidator(values.parse_member_path),

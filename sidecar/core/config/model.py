@@ -239,6 +239,9 @@ class ConfigDocument(Section):
         (), "CIDRs whose X-Forwarded-* are believed; `unix` for peers on a Unix socket.", written=[]
     )
     workers: Workers = setting(1, "How many processes serve; auto is one for each processor.")
+    watch: bool = setting(
+        True, "Whether a changed file (this one, secrets, certificates) reloads, as SIGHUP does."
+    )
     secret: SigningSecrets = setting(
         (),
         "Signs tickets and seals own cookies: at least 32 bytes, or a list (the first seals, all "

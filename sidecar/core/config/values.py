@@ -37,6 +37,12 @@ _PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
+class FileName(str):
+    """The path of a file or directory whose contents count, so that a change of them reloads."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Listen:
     """An address to listen on: host and port, or the path of a Unix socket (then port is 0)."""

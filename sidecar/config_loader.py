@@ -1,0 +1,65 @@
+"""Reads a configuration and the files that it names, and remembers what they held."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sidecar.core.config import Fault
+from sidecar.core.config.files import named_files
+from sidecar.core.config.load import load
+from sidecar.core.errors import ConfigError
+from sidecar.file_watch import Digests, digest_of_bytes, digest_of_file
+
+if TYPE_CHECKING:
+    from sidecar.core.config import Config
+
+NO_FILE: Final = "no configuration file"
+
+
+class ConfigLoader:
+    """Loads the file at `path` (None: there is none) with the command line's `options` (`Load`)."""
+
+    def __init__(self, path: str | None, options: Mapping[str, object]) -> None:
+        self._path: Final = path
+        self._options: Final = options
+        self._read: dict[str, bytes | None] = {}
+
+    @property
+    def digests(self) -> Digests:
+        """What the last attempt came to see of the files, so that a change can be told."""
+        return self._read
+
+    def __call__(self) -> Config:
+        """Raises `ConfigError`, and `OSError` if the file cannot be read."""
+        self._read = {}
+        config = load(
+            None if self._path is None else self._text(self._path),
+            source=self._path or NO_FILE,
+            environ=os.environ,
+            read_file=self._noted,
+            overrides=self._options,
+        )
+        # Looked at before they are used: what changes in between is seen as a change.
+        self._read |= {path: digest_of_file(path) for path in named_files(config)}
+        return config
+
+    def _text(self, path: str) -> str:
+        try:
+            return self._noted(path)
+        except UnicodeError:
+            fault = Fault("", None, "must be UTF-8 text", "use -c to name another file", path)
+            raise ConfigError((fault,)) from None
+
+    def _noted(self, path: str) -> str:
+        file = Path(path)
+        is_odd = file.exists() and not file.is_file()  # such as a pipe, which can be read once
+        if not is_odd:
+            self._read[path] = None
+        data = file.read_bytes()
+        if not is_odd:
+            self._read[path] = digest_of_bytes(data)
+        return io.StringIO(data.decode("utf-8"), newline=None).read()
