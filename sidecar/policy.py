@@ -12,6 +12,7 @@ from yarl import URL
 
 from sidecar.core.access import EMAIL, AccessRule, ClaimPath, RouteGate, needed_for
 from sidecar.core.attributes import NO_KEYS, CookieKeys
+from sidecar.core.brake import BrakeRule
 from sidecar.core.bridge_rule import BridgeRule
 from sidecar.core.config import Config
 from sidecar.core.config.allow import AllowRule
@@ -84,6 +85,7 @@ class UnauthorizedRule:
     statuses: frozenset[int]
     messages: frozenset[str]
     matches: tuple[tuple[tuple[str, ...], Any], ...]
+    brake: BrakeRule | None = None
 
     def is_told_by(self, document: Document, status: int, *, is_whole: bool = True) -> bool:
         """Whether a JSON body says so, as far as it has come if it is not whole.
@@ -330,10 +332,12 @@ def _compile_csrf(config: Config) -> CsrfRule:
 
 def _compile_unauthorized(config: Config) -> UnauthorizedRule:
     written = config.unauthorized
+    brake = written.brake
     return UnauthorizedRule(
         frozenset(written.status),
         frozenset(written.messages),
         tuple((tuple(rule.path), rule.equals) for rule in written.match),
+        None if brake is None else BrakeRule(brake.sessions, brake.share, brake.window),
     )
 
 

@@ -13,6 +13,7 @@ from email.utils import formatdate
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from sidecar.core.brake import Brakes
 from sidecar.core.config.renewal import Refresh
 from sidecar.core.discovery import OPTIONAL, REQUIRED
 from sidecar.core.formats.ended import EndedSessions
@@ -140,6 +141,7 @@ class Runtime:
     provider: Provider | None
     logout_tasks: LogoutTasks
     rejections: Rejections
+    brakes: Brakes
     limits: Mapping[str, RateLimit]
     login: LoginParts | None
 
@@ -253,9 +255,16 @@ def open_runtime(
         provider=ports.provider,
         logout_tasks=logout_tasks,
         rejections=Rejections(),
+        brakes=_brakes(policy, before),
         limits=_rate_limits(policy, before),
         login=_login_parts(ports, local, records, stored, shared),
     )
+
+
+def _brakes(policy: Policy, before: Runtime | None) -> Brakes:
+    """The brakes on storms of 401; those of before, if nothing has changed for them."""
+    rule = policy.unauthorized.brake
+    return before.brakes if before is not None and before.brakes.rule == rule else Brakes(rule)
 
 
 def _rate_limits(policy: Policy, before: Runtime | None) -> Mapping[str, RateLimit]:

@@ -11,6 +11,7 @@ from sidecar.core.headers import is_for_everybody
 from sidecar.core.sweep import room_beside
 from sidecar.web.origin import scope_of
 from sidecar.web.session_end import signed_out, sweep_lines
+from sidecar.web.storm_brake import note_success
 
 if TYPE_CHECKING:
     from sidecar.core.upstream_head import UpstreamHead
@@ -27,8 +28,11 @@ def render_head(
     """
     if flow.ends_at_head:
         flow.run_callbacks()
-    if flow.counts and flow.presented.is_raw and head.status < 300:
-        _accept(flow, head)
+    if flow.counts and head.status < 300:
+        if flow.presented.is_raw:
+            _accept(flow, head)
+        if flow.runtime.brakes.watched:
+            note_success(flow, head)
     policy = flow.runtime.policy
     by_origin = policy.cors.is_on
     sets_cookies = head.cookies or flow.sweeps or flow.presented.sets

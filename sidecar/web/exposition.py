@@ -127,6 +127,12 @@ class Exposition:
             ("reason",),
             {(reason,): count for reason, count in metrics.sessions_ended.items()},
         )
+        yield _gauge(
+            "sidecar_brake_engaged",
+            "Whether a storm of 401 ends no sessions, by route; of several workers, of how many.",
+            ("route",),
+            self._brakes(),
+        )
         yield _counter(
             "sidecar_logout_steps",
             "What follows a logout, by outcome.",
@@ -136,6 +142,15 @@ class Exposition:
                 for (step, outcome), n in self._runtime.logout_tasks.counts.items()
             },
         )
+
+    def _brakes(self) -> dict[tuple[str, ...], float]:
+        """Of the routes whose 401 ends sessions."""
+        brakes, routes = self._runtime.brakes, self._runtime.policy.config.routes
+        return {
+            (route.path,): float(brakes.is_engaged(route.path))
+            for route in routes
+            if brakes.rule is not None and route.inject and route.on_unauthorized != "pass"
+        }
 
     def _sessions(self) -> Iterable[Metric]:
         metrics, runtime = self._runtime.metrics, self._runtime

@@ -10,6 +10,7 @@ from sidecar.core.error_body import error_shape
 from sidecar.core.errors import PrefetchUnauthenticated, SessionRequired, TokenRejected
 from sidecar.core.logout_rule import way_back
 from sidecar.core.rejections import IN_A_ROW
+from sidecar.web import storm_brake
 from sidecar.web.rescue import rescue
 from sidecar.web.responses import redirect
 
@@ -22,15 +23,21 @@ MOST_RECOVERIES: Final = 2  # once with a newer token that is there, and once wi
 def unauthorized(flow: Flow) -> None:
     """Responds to a 401 that counts, or a required session that is missing (behaviour: 401).
 
-    If the session has a refresh token, a renewal is tried first (rules 1 and 2).
+    If the session has a refresh token, a renewal is tried first (rules 1 and 2). In a storm of 401
+    nothing ends (`web.storm_brake`).
     """
     flow.decision = "unauthorized"
     if flow.request.client is Client.PREFETCH:
         rescue(flow, PrefetchUnauthenticated())
         return
-    is_live, coordinator = flow.live is not None, flow.runtime.coordinator
-    if is_live and flow.recoveries < MOST_RECOVERIES and coordinator.can_renew(flow.presented):
+    is_live = flow.live is not None
+    if is_live and _may_recover(flow):
         flow.spawn(flow.handler.recover)
+        return
+    if is_live and storm_brake.spares(flow):
+        flow.decision = storm_brake.BRAKED
+        flow.reason = "token rejected by the upstream"
+        rescue(flow, TokenRejected())
         return
     if is_live:
         _revoke_rejected(flow)
@@ -43,6 +50,12 @@ def unauthorized(flow: Flow) -> None:
         _send_to_logout(flow)
     else:
         rescue(flow, TokenRejected() if is_live else SessionRequired())
+
+
+def _may_recover(flow: Flow) -> bool:
+    """Whether the request is repeated with a newer token, or a fresh one."""
+    can_renew = flow.runtime.coordinator.can_renew(flow.presented)
+    return can_renew and flow.recoveries < MOST_RECOVERIES and not storm_brake.is_vain(flow)
 
 
 def _revoke_rejected(flow: Flow) -> None:

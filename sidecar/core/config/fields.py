@@ -199,6 +199,11 @@ RateText: TypeAlias = Annotated[
     _string(units.RATE_PATTERN, examples=["5/s", "30/m", "1000/h"]),
 ]
 Count: TypeAlias = Annotated[int, Field(ge=1), BeforeValidator(_count)]
+Share: TypeAlias = Annotated[
+    float,
+    PlainValidator(units.parse_share),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
+]
 Compress: TypeAlias = Annotated[
     Literal["auto", "never"],
     BeforeValidator(_compress, json_schema_input_type=Literal["auto", "never"] | bool),

@@ -29,6 +29,7 @@ from sidecar.core.config.fields import (
     RateText,
     Redirect,
     Section,
+    Share,
     SigningSecrets,
     Size,
     Token,
@@ -76,6 +77,14 @@ class Match(Section):
     equals: JsonScalar = Field(description="The value that it must have.")
 
 
+class BrakeSection(Section):
+    """When an upstream that rejects most sessions of a route is no longer believed."""
+
+    sessions: Count = setting(20, "How many users it must have rejected.")
+    share: Share = setting(0.5, "And what share of the users whose sessions it judged.")
+    window: Duration = parsed(parse_duration, "30s", "Within what time.")
+
+
 class Unauthorized(Section):
     """Which answers say that the credential is no longer good."""
 
@@ -87,6 +96,12 @@ class Unauthorized(Section):
         written=["UnAuthentication"],
     )
     match: tuple[Match, ...] = setting((), "More such rules: {path, equals}.", written=[])
+    brake: BrakeSection | None = setting(
+        BrakeSection(),
+        "Keeps a storm of 401 from logging everybody out: past these numbers no session ends. "
+        "null is without.",
+        written={},
+    )
 
 
 class BridgeSection(Section):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -85,6 +86,16 @@ def parse_rate(value: object) -> Rate:
     if match is None or int(match[1]) == 0:
         raise BadValue("must be a rate above zero, such as 5/s, 30/m or 1000/h")
     return Rate(int(match[1]), match[2])
+
+
+def parse_share(value: object) -> float:
+    """A number above 0 and at most 1; from the environment as text. Raises BadValue."""
+    is_number = isinstance(value, int | float | str) and not isinstance(value, bool)
+    with suppress(ValueError):
+        share = float(value) if is_number else 0.0  # type: ignore[arg-type]
+        if 0 < share <= 1:
+            return share
+    raise BadValue("must be a number above 0 and at most 1, such as 0.5")
 
 
 def _wrong(

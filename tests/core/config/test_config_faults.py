@@ -369,6 +369,14 @@ FAULTS = [
         "must be a rate above zero",
         "30/m",
     ),
+    (
+        GOOD + "unauthorized: {brake: {share: 2}}",
+        "unauthorized.brake.share",
+        2,
+        "must be a number above 0 and at most 1",
+        "0.5",
+    ),
+    (GOOD + "unauthorized: {brake: 5}", "unauthorized.brake", 2, "must be a mapping", "below it"),
     (GOOD + "drain: {wait: 25s}", "drain.wait", 2, "must be shorter than drain.timeout", "5s"),
     (GOOD + "drain: {timeout: 1s}", "drain.wait", 2, "must be shorter than drain.timeout", "5s"),
     (

@@ -15,6 +15,7 @@ from sidecar.core.config.units import (
     SIZE_PATTERN,
     parse_duration,
     parse_rate,
+    parse_share,
     parse_size,
 )
 
@@ -125,6 +126,17 @@ def test_rate_is_so_many_in_a_unit_of_time(number: int, unit: str) -> None:
 def test_what_is_no_rate_is_refused(value: object) -> None:
     with pytest.raises(BadValue, match=r"rate|unknown unit"):
         parse_rate(value)
+
+
+@given(st.floats(0, 1, exclude_min=True))
+def test_share_is_a_number_or_its_text(share: float) -> None:
+    assert parse_share(share) == parse_share(repr(share)) == share
+
+
+@pytest.mark.parametrize("value", [0, -0.1, 1.1, "nan", float("nan"), "half", "50%", True, None])
+def test_what_is_no_share_is_refused(value: object) -> None:
+    with pytest.raises(BadValue, match="above 0"):
+        parse_share(value)
 
 
 @given(st.text(alphabet="0123456789./msdhKMGiB ", max_size=8))
