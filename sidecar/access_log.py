@@ -69,6 +69,8 @@ class Served(Protocol):
     @property
     def detail(self) -> str: ...
     @property
+    def would(self) -> tuple[str, ...]: ...
+    @property
     def bytes_in(self) -> int: ...
     @property
     def bytes_out(self) -> int: ...
@@ -126,10 +128,8 @@ class JsonAccess:
             to = _TO[flow.route.upstream, flow.upstream_address]
         if flow.upstream_status:
             came = f'"upstream_status": {flow.upstream_status:d}, '
-        if flow.reason:
-            why = f'"reason": {quoted(flow.reason)}, '
-        if flow.detail:
-            why += f'"detail": {quoted(flow.detail)}, '
+        if flow.reason or flow.detail or flow.would:
+            why = _why(flow)
         if presented.fingerprint is not None:
             session = f'"session": {quoted(presented.fingerprint)}, '
         if reading.source is not None:
@@ -195,6 +195,12 @@ def _pair(name: str, value: str) -> str:
     return f'"{name}": {quoted(value)}, ' if value else ""
 
 
+def _why(flow: Served) -> str:
+    """What a line says of what was done, and of what an observed route would have done."""
+    said = ("reason", flow.reason), ("detail", flow.detail), ("would", ", ".join(flow.would))
+    return "".join(_pair(name, value) for name, value in said)
+
+
 def _peer_text(peer: Peer, request: Request) -> str:
     return f'"client": {quoted(peer.client(request))}, "peer": {quoted(peer.address)}, '
 
@@ -245,6 +251,7 @@ def facts(flow: Served, seconds: float) -> dict[str, Any]:
         "decision": flow.decision,
         "reason": flow.reason or None,
         "detail": flow.detail or None,
+        "would": ", ".join(flow.would) or None,
         "session": presented.fingerprint,
         "source": presented.reading.source,
         "credential": presented.reading.result.value,

@@ -135,6 +135,7 @@ def facts(config: Config) -> dict[str, Any]:
                 "cookies": route.cookies,
                 "envelope": route.envelope is not None,
                 "on_unauthorized": route.on_unauthorized,
+                "observe": route.observe,
                 "upstream": route.upstream,
                 "url": ", ".join(config.upstreams[route.upstream].servers),
             }
@@ -163,7 +164,7 @@ def summary(config: Config) -> Iterator[str]:
 
 def _row(route: dict[str, Any]) -> tuple[str, ...]:
     return (
-        route["path"],
+        f"{route['path']} (observed)" if route["observe"] else route["path"],
         route["kind"],
         route["session"],
         "yes" if route["inject"] else "no",

@@ -53,6 +53,7 @@ class Metrics:
         "ejections",
         "logins",
         "logouts",
+        "observed",
         "rate_limited",
         "retries",
         "routes",
@@ -68,6 +69,7 @@ class Metrics:
         self.backchannel_logouts: Counter[str] = Counter()
         self.sessions_ended: Counter[str] = Counter()
         self.ejections: Counter[tuple[str, str]] = Counter()  # by upstream and address
+        self.observed: Counter[tuple[str, str]] = Counter()
         self.retries = 0
         self.cookies_dropped = 0
         self.connections = 0

@@ -64,6 +64,7 @@ from sidecar.core.identity import IdentityField
 from sidecar.core.keys import derive_key
 from sidecar.core.login_loop import TraceCookie, trace_name
 from sidecar.core.logout_rule import LogoutRule
+from sidecar.core.observation import passing
 from sidecar.core.oidc import AttemptCookies, OidcClient, SessionIndex, attempt_stem
 from sidecar.core.onward import OnwardTickets
 from sidecar.core.own_pages import OwnPages
@@ -529,7 +530,7 @@ def _compile_route(config: Config, route: RouteSection) -> Route:
     url = urls[0]
     origin = url.authority if route.kind == "api" else None
     host = route.host or upstream.host or origin
-    return Route(
+    compiled = Route(
         path=route.path,
         kind=route.kind,
         upstream=route.upstream,
@@ -552,6 +553,7 @@ def _compile_route(config: Config, route: RouteSection) -> Route:
             IdentityField(name.encode(), claim) for name, claim in route.headers.set_.items()
         ),
     )
+    return passing(compiled) if route.observe else compiled
 
 
 def _compile_gates(config: Config, route: RouteSection) -> tuple[RouteGate, ...]:

@@ -65,6 +65,7 @@ def flows(draw: st.DrawFn) -> Flow:
         decision=draw(ANY_TEXT),
         reason=draw(ANY_TEXT),
         detail=loggable(draw(ANY_TEXT)),
+        would=draw(st.sampled_from([(), ("wrap",), ("inject", "logout")])),
         presented=SimpleNamespace(fingerprint=draw(st.none() | ANY_TEXT), reading=reading),
         bytes_in=draw(st.integers(0, 1 << 60)),
         bytes_out=draw(st.integers(0, 1 << 60)),

@@ -16,6 +16,7 @@ from sidecar.core import max_forwards
 from sidecar.core.client_address import client_address
 from sidecar.core.headers import (
     ANONYMOUS_CORS,
+    CORS_POLICY,
     TARGETED_CACHING,
     Fate,
     at_least_private,
@@ -227,9 +228,9 @@ def clean_response(
     true or go; `private`: a credential was injected, so no shared cache may keep the answer, nor
     any of a route that requires a session; `no_store`: a session cookie is set or
     expired; `cookies`: the Set-Cookie values that may pass; `cors`: whole lines in place of the
-    upstream's own policy, which stands where it is None, but never for credentials; `by_origin`:
-    whether other origins would be given other lines; `coding`: that of an envelope which depends on
-    what the client accepts, empty for none.
+    upstream's own policy, which stands where it is None, but never for credentials unless the route
+    is only observed; `by_origin`: whether other origins would be given other lines; `coding`: that
+    of an envelope which depends on what the client accepts, empty for none.
     """
     facts = head.facts
     if b"via" in facts or head.version != b"1.1":
@@ -257,7 +258,8 @@ def clean_response(
         _add_locations(lines, facts, route)
     lines += map(b"Set-Cookie: ".__add__, cookies)
     if cors is None:
-        lines += [name + b": " + facts[name] for name in ANONYMOUS_CORS if name in facts]
+        policy = ANONYMOUS_CORS if route.observes is None else CORS_POLICY
+        lines += [name + b": " + facts[name] for name in policy if name in facts]
     lines.append(b"X-Request-Id: " + request_id)
     typed = wrapped and head.status != 304
     lines.append((cors or b"") + (WRAPPED_TYPE if typed else route.nosniff))

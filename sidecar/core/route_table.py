@@ -46,6 +46,7 @@ class Route:
     errors: str | None = None  # envelope | problem | graphql: the shape of errors; None: by client
     gates: tuple[RouteGate, ...] = ()  # who may use it: whom each of them lets in
     identity: tuple[IdentityField, ...] = ()  # fields that tell the upstream who the user is
+    observes: Route | None = None  # the rules that are only noted; this route lets all pass
     vouches: bool = field(init=False)  # the upstream acts for the user: by a token, or a name
     authorities: frozenset[bytes] = field(init=False)  # host[:port] that mean the upstream
     is_private: bool = field(init=False)  # no shared cache may keep an answer
@@ -62,7 +63,7 @@ class Route:
             "by_cookie": self.session == "required" or vouches,
             "reads_answers": self.envelope is not None
             or (self.inject and self.on_unauthorized != "pass"),
-            "nosniff": NOSNIFF if self.kind == "api" else b"",
+            "nosniff": NOSNIFF if self.kind == "api" and self.observes is None else b"",
             "authorities": _authorities(self.upstream_origins, self.host),
         }
         for name, value in made.items():
@@ -71,7 +72,7 @@ class Route:
     @property
     def owns_cors(self) -> bool:
         """Whether only the sidecar says which origins may read answers (T66)."""
-        return self.vouches or self.kind == "api"
+        return self.vouches or (self.kind == "api" and self.observes is None)
 
     def upstream_target(self, path: str, query: str) -> str:
         """The request target for the upstream: prefix exchanged, the rest byte for byte."""
@@ -150,9 +151,11 @@ UNROUTED: Final = Route(
 
 
 def _gated(route: Route, authorization: str | None) -> Route:
-    if (route.session, route.authorization) == ("required", authorization):
-        return route
-    return replace(route, session="required", authorization=authorization)
+    """The route with a session that is required, by its own rules even if they are only noted."""
+    rules = route.observes or route
+    if (rules.session, rules.authorization) == ("required", authorization):
+        return rules
+    return replace(rules, session="required", authorization=authorization)
 
 
 LONGEST_READ: Final = 8192

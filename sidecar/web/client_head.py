@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sidecar.core.forwarding import clean_response
 from sidecar.core.headers import is_for_everybody
 from sidecar.core.sweep import room_beside
+from sidecar.web.observing import head_as_it_came
 from sidecar.web.origin import scope_of
 from sidecar.web.session_end import signed_out, sweep_lines
 from sidecar.web.storm_brake import note_success
@@ -28,6 +29,8 @@ def render_head(
     """
     if flow.ends_at_head:
         flow.run_callbacks()
+    if flow.observation is not None:
+        return head_as_it_came(flow, head)
     if flow.counts and head.status < 300:
         if flow.presented.is_raw:
             _accept(flow, head)

@@ -58,6 +58,12 @@ class Exposition:
                 for decision, count in counts.decisions.items()
             },
         )
+        yield _counter(
+            "sidecar_observed",
+            "What observed routes would have done, by route.",
+            ("route", "would"),
+            {(route, would): n for (route, would), n in metrics.observed.items()},
+        )
         latency = HistogramMetricFamily(
             "sidecar_request_duration_seconds", "Time from head to end.", labels=("route",)
         )

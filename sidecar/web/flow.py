@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawResponseMessage
     from aiohttp.streams import StreamReader
 
+    from sidecar.core.observation import Observed
     from sidecar.core.upstream_head import UpstreamHead
     from sidecar.net.members import Member
     from sidecar.net.upstream import UpstreamConnection
@@ -102,7 +103,8 @@ class Flow(Exchange):
     budget that the request counts against. `hold`: the response may wait for server-side calls
     (`web.page_bridge`); `ends_at_head`: the callbacks of `on_finish` run before the response's head
     is made; `sweeps`: the response expires the session cookies that were presented; `by_cookie`:
-    the credential came in one, not as the client's own bearer.
+    the credential came in one, not as the client's own bearer. `observation` and `would`: what
+    an observed route found of the request, and what it would have done.
 
     Of the upstream's part: `upstream_address` is where the request was sent to last, or should have
     been (host and port), `sent_at` when (Unix seconds; if its body was still coming, the body's
@@ -131,6 +133,8 @@ class Flow(Exchange):
     hold: Hold | None = None
     sweeps = False
     by_cookie = True
+    observation: Observed | None = None
+    would: tuple[str, ...] = ()
     decision = ""
     reason = ""
     detail = ""

@@ -24,8 +24,11 @@ def end_with_session(flow: Flow, close: Callable[[], None]) -> None:
     """Calls `close` when a session that the upstream was shown ends, unless the flow ends before.
 
     That is the one whose credential was injected, and every one whose cookies were forwarded. At
-    the expiry of the request's own session it is called as well.
+    the expiry of the request's own session it is called as well. Routes that are only observed end
+    nothing.
     """
+    if flow.observation is not None:
+        return
     runtime, view = flow.runtime, flow.presented
     fingerprints = _shown(flow)
     if not fingerprints:

@@ -28,6 +28,7 @@ from sidecar.web.allowed import check_allowed
 from sidecar.web.budgets import STREAM
 from sidecar.web.client_limits import renewals
 from sidecar.web.flow import Flow, Plan
+from sidecar.web.observing import note_request
 from sidecar.web.origin import public_origin, scope_of
 from sidecar.web.rescue import answer_options, answer_preflight, rescue
 from sidecar.web.sending import send
@@ -80,8 +81,11 @@ class Planner:
         if route is None:
             raise NoRoute
         flow.route = route
+        is_observed = route.observes is not None
         if policy.cors.is_preflight(request) and (
-            endpoint is not None or route.owns_cors or policy.cors.allows(request.facts)
+            endpoint is not None
+            or route.owns_cors
+            or (policy.cors.allows(request.facts) and not is_observed)
         ):
             answer_preflight(flow)
             return None
@@ -91,6 +95,8 @@ class Planner:
         if max_forwards.is_last(request.method, request.facts):
             answer_options(flow)
             return None
+        if is_observed:
+            return self._observe(flow, request)
         presented = flow.presented = self._present(flow, request, route)
         if request.is_websocket and not route.strip_cookies:
             self._check_handshake(flow, request)
@@ -204,6 +210,28 @@ class Planner:
 
     # -- the plan -------------------------------------------------------------------------------
 
+    def _observe(self, flow: Flow, request: Request) -> Plan:
+        """The plan of a request that passes as it came. What its route would do is noted.
+
+        That is judged by what this process knows: the store is not asked. Raises
+        `ExpectationFailed`.
+        """
+        rules = flow.route.observes
+        assert rules is not None
+        presented = flow.presented = self._present(flow, request, rules)
+        renews = flow.by_cookie and self._renews(request, rules)
+
+        def credential() -> tuple[bytes, bytes] | None:
+            if request.is_websocket and not rules.strip_cookies:
+                self._check_handshake(flow, request)
+            return self._credential(flow, presented)
+
+        is_due = renews and flow.began >= presented.renews_at
+        note_request(flow, credential, is_due=is_due)
+        own = request.facts.get(b"authorization")
+        line = b"" if own is None else b"Authorization: %b\r\n" % own
+        return self._made(flow, presented, request.cookie, line, is_bridged=False)
+
     def _plan_with(self, flow: Flow, presented: SessionView) -> Plan | None:
         """The plan once the session is known. None if the sidecar itself has responded."""
         request, route, policy = flow.request, flow.route, self._policy
@@ -219,14 +247,35 @@ class Planner:
             if self._bridge.lead(flow):
                 return None
             is_bridged = False
-        if b"expect" in request.facts:
-            _check_expectation(request.facts[b"expect"])
         cookie, authorization = credential
         if route.identity and flow.live is not None:
             authorization += identity_lines(route.identity, presented.reading.claim)
+        plan = self._made(flow, presented, cookie, authorization, is_bridged=is_bridged)
+        is_lasting = self._directory.is_current(presented) and not is_dead
+        if not (flow.by_cookie or route.strip_cookies):
+            is_lasting = False  # the cookies hold other sessions than the one that is looked after
+        if presented.fingerprint is None and route.authorization == "session":
+            is_lasting = False  # its bearer may be known the next time
+        if is_lasting:
+            _remember(plan, flow)
+        return plan
+
+    def _made(
+        self,
+        flow: Flow,
+        presented: SessionView,
+        cookie: bytes,
+        authorization: bytes,
+        *,
+        is_bridged: bool,
+    ) -> Plan:
+        """The plan with the head for the upstream. Raises `ExpectationFailed`."""
+        request, route, policy = flow.request, flow.route, self._policy
+        if b"expect" in request.facts:
+            _check_expectation(request.facts[b"expect"])
         peer = flow.connection.peer
         head = prepare_request(request, route, peer, cookie=cookie, authorization=authorization)
-        plan = Plan(
+        return Plan(
             request=request,
             route=route,
             kind=_budget(request, route),
@@ -241,14 +290,6 @@ class Planner:
             hold=self._bridge.hold if is_bridged and policy.bridge.holds(request) else None,
             revision=self._revocations.revision if b"authorization" in request.facts else None,
         )
-        is_lasting = self._directory.is_current(presented) and not is_dead
-        if not (flow.by_cookie or route.strip_cookies):
-            is_lasting = False  # the cookies hold other sessions than the one that is looked after
-        if presented.fingerprint is None and route.authorization == "session":
-            is_lasting = False  # its bearer may be known the next time
-        if is_lasting:
-            _remember(plan, flow)
-        return plan
 
     def _credential(self, flow: Flow, presented: SessionView) -> tuple[bytes, bytes] | None:
         """The Cookie value and the Authorization line for the upstream (behaviour: credential).

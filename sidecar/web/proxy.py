@@ -231,5 +231,6 @@ def _offer_way_out(flow: Flow) -> None:
     Frontends take less than the sidecar (Node.js 16 KiB), and leave their users no way out. Raises
     `HeadersTooLarge`.
     """
-    if flow.route.kind == "page" and flow.request.client is Client.DOCUMENT:
+    is_page = flow.route.kind == "page" and flow.observation is None
+    if is_page and flow.request.client is Client.DOCUMENT:
         raise HeadersTooLarge("the upstream answered 431")

@@ -28,6 +28,7 @@ from sidecar.web.inspection import (
     walked,
 )
 from sidecar.web.lifetime import end_with_server, end_with_session
+from sidecar.web.observing import watched
 from sidecar.web.response import conclude, deliver, is_problem
 from sidecar.web.transfer_watch import TransferWatch
 from sidecar.web.turn import Turn
@@ -164,6 +165,8 @@ async def _stream(
     """Passes a body on in pieces; memory holds one window of it, whatever its size."""
     if flow.hold is not None:
         pieces = await flow.hold(flow, pieces)
+    if flow.observation is not None:
+        pieces = watched(flow, head, pieces)
     lines = render_head(flow, head, wrapped=False)
     flow.status, flow.decision = head.status, Action.RELAY.value
     chunked = flow.start(lines, _length(answer, head))

@@ -40,6 +40,7 @@ from sidecar.web.compression import (
     gzipped_in_turns,
 )
 from sidecar.web.inspection import walked
+from sidecar.web.observing import note_answer
 from sidecar.web.unauthorized import unauthorized
 
 if TYPE_CHECKING:
@@ -163,6 +164,8 @@ def deliver(
     flow: Flow, head: UpstreamHead, action: Action, body: bytes, coding: bytes | None = None
 ) -> None:
     """Responds with a body as it leaves, in `coding` (`web.compression.coding_for`)."""
+    if flow.observation is not None:
+        note_answer(flow, head, body)
     flow.decision = action
     if action is RELAY and head.forbids_content:
         body = b""

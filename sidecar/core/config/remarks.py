@@ -20,6 +20,7 @@ def remarks(config: Config) -> Iterator[str]:
     yield from _secret(config)
     yield from _short_secrets(config)
     yield from _sources(config)
+    yield from _observed(config)
     yield from _proxies(config)
     yield from _logout(config)
     yield from _own_login(config)
@@ -85,6 +86,19 @@ def _sources(config: Config) -> Iterator[str]:
             yield (
                 f"session.sources[{index}]: the sidecar cannot verify this cookie, so anybody can "
                 f"make one that opens the page routes[{pages[0]}]; its frontend must check it"
+            )
+
+
+def _observed(config: Config) -> Iterator[str]:
+    """What is only observed is not protected here."""
+    for index, route in enumerate(config.routes):
+        if route.observe:
+            reached = (
+                ", and anybody reaches it without a session" if route.session == "required" else ""
+            )
+            yield (
+                f"routes[{index}].observe: requests to {route.path} pass without the rules for "
+                f"sessions, cookies, Authorization and CSRF{reached}"
             )
 
 

@@ -330,6 +330,11 @@ class RouteSection(Section):
     allow: tuple[AllowRule, ...] = setting(
         (), f"Who may use the route, which needs session: required. {ABOUT_ALLOW}"
     )
+    observe: bool = setting(
+        False,
+        "For a first rollout: requests and responses pass as they came, without any rule for "
+        "sessions, and what would be done is logged and counted.",
+    )
     host: Authority | None = setting(None, "The Host to send, before the upstream's own `host`.")
     headers: FieldNames = Field(
         default_factory=FieldNames,

@@ -329,6 +329,17 @@ def test_warnings_about_logout(loaded: Loader) -> None:
 COOKIE = f"session: {{sources: [{{type: authjs, secret: {LONG}}}, {{type: cookie, cookie: a}}]}}\n"
 
 
+@pytest.mark.parametrize("session", ["required", "optional"])
+def test_warnings_about_observed_routes(loaded: Loader, session: str) -> None:
+    """Nobody is kept out there, which is worst where a session is required."""
+    route = f"routes:\n- {{path: /, kind: page, upstream: api, session: {session}, observe: true}}"
+    sources = f"session: {{sources: [{{type: authjs, secret: {LONG}}}]}}\n"
+    away = "logout: {redirect_to: https://l/, allowed_origins: [https://l]}\n"
+    (warning,) = loaded(f"{UPSTREAMS}{away}{sources}{route}").warnings
+    assert warning.startswith("routes[0].observe: requests to / pass without the rules")
+    assert ("anybody reaches it" in warning) is (session == "required")
+
+
 @pytest.mark.parametrize(
     ("keys", "more", "warning"),
     [
