@@ -194,7 +194,13 @@ async def test_message_that_would_end_the_session_is_told(
         body, coding = gzip.compress(OVER), ["Content-Encoding: gzip"]
     reply = upstream.reply(body, *coding)
     at_body = reply.index(b"\r\n\r\n") + 4
-    in_pieces: Script = [reply[:at_body], 0.02, reply[at_body : at_body + 9], 0.02, reply[at_body + 9 :]]
+    in_pieces: Script = [
+        reply[:at_body],
+        0.02,
+        reply[at_body : at_body + 9],
+        0.02,
+        reply[at_body + 9 :],
+    ]
     upstream.answers(in_pieces if "pieces" in how else reply)
     at = await sidecar(config(upstream, envelope=is_wrapped))
     one = await client(at)
