@@ -193,6 +193,47 @@ def _explained(config: Config, cookie: str, now: float, request: str | None) -> 
         sys.exit(WRONG)
 
 
+@cli.command()
+@click.argument("stack", type=click.Choice(("nextjs", "spa", "sveltekit", "oidc")))
+@click.option(
+    "-o",
+    "--output",
+    default="sidecar.yaml",
+    show_default=True,
+    metavar="FILE",
+    help="The file to write; it must not exist. - prints it.",
+)
+def init(stack: str, output: str) -> None:
+    """Write a commented configuration to begin with."""
+    from sidecar.stacks import configuration, next_steps
+
+    text = configuration(stack)
+    if output == "-":
+        click.echo(text, nl=False)
+        return
+    try:
+        with Path(output).open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        click.echo(f"{output}: must not exist; use -o to name another file", err=True)
+        sys.exit(WRONG)
+    except OSError as error:
+        click.echo(f"{output}: cannot be written: {error.strerror}", err=True)
+        sys.exit(WRONG)
+    click.echo("\n".join([f"{output} is written", *next_steps(text)]))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> None:
+    """Print a script that completes commands and options in a shell."""
+    from click.shell_completion import get_completion_class
+
+    made = get_completion_class(shell)
+    assert made is not None
+    click.echo(made(cli, {}, "sidecar", "_SIDECAR_COMPLETE").source(), nl=False)
+
+
 @cli.command("schema")
 def print_schema() -> None:
     """Print the JSON Schema of the configuration."""
