@@ -41,6 +41,13 @@ _file_option = click.option(
 )
 
 
+_admin_option = click.option(
+    "--admin",
+    metavar="ADDRESS",
+    help="Where its admin listener is. Default: the configuration's `admin`.",
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sidecar", message="%(prog)s %(version)s")
 def cli() -> None:
@@ -94,11 +101,7 @@ def check(
 @cli.command()
 @_file_option
 @click.option("--ready", is_flag=True, help="Ask whether it is ready for requests, too.")
-@click.option(
-    "--admin",
-    metavar="ADDRESS",
-    help="Where its admin listener is. Default: the configuration's `admin`.",
-)
+@_admin_option
 def health(file: str | None, *, ready: bool, admin: str | None) -> NoReturn:
     """Ask the running sidecar whether it is alive. The exit code is 0 or 1.
 
@@ -115,6 +118,46 @@ def health(file: str | None, *, ready: bool, admin: str | None) -> NoReturn:
         sys.exit(WRONG)
     click.echo(said, err=not is_good)
     sys.exit(0 if is_good else 1)
+
+
+@cli.group()
+def sessions() -> None:
+    """Act on the sessions of the running sidecar."""
+
+
+@sessions.command("end")
+@_file_option
+@click.option("--user", metavar="SUB", help="Every session of this user of `oidc`.")
+@click.option("--sid", metavar="SID", help="Those of one session at the provider of `oidc`.")
+@click.option("--session", metavar="FP", help="One session, by its fingerprint in the log.")
+@click.option("--issuer", metavar="URL", help="The provider that --user and --sid are of.")
+@_admin_option
+def end_sessions(
+    file: str | None,
+    *,
+    user: str | None,
+    sid: str | None,
+    session: str | None,
+    issuer: str | None,
+    admin: str | None,
+) -> NoReturn:
+    """End sessions everywhere: cookies are refused, streams end, tokens are revoked.
+
+    The exit code is 1 if that could not be done.
+    """
+    from sidecar.admin_call import end_sessions as end
+    from sidecar.core.end_request import EndRequest
+
+    if sum(one is not None for one in (user, sid, session)) != 1:
+        raise click.UsageError("needs one of --user, --sid and --session")
+    address = admin or _admin_address(file)
+    try:
+        result = end(address, EndRequest(user, sid, session, issuer))
+    except ValueError as error:
+        click.echo(f"--admin: {error}", err=True)
+        sys.exit(WRONG)
+    click.echo(result.in_words(), err=result.result != "done")
+    sys.exit({"done": 0, "refused": WRONG}.get(result.result, 1))
 
 
 @cli.command()

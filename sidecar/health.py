@@ -19,8 +19,8 @@ _UNIX: Final = "unix:"
 class _Connection(HTTPConnection):
     """To a host and port, or to a Unix socket."""
 
-    def __init__(self, host: str, port: int, path: str | None) -> None:
-        super().__init__(_ANY.get(host, host), port, timeout=SECONDS)
+    def __init__(self, host: str, port: int, path: str | None, seconds: float) -> None:
+        super().__init__(_ANY.get(host, host), port, timeout=seconds)
         self._path = path
 
     def connect(self) -> None:
@@ -28,17 +28,23 @@ class _Connection(HTTPConnection):
             super().connect()
             return
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(SECONDS)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
 
-def _connection(admin: str) -> _Connection:
+def connection_to(admin: str, seconds: float = SECONDS) -> HTTPConnection:
+    """A connection to the listener at an address. Raises `ValueError` for what is none."""
     if admin.startswith(_UNIX + "/"):
-        return _Connection("admin", 0, admin.removeprefix(_UNIX))
+        return _Connection("admin", 0, admin.removeprefix(_UNIX), seconds)
     found = _TCP.fullmatch(admin)
     if found is None or int(found["port"]) > 65535:
         raise ValueError("must be host:port, [v6]:port or unix:/path")
-    return _Connection(found["v6"] or found["host"], int(found["port"]), None)
+    return _Connection(found["v6"] or found["host"], int(found["port"]), None, seconds)
+
+
+def cause_of(admin: str, error: Exception) -> str:
+    """Why nobody answers there."""
+    return f"{admin}: {getattr(error, 'strerror', None) or type(error).__name__}"
 
 
 def ask(admin: str, *, ready: bool) -> tuple[bool, str]:
@@ -47,10 +53,10 @@ def ask(admin: str, *, ready: bool) -> tuple[bool, str]:
     `admin` is written as the configuration's key `admin` is. Raises `ValueError` if it is not. No
     configuration is needed: one that is broken by now says nothing of the sidecar that runs.
     """
-    with closing(_connection(admin)) as connection:
+    with closing(connection_to(admin)) as connection:
         try:
             connection.request("GET", "/readyz" if ready else "/healthz")
             answer = connection.getresponse()
             return answer.status == 200, answer.read(65536).decode("utf-8", "replace")
         except (OSError, HTTPException) as error:
-            return False, f"{admin}: {getattr(error, 'strerror', None) or type(error).__name__}"
+            return False, cause_of(admin, error)

@@ -104,7 +104,6 @@ class LoginParts:
     provider: Provider
     sessions: StoredLogins
     logins: Logins
-    termination: SessionTermination
     ended: EndedSessions
 
     async def warm_up(self) -> None:
@@ -142,6 +141,7 @@ class Runtime:
     logout_tasks: LogoutTasks
     rejections: Rejections
     brakes: Brakes
+    termination: SessionTermination
     limits: Mapping[str, RateLimit]
     login: LoginParts | None
 
@@ -257,7 +257,8 @@ def open_runtime(
         rejections=Rejections(),
         brakes=_brakes(policy, before),
         limits=_rate_limits(policy, before),
-        login=_login_parts(ports, local, records, stored, shared),
+        termination=_termination(ports, local, records, stored, shared),
+        login=_login_parts(ports, stored),
     )
 
 
@@ -406,13 +407,26 @@ def _logout_tasks(ports: _Ports, local: LocalSessions, refresher: Refresher | No
     )
 
 
-def _login_parts(
+def _termination(
     ports: _Ports,
     local: LocalSessions,
     records: SessionRecords,
     stored: StoredLogins | None,
     shared: SharedSessions | None,
-) -> LoginParts | None:
+) -> SessionTermination:
+    return SessionTermination(
+        local,
+        records,
+        stored,
+        None if shared is None else shared.broadcast,
+        ended=ports.ended,
+        outbox=ports.outbox,
+        watch=ports.watch,
+        now=ports.clock.now,
+    )
+
+
+def _login_parts(ports: _Ports, stored: StoredLogins | None) -> LoginParts | None:
     login, provider, now = ports.policy.login, ports.provider, ports.clock.now
     if login is None or provider is None or stored is None:
         return None
@@ -426,11 +440,7 @@ def _login_parts(
         background=ports.background,
         log=ports.log,
     )
-    broadcast = None if shared is None else shared.broadcast
-    termination = SessionTermination(
-        local, records, stored, broadcast, outbox=ports.outbox, watch=ports.watch, now=now
-    )
-    return LoginParts(login, provider, stored, logins, termination, ports.ended)
+    return LoginParts(login, provider, stored, logins, ports.ended)
 
 
 def _view_reader(policy: Policy, ended: EndedSessions) -> ViewReader:

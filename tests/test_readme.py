@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click import Group
 
 from sidecar.cli import cli
 from sidecar.core.claims import CLAIMS
@@ -90,7 +91,11 @@ def test_every_command_and_option_mentioned_exists(document: Path) -> None:
         assert command in cli.commands, words
         if command == "idp":
             continue  # its options are those of another command line
-        known = {name for option in cli.commands[command].params for name in option.opts}
+        meant = cli.commands[command]
+        if isinstance(meant, Group):
+            assert rest[0] in meant.commands, words
+            meant = meant.commands[rest[0]]
+        known = {name for option in meant.params for name in option.opts}
         assert set(re.findall(r"(?<!\S)\[?(-{1,2}[a-z]+)", " ".join(rest))) <= known, words
 
 

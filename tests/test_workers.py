@@ -327,6 +327,33 @@ async def test_secret_and_dead_sessions_are_shared(
     assert "access_token=" in " ".join(logout.all("Set-Cookie"))
 
 
+async def test_administrator_ends_a_session_of_any_worker(
+    start: Start, upstream: Upstream, client: Clients
+) -> None:
+    """It is counted once, at whichever worker it is known, and all of them refuse it then."""
+    at = await start()
+    first, second = await one_of_each(at, client)
+    cookie = "Cookie: access_token=tok"
+    assert (await second.get("/api/a", cookie)).status == 200
+    fingerprints: list[str] = []
+
+    async def is_logged() -> bool:
+        fingerprints[:] = [one["session"] for one in lines(at, "request") if one.get("session")]
+        return bool(fingerprints)
+
+    await eventually(is_logged)
+    fields = (f"Host: 127.0.0.1:{at.admin}", "X-Sidecar-Admin: 1")
+    body = json.dumps({"fingerprint": fingerprints[0]}).encode()
+    admin = await client(at.admin)
+    told = [(await admin.post("/sessions/end", *fields, body=body)).json for _ in range(2)]
+    assert [one["ended"] for one in told] == [1, 0]
+
+    async def are_refused() -> bool:
+        return all([(await one.get("/api/a", cookie)).status == 303 for one in (first, second)])
+
+    await eventually(are_refused)
+
+
 # -- what dies -------------------------------------------------------------------------------------
 
 

@@ -3,41 +3,54 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from sidecar.core.credential import Reading, Result
+from sidecar.core.formats.ended import EndedSessions
 from sidecar.core.formats.login_session import TYPE, Handle, LoginSession
+from sidecar.core.oidc import IndexEntry
 from sidecar.core.view import OpenedSession
 from sidecar.net.store.outbox import Outbox
 from sidecar.net.store.watch import StoreWatch
 from sidecar.sessions.broadcast import Broadcast
 from sidecar.sessions.local import LocalSessions
+from sidecar.sessions.revocations import UNKNOWN_LIFETIME
 from sidecar.sessions.session_records import SessionRecords
 from sidecar.sessions.stored import StoredLogins
 from sidecar.sessions.tombstones import Tombstone
 
+Ended: TypeAlias = Callable[[OpenedSession], None]
+
 
 class SessionTermination:
-    """Ends sessions by their fingerprint: back-channel logouts, and an administrator's."""
+    """Ends sessions by their names: back-channel logouts, and an administrator's.
+
+    `Ended` is called with each session that has ended, as far as it is known.
+    """
 
     def __init__(
         self,
         local: LocalSessions,
         records: SessionRecords,
-        stored: StoredLogins,
+        stored: StoredLogins | None,
         broadcast: Broadcast | None,
         *,
+        ended: EndedSessions,
         outbox: Outbox,
         watch: StoreWatch,
         now: Callable[[], float],
     ) -> None:
-        """`broadcast` is None if no other process shares the store."""
+        """`broadcast` is None if no other process shares the store, `stored` without a login here.
+
+        `ended` are the names by which sessions have ended that may be presented later.
+        """
         self._local: Final = local
         self._records: Final = records
         self._stored: Final = stored
         self._broadcast: Final = broadcast
+        self._ended: Final = ended
         self._outbox: Final = outbox
         self._watch: Final = watch
         self._now: Final = now
@@ -48,11 +61,12 @@ class SessionTermination:
         `ends_at` is until when it could be presented. Raises `StoreUnavailable`: the session has
         ended in this process even then, and a second call is harmless.
         """
+        stored = self._of_logins
         is_over = self._local.revocations.is_dead(fingerprint, self._now())
         if self._broadcast is not None:
             is_over = await self._records.death(fingerprint) is not None
-        session = await self._stored.get(fingerprint) if self._stored.is_stored else None
-        if session is None and (is_over or self._stored.is_stored):
+        session = await stored.get(fingerprint) if stored.is_stored else None
+        if session is None and (is_over or stored.is_stored):
             return None
         known = self._local.directory.known(fingerprint) or _as_named(fingerprint, session)
         tombstone = Tombstone(self._now(), ends_at)
@@ -60,11 +74,80 @@ class SessionTermination:
         if self._broadcast is not None:
             await self._broadcast.write_death(fingerprint, tombstone)
             await self._watch.confirm()
-        elif self._stored.is_stored:
-            await self._stored.drop(fingerprint)
+        elif stored.is_stored:
+            await stored.drop(fingerprint)
         return known
 
-    def end_later(self, handles: Sequence[Handle], ended: Callable[[OpenedSession], None]) -> None:
+    async def end_all(self, entries: Iterable[IndexEntry], ended: Ended) -> int:
+        """Ends login sessions everywhere. Returns how many. Raises as `end`."""
+        count = 0
+        for entry in entries:
+            one = await self.end(entry.fingerprint, entry.ends_at)
+            if one is not None:
+                count += 1
+                ended(one)
+        return count
+
+    async def end_named(self, subject: str | None, sid: str | None, ended: Ended) -> int:
+        """Ends the login sessions of a user, or of one session at the provider, everywhere.
+
+        Those too that are presented later and began before. Returns how many; raises as `end`.
+        """
+        stored, now = self._of_logins, self._now()
+        self._ended.add(subject, sid, now)
+        entries = {one.fingerprint: one for one in await stored.find(subject, sid)}
+        for one in self._local.directory.login_sessions(now):  # not written down since the start
+            if self._ended.covers(one):
+                end = one.absolute_end(stored.source.lifetimes)
+                entries.setdefault(one.fingerprint, IndexEntry(one.fingerprint, end))
+        return await self.end_all(entries.values(), ended)
+
+    async def end_one(self, fingerprint: str, ended: Ended, *, known_only: bool = False) -> bool:
+        """Ends a session of any source everywhere. Returns whether it is known, or had ended.
+
+        One that nobody knows is refused once it is presented, unless `known_only`. Raises
+        `StoreUnavailable`: it has ended in this process even then.
+        """
+        stored = self._stored
+        if stored is not None and stored.is_stored:
+            session = await stored.get(fingerprint)
+            if session is not None:
+                end = session.absolute_end(stored.source.lifetimes)
+                await self.end_all((IndexEntry(fingerprint, end),), ended)
+                return True
+        known, revocations, now = (
+            self._local.directory.known(fingerprint),
+            self._local.revocations,
+            self._now(),
+        )
+        was_over = revocations.is_dead(fingerprint, now)
+        if not was_over and self._broadcast is not None:
+            was_over = await self._records.death(fingerprint) is not None
+        if known is not None:
+            self._local.evidence.vouch(fingerprint)  # an administrator speaks for it
+            revocations.revoke(known, now)
+        elif was_over or known_only:
+            return was_over
+        else:
+            revocations.mark_revoked(fingerprint, Tombstone(now, now + UNKNOWN_LIFETIME))
+        if known is not None and not was_over:
+            ended(known)
+        await self._share(fingerprint)
+        return known is not None
+
+    async def _share(self, fingerprint: str) -> None:
+        """Lets the other processes know of a death. Raises `StoreUnavailable`."""
+        tombstone = self._local.revocations.tombstones.by_fingerprint.get(fingerprint)
+        if self._broadcast is not None and tombstone is not None:
+            await self._broadcast.write_death(fingerprint, tombstone)
+            await self._watch.confirm()
+
+    @property
+    def _of_logins(self) -> StoredLogins:
+        assert self._stored is not None, "login sessions are there only with oidc"
+        return self._stored
+
+    def end_later(self, handles: Sequence[Handle], ended: Ended) -> None:
         """Ends the login sessions that cookies lead to, once the store can be asked.
 
         `ended` is called with each. Anyone can invent such cookies, so what waits is bounded.
@@ -73,12 +156,12 @@ class SessionTermination:
             end = partial(self._end_presented, handle, ended)
             self._outbox.put_bounded(handle.fingerprint, "lookup", end)
 
-    async def _end_presented(self, handle: Handle, ended: Callable[[OpenedSession], None]) -> None:
+    async def _end_presented(self, handle: Handle, ended: Ended) -> None:
         """Raises `StoreUnavailable`."""
-        session = await self._stored.get(handle.fingerprint)
+        session = await self._of_logins.get(handle.fingerprint)
         if session is None or not hmac.compare_digest(session.id, handle.id):
             return
-        ends_at = session.absolute_end(self._stored.source.lifetimes)
+        ends_at = session.absolute_end(self._of_logins.source.lifetimes)
         one = await self.end(handle.fingerprint, ends_at)
         if one is not None:
             ended(one)

@@ -10,8 +10,10 @@ from aiohttp import hdrs, web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from sidecar.core.admin_guard import HEADER, AdminRequest, refusal
+from sidecar.core.end_request import BadEndRequest, EndResult, read_end_request
 from sidecar.core.errors import StoreUnavailable
 from sidecar.web import admin_page
+from sidecar.web.admin_end import end_for_admin
 from sidecar.web.exposition import Exposition
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
     from sidecar.core.config import Listen
+    from sidecar.core.end_request import EndRequest
     from sidecar.core.reload_result import ReloadHistory, ReloadResult
     from sidecar.net.store import Store
     from sidecar.reload import Reloads
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
     from sidecar.web.server import Server
 
 PROBE_SECONDS: Final = 2.0
+LONGEST_BODY: Final = 4096  # bytes of a request to the listener
 _STATUSES: Final = {"reloaded": 200, "refused": 422, "failed": 500}
+_END_STATUSES: Final = {"done": 200, "refused": 422, "failed": 503}
 
 
 class Facts(Protocol):
@@ -49,9 +54,14 @@ class Facts(Protocol):
     async def reloads(self) -> ReloadHistory:
         """What holds, and what came of the last reload."""
 
+    async def end_sessions(self, asked: EndRequest) -> EndResult:
+        """Ends sessions everywhere, and waits until that is so."""
+
 
 class Admin:
-    """Serves the admin page, `/healthz`, `/readyz`, `/metrics` and `/reload` on `listen`."""
+    """Serves the admin page, `/healthz`, `/readyz`, `/metrics`, `/reload` and `/sessions/end` on
+    `listen`.
+    """
 
     def __init__(self, facts: Facts, listen: Listen | None) -> None:
         self._facts = facts
@@ -62,12 +72,13 @@ class Admin:
         """Serves on sockets that listen already. Raises `OSError`."""
         if not sockets:
             return
-        application = web.Application(middlewares=[self._guard])
+        application = web.Application(middlewares=[self._guard], client_max_size=LONGEST_BODY)
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/metrics", self._metrics)
         application.router.add_get("/reload", self._reloads)
         application.router.add_post("/reload", self._reload)
+        application.router.add_post("/sessions/end", self._end_sessions)
         for path in admin_page.FILES:
             application.router.add_get(path, self._page)
         self._runner = web.AppRunner(application, access_log=None)
@@ -117,6 +128,18 @@ class Admin:
         """Answers once it is done: 200, or 422 with every fault while the old one stays."""
         result = await self._facts.reload()
         return web.json_response(result.as_json(), status=_STATUSES[result.result])
+
+    async def _end_sessions(self, request: web.Request) -> web.Response:
+        """Answers once all processes know: 200, 400 and 422 for what cannot be meant, else 503."""
+        try:
+            asked = read_end_request(await request.read())
+        except BadEndRequest as error:
+            result, status = EndResult(result="refused", reason=str(error)), 400
+        else:
+            # The caller may leave before the answer; what has begun is done.
+            result = await asyncio.shield(asyncio.ensure_future(self._facts.end_sessions(asked)))
+            status = _END_STATUSES[result.result]
+        return web.json_response(result.as_json(), status=status)
 
     async def _reloads(self, _: web.Request) -> web.Response:
         return web.json_response((await self._facts.reloads()).as_json())
@@ -201,6 +224,10 @@ class ProcessFacts:
     async def reloads(self) -> ReloadHistory:
         """Of this process."""
         return self._reloads.history
+
+    async def end_sessions(self, asked: EndRequest) -> EndResult:
+        """By this process, for all on its store."""
+        return await end_for_admin(self._runtime, asked)
 
 
 async def _answers(store: Store) -> bool:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -38,7 +39,7 @@ from sidecar.core.headers import media_type
 from sidecar.core.jws import InvalidToken
 from sidecar.core.login_loop import MOST, LoginTrace
 from sidecar.core.logout_rule import parameters
-from sidecar.core.oidc import LOGOUT_TOKEN, IndexEntry, LoginFailed, LoginRefused
+from sidecar.core.oidc import LOGOUT_TOKEN, LoginFailed, LoginRefused
 from sidecar.core.own_pages import LOGIN_FAILED
 from sidecar.core.target import local_reference, normal_origin
 from sidecar.net.provider import ProviderUnavailable
@@ -48,6 +49,7 @@ from sidecar.web.client_limits import admit
 from sidecar.web.origin import public_origin
 from sidecar.web.page_offers import SWITCH, offer_login, offer_switch
 from sidecar.web.responses import common_lines, page, redirect_head, set_cookies
+from sidecar.web.session_end import count_ended
 
 if TYPE_CHECKING:
     from sidecar.core.view import SessionView
@@ -458,28 +460,11 @@ async def _back_channel(flow: Flow) -> None:
 
 async def _end_named(flow: Flow, said: oidc.LogoutToken) -> int:
     """Ends the sessions that a logout token names. Returns how many. Raises `StoreUnavailable`."""
-    parts, directory, now = _parts(flow), flow.runtime.directory, flow.runtime.clock.now()
-    stored, lifetimes = parts.sessions, parts.policy.source.lifetimes
-    parts.ended.add(said.subject, said.sid, now)
-    entries = {one.fingerprint: one for one in await stored.find(said.subject, said.sid)}
-    for one in directory.login_sessions(now):  # not written down since the last start
-        if parts.ended.covers(one):
-            entry = IndexEntry(one.fingerprint, one.absolute_end(lifetimes))
-            entries.setdefault(one.fingerprint, entry)
-    ended = await _end_all(flow, [*entries.values()], "backchannel")
-    await stored.use_up(said.jti, said.ends_at)
+    runtime = flow.runtime
+    note = partial(count_ended, runtime, reason="backchannel")
+    ended = await runtime.termination.end_named(said.subject, said.sid, note)
+    await _parts(flow).sessions.use_up(said.jti, said.ends_at)
     return ended
-
-
-async def _end_all(flow: Flow, entries: Sequence[IndexEntry], reason: str) -> int:
-    runtime, count = flow.runtime, 0
-    for entry in entries:
-        ended = await _parts(flow).termination.end(entry.fingerprint, entry.ends_at)
-        if ended is not None:
-            count += 1
-            runtime.metrics.sessions_ended[reason] += 1
-            runtime.logout_tasks.begin(ended, reason)
-    return count
 
 
 async def _read_form(flow: Flow) -> bytes:
@@ -516,7 +501,9 @@ async def _front_channel(flow: Flow) -> None:
     if sid is None:
         raise BadRequest("it does not name a session of the provider")
     entries = await parts.sessions.find(None, sid)
-    await asyncio.shield(flow.runtime.background.begin(_end_all(flow, entries, "frontchannel")))
+    note = partial(count_ended, flow.runtime, reason="frontchannel")
+    ending = flow.runtime.termination.end_all(entries, note)
+    await asyncio.shield(flow.runtime.background.begin(ending))
     head = common_lines(flow, 200) + _PRIVATE + _FRAMED_TYPE
     flow.respond(head, _FRAMED, status=200)
 

@@ -11,6 +11,7 @@ from sidecar.web.origin import scope_of
 
 if TYPE_CHECKING:
     from sidecar.core.view import OpenedSession
+    from sidecar.runtime import Runtime
     from sidecar.web.flow import Flow
 
 
@@ -26,7 +27,13 @@ def end_sessions(flow: Flow, sessions: Sequence[OpenedSession], reason: str) -> 
         flow.presented.handles and runtime.login is not None
     ):  # not loaded: the store could not be asked, or was not waited for
         ended = partial(runtime.logout_tasks.begin, reason=reason)
-        runtime.login.termination.end_later(flow.presented.handles, ended)
+        runtime.termination.end_later(flow.presented.handles, ended)
+
+
+def count_ended(runtime: Runtime, session: OpenedSession, reason: str) -> None:
+    """Counts a session that was ended by its name, and begins what follows."""
+    runtime.metrics.sessions_ended[reason] += 1
+    runtime.logout_tasks.begin(session, reason)
 
 
 def signed_out(flow: Flow, ended: Sequence[OpenedSession]) -> None:

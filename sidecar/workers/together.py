@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,17 +14,21 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from sidecar.core.admin_guard import HEADER
+from sidecar.core.end_request import EndRequest, EndResult, all_together, read_end_result
 from sidecar.core.reload_result import ReloadHistory, ReloadResult, read_history, together
 from sidecar.workers.board import Scoreboard, WorkerId
 from sidecar.workers.totals import Totals
 
 ASK_SECONDS: Final = 4.0  # a worker's own probes take up to 2
 ALIVE_SECONDS: Final = 1.0
+END_SECONDS: Final = 20.0  # that a worker has to end sessions, in the store too
 POLL_SECONDS: Final = 5.0  # what a worker counts in the time before its end is lost at most
 
 RELOAD_SECONDS: Final = 30.0  # that supervisor and workers have for a reload
 LOOK_SECONDS: Final = 0.02  # between two looks whether they are through, while somebody waits
 _HISTORY: Final = "reloads.json"
+_MEANT: Final = (200, 422, 503)  # statuses of answers that say something
 
 
 def socket_path(directory: Path, worker: WorkerId) -> Path:
@@ -109,6 +114,27 @@ class WorkersFacts:
             self._history = read_history(json.loads((self._directory / _HISTORY).read_text()))
         return self._history
 
+    async def end_sessions(self, asked: EndRequest) -> EndResult:
+        """One worker after the other, so that each session is counted once.
+
+        They share a store, so any of them ends what the store knows. A session that it does not
+        know ends where it is known, or else by its name.
+        """
+        if asked.fingerprint is not None:
+            known = await self._end_in_turn(replace(asked, known_only=True))
+            if known.result != "done" or known.is_known:
+                return known
+        return await self._end_in_turn(asked)
+
+    async def _end_in_turn(self, asked: EndRequest) -> EndResult:
+        """A worker that does not answer is left out: it learns of it from the store."""
+        results = []
+        for worker in self._board.members():
+            answer = await self._ask(worker, "/sessions/end", END_SECONDS, asked.as_json())
+            with suppress(ValueError):
+                results += [] if answer is None else [read_end_result(answer.encode())]
+        return all_together(results)
+
     def _is_reloaded(self, asked: int) -> bool:
         members = self._board.members()
         return self._board.is_answered(asked) and all(map(self._board.has_reloaded, members))
@@ -142,16 +168,23 @@ class WorkersFacts:
         answers = await asyncio.gather(*(self._ask(one, path, ASK_SECONDS) for one in members))
         return dict(zip(members, answers, strict=True))
 
-    async def _ask(self, worker: WorkerId, path: str, seconds: float) -> str | None:
-        """The body of a worker's answer, None where none comes in time."""
+    async def _ask(
+        self, worker: WorkerId, path: str, seconds: float, body: object = None
+    ) -> str | None:
+        """The body of a worker's answer, None if none comes in time. With `body` it is a POST."""
         connector = UnixConnector(str(socket_path(self._directory, worker)), force_close=True)
         timeout = ClientTimeout(total=seconds)
         try:
             async with (
                 ClientSession(connector=connector, timeout=timeout) as session,
-                session.get(f"http://worker{path}") as answer,
+                session.request(
+                    "GET" if body is None else "POST",
+                    f"http://worker{path}",
+                    json=body,
+                    headers={HEADER: "1"},
+                ) as answer,
             ):
-                return await answer.text() if answer.status in (200, 503) else None
+                return await answer.text() if answer.status in _MEANT else None
         except (ClientError, OSError):
             return None
 
