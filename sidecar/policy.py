@@ -64,7 +64,7 @@ from sidecar.core.identity import IdentityField
 from sidecar.core.keys import derive_key
 from sidecar.core.login_loop import TraceCookie, trace_name
 from sidecar.core.logout_rule import LogoutRule
-from sidecar.core.observation import passing
+from sidecar.core.observed_route import passing
 from sidecar.core.oidc import AttemptCookies, OidcClient, SessionIndex, attempt_stem
 from sidecar.core.onward import OnwardTickets
 from sidecar.core.own_pages import OwnPages

@@ -37,7 +37,11 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         ),
         "session_required": ("Please log in", "This page is for people who are logged in."),
         "session_expired": _ENDED,
-        "token_rejected": _ENDED,
+        "token_rejected": (
+            "Your login is not accepted right now",
+            "The server behind this site does not accept it. Try again in a moment, or log out and "
+            "in again.",
+        ),
         "session_changed": (
             "Somebody else is logged in",
             "Another session has begun in this browser. Load the page again to go on with it.",

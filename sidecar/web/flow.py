@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawResponseMessage
     from aiohttp.streams import StreamReader
 
-    from sidecar.core.observation import Observed
+    from sidecar.core.observed_route import Observed
     from sidecar.core.upstream_head import UpstreamHead
     from sidecar.net.members import Member
     from sidecar.net.upstream import UpstreamConnection

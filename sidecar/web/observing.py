@@ -12,7 +12,7 @@ from sidecar.core.envelope import Document, InvalidJSON, NeedsWalk, parse_at_onc
 from sidecar.core.errors import CsrfRejected
 from sidecar.core.forwarding import clean_response
 from sidecar.core.inflate import CorruptCoding, Inflater
-from sidecar.core.observation import Observed, Would, answer_change, request_changes
+from sidecar.core.observed_route import Observed, Would, answer_change, request_changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

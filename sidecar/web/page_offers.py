@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
 from sidecar.core.access import EMAIL
-from sidecar.core.errors import NotAllowed, ProxyError
+from sidecar.core.errors import NotAllowed, ProxyError, TokenRejected
 from sidecar.core.formats.login_session import LoginReading
 from sidecar.core.logout_rule import way_back
 from sidecar.core.request import UNREAD
@@ -43,9 +43,16 @@ def offer_of(flow: Flow, error: ProxyError) -> Offer:
         return Offer(actions=_WAY_OUT.format(action=action))
     if isinstance(error, NotAllowed):
         return offer_switch(flow, _who(flow), way_back(flow.request))
+    if isinstance(error, TokenRejected):
+        return _again(flow, _link(flow.runtime.policy.logout.path, "Log out"))
+    return _again(flow) if error.status in _TRY_AGAIN else NOTHING
+
+
+def _again(flow: Flow, more: str = "") -> Offer:
+    """The place that was asked for once more, if a link leads there, and `more` actions."""
     place = None if flow.request is UNREAD else way_back(flow.request)
-    place = local_reference(place) if place is not None and error.status in _TRY_AGAIN else None
-    return NOTHING if place is None else Offer(actions=_link(place, "Try again"))
+    place = None if place is None else local_reference(place)
+    return Offer(actions=more if place is None else _link(place, "Try again") + more)
 
 
 def _who(flow: Flow) -> str:

@@ -283,3 +283,22 @@ async def test_body_that_is_waited_for_is_judged_once(
     assert upstream.last.body == b"0123456789"
     metrics = await at.metrics()
     assert metrics['sidecar_observed_total{route="/seen",would="inject"}'] == 1
+
+
+async def test_websocket_of_another_origin_opens_and_outlives_the_session(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """As without a sidecar; that it would be refused is told."""
+    at = await sidecar(config(upstream))
+    accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 1.3
+    switch = f"HTTP/1.1 101 A\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{accept}\r\n\r\n"
+    upstream.answers([switch.encode(), "hang"])
+    one, other = await client(at), await client(at)
+    fields = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
+    fields += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Origin: https://evil.example"]
+    assert (await one.get("/seen", COOKIE, CROSS, *fields)).status == 101
+    assert (await other.post("/api/logout", COOKIE, *FETCH)).status == 200
+    assert await one.is_silent()
+    one.reset()
+    await at.wait_for(lambda metrics: metrics['sidecar_requests_in_flight{kind="stream"}'] == 0)
+    assert would(at) == ["csrf_rejected"]

@@ -212,7 +212,7 @@ async def test_plain_sessions_are_spared_as_well(sidecar: Start, client: Clients
 
 
 async def test_documents_get_a_page(sidecar: Start, client: Clients, api: Api) -> None:
-    """And no redirect to the login, where the next token would be rejected too."""
+    """And no redirect to the login, where the next token would be rejected too; but a way there."""
     at = await sidecar(api.config())
     one = await client(at)
     api.is_broken = True
@@ -220,6 +220,8 @@ async def test_documents_get_a_page(sidecar: Start, client: Clients, api: Api) -
     assert [answer.status for answer in answers] == [303, 303, 401, 401]
     assert answers[-1].get("Content-Type") == "text/html; charset=utf-8"
     assert b"token_rejected" in answers[-1].body
+    assert b'href="/"' in answers[-1].body  # once more
+    assert b'href="/api/logout"' in answers[-1].body
 
 
 async def test_explicit_logout_is_never_braked(sidecar: Start, client: Clients, api: Api) -> None:

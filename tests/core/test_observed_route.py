@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sidecar.core.actions import Action
 from sidecar.core.envelope import Document, EnvelopeRule, InvalidJSON
-from sidecar.core.observation import Would, answer_change, passing, request_changes
+from sidecar.core.observed_route import Would, answer_change, passing, request_changes
 from sidecar.core.route_table import UNROUTED
 
 RULES = replace(
