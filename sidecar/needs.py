@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.core.upstream_url import split_upstream_url
 from sidecar.page_files import read_pages
+from sidecar.spans import require_opentelemetry
 from sidecar.tls import UnusableFile, client_context, ends_at, now, server_context
 from sidecar.workers.private import private_directory
 
@@ -61,6 +62,8 @@ def _tls(config: Config) -> Iterator[Callable[[], object]]:
             yield lambda own=own, at=at: client_context(own.ca, own.cert, own.key, at)  # type: ignore[misc]
     if (ca := config.outbound.ca) is not None:
         yield lambda: client_context(ca, at="outbound")
+    if (endpoint := config.tracing.endpoint) is not None:
+        yield lambda: require_opentelemetry(endpoint)
 
 
 def _addresses(config: Config) -> Iterator[Callable[[], object]]:

@@ -45,6 +45,7 @@ from sidecar.sessions.set_cookies import SetCookies
 from sidecar.sessions.shared import SharedSessions, drop_stored, open_shared
 from sidecar.sessions.stored import StoredLogins
 from sidecar.sessions.termination import SessionTermination
+from sidecar.spans import require_opentelemetry
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from sidecar.metrics import Metrics
     from sidecar.policy import LoginPolicy, Policy
     from sidecar.sessions.refresh_grants import RefreshGrant
+    from sidecar.tracing import Tracer
 
 
 FINISH_SECONDS: Final = 12.0  # longer than an exchange may take, with its writing
@@ -144,6 +146,7 @@ class Runtime:
     termination: SessionTermination
     limits: Mapping[str, RateLimit]
     login: LoginParts | None
+    tracer: Tracer | None
 
     async def start(self) -> None:
         """Listens to what other processes on the same store tell."""
@@ -180,6 +183,8 @@ class Runtime:
             await outbound.close()
         if self.provider is not None:
             await self.provider.close()
+        if self.tracer is not None:
+            await self.tracer.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +215,8 @@ def open_runtime(
 
     `before` served until now: what this process alone remembers goes on.
     """
+    if policy.config.tracing.endpoint is not None:
+        require_opentelemetry(policy.config.tracing.endpoint)  # first: it opens nothing
     ports = _open_ports(policy, loop, log, before)
     refresher = _refresher(ports)
     openings, local = _local_sessions(ports, refresher, before)
@@ -259,6 +266,18 @@ def open_runtime(
         limits=_rate_limits(policy, before),
         termination=_termination(ports, local, records, stored, shared),
         login=_login_parts(ports, stored),
+        tracer=_open_tracer(policy.config, log),
+    )
+
+
+def _open_tracer(config: Config, log: FilteringBoundLogger) -> Tracer | None:
+    written = config.tracing
+    if written.endpoint is None:
+        return None
+    from sidecar.tracing import open_tracer, report_to
+
+    return open_tracer(
+        written.endpoint, share=written.sample, service=written.service, report=report_to(log)
     )
 
 

@@ -57,6 +57,8 @@ LAYERS: Final = (
         "sidecar.log_writer",
         "sidecar.observation",
         "sidecar.explain",
+        "sidecar.spans",
+        "sidecar.tracing",
     ),
     ("sidecar.sessions",),
     ("sidecar.runtime",),

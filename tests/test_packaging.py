@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 RUNTIME: list[str] = PROJECT["project"]["dependencies"]
 DEVELOPMENT: list[str] = PROJECT["dependency-groups"]["dev"]
+EXTRA: list[str] = PROJECT["project"]["optional-dependencies"]["otel"]
 BUILD: list[str] = PROJECT["dependency-groups"]["build"]
 SECRET = "s" * 32
 
@@ -64,7 +65,8 @@ def test_licence_is_the_one_announced() -> None:
     ("path", "requirements"),
     [
         ("requirements.lock", RUNTIME),
-        ("requirements-dev.lock", RUNTIME + DEVELOPMENT),
+        ("requirements-otel.lock", RUNTIME + EXTRA),
+        ("requirements-dev.lock", RUNTIME + EXTRA + DEVELOPMENT),
         ("requirements-build.lock", BUILD),
     ],
 )
@@ -78,11 +80,18 @@ def test_lock_satisfies_every_dependency(path: str, requirements: list[str]) -> 
 
 
 def test_development_runs_on_what_is_shipped() -> None:
-    assert locked("requirements.lock").items() <= locked("requirements-dev.lock").items()
+    for path in ("requirements-otel.lock", "requirements-dev.lock"):
+        assert locked("requirements.lock").items() <= locked(path).items()
 
 
 @pytest.mark.parametrize(
-    "path", ["requirements.lock", "requirements-dev.lock", "requirements-build.lock"]
+    "path",
+    [
+        "requirements.lock",
+        "requirements-otel.lock",
+        "requirements-dev.lock",
+        "requirements-build.lock",
+    ],
 )
 def test_every_pin_has_a_hash_and_no_place(path: str) -> None:
     """So that a lock holds wherever the packages come from."""
@@ -96,9 +105,10 @@ def test_every_pin_has_a_hash_and_no_place(path: str) -> None:
     )
 
 
-@pytest.mark.parametrize("requirement", RUNTIME + DEVELOPMENT + BUILD)
+@pytest.mark.parametrize("requirement", RUNTIME + EXTRA + DEVELOPMENT + BUILD)
 def test_every_dependency_has_its_reason(requirement: str) -> None:
-    assert f"| {Requirement(requirement).name} |" in read("docs/dependencies.md")
+    row = rf"(?m)^\| ([\w-]+, )*{re.escape(Requirement(requirement).name)}(, [\w-]+)* \|"
+    assert re.search(row, read("docs/dependencies.md"))
 
 
 def test_image_runs_without_root() -> None:
@@ -122,10 +132,11 @@ def test_image_bakes_no_secret_in() -> None:
 def test_image_installs_only_what_is_locked() -> None:
     """The libraries, the tools of the build, and then the package without any more."""
     installs = [rest for name, rest in instructions() if name == "RUN" and " install " in rest]
-    assert len(installs) == 3
+    assert len(installs) == 4
     assert "--require-hashes -r requirements.lock" in installs[0]
     assert "--require-hashes -r requirements-build.lock" in installs[1]
-    assert "--no-deps" in installs[2]
+    assert '--require-hashes -r "requirements-$EXTRA.lock"' in installs[2]
+    assert "--no-deps" in installs[3]
 
 
 def test_image_lists_what_is_in_it() -> None:

@@ -121,12 +121,19 @@ class Peer:
 
 
 def prepare_request(
-    request: Request, route: Route, peer: Peer, *, cookie: bytes, authorization: bytes
+    request: Request,
+    route: Route,
+    peer: Peer,
+    *,
+    cookie: bytes,
+    authorization: bytes,
+    is_traced: bool = False,
 ) -> bytes:
-    """Renders the upstream's request head but for request id, trace, framing and the last line.
+    """Renders the upstream's request head but for request id, framing and the last line.
 
     `cookie` is the Cookie value to send (empty for none), `authorization` a whole line or empty;
-    the sidecar's own fields come after the client's and cannot be taken off.
+    the sidecar's own fields come after the client's and cannot be taken off. `is_traced`: a
+    traceparent of the sidecar's own follows.
     """
     facts = request.facts
     target = route.upstream_target(request.path, request.query)
@@ -157,7 +164,7 @@ def prepare_request(
         if name in facts:
             head += _validators(name, facts[name], wrapped=route.envelope is not None)
     traceparent = facts.get(b"traceparent")
-    if traceparent is not None and trace_id_of(traceparent):
+    if traceparent is not None and not is_traced and trace_id_of(traceparent):
         head += (b"traceparent: ", traceparent, b"\r\n")
     return b"".join(head)
 

@@ -14,6 +14,7 @@ from sidecar.net.provider import ProviderUnavailable
 from sidecar.sessions.bounds import Latest
 from sidecar.sessions.breaker import Breaker
 from sidecar.sessions.refresh_grants import RefreshGrant
+from sidecar.spans import span
 
 PROVEN: Final = 10_000  # refresh tokens that are remembered as proven
 
@@ -83,7 +84,8 @@ class RefreshAttempts:
         """
         began = self._now()
         try:
-            renewal = await self._grant(tokens)
+            with span("token renewal"):
+                renewal = await self._grant(tokens)
         except ProviderUnavailable as trouble:
             self._fail(name, began, Trouble.AWAY, trouble.detail)
             raise (AnswerLost if trouble.sent else NotRenewed)(trouble.detail) from None

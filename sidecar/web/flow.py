@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
+from sidecar import spans
 from sidecar.core.client import Facts
 from sidecar.core.errors import ProxyError, UpstreamUnreachable
 from sidecar.core.interim import interim_answer
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sidecar.net.members import Member
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.runtime import Runtime
+    from sidecar.tracing import RequestTrace
     from sidecar.web.budgets import Budgets
     from sidecar.web.exchange import Connection
     from sidecar.web.lasting import Lasting
@@ -149,6 +151,7 @@ class Flow(Exchange):
     bytes_out = 0
     over = False
     observed = False
+    trace: RequestTrace | None = None
 
     def __init__(
         self, handler: FlowHandler, connection: Connection, payload: StreamReader, began: float
@@ -223,6 +226,8 @@ class Flow(Exchange):
 
     async def _guard(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
         """Whatever the work raises becomes a response, or breaks one."""
+        if self.runtime.tracer is not None:
+            spans.current.set(self.runtime.tracer.begin(self))
         try:
             await work(self, *arguments)
         except ConnectionError:
@@ -287,7 +292,10 @@ class Flow(Exchange):
             self._release()
         if not self.observed:
             self.observed = True
-            self.runtime.metrics.observe(self, time() - self.began)
+            seconds, tracer = time() - self.began, self.runtime.tracer
+            if tracer is not None:
+                tracer.end(self, seconds)
+            self.runtime.metrics.observe(self, seconds)
 
     def cancel(self) -> None:
         """The client has left: the upstream call ends, and so does the work on it."""

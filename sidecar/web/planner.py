@@ -189,6 +189,8 @@ class Planner:
         the request cannot be repeated, the response says that the client may (behaviour: 401).
         Raises `ProxyError`.
         """
+        if self._runtime.tracer is not None:
+            self._runtime.tracer.responded(flow)
         token = flow.presented.reading.token
         flow.presented, is_last = await self._coordinator.recover(
             flow.presented, scope_of(flow), rejected=token, permit=renewals(flow)
@@ -274,7 +276,14 @@ class Planner:
         if b"expect" in request.facts:
             _check_expectation(request.facts[b"expect"])
         peer = flow.connection.peer
-        head = prepare_request(request, route, peer, cookie=cookie, authorization=authorization)
+        head = prepare_request(
+            request,
+            route,
+            peer,
+            cookie=cookie,
+            authorization=authorization,
+            is_traced=self._runtime.tracer is not None,
+        )
         return Plan(
             request=request,
             route=route,

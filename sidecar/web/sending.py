@@ -46,7 +46,10 @@ def send(flow: Flow, plan: Plan) -> None:
         flow.last = flow.last or _body(flow, facts.get(b"content-length"))
     else:
         flow.last = b"Content-Length: 0\r\n\r\n" if b"content-length" in facts else b"\r\n"
-    flow.head = b"%b%b\r\n%b" % (plan.head, flow.request_id, flow.last)
+    last, tracer = flow.last, flow.runtime.tracer
+    if tracer is not None:
+        last = tracer.sending(flow) + last
+    flow.head = b"%b%b\r\n%b" % (plan.head, flow.request_id, last)
     if flow.streaming_body or flow.kind == STREAM:
         flow.spawn(send_when_connected)
         return

@@ -110,6 +110,13 @@ def _count(value: object) -> object:
     return value
 
 
+def _sample_rate(value: object) -> object:
+    """Pydantic reads true as 1."""
+    if isinstance(value, bool):
+        raise BadValue("must be a number from 0 to 1")
+    return value
+
+
 def _compress(value: object) -> object:
     """False is never, true is auto; also as text, from the environment."""
     text = str(value).lower() if isinstance(value, bool) else value
@@ -208,6 +215,7 @@ Compress: TypeAlias = Annotated[
     Literal["auto", "never"],
     BeforeValidator(_compress, json_schema_input_type=Literal["auto", "never"] | bool),
 ]
+SampleRate: TypeAlias = Annotated[float, Field(ge=0, le=1), BeforeValidator(_sample_rate)]
 Iterations: TypeAlias = Annotated[int, Field(ge=1, le=100_000), BeforeValidator(_count)]
 Workers: TypeAlias = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 ErrorStatus: TypeAlias = Annotated[int, Field(ge=400, le=599), BeforeValidator(_count)]

@@ -18,6 +18,7 @@ from sidecar.core.config.fields import (
     Count,
     Domain,
     Duration,
+    EndpointUrl,
     ErrorStatus,
     FilePath,
     JsonScalar,
@@ -28,6 +29,7 @@ from sidecar.core.config.fields import (
     QueryName,
     RateText,
     Redirect,
+    SampleRate,
     Section,
     Share,
     SigningSecrets,
@@ -226,6 +228,18 @@ class Log(Section):
     access: bool = setting(True, "Whether every request gets a line.")
 
 
+class Tracing(Section):
+    """Traces by OpenTelemetry, for which the extra `otel` must be installed."""
+
+    endpoint: EndpointUrl | None = setting(
+        None, "OTLP receiver by HTTP, such as http://collector:4318; null traces nothing."
+    )
+    sample: SampleRate = setting(
+        1.0, "Share of the traces that are recorded, 0 to 1; a trusted proxy's own decision holds."
+    )
+    service: str = setting("session-sidecar", "The service.name; OTEL_SERVICE_NAME stands above.")
+
+
 class EnvelopeDefaults(Section):
     """Defaults of every route's envelope."""
 
@@ -299,6 +313,7 @@ class ConfigDocument(Section):
     )
     limits: LimitsSection = setting(LimitsSection(), "What one client may use.", written={})
     log: Log = setting(Log(), "What is written to standard error.", written={})
+    tracing: Tracing = setting(Tracing(), "Traces by OpenTelemetry.", written={})
 
 
 class Config(ConfigDocument):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from fnmatch import fnmatchcase
 from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
@@ -19,7 +18,6 @@ from sidecar.core.config.tree import Tree
 Words: TypeAlias = tuple[str, str]
 
 # Keys of the configuration's final shape that this version does not act on yet.
-_NOT_AVAILABLE: Final = ("tracing",)
 _SET_FIELDS: Final = ("headers", "set")
 # A default that could not be made because another key is wrong: told with that key. Likewise a list
 # is too short for pydantic where it has items, but no valid one.
@@ -74,9 +72,6 @@ def _at(data: Any, path: KeyPath) -> Any:
 
 
 def _unknown_key(path: KeyPath, loc: KeyPath) -> Words:
-    name = ".".join(str(part) for part in path)
-    if any(fnmatchcase(name, pattern) for pattern in _NOT_AVAILABLE):
-        return "not available in this version", "remove it"
     return "unknown key", did_you_mean(str(path[-1]), _known_keys(loc[:-1]))
 
 
