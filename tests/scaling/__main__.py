@@ -182,7 +182,7 @@ def weigh(redis: Client, measured: Measured, when: str, before: frozenset[bytes]
         there = [pair for pair in zip(values, keys, strict=True) if pair[0] is not None]
         value, typical = sorted(there, key=lambda pair: len(pair[0]))[len(there) // 2]
         taken = copied(redis, typical, value)
-        lives: Any = max(redis.pttl(key) for _, key in there)  # type: ignore[type-var]
+        lives: Any = max(redis.pttl(key) for _, key in there)
         measured.keys[when, kind] = (len(keys) / SESSIONS, len(value), taken, lives / 1000)
 
 
