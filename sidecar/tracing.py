@@ -78,11 +78,11 @@ class RequestTrace:
         self.upstream = self.start(f"upstream {name}")
         return self.upstream
 
-    def end_upstream(self) -> None:
-        """The attempt under way is over."""
+    def end_upstream(self, at: int | None = None) -> None:
+        """The attempt under way is over, now or `at` that time (Unix nanoseconds)."""
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
-            upstream.end()
+            upstream.end(at)
 
     def start(self, name: str) -> Span:
         """A span below that of the request."""
@@ -164,8 +164,8 @@ class Tracer:
             context.trace_flags,
         )
 
-    def responded(self, flow: Traced) -> None:
-        """Ends the span of the attempt at the upstream, if there is one."""
+    def responded(self, flow: Traced, at: int | None = None) -> None:
+        """Ends the span of the attempt at the upstream, if there is one, as `end_upstream` does."""
         trace = flow.trace
         if trace is None or trace.upstream is None:
             return
@@ -173,11 +173,12 @@ class Tracer:
             trace.upstream.set_attributes(_of_upstream(flow))
             if flow.upstream_status >= 500 or not flow.upstream_status:
                 trace.upstream.set_status(Status(StatusCode.ERROR))
-        trace.end_upstream()
+        trace.end_upstream(at)
 
     def end(self, flow: Traced, seconds: float) -> None:
         """Ends what there is of a request's trace."""
-        self.responded(flow)
+        until = int((flow.began + max(seconds, 0.0)) * _NANO)
+        self.responded(flow, until)
         span = self.begin(flow).request
         if span.is_recording():
             if flow.request is not UNREAD:
@@ -185,7 +186,7 @@ class Tracer:
             span.set_attributes(_of_request(flow))
             if flow.status >= 500:
                 span.set_status(Status(StatusCode.ERROR, flow.detail or flow.reason or None))
-        span.end(int((flow.began + max(seconds, 0.0)) * _NANO))
+        span.end(until)
 
     async def close(self) -> None:
         """Exports what is left, for at most `CLOSE_SECONDS`."""

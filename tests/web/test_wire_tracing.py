@@ -126,7 +126,7 @@ async def test_request_and_its_upstream_are_one_trace(
     assert (request["parent"], part["parent"]) == ("", request["id"])
     assert part["trace"] == request["trace"]
     assert sent(upstream) == (request["trace"], part["id"], True)
-    assert before - 10**9 < request["begin"] <= part["begin"] <= part["end"]
+    assert before - 10**9 < request["begin"] <= part["begin"] <= part["end"] == request["end"]
     told = request["attributes"]
     assert told["http.request.method"] == "GET"
     assert told["http.route"] == "/api/"
