@@ -1,80 +1,183 @@
-"""What is counted: plain integers on the hot path (`sidecar.web.exposition` renders them)."""
+"""What is counted: plain integers on the hot path (`sidecar.web.exposition` renders them).
+
+A counter whose label values are known begins at zero, so that its first increase is seen
+(`rate()` needs two values). Those of a policy are made by `Metrics.begin`.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from collections.abc import Hashable, Iterable
+from itertools import product
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from sidecar.core.actions import Action
+from sidecar.core.credential import Result
+from sidecar.core.errors import ProxyError, UpstreamCause
+from sidecar.core.histogram import BUCKETS, Histogram
+from sidecar.core.observed_route import Would
+from sidecar.core.route_table import UNROUTED
+from sidecar.net.store.measured import StoreCounts
+from sidecar.tls import ends_at
 
 if TYPE_CHECKING:
     from sidecar.access_log import Access, Served
     from sidecar.log_writer import Output
+    from sidecar.policy import Policy
 
-BUCKETS: Final = (
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
+Key = TypeVar("Key", bound=Hashable)
+
+STATUSES: Final = (200, 401, 500, 502, 503, 504)
+"""Statuses that each route's requests are counted by from the start; others once they come."""
+DECISIONS: Final = (
+    *(action.value for action in Action if action is not Action.INSPECT),
+    *("broken", "refused", "tunnel"),
 )
+"""The same for what is done with a route's requests."""
+OPENED: Final = tuple(one for one in Result if one is not Result.NO_SESSION)
+LOGINS: Final = (
+    *("done", "refused", "unavailable"),
+    *("expired", "misconfigured", "loop", "bad_answer", "too_large"),
+)
+LOGOUTS: Final = ("user", "unauthorized", "too_many_cookies")
+ENDS: Final = (
+    *("logout", "token_rejected", "signed_out", "refresh_refused"),
+    *("new_login", "backchannel", "frontchannel"),
+)
+"""Reasons for which live sessions end."""
+STEPS: Final = (
+    *product(("refresh_token", "access_token", "hook"), ("done", "failed", "none")),
+    ("all", "dropped"),
+)
+"""What follows a logout, and its outcomes."""
 
 
-class RouteCounts:
-    """What is counted for one route. `buckets` are not cumulative, unlike Prometheus's."""
+class RouteCounts(Histogram):
+    """What is counted for one route, and how long its requests took.
 
-    __slots__ = ("buckets", "decisions", "requests", "seconds")
+    `upstream` is how long its upstream takes, which it may share with other routes.
+    """
+
+    __slots__ = ("bytes_in", "bytes_out", "decisions", "requests", "upstream")
+
+    def __init__(self, statuses: Iterable[int] = (), decisions: Iterable[str] = ()) -> None:
+        """`statuses` and `decisions` are counted from the start, others once they come."""
+        super().__init__()
+        self.upstream = Histogram()
+        self.requests: dict[int, int] = dict.fromkeys(statuses, 0)
+        self.decisions: dict[str, int] = dict.fromkeys(decisions, 0)
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+
+class UpstreamCounts:
+    """What is counted for one upstream: failed requests by cause, how long requests waited for a
+    connection, and how long it took from then to the response's head.
+    """
+
+    __slots__ = ("errors", "took", "waits")
 
     def __init__(self) -> None:
-        self.requests: dict[int, int] = {}
-        self.decisions: dict[str, int] = {}
-        self.buckets = [0] * (len(BUCKETS) + 1)
-        self.seconds = 0.0
+        self.errors: Counter[UpstreamCause] = _zeros(UpstreamCause)
+        self.waits = Histogram()
+        self.took = Histogram()
+
+
+class SessionCounts:
+    """Session cookies that were read: what came of them by source, and those that did not open."""
+
+    __slots__ = ("opened", "unreadable")
+
+    def __init__(self) -> None:
+        self.opened: Counter[tuple[str, Result]] = Counter()
+        self.unreadable: Counter[str] = Counter()
+
+
+class RefreshCounts:
+    """Exchanges of refresh tokens: outcomes, and how long the provider took."""
+
+    __slots__ = ("outcomes", "took")
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter(renewed=0, refused=0, unavailable=0)
+        self.took = Histogram()
 
 
 class Metrics:
-    """Counters of one process. Labels come from the configuration, never from requests."""
+    """Counters of one process. Labels come from the configuration, never from requests.
+
+    They go on over a reload: what is counted belongs here, not to the parts that count.
+    """
 
     __slots__ = (
         "_access",
         "_output",
         "backchannel_logouts",
+        "certificates",
         "connections",
         "connections_limited",
         "cookies_dropped",
         "ejections",
+        "lasting",
         "logins",
+        "logout_steps",
         "logouts",
         "observed",
         "rate_limited",
+        "refreshes",
+        "responses",
         "retries",
         "routes",
+        "sessions",
         "sessions_ended",
+        "store",
+        "upstreams",
     )
 
     def __init__(self, access: Access | None, output: Output) -> None:
         self._access = access
         self._output = output
         self.routes: dict[str, RouteCounts] = {}
-        self.logins: Counter[str] = Counter()
-        self.logouts: Counter[str] = Counter()
-        self.backchannel_logouts: Counter[str] = Counter()
-        self.sessions_ended: Counter[str] = Counter()
+        self.responses: Counter[str] = _zeros(_codes(ProxyError))
+        self.upstreams: dict[str, UpstreamCounts] = {}
         self.ejections: Counter[tuple[str, str]] = Counter()  # by upstream and address
         self.observed: Counter[tuple[str, str]] = Counter()
         self.retries = 0
-        self.cookies_dropped = 0
         self.connections = 0
-        self.connections_limited: Counter[str] = Counter(idle_closed=0, refused=0, per_client=0)
-        self.rate_limited: Counter[str] = Counter(login=0, logout=0, refresh=0)
+        self.connections_limited: Counter[str] = _zeros(("idle_closed", "refused", "per_client"))
+        self.rate_limited: Counter[str] = _zeros(("login", "logout", "refresh"))
+        self.lasting: Counter[str] = _zeros(("websocket", "event_stream"))
+        self.sessions = SessionCounts()
+        self.cookies_dropped = 0
+        self.sessions_ended: Counter[str] = _zeros(ENDS)
+        self.logouts: Counter[str] = _zeros(LOGOUTS)
+        self.logout_steps: Counter[tuple[str, str]] = _zeros(STEPS)
+        self.logins: Counter[str] = _zeros(LOGINS)
+        self.backchannel_logouts: Counter[str] = _zeros(
+            ("done", "nothing", "refused", "unavailable")
+        )
+        self.refreshes = RefreshCounts()
+        self.store = StoreCounts()
+        self.certificates: dict[str, float] = {}
+
+    def begin(self, policy: Policy) -> None:
+        """Counts for another policy from now on: what it can count begins at zero."""
+        for name in policy.upstreams:
+            self.upstreams.setdefault(name, UpstreamCounts())
+        for one in policy.config.routes:
+            counts = self.routes.setdefault(one.path, RouteCounts(STATUSES, DECISIONS))
+            counts.upstream = self.upstreams[one.upstream].took
+            for would in Would if one.observe else ():
+                self.observed.setdefault((one.path, would), 0)
+        for route in (UNROUTED, *(one.route for one in policy.endpoints.values())):
+            self.routes.setdefault(route.path, RouteCounts())
+        for source in policy.source_names:
+            self.sessions.unreadable.setdefault(source, 0)
+            for result in OPENED:
+                self.sessions.opened.setdefault((source, result), 0)
+        ends = ((file, ends_at(file)) for file in policy.certificates)
+        self.certificates = {file: end.timestamp() for file, end in ends if end is not None}
 
     def log_to(self, access: Access | None) -> None:
         """Has requests logged so from now on."""
@@ -102,5 +205,21 @@ class Metrics:
         counts.decisions[decision] = counts.decisions.get(decision, 0) + 1
         counts.buckets[bisect_left(BUCKETS, seconds)] += 1
         counts.seconds += seconds
+        took = flow.upstream_seconds
+        if took:
+            upstream = counts.upstream
+            upstream.buckets[bisect_left(BUCKETS, took)] += 1
+            upstream.seconds += took
+        counts.bytes_in += flow.bytes_in
+        counts.bytes_out += flow.bytes_out
         if self._access is not None:
             self._access(flow, seconds)
+
+
+def _zeros(keys: Iterable[Key]) -> Counter[Key]:
+    return Counter(dict.fromkeys(keys, 0))
+
+
+def _codes(kind: type[ProxyError]) -> set[str]:
+    """The codes of an error and of all that are made of it."""
+    return {kind.code}.union(*(_codes(one) for one in kind.__subclasses__()))

@@ -237,6 +237,13 @@ class Policy:
         scheme, _, host = self.public_origin.partition(b"://")
         return scheme, host
 
+    @property
+    def certificates(self) -> tuple[str, ...]:
+        """The files of the certificates that it presents itself, to clients and to upstreams."""
+        listener = () if self.config.tls is None else (self.config.tls.cert,)
+        clients = (one.tls.cert for one in self.config.upstreams.values())
+        return tuple(dict.fromkeys((*listener, *(one for one in clients if one is not None))))
+
     def presents_session(self, cookie: bytes) -> bool:
         """Whether a Cookie header holds a cookie by a session's name, whatever is in it."""
         return bool(CookieJar.parse(cookie.decode("latin-1")).named(self.session_names))

@@ -192,6 +192,7 @@ class _Ports:
     """The policy, what is open towards others, and what all parts are given."""
 
     policy: Policy
+    metrics: Metrics
     log: FilteringBoundLogger
     clock: Clock
     background: Background
@@ -217,7 +218,8 @@ def open_runtime(
     """
     if policy.config.tracing.endpoint is not None:
         require_opentelemetry(policy.config.tracing.endpoint)  # first: it opens nothing
-    ports = _open_ports(policy, loop, log, before)
+    metrics.begin(policy)
+    ports = _open_ports(policy, loop, metrics, log, before)
     refresher = _refresher(ports)
     openings, local = _local_sessions(ports, refresher, before)
     records = SessionRecords(ports.store, ports.clock.now)
@@ -302,6 +304,7 @@ def _rate_limits(policy: Policy, before: Runtime | None) -> Mapping[str, RateLim
 def _open_ports(
     policy: Policy,
     loop: asyncio.AbstractEventLoop,
+    metrics: Metrics,
     log: FilteringBoundLogger,
     before: Runtime | None,
 ) -> _Ports:
@@ -311,16 +314,17 @@ def _open_ports(
     if before is not None and not (is_shared or before.policy.config.store.url.is_shared):
         store = before.store
     else:
-        store = open_store(config.store.url, policy.secrets, report)
+        store = open_store(config.store.url, policy.secrets, report, counts=metrics.store)
     background = Background(loop, log)
     return _Ports(
         policy=policy,
+        metrics=metrics,
         log=log,
         clock=Clock(),
         background=background,
         store=store,
         outbox=Outbox(background.run),
-        watch=StoreWatch(store, report),
+        watch=StoreWatch(store, report, metrics.store),
         outbound=Outbound(way),
         to_hooks=Outbound(way),  # apart, so that neither starves the other
         provider=open_provider(config, partial(_report, log, "provider"), way),
@@ -344,6 +348,7 @@ def _refresher(ports: _Ports) -> Refresher | None:
         outbox=ports.outbox,
         watch=ports.watch if config.store.url.is_shared else None,
         report=partial(_report, ports.log),
+        counts=ports.metrics.refreshes,
     )
 
 
@@ -356,7 +361,8 @@ def _local_sessions(
     reader = _view_reader(policy, ports.ended)
     types = [one.type for one in policy.sources]
     report = partial(_report, ports.log)
-    openings = Openings(policy.source_names, types, reader.matchers, report)
+    counts = ports.metrics.sessions
+    openings = Openings(policy.source_names, types, reader.matchers, report, counts)
     local = local_sessions(
         reader,
         policy.signer,
@@ -423,6 +429,7 @@ def _logout_tasks(ports: _Ports, local: LocalSessions, refresher: Refresher | No
         outbound=ports.to_hooks,
         spawn=ports.background.run,
         log=ports.log,
+        counts=ports.metrics.logout_steps,
     )
 
 

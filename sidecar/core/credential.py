@@ -39,6 +39,11 @@ class Result(StrEnum):
 _RANK = {result: rank for rank, result in enumerate(Result)}
 
 
+def most_telling(results: Iterable[Result]) -> Result:
+    """The one that outranks all others; `NO_SESSION` of none."""
+    return max(results, key=_RANK.__getitem__, default=Result.NO_SESSION)
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What one source, or all of them together, found in a Cookie header.

@@ -7,6 +7,7 @@ an error into an answer.
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from math import ceil
 from typing import ClassVar, Final
 
@@ -18,6 +19,22 @@ _UNPRINTABLE: Final = re.compile(r"[^ -~]+")
 def loggable(text: str) -> str:
     """A cause as it is logged: some of it was written by clients, upstreams and providers."""
     return _UNPRINTABLE.sub("?", text[:LONGEST_DETAIL])
+
+
+class UpstreamCause(StrEnum):
+    """Why an upstream failed a request: the `cause` in metrics."""
+
+    REFUSED = "refused"  # nobody listens
+    DNS = "dns"  # its name cannot be resolved
+    TLS = "tls"  # no handshake, or its certificate is not trusted
+    NETWORK = "network"  # any other trouble on the way to it
+    CONNECT_TIMEOUT = "connect_timeout"
+    HEAD_TIMEOUT = "head_timeout"
+    IDLE_TIMEOUT = "idle_timeout"
+    CLOSED = "closed"  # the connection ended before a response
+    CUT = "cut"  # the connection ended within a response's body
+    PROTOCOL = "protocol"  # the response is invalid
+    BUSY = "busy"  # all connections to it stayed in use
 
 
 class SidecarError(Exception):
@@ -149,14 +166,22 @@ class UpstreamError(ProxyError):
     """The upstream is at fault, and the log says which one it is."""
 
     status = 502
+    cause = UpstreamCause.NETWORK
+
+    def __init__(self, detail: str = "", cause: UpstreamCause | None = None) -> None:
+        super().__init__(detail)
+        if cause is not None:
+            self.cause = cause
 
 
 class UpstreamUnreachable(UpstreamError):
     status, code, message = 502, "upstream_unreachable", "The upstream cannot be reached"
+    cause = UpstreamCause.CLOSED
 
 
 class UpstreamProtocolError(UpstreamError):
     status, code, message = 502, "upstream_protocol", "The upstream's response is invalid"
+    cause = UpstreamCause.PROTOCOL
 
 
 class UndecodableBody(UpstreamProtocolError):
@@ -166,6 +191,12 @@ class UndecodableBody(UpstreamProtocolError):
 class Overloaded(ProxyError):
     status, code, message = 503, "overloaded", "Too many requests at once"
     retry_after = 1
+
+
+class UpstreamBusy(Overloaded):
+    """All connections to an upstream stayed in use."""
+
+    cause = UpstreamCause.BUSY
 
 
 class StoreUnavailable(ProxyError):
@@ -189,6 +220,7 @@ class LoginUnavailable(ProxyError):
 
 class UpstreamTimeout(UpstreamError):
     status, code, message = 504, "upstream_timeout", "The upstream did not respond in time"
+    cause = UpstreamCause.HEAD_TIMEOUT
 
 
 class VersionNotSupported(ProxyError):

@@ -13,7 +13,14 @@ from math import inf
 from typing import Final, TypeAlias
 
 from sidecar.core.cookies import CookieJar, NameMatcher
-from sidecar.core.credential import Reading, Result, Source, best_reading, credible
+from sidecar.core.credential import (
+    Reading,
+    Result,
+    Source,
+    best_reading,
+    credible,
+    most_telling,
+)
 from sidecar.core.formats.login_session import (
     Handle,
     LoginCookieSource,
@@ -75,7 +82,8 @@ class SessionView:
     cookies may be, to be loaded first. `renews_at`: from when on the token is due for renewal, or
     the use is to be noted. `valid_until`: from when on the same header reads otherwise (Unix
     seconds). `key` is what the view is remembered by, None if it is not. `bearer` names the token.
-    `readable` and `unreadable` are the sources with a secret whose cookies opened, and did not.
+    `readable` and `unreadable` are the sources with a secret whose cookies opened, and did not;
+    `results` what came of the cookies of each source that has some.
     `is_raw`: the request's session is a plain value, of which nothing here says that it is one.
 
     The view of one request whose session was renewed has `sets`, the Set-Cookie values for its
@@ -97,6 +105,7 @@ class SessionView:
     bearer: str | None = None
     readable: SourceSet = frozenset()
     unreadable: SourceSet = frozenset()
+    results: tuple[tuple[int, Result], ...] = ()
     is_raw: bool = False
     sets: tuple[bytes, ...] = ()
     cookie: bytes | None = None
@@ -178,6 +187,11 @@ class _Found:
     opened: tuple[OpenedSession, ...]
     named: frozenset[int]
 
+    @property
+    def result(self) -> Result:
+        """What came of its cookies."""
+        return most_telling(one.result for one in self.readings)
+
 
 @dataclass(frozen=True, slots=True)
 class ViewReader:
@@ -252,6 +266,7 @@ class ViewReader:
             is_ambiguous=not jar.named(self.names) <= read_from,
             readable=frozenset(one.source for one in found if self._opens(one)),
             unreadable=frozenset(one.source for one in found if self._fails(one)),
+            results=tuple((one.source, one.result) for one in found if one.readings),
             is_raw=chosen is not None and not chosen.is_sealed,
             valid_until=inf if reading.valid_until is None else reading.valid_until,
         )

@@ -20,6 +20,8 @@ from aiohttp.http_exceptions import (
     TransferEncodingError,
 )
 
+from sidecar.core.errors import UpstreamCause
+
 _MALFORMED: Final[tuple[tuple[type[HttpProcessingError], str], ...]] = (
     (LineTooLong, "the answer's header fields are too large"),
     (BadStatusLine, "the answer's status line is malformed"),
@@ -42,6 +44,17 @@ def of_connection(error: BaseException) -> str:
     if number is not None and number in errorcode:
         return os.strerror(number).lower()
     return type(error).__name__
+
+
+def cause_of(error: BaseException) -> UpstreamCause:
+    """The cause that a connection which could not be made is counted by."""
+    if isinstance(error, ssl.SSLError):
+        return UpstreamCause.TLS
+    if isinstance(error, socket.gaierror):
+        return UpstreamCause.DNS
+    if isinstance(error, ConnectionRefusedError):
+        return UpstreamCause.REFUSED
+    return UpstreamCause.NETWORK
 
 
 def socket_text(error: socket.gaierror) -> str:

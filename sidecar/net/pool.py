@@ -14,8 +14,8 @@ from functools import partial
 from math import inf
 from typing import Final
 
-from sidecar.core.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
-from sidecar.net.causes import of_connection
+from sidecar.core.errors import UpstreamBusy, UpstreamCause, UpstreamTimeout, UpstreamUnreachable
+from sidecar.net.causes import cause_of, of_connection
 from sidecar.net.dial import Dialer
 from sidecar.net.members import Member, Members, Report, ServerSnapshot
 from sidecar.net.upstream import UpstreamConnection
@@ -137,7 +137,7 @@ class Pool:
         `lasts`: the exchange has a budget of its own; it waits for no other, and its connection is
         lent. `last` is the server that has just failed the request: idle ones may all be dead, so
         a new one is made, to another server if there is one. Raises
-        `UpstreamUnreachable`, `UpstreamTimeout` (of `connect`) or `Overloaded` (all connections
+        `UpstreamUnreachable`, `UpstreamTimeout` (of `connect`) or `UpstreamBusy` (all connections
         stayed busy for as long as a connect may take).
         """
         connection = self.take() if last is None else None
@@ -174,7 +174,7 @@ class Pool:
             if waiter.done() and not waiter.cancelled():
                 self._give_back(waiter.result())
             if isinstance(error, TimeoutError):
-                raise Overloaded(f"all {self.address.pool_max} connections are busy") from None
+                raise UpstreamBusy(f"all {self.address.pool_max} connections are busy") from None
             raise
 
     def _give_back(self, handed: UpstreamConnection | None) -> None:
@@ -218,9 +218,10 @@ class Pool:
             async with asyncio.timeout(limit):
                 connection = await self._dialer.connect(last)
         except TimeoutError:
-            raise UpstreamTimeout(f"no connection within {limit:g} s") from None
+            late = f"no connection within {limit:g} s"
+            raise UpstreamTimeout(late, UpstreamCause.CONNECT_TIMEOUT) from None
         except OSError as error:
-            raise UpstreamUnreachable(of_connection(error)) from None
+            raise UpstreamUnreachable(of_connection(error), cause_of(error)) from None
         self._members.took(connection.member)
         return connection
 

@@ -7,7 +7,8 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
+from time import time
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import quote_plus, urlencode
 
 import msgspec
@@ -110,6 +111,13 @@ class ProviderSettings:
         return {}, {**form, **credentials}
 
 
+class Fetched(NamedTuple):
+    """The last fetch of a document: `at` when it succeeded last (Unix seconds; 0: never)."""
+
+    at: float
+    has_failed: bool
+
+
 class Provider:
     """One provider. Belongs to the event loop that uses it; nothing is opened before it is used.
 
@@ -175,6 +183,11 @@ class Provider:
                     raise
                 self._looked_for_keys[types] = now
             return verify(token, await self._keys.renewed(), algorithms, types)
+
+    @property
+    def published(self) -> Mapping[str, Fetched]:
+        """How the last fetch of each document went."""
+        return {"metadata": self._metadata.last, "keys": self._keys.last}
 
     # -- what it does -----------------------------------------------------------------------------
 
@@ -321,6 +334,7 @@ class _Remembered(Generic[Value]):
         self._fetch = fetch
         self._report = report
         self._fetched = float("-inf")
+        self._fetched_at = 0.0
         self._failed = float("-inf")
         self._failure = ""
         self._task: asyncio.Task[Value] | None = None
@@ -329,6 +343,11 @@ class _Remembered(Generic[Value]):
     def is_stale(self) -> bool:
         """Whether the value was had `FRESH` seconds ago or more."""
         return asyncio.get_running_loop().time() - self._fetched >= FRESH
+
+    @property
+    def last(self) -> Fetched:
+        """The last fetch."""
+        return Fetched(self._fetched_at, self._failed > self._fetched)
 
     @property
     def is_running(self) -> bool:
@@ -377,7 +396,7 @@ class _Remembered(Generic[Value]):
                 self._report(f"what the provider publishes was not renewed: {self._failure}")
             # Whatever was sent here, the caller's own request was not.
             raise ProviderUnavailable(self._failure, sent=False) from None
-        self.value, self._fetched = value, loop.time()
+        self.value, self._fetched, self._fetched_at = value, loop.time(), time()
         return value
 
 

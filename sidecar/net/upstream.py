@@ -24,6 +24,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from sidecar.core.errors import (
     ProxyError,
+    UpstreamCause,
     UpstreamProtocolError,
     UpstreamTimeout,
     UpstreamUnreachable,
@@ -386,12 +387,11 @@ class UpstreamConnection(StreamProtocol):
             self._deadline.set(self.pool.address.idle)
             return
         address = self.pool.address
-        late = (
-            f"nothing more of the answer within {address.idle:g} s"
-            if self._answered
-            else f"no answer within {address.head:g} s"
-        )
-        self._broken(UpstreamTimeout(late))
+        if self._answered:
+            late = f"nothing more of the answer within {address.idle:g} s"
+            self._broken(UpstreamTimeout(late, UpstreamCause.IDLE_TIMEOUT))
+        else:
+            self._broken(UpstreamTimeout(f"no answer within {address.head:g} s"))
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -429,12 +429,12 @@ def _end_of_body(parser: Any, payload: StreamReader, exc: BaseException | None) 
     """
     if exc is not None:
         cause = f"the connection was lost within the body ({of_connection(exc)})"
-        payload.set_exception(UpstreamProtocolError(cause))
+        payload.set_exception(UpstreamProtocolError(cause, UpstreamCause.CUT))
         return
     try:
         parser.feed_eof()
     except HttpProcessingError as error:
-        payload.set_exception(UpstreamProtocolError(of_answer(error)))
+        payload.set_exception(UpstreamProtocolError(of_answer(error), UpstreamCause.CUT))
 
 
 def _unusable(message: Any, tail: bytes | None, head_bytes: int, limit: int) -> str | None:

@@ -67,7 +67,8 @@ class SessionDirectory:
         """`leeway`: seconds before their expiry that tokens are renewed; None: they are not.
 
         `is_shared`: the store may know more of a session than this process. `on_read` is called
-        with each view that is read anew, and holds what looks like a session.
+        with each view that is read anew, and holds what looks like a session; if the store has to
+        be asked of it, once that has answered.
         """
         self._on_read: Final = on_read
         self.is_current: Final = cache.is_current
@@ -171,9 +172,17 @@ class SessionDirectory:
     # -- reading ----------------------------------------------------------------------------------
 
     def _open(
-        self, key: Key, now: float, loaded: tuple[Reading, ...] = (), *, is_settled: bool = False
+        self,
+        key: Key,
+        now: float,
+        loaded: tuple[Reading, ...] = (),
+        *,
+        is_settled: bool = False,
+        is_expected: bool = False,
     ) -> SessionView:
-        """Reads a Cookie header. `is_settled`: the store has been asked."""
+        """Reads a Cookie header. `is_settled`: the store has been asked; `is_expected`: no request
+        has presented the header yet.
+        """
         cookie, allowed = key
         jar = CookieJar.parse(cookie.decode("latin-1"))
         view = self._reader.read(
@@ -184,9 +193,9 @@ class SessionDirectory:
             is_dead=lambda fingerprint: self._revocations.is_dead(fingerprint, now),
             loaded=loaded,
         )
-        if self._on_read is not None and (view.readable or view.unreadable):
-            self._on_read(view, now)
         handles = self._reader.handles(jar) if 0 in allowed and not is_settled else ()
+        if self._on_read is not None and view.results and not (handles or is_expected):
+            self._on_read(view, now)
         view = replace(
             view,
             key=key,
@@ -282,7 +291,7 @@ class SessionDirectory:
 
     def _expect(self, key: Key, fingerprint: str, tokens: TokenSet, now: float) -> None:
         """Remembers a header that is to be presented next, with what is known of its session."""
-        view = self._open(key, now)
+        view = self._open(key, now, is_expected=True)
         if view.has_credential and not view.handles:
             reading = replace(view.reading, tokens=tokens, identity=fingerprint)
             expected = replace(

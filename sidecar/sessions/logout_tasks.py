@@ -130,7 +130,9 @@ class LogoutTasks:
         outbound: Outbound,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         log: FilteringBoundLogger,
+        counts: Counter[tuple[str, str]] | None = None,
     ) -> None:
+        """`counts` are the steps and their outcomes."""
         self._provider: Final = provider
         self._refresher: Final = refresher
         self._local: Final = local
@@ -141,7 +143,7 @@ class LogoutTasks:
         self._spawn: Final = spawn
         self._log: Final = log
         self._lanes: Final = {proof: _Lane(room) for proof, room in ROOMS.items()}
-        self.counts: Counter[tuple[str, str]] = Counter()
+        self.counts: Final = Counter[tuple[str, str]]() if counts is None else counts
 
     def begin(self, session: OpenedSession, reason: str, *, revokes: bool = True) -> None:
         """Begins what follows the end of a session, if it has not begun.

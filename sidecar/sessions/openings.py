@@ -13,6 +13,7 @@ from typing import Final
 
 from sidecar.core.cookies import NameMatcher
 from sidecar.core.view import SessionView
+from sidecar.metrics import SessionCounts
 
 PACE: Final = 60.0  # seconds between two warnings about a source
 
@@ -31,7 +32,7 @@ class Openings:
     `report` is given an event and a detail, at most once in `PACE` seconds for each source.
     """
 
-    __slots__ = ("_matchers", "_names", "_opened", "_report", "_told", "_types", "counts")
+    __slots__ = ("_counts", "_matchers", "_names", "_opened", "_report", "_told", "_types")
 
     def __init__(
         self,
@@ -39,22 +40,34 @@ class Openings:
         types: Sequence[str],
         matchers: Sequence[NameMatcher],
         report: Callable[[str, str], None],
+        counts: SessionCounts | None = None,
     ) -> None:
+        """`counts` may have counted before."""
+        counts = counts or SessionCounts()
         self._names: Final = names
         self._types: Final = types
         self._matchers: Final = matchers
         self._report: Final = report
         self._opened: Final[set[int]] = set()
-        self._told: Final[dict[int, tuple[float, int]]] = {}  # when last, and of how many
-        self.counts: Final[Counter[str]] = Counter()
+        self._told: Final = {  # when last, and of how many
+            source: (-PACE, counts.unreadable[name]) for source, name in enumerate(names)
+        }
+        self._counts: Final = counts
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many cookies of each source did not open."""
+        return self._counts.unreadable
 
     def note(self, view: SessionView, now: float) -> None:
         """Learns from the cookies of a request that were read for the first time."""
         self._opened.update(view.readable)
+        for source, result in view.results:
+            self._counts.opened[self._names[source], result] += 1
         for source in view.unreadable:
             name = self._names[source]
             self.counts[name] += 1
-            at, count = self._told.get(source, (-PACE, 0))
+            at, count = self._told[source]
             if now >= at + PACE:
                 self._told[source] = (now, self.counts[name])
                 self._warn(source, self.counts[name] - count)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Final
 
 from sidecar.core.errors import RefreshUnavailable
 from sidecar.core.token_response import Outcome, Renewal, Trouble
 from sidecar.core.token_set import TokenSet
+from sidecar.metrics import RefreshCounts
 from sidecar.net.provider import ProviderUnavailable
 from sidecar.sessions.bounds import Latest
 from sidecar.sessions.breaker import Breaker
@@ -38,18 +39,22 @@ class NotRenewed(RefreshFailed):
 class RefreshAttempts:
     """Asks the provider, as far as the breaker lets it. A *name* is the hash of a refresh token.
 
-    `counts` are the outcomes: renewed, refused, unavailable.
+    `counts` has the outcomes, renewed, refused and unavailable, and how long they took.
     """
 
     def __init__(
-        self, grant: RefreshGrant, now: Callable[[], float], report: Callable[[str, str], None]
+        self,
+        grant: RefreshGrant,
+        now: Callable[[], float],
+        report: Callable[[str, str], None],
+        counts: RefreshCounts | None = None,
     ) -> None:
         self._grant: Final = grant
         self._now: Final = now
         self._report: Final = report
         self._breaker: Final = Breaker()
         self._proven: Final = Latest[None](PROVEN)
-        self.counts: Counter[str] = Counter()
+        self.counts: Final = counts or RefreshCounts()
 
     def prove(self, name: str) -> None:
         """Notes that a refresh token was handed out by the provider, or came sealed."""
@@ -82,13 +87,15 @@ class RefreshAttempts:
 
         Raises `AnswerLost` and `NotRenewed`.
         """
-        began = self._now()
+        began, sent_at = self._now(), perf_counter()
         try:
             with span("token renewal"):
                 renewal = await self._grant(tokens)
         except ProviderUnavailable as trouble:
             self._fail(name, began, Trouble.AWAY, trouble.detail)
             raise (AnswerLost if trouble.sent else NotRenewed)(trouble.detail) from None
+        finally:
+            self.counts.took.observe(perf_counter() - sent_at)
         if renewal.outcome is not Outcome.TROUBLE:
             with self._noticed():
                 is_renewed = renewal.outcome is Outcome.RENEWED
@@ -101,17 +108,17 @@ class RefreshAttempts:
 
     def renewed(self, successor: str) -> None:
         """Counts a renewal. `successor` names the new refresh token."""
-        self.counts["renewed"] += 1
+        self.counts.outcomes["renewed"] += 1
         self.prove(successor)
 
     def refused(self, why: str) -> None:
         """Counts and reports a refusal."""
-        self.counts["refused"] += 1
+        self.counts.outcomes["refused"] += 1
         self._report("refresh refused", why)
 
     def _fail(self, name: str, began: float, trouble: Trouble, why: str) -> bool:
         """Leaves this token alone for a moment. Returns whether it counts as refused now."""
-        self.counts["unavailable"] += 1
+        self.counts.outcomes["unavailable"] += 1
         is_ours = trouble is Trouble.MISCONFIGURED
         self._report("refresh misconfigured" if is_ours else "refresh failed", why)
         with self._noticed():

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 
 from sidecar.core.errors import RefreshUnavailable
 from sidecar.core.token_set import TokenSet
+from sidecar.metrics import RefreshCounts
 from sidecar.net.store import Store
 from sidecar.net.store.outbox import Outbox
 from sidecar.net.store.watch import StoreWatch
@@ -64,10 +65,11 @@ class Refresher:
         outbox: Outbox,
         watch: StoreWatch | None = None,
         report: Callable[[str, str], None],
+        counts: RefreshCounts | None = None,
     ) -> None:
         self._times: Final = times
         self._now: Final = now
-        self._attempts: Final = RefreshAttempts(grant, now, report)
+        self._attempts: Final = RefreshAttempts(grant, now, report, counts)
         self._succession: Final = Succession(store, hash_of=hash_of, now=now, grace=times.grace)
         self._locked: Final = LockedRefresh(
             store,
@@ -84,7 +86,7 @@ class Refresher:
     @property
     def counts(self) -> Counter[str]:
         """How many exchanges had which outcome: renewed, refused, unavailable."""
-        return self._attempts.counts
+        return self._attempts.counts.outcomes
 
     # -- when -------------------------------------------------------------------------------------
 

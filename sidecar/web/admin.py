@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp import hdrs, web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 from sidecar.core.admin_guard import HEADER, AdminRequest, refusal
 from sidecar.core.end_request import BadEndRequest, EndResult, read_end_request
@@ -45,8 +46,8 @@ class Facts(Protocol):
     async def readiness(self) -> dict[str, Any]:
         """A JSON object: `ready` says whether requests should come, `missing` what is not there."""
 
-    async def metrics(self) -> bytes:
-        """Prometheus's text format."""
+    async def metrics(self) -> CollectorRegistry:
+        """What is counted."""
 
     async def reload(self) -> ReloadResult:
         """Has the configuration read anew, and waits for what comes of it."""
@@ -109,10 +110,11 @@ class Admin:
         body = await self._facts.readiness()
         return web.json_response(body, status=200 if body["ready"] else 503)
 
-    async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(
-            body=await self._facts.metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+    async def _metrics(self, request: web.Request) -> web.Response:
+        """Prometheus's text format, or OpenMetrics if that is asked for."""
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        body = encode(await self._facts.metrics())
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _page(self, request: web.Request) -> web.Response:
         """A file of the admin page."""
@@ -175,13 +177,17 @@ class ProcessFacts:
     def __init__(self, runtime: Runtime, proxy: Proxy, server: Server, reloads: Reloads) -> None:
         self._server = server
         self._reloads = reloads
+        self._is_ready = True
         self.serve_with(runtime, proxy)
 
     def serve_with(self, runtime: Runtime, proxy: Proxy) -> None:
         """Reports on another configuration from now on; the counters go on."""
         self._runtime = runtime
+        self._exposition = Exposition(
+            runtime, proxy.budgets, lambda: self._reloads.history, is_ready=self._is_ready
+        )
         self._registry = CollectorRegistry()
-        self._registry.register(Exposition(runtime, proxy.budgets.in_flight))
+        self._registry.register(self._exposition)
 
     async def is_alive(self) -> bool:
         """Who can be asked is alive."""
@@ -205,17 +211,23 @@ class ProcessFacts:
             for name, row in upstreams.items()
             if row["required"] and not row["reachable"]
         ]
+        is_ready = not (missing or self._server.draining)
+        self._is_ready = self._exposition.is_ready = is_ready
         return {
-            "ready": not (missing or self._server.draining),
+            "ready": is_ready,
             "draining": self._server.draining,
             "missing": missing,
             "store": {"reachable": store, "pending": self._runtime.outbox.pending.total()},
             "upstreams": upstreams,
         }
 
-    async def metrics(self) -> bytes:
+    async def metrics(self) -> CollectorRegistry:
         """The counters of this process."""
-        return generate_latest(self._registry)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await asyncio.sleep(0)  # behind all that is ready now
+        self._exposition.lag = loop.time() - began
+        return self._registry
 
     async def reload(self) -> ReloadResult:
         """Waits for this process."""

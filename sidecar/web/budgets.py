@@ -17,23 +17,27 @@ STREAM: Final = "stream"  # the budget of event streams, WebSockets, and whateve
 
 
 class Budgets:
-    """Counts requests. `in_flight` are those under way, by kind."""
+    """Counts requests, by kind: `in_flight` are under way, `limits` may be at a time."""
 
-    __slots__ = ("_limits", "in_flight")
+    __slots__ = ("in_flight", "limits")
 
     def __init__(self, limits: InFlight) -> None:
-        self._limits: Final = {"api": limits.api, "page": limits.page, STREAM: limits.stream}
-        self.in_flight: Final[dict[str, int]] = dict.fromkeys(self._limits, 0)
+        self.limits: Final[dict[str, int]] = {
+            "api": limits.api,
+            "page": limits.page,
+            STREAM: limits.stream,
+        }
+        self.in_flight: Final[dict[str, int]] = dict.fromkeys(self.limits, 0)
 
     def take(self, kind: str) -> None:
         """Counts a request in. Raises `Overloaded`."""
-        if self.in_flight[kind] >= self._limits[kind]:
+        if self.in_flight[kind] >= self.limits[kind]:
             raise Overloaded(f"budget of {kind} requests is used up")
         self.in_flight[kind] += 1
 
     def move_to_streams(self, kind: str) -> bool:
         """Counts a request as a stream from now on. Returns False if their budget is used up."""
-        if self.in_flight[STREAM] >= self._limits[STREAM]:
+        if self.in_flight[STREAM] >= self.limits[STREAM]:
             return False
         self.in_flight[kind] -= 1
         self.in_flight[STREAM] += 1

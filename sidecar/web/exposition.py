@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import platform
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar
 
+import aiohttp
+from prometheus_client import ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -13,140 +16,137 @@ from prometheus_client.core import (
     Metric,
 )
 
-from sidecar.metrics import BUCKETS
+from sidecar import __version__
+from sidecar.core import families
+from sidecar.core.families import MetricFamily, MetricKind
+from sidecar.core.histogram import BUCKETS, Histogram
 
 if TYPE_CHECKING:
+    from sidecar.core.reload_result import ReloadHistory
     from sidecar.runtime import Runtime
+    from sidecar.web.budgets import Budgets
+
+Labels = TypeVar("Labels", bound=tuple[str, ...])
+"""The values of a metric's labels, in their order."""
+
+_BUILD: Final = (__version__, platform.python_version(), aiohttp.__version__)
 
 
 class Exposition:
-    """Renders the counters for a scrape (prometheus_client collector protocol)."""
+    """Renders the counters for a scrape (prometheus_client collector protocol).
 
-    def __init__(self, runtime: Runtime, in_flight: dict[str, int]) -> None:
-        self._runtime = runtime
-        self._in_flight = in_flight
+    `is_ready` and `lag` (seconds) are what the caller has found last.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        budgets: Budgets,
+        history: Callable[[], ReloadHistory],
+        *,
+        is_ready: bool,
+    ) -> None:
+        self._runtime: Final = runtime
+        self._budgets: Final = budgets
+        self._history: Final = history
+        self._process: Final = ProcessCollector(registry=None)
+        self.is_ready = is_ready
+        self.lag = 0.0
 
     def collect(self) -> Iterable[Metric]:
         """The metric families of this process."""
         yield from self._traffic()
         yield from self._load()
-        yield from self._logins()
-        yield from self._sessions()
-        yield from self._store()
-        yield from self._pools()
+        yield from self._upstreams()
         yield from self._servers()
+        yield from self._sessions()
+        yield from self._logins()
+        yield from self._provider()
+        yield from self._store()
+        yield from self._configuration()
+        yield from self._process.collect()
 
     def _traffic(self) -> Iterable[Metric]:
         metrics = self._runtime.metrics
-        yield _counter(
-            "sidecar_requests",
-            "Requests by route and status.",
-            ("route", "status"),
+        routes = metrics.routes.items()
+        yield values(
+            families.REQUESTS,
             {
                 (route, str(status)): count
-                for route, counts in metrics.routes.items()
+                for route, counts in routes
                 for status, count in counts.requests.items()
             },
         )
-        yield _counter(
-            "sidecar_decisions",
-            "Requests by route and what was done.",
-            ("route", "decision"),
+        yield values(
+            families.DECISIONS,
             {
                 (route, decision or "none"): count
-                for route, counts in metrics.routes.items()
+                for route, counts in routes
                 for decision, count in counts.decisions.items()
             },
         )
-        yield _counter(
-            "sidecar_observed",
-            "What observed routes would have done, by route.",
-            ("route", "would"),
-            {(route, would): n for (route, would), n in metrics.observed.items()},
-        )
-        latency = HistogramMetricFamily(
-            "sidecar_request_duration_seconds", "Time from head to end.", labels=("route",)
-        )
-        for route, counts in metrics.routes.items():
-            rows = [
-                (str(bound), total)
-                for bound, total in zip(BUCKETS, accumulate(counts.buckets), strict=False)
-            ]
-            rows.append(("+Inf", sum(counts.buckets)))
-            latency.add_metric((route,), rows, sum_value=counts.seconds)
-        yield latency
+        yield values(families.OBSERVED, metrics.observed)
+        yield times(families.REQUEST_SECONDS, {(route,): counts for route, counts in routes})
+        yield values(families.REQUEST_BYTES, {(route,): one.bytes_in for route, one in routes})
+        yield values(families.RESPONSE_BYTES, {(route,): one.bytes_out for route, one in routes})
+        yield values(families.RESPONSES, _by_name(metrics.responses))
 
     def _load(self) -> Iterable[Metric]:
-        metrics = self._runtime.metrics
-        yield _gauge(
-            "sidecar_requests_in_flight",
-            "Requests under way.",
-            ("kind",),
-            {(kind,): count for kind, count in self._in_flight.items()},
+        metrics, limits = self._runtime.metrics, self._runtime.policy.config.limits
+        yield values(families.IN_FLIGHT, _by_name(self._budgets.in_flight))
+        yield values(families.IN_FLIGHT_LIMIT, _by_name(self._budgets.limits))
+        yield values(families.LASTING, _by_name(metrics.lasting))
+        yield value(families.CONNECTIONS, metrics.connections)
+        yield value(families.CONNECTIONS_LIMIT, limits.connections)
+        yield values(families.LIMITED_CONNECTIONS, _by_name(metrics.connections_limited))
+        yield values(families.RATE_LIMITED, _by_name(metrics.rate_limited))
+
+    def _upstreams(self) -> Iterable[Metric]:
+        metrics, pools = self._runtime.metrics, self._runtime.pools
+        yield values(
+            families.UPSTREAM_ERRORS,
+            {
+                (name, cause): count
+                for name, counts in metrics.upstreams.items()
+                for cause, count in counts.errors.items()
+            },
         )
-        yield _gauge(
-            "sidecar_client_connections", "Open client connections.", (), {(): metrics.connections}
+        yield value(families.UPSTREAM_RETRIES, metrics.retries)
+        yield values(
+            families.UPSTREAM_CONNECTIONS,
+            {
+                (name, state): count
+                for name, pool in pools.items()
+                for state, count in (
+                    ("idle", pool.idle),
+                    ("busy", pool.open - pool.idle - pool.lent),
+                    ("lent", pool.lent),
+                )
+            },
         )
-        yield _counter(
-            "sidecar_limited_connections",
-            "Client connections closed or refused above limits.connections, or refused above "
-            "limits.per_client.connections.",
-            ("outcome",),
-            {(outcome,): count for outcome, count in metrics.connections_limited.items()},
+        yield values(
+            families.UPSTREAM_WAITING, {(name,): pool.waiting for name, pool in pools.items()}
         )
-        yield _counter(
-            "sidecar_rate_limited",
-            "What was refused above a rate of limits.per_client.",
-            ("limit",),
-            {(limit,): count for limit, count in metrics.rate_limited.items()},
+        yield times(
+            families.UPSTREAM_SECONDS,
+            {(name,): counts.took for name, counts in metrics.upstreams.items()},
         )
-        yield _counter(
-            "sidecar_log_lines_lost",
-            "Log lines dropped, as nobody took them.",
-            (),
-            {(): metrics.log_lines_lost},
+        yield times(
+            families.UPSTREAM_WAIT_SECONDS,
+            {(name,): counts.waits for name, counts in metrics.upstreams.items()},
         )
 
-    def _logins(self) -> Iterable[Metric]:
-        metrics = self._runtime.metrics
-        yield _counter(
-            "sidecar_logins",
-            "Logins here that came back from the provider, by outcome.",
-            ("outcome",),
-            {(outcome,): count for outcome, count in metrics.logins.items()},
+    def _servers(self) -> Iterable[Metric]:
+        """Which servers of upstreams are left out, and how often they were."""
+        pools, ejections = self._runtime.pools, self._runtime.metrics.ejections
+        rows = [(name, one) for name, pool in pools.items() for one in pool.servers()]
+        yield values(
+            families.UPSTREAM_EJECTED,
+            {(name, one.address): float(one.out_until is not None) for name, one in rows},
         )
-        yield _counter(
-            "sidecar_backchannel_logouts",
-            "Logout tokens of the provider, by outcome.",
-            ("outcome",),
-            {(outcome,): count for outcome, count in metrics.backchannel_logouts.items()},
-        )
-        yield _counter(
-            "sidecar_logouts",
-            "Logouts answered, by reason.",
-            ("reason",),
-            {(reason,): count for reason, count in metrics.logouts.items()},
-        )
-        yield _counter(
-            "sidecar_sessions_ended",
-            "Live sessions ended, by reason.",
-            ("reason",),
-            {(reason,): count for reason, count in metrics.sessions_ended.items()},
-        )
-        yield _gauge(
-            "sidecar_brake_engaged",
-            "Whether a storm of 401 ends no sessions, by route; of several workers, of how many.",
-            ("route",),
-            self._brakes(),
-        )
-        yield _counter(
-            "sidecar_logout_steps",
-            "What follows a logout, by outcome.",
-            ("step", "outcome"),
-            {
-                (step, outcome): n
-                for (step, outcome), n in self._runtime.logout_tasks.counts.items()
-            },
+        yield values(
+            families.UPSTREAM_EJECTIONS,
+            {(name, one.address): ejections[name, one.address] for name, one in rows},
         )
 
     def _brakes(self) -> dict[tuple[str, ...], float]:
@@ -160,108 +160,95 @@ class Exposition:
 
     def _sessions(self) -> Iterable[Metric]:
         metrics, runtime = self._runtime.metrics, self._runtime
-        refresher = runtime.refresher
-        yield _counter(
-            "sidecar_refreshes",
-            "Exchanges of refresh tokens, by outcome.",
-            ("outcome",),
-            {} if refresher is None else {(one,): n for one, n in refresher.counts.items()},
+        yield values(families.SESSIONS_OPENED, metrics.sessions.opened)
+        yield values(families.SESSIONS_UNREADABLE, _by_name(metrics.sessions.unreadable))
+        yield value(families.SESSIONS_CACHED, runtime.directory.cached)
+        yield values(families.SESSIONS_ENDED, _by_name(metrics.sessions_ended))
+        yield values(families.BRAKE_ENGAGED, self._brakes())
+        yield value(families.TOMBSTONES, len(runtime.revocations.tombstones))
+        yield value(families.COOKIES_DROPPED, metrics.cookies_dropped)
+
+    def _logins(self) -> Iterable[Metric]:
+        metrics = self._runtime.metrics
+        yield values(families.LOGOUTS, _by_name(metrics.logouts))
+        yield values(families.LOGOUT_STEPS, metrics.logout_steps)
+        yield values(families.LOGINS, _by_name(metrics.logins))
+        yield values(families.BACKCHANNEL_LOGOUTS, _by_name(metrics.backchannel_logouts))
+        yield values(families.REFRESHES, _by_name(metrics.refreshes.outcomes))
+        yield times(families.REFRESH_SECONDS, {(): metrics.refreshes.took})
+
+    def _provider(self) -> Iterable[Metric]:
+        provider = self._runtime.provider
+        published = {} if provider is None else provider.published
+        yield values(
+            families.PROVIDER_UP,
+            {(name,): float(not one.has_failed) for name, one in published.items()},
         )
-        yield _counter(
-            "sidecar_sessions_unreadable",
-            "Session cookies that did not open, by source.",
-            ("source",),
-            {(source,): n for source, n in self._runtime.openings.counts.items()},
-        )
-        yield _counter(
-            "sidecar_cookies_dropped",
-            "Session cookies of upstreams dropped.",
-            (),
-            {(): metrics.cookies_dropped},
-        )
-        yield _gauge(
-            "sidecar_sessions_cached",
-            "Cookie headers remembered.",
-            (),
-            {(): runtime.directory.cached},
+        yield values(
+            families.PROVIDER_FETCHED, {(name,): one.at for name, one in published.items()}
         )
 
     def _store(self) -> Iterable[Metric]:
-        yield _gauge(
-            "sidecar_store_pending",
-            "What the store has not taken yet, so that no other process knows it.",
-            ("kind",),
-            {(kind,): count for kind, count in self._runtime.outbox.pending.items()},
-        )
-        yield _counter(
-            "sidecar_store_losses",
-            "How often the store had lost what it had taken.",
-            (),
-            {(): self._runtime.watch.losses},
-        )
-        dead = len(self._runtime.revocations.tombstones)
-        yield _gauge("sidecar_tombstones", "Dead sessions remembered.", (), {(): dead})
+        counts, pending = self._runtime.metrics.store, self._runtime.outbox.pending
+        yield value(families.STORE_UP, counts.is_up)
+        yield times(families.STORE_SECONDS, {(name,): one for name, one in counts.seconds.items()})
+        yield values(families.STORE_ERRORS, _by_name(counts.errors))
+        yield value(families.STORE_UNOPENED, counts.unopened)
+        yield value(families.STORE_LOSSES, counts.losses)
+        yield values(families.STORE_PENDING, _by_name(pending))
+        if counts.fill is not None:
+            fill = counts.fill()
+            yield value(families.STORE_BYTES, fill.size)
+            if fill.max_bytes is not None:
+                yield value(families.STORE_BYTES_LIMIT, fill.max_bytes)
+            if fill.entries is not None:
+                yield value(families.STORE_ENTRIES, fill.entries)
 
-    def _pools(self) -> Iterable[Metric]:
-        pools = self._runtime.pools
-        yield _counter(
-            "sidecar_upstream_retries",
-            "Requests repeated on a new connection.",
-            (),
-            {(): self._runtime.metrics.retries},
-        )
-        yield _gauge(
-            "sidecar_upstream_connections",
-            "Open connections.",
-            ("upstream", "state"),
-            {
-                (name, state): count
-                for name, pool in pools.items()
-                for state, count in (
-                    ("idle", pool.idle),
-                    ("busy", pool.open - pool.idle - pool.lent),
-                    ("lent", pool.lent),
-                )
-            },
-        )
-        yield _gauge(
-            "sidecar_upstream_waiting",
-            "Requests that wait for a connection.",
-            ("upstream",),
-            {(name,): pool.waiting for name, pool in pools.items()},
-        )
-
-    def _servers(self) -> Iterable[Metric]:
-        """Which servers of upstreams are left out, and how often they were."""
-        pools, ejections = self._runtime.pools, self._runtime.metrics.ejections
-        rows = [(name, one) for name, pool in pools.items() for one in pool.servers()]
-        yield _gauge(
-            "sidecar_upstream_ejected",
-            "Whether a server is left out while others serve.",
-            ("upstream", "address"),
-            {(name, one.address): float(one.out_until is not None) for name, one in rows},
-        )
-        yield _counter(
-            "sidecar_upstream_ejections",
-            "How often a server was left out.",
-            ("upstream", "address"),
-            {(name, one.address): ejections[name, one.address] for name, one in rows},
-        )
+    def _configuration(self) -> Iterable[Metric]:
+        metrics = self._runtime.metrics
+        yield values(families.BUILD, {_BUILD: 1})
+        yield from reloads(self._history())
+        yield values(families.CERTIFICATES, _by_name(metrics.certificates))
+        yield value(families.READY, self.is_ready)
+        yield value(families.LOG_LINES_LOST, metrics.log_lines_lost)
+        yield value(families.LAG, self.lag)
 
 
-def _counter(
-    name: str, text: str, labels: tuple[str, ...], values: dict[tuple[str, ...], float]
-) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, text, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
+def reloads(history: ReloadHistory) -> Iterable[Metric]:
+    """Which configuration holds, and what became of reloads."""
+    yield values(families.CONFIG, {(history.holds.hash,): 1})
+    yield values(families.RELOADS, _by_name(history.counts))
+    yield value(families.RELOADED, history.last is None or history.last.is_good)
+    yield value(families.RELOADED_AT, history.holds.when)
 
 
-def _gauge(
-    name: str, text: str, labels: tuple[str, ...], values: dict[tuple[str, ...], float]
-) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, text, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
+def _by_name(counts: Mapping[str, float]) -> dict[tuple[str, ...], float]:
+    return {(name,): count for name, count in counts.items()}
+
+
+def value(family: MetricFamily, number: float) -> Metric:
+    """A metric without labels."""
+    return values(family, {(): number})
+
+
+def values(family: MetricFamily, numbers: Mapping[Labels, float]) -> Metric:
+    """A counter or gauge, by the values of its labels."""
+    counts = family.kind is MetricKind.COUNTER
+    kind = CounterMetricFamily if counts else GaugeMetricFamily
+    made = kind(family.name, family.text, labels=family.labels)
+    for labels, number in numbers.items():
+        made.add_metric(labels, number)
+    return made
+
+
+def times(family: MetricFamily, found: Mapping[Labels, Histogram]) -> Metric:
+    """A histogram, by the values of its labels."""
+    made = HistogramMetricFamily(family.name, family.text, labels=family.labels)
+    for labels, one in found.items():
+        rows = [
+            (str(bound), total)
+            for bound, total in zip(BUCKETS, accumulate(one.buckets), strict=False)
+        ]
+        rows.append(("+Inf", sum(one.buckets)))
+        made.add_metric(labels, rows, sum_value=one.seconds)
+    return made

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
 
 class Lasting:
-    """What is open, by the callback that ends it in good order."""
+    """What is open, by the callback that ends it in good order.
 
-    def __init__(self) -> None:
-        self._closes: set[Callable[[], None]] = set()
+    `counts` is how much is open of each kind, here and with other configurations.
+    """
+
+    def __init__(self, counts: Counter[str]) -> None:
+        self._counts: Final = counts
+        self._kinds: Final[dict[Callable[[], None], str]] = {}
         self._is_over = False
 
-    def add(self, close: Callable[[], None]) -> None:
+    def add(self, close: Callable[[], None], kind: str) -> None:
         """Has `close` called at the end; at once, if that has come."""
         if self._is_over:
             close()
         else:
-            self._closes.add(close)
+            self._kinds[close] = kind
+            self._counts[kind] += 1
 
     def discard(self, close: Callable[[], None]) -> None:
         """Forgets one that has ended by itself."""
-        self._closes.discard(close)
+        kind = self._kinds.pop(close, None)
+        if kind is not None:
+            self._counts[kind] -= 1
 
     def end(self) -> None:
         """Ends all, and whatever is added from now on."""
         self._is_over = True
-        for close in list(self._closes):
+        for close in list(self._kinds):
             close()

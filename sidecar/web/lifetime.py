@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 LONGEST_TIMER = 86400.0 * 30  # seconds; event loops count milliseconds in 32 bits at the least
 
 
-def end_with_server(flow: Flow, close: Callable[[], None]) -> None:
-    """Calls `close` when the server is about to end, unless the flow ends before."""
+def end_with_server(flow: Flow, close: Callable[[], None], kind: str) -> None:
+    """Calls `close` when the server is about to end, unless the flow ends before.
+
+    `kind` is what it counts as until then: `websocket` or `event_stream`.
+    """
     lasting = flow.handler.lasting
     flow.on_finish(partial(lasting.discard, close))
-    lasting.add(close)
+    lasting.add(close, kind)
 
 
 def end_with_session(flow: Flow, close: Callable[[], None]) -> None:

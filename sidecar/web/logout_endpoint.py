@@ -140,6 +140,7 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
         body = success(200, {"code": "logged_out", **links})
     else:
         error = SessionExpired()
+        runtime.metrics.responses[error.code] += 1
         request_id = flow.request_id.decode("latin-1")
         status = error.status
         type_line, body = error_body(

@@ -93,7 +93,7 @@ async def _relay(flow: Flow, answer: UpstreamConnection, head: UpstreamHead) -> 
         return
     if is_events:
         end_with_session(flow, partial(_session_ended, flow))
-        end_with_server(flow, partial(_server_ends, flow))
+        end_with_server(flow, partial(_server_ends, flow), "event_stream")
     await _stream(flow, answer, head, payload.iter_any())
 
 

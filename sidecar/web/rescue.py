@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sidecar.core import max_forwards
 from sidecar.core.client import Client
 from sidecar.core.error_body import error_body, error_shape
-from sidecar.core.errors import MethodNotAllowed, ProxyError, UpstreamError, loggable
+from sidecar.core.errors import MethodNotAllowed, ProxyError, UpstreamBusy, UpstreamError, loggable
 from sidecar.core.request import UNREAD
 from sidecar.web.page_offers import offer_of
 from sidecar.web.responses import common_lines, page, set_cookies
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def rescue(flow: Flow, error: ProxyError) -> None:
     """Answers `error`: an envelope, or a page on page routes; breaks a response that has begun."""
     flow.reason = flow.reason or error.code
+    _count(flow, error)
     is_broken = flow.started
     flow.decision = "broken" if is_broken else flow.decision or "refused"
     if error.status >= 500:
@@ -32,6 +33,13 @@ def rescue(flow: Flow, error: ProxyError) -> None:
     if error.close:
         flow.connection.close_after()
     flow.respond(*render_error(flow, error), status=error.status)
+
+
+def _count(flow: Flow, error: ProxyError) -> None:
+    metrics = flow.runtime.metrics
+    metrics.responses[error.code] += 1
+    if isinstance(error, UpstreamError | UpstreamBusy):
+        metrics.upstreams[flow.route.upstream].errors[error.cause] += 1
 
 
 def _report(flow: Flow, error: ProxyError) -> None:

@@ -96,7 +96,11 @@ async def send_when_connected(flow: Flow, last: Member | None = None) -> None:
     have died with the first.
     """
     pool, lasts = flow.runtime.pools[flow.route.upstream], flow.kind == STREAM
-    connection = await pool.acquire(lasts=lasts, last=last)
+    began = time()
+    try:
+        connection = await pool.acquire(lasts=lasts, last=last)
+    finally:
+        flow.runtime.metrics.upstreams[flow.route.upstream].waits.observe(time() - began)
     flow.upstream = connection
     flow.upstream_address = connection.address
     flow.sent_at = time()

@@ -69,7 +69,7 @@ def open_tunnel(flow: Flow, answer: UpstreamConnection, head: UpstreamHead) -> N
         tunnel.upstream_data(tail)
     client.tunnel(tunnel)
     end_with_session(flow, tunnel.session_ended)
-    end_with_server(flow, tunnel.server_ends)
+    end_with_server(flow, tunnel.server_ends, "websocket")
 
 
 class _Side:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector
-from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 
+from sidecar.core import families
 from sidecar.core.admin_guard import HEADER
 from sidecar.core.end_request import EndRequest, EndResult, all_together, read_end_result
 from sidecar.core.reload_result import ReloadHistory, ReloadResult, read_history, together
+from sidecar.web.exposition import reloads, value, values
 from sidecar.workers.board import Scoreboard, WorkerId
 from sidecar.workers.totals import Totals
 
@@ -60,6 +62,9 @@ class WorkersFacts:
         self._history = history
         self._ask_supervisor: Final = ask_supervisor
         self._totals: Final = Totals()
+        parent = os.getppid()
+        self._admin: Final = ProcessCollector(registry=None)
+        self._supervisor: Final = ProcessCollector(pid=lambda: parent, registry=None)
         self._lock: Final = asyncio.Lock()  # answers are counted in the order they were given in
 
     async def is_alive(self) -> bool:
@@ -87,10 +92,10 @@ class WorkersFacts:
             }
         )
 
-    async def metrics(self) -> bytes:
+    async def metrics(self) -> CollectorRegistry:
         """Sums, and what there is to say of the workers themselves."""
         await self.collect()
-        return self._totals.render(self._own_metrics())
+        return self._totals.registry(self._own_metrics())
 
     async def reload(self) -> ReloadResult:
         """The supervisor reloads, then all workers do; a fault of one is told."""
@@ -155,7 +160,10 @@ class WorkersFacts:
             for worker, answer in (await self._ask_all("/metrics")).items():
                 if answer is not None:
                     self._totals.tell(worker, str(worker.number), answer)
-            self._totals.keep(self._board.members())
+            self._totals.note("admin", "admin", self._admin.collect())
+            held = reloads(await self.reloads())
+            self._totals.note("supervisor", "supervisor", [*self._supervisor.collect(), *held])
+            self._totals.keep([*self._board.members(), "admin", "supervisor"])
 
     async def keep_collecting(self) -> None:
         """Collects every now and then, whether somebody asks or not."""
@@ -190,18 +198,12 @@ class WorkersFacts:
 
     def _own_metrics(self) -> Iterator[Metric]:
         members = self._board.members()
-        yield GaugeMetricFamily("sidecar_workers", "Workers that serve.", len(members))
-        yield CounterMetricFamily(
-            "sidecar_workers_replaced", "Workers that ended early.", self._board.replaced()
-        )
-        connections = GaugeMetricFamily(
-            "sidecar_worker_connections", "Client connections of each worker.", labels=("worker",)
-        )
-        for worker in members:
-            connections.add_metric(
-                (str(worker.number),), self._board.open_connections(worker.number)
-            )
-        yield connections
+        yield value(families.WORKERS, len(members))
+        yield value(families.WORKERS_REPLACED, self._board.replaced())
+        connections = {
+            (str(one.number),): self._board.open_connections(one.number) for one in members
+        }
+        yield values(families.WORKER_CONNECTIONS, connections)
 
 
 def merged(reports: Mapping[int, dict[str, Any] | None]) -> dict[str, Any]:

@@ -6,32 +6,42 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from sidecar.core.families import FAMILIES, Merge
 
 Series: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
 """A sample's name and its labels."""
 
 _GROWING: Final = frozenset({"counter", "histogram", "summary"})
-_OF_EACH: Final = frozenset({"sidecar_tombstones"})
-"""Gauges whose sum would say nothing, since every worker knows the same; they get a label."""
 
 
 @dataclass(slots=True)
 class _Family:
     documentation: str
     type: str
+    merge: Merge
     values: dict[Series, float] = field(default_factory=dict)
 
     def add(self, series: Series, value: float) -> None:
-        self.values[series] = self.values.get(series, 0) + value
+        before = self.values.get(series)
+        if before is None:
+            self.values[series] = value
+        elif self.merge is Merge.MAX:
+            self.values[series] = max(before, value)
+        elif self.merge is Merge.MIN:
+            self.values[series] = min(before, value)
+        else:
+            self.values[series] = before + value
 
 
 class Totals:
     """Sums over processes that come and go; a sum of counters never goes down.
 
     Each process is a source. What it told last counts until it tells more, and of counters even
-    when it is gone.
+    when it is gone. Gauges become one as their family says (`core.families`).
     """
 
     def __init__(self) -> None:
@@ -40,7 +50,11 @@ class Totals:
 
     def tell(self, source: Hashable, label: str, text: str) -> None:
         """Takes what `source` counts, in the text format; `label` names its place."""
-        self._told[source] = label, list(text_string_to_metric_families(text))
+        self.note(source, label, text_string_to_metric_families(text))
+
+    def note(self, source: Hashable, label: str, metrics: Iterable[Metric]) -> None:
+        """The same of what was collected here."""
+        self._told[source] = label, list(metrics)
 
     def keep(self, sources: Iterable[Hashable]) -> None:
         """All other sources are gone."""
@@ -48,16 +62,17 @@ class Totals:
             label, metrics = self._told.pop(gone)
             _add(self._left, label, (one for one in metrics if one.type in _GROWING))
 
-    def render(self, more: Iterable[Metric] = ()) -> bytes:
-        """The sums, and `more`, in the text format."""
+    def registry(self, more: Iterable[Metric] = ()) -> CollectorRegistry:
+        """The sums, and `more`."""
         registry = CollectorRegistry()
         registry.register(_Collected([*self._families(), *more]))
-        return generate_latest(registry)
+        return registry
 
     def _families(self) -> Iterator[Metric]:
         families: dict[str, _Family] = {}
         for name, family in self._left.items():
-            families[name] = _Family(family.documentation, family.type, dict(family.values))
+            kept = dict(family.values)
+            families[name] = _Family(family.documentation, family.type, family.merge, kept)
         for label, metrics in self._told.values():
             _add(families, label, metrics)
         for name, family in families.items():
@@ -71,14 +86,16 @@ def _add(families: dict[str, _Family], label: str, metrics: Iterable[Metric]) ->
     for metric in metrics:
         family = families.get(metric.name)
         if family is None:
-            family = families[metric.name] = _Family(metric.documentation, metric.type)
-        own = (("worker", label),) if metric.name in _OF_EACH else ()
+            merge = FAMILIES[metric.name].merge if metric.name in FAMILIES else Merge.SUM
+            family = _Family(metric.documentation, metric.type, merge)
+            families[metric.name] = family
+        own = (("worker", label),) if family.merge is Merge.EACH else ()
         for sample in metric.samples:
             family.add((sample.name, (*sample.labels.items(), *own)), sample.value)
 
 
-class _Collected:
-    """Metrics that have been collected already (prometheus_client collector protocol)."""
+class _Collected(Collector):
+    """Metrics that have been collected already."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = metrics

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sidecar.core.store_url import StoreUrl
 from sidecar.net.store.base import LIMIT, Cancel, MessageListener, Receive, Report, Store
+from sidecar.net.store.measured import MeasuredStore, StoreCounts, StoreFill
 from sidecar.net.store.memory import MemoryStore
 from sidecar.net.store.sealed_store import SealedStore
 
@@ -13,25 +14,41 @@ __all__ = ["Cancel", "MessageListener", "Receive", "Report", "Store", "open_stor
 
 
 def open_store(
-    url: StoreUrl, secrets: Sequence[bytes], report: Report, *, limit: float = LIMIT
+    url: StoreUrl,
+    secrets: Sequence[bytes],
+    report: Report,
+    *,
+    limit: float = LIMIT,
+    counts: StoreCounts | None = None,
 ) -> Store:
     """The store at `url`, sealed with the first of `secrets` if it leaves this process.
 
     Touches nothing yet: a store that is down raises `StoreUnavailable` when it is used, and works
     once it is up. Belongs to the event loop that uses it, and is opened after a fork. `limit` is
-    in seconds and holds for each operation; `report` gets lines for the log.
+    in seconds and holds for each operation; `report` gets lines for the log, `counts` what the
+    operations come to.
     """
+    counts = counts or StoreCounts()
+    store, counts.fill = _open_backend(url, report, limit)
+    measured = MeasuredStore(store, counts)
     if url.kind == "memory":
-        return MemoryStore(report)
-    return SealedStore(_open_shared(url, report, limit), secrets, report, limit=limit)
+        return measured
+    return SealedStore(measured, secrets, report, limit=limit, not_opened=counts.not_opened)
 
 
-def _open_shared(url: StoreUrl, report: Report, limit: float) -> Store:
+def _open_backend(
+    url: StoreUrl, report: Report, limit: float
+) -> tuple[Store, Callable[[], StoreFill] | None]:
+    """The store itself, and what says how full it is, if that can be known here."""
+    if url.kind == "memory":
+        memory = MemoryStore(report)
+        return memory, memory.fill
     # Imported where it is used: the client of Redis alone takes a tenth of a second.
     if url.kind == "sqlite":
         from sidecar.net.store.sqlite import SqliteStore
 
-        return SqliteStore(url.path, report, limit=limit)
+        sqlite = SqliteStore(url.path, report, limit=limit)
+        return sqlite, sqlite.fill
     from sidecar.net.store.redis import RedisStore
 
-    return RedisStore(url, report, limit=limit)
+    return RedisStore(url, report, limit=limit), None

@@ -18,6 +18,7 @@ from sidecar.net.store.base import (
     Report,
     lifetime,
 )
+from sidecar.net.store.measured import StoreFill
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 _ENTRY_OVERHEAD: Final = 512  # bytes of an entry besides its value
@@ -51,13 +52,13 @@ _KINDS: Final = (
 
 
 class _Space:
-    """Entries of one kind, within their bytes."""
+    """Entries of one kind, within their bytes: `size` is what they take."""
 
-    __slots__ = ("_bytes", "_max_bytes", "ends", "entries", "evicts")
+    __slots__ = ("_max_bytes", "ends", "entries", "evicts", "size")
 
     def __init__(self, max_bytes: float, *, evicts: bool) -> None:
         self._max_bytes: Final = max_bytes
-        self._bytes = 0
+        self.size = 0
         self.evicts: Final = evicts
         self.entries: dict[str, _Entry] = {}
         self.ends: list[tuple[float, str]] = []  # a heap, with outdated pairs among them
@@ -68,24 +69,24 @@ class _Space:
         entry = self.entries.get(key)
         freed = 0 if entry is None else _cost(entry.value)
         room = self._max_bytes - _cost(value)
-        if room < 0 or (self._bytes - freed > room and not self.evicts):
+        if room < 0 or (self.size - freed > room and not self.evicts):
             raise StoreUnavailable(f"the store in memory is full ({len(self.entries)} entries)")
         self.drop(key)
-        while self._bytes > room:
+        while self.size > room:
             self._drop_first()
         self.entries[key] = _Entry(value, ends)
-        self._bytes += _cost(value)
+        self.size += _cost(value)
         heapq.heappush(self.ends, (ends, key))
 
     def drop(self, key: str) -> None:
         entry = self.entries.pop(key, None)
         if entry is not None:
-            self._bytes -= _cost(entry.value)
+            self.size -= _cost(entry.value)
 
     def clear(self) -> None:
         self.entries.clear()
         self.ends.clear()
-        self._bytes = 0
+        self.size = 0
 
     def _drop_first(self) -> None:
         """Drops what ends first, if the first pair of the heap is not outdated."""
@@ -119,6 +120,7 @@ class MemoryStore:
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self._clock = clock
+        self._max_bytes = max_bytes
         self._kept = _Space(max_bytes, evicts=False)
         self._spaces: dict[str, _Space] = {}
         for kind in _KINDS:
@@ -169,6 +171,12 @@ class MemoryStore:
 
     async def ping(self) -> None:
         self._write(PING, b"", PING_SECONDS)
+
+    def fill(self) -> StoreFill:
+        """How much it holds; what has ended counts until it is swept out."""
+        spaces = {self._kept, *self._spaces.values()}
+        size, entries = sum(one.size for one in spaces), sum(len(one.entries) for one in spaces)
+        return StoreFill(size, self._max_bytes, entries)
 
     async def close(self) -> None:
         self._closed = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -34,12 +34,20 @@ class SealedStore:
     """
 
     def __init__(
-        self, store: Store, secrets: Sequence[bytes], report: Report, *, limit: float = LIMIT
+        self,
+        store: Store,
+        secrets: Sequence[bytes],
+        report: Report,
+        *,
+        limit: float = LIMIT,
+        not_opened: Callable[[], None] = lambda: None,
     ) -> None:
+        """`not_opened` is called for each value or message that does not open."""
         self._store = store
         self._report = report
         self._limit = limit
         self._ciphers: Final = tuple(AESGCM(derive_key(secret, "store")) for secret in secrets)
+        self._not_opened = not_opened
         self._told = False
 
     async def get(self, key: str) -> bytes | None:
@@ -138,6 +146,7 @@ class SealedStore:
             for cipher in self._ciphers:
                 with suppress(InvalidTag):
                     return cipher.decrypt(nonce, sealed[head:], bound_to)
+        self._not_opened()
         return None
 
 

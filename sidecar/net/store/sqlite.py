@@ -27,6 +27,7 @@ from sidecar.net.store.base import (
     guarded,
     lifetime,
 )
+from sidecar.net.store.measured import StoreFill
 
 Result = TypeVar("Result")
 
@@ -96,6 +97,7 @@ class SqliteStore:
         self._thread = ThreadPoolExecutor(1, "sidecar-store")
         self._connection: sqlite3.Connection | None = None  # the thread's own
         self._swept = 0.0
+        self._size = 0
         self._is_behind = False  # there are more messages than were read
         self._feed = Feed(
             beginning=0,
@@ -155,6 +157,10 @@ class SqliteStore:
 
     async def ping(self) -> None:
         await self.put(PING, b"", PING_SECONDS)
+
+    def fill(self) -> StoreFill:
+        """The bytes of its files, as they were at the last sweep."""
+        return StoreFill(self._size)
 
     async def close(self) -> None:
         await self._feed.close()
@@ -264,6 +270,7 @@ class SqliteStore:
         """Drops what has ended, every now and then."""
         if 0 <= now - self._swept < _SWEEP:
             return
+        self._size = _size(self._path)
         dropped = connection.execute(_SWEEP_ENTRIES, (now, _SWEPT)).rowcount
         connection.execute(_SWEEP_MESSAGES, (now - _MESSAGE_SECONDS, KEPT_MESSAGES))
         if dropped < _SWEPT:  # else there is more, for the next write
@@ -292,6 +299,15 @@ def _use_wal(connection: sqlite3.Connection, end: float) -> None:
 def _rest(end: float) -> float:
     """The seconds left until `end`."""
     return max(0.0, end - time.monotonic())
+
+
+def _size(path: str) -> int:
+    """The bytes of the file and of its log."""
+    found = 0
+    for one in (path, f"{path}-wal"):
+        with suppress(OSError):
+            found += os.stat(one).st_size
+    return found
 
 
 def _version(connection: sqlite3.Connection) -> int:

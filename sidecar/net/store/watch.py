@@ -18,6 +18,7 @@ from typing import Final
 
 from sidecar.core.errors import StoreUnavailable
 from sidecar.net.store import Store
+from sidecar.net.store.measured import StoreCounts
 
 WATCH: Final = 0.5  # seconds between two looks
 BEAT: Final = 3600.0  # seconds that a count is kept
@@ -34,7 +35,9 @@ class StoreWatch:
     while it raises `StoreUnavailable`.
     """
 
-    def __init__(self, store: Store, report: Callable[[str], None]) -> None:
+    def __init__(
+        self, store: Store, report: Callable[[str], None], counts: StoreCounts | None = None
+    ) -> None:
         self._store: Final = store
         self._report: Final = report
         self._key: Final = f"beat:{os.urandom(8).hex()}"
@@ -47,10 +50,15 @@ class StoreWatch:
         self._is_restored = True
         self._task: asyncio.Task[None] | None = None
         self.epoch: bytes | None = None
-        self.losses = 0
+        self._counts: Final = counts or StoreCounts()
         self.found = 0  # how often it turned out here that writes were lost; more than losses
         self.doubt: Callable[[], None] = lambda: None
         self.restore: Callable[[], Awaitable[None]] | None = None
+
+    @property
+    def losses(self) -> int:
+        """How often this process has seen that the store had lost writes."""
+        return self._counts.losses
 
     def start(self) -> None:
         """Looks every now and then."""
@@ -144,7 +152,7 @@ class StoreWatch:
         is_other = self.epoch is not None and epoch != self.epoch
         self.epoch, self._has_lost = epoch, False
         if is_other:
-            self.losses += 1
+            self._counts.losses += 1
             self.found += 1
             self._is_restored = False
             self._report("it has lost writes; what is known here is written once more")
