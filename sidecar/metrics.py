@@ -197,12 +197,19 @@ class Metrics:
     def observe(self, flow: Served, seconds: float) -> None:
         """Counts a request that has ended, and logs it where the access log is on."""
         route = flow.route.path
-        counts = self.routes.get(route)
-        if counts is None:
+        try:
+            counts = self.routes[route]
+        except KeyError:
             counts = self.routes[route] = RouteCounts()
         status, decision = flow.status, flow.decision
-        counts.requests[status] = counts.requests.get(status, 0) + 1
-        counts.decisions[decision] = counts.decisions.get(decision, 0) + 1
+        try:
+            counts.requests[status] += 1
+        except KeyError:
+            counts.requests[status] = 1
+        try:
+            counts.decisions[decision] += 1
+        except KeyError:
+            counts.decisions[decision] = 1
         counts.buckets[bisect_left(BUCKETS, seconds)] += 1
         counts.seconds += seconds
         took = flow.upstream_seconds

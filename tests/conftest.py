@@ -584,11 +584,11 @@ class Command(Running):
 
 
 def _under_way(metrics: Mapping[str, float]) -> dict[str, float]:
-    prefixes = ("sidecar_requests_in_flight", "sidecar_client_connections")
+    names = ("sidecar_requests_in_flight", "sidecar_client_connections")
     return {
         name: value
         for name, value in metrics.items()
-        if value and (name.startswith(prefixes) or 'state="busy"' in name)
+        if value and (name.partition("{")[0] in names or 'state="busy"' in name)
     }
 
 

@@ -217,7 +217,7 @@ class Exposition:
 def reloads(history: ReloadHistory) -> Iterable[Metric]:
     """Which configuration holds, and what became of reloads."""
     yield values(families.CONFIG, {(history.holds.hash,): 1})
-    yield values(families.RELOADS, _by_name(history.counts))
+    yield values(families.RELOADS, {(name,): count for name, count in history.counts.items()})
     yield value(families.RELOADED, history.last is None or history.last.is_good)
     yield value(families.RELOADED_AT, history.holds.when)
 

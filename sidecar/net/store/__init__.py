@@ -25,15 +25,16 @@ def open_store(
 
     Touches nothing yet: a store that is down raises `StoreUnavailable` when it is used, and works
     once it is up. Belongs to the event loop that uses it, and is opened after a fork. `limit` is
-    in seconds and holds for each operation; `report` gets lines for the log, `counts` what the
-    operations come to.
+    in seconds and holds for each operation; `report` gets lines for the log, `counts` is told
+    what the operations come to.
     """
-    counts = counts or StoreCounts()
-    store, counts.fill = _open_backend(url, report, limit)
-    measured = MeasuredStore(store, counts)
+    store, fill = _open_backend(url, report, limit)
+    if counts is not None:
+        store, counts.fill = MeasuredStore(store, counts), fill
     if url.kind == "memory":
-        return measured
-    return SealedStore(measured, secrets, report, limit=limit, not_opened=counts.not_opened)
+        return store
+    told = {} if counts is None else {"not_opened": counts.not_opened}
+    return SealedStore(store, secrets, report, limit=limit, **told)
 
 
 def _open_backend(
