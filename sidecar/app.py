@@ -22,6 +22,7 @@ from sidecar.log_writer import LONGEST_ATOMIC, LogWriter, Output, StreamOutput, 
 from sidecar.metrics import Metrics
 from sidecar.net.open_files import raise_open_files, shortage
 from sidecar.net.parsers import require_c_parsers
+from sidecar.observation.warning_log import WarningLog
 from sidecar.policy import compile_policy
 from sidecar.reload import Load, Reloads
 from sidecar.reload_on_change import ReloadOnChange
@@ -29,6 +30,7 @@ from sidecar.runtime import FINISH_SECONDS, Runtime, open_runtime
 from sidecar.tls import server_context
 from sidecar.web.admin import Admin, ProcessFacts
 from sidecar.web.listeners import listening
+from sidecar.web.process_status import ProcessStatus
 from sidecar.web.proxy import Proxy
 from sidecar.web.server import Server, pause, unless_hurried
 
@@ -130,7 +132,7 @@ async def serve(
 ) -> int:
     """Serves until `shutdown`. Returns the exit code: 0, or 2 if it could not start."""
     try:
-        sidecar = Sidecar(config, output, slot, reloads)
+        sidecar = Sidecar(config, output, slot, reloads, shutdown)
         await sidecar.start()
     except (OSError, ssl.SSLError) as error:
         sys.stderr.write(f"sidecar: cannot start: {error}\n")
@@ -162,7 +164,8 @@ class Sidecar:
 
     Alone, or as a worker in its `slot`. Raises `OSError` or `ssl.SSLError` if files that the
     configuration names cannot be used. Without an `output` the log goes to `sys.stderr`, and each
-    line is waited for. Without `reloads` nobody can ask for one.
+    line is waited for. Without `reloads` nobody can ask for one,
+    and without `shutdown` nobody for its end.
     """
 
     def __init__(
@@ -171,26 +174,37 @@ class Sidecar:
         output: Output | None = None,
         slot: WorkerSlot | None = None,
         reloads: Reloads | None = None,
+        shutdown: Shutdown | None = None,
     ) -> None:
         self._output: Final = output or StreamOutput(sys.stderr)
         self._entropy: Final = os.urandom(32) if slot is None else slot.entropy
         self._slot: Final = slot
+        self._warnings: Final = WarningLog()
         log, access = self._open_logs(config)
         policy = compile_policy(config, self._entropy)
         metrics = Metrics(access, self._output)
-        self.runtime = open_runtime(policy, asyncio.get_running_loop(), metrics, log)
+        self.runtime = open_runtime(
+            policy, asyncio.get_running_loop(), metrics, log, warnings=self._warnings
+        )
         self._proxy = Proxy(self.runtime)
         self._server: Final = Server(self.runtime, self._proxy)
         reloads = reloads or Reloads(config, None)
         self._facts: Final = ProcessFacts(self.runtime, self._proxy, self._server, reloads)
-        self._admin: Final = Admin(self._facts, config.admin)
+        number = 1 if slot is None else slot.number
+        drain = (shutdown or Shutdown()).drain.set
+        self._status: Final = ProcessStatus(
+            self.runtime, self._proxy, self._server, reloads, number=number, drain=drain
+        )
+        self._admin: Final = Admin(self._facts, self._status, config.admin)
         self._listeners: Final = ExitStack()
         self._retiring: Final[dict[asyncio.Task[None], Proxy]] = {}
 
     def _open_logs(self, config: Config) -> tuple[FilteringBoundLogger, Access | None]:
         slot, output = self._slot, self._output
         bound = {} if slot is None else {"worker": slot.number, "pid": os.getpid()}
-        log = open_log(config.log.level, config.log.format, output).bind(**bound)
+        log = open_log(config.log.level, config.log.format, output, self._warnings.add).bind(
+            **bound
+        )
         report_gaps(output, log)
         return log, _access(config, log, output, bound)
 
@@ -233,6 +247,7 @@ class Sidecar:
             await runtime.close(keeps_store=runtime.store is old.store)
             raise
         self._facts.serve_with(runtime, proxy)
+        self._status.serve_with(runtime, proxy)
         old.metrics.log_to(access)
         self.runtime, self._proxy = runtime, proxy
         task = asyncio.create_task(self._retire(old, old_proxy))

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
@@ -30,6 +30,8 @@ NO_FILE: Final = "no configuration file"
 DEFAULT_FILES: Final = ("sidecar.yaml", "/etc/sidecar/sidecar.yaml")
 
 _SECRET_BYTES: Final = 32
+
+Answer = TypeVar("Answer")
 
 _file_option = click.option(
     "-c",
@@ -158,6 +160,51 @@ def end_sessions(
         sys.exit(WRONG)
     click.echo(result.in_words(), err=result.result != "done")
     sys.exit({"done": 0, "refused": WRONG}.get(result.result, 1))
+
+
+@cli.command()
+@_file_option
+@_admin_option
+@click.option("--json", "as_json", is_flag=True, help="Print the whole document as JSON.")
+def status(file: str | None, *, admin: str | None, as_json: bool) -> NoReturn:
+    """Show what the running sidecar sees. The exit code is 1 if it is not well."""
+    from sidecar.status_command import document
+
+    body = _asked(lambda: document(admin or _admin_address(file)))
+    if as_json:
+        click.echo(body.decode())
+        sys.exit(0)
+    import msgspec
+
+    from sidecar.observation.status_model import Status
+    from sidecar.observation.status_text import screen
+
+    told = msgspec.json.decode(body, type=Status)
+    click.echo("\n".join(screen(told)))
+    sys.exit(0 if told.verdict.state == "well" else 1)
+
+
+@cli.command()
+@_file_option
+@_admin_option
+@click.option("--session", metavar="FINGERPRINT", help="Requests of one session only.")
+@click.option("--errors", is_flag=True, help="Requests that failed only: 5xx, or broken off.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each.")
+def tail(
+    file: str | None, *, admin: str | None, session: str | None, errors: bool, as_json: bool
+) -> NoReturn:
+    """Follow the requests of the running sidecar, a line each."""
+    from sidecar.observation.status_text import line
+    from sidecar.status_command import requests
+
+    def follow() -> None:
+        asked = admin or _admin_address(file)
+        for facts in requests(asked, session=session, errors=errors):
+            click.echo(json.dumps(facts) if as_json else line(facts))
+            sys.stdout.flush()
+
+    _asked(follow)
+    sys.exit(0)
 
 
 @cli.command()
@@ -333,6 +380,20 @@ def _admin_address(file: str | None) -> str:
         click.echo("admin: must not be null; set it to the address to ask", err=True)
         sys.exit(1)
     return str(config.admin)
+
+
+def _asked(ask: Callable[[], Answer]) -> Answer:
+    """What a running sidecar answers, or an exit with why there is no answer."""
+    from sidecar.status_command import NoAnswer
+
+    try:
+        return ask()
+    except ValueError as error:
+        click.echo(f"--admin: {error}", err=True)
+        sys.exit(WRONG)
+    except NoAnswer as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
 
 
 def _config_file(file: str | None) -> str | None:

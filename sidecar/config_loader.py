@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.core.config import Fault
 from sidecar.core.config.files import named_files
-from sidecar.core.config.load import load
+from sidecar.core.config.load import load, load_tree
 from sidecar.core.errors import ConfigError
 from sidecar.file_watch import Digests, digest_of_bytes, digest_of_file
 
 if TYPE_CHECKING:
     from sidecar.core.config import Config
+    from sidecar.core.config.tree import Tree
 
 NO_FILE: Final = "no configuration file"
 
@@ -47,6 +48,19 @@ class ConfigLoader:
         self._read |= {path: digest_of_file(path) for path in named_files(config)}
         return config
 
+    def tree(self) -> tuple[Config, Tree]:
+        """The configuration as it is on disk, and where its keys are written; notes nothing.
+
+        Raises what a call raises.
+        """
+        return load_tree(
+            None if self._path is None else _plain(self._path),
+            source=self._path or NO_FILE,
+            environ=os.environ,
+            read_file=_plain,
+            overrides=self._options,
+        )
+
     def _text(self, path: str) -> str:
         try:
             return self._noted(path)
@@ -63,3 +77,7 @@ class ConfigLoader:
         if not is_odd:
             self._read[path] = digest_of_bytes(data)
         return io.StringIO(data.decode("utf-8"), newline=None).read()
+
+
+def _plain(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")

@@ -53,10 +53,10 @@ def ask(admin: str, *, ready: bool) -> tuple[bool, str]:
     `admin` is written as the configuration's key `admin` is. Raises `ValueError` if it is not. No
     configuration is needed: one that is broken by now says nothing of the sidecar that runs.
     """
-    with closing(connection_to(admin)) as connection:
+    with closing(connection_to(admin)) as asked:
         try:
-            connection.request("GET", "/readyz" if ready else "/healthz")
-            answer = connection.getresponse()
+            asked.request("GET", "/readyz" if ready else "/healthz")
+            answer = asked.getresponse()
             return answer.status == 200, answer.read(65536).decode("utf-8", "replace")
         except (OSError, HTTPException) as error:
             return False, cause_of(admin, error)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import traceback
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import structlog
 
@@ -15,14 +18,25 @@ if TYPE_CHECKING:
     from sidecar.log_writer import Output
 
 
-def open_log(level: str, form: str, output: Output) -> FilteringBoundLogger:
-    """A logger that hands lines of `form` (json or console) from `level` on to `output`."""
+Remember: TypeAlias = Callable[[str, str, str, float], None]
+"""Is told a line's event, its level, its detail and when it was logged (Unix seconds)."""
+
+
+def open_log(
+    level: str, form: str, output: Output, remember: Remember | None = None
+) -> FilteringBoundLogger:
+    """A logger that hands lines of `form` (json or console) from `level` on to `output`.
+
+    `remember` is told of warnings and errors.
+    """
     processors: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _render_exception,
         _drop_empty,
     ]
+    if remember is not None:
+        processors.insert(0, partial(_remembered, remember))
     if form == "json":
         processors.append(structlog.processors.JSONRenderer())
     else:
@@ -37,9 +51,20 @@ def open_log(level: str, form: str, output: Output) -> FilteringBoundLogger:
     return logger
 
 
+_SEVERE: Final = frozenset(("warning", "error", "critical"))
+FAILED: Final = "request failed"
+"""The event of a request that the sidecar fails; each is remembered for itself."""
+
+
 def report_gaps(output: Output, log: FilteringBoundLogger) -> None:
     """Lines that `output` had to drop are told by a line in their place."""
     output.on_gap = lambda count: log.warning("log lines lost", lines=count)
+
+
+def _remembered(remember: Remember, _: Any, level: str, event: Any) -> Any:
+    if level in _SEVERE and event["event"] != FAILED:
+        remember(str(event["event"]), level, str(event.get("detail") or ""), time.time())
+    return event
 
 
 class _Lines:

@@ -10,12 +10,13 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from itertools import product
+from time import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from sidecar.core.actions import Action
 from sidecar.core.credential import Result
 from sidecar.core.errors import ProxyError, UpstreamCause
-from sidecar.core.histogram import BUCKETS, Histogram
+from sidecar.core.histogram import BUCKETS, Histogram, total
 from sidecar.core.observed_route import Would
 from sidecar.core.route_table import UNROUTED
 from sidecar.net.store.measured import StoreCounts
@@ -76,12 +77,19 @@ class UpstreamCounts:
     connection, and how long it took from then to the response's head.
     """
 
-    __slots__ = ("errors", "took", "waits")
+    __slots__ = ("by_route", "errors", "retries", "waits")
 
     def __init__(self) -> None:
         self.errors: Counter[UpstreamCause] = _zeros(UpstreamCause)
         self.waits = Histogram()
-        self.took = Histogram()
+        self.by_route: dict[str, Histogram] = {}
+        """How long it took, by route."""
+        self.retries = 0
+
+    @property
+    def took(self) -> Histogram:
+        """How long it took for all routes together."""
+        return total(self.by_route.values())
 
 
 class SessionCounts:
@@ -95,13 +103,26 @@ class SessionCounts:
 
 
 class RefreshCounts:
-    """Exchanges of refresh tokens: outcomes, and how long the provider took."""
+    """Exchanges of refresh tokens: outcomes, and how long the provider took.
 
-    __slots__ = ("outcomes", "took")
+    Of requests `waiting` wait for one now, `waited` have waited for one, and `late` ones came with
+    an old token and were given its successor.
+    """
+
+    __slots__ = ("last_error", "last_error_at", "late", "outcomes", "took", "waited", "waiting")
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter(renewed=0, refused=0, unavailable=0)
         self.took = Histogram()
+        self.waiting = 0
+        self.waited = 0
+        self.late = 0
+        self.last_error: str | None = None
+        self.last_error_at: float | None = None
+
+    def failed(self, why: str) -> None:
+        """Remembers why a token was not renewed."""
+        self.last_error, self.last_error_at = why, time()
 
 
 class Metrics:
@@ -167,7 +188,9 @@ class Metrics:
             self.upstreams.setdefault(name, UpstreamCounts())
         for one in policy.config.routes:
             counts = self.routes.setdefault(one.path, RouteCounts(STATUSES, DECISIONS))
-            counts.upstream = self.upstreams[one.upstream].took
+            counts.upstream = self.upstreams[one.upstream].by_route.setdefault(
+                one.path, counts.upstream
+            )
             for would in Would if one.observe else ():
                 self.observed.setdefault((one.path, would), 0)
         for route in (UNROUTED, *(one.route for one in policy.endpoints.values())):

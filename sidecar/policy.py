@@ -244,6 +244,10 @@ class Policy:
         clients = (one.tls.cert for one in self.config.upstreams.values())
         return tuple(dict.fromkeys((*listener, *(one for one in clients if one is not None))))
 
+    def routes_of(self, upstream: str) -> tuple[str, ...]:
+        """The paths of an upstream's routes."""
+        return tuple(one.path for one in self.config.routes if one.upstream == upstream)
+
     def presents_session(self, cookie: bytes) -> bool:
         """Whether a Cookie header holds a cookie by a session's name, whatever is in it."""
         return bool(CookieJar.parse(cookie.decode("latin-1")).named(self.session_names))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from sidecar.core.errors import ConfigError
 from sidecar.core.reload_result import ReloadHistory, ReloadResult
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from sidecar.core.config import Config
+    from sidecar.core.config.tree import Tree
     from sidecar.runtime import Runtime
 
 FIXED: Final = ("listen", "admin", "workers")
@@ -35,6 +36,14 @@ class Load(Protocol):
     @property
     def digests(self) -> Mapping[str, bytes | None]:
         """What the files held that the last call came to see."""
+
+
+@runtime_checkable
+class TreeLoad(Protocol):
+    """A `Load` that can also say where each key is written."""
+
+    def tree(self) -> tuple[Config, Tree]:
+        """Raises what `Load` raises."""
 
 
 def adapted(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
@@ -108,6 +117,13 @@ class Reloads:
     def config(self) -> Config:
         """The one that holds, of all processes."""
         return self._config
+
+    def read(self) -> tuple[Config, Tree] | None:
+        """Reads the file with the places of its keys; None if that cannot be done here.
+
+        Blocks. Raises `ConfigError`, and `OSError` for a file that cannot be read.
+        """
+        return self._load.tree() if isinstance(self._load, TreeLoad) else None
 
     def ask(self) -> asyncio.Future[ReloadResult]:
         """Has the configuration read after this call; the future is what comes of it."""

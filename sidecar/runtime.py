@@ -28,6 +28,9 @@ from sidecar.net.provider import Provider, ProviderSettings, ProviderUnavailable
 from sidecar.net.store import Store, open_store
 from sidecar.net.store.outbox import Outbox
 from sidecar.net.store.watch import StoreWatch
+from sidecar.observation.recorder import Recorder
+from sidecar.observation.status_model import SessionEvent
+from sidecar.observation.warning_log import WarningLog
 from sidecar.sessions.coordinator import SessionCoordinator
 from sidecar.sessions.directory import SessionDirectory
 from sidecar.sessions.large_cookies import LargeCookies
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 
     from sidecar.core.config import Config
     from sidecar.core.oidc import OidcClient
+    from sidecar.core.view import OpenedSession
     from sidecar.metrics import Metrics
     from sidecar.policy import LoginPolicy, Policy
     from sidecar.sessions.refresh_grants import RefreshGrant
@@ -134,6 +138,7 @@ class Runtime:
     watch: StoreWatch
     pools: dict[str, Pool]
     metrics: Metrics
+    recorder: Recorder
     log: FilteringBoundLogger
     clock: Clock
     ids: Ids
@@ -193,6 +198,7 @@ class _Ports:
 
     policy: Policy
     metrics: Metrics
+    recorder: Recorder
     log: FilteringBoundLogger
     clock: Clock
     background: Background
@@ -211,15 +217,20 @@ def open_runtime(
     metrics: Metrics,
     log: FilteringBoundLogger,
     before: Runtime | None = None,
+    *,
+    warnings: WarningLog | None = None,
 ) -> Runtime:
     """Opens what the policy needs; connections to upstreams are made on demand.
+
+    `warnings` are what the log remembers.
 
     `before` served until now: what this process alone remembers goes on.
     """
     if policy.config.tracing.endpoint is not None:
         require_opentelemetry(policy.config.tracing.endpoint)  # first: it opens nothing
     metrics.begin(policy)
-    ports = _open_ports(policy, loop, metrics, log, before)
+    recorder = Recorder(metrics, time.time(), warnings) if before is None else before.recorder
+    ports = _open_ports(policy, loop, recorder, log, before)
     refresher = _refresher(ports)
     openings, local = _local_sessions(ports, refresher, before)
     records = SessionRecords(ports.store, ports.clock.now)
@@ -245,6 +256,7 @@ def open_runtime(
             None if shared is None else shared.broadcast,
             now=ports.clock.now,
             orphaned=logout_tasks.revoke,
+            refused=partial(_refresh_refused, metrics, recorder, ports.clock.now),
         ),
         refresher=refresher,
         shared=shared,
@@ -256,6 +268,7 @@ def open_runtime(
             for name, address in policy.upstreams.items()
         },
         metrics=metrics,
+        recorder=recorder,
         log=log,
         clock=ports.clock,
         ids=Ids(),
@@ -304,11 +317,11 @@ def _rate_limits(policy: Policy, before: Runtime | None) -> Mapping[str, RateLim
 def _open_ports(
     policy: Policy,
     loop: asyncio.AbstractEventLoop,
-    metrics: Metrics,
+    recorder: Recorder,
     log: FilteringBoundLogger,
     before: Runtime | None,
 ) -> _Ports:
-    config, report = policy.config, partial(_report, log, "store")
+    metrics, config, report = recorder.metrics, policy.config, partial(_report, log, "store")
     way = way_of(config.outbound.proxy, config.outbound.ca)  # first: it may fail, and opens nothing
     is_shared = config.store.url.is_shared
     if before is not None and not (is_shared or before.policy.config.store.url.is_shared):
@@ -319,6 +332,7 @@ def _open_ports(
     return _Ports(
         policy=policy,
         metrics=metrics,
+        recorder=recorder,
         log=log,
         clock=Clock(),
         background=background,
@@ -362,7 +376,9 @@ def _local_sessions(
     types = [one.type for one in policy.sources]
     report = partial(_report, ports.log)
     counts = ports.metrics.sessions
-    openings = Openings(policy.source_names, types, reader.matchers, report, counts)
+    openings = Openings(
+        policy.source_names, types, reader.matchers, report, counts, failed=ports.recorder.example
+    )
     local = local_sessions(
         reader,
         policy.signer,
@@ -475,6 +491,21 @@ def _view_reader(policy: Policy, ended: EndedSessions) -> ViewReader:
         login = replace(policy.login.source, ended=ended)
         sources = (login, *sources[1:])
     return ViewReader(sources, policy.session_names, policy.hidden_names, login)
+
+
+def _refresh_refused(
+    metrics: Metrics, recorder: Recorder, now: Callable[[], float], session: OpenedSession
+) -> None:
+    """Counts and remembers a session that ends since its refresh token was refused."""
+    metrics.sessions_ended["refresh_refused"] += 1
+    event = SessionEvent(
+        at=now(),
+        kind="ended",
+        session=session.fingerprint,
+        reason="refresh_refused",
+        source=session.reading.source,
+    )
+    recorder.sessions.add(event, is_proven=session.is_sealed)
 
 
 _LEVELS: Final = {

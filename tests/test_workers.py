@@ -738,3 +738,60 @@ def test_abandoned_directories_are_removed(tmp_path: Path, monkeypatch: pytest.M
         assert (new / "store.db").exists()
         assert (used / "store.db").exists()
     os.close(lock)
+
+
+# -- what the admin page is told -------------------------------------------------------------------
+
+
+async def test_the_admin_page_is_told_of_all_workers_as_one(
+    start: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Requests are summed, a session's story is found wherever it was served, and all drain."""
+    at = await start(**config(upstream))
+    await all_serve(at)
+    first, second = await one_of_each(at, client)
+    before = (await at.ask_admin("/status.json")).json
+    assert [row["number"] for row in before["process"]["workers"]] == [1, 2]
+    for one in (first, second):
+        for _ in range(3):
+            assert (await one.get("/page")).status == 200
+    failed = await second.post("/api/logout", "Cookie: access_token=tok")
+    after = (await at.ask_admin("/status.json")).json
+
+    def counted(status: dict[str, Any]) -> int:
+        return sum(row["total"] for row in status["traffic"]["routes"] if row["route"] == "/")
+
+    assert counted(after) - counted(before) == 6
+    assert after["verdict"]["state"] == "well"
+    story = (await at.ask_admin(f"/session?id={failed.get('X-Request-Id')}")).json
+    assert [event["kind"] for event in story["events"]] == ["ended"]
+    told = (await at.ask_admin("/configuration.json")).json
+    assert {row["key"]: row["value"] for row in told["keys"]}["workers"] == 2
+    asked = "Host: localhost", "X-Sidecar-Admin: 1", "Content-Type: application/json"
+    admin = await client(at.admin)
+    body = json.dumps({"cookie": "access_token=tok", "request": "GET /api/a"}).encode()
+    answer = await admin.post("/explain", *asked, body=body)
+    assert answer.json["request"]["route"] == "/api"
+    refused = await admin.post("/explain", *asked, body=b'{"request": "nonsense"}')
+    assert refused.status == 400
+    assert (await admin.post("/drain", *asked)).status == 202
+    assert await at.exit_code() == 0
+
+
+async def test_the_tail_follows_every_worker(
+    start: Start, upstream: Upstream, client: Clients
+) -> None:
+    at = await start(**config(upstream))
+    await all_serve(at)
+    first, second = await one_of_each(at, client)
+    tail = await client(at.admin)
+    tail.send("GET /tail HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    got = b""
+    async with asyncio.timeout(PATIENCE):
+        while not (b"/from-first" in got and b"/from-second" in got):
+            await first.get("/from-first")
+            await second.get("/from-second")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    got += await tail.reader.read(1 << 16)
+    tail.close()

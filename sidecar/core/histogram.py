@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from typing import Final
 
 BUCKETS: Final = (
@@ -37,3 +38,12 @@ class Histogram:
         """Counts one that took so long."""
         self.buckets[bisect_left(BUCKETS, seconds)] += 1
         self.seconds += seconds
+
+
+def total(parts: Iterable[Histogram]) -> Histogram:
+    """What several have counted together."""
+    whole = Histogram()
+    for one in parts:
+        whole.buckets = [sum(pair) for pair in zip(whole.buckets, one.buckets, strict=True)]
+        whole.seconds += one.seconds
+    return whole

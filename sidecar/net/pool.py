@@ -10,6 +10,7 @@ instead, so that however many of these there are, the next request finds a conne
 from __future__ import annotations
 
 import asyncio
+import ssl
 from functools import partial
 from math import inf
 from typing import Final
@@ -289,6 +290,15 @@ class Pool:
         connection.member.idle.append(connection)
         if until < self._sweeps_at:
             self._sweep_at(until)
+
+    def certificate_ends_at(self) -> float | None:
+        """When the certificate of a server ends (Unix seconds), of which a connection is open."""
+        for one in self._open:
+            transport = one.transport
+            told = None if transport is None else transport.get_extra_info("peercert")
+            if told:
+                return float(ssl.cert_time_to_seconds(told["notAfter"]))
+        return None
 
     def forget(self, connection: UpstreamConnection) -> None:
         """Removes a connection that is lost from the idle ones."""

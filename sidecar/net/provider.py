@@ -116,6 +116,9 @@ class Fetched(NamedTuple):
 
     at: float
     has_failed: bool
+    error: str | None = None
+    failed_at: float | None = None
+    """Why the last one that failed has, and when."""
 
 
 class Provider:
@@ -335,6 +338,7 @@ class _Remembered(Generic[Value]):
         self._report = report
         self._fetched = float("-inf")
         self._fetched_at = 0.0
+        self._failed_at: float | None = None
         self._failed = float("-inf")
         self._failure = ""
         self._task: asyncio.Task[Value] | None = None
@@ -347,7 +351,8 @@ class _Remembered(Generic[Value]):
     @property
     def last(self) -> Fetched:
         """The last fetch."""
-        return Fetched(self._fetched_at, self._failed > self._fetched)
+        has_failed = self._failed > self._fetched
+        return Fetched(self._fetched_at, has_failed, self._failure or None, self._failed_at)
 
     @property
     def is_running(self) -> bool:
@@ -392,6 +397,7 @@ class _Remembered(Generic[Value]):
                 value = await self._fetch()
         except (ProviderUnavailable, TimeoutError) as trouble:
             self._failure, self._failed = str(trouble) or too_late(LIMIT), loop.time()
+            self._failed_at = time()
             if self.value is not None:
                 self._report(f"what the provider publishes was not renewed: {self._failure}")
             # Whatever was sent here, the caller's own request was not.

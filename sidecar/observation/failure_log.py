@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from heapq import merge
 from types import MappingProxyType
 from typing import Final
 
-from sidecar.observation.session_log import bounded
+from sidecar.core.errors import ProxyError
+from sidecar.observation.session_log import bounded, cut
 from sidecar.observation.status_model import RefusedRow, TroubleRow
 
 TROUBLE: Final = 100
 REFUSED: Final = 20
 """The last of each status that are remembered."""
 REFUSALS: Final = frozenset((403, 429, 431, 503))
-"""Statuses of refused requests. Among 503 those alone of budgets, not of parts that are down."""
+"""Statuses of refused requests."""
+_DOWN: Final = frozenset(("store_unavailable", "refresh_unavailable", "login_unavailable"))
+"""Codes of 503 that blame a part that is down, and refuse nobody."""
+
+
+def _codes(kind: type[ProxyError]) -> Iterator[str]:
+    """The codes of refusals among an error and all that are made of it."""
+    if kind.status in REFUSALS and kind.code not in _DOWN:
+        yield kind.code
+    for one in kind.__subclasses__():
+        yield from _codes(one)
+
+
+REFUSAL_CODES: Final = frozenset(_codes(ProxyError))
+"""Codes of refused requests."""
 COOKIES: Final = 20
 """Names of cookies that are told of a header that is too large."""
 
@@ -47,16 +62,12 @@ class FailureLog:
 
     def trouble(self, row: TroubleRow) -> None:
         """Remembers a request that failed."""
-        path = None if row.path is None else bounded(row.path)
-        self._trouble.append(replace(row, path=path, cause=bounded(row.cause)))
+        self._trouble.append(cut(row))
 
     def refused(self, row: RefusedRow) -> None:
         """Remembers a request that was refused."""
-        path = None if row.path is None else bounded(row.path)
-        origin = None if row.origin is None else bounded(row.origin)
         cookies = tuple((bounded(name), size) for name, size in row.cookies[:COOKIES])
-        kept = replace(row, path=path, origin=origin, cookies=cookies, detail=bounded(row.detail))
-        self._refused[row.status].append(kept)
+        self._refused[row.status].append(replace(cut(row), cookies=cookies))
 
     def blame(self, upstream: str, detail: str, address: str, successes: int, now: float) -> None:
         """Notes why an upstream failed a request; `successes`: of how many that it has answered."""

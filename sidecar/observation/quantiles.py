@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Final
 
+from sidecar.core.histogram import BUCKETS
 from sidecar.observation.status_model import Latency
 
-BOUNDS_MS: Final = (1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4)
+BOUNDS_MS: Final = tuple(1000 * bound for bound in BUCKETS)
 """Upper bounds in milliseconds of every distribution of the document."""
 
 

@@ -7,12 +7,13 @@ a space of its own, and displaces nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import fields, replace
 from heapq import merge
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from sidecar.observation.status_model import SessionEvent
+from sidecar.observation.status_model import RefusedRow, SessionEvent, TroubleRow
+
+Row = TypeVar("Row", SessionEvent, RefusedRow, TroubleRow)
 
 PROVEN: Final = 2_000
 """Events of sessions that something speaks for: the oldest makes room."""
@@ -28,6 +29,16 @@ def bounded(text: str) -> str:
     return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
 
 
+def cut(row: Row) -> Row:
+    """A row with all its texts cut to what is remembered of them."""
+    texts: dict[str, Any] = {
+        one.name: bounded(value)
+        for one in fields(row)
+        if isinstance(value := getattr(row, one.name), str) and len(value) > LONGEST_TEXT
+    }
+    return replace(row, **texts) if texts else row
+
+
 class SessionLog:
     """The last events of sessions, in order. At most 2 500 of less than 4 KiB each."""
 
@@ -39,13 +50,7 @@ class SessionLog:
 
     def add(self, event: SessionEvent, *, is_proven: bool) -> None:
         """Remembers an event. `is_proven`: no stranger can have made up its session."""
-        texts: dict[str, Any] = {
-            one.name: bounded(value)
-            for one in fields(event)
-            if isinstance(value := getattr(event, one.name), str) and len(value) > LONGEST_TEXT
-        }
-        kept = replace(event, **texts) if texts else event
-        (self._proven if is_proven else self._unproven).append(kept)
+        (self._proven if is_proven else self._unproven).append(cut(event))
 
     def events(self) -> list[SessionEvent]:
         """All that are remembered."""
@@ -54,11 +59,6 @@ class SessionLog:
     def ended(self) -> tuple[SessionEvent, ...]:
         """The last sessions that ended."""
         return tuple(one for one in self.events() if one.kind == "ended")[-SHOWN:]
-
-
-def of_session(events: Iterable[SessionEvent], session: str) -> tuple[SessionEvent, ...]:
-    """What happened to one session, by its fingerprint."""
-    return tuple(one for one in events if one.session == session)
 
 
 def _time(event: SessionEvent) -> float:

@@ -40,8 +40,11 @@ Row = TypeVar("Row")
 _at: Final[Callable[[Any], float]] = attrgetter("at")
 
 
-def merged(told: Sequence[Status], silent: Sequence[WorkerRow] = ()) -> Status:
-    """One document out of those of workers; `silent` are workers that did not answer.
+def merged(
+    told: Sequence[Status], silent: Sequence[WorkerRow] = (), *, replaced: int = 0
+) -> Status:
+    """One document out of those of workers; `silent` are workers that did not answer, and
+    `replaced` is how many have ended early.
 
     Raises `ValueError` if there is none.
     """
@@ -52,7 +55,7 @@ def merged(told: Sequence[Status], silent: Sequence[WorkerRow] = ()) -> Status:
     whole = replace(
         told[0],
         now=now,
-        process=_process(told, silent),
+        process=replace(_process(told, silent), workers_replaced=replaced),
         warnings=_warnings(row for one in told for row in one.warnings),
         traffic=_traffic([one.traffic for one in told]),
         upstreams=_upstreams([row for one in told for row in one.upstreams]),
@@ -89,7 +92,6 @@ def _process(told: Sequence[Status], silent: Sequence[WorkerRow]) -> Process:
         is_draining=any(one.is_draining for one in processes),
         log_lines_lost=sum(one.log_lines_lost for one in processes),
         workers=tuple(sorted(workers, key=attrgetter("number"))),
-        workers_replaced=max(one.workers_replaced for one in processes),
     )
 
 
@@ -227,9 +229,12 @@ def _address(rows: Sequence[AddressRow]) -> AddressRow:
     blamed = max(rows, key=lambda row: row.last_error_at or 0.0)
     return AddressRow(
         address=rows[0].address,
+        resolved=tuple(dict.fromkeys(one for row in rows for one in row.resolved)),
         resolved_at=_latest(row.resolved_at for row in rows),
         ejected_until=_latest(row.ejected_until for row in rows),
+        ejections=sum(row.ejections for row in rows),
         failures=sum(row.failures for row in rows),
+        check=next((row.check for row in rows if row.check not in (None, "ok")), rows[0].check),
         last_error=blamed.last_error,
         last_error_at=blamed.last_error_at,
     )

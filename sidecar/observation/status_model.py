@@ -93,7 +93,6 @@ class Process:
     started_at: float
     config_hash: str
     config_loaded_at: float
-    config_file: str | None
     config_warnings: tuple[str, ...]
     is_draining: bool
     log_level: str
@@ -101,6 +100,8 @@ class Process:
     log_lines_lost: int
     last_reload: ReloadRow | None
     workers: tuple[WorkerRow, ...]
+    certificates: dict[str, float]
+    """When the certificates end that are presented here, by file."""
     workers_replaced: int = 0
 
 
@@ -183,14 +184,21 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class AddressRow:
-    """One server of an upstream. `ejected_until` is None if it takes requests."""
+    """One server of an upstream. `resolved` are the addresses that its name stands for.
+
+    `ejected_until` is None if it takes requests; `failures` are those in a row; `check` is the last
+    result of its active check.
+    """
 
     address: str
+    resolved: tuple[str, ...] = ()
     resolved_at: float | None = None
     ejected_until: float | None = None
+    ejections: int = 0
     failures: int = 0
     last_error: str | None = None
     last_error_at: float | None = None
+    check: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ CERTIFICATE_DAYS: Final = 14.0
 """Days before a certificate's end from which on it is told."""
 REJECTED: Final = 20
 """Sessions in the window whose token was rejected, from which on they are told."""
+LATELY: Final = 60.0
+"""Seconds for which an error of the store explains what it has not taken."""
 TOLD: Final = 3
 """Symptoms that the sentence has; the others are counted."""
 
@@ -88,7 +90,7 @@ def _of_upstream(one: UpstreamRow, now: float) -> Iterator[Symptom]:
     elif one.requests_failed:
         text = f"{name}: {_requests(one.requests_failed)} failed, the last: {one.last_error}"
         yield Symptom("degraded", "upstreams", text, one.last_error_at)
-    ejected = [row.address for row in one.addresses if (row.ejected_until or 0.0) > now]
+    ejected = [row.address for row in one.addresses if row.ejected_until is not None]
     if ejected:
         yield Symptom("degraded", "upstreams", f"{name}: left alone is {', '.join(ejected)}")
     days = one.certificate_days_left
@@ -128,7 +130,8 @@ def _of_services(status: Status) -> Iterator[Symptom]:
         reason = store.last_error or "it does not answer"
         yield Symptom("down", "store", f"the store: {reason}", store.last_error_at)
     waiting = sum(store.pending.values())
-    if waiting and store.is_shared:
+    is_failing = status.now - (store.last_error_at or 0.0) < LATELY  # else they are on their way
+    if waiting and is_failing and store.is_shared:
         yield Symptom("degraded", "store", f"the store has not taken {waiting} writes yet")
 
 

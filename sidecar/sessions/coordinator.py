@@ -34,7 +34,8 @@ VOUCHING: Final = 0.5  # seconds that a logout waits for what other processes kn
 class SessionCoordinator:
     """Makes a view ready for a request: checked with the store, and with valid tokens.
 
-    `orphaned` is called with new tokens of a session that has ended while it was renewed.
+    `orphaned` is called with new tokens of a session that has ended while it was renewed, and
+    `refused` with a session that ends since the provider refuses its refresh token.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class SessionCoordinator:
         *,
         now: Callable[[], float],
         orphaned: Callable[[TokenSet], None],
+        refused: Callable[[OpenedSession], None] = lambda _: None,
     ) -> None:
         """`broadcast` is None if no other process shares the store."""
         self._local: Final = local
@@ -58,6 +60,7 @@ class SessionCoordinator:
         self._broadcast: Final = broadcast
         self._now: Final = now
         self._orphaned: Final = orphaned
+        self._refused: Final = refused
 
     # -- before a request -------------------------------------------------------------------------
 
@@ -282,6 +285,8 @@ class SessionCoordinator:
     def _revoke(self, view: SessionView) -> None:
         session = view.session(view.fingerprint)
         if session is not None:
+            if not self._revocations.is_dead(session.fingerprint, self._now()):
+                self._refused(session)
             self._revocations.revoke(session, self._now())
 
     def _revoke_orphans(self, view: SessionView, tokens: TokenSet) -> None:

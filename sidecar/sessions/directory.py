@@ -140,6 +140,10 @@ class SessionDirectory:
         matchers = self._reader.matchers
         return any(matchers[one.source].matches(name) for one in sessions)
 
+    def fingerprint_of(self, reading: Reading) -> str | None:
+        """Returns what a session is known by here; remembers nothing of it."""
+        return self._names.fingerprint_of(reading)
+
     def known(self, fingerprint: str) -> OpenedSession | None:
         """Returns a session as it was presented here last."""
         return self._cache.known(fingerprint)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from sidecar.core.cookies import NameMatcher
+from sidecar.core.credential import Reading, Result
 from sidecar.core.view import SessionView
 from sidecar.metrics import SessionCounts
 
@@ -32,7 +33,16 @@ class Openings:
     `report` is given an event and a detail, at most once in `PACE` seconds for each source.
     """
 
-    __slots__ = ("_counts", "_matchers", "_names", "_opened", "_report", "_told", "_types")
+    __slots__ = (
+        "_counts",
+        "_failed",
+        "_matchers",
+        "_names",
+        "_opened",
+        "_report",
+        "_told",
+        "_types",
+    )
 
     def __init__(
         self,
@@ -41,13 +51,19 @@ class Openings:
         matchers: Sequence[NameMatcher],
         report: Callable[[str, str], None],
         counts: SessionCounts | None = None,
+        *,
+        failed: Callable[[str, Reading, float], None] = lambda *_: None,
     ) -> None:
-        """`counts` may have counted before."""
+        """`counts` may have counted before.
+
+        `failed` is told the source, the reading and the time of cookies that hold no session.
+        """
         counts = counts or SessionCounts()
         self._names: Final = names
         self._types: Final = types
         self._matchers: Final = matchers
         self._report: Final = report
+        self._failed: Final = failed
         self._opened: Final[set[int]] = set()
         self._told: Final = {  # when last, and of how many
             source: (-PACE, counts.unreadable[name]) for source, name in enumerate(names)
@@ -64,6 +80,9 @@ class Openings:
         self._opened.update(view.readable)
         for source, result in view.results:
             self._counts.opened[self._names[source], result] += 1
+            reading = view.reading
+            if reading.result is result is not Result.OK and reading.source == self._types[source]:
+                self._failed(self._names[source], reading, now)
         for source in view.unreadable:
             name = self._names[source]
             self.counts[name] += 1

@@ -106,6 +106,11 @@ class RefreshAttempts:
             return Renewal(Outcome.REFUSED, why=f"{renewal.why}, while others are renewed")
         raise NotRenewed(renewal.why)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether tokens are tried one at a time, since several in a row got no response."""
+        return self._breaker.is_open(is_proven=False)
+
     def renewed(self, successor: str) -> None:
         """Counts a renewal. `successor` names the new refresh token."""
         self.counts.outcomes["renewed"] += 1
@@ -114,11 +119,13 @@ class RefreshAttempts:
     def refused(self, why: str) -> None:
         """Counts and reports a refusal."""
         self.counts.outcomes["refused"] += 1
+        self.counts.failed(why)
         self._report("refresh refused", why)
 
     def _fail(self, name: str, began: float, trouble: Trouble, why: str) -> bool:
         """Leaves this token alone for a moment. Returns whether it counts as refused now."""
         self.counts.outcomes["unavailable"] += 1
+        self.counts.failed(why)
         is_ours = trouble is Trouble.MISCONFIGURED
         self._report("refresh misconfigured" if is_ours else "refresh failed", why)
         with self._noticed():

@@ -88,6 +88,16 @@ class Refresher:
         """How many exchanges had which outcome: renewed, refused, unavailable."""
         return self._attempts.counts.outcomes
 
+    @property
+    def under_way(self) -> int:
+        """How many exchanges are under way here."""
+        return len(self._running)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether tokens are tried one at a time, since several in a row got no response."""
+        return self._attempts.is_paused
+
     # -- when -------------------------------------------------------------------------------------
 
     def due_at(self, tokens: TokenSet) -> float:
@@ -156,14 +166,21 @@ class Refresher:
         permit: Permit,
     ) -> Renewed:
         """Raises `TimeoutError`, and what `renewed` raises."""
+        counts = self._attempts.counts
         async with asyncio.timeout(seconds):
             for _ in range(STEPS):
                 newest = await self.newest(tokens)
                 if self._is_good(newest, rejected):
+                    counts.late += newest != tokens
                     return Renewed(newest, is_fresh=False)
                 if is_sealed:
                     self._attempts.prove(self._succession.name_of(newest))
-                tokens = await asyncio.shield(self._under_way(newest, rejected, permit))
+                counts.waiting += 1
+                counts.waited += 1
+                try:
+                    tokens = await asyncio.shield(self._under_way(newest, rejected, permit))
+                finally:
+                    counts.waiting -= 1
                 if tokens.access_token != rejected and tokens.is_valid(self._now()):
                     return Renewed(tokens, is_fresh=True)
         raise RefreshUnavailable("the provider hands out tokens that have expired")

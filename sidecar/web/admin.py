@@ -16,6 +16,7 @@ from sidecar.core.errors import StoreUnavailable
 from sidecar.web import admin_page
 from sidecar.web.admin_end import end_for_admin
 from sidecar.web.exposition import Exposition
+from sidecar.web.status_endpoints import SHIELD, StatusEndpoints, StatusFacts
 
 if TYPE_CHECKING:
     import socket
@@ -64,8 +65,9 @@ class Admin:
     `listen`.
     """
 
-    def __init__(self, facts: Facts, listen: Listen | None) -> None:
+    def __init__(self, facts: Facts, status: StatusFacts, listen: Listen | None) -> None:
         self._facts = facts
+        self._status = StatusEndpoints(status)
         self._names = frozenset(() if listen is None else (listen.host,))
         self._runner: web.AppRunner | None = None
 
@@ -82,6 +84,7 @@ class Admin:
         application.router.add_post("/sessions/end", self._end_sessions)
         for path in admin_page.FILES:
             application.router.add_get(path, self._page)
+        self._status.add_to(application)
         self._runner = web.AppRunner(application, access_log=None)
         await self._runner.setup()
         for one in sockets:
@@ -96,9 +99,18 @@ class Admin:
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuses what another site may have caused (`core.admin_guard`)."""
         reason = refusal(_guarded(request), self._names)
-        if reason is None:
-            return await handler(request)
-        return web.json_response({"result": "refused", "reason": reason}, status=403)
+        response: web.StreamResponse
+        if reason is not None:
+            response = web.json_response({"result": "refused", "reason": reason}, status=403)
+        else:
+            try:
+                response = await handler(request)
+            except web.HTTPException as error:
+                _shield(error)
+                raise
+        if not response.prepared:
+            _shield(response)
+        return response
 
     async def _healthz(self, _: web.Request) -> web.Response:
         if await self._facts.is_alive():
@@ -145,6 +157,11 @@ class Admin:
 
     async def _reloads(self, _: web.Request) -> web.Response:
         return web.json_response((await self._facts.reloads()).as_json())
+
+
+def _shield(response: web.StreamResponse) -> None:
+    for name, value in SHIELD.items():
+        response.headers.setdefault(name, value)
 
 
 def _guarded(request: web.Request) -> AdminRequest:

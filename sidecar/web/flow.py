@@ -91,6 +91,9 @@ class FlowHandler(Protocol):
     def resume(self, flow: Flow, plan: Plan) -> None:
         """Sends a request whose body was waited for. Raises `ProxyError`."""
 
+    def failed(self, flow: Flow, now: float) -> None:
+        """A request has ended with an error, be it the sidecar's or the upstream's."""
+
     async def recover(self, flow: Flow) -> None:
         """Repeats a request after a 401 with its session's newest token. Raises `ProxyError`."""
 
@@ -140,6 +143,8 @@ class Flow(Exchange):
     decision = ""
     reason = ""
     detail = ""
+    code = ""
+    cause = ""
     status = 0
     upstream_status = 0
     upstream_address = ""
@@ -292,10 +297,18 @@ class Flow(Exchange):
             self._release()
         if not self.observed:
             self.observed = True
-            seconds, tracer = time() - self.began, self.runtime.tracer
+            now, runtime = time(), self.runtime
+            recorder = runtime.recorder
+            if now >= recorder.timeline.turns_at:
+                recorder.timeline.turn(now)
+            seconds, tracer = now - self.began, runtime.tracer
             if tracer is not None:
                 tracer.end(self, seconds)
-            self.runtime.metrics.observe(self, seconds)
+            runtime.metrics.observe(self, seconds)
+            if self.status >= 400 or self.decision == "broken":
+                self.handler.failed(self, now)
+            if recorder.followers:
+                recorder.tell(self, seconds)
 
     def cancel(self) -> None:
         """The client has left: the upstream call ends, and so does the work on it."""

@@ -34,6 +34,7 @@ from sidecar.core.errors import (
     StoreUnavailable,
     loggable,
 )
+from sidecar.core.formats.login_session import TYPE as OWN
 from sidecar.core.formats.login_session import LoginReading, LoginSession, presented_names
 from sidecar.core.headers import media_type
 from sidecar.core.jws import InvalidToken
@@ -48,6 +49,7 @@ from sidecar.web.body import RequestBody
 from sidecar.web.client_limits import admit
 from sidecar.web.origin import public_origin
 from sidecar.web.page_offers import SWITCH, offer_login, offer_switch
+from sidecar.web.remembering import note, note_ended
 from sidecar.web.responses import common_lines, page, redirect_head, set_cookies
 from sidecar.web.session_end import count_ended
 
@@ -283,6 +285,7 @@ async def _finish(flow: Flow) -> None:
     _replace(flow, session)
     runtime.metrics.logins["done"] += 1
     runtime.log.info("login", session=session.fingerprint)
+    note(flow, "login", session.fingerprint, source=OWN)
     source = parts.policy.source
     lines = [
         *parts.policy.attempts.gone(jar, state, scope),
@@ -344,6 +347,7 @@ def _replace(flow: Flow, session: LoginSession) -> None:
     assert ended is not None
     runtime.revocations.revoke(ended, runtime.clock.now())
     runtime.metrics.sessions_ended["new_login"] += 1
+    note_ended(flow, ended, "new_login")
     runtime.logout_tasks.begin(ended, "new_login", revokes=is_another)
 
 

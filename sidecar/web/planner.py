@@ -30,6 +30,7 @@ from sidecar.web.client_limits import renewals
 from sidecar.web.flow import Flow, Plan
 from sidecar.web.observing import note_request
 from sidecar.web.origin import public_origin, scope_of
+from sidecar.web.remembering import note_presented, note_renewed
 from sidecar.web.rescue import answer_options, answer_preflight, rescue
 from sidecar.web.sending import send
 from sidecar.web.unauthorized import unauthorized
@@ -153,8 +154,9 @@ class Planner:
         presented = flow.presented
         try:
             presented = await self._ready(flow, renews=renews)
-        except RefreshUnavailable:
+        except RefreshUnavailable as error:
             route = flow.route
+            note_presented(flow, "renewal_failed", detail=error.detail)
             if route.session == "required" or (route.inject and route.kind != "page"):
                 raise
             # A page goes on with the session as it is, and without a token that has expired.
@@ -166,7 +168,9 @@ class Planner:
                 raise
             # It is unknown which of them are dead, and a login must go on without them.
             presented = replace(presented, forwarded=presented.others)
-        flow.presented = presented
+        before, flow.presented = flow.presented, presented
+        if before.reading.token not in (None, presented.reading.token):
+            note_renewed(flow, "before its expiry")
         self._runtime.large.look_at(presented)
         plan = self._plan_with(flow, presented)
         if plan is not None:
@@ -201,7 +205,9 @@ class Planner:
         flow.live = self._revocations.live_fingerprint(flow.presented, now)
         if flow.live is None or flow.presented.reading.token == token:
             unauthorized(flow)
-        elif flow.streaming_body or not flow.by_cookie:
+            return
+        note_renewed(flow, "after a 401")
+        if flow.streaming_body or not flow.by_cookie:
             # A client that has only a rejected token is not given another one.
             rescue(flow, TokenRefreshed())
         else:

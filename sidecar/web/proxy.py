@@ -37,6 +37,7 @@ from sidecar.web.handing_out import may_hand_out
 from sidecar.web.lasting import Lasting
 from sidecar.web.page_bridge import Bridge
 from sidecar.web.planner import Planner
+from sidecar.web.remembering import remember_failure
 from sidecar.web.rescue import defect, rescue
 from sidecar.web.response import conclude
 from sidecar.web.sending import send, send_when_connected
@@ -137,6 +138,7 @@ class Proxy:
             flow.retried = True
             flow.retries += 1
             self.runtime.metrics.retries += 1
+            self.runtime.metrics.upstreams[flow.route.upstream].retries += 1
             flow.spawn(send_when_connected, last)
             return
         rescue(flow, error)
@@ -205,6 +207,10 @@ class Proxy:
         flow.upstream = None
         answer.release()
         conclude(flow, head, action, body)
+
+    def failed(self, flow: Flow, now: float) -> None:
+        """A request has ended with an error, be it the sidecar's or the upstream's."""
+        remember_failure(flow, now)
 
     def fail(self, flow: Flow, error: Exception) -> None:
         """Work for a flow has failed: responds, or breaks the response that has begun."""

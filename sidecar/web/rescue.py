@@ -9,6 +9,7 @@ from sidecar.core.client import Client
 from sidecar.core.error_body import error_body, error_shape
 from sidecar.core.errors import MethodNotAllowed, ProxyError, UpstreamBusy, UpstreamError, loggable
 from sidecar.core.request import UNREAD
+from sidecar.log import FAILED
 from sidecar.web.page_offers import offer_of
 from sidecar.web.responses import common_lines, page, set_cookies
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 def rescue(flow: Flow, error: ProxyError) -> None:
     """Answers `error`: an envelope, or a page on page routes; breaks a response that has begun."""
     flow.reason = flow.reason or error.code
+    flow.code, flow.cause = error.code, loggable(error.detail)
     _count(flow, error)
     is_broken = flow.started
     flow.decision = "broken" if is_broken else flow.decision or "refused"
@@ -52,7 +54,7 @@ def _report(flow: Flow, error: ProxyError) -> None:
         address = flow.runtime.policy.upstreams[route.upstream].origin
         flow.upstream_address = flow.upstream_address or address.partition("://")[2]
     flow.runtime.log.error(
-        "request failed",
+        FAILED,
         request_id=flow.request_id.decode("latin-1"),
         method=request.method if request is not UNREAD else None,
         path=loggable(request.path) if request is not UNREAD else None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.core.cookies import CookieJar, is_expiring, set_cookie_name
 from sidecar.web.origin import scope_of
+from sidecar.web.remembering import note_ended, note_ended_by_name
 
 if TYPE_CHECKING:
     from sidecar.core.view import OpenedSession
@@ -22,6 +23,7 @@ def end_sessions(flow: Flow, sessions: Sequence[OpenedSession], reason: str) -> 
         if not runtime.revocations.is_dead(session.fingerprint, now):
             runtime.revocations.revoke(session, now)
             runtime.metrics.sessions_ended[reason] += 1
+            note_ended(flow, session, reason)
         runtime.logout_tasks.begin(session, reason)
     if (
         flow.presented.handles and runtime.login is not None
@@ -33,6 +35,7 @@ def end_sessions(flow: Flow, sessions: Sequence[OpenedSession], reason: str) -> 
 def count_ended(runtime: Runtime, session: OpenedSession, reason: str) -> None:
     """Counts a session that was ended by its name, and begins what follows."""
     runtime.metrics.sessions_ended[reason] += 1
+    note_ended_by_name(runtime, session, reason)
     runtime.logout_tasks.begin(session, reason)
 
 

@@ -11,6 +11,7 @@ from sidecar.core.errors import PrefetchUnauthenticated, SessionRequired, TokenR
 from sidecar.core.logout_rule import way_back
 from sidecar.core.rejections import IN_A_ROW
 from sidecar.web import storm_brake
+from sidecar.web.remembering import note_presented
 from sidecar.web.rescue import rescue
 from sidecar.web.responses import redirect
 
@@ -32,6 +33,7 @@ def unauthorized(flow: Flow) -> None:
         return
     is_live = flow.live is not None
     if is_live and _may_recover(flow):
+        note_presented(flow, "rejected", "token rejected by the upstream")
         flow.spawn(flow.handler.recover)
         return
     if is_live and storm_brake.spares(flow):
@@ -64,6 +66,7 @@ def _revoke_rejected(flow: Flow) -> None:
     flow.reason = "token rejected by the upstream"
     if not runtime.revocations.is_dead(flow.presented.fingerprint, now):
         runtime.metrics.sessions_ended["token_rejected"] += 1
+        note_presented(flow, "ended", "token_rejected")
         _watch_rejections(flow, now)
     session = flow.presented.session(flow.live)
     if session is not None:

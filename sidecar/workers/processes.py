@@ -21,6 +21,7 @@ from sidecar.log_writer import LogWriter, standard_error
 from sidecar.reload import Load, Reloads
 from sidecar.web.admin import Admin
 from sidecar.workers.board import BoardShares, Scoreboard, WorkerId
+from sidecar.workers.status_together import WorkersStatus
 from sidecar.workers.together import WorkersFacts, socket_path
 
 if TYPE_CHECKING:
@@ -143,7 +144,9 @@ async def _administer(context: WorkerContext) -> int:
     asyncio.get_running_loop().add_reader(context.lifeline, orphaned.set)
     ask_supervisor = partial(os.kill, context.supervisor, RELOAD)
     facts = WorkersFacts(context.board, context.directory, context.history, ask_supervisor)
-    admin = Admin(facts, context.config.admin)
+    drain = partial(os.kill, context.supervisor, DRAIN)
+    status = WorkersStatus(context.board, context.directory, drain)
+    admin = Admin(facts, status, context.config.admin)
     await admin.start(context.admin_sockets)
     collecting = asyncio.create_task(facts.keep_collecting())
     await orphaned.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from time import perf_counter
+from time import perf_counter, time
 from types import TracebackType
 from typing import Final, NamedTuple
 
@@ -34,12 +34,23 @@ class StoreCounts:
     much it holds, if that can be known.
     """
 
-    __slots__ = ("errors", "fill", "is_up", "losses", "seconds", "unopened")
+    __slots__ = (
+        "errors",
+        "fill",
+        "is_up",
+        "last_error",
+        "last_error_at",
+        "losses",
+        "seconds",
+        "unopened",
+    )
 
     def __init__(self) -> None:
         self.seconds: Final = {name: Histogram() for name in OPERATIONS}
         self.errors: Final[Counter[str]] = Counter(dict.fromkeys(OPERATIONS, 0))
         self.is_up = True
+        self.last_error: str | None = None
+        self.last_error_at: float | None = None
         self.unopened = 0
         self.losses = 0
         self.fill: Callable[[], StoreFill] | None = None
@@ -75,6 +86,7 @@ class _Timed:
         counts.is_up = not has_failed
         if has_failed:
             counts.errors[self._name] += 1
+            counts.last_error, counts.last_error_at = str(error), time()
 
 
 class MeasuredStore:

@@ -1,0 +1,37 @@
+"""The story of one session, out of all that is remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sidecar.observation.status_model import RefusedRow, SessionEvent, Story, TroubleRow
+
+
+def story_of(
+    asked: str,
+    events: Sequence[SessionEvent],
+    trouble: Sequence[TroubleRow],
+    refused: Sequence[RefusedRow],
+) -> Story:
+    """What happened to the session that `asked` names: by its fingerprint, or by a request id.
+
+    A request without a session is told by itself.
+    """
+    rows: tuple[SessionEvent | RefusedRow | TroubleRow, ...] = (*events, *trouble, *refused)
+    named = [one.session for one in rows if one.request_id == asked and one.session is not None]
+    session = next(iter(named), None)
+    if session is None and any(one.session == asked for one in rows):
+        session = asked
+    if session is None:
+        return Story(
+            None,
+            tuple(one for one in events if one.request_id == asked),
+            tuple(one for one in trouble if one.request_id == asked),
+            tuple(one for one in refused if one.request_id == asked),
+        )
+    return Story(
+        session,
+        tuple(one for one in events if one.session == session),
+        tuple(one for one in trouble if one.session == session),
+        tuple(one for one in refused if one.session == session),
+    )

@@ -1,0 +1,88 @@
+"""One sentence out of facts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sidecar.observation.status_model import ReloadRow, Status
+from sidecar.observation.verdict import clock, span, verdict_of
+
+EXAMPLE = Path(__file__).parents[1] / "data" / "status.json"
+
+
+@pytest.fixture(scope="module")
+def well() -> Status:
+    """The example with all that is wrong put right."""
+    status = msgspec.json.decode(EXAMPLE.read_bytes(), type=Status)
+    upstreams = tuple(
+        replace(row, failing_since=None, requests_failed=0, addresses=())
+        for row in status.upstreams
+    )
+    sources = tuple(replace(row, has_opened=True) for row in status.sessions.sources)
+    return replace(status, upstreams=upstreams, sessions=replace(status.sessions, sources=sources))
+
+
+def test_well_is_how_long_it_has_served(well: Status) -> None:
+    verdict = verdict_of(well)
+    assert (verdict.state, verdict.text) == ("well", "Serving since 3 d")
+    assert verdict.since == well.process.started_at
+
+
+def test_worst_stands_first(well: Status) -> None:
+    store = replace(well.store, is_up=False, last_error="connection refused", last_error_at=5.0)
+    reload = ReloadRow(well.now - 60, "refused", "limits.header: must be a size")
+    process = replace(well.process, last_reload=reload, log_lines_lost=3)
+    verdict = verdict_of(replace(well, store=store, process=process))
+    assert verdict.state == "down"
+    assert verdict.since == 5.0
+    assert verdict.symptoms[0].text == "the store: connection refused"
+    assert [one.state for one in verdict.symptoms] == ["down", "degraded", "degraded"]
+
+
+def test_sentence_has_a_bound(well: Status) -> None:
+    rows = tuple(
+        replace(well.upstreams[0], name=f"u{at}", failing_since=well.now, requests_failed=1)
+        for at in range(10)
+    )
+    verdict = verdict_of(replace(well, upstreams=rows))
+    assert verdict.text.endswith("; and 7 more")
+    assert len(verdict.symptoms) == 10
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"certificate_days_left": 3.0}, "its certificate ends in 3 days"),
+        ({"certificate_days_left": -1.0}, "its certificate has ended"),
+        ({"waiting": 2}, "2 requests wait for one of 256 connections"),
+        ({"requests_failed": 1, "last_error": "reset"}, "1 request failed, the last: reset"),
+    ],
+)
+def test_upstream_symptoms(well: Status, change: dict[str, object], text: str) -> None:
+    upstream = replace(well.upstreams[0], **change)  # type: ignore[arg-type]
+    assert text in verdict_of(replace(well, upstreams=(upstream,))).text
+
+
+def test_spans_and_times_of_day_are_short() -> None:
+    assert [span(one) for one in (0.5, 59, 61, 7200, 200_000)] == [
+        "0 s",
+        "59 s",
+        "1 min",
+        "2 h",
+        "2 d",
+    ]
+    noon = 1_764_417_600.0
+    assert clock(noon, noon + 60) == "12:00 UTC"
+    assert clock(noon, noon + 86_400) == "2025-11-29 12:00 UTC"
+
+
+def test_writes_on_their_way_are_no_symptom(well: Status) -> None:
+    """Those of a store that has just failed are: nobody else knows of these logouts."""
+    store = replace(well.store, pending={"death": 2})
+    assert verdict_of(replace(well, store=store)).state == "well"
+    failed = replace(store, last_error="connection refused", last_error_at=well.now - 5)
+    assert "the store has not taken 2 writes yet" in verdict_of(replace(well, store=failed)).text
