@@ -39,12 +39,12 @@ DECISIONS: Final = (
 OPENED: Final = tuple(one for one in Result if one is not Result.NO_SESSION)
 LOGINS: Final = (
     *("done", "refused", "unavailable"),
-    *("expired", "misconfigured", "loop", "bad_answer", "too_large"),
+    *("expired", "misconfigured", "loop", "bad_answer", "too_large", "not_allowed"),
 )
 LOGOUTS: Final = ("user", "unauthorized", "too_many_cookies")
 ENDS: Final = (
     *("logout", "token_rejected", "signed_out", "refresh_refused"),
-    *("new_login", "backchannel", "frontchannel"),
+    *("new_login", "backchannel", "frontchannel", "admin"),
 )
 """Reasons for which live sessions end."""
 STEPS: Final = (

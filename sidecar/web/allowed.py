@@ -9,6 +9,8 @@ from sidecar.core.errors import NotAllowed
 from sidecar.core.formats.login_session import LoginReading
 
 if TYPE_CHECKING:
+    from sidecar.core.route_table import Route
+    from sidecar.core.view import OpenedSession
     from sidecar.web.flow import Flow
 
 
@@ -18,15 +20,30 @@ def check_allowed(flow: Flow) -> None:
     `oidc.allow` holds for sessions that began before it was written too, and for what the newest
     id_token says. What is open under such a session ends.
     """
-    view, login, live = flow.presented, flow.runtime.policy.login, flow.live
-    session = view.session(live)
-    if live is None or session is None:
+    session = flow.presented.session(flow.live)
+    if session is None:
         return
+    why = refused_here(flow, session)
+    if why is not None:
+        flow.runtime.revocations.close_attached(session.fingerprint)
+    why = why or refused_by(flow.route, session)
+    if why is not None:
+        raise NotAllowed(why)
+
+
+def refused_here(flow: Flow, session: OpenedSession) -> str | None:
+    """Why `oidc.allow` does not let a user in, for the log; None if it does, or is not asked."""
+    login, claim = flow.runtime.policy.login, session.reading.claim
+    if login is None or not isinstance(session.reading, LoginReading):
+        return None
+    rules = login.client.allow
+    return None if lets_in(rules, claim) else f"oidc.allow: {why_not(rules, claim)}"
+
+
+def refused_by(route: Route, session: OpenedSession) -> str | None:
+    """The same of a route's `allow`."""
     claim = session.reading.claim
-    is_own = isinstance(session.reading, LoginReading)
-    if login is not None and is_own and not lets_in(login.client.allow, claim):
-        flow.runtime.revocations.close_attached(live)
-        raise NotAllowed(f"oidc.allow: {why_not(login.client.allow, claim)}")
-    for gate in flow.route.gates:
+    for gate in route.gates:
         if not gate.lets_in(claim, session.source):
-            raise NotAllowed(f"allow of a route: {why_not(gate.rules, claim)}")
+            return f"allow of a route: {why_not(gate.rules, claim)}"
+    return None

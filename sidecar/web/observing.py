@@ -13,6 +13,7 @@ from sidecar.core.errors import CsrfRejected
 from sidecar.core.forwarding import clean_response
 from sidecar.core.inflate import CorruptCoding, Inflater
 from sidecar.core.observed_route import Observed, Would, answer_change, request_changes
+from sidecar.web.allowed import refused_by, refused_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,11 +68,11 @@ def note_request(
 
 
 def _is_let_in(flow: Flow) -> bool:
-    """Whether the route lets the user of the live session in (`allow`)."""
+    """Whether the rules let the user of the live session in: the route's, and those of `oidc`."""
     rules, session = flow.route.observes, flow.presented.session(flow.live)
-    if session is None or rules is None:
+    if session is None or rules is None or rules.session == "none":
         return True
-    return all(gate.lets_in(session.reading.claim, session.source) for gate in rules.gates)
+    return refused_here(flow, session) is None and refused_by(rules, session) is None
 
 
 # -- the response ---------------------------------------------------------------------------------
