@@ -48,7 +48,7 @@ from sidecar.core.cookies import (
 from sidecar.core.cors import CorsRule
 from sidecar.core.credential import Source
 from sidecar.core.csrf import CsrfRule
-from sidecar.core.envelope import Document, EnvelopeRule, holds
+from sidecar.core.envelope import Document, EnvelopeRule, FailureRule, holds
 from sidecar.core.formats import FORMATS
 from sidecar.core.formats.iron import iron_source
 from sidecar.core.formats.login_session import (
@@ -608,6 +608,10 @@ def _compile_envelope(written: Envelope) -> EnvelopeRule:
         error_data=written.error_data or usual.error_data,
         buffer=written.buffer,
         compress=written.compress == "auto",
+        failure=tuple(
+            FailureRule(rule.path, rule.values, is_excluding=rule.is_excluding)
+            for rule in written.failure
+        ),
     )
 
 

@@ -595,3 +595,21 @@ async def test_corrupt_coding_beyond_the_buffer_breaks(
     one = await client(at)
     one.send(f"GET /a HTTP/1.1\r\n{HOST}\r\n")
     assert await one.answer_or_break() is None
+
+
+@pytest.mark.parametrize("place", ["of the route", "of all"])
+async def test_failure_below_400_is_an_error(
+    sidecar: Start, upstream: Upstream, client: Clients, place: str
+) -> None:
+    """In memory and as a stream; with the upstream's own status."""
+    rules = [{"path": "code", "not": [0, 200]}, {"path": "success", "equals": False}]
+    config = api(upstream, **({"failure": rules} if place == "of the route" else {}))
+    at = await sidecar({**config, "envelope": {"failure": rules, "buffer": "1KiB"}})
+    one = await client(at)
+    for size in (1, 5000):
+        body = {"code": 17, "message": "sold out", "data": "x" * size}
+        upstream.default = upstream.reply(json.dumps(body).encode())
+        got = await one.get("/")
+        assert (got.status, got.json) == (200, failed("x" * size, 200, "sold out"))
+        upstream.default = upstream.reply(json.dumps(body | {"code": 0}).encode())
+        assert (await one.get("/")).json == wrapped("x" * size, message="sold out")

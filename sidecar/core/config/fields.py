@@ -267,6 +267,12 @@ JsonScalar: TypeAlias = Annotated[
     WithJsonSchema({"type": ["string", "number", "boolean", "null"]}),
 ]
 
+Scalars: TypeAlias = Annotated[
+    tuple[JsonScalar, ...],
+    BeforeValidator(lambda value: value if isinstance(value, list | tuple) else [value]),
+    Field(min_length=1),
+]
+
 Secret: TypeAlias = Annotated[
     SecretStr, PlainValidator(_secret), WithJsonSchema({"type": "string", "minLength": 1})
 ]

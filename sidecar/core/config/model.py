@@ -45,7 +45,7 @@ from sidecar.core.config.fields import (
     setting,
 )
 from sidecar.core.config.renewal import Hook, Oidc, OutboundSection, Refresh, StoreSection
-from sidecar.core.config.routes import RouteSection, Upstream
+from sidecar.core.config.routes import Failure, RouteSection, Upstream
 from sidecar.core.config.sources import SourceSection
 from sidecar.core.config.units import parse_duration, parse_size, parse_wait
 from sidecar.core.config.values import parse_listen
@@ -248,6 +248,11 @@ class EnvelopeDefaults(Section):
         "auto",
         "auto: an envelope is compressed for clients that accept gzip if its upstream had "
         "compressed the answer, or sent more than 1 KiB; never: it is not.",
+    )
+    failure: tuple[Failure, ...] = setting(
+        (),
+        "Which JSON answers below 400 are wrapped as errors: {path, equals} or {path, not}.",
+        written=[],
     )
 
 

@@ -35,8 +35,10 @@ from sidecar.core.config.fields import (
     FilePath,
     GatewayStatus,
     IdentityName,
+    JsonScalar,
     MemberPath,
     PathText,
+    Scalars,
     Section,
     Size,
     SourceName,
@@ -147,6 +149,36 @@ class Upstream(Section):
         return self.urls if self.url is None else (self.url,)
 
 
+class Failure(Section):
+    """A member of a JSON answer below 400 that makes it an error, by its value."""
+
+    path: MemberPath = Field(
+        description="Where the member stands; numbers index arrays, and `*` is any index."
+    )
+    equals: JsonScalar = setting(None, "It is an error if the member has this value.")
+    not_: Scalars = Field(
+        default=(),
+        alias="not",
+        description="It is an error if the member is there and has none of these values.",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Failure:
+        if ("equals" in self.model_fields_set) == ("not_" in self.model_fields_set):
+            raise BadValue("must have either equals or not", "add equals: false, for example")
+        return self
+
+    @property
+    def is_excluding(self) -> bool:
+        """Whether `values` are those of a success."""
+        return "not_" in self.model_fields_set
+
+    @property
+    def values(self) -> tuple[str | int | float | bool | None, ...]:
+        """The values that the member is compared with."""
+        return self.not_ if self.is_excluding else (self.equals,)
+
+
 class Envelope(Section):
     """How an answer is wrapped. Without a path the usual rule holds."""
 
@@ -159,6 +191,12 @@ class Envelope(Section):
     )
     compress: Compress = setting(
         "auto", "Whether envelopes are compressed, auto or never. Default: envelope.compress."
+    )
+    failure: tuple[Failure, ...] = setting(
+        (),
+        "Which answers below 400 are wrapped as errors: {path, equals} or {path, not}. "
+        "Default: envelope.failure.",
+        written=[],
     )
 
 

@@ -1,8 +1,8 @@
 """The envelope `{"isError", "message", "data", "status", "errorData"}` around an upstream's JSON.
 
 `media` says what counts as JSON, `document` validates it and hands out the upstream's own bytes,
-`lookup` finds values deep inside, `beginning` reads one that is still coming, `render` builds the
-envelope in memory, `stream` at constant memory.
+`lookup` finds values deep inside, `beginning` reads one that is still coming, `failure` says which
+are errors below 400, `render` builds the envelope in memory, `stream` at constant memory.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sidecar.core.envelope.document import (
     parse,
     parse_at_once,
 )
+from sidecar.core.envelope.failure import FailureRule
 from sidecar.core.envelope.lookup import holds
 from sidecar.core.envelope.media import is_json_type
 from sidecar.core.envelope.render import (
@@ -34,6 +35,7 @@ __all__ = [
     "Beginning",
     "Document",
     "EnvelopeRule",
+    "FailureRule",
     "InvalidJSON",
     "NeedsWalk",
     "StreamWrapper",

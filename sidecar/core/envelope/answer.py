@@ -58,6 +58,7 @@ class Answer:
 
     __slots__ = (
         "captures",
+        "is_error",
         "message_paths",
         "payload_path",
         "problem",
@@ -68,7 +69,17 @@ class Answer:
         "walker",
     )
 
-    def __init__(self, rule: EnvelopeRule, status: int, reason: str, *, problem: bool) -> None:
+    def __init__(
+        self,
+        rule: EnvelopeRule,
+        status: int,
+        reason: str,
+        *,
+        problem: bool,
+        has_failed: bool = False,
+    ) -> None:
+        """`has_failed`: it is an error, though its status is below 400."""
+        self.is_error = has_failed or status >= 400
         self.rule = rule
         self.status = status
         self.reason = reason
@@ -78,10 +89,6 @@ class Answer:
         self.captures: dict[Path, Capture] = {}
         self.utf8 = Utf8Check()
         self.walker = self._make_walker()
-
-    @property
-    def is_error(self) -> bool:
-        return self.status >= 400
 
     def _make_walker(self) -> Walker:
         targets = (self.payload_path, *self.message_paths)
@@ -93,6 +100,12 @@ class Answer:
     def read(self, chunk: bytes) -> list[Piece]:
         self.utf8.feed(chunk)
         return self.walker.feed(chunk)
+
+    def hold(self, pieces: list[Piece]) -> None:
+        """Captures what was read within the buffer."""
+        for piece in pieces:
+            capture = self.begin(piece.path) if piece.begins else self.captures[piece.path]
+            capture.add(piece)
 
     def end(self) -> list[Piece]:
         self.utf8.feed(b"", final=True)

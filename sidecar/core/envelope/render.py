@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from sidecar.core.envelope.document import Document
+from sidecar.core.envelope.failure import FailureRule, has_failed
 
 TEXT_LIMIT: Final = 4096  # bytes of a text/plain error that are carried as errorData
 
@@ -36,7 +37,8 @@ class EnvelopeRule:
 
     `keep` names members carried along behind the five; `data`, `message` and `error_data` are
     the paths at which payload and message are found; `buffer` (bytes) is built in memory at most;
-    `compress` says whether envelopes are compressed for clients that accept it.
+    `compress` says whether envelopes are compressed for clients that accept it; `failure` which
+    answers below 400 are errors.
     """
 
     keep: tuple[str, ...] = ()
@@ -45,6 +47,7 @@ class EnvelopeRule:
     error_data: tuple[str, ...] = ("data",)
     buffer: int = 1_048_576
     compress: bool = True
+    failure: tuple[FailureRule, ...] = ()
 
     def message_paths(self, *, problem: bool) -> tuple[tuple[str, ...], ...]:
         """Where an error's message is looked for, in this order."""
@@ -65,7 +68,12 @@ def is_truthy(raw: bytes | Raw) -> bool:
 
 
 def default_message(status: int, reason: str) -> bytes:
-    """The JSON text of the reason phrase: the upstream's, the registered one, "Unknown error"."""
+    """The JSON text of the reason phrase: the upstream's, the registered one, "Unknown error".
+
+    The phrase of a status below 400 names no error.
+    """
+    if status < 400:
+        return encode(_UNKNOWN)
     return encode(reason or _PHRASES.get(status, _UNKNOWN))
 
 
@@ -75,12 +83,13 @@ def wrap(
     """The envelope around a whole document; one that is an envelope already comes back as it is.
 
     `reason` is the upstream's phrase, possibly empty; `problem` says that the type is
-    application/problem+json (RFC 9457). `status` below 400 is a success.
+    application/problem+json (RFC 9457). `status` below 400 is a success, unless a rule of
+    `failure` holds.
     """
     members = document.members
     if members and "isError" in members and document.is_envelope:
         return document.body
-    if status >= 400:
+    if status >= 400 or (rule.failure and has_failed(rule.failure, document)):
         return _wrap_error(rule, document, status, reason, problem=problem)
     message_path, data_path = rule.message, rule.data
     if members is None:

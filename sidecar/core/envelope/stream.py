@@ -12,6 +12,7 @@ Up to `rule.buffer` bytes are held, and give exactly what `wrap()` gives. Beyond
   broken off, but counts as absent where the payload is the whole body, which carries it anyway.
 * A second occurrence of what was written already is broken off: browsers would take the last.
 * `rule` paths lead through objects only, not through array indexes.
+* A rule of `failure` is looked for in the first 64 KiB.
 
 *Broken off* is `Unstreamable`; text that is no JSON is `InvalidJSON`. Once something was written,
 the caller must break the connection: nothing that was written before then is a complete JSON text.
@@ -23,6 +24,7 @@ from typing import Protocol
 
 from sidecar.core.envelope.answer import Answer
 from sidecar.core.envelope.document import BOM, parse
+from sidecar.core.envelope.failure import begins_as_failure
 from sidecar.core.envelope.render import EnvelopeRule, wrap
 from sidecar.core.jsonscan import InvalidJSON, Unstreamable
 from sidecar.core.jsonwalk import Path, Piece
@@ -57,7 +59,10 @@ class StreamWrapper:
             raise self._fault
         head, rest = bytes(self._held[:limit]), bytes(self._held[limit:])
         self._held.clear()
-        self._writer, written = _open(self._answer, head.removeprefix(BOM))
+        head = head.removeprefix(BOM)
+        if self._answer.rule.failure:
+            self._settle(head)
+        self._writer, written = _open(self._answer, head)
         return written + self._writer.write(rest)
 
     def _read_ahead(self, limit: int) -> None:
@@ -80,9 +85,17 @@ class StreamWrapper:
             return
         if was_open and answer.walker.end is not None:
             answer.walker.end += start - skipped  # within all that is held
-        for piece in pieces:
-            capture = answer.begin(piece.path) if piece.begins else answer.captures[piece.path]
-            capture.add(piece)
+        answer.hold(pieces)
+
+    def _settle(self, head: bytes) -> None:
+        """Reads the first bytes anew if they say that the answer is an error."""
+        answer = self._answer
+        if answer.is_error or not begins_as_failure(answer.rule.failure, head):
+            return
+        self._answer = Answer(
+            answer.rule, answer.status, answer.reason, problem=answer.problem, has_failed=True
+        )
+        self._answer.hold(self._answer.read(head))
 
     def finish(self) -> bytes:
         """The body is complete. Raises `InvalidJSON` if it cannot be."""

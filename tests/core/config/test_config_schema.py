@@ -50,6 +50,11 @@ EXAMPLES = {
         "logout.hooks",
         "oidc.client_secret",
     ),
+    *(
+        f"{place}envelope.failure{key}"
+        for place in ("", "routes.")
+        for key in ("", ".equals", ".not")
+    ),
     *("refresh.issuer", "refresh.client_id", "refresh.client_secret", "upstreams.url"),
 }
 
