@@ -20,6 +20,7 @@ from tests.conftest import free_port
 from tests.test_docs import subclasses
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.conftest import Clients, Start, Upstream
@@ -52,6 +53,25 @@ async def test_every_metric_is_exposed_as_the_table_says(
         assert (metric.type, metric.documentation) == (family.kind.value, family.text)
         for sample in metric.samples:
             assert sample.labels.keys() - {"le"} == set(family.labels), sample
+
+
+async def test_prometheus_has_nothing_to_say_against_a_scrape(
+    sidecar: Start, upstream: Upstream, client: Clients, require_program: Callable[[str], str]
+) -> None:
+    """Its own check of names, types, units and labels."""
+    promtool = require_program("promtool")
+    at = await sidecar(routes(upstream))
+    await (await client(at)).get("/api/a", "Cookie: access_token=tok")
+    text = (await at.ask_admin("/metrics")).body
+    process = await asyncio.create_subprocess_exec(
+        promtool,
+        *("check", "metrics"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate(text)
+    assert (process.returncode, said.decode()) == (0, "")
 
 
 async def test_counters_of_known_labels_begin_at_zero(sidecar: Start, upstream: Upstream) -> None:
