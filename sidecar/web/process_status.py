@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.access_log import facts as access_facts
@@ -91,7 +91,7 @@ class ProcessStatus:
         is_dead = runtime.revocations.is_dead(fingerprint, runtime.clock.now())
         return SessionFacts(fingerprint, is_dead=is_dead)
 
-    async def tail(self, session: str | None, *, errors: bool) -> AsyncIterator[bytes]:
+    async def tail(self, session: str | None, *, errors: bool) -> AsyncGenerator[bytes]:
         """Requests as they end. Raises `TooManyListeners`."""
 
         def wanted(facts: Mapping[str, Any]) -> bool:

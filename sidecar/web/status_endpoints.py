@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import parse_qsl
@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 from sidecar.core.errors import BadRequest
-from sidecar.web.status_feed import StatusFeed, TooManyListeners, event
+from sidecar.web.status_feed import StatusFeed, TooManyListeners, event, with_beats
 
 if TYPE_CHECKING:
     from sidecar.observation.status_model import Configuration, Status, Story
@@ -47,7 +47,7 @@ class StatusFacts(Protocol):
     async def explain(self, cookie: str, request: str | None) -> Mapping[str, Any]:
         """What becomes of a request. Raises `BadRequest`."""
 
-    def tail(self, session: str | None, *, errors: bool) -> AsyncIterator[bytes]:
+    def tail(self, session: str | None, *, errors: bool) -> AsyncGenerator[bytes]:
         """Requests as they end, as JSON objects: of one session, or those that failed, or all.
 
         Raises `TooManyListeners`.
@@ -121,7 +121,7 @@ class StatusEndpoints:
         )
 
     async def _stream(
-        self, request: web.Request, begin: Callable[[], AsyncIterator[bytes]], name: str
+        self, request: web.Request, begin: Callable[[], AsyncGenerator[bytes]], name: str
     ) -> web.StreamResponse:
         task = asyncio.current_task()
         assert task is not None
@@ -129,17 +129,18 @@ class StatusEndpoints:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **SHIELD})
         found = begin()
         try:
-            async with aclosing(found):  # type: ignore[type-var] # they are generators
+            async with aclosing(found):
                 await response.prepare(request)
                 await response.write(b": \n\n")
-                async for data in found:
-                    await response.write(event(data, name))
+                async with aclosing(with_beats(found)) as told:
+                    async for data in told:
+                        await response.write(b": \n\n" if data is None else event(data, name))
         except TooManyListeners:
             if not response.prepared:
                 return web.json_response({"reason": "too many listen already"}, status=503)
             await response.write(event(b'"too many listen already"', "refused"))
-        except ConnectionError:
-            pass  # the listener has left
+        except (ConnectionError, ValueError):
+            pass  # the listener has left, or nobody has anything to tell
         finally:
             self._streams.discard(task)
         return response

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -17,6 +17,8 @@ EVERY: Final = 2.0
 """Seconds between two documents."""
 LISTENERS: Final = 16
 """Of each stream at a time."""
+BEAT: Final = 15.0
+"""Seconds of silence after which a stream says that it is still there."""
 WAITING: Final = 1_000
 """Requests that wait for a listener to take them."""
 
@@ -33,7 +35,7 @@ class StatusFeed:
         self._listeners: Final[set[asyncio.Queue[bytes]]] = set()
         self._task: asyncio.Task[None] | None = None
 
-    async def documents(self) -> AsyncIterator[bytes]:
+    async def documents(self) -> AsyncGenerator[bytes]:
         """Yields a document at once and then every `EVERY` seconds.
 
         Raises `TooManyListeners`.
@@ -56,7 +58,10 @@ class StatusFeed:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(EVERY)
-            document = await self._make()
+            try:
+                document = await self._make()
+            except ValueError:  # nobody answers just now
+                continue
             for queue in self._listeners:
                 if not queue.full():  # who has not taken the last one gets the next
                     queue.put_nowait(document)
@@ -92,7 +97,7 @@ class Tail:
             self._lines.append(msgspec.json.encode(facts))
         self._is_here.set()
 
-    async def lines(self) -> AsyncIterator[bytes]:
+    async def lines(self) -> AsyncGenerator[bytes]:
         """Yields each request as a JSON object, and `{"lost": n}` where some were dropped."""
         while True:
             await self._is_here.wait()
@@ -102,6 +107,29 @@ class Tail:
             if self._lost:
                 lost, self._lost = self._lost, 0
                 yield msgspec.json.encode({"lost": lost})
+
+
+async def with_beats(
+    found: AsyncGenerator[bytes], seconds: float = BEAT
+) -> AsyncGenerator[bytes | None]:
+    """Yields what is found, and None after each silence: only a write shows who has left."""
+    pending: asyncio.Future[bytes] | None = None
+    try:
+        while True:
+            pending = pending or asyncio.ensure_future(anext(found))
+            done, _ = await asyncio.wait([pending], timeout=seconds)
+            if not done:
+                yield None
+                continue
+            try:
+                item, pending = pending.result(), None
+            except StopAsyncIteration:
+                return
+            yield item
+    finally:
+        if pending is not None:
+            pending.cancel()
+            await asyncio.wait([pending])
 
 
 def event(data: bytes, name: str = "") -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -73,7 +73,7 @@ class WorkersStatus:
                 return found
         raise BadRequest("no worker answers")
 
-    async def tail(self, session: str | None, *, errors: bool) -> AsyncIterator[bytes]:
+    async def tail(self, session: str | None, *, errors: bool) -> AsyncGenerator[bytes]:
         """The requests of all workers as they end, also of those that begin meanwhile."""
         asked = urlencode({"session": session or "", "errors": str(int(errors))})
         queue: asyncio.Queue[bytes] = asyncio.Queue(LINES)
