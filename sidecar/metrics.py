@@ -93,11 +93,15 @@ class UpstreamCounts:
 
 
 class SessionCounts:
-    """Session cookies that were read: what came of them by source, and those that did not open."""
+    """Session cookies that were read: what came of them by source, and those that did not open.
 
-    __slots__ = ("opened", "unreadable")
+    `missing` is how many requests that need a session had cookies that hold none, by result.
+    """
+
+    __slots__ = ("missing", "opened", "unreadable")
 
     def __init__(self) -> None:
+        self.missing: Counter[str] = Counter()
         self.opened: Counter[tuple[str, Result]] = Counter()
         self.unreadable: Counter[str] = Counter()
 

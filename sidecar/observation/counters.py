@@ -21,6 +21,7 @@ DECISION: Final = "decision"
 CAUSE: Final = "cause"
 RESPONSE: Final = "response"
 ENDED: Final = "ended"
+"""By reason; and requests that needed a session and had cookies that hold none, by result."""
 REFRESH: Final = "refresh"
 REFRESH_TOOK: Final = "refresh_took"
 REFRESH_WAITED: Final = "refresh_waited"
@@ -63,7 +64,7 @@ def _read(metrics: Metrics) -> Iterator[tuple[Name, list[float]]]:
             yield (CAUSE, upstream, cause.value), [count]
     for code, count in metrics.responses.items():
         yield (RESPONSE, code), [count]
-    for reason, count in metrics.sessions_ended.items():
+    for reason, count in (*metrics.sessions_ended.items(), *metrics.sessions.missing.items()):
         yield (ENDED, reason), [count]
     for outcome, count in metrics.refreshes.outcomes.items():
         yield (REFRESH, outcome), [count]

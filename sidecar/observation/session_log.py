@@ -39,6 +39,9 @@ def cut(row: Row) -> Row:
     return replace(row, **texts) if texts else row
 
 
+_ENDS: Final = frozenset(("ended", "missing"))
+
+
 class SessionLog:
     """The last events of sessions, in order. At most 2 500 of less than 4 KiB each."""
 
@@ -57,8 +60,8 @@ class SessionLog:
         return list(merge(self._unproven, self._proven, key=_time))
 
     def ended(self) -> tuple[SessionEvent, ...]:
-        """The last sessions that ended."""
-        return tuple(one for one in self.events() if one.kind == "ended")[-SHOWN:]
+        """The last sessions that ended, and requests that needed one and had none."""
+        return tuple(one for one in self.events() if one.kind in _ENDS)[-SHOWN:]
 
 
 def _time(event: SessionEvent) -> float:

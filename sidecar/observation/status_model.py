@@ -232,8 +232,8 @@ class UpstreamRow:
 
 @dataclass(frozen=True, slots=True)
 class SessionEvent:
-    """What happened to a session. `kind` is login, opened, renewed, renewal_failed, rejected,
-    ended or unread; `reason` says why, and `path` has no query.
+    """What happened to a session. `kind` is login, renewed, renewal_failed, rejected, ended, or
+    missing: cookies hold none for a request that needs one. `reason` says why.
     """
 
     at: float
@@ -251,7 +251,11 @@ class SessionEvent:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Sessions that ended: by reason, as series of `STEP` seconds, and the last ones."""
+    """Sessions that ended: by reason, as series of `STEP` seconds, and the last ones.
+
+    Beside the reasons for which sessions end there are results of reading (expired, invalid,
+    token_missing, bad_token): requests that needed a session, and whose cookies hold none.
+    """
 
     by_reason: dict[str, Series]
     totals: dict[str, int]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.cookies import CookieJar
+from sidecar.core.credential import Result
 from sidecar.core.errors import loggable
 from sidecar.core.proof import Proof
 from sidecar.core.request import UNREAD
@@ -138,6 +139,17 @@ def note_presented(flow: Flow, kind: str, reason: str = "", detail: str = "") ->
         source = session.reading.source
         is_proven = proof is not Proof.NONE
         note(flow, kind, session.fingerprint, reason, detail, source=source, is_proven=is_proven)
+
+
+def note_missing(flow: Flow) -> None:
+    """Remembers that a request needed a session, and that its cookies hold none."""
+    reading = flow.presented.reading
+    if reading.result is Result.NO_SESSION:
+        return
+    result, fingerprint = reading.result.value, flow.presented.fingerprint
+    flow.runtime.metrics.sessions.missing[result] += 1
+    source, why = reading.source, reading.why
+    note(flow, "missing", fingerprint, result, why, source=source, is_proven=False)
 
 
 def note_renewed(flow: Flow, when: str) -> None:

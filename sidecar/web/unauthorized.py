@@ -11,7 +11,7 @@ from sidecar.core.errors import PrefetchUnauthenticated, SessionRequired, TokenR
 from sidecar.core.logout_rule import way_back
 from sidecar.core.rejections import IN_A_ROW
 from sidecar.web import storm_brake
-from sidecar.web.remembering import note_presented
+from sidecar.web.remembering import note_missing, note_presented
 from sidecar.web.rescue import rescue
 from sidecar.web.responses import redirect
 
@@ -39,6 +39,7 @@ def unauthorized(flow: Flow) -> None:
     if is_live and storm_brake.spares(flow):
         flow.decision = storm_brake.BRAKED
         flow.reason = "token rejected by the upstream"
+        note_presented(flow, "rejected", "one of a storm of 401: the session goes on")
         rescue(flow, TokenRejected())
         return
     if is_live:
@@ -47,6 +48,7 @@ def unauthorized(flow: Flow) -> None:
         flow.reason = "session ended"
     else:
         flow.reason = f"session {flow.presented.reading.result}"
+        note_missing(flow)
     has_login = flow.runtime.login is not None
     if leads_to_logout(flow.request.client, flow.route, is_live=is_live, has_login=has_login):
         _send_to_logout(flow)

@@ -387,3 +387,23 @@ async def test_no_secret_is_told(sidecar: Start, upstream: Upstream, client: Cli
     told.append((await post(client, at, "/explain", given)).body)
     for place in told:
         assert b"c4n4ry" not in place.lower(), place
+
+
+async def test_cookies_that_hold_no_session_are_a_reason_too(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """A user whose cookie does not open is logged out as well, and asks why."""
+    source = {"type": "authjs", "secret": "a secret of the tests", "token": "accessToken"}
+    config = routes(upstream, session={"sources": [source]})
+    config["routes"][0]["session"] = "required"
+    at = await sidecar(config)
+    cookie = f"Cookie: authjs.session-token={CANARY}"
+    answer = await (await client(at)).get("/api/orders", cookie)
+    assert answer.status == 303
+    story = await story_of(at, answer.get("X-Request-Id") or "")
+    event = story.events[0]
+    assert (event.kind, event.reason, event.source) == ("missing", "invalid", "authjs")
+    assert event.detail.startswith("authjs.session-token: ")
+    ended = (await status_of(at)).ended
+    assert ended.totals == {"invalid": 1}
+    assert ended.last == (event,)
