@@ -19,7 +19,7 @@ def test_a_name_takes_no_more_than_is_said() -> None:
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert 10_000 * NAME_COST / 3 < taken <= 10_000 * NAME_COST
+    assert 10_000 * NAME_COST / 4 < taken <= 10_000 * NAME_COST
 
 
 def test_the_first_name_makes_way() -> None:

@@ -144,6 +144,7 @@ class Process:
         """What was begun in the background is done."""
         while self.tasks:
             await asyncio.gather(*self.tasks)
+            await asyncio.sleep(0)  # for their callbacks: from Python 3.12 on, gather may not wait
 
 
 @pytest.fixture

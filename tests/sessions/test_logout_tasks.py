@@ -91,6 +91,7 @@ class World:
     async def settled(self) -> None:
         while self.tasks:
             await asyncio.gather(*self.tasks)
+            await asyncio.sleep(0)  # for their callbacks: from Python 3.12 on, gather may not wait
 
 
 @pytest.fixture

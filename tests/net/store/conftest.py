@@ -217,6 +217,18 @@ class Certificates:
         )
 
 
+UNUSED: Final = (
+    *("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *("crl_sign", "encipher_only", "decipher_only"),
+)
+
+
+def key_usage(*, signs: bool) -> x509.KeyUsage:
+    """What a key is for: certificates, or connections."""
+    unused = dict.fromkeys(UNUSED, False)
+    return x509.KeyUsage(digital_signature=not signs, key_cert_sign=signs, **unused)
+
+
 def make_certificates(directory: Path) -> Certificates:
     """For 127.0.0.1, valid for an hour."""
     directory.mkdir(exist_ok=True)
@@ -238,6 +250,12 @@ def make_certificates(directory: Path) -> Certificates:
                 critical=False,
             )
             .add_extension(x509.BasicConstraints(ca=name == issuer, path_length=None), True)
+            # From Python 3.13 on, certificates must keep to RFC 5280 (4.2.1.1 to 4.2.1.3).
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False
+            )
+            .add_extension(key_usage(signs=name == issuer), True)
             .sign(signer, hashes.SHA256())
         )
 
