@@ -178,6 +178,7 @@ class UpstreamAddress:
     servers: tuple[UpstreamServer, ...]
     tls: ssl.SSLContext | None
     connect: float
+    retry: float
     head: float
     idle: float
     pool_idle: float
@@ -622,6 +623,7 @@ def _compile_upstream(config: Config, name: str, upstream: Upstream) -> Upstream
         servers=tuple(UpstreamServer(url.host, url.port, url.path) for url in urls),
         tls=_tls_context(name, upstream.tls) if urls[0].scheme == "https" else None,
         connect=upstream.connect,
+        retry=upstream.retry,
         head=upstream.head,
         idle=upstream.idle,
         pool_idle=upstream.pool.idle,

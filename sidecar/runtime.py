@@ -181,7 +181,7 @@ class Runtime:
         await self.background.close()
         await self.watch.close()
         for pool in self.pools.values():
-            pool.close()
+            await pool.close()
         if not keeps_store:
             await self.store.close()
         for outbound in self.outbounds:
@@ -521,14 +521,21 @@ def _report(log: FilteringBoundLogger, event: str, detail: str) -> None:
 
 
 def _report_server(
-    log: FilteringBoundLogger, metrics: Metrics, upstream: str, address: str, why: str | None
+    log: FilteringBoundLogger, metrics: Metrics, upstream: str, address: str | None, why: str | None
 ) -> None:
-    """Logs and counts that a server is left out, or used again if there is no reason why."""
+    """Logs why a server is left out, or why none takes a connection (`address` is None).
+
+    If there is no reason why, it is used again.
+    """
+    what = {"upstream": upstream} if address is None else {"upstream": upstream, "address": address}
     if why is None:
-        log.info("server healthy", upstream=upstream, address=address)
-    else:
+        log.info("upstream reachable" if address is None else "server healthy", **what)
+        return
+    if address is not None:
         metrics.ejections[upstream, address] += 1
-        log.warning("server unhealthy", upstream=upstream, address=address, detail=why)
+    log.warning(
+        "upstream unreachable" if address is None else "server unhealthy", **what, detail=why
+    )
 
 
 def open_provider(config: Config, report: Callable[[str], None], way: Way) -> Provider | None:

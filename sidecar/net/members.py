@@ -30,8 +30,9 @@ MOST_TIMES: Final = 10  # that `ejection.time` is multiplied by at most
 LOCAL: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
 """What fails for want of something here says nothing about a server."""
 
-Report: TypeAlias = "Callable[[str, str | None], None]"
-"""Hears of a server by its address: why it is left out; None: it is used again."""
+Report: TypeAlias = "Callable[[str | None, str | None], None]"
+"""Hears of a server by its address, or of all of them (None): why it is left out, or why none takes
+a connection; None: it is used again."""
 
 
 class ServerSnapshot(NamedTuple):

@@ -15,17 +15,17 @@ from functools import partial
 from math import inf
 from typing import Final
 
-from sidecar.core.errors import UpstreamBusy, UpstreamCause, UpstreamTimeout, UpstreamUnreachable
-from sidecar.net.causes import cause_of, of_connection
+from sidecar.core.errors import UpstreamBusy
 from sidecar.net.dial import Dialer
 from sidecar.net.members import Member, Members, Report, ServerSnapshot
+from sidecar.net.outage import Outage
 from sidecar.net.upstream import UpstreamConnection
 from sidecar.policy import UpstreamAddress
 
 SWEEP_SECONDS: Final = 0.05  # between two sweeps of idle connections at least
 
 
-def unreported(address: str, why: str | None) -> None:
+def unreported(address: str | None, why: str | None) -> None:
     """Hears of servers where nobody wants to."""
 
 
@@ -41,6 +41,7 @@ class Pool:
         "_loop",
         "_members",
         "_open",
+        "_outage",
         "_sweeper",
         "_sweeps_at",
         "_waiters",
@@ -61,6 +62,7 @@ class Pool:
         self._sweeps_at = inf
         self._members = Members(address, report)
         self._dialer = Dialer(loop, address, self._members, partial(UpstreamConnection, loop, self))
+        self._outage = Outage(loop, address, self._dial, partial(report, None))
         self._is_balanced = len(address.servers) > 1
         self._idle = self._members.all[0].idle  # of the only server, if there is one alone
 
@@ -95,8 +97,18 @@ class Pool:
         return tuple(one.snapshot(now) for one in self._members.all)
 
     @property
+    def unreachable_since(self) -> float | None:
+        """Since when no server takes a connection, as Unix seconds; None if one does."""
+        return self._outage.since
+
+    @property
+    def _counted(self) -> int:
+        """How many connections count against `pool_max`."""
+        return len(self._open) - len(self._lent)
+
+    @property
     def _is_full(self) -> bool:
-        return len(self._open) - len(self._lent) + self._connecting >= self.address.pool_max
+        return self._counted + self._connecting >= self.address.pool_max
 
     def take(self) -> UpstreamConnection | None:
         """An idle connection that is fit for use, the one used last; None if there is none.
@@ -145,6 +157,8 @@ class Pool:
         if last is not None and self._is_full:
             self._drop_an_idle_one()
         if connection is None and not lasts and self._is_full:
+            if not self._counted and self._outage.error is not None:
+                raise self._outage.error  # enough wait already, and no connection will come free
             connection = await self._wait()
             if connection is None:
                 return await self._connect_in_place(last)
@@ -214,24 +228,21 @@ class Pool:
         return connection.is_open
 
     async def _connect(self, last: Member | None) -> UpstreamConnection:
-        limit = self.address.connect
-        try:
-            async with asyncio.timeout(limit):
-                connection = await self._dialer.connect(last)
-        except TimeoutError:
-            late = f"no connection within {limit:g} s"
-            raise UpstreamTimeout(late, UpstreamCause.CONNECT_TIMEOUT) from None
-        except OSError as error:
-            raise UpstreamUnreachable(of_connection(error), cause_of(error)) from None
+        connection = await self._outage.connect(last)
         self._members.took(connection.member)
         return connection
+
+    async def _dial(self, last: Member | None = None) -> UpstreamConnection:
+        """One attempt at the servers. Raises `OSError`."""
+        async with asyncio.timeout(self.address.connect):
+            return await self._dialer.connect(last)
 
     async def is_reachable(self, limit: float) -> bool:
         """Whether some server takes a connection within `limit` seconds."""
         try:
-            async with asyncio.timeout(min(limit, self.address.connect)):
-                connection = await self._dialer.connect()
-        except (OSError, TimeoutError):
+            async with asyncio.timeout(limit):
+                connection = await self._dial()
+        except OSError:
             return False
         connection.abort()
         return True
@@ -336,8 +347,9 @@ class Pool:
         if ends:
             self._sweep_at(max(min(ends), now + SWEEP_SECONDS))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Closes every connection, busy ones too."""
+        await self._outage.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in list(self._open):

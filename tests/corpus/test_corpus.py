@@ -44,7 +44,7 @@ class Stage:
     async def open(self, sidecar: Start, **more: Any) -> Embedded:
         api = {"kind": "api", "upstream": "main", "strip": "/api", "session": "optional"}
         at = await sidecar(
-            upstreams={"main": {"url": self.upstream.url, "head": "2s"}},
+            upstreams={"main": {"url": self.upstream.url, "head": "2s", "retry": "0s"}},
             routes=[{"path": "/api/", **api}],
             logout={"path": "/api/logout", "redirect_to": "/login", "cookies": ["access_token"]},
             **more,

@@ -28,6 +28,7 @@ ADDRESS = UpstreamAddress(
     servers=(UpstreamServer("name.test", 0),),
     tls=None,
     connect=2.0,
+    retry=0.0,
     head=5.0,
     idle=5.0,
     pool_idle=15.0,

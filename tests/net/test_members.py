@@ -18,6 +18,7 @@ ADDRESS = UpstreamAddress(
     servers=(),
     tls=None,
     connect=2.0,
+    retry=0.0,
     head=5.0,
     idle=5.0,
     pool_idle=15.0,
@@ -32,7 +33,7 @@ class Told:
     """The servers of an upstream, and what is told of them."""
 
     def __init__(self, count: int, rule: Ejection | None = RULE) -> None:
-        self.told: list[tuple[str, str | None]] = []
+        self.told: list[tuple[str | None, str | None]] = []
         servers = tuple(UpstreamServer(f"s{at}", 80) for at in range(count))
         address = replace(ADDRESS, servers=servers, ejection=rule)
         self.members = Members(address, lambda one, why: self.told.append((one, why)))

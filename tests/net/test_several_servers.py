@@ -185,4 +185,4 @@ async def test_pool_loses_no_waiter_and_no_place(upstream: Upstream, other: Upst
     assert {one.address for one in pool.servers() if one.ejections} == {
         f"127.0.0.9:{upstream.port}"
     }
-    pool.close()
+    await pool.close()

@@ -73,7 +73,7 @@ async def test_socket_that_is_missing_is_passed_over_or_told(
     assert (await at.ask_admin("/readyz")).status == 200
     one = await client(at)
     assert [(await one.get("/x")).status for _ in range(4)] == [200] * 4
-    at = await sidecar(site({"url": missing, "ready": True}))
+    at = await sidecar(site({"url": missing, "ready": True, "retry": "0s"}))
     assert (await at.ask_admin("/readyz")).status == 503
     answer = await (await client(at)).get("/x")
     assert (answer.status, answer.code) == (502, "upstream_unreachable")

@@ -251,7 +251,7 @@ async def test_streamed_upload_is_not_repeated(
 async def test_upstream_that_is_down_is_a_bad_gateway_and_recovers_at_once(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
-    at = await sidecar(config(upstream))
+    at = await sidecar(config(upstream, retry="0s"))
     one = await client(at)
     assert (await one.get("/a")).status == 200
     await upstream.stop()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def site(upstream: Upstream) -> dict[str, Any]:
     dead = f"http://127.0.0.1:{free_port()}"
     return {
-        "upstreams": {"main": {"url": upstream.url}, "dead": {"url": dead}},
+        "upstreams": {"main": {"url": upstream.url}, "dead": {"url": dead, "retry": "0s"}},
         "routes": [
             {"path": "/", "kind": "api", "upstream": "main", "session": "none"},
             {"path": "/dead", "kind": "api", "upstream": "dead", "session": "none"},

@@ -54,7 +54,7 @@ async def test_refused_connection(
 ) -> None:
     """Also where the access log is off, or its level is not logged."""
     await upstream.stop()
-    at = await sidecar(log=log)
+    at = await sidecar(site(upstream.url, retry="0s"), log=log)
     assert (await (await client(at)).get("/orders?code=1", COOKIE)).status == 502
     told = the_failure(at)
     assert told["detail"] == "connection refused"
@@ -64,7 +64,7 @@ async def test_refused_connection(
 
 
 async def test_no_such_name(sidecar: Start, client: Clients) -> None:
-    at = await sidecar(site("http://no-such-host.invalid"))
+    at = await sidecar(site("http://no-such-host.invalid", retry="0s"))
     assert (await (await client(at)).get("/", COOKIE)).status == 502
     told = the_failure(at)
     assert told["detail"].startswith("the name cannot be resolved (")

@@ -44,11 +44,12 @@ from sidecar.core.config.fields import (
     SourceName,
     UpstreamName,
     UpstreamUrl,
+    Wait,
     freeze,
     parsed,
     setting,
 )
-from sidecar.core.config.units import parse_duration, parse_size
+from sidecar.core.config.units import parse_duration, parse_size, parse_wait
 from sidecar.core.upstream_url import split_upstream_url
 
 Kind: TypeAlias = Literal["api", "page"]
@@ -120,6 +121,11 @@ class Upstream(Section):
     )
     host: Authority | None = setting(None, "The Host to send instead of the route kind's default.")
     connect: Duration = parsed(parse_duration, "2s", "Time limit for connecting.")
+    retry: Wait = parsed(
+        parse_wait,
+        "2s",
+        "How long connecting is tried again if no server takes a connection; 0s: not at all.",
+    )
     head: Duration = parsed(
         parse_duration, "30s", "Time limit from the last request byte to the answer's head."
     )
