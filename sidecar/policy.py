@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from yarl import URL
 
+from sidecar import __version__
 from sidecar.core.access import EMAIL, AccessRule, ClaimPath, RouteGate, needed_for
 from sidecar.core.attributes import NO_KEYS, CookieKeys
 from sidecar.core.brake import BrakeRule
@@ -73,7 +74,7 @@ from sidecar.core.route_table import UNROUTED, Route, RouteTable
 from sidecar.core.sweep import USUAL_PREFIXES, Sweep, Swept
 from sidecar.core.target import prefix_key
 from sidecar.core.tickets import ClaimStamp, Signer
-from sidecar.core.upstream_url import UNIX, split_upstream_url
+from sidecar.core.upstream_url import UNIX, ServerUrl, split_upstream_url
 from sidecar.core.view import SourceSet
 from sidecar.page_files import read_pages
 from sidecar.tls import client_context
@@ -171,6 +172,19 @@ class UpstreamServer(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """How the servers of an upstream are checked. Durations in seconds.
+
+    `request` is sent as it is; `statuses` are the lowest and the highest of a server that is well.
+    """
+
+    request: bytes
+    interval: float
+    timeout: float
+    statuses: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamAddress:
     """Where the servers of an upstream listen and how long they may take. Durations in seconds."""
 
@@ -186,6 +200,7 @@ class UpstreamAddress:
     pool_max_age: float
     header_limit: int
     ejection: Ejection | None
+    check: HealthCheck | None = None
 
     @property
     def origin(self) -> str:
@@ -631,7 +646,19 @@ def _compile_upstream(config: Config, name: str, upstream: Upstream) -> Upstream
         pool_max_age=upstream.pool.max_age,
         header_limit=config.limits.header,
         ejection=upstream.ejection,
+        check=_compile_check(upstream, urls[0]),
     )
+
+
+def _compile_check(upstream: Upstream, url: ServerUrl) -> HealthCheck | None:
+    written = upstream.check
+    if written is None:
+        return None
+    head = (
+        f"GET {url.base}{written.path} HTTP/1.1\r\nHost: {upstream.host or url.authority}\r\n"
+        f"User-Agent: session-sidecar/{__version__}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    )
+    return HealthCheck(head.encode(), written.interval, written.timeout, written.status)
 
 
 def _tls_context(name: str, tls: UpstreamTls) -> ssl.SSLContext:

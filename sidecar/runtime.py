@@ -154,7 +154,9 @@ class Runtime:
     tracer: Tracer | None
 
     async def start(self) -> None:
-        """Listens to what other processes on the same store tell."""
+        """Listens to what other processes on the same store tell, and checks upstreams."""
+        for pool in self.pools.values():
+            pool.start()
         if self.shared is not None:
             await self.shared.feed.start()
         if self.login is not None:

@@ -213,11 +213,9 @@ class Members:
         before, member.passes = member.passes, trouble is None
         if trouble is not None:
             member.note(f"check: {trouble}")
-        if before == member.passes:
-            return
-        if trouble is None:
-            member.until = 0.0
-        if not member.is_out:
+        if trouble is None and member.is_down:
+            member.until = 0.0  # it may be back
+        if before != member.passes and not member.is_out:
             self._tell(member, None if trouble is None else f"check: {trouble}")
 
     def _leave_out(self, member: Member, now: float, seconds: float, why: str) -> None:

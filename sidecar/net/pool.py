@@ -16,6 +16,7 @@ from math import inf
 from typing import Final
 
 from sidecar.core.errors import UpstreamBusy
+from sidecar.net.checks import Checks
 from sidecar.net.dial import Dialer
 from sidecar.net.members import Member, Members, Report, ServerSnapshot
 from sidecar.net.outage import Outage
@@ -33,6 +34,7 @@ class Pool:
     """The connections to one upstream: at most `pool_max` at once, idle ones for `pool_idle`."""
 
     __slots__ = (
+        "_checks",
         "_connecting",
         "_dialer",
         "_idle",
@@ -63,6 +65,8 @@ class Pool:
         self._members = Members(address, report)
         self._dialer = Dialer(loop, address, self._members, partial(UpstreamConnection, loop, self))
         self._outage = Outage(loop, address, self._dial, partial(report, None))
+        check = address.check
+        self._checks = None if check is None else Checks(address, check, self._members)
         self._is_balanced = len(address.servers) > 1
         self._idle = self._members.all[0].idle  # of the only server, if there is one alone
 
@@ -237,8 +241,18 @@ class Pool:
         async with asyncio.timeout(self.address.connect):
             return await self._dialer.connect(last)
 
+    def start(self) -> None:
+        """Begins to check the servers, if that is configured."""
+        if self._checks is not None:
+            self._checks.start()
+
     async def is_reachable(self, limit: float) -> bool:
-        """Whether some server takes a connection within `limit` seconds."""
+        """Whether some server's last check has passed.
+
+        Without checks, whether one takes a connection within `limit` seconds.
+        """
+        if any(one.check is not None for one in self._members.all):
+            return any(one.passes for one in self._members.all)
         try:
             async with asyncio.timeout(limit):
                 connection = await self._dial()
@@ -350,6 +364,8 @@ class Pool:
     async def close(self) -> None:
         """Closes every connection, busy ones too."""
         await self._outage.close()
+        if self._checks is not None:
+            await self._checks.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in list(self._open):

@@ -220,6 +220,20 @@ Iterations: TypeAlias = Annotated[int, Field(ge=1, le=100_000), BeforeValidator(
 Workers: TypeAlias = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 ErrorStatus: TypeAlias = Annotated[int, Field(ge=400, le=599), BeforeValidator(_count)]
 GatewayStatus: TypeAlias = Annotated[int, Field(ge=500, le=599), BeforeValidator(_count)]
+StatusRange: TypeAlias = Annotated[
+    tuple[int, int],
+    PlainValidator(values.parse_status_range),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": "^[2-5][0-9]{2}(-[2-5][0-9]{2})?$"},
+                {"type": "integer", "minimum": 200, "maximum": 599},
+            ],
+            "examples": ["200-399", "204"],
+        }
+    ),
+]
+LocalTarget: TypeAlias = Annotated[str, _text(values.parse_local_target), _string("^/")]
 ListenAddress: TypeAlias = Annotated[values.Listen, _text(values.parse_listen), _string("^.+:.+$")]
 Origin: TypeAlias = Annotated[str, _text(values.parse_origin), _string("^https?://[^/]+/?$")]
 UpstreamUrl: TypeAlias = Annotated[

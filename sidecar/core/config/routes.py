@@ -36,12 +36,14 @@ from sidecar.core.config.fields import (
     GatewayStatus,
     IdentityName,
     JsonScalar,
+    LocalTarget,
     MemberPath,
     PathText,
     Scalars,
     Section,
     Size,
     SourceName,
+    StatusRange,
     UpstreamName,
     UpstreamUrl,
     Wait,
@@ -50,6 +52,7 @@ from sidecar.core.config.fields import (
     setting,
 )
 from sidecar.core.config.units import parse_duration, parse_size, parse_wait
+from sidecar.core.config.values import parse_status_range
 from sidecar.core.upstream_url import split_upstream_url
 
 Kind: TypeAlias = Literal["api", "page"]
@@ -105,6 +108,17 @@ class Ejection(Section):
     )
 
 
+class Check(Section):
+    """How servers are asked whether they are well."""
+
+    path: LocalTarget = Field(description="What is asked for by GET, behind the base path.")
+    interval: Duration = parsed(parse_duration, "10s", "Time between two checks of a server.")
+    timeout: Duration = parsed(parse_duration, "2s", "Time limit for connecting and the answer.")
+    status: StatusRange = parsed(
+        parse_status_range, "200-399", "The statuses of a server that is well: one, or a range."
+    )
+
+
 class Upstream(Section):
     """A server behind the sidecar."""
 
@@ -137,6 +151,11 @@ class Upstream(Section):
         Ejection(), "When one of several servers is left out for a while; null: never.", written={}
     )
     ready: bool = setting(False, "Whether the sidecar's readiness depends on this upstream.")
+    check: Check | None = setting(
+        None,
+        "How servers are asked whether they are well; null: not at all. One whose check fails is "
+        "left out until it passes, while others are there.",
+    )
     tls: UpstreamTls = setting(UpstreamTls(), "How an https upstream is verified.", written={})
 
     @model_validator(mode="after")

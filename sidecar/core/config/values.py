@@ -33,6 +33,7 @@ _HOSTNAME: Final = re.compile(
 _PATH: Final = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*", re.ASCII)
 _LOCAL_TARGET: Final = re.compile(r"/(?![/\\])[!-\[\]-~]*", re.ASCII)
 _DOT_SEGMENT: Final = re.compile(r"(?:\.|%2e){1,2}(?:;.*)?", re.IGNORECASE)
+_STATUS_RANGE: Final = re.compile(r"([2-5][0-9]{2})(?:-([2-5][0-9]{2}))?", re.ASCII)
 _PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 
@@ -150,6 +151,14 @@ def parse_upstream_url(value: str) -> str:
     )
     base = parse_path(split.path or "/").rstrip("/")
     return f"{split.scheme}://{_authority(split, default_port=_PORTS[split.scheme])}{base}"
+
+
+def parse_status_range(value: object) -> tuple[int, int]:
+    """`200-399`, or `204` alone: the lowest and the highest status."""
+    found = _STATUS_RANGE.fullmatch(str(value))
+    if found is None or isinstance(value, bool) or int(found[1]) > int(found[2] or found[1]):
+        raise BadValue("must be a status or a range of them", "use 200-399, for example")
+    return int(found[1]), int(found[2] or found[1])
 
 
 def parse_endpoint_url(value: str) -> str:

@@ -29,6 +29,8 @@ ACCEPTED: list[tuple[Callable[[str], object], str, object]] = [
     (values.parse_upstream_url, "unix:/run/app.sock", "unix:/run/app.sock"),
     (values.parse_upstream_url, "unix:/run/app.sock:/", "unix:/run/app.sock"),
     (values.parse_upstream_url, "unix:/run/app.sock:/base/x/", "unix:/run/app.sock:/base/x"),
+    (values.parse_status_range, "200-399", (200, 399)),
+    (values.parse_status_range, "204", (204, 204)),
     (values.parse_authority, "Api.Example:81", "api.example:81"),
     (values.parse_authority, "[::1]", "[::1]"),
     (values.parse_proxy, "unix", "unix"),
@@ -119,6 +121,7 @@ REFUSED: list[tuple[Callable[[str], object], tuple[str, ...]]] = [
             "http://a/b c",
         ),
     ),
+    (values.parse_status_range, ("", "100", "399-200", "200-", "2xx", "600", "200 - 399")),
     (values.parse_authority, ("", "a/b", "u@a", "a:b", "http://a", "a?b", "a b")),
     (
         values.parse_proxy,
