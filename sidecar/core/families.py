@@ -135,6 +135,11 @@ UPSTREAM_WAIT_SECONDS: Final = _histogram(
     "Time that requests waited for a connection, unless they found one idle at once.",
     "upstream",
 )
+UPSTREAM_UNREACHABLE: Final = _gauge(
+    "upstream_unreachable",
+    "Whether no server of an upstream takes a connection; of several workers, in how many.",
+    "upstream",
+)
 UPSTREAM_EJECTED: Final = _gauge(
     "upstream_ejected",
     "Whether a server is left out while others serve; of several workers, in how many.",

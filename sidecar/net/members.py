@@ -171,6 +171,24 @@ class Members:
         )
         return (used, left) if used else (left, [])
 
+    def take(self, now: float, *, from_any: bool) -> Any:
+        """An idle connection to the best server, or if need be to any; None if there is none."""
+        connection = _fit(self.next(now).idle, now)
+        if connection is None and from_any:
+            used, left_out = self.order(now)
+            found = (_fit(one.idle, now) for one in (*used, *left_out))
+            connection = next((one for one in found if one is not None), None)
+        if connection is not None:
+            self.took(connection.member)
+        return connection
+
+    def drop_an_idle_one(self) -> None:
+        """Closes the oldest idle connection of some server: its place comes free."""
+        for one in self.all:
+            if one.idle:
+                one.idle.pop(0).abort()
+                return
+
     def took(self, member: Member) -> None:
         """Passes the turn on: a connection to `member` is used."""
         self._turn = (self.all.index(member) + 1) % len(self.all)
@@ -203,9 +221,13 @@ class Members:
             times = min(member.times + 1, MOST_TIMES)
             self._leave_out(member, now, rule.time * times, f"{member.failures} in a row: {why}")
 
-    def answered(self, member: Member) -> None:
-        """A server that had failed has given a good response."""
-        self._back(member)
+    def judge(self, member: Member, now: float, status: int) -> None:
+        """A server has responded: that is good, unless the status counts as no response."""
+        rule = self._address.ejection
+        if rule is not None and status in rule.statuses:
+            self.failed(member, now, f"status {status}")
+        elif member.failures:
+            self._back(member)
 
     def checked(self, member: Member, trouble: str | None) -> None:
         """An active check has passed, or not: `trouble` says why."""
@@ -234,3 +256,13 @@ class Members:
     def _tell(self, member: Member, why: str | None) -> None:
         member.ejections += why is not None
         self._report(member.address, why)
+
+
+def _fit(idle: list[Any], now: float) -> Any:
+    """The connection used last that is fit for use, else None; unfit ones end."""
+    while idle:
+        connection = idle.pop()
+        if connection.is_open and now < connection.idle_until:
+            return connection
+        connection.abort()
+    return None

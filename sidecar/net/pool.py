@@ -120,7 +120,10 @@ class Pool:
         If there are several servers, it is one to the server with the least load.
         """
         if self._is_balanced:
-            return self._take_balanced()
+            found: UpstreamConnection | None = self._members.take(
+                self._loop.time(), from_any=self._is_full
+            )
+            return found
         idle = self._idle
         while idle:
             connection: UpstreamConnection = idle.pop()
@@ -133,18 +136,6 @@ class Pool:
                 return connection
             connection.abort()
         return None
-
-    def _take_balanced(self) -> UpstreamConnection | None:
-        """An idle connection to the best server; if no more can be made, to any."""
-        now = self._loop.time()
-        connection = _fit(self._members.next(now).idle, now)
-        if connection is None and self._is_full:
-            used, left_out = self._members.order(now)
-            found = (_fit(one.idle, now) for one in (*used, *left_out))
-            connection = next((one for one in found if one is not None), None)
-        if connection is not None:
-            self._members.took(connection.member)
-        return connection
 
     async def acquire(
         self, *, lasts: bool = False, last: Member | None = None
@@ -159,7 +150,7 @@ class Pool:
         """
         connection = self.take() if last is None else None
         if last is not None and self._is_full:
-            self._drop_an_idle_one()
+            self._members.drop_an_idle_one()
         if connection is None and not lasts and self._is_full:
             if not self._counted and self._outage.error is not None:
                 raise self._outage.error  # enough wait already, and no connection will come free
@@ -173,13 +164,6 @@ class Pool:
         if lasts:
             self.lend(connection)
         return connection
-
-    def _drop_an_idle_one(self) -> None:
-        """Closes the oldest idle connection of some server: its place comes free."""
-        for one in self._members.all:
-            if one.idle:
-                one.idle.pop(0).abort()
-                return
 
     async def _wait(self) -> UpstreamConnection | None:
         """The next connection that comes free; None if a place for a new one has been kept."""
@@ -337,11 +321,7 @@ class Pool:
 
     def judge(self, connection: UpstreamConnection, status: int) -> None:
         """A server has responded that had failed, or with a status that may speak against it."""
-        rule, member = self.address.ejection, connection.member
-        if rule is not None and status in rule.statuses:
-            self._members.failed(member, self._loop.time(), f"status {status}")
-        elif member.failures:
-            self._members.answered(member)
+        self._members.judge(connection.member, self._loop.time(), status)
 
     def _sweep_at(self, time: float) -> None:
         if self._sweeper is not None:
@@ -372,13 +352,3 @@ class Pool:
             connection.abort()
         for member in self._members.all:
             member.idle.clear()
-
-
-def _fit(idle: list[UpstreamConnection], now: float) -> UpstreamConnection | None:
-    """The connection used last that is fit for use; unfit ones end."""
-    while idle:
-        connection = idle.pop()
-        if connection.is_open and now < connection.idle_until:
-            return connection
-        connection.abort()
-    return None

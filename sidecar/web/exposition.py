@@ -145,6 +145,10 @@ class Exposition:
             {(name, one.address): float(one.out_until is not None) for name, one in rows},
         )
         yield values(
+            families.UPSTREAM_UNREACHABLE,
+            {(name,): float(pool.unreachable_since is not None) for name, pool in pools.items()},
+        )
+        yield values(
             families.UPSTREAM_EJECTIONS,
             {(name, one.address): ejections[name, one.address] for name, one in rows},
         )

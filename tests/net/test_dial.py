@@ -152,8 +152,13 @@ async def test_each_new_connection_follows_the_name(listening: int) -> None:
     names = Names(name=["127.0.0.3"])
     one = pool(names, listening, "name.test")
     assert await connected(one) == "127.0.0.3"
+    assert one.servers()[0].addresses == ("127.0.0.3",)
     names.names["name.test"] = ["127.0.0.4"]
     assert await connected(one) == "127.0.0.4"
+    shown = one.servers()[0]
+    assert shown.addresses == ("127.0.0.4",)
+    assert shown.resolved_at is not None
+    assert (shown.error, shown.failures) == (None, 0)
 
 
 async def test_literal_address_is_not_looked_up(listening: int) -> None:

@@ -91,7 +91,7 @@ def test_exchanges_that_fail_leave_out_after_several_in_a_row() -> None:
     for _ in range(2):
         for _ in range(2):
             told.members.failed(first, 0.0, "no answer within 5 s")
-        told.members.answered(first)
+        told.members.judge(first, 0.0, 200)
     assert told.told == []
     for _ in range(3):
         told.members.connected(first)
@@ -195,7 +195,7 @@ def test_whatever_happens_the_best_server_in_use_is_next(
             case "failed":
                 members.failed(one, now, "was lost")
             case "answered":
-                members.answered(one)
+                members.judge(one, now, 200)
             case "check":
                 members.checked(one, "status 503")
             case _:

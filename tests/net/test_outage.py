@@ -92,8 +92,10 @@ async def test_restart_within_retry_costs_no_error(
         for number, one in enumerate(clients)
     ]
     await in_flight(at, 6)
+    assert (await at.metrics())['sidecar_upstream_unreachable{upstream="main"}'] == 1
     await upstream.start()
     assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
+    assert (await at.metrics())['sidecar_upstream_unreachable{upstream="main"}'] == 0
     assert sorted(one.target for one in upstream.requests[seen:]) == [f"/{n}" for n in range(6)]
 
 
