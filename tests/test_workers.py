@@ -21,6 +21,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from sidecar.core.families import FAMILIES
 from sidecar.workers.board import BoardShares, Scoreboard, WorkerId
 from sidecar.workers.private import private_directory
 from sidecar.workers.processors import usable_processors
@@ -262,6 +263,43 @@ async def test_connections_spread(start: Start, upstream: Upstream, client: Clie
     assert sorted(connections) == sorted(took.values())
     assert found["sidecar_client_connections"] == 20
     assert found['sidecar_tombstones{"worker": "1"}'] == 0
+
+
+async def test_metrics_of_several_workers_are_one_scrape(
+    start: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Every metric, once; what holds for each process has its name, the rest is one value.
+
+    No counter goes down when a worker is replaced.
+    """
+    at = await start()
+    for one in await one_of_each(at, client):
+        assert (await one.get("/page")).status == 200
+    text = (await at.ask_admin("/metrics")).body.decode()
+    of_memory = {"sidecar_store_bytes_limit", "sidecar_store_entries"}  # the store is a file here
+    names = {one.name for one in text_string_to_metric_families(text)}
+    assert names == FAMILIES.keys() - of_memory
+    found = await samples(at)
+    processes = {"1", "2", "admin", "supervisor"}
+    for name in ("process_open_fds", "process_cpu_seconds_total"):
+        told = {one for one in found if one.startswith(name)}
+        assert told == {f'{name}{{"worker": "{process}"}}' for process in processes}
+    assert [found[one] for one in found if "build_info" in one] == [1]
+    assert [found[one] for one in found if "config_info" in one] == [1]
+    assert found["sidecar_store_up"] == found["sidecar_ready"] == 1
+    assert found['sidecar_requests_in_flight_limit{"kind": "api"}'] == 2000
+    before = {one: value for one, value in found.items() if "_total" in one or "_bucket" in one}
+    killed = pids(at)[1]
+    os.kill(killed, signal.SIGKILL)
+
+    async def is_replaced() -> bool:
+        return (await samples(at))["sidecar_workers_replaced_total"] == 1
+
+    await eventually(is_replaced)
+    await all_serve(at)
+    after = await samples(at)
+    assert {one for one, value in before.items() if after[one] < value} == set()
+    assert after[REQUESTS] >= before[REQUESTS] >= 4
 
 
 async def test_log_names_the_worker(start: Start, upstream: Upstream, client: Clients) -> None:
@@ -677,6 +715,31 @@ def test_totals() -> None:
     assert "t_count 8.0" in later
     assert "t_sum 1.5" in later
     assert 'sidecar_tombstones{worker="1"} 0.0' in later
+
+
+def test_totals_of_gauges_are_what_their_family_says() -> None:
+    """The worst store is the store's state; an info is one line, and a new hash a second one."""
+    totals = Totals()
+    for name, up, size, version in (("a", 1, 10, "x"), ("b", 0, 20, "x"), ("c", 1, 5, "y")):
+        totals.tell(
+            name,
+            name,
+            "# HELP sidecar_store_up Up.\n# TYPE sidecar_store_up gauge\n"
+            f"sidecar_store_up {up}\n"
+            "# HELP sidecar_store_bytes Bytes.\n# TYPE sidecar_store_bytes gauge\n"
+            f"sidecar_store_bytes {size}\n"
+            "# HELP sidecar_config_info Hash.\n# TYPE sidecar_config_info gauge\n"
+            f'sidecar_config_info{{hash="{version}"}} 1\n',
+        )
+    told = generate_latest(totals.registry()).decode().splitlines()
+    assert "sidecar_store_up 0.0" in told
+    assert "sidecar_store_bytes 20.0" in told
+    assert 'sidecar_config_info{hash="x"} 1.0' in told
+    assert 'sidecar_config_info{hash="y"} 1.0' in told
+    totals.keep(["a"])
+    told = generate_latest(totals.registry()).decode().splitlines()
+    assert "sidecar_store_up 1.0" in told
+    assert 'sidecar_config_info{hash="y"} 1.0' not in told
 
 
 def report(*missing: str, draining: bool = False) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp import hdrs, web
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sidecar.net.store import Store
     from sidecar.reload import Reloads
     from sidecar.runtime import Runtime
+    from sidecar.web.budgets import Budgets
     from sidecar.web.proxy import Proxy
     from sidecar.web.server import Server
 
@@ -124,7 +125,7 @@ class Admin:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         """Prometheus's text format, or OpenMetrics if that is asked for."""
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        encode, content_type = _encoder(request.headers.get("Accept", ""))
         body = encode(await self._facts.metrics())
         return web.Response(body=body, headers={"Content-Type": content_type})
 
@@ -164,6 +165,14 @@ def _shield(response: web.StreamResponse) -> None:
         response.headers.setdefault(name, value)
 
 
+def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    """What renders metrics for a client, and the type of that."""
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):  # of a version that is no number
+        return choose_encoder("")
+
+
 def _guarded(request: web.Request) -> AdminRequest:
     """What the guard looks at. Two lines of one header are no line that counts."""
     headers = request.headers
@@ -195,13 +204,16 @@ class ProcessFacts:
         self._server = server
         self._reloads = reloads
         self._is_ready = True
+        self._budgets: tuple[Budgets, ...] = ()
         self.serve_with(runtime, proxy)
 
     def serve_with(self, runtime: Runtime, proxy: Proxy) -> None:
         """Reports on another configuration from now on; the counters go on."""
         self._runtime = runtime
+        former = (one for one in self._budgets if any(one.in_flight.values()))
+        self._budgets = (proxy.budgets, *former)
         self._exposition = Exposition(
-            runtime, proxy.budgets, lambda: self._reloads.history, is_ready=self._is_ready
+            runtime, self._budgets, lambda: self._reloads.history, is_ready=self._is_ready
         )
         self._registry = CollectorRegistry()
         self._registry.register(self._exposition)

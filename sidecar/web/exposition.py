@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -35,13 +35,16 @@ _BUILD: Final = (__version__, platform.python_version(), aiohttp.__version__)
 class Exposition:
     """Renders the counters for a scrape (prometheus_client collector protocol).
 
+    `budgets` are that of the configuration that holds, and those of former ones with requests that
+    go on.
+
     `is_ready` and `lag` (seconds) are what the caller has found last.
     """
 
     def __init__(
         self,
         runtime: Runtime,
-        budgets: Budgets,
+        budgets: Sequence[Budgets],
         history: Callable[[], ReloadHistory],
         *,
         is_ready: bool,
@@ -93,8 +96,12 @@ class Exposition:
 
     def _load(self) -> Iterable[Metric]:
         metrics, limits = self._runtime.metrics, self._runtime.policy.config.limits
-        yield values(families.IN_FLIGHT, _by_name(self._budgets.in_flight))
-        yield values(families.IN_FLIGHT_LIMIT, _by_name(self._budgets.limits))
+        limits_in_flight = self._budgets[0].limits
+        in_flight = {
+            kind: sum(one.in_flight[kind] for one in self._budgets) for kind in limits_in_flight
+        }
+        yield values(families.IN_FLIGHT, _by_name(in_flight))
+        yield values(families.IN_FLIGHT_LIMIT, _by_name(limits_in_flight))
         yield values(families.LASTING, _by_name(metrics.lasting))
         yield value(families.CONNECTIONS, metrics.connections)
         yield value(families.CONNECTIONS_LIMIT, limits.connections)

@@ -16,7 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidecar import __version__
 from sidecar.core.errors import ProxyError
 from sidecar.core.families import FAMILIES, MetricKind
+from sidecar.tls import ends_at
 from tests.conftest import free_port
+from tests.e2e.servers import write_certificate
 from tests.test_docs import subclasses
 
 if TYPE_CHECKING:
@@ -253,7 +255,7 @@ async def test_sessions_are_counted_when_their_cookies_are_read(
 async def test_open_websockets_and_event_streams(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
-    """They count while they are open."""
+    """They count while they are open, also if another configuration holds meanwhile."""
     upstream.default = [
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
         "hang",
@@ -263,6 +265,9 @@ async def test_open_websockets_and_event_streams(
     one.send("GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
     open_streams = 'sidecar_lasting_responses{kind="event_stream"}'
     await at.wait_for(lambda metrics: metrics[open_streams] == 1)
+    await at.sidecar.reload(at.sidecar.runtime.policy.config)
+    metrics = await at.metrics()
+    assert metrics[open_streams] == metrics['sidecar_requests_in_flight{kind="stream"}'] == 1
     one.reset()
     await at.wait_for(lambda metrics: metrics[open_streams] == 0)
 
@@ -277,9 +282,10 @@ async def test_the_store_is_timed_and_its_failures_are_counted(
     errors = [name for name in failed if name.startswith("sidecar_store_errors_total")]
     assert sum(failed[name] for name in errors) >= 1
     place.mkdir()
-    metrics = await at.wait_for(lambda metrics: metrics["sidecar_store_up"] == 1)
-    assert metrics['sidecar_store_duration_seconds_count{operation="put"}'] >= 1
-    await at.wait_for(lambda metrics: metrics["sidecar_store_bytes"] > 0)
+    await at.wait_for(lambda metrics: metrics["sidecar_store_up"] == 1)
+    timed = 'sidecar_store_duration_seconds_count{operation="put"}'
+    await at.wait_for(lambda metrics: metrics[timed] >= 1)
+    metrics = await at.wait_for(lambda metrics: metrics["sidecar_store_bytes"] > 0)
     assert "sidecar_store_entries" not in metrics
 
 
@@ -329,3 +335,61 @@ async def test_counters_go_on_over_a_reload(
     }
     assert {name for name, value in counted.items() if after[name] < value} == set()
     assert after['sidecar_requests_total{route="/moved",status="200"}'] == 0
+
+
+async def test_certificates_tell_when_they_end(
+    sidecar: Start, upstream: Upstream, tmp_path: Path
+) -> None:
+    """The listener's, and those that upstreams are shown."""
+    folders = tmp_path / "a", tmp_path / "b"
+    for one in folders:
+        one.mkdir()
+    (server, key), (shown, its_key) = map(write_certificate, folders)
+    at = await sidecar(
+        routes(upstream)
+        | {
+            "tls": {"cert": str(server), "key": str(key)},
+            "upstreams": {
+                "main": {
+                    "url": f"https://127.0.0.1:{free_port()}",
+                    "tls": {"cert": str(shown), "key": str(its_key)},
+                }
+            },
+        }
+    )
+    name = 'sidecar_tls_certificate_expiry_timestamp_seconds{file="%s"}'
+    metrics = await at.metrics()
+    for file in (server, shown):
+        end = ends_at(str(file))
+        assert end is not None
+        assert metrics[name % file] == end.timestamp()
+
+
+async def test_the_provider_tells_whether_it_was_reached(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Down at the start: what it publishes was never fetched, and the last attempt failed."""
+    at = await sidecar(
+        routes(upstream),
+        public_url="http://127.0.0.1:8080",
+        oidc={"issuer": f"http://127.0.0.1:{free_port()}", "client_id": "a", "client_secret": "b"},
+    )
+    up = 'sidecar_provider_up{document="%s"}'
+    metrics = await at.wait_for(lambda metrics: metrics[up % "metadata"] == 0)
+    assert metrics[up % "keys"] == 1  # nobody has asked for them
+    fetched = 'sidecar_provider_last_fetch_timestamp_seconds{document="metadata"}'
+    assert metrics[fetched] == 0
+
+
+@pytest.mark.parametrize("accept", ["application/openmetrics-text;version=x", "*/*", "?;;=,"])
+async def test_odd_accept_gets_the_text_format(
+    sidecar: Start, upstream: Upstream, accept: str
+) -> None:
+    at = await sidecar(routes(upstream))
+    reader, writer = await asyncio.open_connection("127.0.0.1", at.admin, limit=1 << 20)
+    fields = f"Host: localhost\r\nConnection: close\r\nAccept: {accept}\r\n\r\n"
+    writer.write(f"GET /metrics HTTP/1.1\r\n{fields}".encode())
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"sidecar_requests_total" in body
