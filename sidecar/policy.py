@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from typing import Any, Final, NamedTuple
 
+from joserfc.jwk import KeySet
 from yarl import URL
 
 from sidecar import __version__
@@ -34,6 +35,7 @@ from sidecar.core.config.sources import (
     BetterAuthSource,
     CookieSource,
     IronSessionSource,
+    JwtSource,
     NextauthSource,
     SourceSection,
     source_name,
@@ -61,7 +63,9 @@ from sidecar.core.formats.login_session import (
 )
 from sidecar.core.formats.raw import raw_source
 from sidecar.core.formats.sealed import SealedSource
+from sidecar.core.formats.signed_jwt import HeldKeys, KeyRing, RemoteKeys, SignedOpener, jwt_source
 from sidecar.core.identity import IdentityField
+from sidecar.core.jws import InvalidToken, key_of_pem
 from sidecar.core.keys import derive_key
 from sidecar.core.login_loop import TraceCookie, trace_name
 from sidecar.core.logout_rule import LogoutRule
@@ -77,7 +81,7 @@ from sidecar.core.tickets import ClaimStamp, Signer
 from sidecar.core.upstream_url import UNIX, ServerUrl, split_upstream_url
 from sidecar.core.view import SourceSet
 from sidecar.page_files import read_pages
-from sidecar.tls import client_context
+from sidecar.tls import UnusableFile, client_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +271,13 @@ class Policy:
     def presents_session(self, cookie: bytes) -> bool:
         """Whether a Cookie header holds a cookie by a session's name, whatever is in it."""
         return bool(CookieJar.parse(cookie.decode("latin-1")).named(self.session_names))
+
+    @property
+    def remote_keys(self) -> tuple[RemoteKeys, ...]:
+        """The sets of public keys that have to be fetched."""
+        openers = [one.opener for one in self.sources if isinstance(one, SealedSource)]
+        rings = [one.ring for one in openers if isinstance(one, SignedOpener)]
+        return tuple(one for one in rings if isinstance(one, RemoteKeys))
 
 
 class TrustedPeers:
@@ -509,6 +520,15 @@ def _compile_source(source: SourceSection, stamp: ClaimStamp) -> Source:
                 keys=keys,
                 iterations=source.iterations,
             )
+        case JwtSource():
+            return jwt_source(
+                cookie=source.cookie,
+                secrets=_secrets_of(source),
+                ring=_key_ring(source),
+                token=source.token,
+                expires_at=source.expires_at,
+                keys=keys,
+            )
         case AuthjsSource() | NextauthSource() | Auth0Source() | BetterAuthSource():
             return FORMATS[source.type](
                 secrets=_secrets_of(source),
@@ -521,6 +541,20 @@ def _compile_source(source: SourceSection, stamp: ClaimStamp) -> Source:
             )
 
 
+def _key_ring(source: JwtSource) -> KeyRing | None:
+    """The public keys of a source that has no secret. Raises `UnusableFile` for an unfit key."""
+    if source.jwks is not None:
+        return RemoteKeys(source.jwks)
+    if source.key is None:
+        return None
+    try:
+        return HeldKeys(KeySet([key_of_pem(source.key)]))
+    except InvalidToken as error:
+        raise UnusableFile(
+            "session.sources", f"type: jwt, cookie: {source.cookie}", str(error)
+        ) from None
+
+
 def _secrets_of(source: SourceSection) -> tuple[str, ...]:
     """What its sessions are sealed with; the first one seals."""
     match source:
@@ -528,7 +562,7 @@ def _secrets_of(source: SourceSection) -> tuple[str, ...]:
             return ()
         case IronSessionSource():
             return tuple(one.get_secret_value() for one in source.password.values())
-        case AuthjsSource() | NextauthSource() | Auth0Source() | BetterAuthSource():
+        case JwtSource() | AuthjsSource() | NextauthSource() | Auth0Source() | BetterAuthSource():
             return tuple(one.get_secret_value() for one in source.secret)
 
 

@@ -25,6 +25,7 @@ from sidecar.net.background import Background
 from sidecar.net.outbound import Outbound, Way, way_of
 from sidecar.net.pool import Pool
 from sidecar.net.provider import Provider, ProviderSettings, ProviderUnavailable
+from sidecar.net.remote_keys import KeyFetcher
 from sidecar.net.store import Store, open_store
 from sidecar.net.store.outbox import Outbox
 from sidecar.net.store.watch import StoreWatch
@@ -152,11 +153,13 @@ class Runtime:
     limits: Mapping[str, RateLimit]
     login: LoginParts | None
     tracer: Tracer | None
+    keys: KeyFetcher
 
     async def start(self) -> None:
-        """Listens to what other processes on the same store tell, and checks upstreams."""
+        """Listens to other processes on the same store, checks upstreams, fetches public keys."""
         for pool in self.pools.values():
             pool.start()
+        await self.keys.start()
         if self.shared is not None:
             await self.shared.feed.start()
         if self.login is not None:
@@ -284,6 +287,13 @@ def open_runtime(
         termination=_termination(ports, local, records, stored, shared),
         login=_login_parts(ports, stored),
         tracer=_open_tracer(policy.config, log),
+        keys=KeyFetcher(
+            policy.remote_keys,
+            ports.outbound,
+            ports.background,
+            report=partial(_report, log, "keys of sessions"),
+            changed=local.directory.forget_all,
+        ),
     )
 
 

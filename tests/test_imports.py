@@ -27,6 +27,7 @@ LAYERS: Final = (
         "sidecar.core.headers",
         "sidecar.core.identity",
         "sidecar.core.jwe",
+        "sidecar.core.jws",
         "sidecar.core.keys",
         "sidecar.core.jsonscan",
         "sidecar.core.jsonwalk",

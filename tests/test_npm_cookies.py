@@ -25,9 +25,10 @@ from sidecar.explain import Explanation, explain
 PROJECT = Path(__file__).parent / "npm"
 INSTALL = ("ci", "--ignore-scripts", "--no-audit", "--no-fund")
 
-every_type = pytest.mark.parametrize(
-    "type_", ["authjs", "nextauth", "auth0", "better-auth", "iron-session"]
-)
+SEALED = ("authjs", "nextauth", "auth0", "better-auth", "iron-session")
+
+every_type = pytest.mark.parametrize("type_", [*SEALED, "jwt"])
+every_sealed_type = pytest.mark.parametrize("type_", SEALED)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def test_every_fresh_cookie_yields_its_token(minted: list[Minted], type_: str) -
         assert told["expires_at"] == pytest.approx(now + case.lifetime, abs=120)
 
 
-@every_type
+@every_sealed_type
 def test_every_cookie_lives_through_the_tolerance_and_then_expires(
     minted: list[Minted], type_: str
 ) -> None:
@@ -121,7 +122,7 @@ def test_no_cookie_opens_with_another_secret(minted: list[Minted], type_: str) -
         assert case.read(time.time(), **{key: wrong})["result"] == "invalid", case.what
 
 
-@every_type
+@every_sealed_type
 def test_a_missing_chunk_is_never_made_up_for(minted: list[Minted], type_: str) -> None:
     chunked = [case for case in of_type(minted, type_) if len(case.cookies) > 1]
     assert chunked

@@ -28,6 +28,9 @@ ALGORITHMS: Final = {
 }
 """The algorithms that are believed, and the type of their keys (RFC 7518, RFC 8037, RFC 9864)."""
 
+SYMMETRIC: Final = ("HS256", "HS384", "HS512")
+"""The algorithms that a shared secret signs with. No key of the others is ever one of these."""
+
 PublicKey: TypeAlias = RSAKey | ECKey | OKPKey
 _KEY_TYPES: Final[Mapping[str, type[PublicKey]]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 _PUBLIC_MEMBERS: Final = ("kty", "use", "key_ops", "alg", "kid", "n", "e", "crv", "x", "y")
@@ -74,6 +77,22 @@ class _Registry(JWSRegistry):
         return self.algorithms[name]
 
 
+class SymmetricRegistry(JWSRegistry):
+    """HS256 to HS512 alone, for sessions of an application that shares its secret."""
+
+    max_header_length = _LONGEST_HEADER
+    max_payload_length = _LONGEST_TOKEN
+
+    def __init__(self) -> None:
+        super().__init__(algorithms=list(SYMMETRIC), strict_check_header=False)
+
+    def check_header(self, header: dict[str, object]) -> None:
+        """Raises `InvalidToken` for what is not done here (RFC 7515 4.1.11, RFC 7797)."""
+        super().check_header(header)
+        if not {"crit", "b64"}.isdisjoint(header):
+            raise InvalidToken("its header asks for something that is not done here")
+
+
 _REGISTRIES: Final = {name: _Registry(name) for name in ALGORITHMS}
 
 
@@ -90,6 +109,18 @@ def parse_keys(body: bytes) -> KeySet:
         raise InvalidToken("the provider's key set is not the JSON that it must be")
     keys = [key for one in given[:_MAX_KEYS] if (key := _public_key(one)) is not None]
     return KeySet(list(keys))
+
+
+def key_of_pem(text: str) -> PublicKey:
+    """A public key in PEM. Raises `InvalidToken` for one that no algorithm here takes."""
+    for kind in _KEY_TYPES.values():
+        try:
+            found = _public_key(kind.import_key(text).as_dict(private=False))
+        except (JoseError, ValueError, TypeError, KeyError, AttributeError):
+            continue
+        if found is not None:
+            return found
+    raise InvalidToken("its key must be RSA of 2048 bits or more, EC, or Ed25519")
 
 
 def _public_key(given: object) -> PublicKey | None:
@@ -139,7 +170,7 @@ def verify(
 
 def _not_allowed(algorithm: object, announced: Collection[str]) -> str:
     """Why an algorithm is refused, by its name where that is a registered one (RFC 7518 3.1)."""
-    if algorithm not in (*ALGORITHMS, "HS256", "HS384", "HS512", "none"):
+    if algorithm not in (*ALGORITHMS, *SYMMETRIC, "none"):
         return "its algorithm is not allowed"
     if algorithm in ALGORITHMS:
         return f"its algorithm {algorithm} is none that the provider's metadata announce"

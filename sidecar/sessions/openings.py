@@ -21,6 +21,7 @@ PACE: Final = 60.0  # seconds between two warnings about a source
 _KEYS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "iron-session": "its `password`",
+        "jwt": "its `secret`, `key` or `jwks`",
         "oidc": "`secret`, which must be the same as before and on every replica,",
     }
 )

@@ -16,6 +16,7 @@ const { setChunkedCookie } = await import(file("@auth0/nextjs-auth0/dist/server/
 const { createAccountStore } = await import(file("better-auth/dist/cookies/session-store.mjs"));
 const require = createRequire(import.meta.url);
 const { encode: encodeV4 } = require("next-auth/jwt");
+const { sign } = require("jsonwebtoken");
 const { SessionStore: StoreV4 } = require("./node_modules/next-auth/core/lib/cookie.js");
 
 const LIFETIME = 3600;
@@ -66,6 +67,10 @@ function ironSession({ getIronSession }) {
   };
 }
 
+const jwt = async (payload, { algorithm }) => ({
+  session: sign(payload, secret, { algorithm, expiresIn: LIFETIME }),
+});
+
 const small = { name, accessToken: token };
 const big = { ...small, large };
 const secrets = [secret];
@@ -108,6 +113,9 @@ const CASES = [
   }),
   ["chunked v9", "iron-session", ironSession(iron9), big,
     { cookie: "app", password: secret, chunk: true }, { passwords: one, cookie: "app" }],
+  ...["HS256", "HS384", "HS512"].map((algorithm) => [
+    algorithm, "jwt", jwt, small, { algorithm }, { secrets: rotated, cookie: "session" },
+  ]),
   ...[1, 2].flatMap((version) => {
     const how = { cookie: "nuxt-session", password: secret, maxAge: LIFETIME };
     const options = { passwords: one, cookie: "nuxt-session", token: ["secure", "accessToken"] };

@@ -31,6 +31,7 @@ from sidecar.core.config.sources import (
     BetterAuthSource,
     CookieSource,
     IronSessionSource,
+    JwtSource,
     NextauthSource,
     SourceSection,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Fault",
     "InFlight",
     "IronSessionSource",
+    "JwtSource",
     "Kind",
     "LimitsSection",
     "Listen",

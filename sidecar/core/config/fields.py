@@ -242,6 +242,7 @@ UpstreamUrl: TypeAlias = Annotated[
 EndpointUrl: TypeAlias = Annotated[
     str, _text(values.parse_endpoint_url), _string("^https?://[^@#]+$")
 ]
+Pem: TypeAlias = Annotated[str, _text(values.parse_pem), _string(minLength=1)]
 StoreAddress: TypeAlias = Annotated[StoreUrl, _text(_parse_store), _string(minLength=1)]
 Authority: TypeAlias = Annotated[str, _text(values.parse_authority), _string("^[^/@]+$")]
 TrustedProxy: TypeAlias = Annotated[

@@ -18,7 +18,7 @@ _SECTIONS: Final = (
     (("oidc",), ("client_secret",)),
     (("store",), ("url",)),
 )
-_OF_SOURCES: Final = ("secret", "password")
+_OF_SOURCES: Final = ("secret", "password", "key")
 
 
 def read_secret_files(tree: Tree, read_file: ReadFile) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from sidecar.core.config.faults import BadValue
 from sidecar.core.config.fields import (
     CookiePath,
     Domain,
+    EndpointUrl,
     Iterations,
     MemberPath,
     Passwords,
+    Pem,
     SameSite,
     Secrets,
     Section,
@@ -104,6 +107,28 @@ class IronSessionSource(_Sealed):
     )
 
 
+class JwtSource(_Sealed):
+    """A signed session that holds the token: HS* by a secret, others by public keys."""
+
+    type: Literal["jwt"] = Field(
+        description="A signed JWT (RFC 7519) that is not encrypted and holds the token."
+    )
+    cookie: Token = Field(description="The session cookie's name, as the application chose it.")
+    secret: Secrets = setting((), "The secret of HS256, HS384 or HS512, as text or a list.")
+    key: Pem | None = setting(
+        None, "The public key of RS*, PS*, ES* or EdDSA, in PEM; a certificate will do."
+    )
+    jwks: EndpointUrl | None = setting(None, "Where such keys are published (RFC 7517).")
+
+    @model_validator(mode="after")
+    def _one_kind_of_key(self) -> JwtSource:
+        if sum((bool(self.secret), self.key is not None, self.jwks is not None)) != 1:
+            raise BadValue(
+                "must have one of secret, key and jwks", "add secret: ${JWT_SECRET}, for example"
+            )
+        return self
+
+
 class CookieSource(_Source):
     """A cookie whose value is the token itself."""
 
@@ -118,6 +143,7 @@ SourceSection: TypeAlias = Annotated[
     | Auth0Source
     | BetterAuthSource
     | IronSessionSource
+    | JwtSource
     | CookieSource,
     Field(discriminator="type"),
 ]

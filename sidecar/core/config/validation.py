@@ -106,7 +106,7 @@ def _unknown_type(detail: ErrorDetails) -> Words:
     known = _quoted(str(detail.get("ctx", {}).get("expected_tags", "")))
     if detail["type"] == "union_tag_not_found":
         kinds = sorted(known) or (
-            *("auth0", "authjs", "better-auth", "cookie", "iron-session", "nextauth"),
+            *("auth0", "authjs", "better-auth", "cookie", "iron-session", "jwt", "nextauth"),
         )
         return "missing", f"use {one_of(kinds)}"
     return "unknown kind of session", did_you_mean(_tag(detail), known)

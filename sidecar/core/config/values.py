@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from sidecar.core.attributes import SAME_SITES
@@ -159,6 +159,28 @@ def parse_status_range(value: object) -> tuple[int, int]:
     if found is None or isinstance(value, bool) or int(found[1]) > int(found[2] or found[1]):
         raise BadValue("must be a status or a range of them", "use 200-399, for example")
     return int(found[1]), int(found[2] or found[1])
+
+
+def parse_pem(value: str) -> str:
+    """The public key of a PEM text, in PEM: of a key, public or private, or of a certificate."""
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization as form
+
+    text = value.encode()
+    loaders: tuple[Callable[[], Any], ...] = (
+        lambda: form.load_pem_public_key(text),
+        lambda: x509.load_pem_x509_certificate(text).public_key(),
+        lambda: form.load_pem_private_key(text, None).public_key(),
+    )
+    for load in loaders:
+        try:
+            key = load()
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            continue
+        written = key.public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
+        return str(written.decode())
+    raise BadValue("must be a public key or a certificate in PEM", "use key_file: with its path")
 
 
 def parse_endpoint_url(value: str) -> str:

@@ -32,11 +32,15 @@ LONG = "x" * 32
 ENVIRON = dict.fromkeys(
     [
         *("AUTH_SECRET", "AUTH0_SECRET", "BETTER_AUTH_SECRET", "IRON_PASSWORD"),
-        *("SIDECAR_SECRET", "CLIENT_SECRET"),
+        *("SIDECAR_SECRET", "CLIENT_SECRET", "JWT_SECRET"),
     ],
     LONG,
 )
 ENVIRON["SIDECAR_PUBLIC_URL"] = "https://app.example.com"  # demanded with `oidc`
+ENVIRON["SESSION_KEY"] = """-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
+-----END PUBLIC KEY-----
+"""
 FILES = {f"/run/secrets/{name}": LONG for name in ("nextauth", "iron")}
 
 # Keys whose value in the reference is an example.
@@ -49,6 +53,8 @@ EXAMPLES = {
         "unauthorized.match",
         "logout.hooks",
         "oidc.client_secret",
+        "session.sources.jwks",
+        "session.sources.key",
     ),
     *(
         f"{place}envelope.failure{key}"
@@ -137,7 +143,7 @@ def test_reference_examples_can_all_be_used(loaded: Loader) -> None:
     files = FILES
     config = loaded(text, ENVIRON, files)
     assert len(config.routes) == 4
-    assert len(config.session.sources) == 7
+    assert len(config.session.sources) == 10
     assert config.warnings == ()
 
 
