@@ -179,7 +179,7 @@ class Members:
             found = (_fit(one.idle, now) for one in (*used, *left_out))
             connection = next((one for one in found if one is not None), None)
         if connection is not None:
-            self.took(connection.member)
+            self.took(connection.member, now)
         return connection
 
     def drop_an_idle_one(self) -> None:
@@ -189,9 +189,14 @@ class Members:
                 one.idle.pop(0).abort()
                 return
 
-    def took(self, member: Member) -> None:
-        """Passes the turn on: a connection to `member` is used."""
+    def took(self, member: Member, now: float) -> None:
+        """Passes the turn on: a connection to `member` is used.
+
+        If it is on trial, that request is the only one for a moment: it may hang.
+        """
         self._turn = (self.all.index(member) + 1) % len(self.all)
+        if member.is_out:
+            member.until = max(member.until, now + SHORTEST)
 
     def connected(self, member: Member) -> None:
         """A server has taken a connection, which says little about its responses."""

@@ -115,6 +115,7 @@ class Outage:
         """
         assert self._since is not None
         self._asked = now = self._loop.time()
+        self._keep_trying()
         left = min(self._since, asked) + self._address.retry - now
         if left <= 0:
             raise self._as_answer(self._error)
@@ -136,6 +137,9 @@ class Outage:
         self._error, self._asked = error, self._loop.time()
         if self._since is None:
             self._since, self.since = began, time() - (self._loop.time() - began)
+        self._keep_trying()
+
+    def _keep_trying(self) -> None:
         if self._probing is None:
             self._probing = self._loop.create_task(self._probe())
 

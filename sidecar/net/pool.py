@@ -217,7 +217,7 @@ class Pool:
 
     async def _connect(self, last: Member | None) -> UpstreamConnection:
         connection = await self._outage.connect(last)
-        self._members.took(connection.member)
+        self._members.took(connection.member, self._loop.time())
         return connection
 
     async def _dial(self, last: Member | None = None) -> UpstreamConnection:

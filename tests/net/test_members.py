@@ -47,7 +47,7 @@ class Told:
         found = ""
         for _ in range(requests):
             one = self.members.next(now)
-            self.members.took(one)
+            self.members.took(one, now)
             found += str(self.all.index(one))
         return found
 
@@ -104,6 +104,9 @@ def test_exchanges_that_fail_leave_out_after_several_in_a_row() -> None:
     assert shown.error_at is not None
     assert 8.9 < first.until < 11.1
     again = first.until
+    told.all[1].open = 9
+    assert told.takes(3, again) == "011"  # one request tries it, and the next a moment later
+    assert told.takes(2, again + 1.1) == "01"
     told.members.failed(first, again, "no answer within 5 s")  # on trial one is enough
     assert 17.9 < first.until - again < 22.1
 
@@ -184,7 +187,7 @@ def test_whatever_happens_the_best_server_in_use_is_next(
         match name:
             case "take":
                 one = members.next(now)
-                members.took(one)
+                members.took(one, now)
                 one.open += 1
             case "end":
                 one.open = max(0, one.open - 1)
