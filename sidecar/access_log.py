@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as quoted
+from random import random
 from time import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
@@ -17,15 +18,21 @@ from sidecar.core.errors import loggable
 from sidecar.core.memo import Memo
 from sidecar.core.request import UNREAD
 from sidecar.core.trace_context import trace_id_of
+from sidecar.log_console import Console
+from sidecar.log_level import SEVERITIES
 
 if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
-
+    from sidecar.core.access_filter import AccessFilter
     from sidecar.core.forwarding import Peer
+    from sidecar.core.path_mask import PathMask
     from sidecar.core.request import Request
     from sidecar.core.route_table import Route
     from sidecar.core.view import SessionView
+    from sidecar.log_level import LogLevel
+    from sidecar.log_writer import Output
 
+_INFO: Final = SEVERITIES["info"]
+_DEBUG: Final = SEVERITIES["debug"]
 LONGEST_FIELD: Final = 256
 """Bytes of a field of the client's that are logged, such as User-Agent."""
 
@@ -81,7 +88,7 @@ Access: TypeAlias = Callable[[Served, float], None]
 
 
 class JsonAccess:
-    """Renders the line in one step: what structlog makes of `facts`, to the byte.
+    """Renders the line in one step: what structlog makes of `facts`, to the byte; from level info.
 
     structlog's chain of processors takes as long as the rest of a request. `bound` is what each
     line begins with. A line longer than `longest` bytes has its path cut, which ends in `...` then.
@@ -91,9 +98,13 @@ class JsonAccess:
         self,
         write: Callable[[bytes], None],
         bound: Mapping[str, Any],
+        level: LogLevel,
+        mask: PathMask,
         longest: int = sys.maxsize,
     ) -> None:
         self._write: Final = write
+        self._level: Final = level
+        self._mask: Final = mask or None
         self._longest: Final = longest
         self._begin: Final = "{" + "".join(
             f"{quoted(name)}: {json.dumps(value)}, " for name, value in bound.items()
@@ -102,7 +113,11 @@ class JsonAccess:
         self._date = ""
 
     def __call__(self, flow: Served, seconds: float) -> None:
+        if not self._level.admits(_INFO):
+            return
         path = flow.request.path
+        if self._mask is not None:
+            path = self._mask(path)
         line = self._render(flow, seconds, path)
         if len(line) > self._longest:
             line = self._render(flow, seconds, _cut(path, len(line) - self._longest))
@@ -155,14 +170,35 @@ class JsonAccess:
         return f"{self._date}.{int((now - second) * 1e6):06d}Z"
 
 
-class StructuredAccess:
-    """Renders the line through structlog, in whatever form that writes."""
+class ConsoleAccess:
+    """Renders the line for people; from level info."""
 
-    def __init__(self, log: FilteringBoundLogger) -> None:
-        self._log: Final = log
+    def __init__(self, output: Output, level: LogLevel, mask: PathMask) -> None:
+        self._output: Final = output
+        self._level: Final = level
+        self._mask: Final = mask
 
     def __call__(self, flow: Served, seconds: float) -> None:
-        self._log.info("request", **facts(flow, seconds))
+        if self._level.admits(_INFO):
+            told = {**facts(flow, seconds), "path": told_path(flow, self._mask)}
+            line = Console(self._output.columns).request(told, time())
+            self._output.write(f"{line}\n".encode(errors="backslashreplace"))
+
+
+class ChosenAccess:
+    """Logs the requests that a rule takes; on level debug all of them."""
+
+    def __init__(self, access: Access, rule: AccessFilter, level: LogLevel) -> None:
+        self._access: Final = access
+        self._rule: Final = rule
+        self._level: Final = level
+
+    def __call__(self, flow: Served, seconds: float) -> None:
+        is_broken = flow.decision == "broken"
+        if self._rule.takes(
+            flow.status, seconds, is_broken=is_broken, draw=random
+        ) or self._level.admits(_DEBUG):
+            self._access(flow, seconds)
 
 
 def _cut(path: str, excess: int) -> str:
@@ -222,6 +258,11 @@ def _to(upstream: tuple[str, str]) -> str:
 
 _TO: Final = Memo(_to, 512, lambda key: len(key[1]))
 """What a line says of the server that was asked."""
+
+
+def told_path(flow: Served, mask: PathMask) -> str | None:
+    """The path as logs may show it; None if the request could not be read."""
+    return None if flow.request is UNREAD else mask(flow.request.path)
 
 
 def facts(flow: Served, seconds: float) -> dict[str, Any]:

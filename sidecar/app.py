@@ -8,26 +8,27 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 
 from sidecar import __version__
-from sidecar.access_log import Access, JsonAccess, StructuredAccess
-from sidecar.log import open_log, report_gaps
-from sidecar.log_writer import LONGEST_ATOMIC, LogWriter, Output, StreamOutput, standard_error
+from sidecar.access_log import Access
+from sidecar.log import Logging, report_gaps
+from sidecar.log_level import LogLevel
+from sidecar.log_writer import LogWriter, StreamOutput, open_target
 from sidecar.metrics import Metrics
 from sidecar.net.open_files import raise_open_files, shortage
 from sidecar.net.parsers import require_c_parsers
 from sidecar.observation.warning_log import WarningLog
-from sidecar.policy import compile_policy
+from sidecar.policy import Policy, compile_policy
 from sidecar.reload import Load, Reloads
 from sidecar.reload_on_change import ReloadOnChange
 from sidecar.runtime import FINISH_SECONDS, Runtime, open_runtime
-from sidecar.tls import server_context
+from sidecar.tls import UnusableFile, server_context
 from sidecar.web.admin import Admin, ProcessFacts
 from sidecar.web.listeners import listening
 from sidecar.web.process_status import ProcessStatus
@@ -68,12 +69,23 @@ async def _run(config: Config, load: Load) -> int:
     loop.add_signal_handler(signal.SIGHUP, reloads.ask)
     loop.add_signal_handler(signal.SIGTERM, shutdown.ask)
     loop.add_signal_handler(signal.SIGINT, shutdown.ask_at_once)
-    with closing(LogWriter(standard_error(), loop)) as output:
-        log = open_log(config.log.level, config.log.format, output)
+    try:
+        target = open_target(config.log.target)
+    except UnusableFile as error:
+        return cannot_start(error)
+    with closing(LogWriter(target, loop)) as output:
+        logging = Logging(output, LogLevel(config.log.level))
+        log = logging.events(config.log)
         for warning in config.warnings:
             log.warning("configuration", detail=warning)
         report_shortage(config, log)
-        return await serve(config, shutdown, output, reloads)
+        return await serve(config, shutdown, logging, reloads)
+
+
+def cannot_start(error: OSError) -> int:
+    """Says why, on standard error. Returns the exit code."""
+    sys.stderr.write(f"sidecar: cannot start: {error}\n")
+    return _UNUSABLE
 
 
 def report_shortage(config: Config, log: FilteringBoundLogger) -> None:
@@ -126,17 +138,16 @@ class WorkerSlot:
 async def serve(
     config: Config,
     shutdown: Shutdown,
-    output: Output,
+    logging: Logging,
     reloads: Reloads,
     slot: WorkerSlot | None = None,
 ) -> int:
     """Serves until `shutdown`. Returns the exit code: 0, or 2 if it could not start."""
     try:
-        sidecar = Sidecar(config, output, slot, reloads, shutdown)
+        sidecar = Sidecar(config, logging, slot, reloads, shutdown)
         await sidecar.start()
     except (OSError, ssl.SSLError) as error:
-        sys.stderr.write(f"sidecar: cannot start: {error}\n")
-        return _UNUSABLE
+        return cannot_start(error)
     log = sidecar.runtime.log
     log.info("serving", version=__version__, listen=str(config.listen), admin=str(config.admin))
     if config.store.url.kind == "memory" and has_sessions(config):
@@ -163,33 +174,37 @@ class Sidecar:
     """A sidecar in this process: what `run` serves with, and what tests embed.
 
     Alone, or as a worker in its `slot`. Raises `OSError` or `ssl.SSLError` if files that the
-    configuration names cannot be used. Without an `output` the log goes to `sys.stderr`, and each
-    line is waited for. Without `reloads` nobody can ask for one,
+    configuration names cannot be used. Without `logging` lines go to `sys.stderr`, and each one is
+    waited for. Without `reloads` nobody can ask for one,
     and without `shutdown` nobody for its end.
     """
 
     def __init__(
         self,
         config: Config,
-        output: Output | None = None,
+        logging: Logging | None = None,
         slot: WorkerSlot | None = None,
         reloads: Reloads | None = None,
         shutdown: Shutdown | None = None,
     ) -> None:
-        self._output: Final = output or StreamOutput(sys.stderr)
+        if logging is None:
+            logging = Logging(StreamOutput(sys.stderr), LogLevel(config.log.level))
+        self.logging: Final = logging
         self._entropy: Final = os.urandom(32) if slot is None else slot.entropy
         self._slot: Final = slot
         self._warnings: Final = WarningLog()
-        log, access = self._open_logs(config)
         policy = compile_policy(config, self._entropy)
-        metrics = Metrics(access, self._output)
+        log, access = self._open_logs(policy)
+        metrics = Metrics(access, self.logging.output)
         self.runtime = open_runtime(
             policy, asyncio.get_running_loop(), metrics, log, warnings=self._warnings
         )
         self._proxy = Proxy(self.runtime)
         self._server: Final = Server(self.runtime, self._proxy)
         reloads = reloads or Reloads(config, None)
-        self._facts: Final = ProcessFacts(self.runtime, self._proxy, self._server, reloads)
+        self._facts: Final = ProcessFacts(
+            self.runtime, self._proxy, self._server, reloads, logging.level
+        )
         number = 1 if slot is None else slot.number
         drain = (shutdown or Shutdown()).drain.set
         self._status: Final = ProcessStatus(
@@ -199,14 +214,12 @@ class Sidecar:
         self._listeners: Final = ExitStack()
         self._retiring: Final[dict[asyncio.Task[None], Proxy]] = {}
 
-    def _open_logs(self, config: Config) -> tuple[FilteringBoundLogger, Access | None]:
-        slot, output = self._slot, self._output
+    def _open_logs(self, policy: Policy) -> tuple[FilteringBoundLogger, Access | None]:
+        slot, section = self._slot, policy.config.log
         bound = {} if slot is None else {"worker": slot.number, "pid": os.getpid()}
-        log = open_log(config.log.level, config.log.format, output, self._warnings.add).bind(
-            **bound
-        )
-        report_gaps(output, log)
-        return log, _access(config, log, output, bound)
+        log = self.logging.events(section, self._warnings.add).bind(**bound)
+        report_gaps(self.logging.output, log)
+        return log, self.logging.access(section, policy.mask, bound)
 
     async def start(self) -> None:
         """Listens. Raises `OSError` where an address cannot be had."""
@@ -236,8 +249,18 @@ class Sidecar:
         if config.tls is not None:
             server_context(config.tls.cert, config.tls.key)  # before anything is changed
         policy = compile_policy(config, self._entropy)
+        target = open_target(config.log.target)
+        try:
+            await self._replace_with(policy)
+        except BaseException:
+            target.close()
+            raise
+        self.logging.level.follow(config.log.level)
+        self.logging.output.turn_to(target)
+
+    async def _replace_with(self, policy: Policy) -> None:
         old, old_proxy = self.runtime, self._proxy
-        log, access = self._open_logs(config)
+        log, access = self._open_logs(policy)
         runtime = open_runtime(policy, old.loop, old.metrics, log, old)
         try:
             await runtime.start()
@@ -285,14 +308,3 @@ class Sidecar:
         self._listeners.close()
         await self.runtime.close()
         return cut
-
-
-def _access(
-    config: Config, log: FilteringBoundLogger, output: Output, bound: Mapping[str, Any]
-) -> Access | None:
-    if not config.log.access or config.log.level not in ("debug", "info"):
-        return None
-    if config.log.format == "json":
-        # Only then do lines of several processes never mix.
-        return JsonAccess(output.write, bound, LONGEST_ATOMIC if bound else sys.maxsize)
-    return StructuredAccess(log)

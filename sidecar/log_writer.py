@@ -1,4 +1,4 @@
-"""Log lines on their way to standard error, which never hold up or fail a request.
+"""Log lines on their way to standard error or a file, which never hold up or fail a request.
 
     IDLE ──line──► GATHERING ──a loop turn, or 5 ms since the last time; 64 KiB; an event──► WRITING
                                                             │  ▲
@@ -34,7 +34,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, Protocol, TextIO
+
+from sidecar.core.config.values import log_file
+from sidecar.tls import UnusableFile
 
 HELD_BYTES: Final = 1 << 20
 """Of lines that could not be written yet."""
@@ -46,6 +50,7 @@ CLOSE_SECONDS: Final = 1.0
 LONGEST_ATOMIC: Final = select.PIPE_BUF
 """Bytes that a pipe takes whole or not at all."""
 _ROOM: Final = select.POLLOUT
+_NEWLINE: Final = ord("\n")
 
 
 class Output(Protocol):
@@ -59,6 +64,37 @@ class Output(Protocol):
     def write(self, line: bytes, *, at_once: bool = False) -> None:
         """Takes one whole line."""
 
+    def turn_to(self, target: LogTarget) -> None:
+        """Has lines go there from now on."""
+
+    def reopen(self) -> None:
+        """Opens a file anew, which may have been renamed. Raises `UnusableFile`."""
+
+    @property
+    def columns(self) -> int | None:
+        """How wide the terminal is that lines go to; None if it is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogTarget:
+    """A file descriptor to write to.
+
+    `written` is what it was opened for (`log.target`), empty if it cannot be opened anew.
+    """
+
+    fd: int
+    written: str = ""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file of its writer alone, who closes it."""
+        return log_file(self.written) is not None
+
+    def close(self) -> None:
+        """Closes it, if nobody writes to it after all."""
+        if self.is_file:
+            os.close(self.fd)
+
 
 class StreamOutput:
     """Writes each line to a text stream at once; for whoever embeds a sidecar."""
@@ -71,6 +107,17 @@ class StreamOutput:
     def write(self, line: bytes, *, at_once: bool = False) -> None:  # noqa: ARG002
         self._stream.write(line.decode())
 
+    def turn_to(self, target: LogTarget) -> None:
+        """The stream stays."""
+        target.close()
+
+    def reopen(self) -> None:
+        """The stream stays."""
+
+    @property
+    def columns(self) -> int | None:
+        return None
+
 
 class LogWriter:
     """Gathers lines, and writes them to a file descriptor without ever waiting for it.
@@ -79,9 +126,13 @@ class LogWriter:
     Not for several threads.
     """
 
-    def __init__(self, fd: int, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def __init__(
+        self, target: int | LogTarget, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
         self._loop: Final = loop
-        self._port: Final = _open_port(fd)
+        self._target = target if isinstance(target, LogTarget) else LogTarget(target)
+        self._port = _open_port(self._target)
+        self._is_torn = False  # whether a part of the first line that is held has been written
         self._units: Final[deque[bytearray]] = deque()
         self._held = 0
         self._is_dropping = False
@@ -126,7 +177,46 @@ class LogWriter:
         """Forgets the lines held: after a fork they are the other process's."""
         self._units.clear()
         self._held = self._missing = 0
-        self._is_dropping = False
+        self._is_dropping = self._is_torn = False
+
+    def turn_to(self, target: LogTarget) -> None:
+        """Has lines go there from now on, also those that are held.
+
+        The rest of a line that is half written is lost: it would be half a line there.
+        """
+        port = _open_port(target)
+        self._stop_waiting()
+        with suppress(OSError):
+            self._write_out()
+        if self._is_torn:
+            self._drop_rest()
+        self._port.close()
+        self._target, self._port = target, port
+        self._flush()
+
+    def reopen(self) -> None:
+        """Opens a file anew, which may have been renamed. Raises `UnusableFile`."""
+        if self._target.is_file:
+            self.turn_to(open_target(self._target.written))
+
+    def _drop_rest(self) -> None:
+        unit = self._units[0]
+        rest = unit.index(b"\n") + 1
+        del unit[:rest]
+        if not unit:
+            self._units.popleft()
+        self._held -= rest
+        self._missing += 1
+        self.lost += 1
+        self._is_torn = False
+
+    @property
+    def columns(self) -> int | None:
+        """How wide the terminal is that lines go to; None if it is none."""
+        try:
+            return os.get_terminal_size(self._port.fd).columns
+        except OSError:
+            return None
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -149,7 +239,10 @@ class LogWriter:
                 self._held -= count
                 if count == len(unit):
                     units.popleft()
+                    self._is_torn = False
                 else:
+                    if count:
+                        self._is_torn = unit[count - 1] != _NEWLINE
                     del unit[:count]
             missing, self._missing, self._is_dropping = self._missing, 0, False
             if not missing:
@@ -213,13 +306,33 @@ def _nothing(_: int) -> None:
 
 
 def standard_error() -> int:
-    """The file descriptor of standard error; of nothing if this process was given none.
+    """The file descriptor of standard error; of nothing if this process was given none."""
+    return _standard(sys.stderr)
 
-    Its number may be that of a client's connection then.
+
+def _standard(stream: TextIO | None) -> int:
+    """Its number may be that of a client's connection if this process was not given the stream."""
+    return os.open(os.devnull, os.O_WRONLY) if stream is None else stream.fileno()
+
+
+def open_target(target: str) -> LogTarget:
+    """Opens `stderr`, `stdout` or the file of a `file://` URL, at its end. Raises `UnusableFile`.
+
+    A file that is missing is made, for its owner and to be read by its group.
     """
-    if sys.stderr is None:
-        return os.open(os.devnull, os.O_WRONLY)
-    return sys.stderr.fileno()
+    path = log_file(target)
+    if path is None:
+        return LogTarget(_standard(sys.stdout if target == "stdout" else sys.stderr))
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    try:
+        fd = os.open(path, flags, 0o640)
+    except OSError as error:
+        cause = (error.strerror or type(error).__name__).lower()
+        raise UnusableFile("log.target", path, cause) from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise UnusableFile("log.target", path, "must be a regular file")
+    return LogTarget(fd, target)
 
 
 class _Port:
@@ -259,10 +372,11 @@ class _SocketPort(_Port):
         self._socket.close()
 
 
-def _open_port(fd: int) -> _Port:
+def _open_port(target: LogTarget) -> _Port:
+    fd = target.fd
     mode = os.fstat(fd).st_mode
     if stat.S_ISREG(mode):
-        return _Port(fd, is_own=False)
+        return _Port(fd, is_own=target.is_file)
     if stat.S_ISSOCK(mode):
         return _SocketPort(fd)
     try:

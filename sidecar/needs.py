@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sidecar.core.config.values import log_file
 from sidecar.core.upstream_url import split_upstream_url
 from sidecar.page_files import read_pages
 from sidecar.spans import require_opentelemetry
@@ -33,6 +34,7 @@ def unmet(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
         *_tls(config),
         *_addresses(config),
         _store(config),
+        _log(config),
         _directory(config, environ),
         partial(read_pages, config.pages),
     )
@@ -110,6 +112,25 @@ def _store(config: Config) -> Callable[[], object]:
             client_context(url.ca, url.cert, url.key, "store.url")
 
     return need
+
+
+def _log(config: Config) -> Callable[[], object]:
+    def need() -> None:
+        path = log_file(config.log.target)
+        if path is not None:
+            _can_append("log.target", Path(path))
+
+    return need
+
+
+def _can_append(key: str, path: Path) -> None:
+    """A regular file is there to be appended to, or can be made. Raises `UnusableFile`."""
+    if not path.exists():
+        _can_hold(key, path)
+    elif not path.is_file():
+        raise UnusableFile(key, str(path), "must be a regular file")
+    elif not os.access(path, os.W_OK):
+        raise UnusableFile(key, str(path), "must be writable for this user")
 
 
 def _directory(config: Config, environ: Mapping[str, str]) -> Callable[[], object]:

@@ -73,6 +73,7 @@ from sidecar.core.observed_route import passing
 from sidecar.core.oidc import AttemptCookies, OidcClient, SessionIndex, attempt_stem
 from sidecar.core.onward import OnwardTickets
 from sidecar.core.own_pages import OwnPages
+from sidecar.core.path_mask import PathMask
 from sidecar.core.request import FieldRule
 from sidecar.core.route_table import UNROUTED, Route, RouteTable
 from sidecar.core.sweep import USUAL_PREFIXES, Sweep, Swept
@@ -224,7 +225,7 @@ class Policy:
 
     `source_names` are what logs and metrics call the sources.
     `session_names` are the cookies of sessions, `hidden_names` those that no API is shown;
-    `endpoints` is by the path that routes match.
+    `endpoints` is by the path that routes match; `mask` makes of paths what logs may show.
     """
 
     config: Config
@@ -248,6 +249,7 @@ class Policy:
     public_origin: bytes | None
     trusts: TrustedPeers
     pages: OwnPages
+    mask: PathMask
 
     @property
     def public_authority(self) -> tuple[bytes, bytes] | None:
@@ -339,6 +341,7 @@ def compile_policy(config: Config, entropy: bytes) -> Policy:
         public_origin=config.public_url.encode() if config.public_url else None,
         trusts=TrustedPeers(config.trusted_proxies),
         pages=read_pages(config.pages),
+        mask=PathMask(config.log.mask),
     )
 
 

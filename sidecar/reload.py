@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 from sidecar.core.errors import ConfigError
 from sidecar.core.reload_result import ReloadHistory, ReloadResult
 from sidecar.policy import config_hash
+from sidecar.tls import UnusableFile
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from sidecar.core.config import Config
     from sidecar.core.config.tree import Tree
+    from sidecar.log import Logging
+    from sidecar.log_writer import Output
     from sidecar.runtime import Runtime
 
 FIXED: Final = ("listen", "admin", "workers")
@@ -84,6 +87,8 @@ class Reloadable(Protocol):
 
     @property
     def runtime(self) -> Runtime: ...
+    @property
+    def logging(self) -> Logging: ...
     async def reload(self, config: Config) -> None: ...
 
 
@@ -161,6 +166,7 @@ class Reloads:
             config, kept = adapted(self._config, await asyncio.to_thread(self._load))
             await sidecar.reload(self._place(config))
         except (ConfigError, OSError) as error:
+            reopen(sidecar.logging.output, log)
             result = refused(self.history, error)
         except Exception as error:
             log.error("reload failed", detail=STAYS, exc_info=error)
@@ -170,6 +176,14 @@ class Reloads:
             result = reloaded(config, kept)
         report(sidecar.runtime.log, result)
         return result
+
+
+def reopen(output: Output, log: FilteringBoundLogger) -> None:
+    """Opens the log's file anew, since it may have been renamed before the reload that failed."""
+    try:
+        output.reopen()
+    except UnusableFile as error:
+        log.warning("log not reopened", detail=str(error))
 
 
 def _answer(waiting: list[asyncio.Future[ReloadResult]], result: ReloadResult) -> None:

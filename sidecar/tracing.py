@@ -40,7 +40,6 @@ from opentelemetry.trace import (
 
 from sidecar import __version__
 from sidecar.access_log import LONGEST_FIELD, Served
-from sidecar.core.errors import loggable
 from sidecar.core.request import UNREAD
 from sidecar.core.trace_context import TraceParent, parse_traceparent
 
@@ -60,6 +59,9 @@ class Traced(Served, Protocol):
     trace: RequestTrace | None
     trace_id: str
     began: float
+
+    @property
+    def told_path(self) -> str | None: ...
 
 
 class RequestTrace:
@@ -214,7 +216,7 @@ def _of_request(flow: Traced) -> dict[str, Any]:
         agent = request.fact(b"user-agent")[:LONGEST_FIELD].decode("latin-1")
         found |= {
             "http.request.method": request.method,
-            "url.path": loggable(request.path),
+            "url.path": flow.told_path,
             "network.protocol.version": _VERSIONS[request.http11],
         }
         optional |= {"client.address": peer.client(request), "user_agent.original": agent}

@@ -12,17 +12,23 @@ from typing import Any, cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.access_log import LONGEST_FIELD, JsonAccess, StructuredAccess, facts
+from sidecar.access_log import LONGEST_FIELD, JsonAccess, facts
+from sidecar.core.config import Log
 from sidecar.core.credential import Result
 from sidecar.core.errors import loggable
 from sidecar.core.forwarding import Peer
+from sidecar.core.path_mask import PathMask
 from sidecar.core.request import UNREAD, Request
-from sidecar.log import open_log
+from sidecar.log import Logging
+from sidecar.log_level import LogLevel
+from sidecar.log_writer import LogTarget
 from sidecar.web.flow import Flow
 
 # With quotes, control characters, and the surrogates that stand for bytes that are not UTF-8.
 ANY_TEXT = st.text(st.one_of(st.characters(), st.sampled_from('"\\\n\x00\x1b\x7f\x9b\u2028\udcff')))
 
+INFO = LogLevel("info")
+NO_MASK = PathMask(())
 FIELDS = (
     (),
     (b"User-Agent", b"traceparent"),
@@ -37,9 +43,16 @@ class Lines:
         self.lines: list[bytes] = []
         self.lost = 0
         self.on_gap: Callable[[int], None] = print
+        self.columns: int | None = None
 
     def write(self, line: bytes, *, at_once: bool = False) -> None:
         self.lines.append(line)
+
+    def turn_to(self, target: LogTarget) -> None:
+        target.close()
+
+    def reopen(self) -> None:
+        pass
 
 
 @st.composite
@@ -86,9 +99,9 @@ def test_both_renderings_are_the_same_bytes(
     """But for the time; and it is one line of ASCII, whatever a client sends."""
     bound = {f"bound {name}": value for name, value in bound.items()}
     one, other = Lines(), Lines()
-    JsonAccess(one.write, bound)(flow, seconds)
-    log = open_log("info", "json", other).bind(**bound)
-    StructuredAccess(log)(flow, seconds)
+    JsonAccess(one.write, bound, INFO, NO_MASK)(flow, seconds)
+    log = Logging(other, INFO).events(Log(format="json")).bind(**bound)
+    log.info("request", **facts(flow, seconds))
     assert [without_time(line) for line in one.lines] == [
         without_time(line) for line in other.lines
     ]
@@ -108,7 +121,7 @@ def test_a_path_that_is_too_long_is_cut(flow: Flow, seconds: float, text: str) -
     request.path = text * 4000
     flow.request = request
     output = Lines()
-    JsonAccess(output.write, {}, 4096)(flow, seconds)
+    JsonAccess(output.write, {}, INFO, NO_MASK, 4096)(flow, seconds)
     whole = json.loads(b"".join(output.lines))
     assert len(output.lines[0]) <= 4096
     kept = whole.pop("path")
@@ -120,7 +133,7 @@ def test_a_path_that_is_too_long_is_cut(flow: Flow, seconds: float, text: str) -
 
 def line_of(flow: Flow) -> dict[str, Any]:
     output = Lines()
-    JsonAccess(output.write, {})(flow, 0.5)
+    JsonAccess(output.write, {}, INFO, NO_MASK)(flow, 0.5)
     line: dict[str, Any] = json.loads(b"".join(output.lines))
     return line
 
@@ -161,7 +174,7 @@ def test_a_section_that_comes_again_is_told_the_same(flow: Flow, other: Flow) ->
 
 def test_the_time_of_a_line_is_the_clock_s() -> None:
     """In UTC, to the microsecond."""
-    access = JsonAccess(lambda _: None, {})
+    access = JsonAccess(lambda _: None, {}, INFO, NO_MASK)
     for now in (time.time(), 0.25, 1.0, 1.000001, 1e9 + 0.999999, 1e9):
         told = datetime.fromisoformat(access._timestamp(now))
         assert told.utcoffset() == timedelta(0)
@@ -171,5 +184,5 @@ def test_the_time_of_a_line_is_the_clock_s() -> None:
 def test_console_lines_may_hold_anything() -> None:
     """Characters that cannot be encoded are escaped."""
     output = Lines()
-    open_log("info", "console", output).info("request", path="/\udcff")
+    Logging(output, INFO).events(Log(format="console")).info("request", path="/\udcff")
     assert b"\\udcff" in output.lines[0]

@@ -17,7 +17,14 @@ from typing import Any
 import pytest
 
 from sidecar import log_writer
-from sidecar.log_writer import CLOSE_SECONDS, HELD_BYTES, LogWriter
+from sidecar.log_writer import (
+    CLOSE_SECONDS,
+    HELD_BYTES,
+    LogTarget,
+    LogWriter,
+    open_target,
+)
+from sidecar.tls import UnusableFile
 
 Ends = tuple[int, int]
 
@@ -158,8 +165,8 @@ async def test_a_reader_that_is_gone_fails_nobody(
     os.close(fd)
 
 
-def _polled(fd: int) -> Any:
-    return log_writer._PolledPort(fd, is_own=False)
+def _polled(target: LogTarget) -> Any:
+    return log_writer._PolledPort(target.fd, is_own=False)
 
 
 def _is_readable(fd: int) -> bool:
@@ -285,3 +292,90 @@ def test_a_process_without_standard_error_writes_to_nobody(
     fd = log_writer.standard_error()
     assert os.path.realpath(f"/proc/self/fd/{fd}") == os.devnull
     os.close(fd)
+
+
+def test_a_file_is_appended_to_and_made_for_owner_and_group(tmp_path: Path) -> None:
+    """And so is one that is there."""
+    path = tmp_path / "sidecar.log"
+    for line in (b"first\n", b"second\n"):
+        writer = LogWriter(open_target(f"file://{path}"))
+        writer.write(line)
+        writer.close()
+    assert path.read_bytes() == b"first\nsecond\n"
+    assert path.stat().st_mode & 0o137 == 0
+
+
+@pytest.mark.parametrize("name", ["missing/sidecar.log", "fifo", "folder"])
+def test_a_file_that_cannot_be_written_to_is_named(tmp_path: Path, name: str) -> None:
+    """Nobody waits for a reader of a pipe."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UnusableFile, match=f"log.target: {tmp_path / name}: "):
+        open_target(f"file://{tmp_path / name}")
+
+
+def test_a_file_that_was_renamed_is_opened_anew(tmp_path: Path) -> None:
+    """As logrotate renames it: no line is lost, and none stands in both."""
+    path, old = tmp_path / "log", tmp_path / "log.1"
+    writer = LogWriter(open_target(f"file://{path}"))
+    writer.write(b"first\n")
+    path.rename(old)
+    writer.write(b"second\n")
+    writer.reopen()
+    writer.write(b"third\n")
+    writer.close()
+    assert (old.read_bytes(), path.read_bytes()) == (b"first\nsecond\n", b"third\n")
+
+
+def test_a_file_that_cannot_be_opened_anew_is_written_on(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    writer = LogWriter(open_target(f"file://{folder / 'log'}"))
+    folder.rename(tmp_path / "other")
+    with pytest.raises(UnusableFile):
+        writer.reopen()
+    writer.write(b"line\n")
+    writer.close()
+    assert (tmp_path / "other" / "log").read_bytes() == b"line\n"
+
+
+def test_half_a_line_never_begins_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk was full within a line; what is held goes to the new file, with the gap."""
+    room = 9
+    written: dict[int, bytes] = {}
+
+    def write(fd: int, data: bytearray) -> int:
+        nonlocal room
+        taken = bytes(data[:room])
+        if not taken:
+            raise OSError(28, "No space left on device")
+        written[fd] = written.get(fd, b"") + taken
+        room -= len(taken)
+        return len(taken)
+
+    monkeypatch.setattr("sidecar.log_writer.os.write", write)
+    first, second = (open_target(f"file://{tmp_path / name}") for name in ("one", "other"))
+    writer = LogWriter(first)
+    told: list[int] = []
+    writer.on_gap = told.append
+    for line in (b"first\n", b"second\n", b"third\n"):
+        writer.write(line)
+    writer.turn_to(second)
+    room = 100
+    writer.write(b"fourth\n")
+    assert written == {first.fd: b"first\nsec", second.fd: b"third\nfourth\n"}
+    assert (told, writer.lost) == ([1], 1)
+    writer.close()
+
+
+def test_standard_streams_are_opened_anew_by_nobody() -> None:
+    """They are the parent's."""
+    reading, writing = os.pipe()
+    writer = LogWriter(writing)
+    writer.reopen()
+    writer.write(b"line\n")
+    assert os.read(reading, 100) == b"line\n"
+    assert open_target("stdout").is_file is False
+    writer.close()
+    os.close(reading)
+    os.close(writing)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import pytest
 
 import sidecar.reload_on_change as in_a_loop
-from sidecar.core.config import load
-from sidecar.log import open_log
+from sidecar.core.config import Log, load
+from sidecar.log import Logging
+from sidecar.log_level import LogLevel
 from sidecar.log_writer import StreamOutput
 from sidecar.reload import Reloads
 from sidecar.reload_on_change import ReloadOnChange
@@ -53,7 +54,7 @@ def no_more() -> NoReturn:
 @pytest.fixture
 def lines() -> tuple[Any, Callable[[], list[dict[str, Any]]]]:
     text = StringIO()
-    log = open_log("info", "json", StreamOutput(text))
+    log = Logging(StreamOutput(text), LogLevel("info")).events(Log())
     return log, lambda: [json.loads(line) for line in text.getvalue().splitlines()]
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sidecar.core.config import Listen
     from sidecar.core.end_request import EndRequest
     from sidecar.core.reload_result import ReloadHistory, ReloadResult
+    from sidecar.log_level import LogLevel
     from sidecar.net.store import Store
     from sidecar.reload import Reloads
     from sidecar.runtime import Runtime
@@ -41,6 +42,10 @@ _END_STATUSES: Final = {"done": 200, "refused": 422, "failed": 503}
 
 class Facts(Protocol):
     """What the admin listener reports: of one process, or of several together."""
+
+    @property
+    def log_level(self) -> LogLevel:
+        """The log's level in all processes; `override` changes it for a while."""
 
     async def is_alive(self) -> bool:
         """Whether requests are served."""
@@ -200,11 +205,19 @@ def _joined(values: Sequence[str]) -> str | None:
 class ProcessFacts:
     """What this process reports (`Facts`)."""
 
-    def __init__(self, runtime: Runtime, proxy: Proxy, server: Server, reloads: Reloads) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        proxy: Proxy,
+        server: Server,
+        reloads: Reloads,
+        log_level: LogLevel,
+    ) -> None:
         self._server = server
         self._reloads = reloads
         self._is_ready = True
         self._budgets: tuple[Budgets, ...] = ()
+        self.log_level = log_level
         self.serve_with(runtime, proxy)
 
     def serve_with(self, runtime: Runtime, proxy: Proxy) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from sidecar import spans
 from sidecar.core.client import Facts
-from sidecar.core.errors import ProxyError, UpstreamUnreachable
+from sidecar.core.errors import ProxyError, UpstreamUnreachable, loggable
 from sidecar.core.interim import interim_answer
 from sidecar.core.request import UNREAD, Request
 from sidecar.core.route_table import UNROUTED, Route
@@ -173,6 +173,13 @@ class Flow(Exchange):
         if self.request is not UNREAD:
             return self.request.facts
         return {} if self.fields is None else self.fields.facts
+
+    @property
+    def told_path(self) -> str | None:
+        """The path as logs, traces and pages show it (`log.mask`); None if none could be read."""
+        if self.request is UNREAD:
+            return None
+        return loggable(self.runtime.policy.mask(self.request.path))
 
     @property
     def bytes_in(self) -> int:

@@ -31,7 +31,7 @@ from sidecar.web.flow import Flow, Plan
 from sidecar.web.observing import note_request
 from sidecar.web.origin import public_origin, scope_of
 from sidecar.web.remembering import note_presented, note_renewed
-from sidecar.web.rescue import answer_options, answer_preflight, rescue
+from sidecar.web.rescue import answer_options, answer_preflight, rescue, tell_retry
 from sidecar.web.sending import send
 from sidecar.web.unauthorized import unauthorized
 
@@ -214,6 +214,7 @@ class Planner:
             plan = self._plan_with(flow, flow.presented)
             if plan is not None:
                 flow.retries += 1
+                tell_retry(flow, "the token was rejected, and the session has another one")
                 send(flow, plan)
 
     # -- the plan -------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from sidecar.web.lasting import Lasting
 from sidecar.web.page_bridge import Bridge
 from sidecar.web.planner import Planner
 from sidecar.web.remembering import remember_failure
-from sidecar.web.rescue import defect, rescue
+from sidecar.web.rescue import defect, rescue, tell_retry
 from sidecar.web.response import conclude
 from sidecar.web.sending import send, send_when_connected
 
@@ -139,6 +139,7 @@ class Proxy:
             flow.retries += 1
             self.runtime.metrics.retries += 1
             self.runtime.metrics.upstreams[flow.route.upstream].retries += 1
+            tell_retry(flow, error.detail)
             flow.spawn(send_when_connected, last)
             return
         rescue(flow, error)

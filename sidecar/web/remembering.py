@@ -190,7 +190,7 @@ def _line(flow: Flow) -> tuple[str | None, str | None]:
     """Method and path, never the query; None if they could not be read."""
     if flow.request is UNREAD:
         return None, None
-    return flow.request.method, loggable(flow.request.path)
+    return flow.request.method, flow.told_path
 
 
 def _request_id(flow: Flow) -> str:

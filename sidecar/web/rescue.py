@@ -24,10 +24,9 @@ def rescue(flow: Flow, error: ProxyError) -> None:
     _count(flow, error)
     is_broken = flow.started
     flow.decision = "broken" if is_broken else flow.decision or "refused"
+    flow.detail = loggable(error.detail)
     if error.status >= 500:
         _report(flow, error)
-    else:
-        flow.detail = loggable(error.detail)
     if is_broken:
         flow.abort()
         flow.left()
@@ -57,14 +56,26 @@ def _report(flow: Flow, error: ProxyError) -> None:
         FAILED,
         request_id=flow.request_id.decode("latin-1"),
         method=request.method if request is not UNREAD else None,
-        path=loggable(request.path) if request is not UNREAD else None,
+        path=flow.told_path,
         route=route.path,
         upstream=route.upstream if address is not None else None,
         address=address,
         status=error.status,
         decision=flow.decision,
         reason=flow.reason,
-        detail=loggable(error.detail) or None,
+        detail=flow.detail or None,
+    )
+
+
+def tell_retry(flow: Flow, cause: str) -> None:
+    """Logs, for those who look closely, that a request is sent again."""
+    flow.runtime.log.debug(
+        "sent again",
+        request_id=flow.request_id.decode("latin-1"),
+        path=flow.told_path,
+        upstream=flow.route.upstream,
+        address=flow.upstream_address,
+        detail=loggable(cause),
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import socket
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,11 @@ import uvloop
 from sidecar.app import Shutdown, WorkerSlot, serve
 from sidecar.core.config import Listen
 from sidecar.core.store_url import StoreUrl
-from sidecar.log_writer import LogWriter, standard_error
+from sidecar.log import Logging
+from sidecar.log_level import LogLevel
+from sidecar.log_writer import LogTarget, LogWriter, open_target, standard_error
 from sidecar.reload import Load, Reloads
+from sidecar.tls import UnusableFile
 from sidecar.web.admin import Admin
 from sidecar.workers.board import BoardShares, Scoreboard, WorkerId
 from sidecar.workers.status_together import WorkersStatus
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 DRAIN: Final = signal.SIGTERM
 RELOAD: Final = signal.SIGHUP
 DRAIN_AT_ONCE: Final = signal.SIGUSR1
+REOPEN: Final = signal.SIGUSR2
 HURRY: Final = signal.SIGQUIT
 """Not a second SIGTERM: service managers send one to every process, beside the supervisor's."""
 
@@ -46,6 +50,7 @@ class WorkerContext:
     sockets: tuple[socket.socket, ...]
     admin_sockets: tuple[socket.socket, ...]
     board: Scoreboard
+    log_level: LogLevel
     directory: Path | None
     """Private to this run; None where nothing is kept there."""
     lifeline: int
@@ -81,9 +86,15 @@ async def _serve(context: WorkerContext, worker: WorkerId) -> int:
         shares=BoardShares(context.board, worker.number),
         serving=lambda: context.board.serving(worker.number),
     )
-    with closing(LogWriter(standard_error(), loop)) as output:
+    with closing(LogWriter(_log_target(context.config), loop)) as output:
+        loop.add_signal_handler(REOPEN, _reopen, output)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (REOPEN,))
         return await serve(
-            _own_config(context, worker, context.config), shutdown, output, reloads, slot
+            _own_config(context, worker, context.config),
+            shutdown,
+            Logging(output, context.log_level),
+            reloads,
+            slot,
         )
 
 
@@ -91,6 +102,19 @@ def _reload(board: Scoreboard, worker: WorkerId, reloads: Reloads) -> None:
     """Has it done, and says when it is."""
     reload = board.reload  # as of now: there may be another one meanwhile
     reloads.ask().add_done_callback(lambda _: board.reloaded(worker.number, reload))
+
+
+def _log_target(config: Config) -> LogTarget:
+    """Standard error if the log's file is gone meanwhile: a worker serves all the same."""
+    try:
+        return open_target(config.log.target)
+    except UnusableFile:
+        return LogTarget(standard_error())
+
+
+def _reopen(output: LogWriter) -> None:
+    with suppress(UnusableFile):  # told by the supervisor
+        output.reopen()
 
 
 def _hurry(shutdown: Shutdown) -> None:
@@ -133,7 +157,7 @@ def run_admin(context: WorkerContext) -> int:
     """Serves the admin listener until the supervisor is gone, or kills it. Returns 0."""
     for one in context.sockets:
         one.close()
-    for number in (DRAIN, DRAIN_AT_ONCE, HURRY, RELOAD):
+    for number in (DRAIN, DRAIN_AT_ONCE, HURRY, RELOAD, REOPEN):
         signal.signal(number, signal.SIG_IGN)  # it has to tell how the others drain
     return uvloop.run(_administer(context))
 
@@ -143,7 +167,9 @@ async def _administer(context: WorkerContext) -> int:
     orphaned = asyncio.Event()
     asyncio.get_running_loop().add_reader(context.lifeline, orphaned.set)
     ask_supervisor = partial(os.kill, context.supervisor, RELOAD)
-    facts = WorkersFacts(context.board, context.directory, context.history, ask_supervisor)
+    facts = WorkersFacts(
+        context.board, context.directory, context.history, ask_supervisor, context.log_level
+    )
     drain = partial(os.kill, context.supervisor, DRAIN)
     status = WorkersStatus(context.board, context.directory, drain)
     admin = Admin(facts, status, context.config.admin)

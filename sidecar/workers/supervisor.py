@@ -18,16 +18,28 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from sidecar import __version__
-from sidecar.app import FORGETS, has_sessions, report_shortage
+from sidecar.app import FORGETS, cannot_start, has_sessions, report_shortage
 from sidecar.core.errors import ConfigError
-from sidecar.log import open_log, report_gaps
-from sidecar.log_writer import LogWriter, standard_error
+from sidecar.log import Logging, report_gaps
+from sidecar.log_level import LogLevel
+from sidecar.log_writer import LogWriter, open_target
 from sidecar.net.open_files import raise_open_files
 from sidecar.net.outbound import way_of
 from sidecar.net.parsers import require_c_parsers
 from sidecar.policy import compile_policy
-from sidecar.reload import ENDING, STAYS, Load, adapted, failed, refused, reloaded, report, started
-from sidecar.tls import server_context
+from sidecar.reload import (
+    ENDING,
+    STAYS,
+    Load,
+    adapted,
+    failed,
+    refused,
+    reloaded,
+    reopen,
+    report,
+    started,
+)
+from sidecar.tls import UnusableFile, server_context
 from sidecar.web.listeners import listening
 from sidecar.workers.board import Scoreboard, WorkerId
 from sidecar.workers.private import private_directory
@@ -36,6 +48,7 @@ from sidecar.workers.processes import (
     DRAIN_AT_ONCE,
     HURRY,
     RELOAD,
+    REOPEN,
     WorkerContext,
     run_admin,
     run_worker,
@@ -69,15 +82,19 @@ def supervise(config: Config, count: int, load: Load) -> int:
     """
     require_c_parsers()
     raise_open_files()
-    output = LogWriter(standard_error())
-    log = open_log(config.log.level, config.log.format, output)
+    try:
+        output = LogWriter(open_target(config.log.target))
+    except UnusableFile as error:
+        return cannot_start(error)
+    logging = Logging(output, LogLevel(config.log.level))
+    log = logging.events(config.log)
     report_gaps(output, log)
     for warning in config.warnings:
         log.warning("configuration", detail=warning)
     report_shortage(config, log)
     try:
         with closing(output), ExitStack() as stack:
-            context = _gather(stack, config, count, load)
+            context = _gather(stack, config, count, load, logging.level)
             log.info(
                 "supervising",
                 version=__version__,
@@ -89,8 +106,7 @@ def supervise(config: Config, count: int, load: Load) -> int:
                 log.info("private store", detail=FORGETS)
             return Supervisor(context, log, output).run()
     except (OSError, ssl.SSLError) as error:
-        sys.stderr.write(f"sidecar: cannot start: {error}\n")
-        return _UNUSABLE
+        return cannot_start(error)
 
 
 def pause_before(deaths: int) -> float:
@@ -98,7 +114,9 @@ def pause_before(deaths: int) -> float:
     return 0.0 if deaths < 2 else min(FIRST_PAUSE * 2.0 ** min(deaths - 2, 10), LONGEST_PAUSE)
 
 
-def _gather(stack: ExitStack, config: Config, count: int, load: Load) -> WorkerContext:
+def _gather(
+    stack: ExitStack, config: Config, count: int, load: Load, level: LogLevel
+) -> WorkerContext:
     """Makes what there is one of, until `stack` closes. Raises `OSError` or `ssl.SSLError`."""
     entropy = os.urandom(32)
     _open_files(config, entropy)
@@ -118,6 +136,7 @@ def _gather(stack: ExitStack, config: Config, count: int, load: Load) -> WorkerC
         sockets=sockets,
         admin_sockets=admin_sockets,
         board=Scoreboard(count),
+        log_level=level,
         directory=directory,
         lifeline=lifeline,
         held=held,
@@ -227,7 +246,7 @@ class Supervisor:
             self._files.close()
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to tell
             # A reload waits until the worker can take it.
-            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask | {RELOAD})
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask | {RELOAD, REOPEN})
             if worker.number == _ADMIN:
                 code = run_admin(self._context)
             else:
@@ -298,6 +317,8 @@ class Supervisor:
         if result.is_good:
             board.next_reload()
             self._tell(RELOAD)
+        else:
+            self._tell(REOPEN)
         board.answered(asked)
         self._files.follow(self._context.config)
 
@@ -306,12 +327,15 @@ class Supervisor:
         try:
             config, kept = adapted(self._context.config, self._context.load())
             _open_files(config, self._context.entropy)
+            self._output.turn_to(open_target(config.log.target))
         except (ConfigError, OSError) as error:
+            reopen(self._output, self._log)
             return refused(self._context.history, error)
         except Exception as error:  # the supervisor of all must not die of it
             self._log.error("reload failed", detail=STAYS, exc_info=error)
             return failed(self._context.history)
         self._context = replace(self._context, config=config)
+        self._context.log_level.follow(config.log.level)
         return reloaded(config, kept)
 
     def _end(self, how: signal.Signals = DRAIN) -> None:

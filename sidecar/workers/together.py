@@ -18,6 +18,7 @@ from sidecar.core import families
 from sidecar.core.admin_guard import HEADER
 from sidecar.core.end_request import EndRequest, EndResult, all_together, read_end_result
 from sidecar.core.reload_result import ReloadHistory, ReloadResult, read_history, together
+from sidecar.log_level import LogLevel
 from sidecar.web.exposition import reloads, value, values
 from sidecar.workers.board import Scoreboard, WorkerId
 from sidecar.workers.totals import Totals
@@ -55,8 +56,10 @@ class WorkersFacts:
         directory: Path,
         history: ReloadHistory,
         ask_supervisor: Callable[[], None],
+        log_level: LogLevel,
     ) -> None:
         """`history` is the supervisor's until now; `ask_supervisor` has it reload."""
+        self.log_level = log_level
         self._board: Final = board
         self._directory: Final = directory
         self._history = history

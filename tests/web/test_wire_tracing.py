@@ -144,6 +144,16 @@ async def test_request_and_its_upstream_are_one_trace(
     assert line["trace_id"] == request["trace"]
 
 
+async def test_masked_paths_are_masked_in_spans(
+    sidecar: Start, upstream: Upstream, client: Clients, receiver: Receiver
+) -> None:
+    """As in the log."""
+    at = await sidecar(site(upstream, receiver) | {"log": {"mask": ["/api/cards/*"]}})
+    assert (await (await client(at)).get("/api/cards/4111/limit")).status == 200
+    request, _ = await receiver.have("GET /api/", "upstream main")
+    assert request["attributes"]["url.path"] == "/api/cards/*/limit"
+
+
 async def test_each_request_of_a_connection_has_spans_of_its_own(
     sidecar: Start, upstream: Upstream, client: Clients, receiver: Receiver
 ) -> None:

@@ -2,6 +2,7 @@
 
 from sidecar.core.config.faults import Fault
 from sidecar.core.config.load import load
+from sidecar.core.config.log_section import Log
 from sidecar.core.config.model import (
     BridgeSection,
     Config,
@@ -9,7 +10,6 @@ from sidecar.core.config.model import (
     Csrf,
     InFlight,
     LimitsSection,
-    Log,
     Logout,
     Match,
     SessionSection,

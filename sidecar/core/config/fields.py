@@ -111,10 +111,14 @@ def _count(value: object) -> object:
 
 
 def _sample_rate(value: object) -> object:
-    """Pydantic reads true as 1."""
-    if isinstance(value, bool):
-        raise BadValue("must be a number from 0 to 1")
-    return value
+    """A number, or one as text from the environment; Pydantic reads true as 1."""
+    try:
+        rate = float(value) if isinstance(value, str | int | float) else -1.0
+    except ValueError:
+        rate = -1.0
+    if isinstance(value, bool) or not 0.0 <= rate <= 1.0:
+        raise BadValue("must be a number from 0 to 1", "use 0.01 for one of a hundred, for example")
+    return rate
 
 
 def _compress(value: object) -> object:
@@ -249,6 +253,14 @@ TrustedProxy: TypeAlias = Annotated[
     str, _text(values.parse_proxy), _string("^(unix|[0-9A-Fa-f:.]+(/[0-9]+)?)$")
 ]
 PathText: TypeAlias = Annotated[str, _text(values.parse_path), _string("^/[^?#]*$")]
+PathPattern: TypeAlias = Annotated[
+    str, _text(values.parse_path_pattern), _string(r"^/[^?#]*$", examples=["/users/*/cards/*"])
+]
+Target: TypeAlias = Annotated[
+    str,
+    _text(values.parse_log_target),
+    _string("^(stderr|stdout|file:///.+)$", examples=["stderr", "file:///var/log/sidecar.log"]),
+]
 Redirect: TypeAlias = Annotated[str, _text(values.parse_redirect), _string("^(/|https?://)")]
 CookiePath: TypeAlias = Annotated[str, _text(values.parse_cookie_path), _string("^/[^;]*$")]
 SameSite: TypeAlias = Annotated[

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
@@ -44,6 +44,7 @@ from sidecar.core.config.fields import (
     parsed,
     setting,
 )
+from sidecar.core.config.log_section import Log
 from sidecar.core.config.renewal import Hook, Oidc, OutboundSection, Refresh, StoreSection
 from sidecar.core.config.routes import Failure, RouteSection, Upstream
 from sidecar.core.config.sources import SourceSection
@@ -220,14 +221,6 @@ class Drain(Section):
     )
 
 
-class Log(Section):
-    """What is written to standard error."""
-
-    level: Literal["debug", "info", "warning", "error"] = setting("info", "Least severe level.")
-    format: Literal["json", "console"] = setting("json", "json for machines, console for people.")
-    access: bool = setting(True, "Whether every request gets a line.")
-
-
 class Tracing(Section):
     """Traces by OpenTelemetry, for which the extra `otel` must be installed."""
 
@@ -317,7 +310,7 @@ class ConfigDocument(Section):
         EnvelopeDefaults(), "Defaults of every route's envelope.", written={}
     )
     limits: LimitsSection = setting(LimitsSection(), "What one client may use.", written={})
-    log: Log = setting(Log(), "What is written to standard error.", written={})
+    log: Log = setting(Log(), "What is logged, and where to.", written={})
     tracing: Tracing = setting(Tracing(), "Traces by OpenTelemetry.", written={})
 
 

@@ -278,6 +278,33 @@ def parse_local_target(value: str) -> str:
     return value
 
 
+def parse_path_pattern(value: str) -> str:
+    """A path of which some whole segments are `*`."""
+    path = parse_path(value)
+    segments = path.split("/")
+    if any("*" in segment and segment != "*" for segment in segments):
+        raise BadValue("must have * for whole segments alone", "use /files/*, for example")
+    if "*" not in segments:
+        raise BadValue("must have a segment *", "use /users/*/cards/*, for example")
+    return path
+
+
+def parse_log_target(value: str) -> str:
+    """`stderr`, `stdout`, or `file://` and an absolute path (RFC 8089 2)."""
+    if value in ("stderr", "stdout"):
+        return value
+    if not value.startswith("file:///") or "\0" in value or value.endswith("/"):
+        raise BadValue("must be stderr, stdout or file:///path", "use file:///var/log/sidecar.log")
+    if any(mark in value for mark in "?#%"):
+        raise BadValue("must have a path without ?, # and %")
+    return value
+
+
+def log_file(target: str) -> str | None:
+    """The path of the file that a log's target names; None if it names a stream."""
+    return target.removeprefix("file://") if target.startswith("file://") else None
+
+
 def parse_redirect(value: str) -> str:
     """A local path, or an http(s) URL, for `logout.redirect_to`."""
     if value.startswith("/"):

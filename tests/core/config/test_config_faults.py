@@ -46,7 +46,13 @@ FAULTS = [
     (GOOD + "log:\n  level: info\n  level: info", "log.level", 4, "duplicate key", "line 3"),
     (GOOD + "lissen: a:1", "lissen", 2, "unknown key", 'did you mean "listen"?'),
     (GOOD + "log:\n  lvl: info", "log.lvl", 3, "unknown key", 'did you mean "level"?'),
-    (GOOD + "log: {zzz: 1}", "log.zzz", 2, "unknown key", "use access, format or level"),
+    (
+        GOOD + "log: {zzz: 1}",
+        "log.zzz",
+        2,
+        "unknown key",
+        "use access, format, level, mask or target",
+    ),
     (
         GOOD + "session: {sources: [{type: cookie, cookie: a, token: b}]}",
         "session.sources[0].token",
@@ -139,6 +145,17 @@ FAULTS = [
     # values
     (GOOD + "listen: nowhere", "listen", 2, "must be host:port", "0.0.0.0:8080"),
     (GOOD + "log: {level: infos}", "log.level", 2, "unknown value", 'did you mean "info"?'),
+    (GOOD + "log: {access: {min_status: 99}}", "log.access.min_status", 2, "must be", ""),
+    (GOOD + "log: {access: {min_status: true}}", "log.access.min_status", 2, "must be", ""),
+    (GOOD + "log: {access: {min_duration: 1}}", "log.access.min_duration", 2, "must be", "30s"),
+    (GOOD + "log: {access: {sample: 1.5}}", "log.access.sample", 2, "must be", "0.01"),
+    (GOOD + "log: {access: {sample: much}}", "log.access.sample", 2, "must be", "0.01"),
+    (GOOD + "log: {mask: [/a/b*]}", "log.mask[0]", 2, "whole segments", "/files/*"),
+    (GOOD + "log: {mask: [/a/b]}", "log.mask[0]", 2, "must have", "/users/*/cards/*"),
+    (GOOD + "log: {mask: ['a/*']}", "log.mask[0]", 2, "must be a path", ""),
+    (GOOD + "log: {target: syslog}", "log.target", 2, "must be stderr", "file:///"),
+    (GOOD + "log: {target: file://a/b}", "log.target", 2, "must be stderr", "file:///"),
+    (GOOD + "log: {target: file:///a%20b}", "log.target", 2, "must have a path", ""),
     (GOOD + "log: {format: x}", "log.format", 2, "unknown value", "use console or json"),
     (
         GOOD + "limits: {in_flight: {api: 0}}",
