@@ -33,7 +33,7 @@ STATUSES: Final = (200, 401, 500, 502, 503, 504)
 """Statuses that each route's requests are counted by from the start; others once they come."""
 DECISIONS: Final = (
     *(action.value for action in Action if action is not Action.INSPECT),
-    *("broken", "refused", "tunnel"),
+    *("broken", "refused", "braked", "tunnel"),
 )
 """The same for what is done with a route's requests."""
 OPENED: Final = tuple(one for one in Result if one is not Result.NO_SESSION)

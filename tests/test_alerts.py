@@ -48,6 +48,7 @@ HEALTHY: Final[Mapping[str, str]] = {
     f'sidecar_provider_up{{{IT},document="keys"}}': "1x32",
     f'sidecar_brake_engaged{{{IT},route="/api"}}': "0x32",
     f'sidecar_upstream_ejected{{{IT},upstream="api",address="http://b:80"}}': "0x32",
+    f'sidecar_upstream_unreachable{{{IT},upstream="api"}}': "0x32",
     f'sidecar_limited_connections_total{{{IT},outcome="refused"}}': "0x32",
     f'sidecar_requests_in_flight{{{IT},kind="api"}}': "10x32",
     f'sidecar_requests_in_flight_limit{{{IT},kind="api"}}': "1000x32",
@@ -87,6 +88,7 @@ def healthy_but(name: str, values: str) -> dict[str, str]:
 TROUBLE: Final[Mapping[str, Mapping[str, str]]] = {
     "SidecarNotReady": healthy_but("sidecar_ready", "0x32"),
     "SidecarUpstreamErrors": {ERRORS: "0+100x32"},
+    "SidecarUpstreamUnreachable": healthy_but("sidecar_upstream_unreachable", "1x32"),
     "SidecarUpstreamSlow": {UPSTREAM % ("_bucket", ',le="5.0"'): "0+900x32"},
     "SidecarUpstreamEjected": healthy_but("sidecar_upstream_ejected", "1x32"),
     "SidecarOverloaded": {RESPONSES % "overloaded": "0+1x32"},

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from aiohttp import hdrs, web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from sidecar.core.admin_guard import HEADER, AdminRequest, refusal
 from sidecar.core.end_request import BadEndRequest, EndResult, read_end_request
 from sidecar.core.errors import StoreUnavailable
 from sidecar.web import admin_page
 from sidecar.web.admin_end import end_for_admin
-from sidecar.web.exposition import Exposition
+from sidecar.web.exposition import Collected, Exposition
 from sidecar.web.status_endpoints import SHIELD, StatusEndpoints, StatusFacts
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from sidecar.web.server import Server
 
 PROBE_SECONDS: Final = 2.0
+END: Final = b"# EOF\n"
+"""The last line of OpenMetrics."""
 LONGEST_BODY: Final = 4096  # bytes of a request to the listener
 _STATUSES: Final = {"reloaded": 200, "refused": 422, "failed": 500}
 _END_STATUSES: Final = {"done": 200, "refused": 422, "failed": 503}
@@ -131,8 +134,13 @@ class Admin:
     async def _metrics(self, request: web.Request) -> web.Response:
         """Prometheus's text format, or OpenMetrics if that is asked for."""
         encode, content_type = _encoder(request.headers.get("Accept", ""))
-        body = encode(await self._facts.metrics())
-        return web.Response(body=body, headers={"Content-Type": content_type})
+        body = bytearray()
+        for metric in (await self._facts.metrics()).collect():
+            body += encode(Collected((metric,))).removesuffix(END)
+            await asyncio.sleep(0)  # many routes take long: requests have their turn meanwhile
+        if content_type.startswith("application/openmetrics-text"):
+            body += END
+        return web.Response(body=bytes(body), headers={"Content-Type": content_type})
 
     async def _page(self, request: web.Request) -> web.Response:
         """A file of the admin page."""
@@ -170,7 +178,7 @@ def _shield(response: web.StreamResponse) -> None:
         response.headers.setdefault(name, value)
 
 
-def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
     """What renders metrics for a client, and the type of that."""
     try:
         return choose_encoder(accept)

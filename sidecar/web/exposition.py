@@ -15,6 +15,7 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     Metric,
 )
+from prometheus_client.registry import Collector
 
 from sidecar import __version__
 from sidecar.core import families
@@ -223,6 +224,17 @@ class Exposition:
         yield value(families.READY, self.is_ready)
         yield value(families.LOG_LINES_LOST, metrics.log_lines_lost)
         yield value(families.LAG, self.lag)
+
+
+class Collected(Collector):
+    """Metrics that have been collected already."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics: Final = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        """They themselves."""
+        return self._metrics
 
 
 def reloads(history: ReloadHistory) -> Iterable[Metric]:

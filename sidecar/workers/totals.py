@@ -8,9 +8,9 @@ from typing import Final, TypeAlias
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
 
 from sidecar.core.families import FAMILIES, Merge
+from sidecar.web.exposition import Collected
 
 Series: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
 """A sample's name and its labels."""
@@ -65,7 +65,7 @@ class Totals:
     def registry(self, more: Iterable[Metric] = ()) -> CollectorRegistry:
         """The sums, and `more`."""
         registry = CollectorRegistry()
-        registry.register(_Collected([*self._families(), *more]))
+        registry.register(Collected([*self._families(), *more]))
         return registry
 
     def _families(self) -> Iterator[Metric]:
@@ -92,13 +92,3 @@ def _add(families: dict[str, _Family], label: str, metrics: Iterable[Metric]) ->
         own = (("worker", label),) if family.merge is Merge.EACH else ()
         for sample in metric.samples:
             family.add((sample.name, (*sample.labels.items(), *own)), sample.value)
-
-
-class _Collected(Collector):
-    """Metrics that have been collected already."""
-
-    def __init__(self, metrics: Iterable[Metric]) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterable[Metric]:
-        return self._metrics
