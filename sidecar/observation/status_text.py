@@ -82,8 +82,9 @@ def _pairs(status: Status) -> Iterator[str]:
     }
     for source in status.sessions.sources:
         rows[f"source {source.source}"] = _counts(source.results)
+    width = max(map(len, rows)) + 2
     for name, text in rows.items():
-        yield f"{name:<22}{text or '-'}"
+        yield f"{name:<{width}}{text or '-'}"
 
 
 def _store(status: Status) -> str:

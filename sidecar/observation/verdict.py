@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from sidecar.observation.status_model import (
+    RouteRow,
     State,
     Status,
     StatusVerdict,
@@ -18,6 +19,9 @@ CERTIFICATE_DAYS: Final = 14.0
 """Days before a certificate's end from which on it is told."""
 REJECTED: Final = 20
 """Sessions in the window whose token was rejected, from which on they are told."""
+ERRORS: Final = 3
+SHARE: Final = 0.01
+"""Answers with 5xx in the window, and their share of a route's, from which on they are told."""
 LATELY: Final = 60.0
 """Seconds for which an error of the store explains what it has not taken."""
 TOLD: Final = 3
@@ -58,6 +62,10 @@ def _symptoms(status: Status) -> Iterator[Symptom]:
     yield from _of_process(status)
     for one in status.upstreams:
         yield from _of_upstream(one, status.now)
+    failing = {one.name for one in status.upstreams if one.requests_failed}
+    for route in status.traffic.routes:
+        if route.upstream not in failing:  # else that is told already
+            yield from _of_route(route)
     yield from _of_sessions(status)
     yield from _of_services(status)
     yield from _of_refused(status)
@@ -101,6 +109,13 @@ def _of_upstream(one: UpstreamRow, now: float) -> Iterator[Symptom]:
     if one.waiting:
         text = f"{name}: {_requests(one.waiting)} wait for one of {one.limit} connections"
         yield Symptom("degraded", "upstreams", text)
+
+
+def _of_route(route: RouteRow) -> Iterator[Symptom]:
+    errors = route.statuses.get("5xx", 0)
+    if errors >= ERRORS and errors >= SHARE * route.total:
+        text = f"route {route.route}: {errors} of {_requests(route.total)} answered with 5xx"
+        yield Symptom("degraded", "traffic", text)
 
 
 def _of_sessions(status: Status) -> Iterator[Symptom]:

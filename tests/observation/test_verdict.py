@@ -23,7 +23,13 @@ def well() -> Status:
         for row in status.upstreams
     )
     sources = tuple(replace(row, has_opened=True) for row in status.sessions.sources)
-    return replace(status, upstreams=upstreams, sessions=replace(status.sessions, sources=sources))
+    routes = tuple(replace(row, statuses={"2xx": row.total}) for row in status.traffic.routes)
+    return replace(
+        status,
+        upstreams=upstreams,
+        sessions=replace(status.sessions, sources=sources),
+        traffic=replace(status.traffic, routes=routes),
+    )
 
 
 def test_well_is_how_long_it_has_served(well: Status) -> None:
@@ -86,3 +92,19 @@ def test_writes_on_their_way_are_no_symptom(well: Status) -> None:
     assert verdict_of(replace(well, store=store)).state == "well"
     failed = replace(store, last_error="connection refused", last_error_at=well.now - 5)
     assert "the store has not taken 2 writes yet" in verdict_of(replace(well, store=failed)).text
+
+
+def test_upstream_that_answers_with_errors_is_told_by_its_route(well: Status) -> None:
+    """Not if the upstream itself is told of already, and not for a few among many."""
+    route = well.traffic.routes[0]
+
+    def told(errors: int, total: int, failed: int = 0) -> str:
+        row = replace(route, statuses={"2xx": total - errors, "5xx": errors}, total=total)
+        upstreams = tuple(replace(one, requests_failed=failed) for one in well.upstreams)
+        traffic = replace(well.traffic, routes=(row,))
+        return verdict_of(replace(well, traffic=traffic, upstreams=upstreams)).text
+
+    assert "route /api: 120 of 361 requests answered with 5xx" in told(120, 361)
+    assert "route" not in told(5, 1000)
+    assert "route" not in told(2, 10)
+    assert "route" not in told(120, 361, failed=120)
