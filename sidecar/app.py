@@ -208,7 +208,13 @@ class Sidecar:
         number = 1 if slot is None else slot.number
         drain = (shutdown or Shutdown()).drain.set
         self._status: Final = ProcessStatus(
-            self.runtime, self._proxy, self._server, reloads, number=number, drain=drain
+            self.runtime,
+            self._proxy,
+            self._server,
+            reloads,
+            log_level=logging.level,
+            number=number,
+            drain=drain,
         )
         self._admin: Final = Admin(self._facts, self._status, config.admin)
         self._listeners: Final = ExitStack()

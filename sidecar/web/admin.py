@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import msgspec
 from aiohttp import hdrs, web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -69,6 +70,13 @@ class Facts(Protocol):
         """Ends sessions everywhere, and waits until that is so."""
 
 
+class LevelRequest(msgspec.Struct, frozen=True):
+    """What `POST /log-level` is given."""
+
+    level: str | None = None
+    seconds: float = 600.0
+
+
 class Admin:
     """Serves the admin page, `/healthz`, `/readyz`, `/metrics`, `/reload` and `/sessions/end` on
     `listen`.
@@ -93,6 +101,7 @@ class Admin:
         application.router.add_post("/sessions/end", self._end_sessions)
         for path in admin_page.FILES:
             application.router.add_get(path, self._page)
+        application.router.add_post("/log-level", self._log_level)
         self._status.add_to(application)
         self._runner = web.AppRunner(application, access_log=None)
         await self._runner.setup()
@@ -151,6 +160,20 @@ class Admin:
             charset="utf-8",
             headers=admin_page.SECURITY,
         )
+
+    async def _log_level(self, request: web.Request) -> web.Response:
+        """`level` for so many `seconds`, in all processes; without a level an override ends."""
+        level = self._facts.log_level
+        try:
+            given = msgspec.json.decode(await request.read(), type=LevelRequest)
+            if given.level is None:
+                level.reset()
+            else:
+                level.override(given.level, given.seconds)
+        except (msgspec.DecodeError, ValueError) as error:
+            return web.json_response({"result": "refused", "reason": str(error)}, status=400)
+        told = {"level": level.current, "seconds": round(level.remaining, 3)}
+        return web.json_response({"result": "done", **told})
 
     async def _reload(self, _: web.Request) -> web.Response:
         """Answers once it is done: 200, or 422 with every fault while the old one stays."""

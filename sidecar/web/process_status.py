@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.access_log import facts as access_facts
+from sidecar.access_log import told_path
 from sidecar.core.config.difference import compared
 from sidecar.core.config.effective import Effective, effective
 from sidecar.core.config.tree import Tree
@@ -20,6 +21,7 @@ from sidecar.web.status_report import status_of
 if TYPE_CHECKING:
     from sidecar.access_log import Served
     from sidecar.core.credential import Reading
+    from sidecar.log_level import LogLevel
     from sidecar.observation.status_model import Status, Story
     from sidecar.reload import Reloads
     from sidecar.runtime import Runtime
@@ -37,11 +39,13 @@ class ProcessStatus:
         server: Server,
         reloads: Reloads,
         *,
+        log_level: LogLevel,
         number: int,
         drain: Callable[[], None],
     ) -> None:
         self._server: Final = server
         self._reloads: Final = reloads
+        self._log_level: Final = log_level
         self._number: Final = number
         self.drain: Final = drain
         self.serve_with(runtime, proxy)
@@ -57,6 +61,7 @@ class ProcessStatus:
             self._runtime,
             self._proxy.budgets,
             self._reloads.history,
+            log_level=self._log_level,
             is_draining=self._server.draining,
             worker=self._number,
         )
@@ -101,7 +106,9 @@ class ProcessStatus:
         tail, recorder = Tail(wanted), self._runtime.recorder
 
         def follow(flow: Served, seconds: float) -> None:
-            tail.add({"at": round(time.time(), 3), **access_facts(flow, seconds)})
+            path = told_path(flow, self._runtime.policy.mask)
+            told = {**access_facts(flow, seconds), "path": path}
+            tail.add({"at": round(time.time(), 3), **told})
 
         if not recorder.follow(follow):
             raise TooManyListeners

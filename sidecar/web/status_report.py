@@ -42,6 +42,7 @@ from sidecar.web.upstream_report import upstream_rows
 
 if TYPE_CHECKING:
     from sidecar.core.reload_result import ReloadHistory
+    from sidecar.log_level import LogLevel
     from sidecar.observation.timeline import Past
     from sidecar.runtime import Runtime
     from sidecar.web.budgets import Budgets
@@ -59,6 +60,7 @@ async def status_of(
     budgets: Budgets,
     history: ReloadHistory,
     *,
+    log_level: LogLevel,
     is_draining: bool,
     worker: int,
 ) -> Status:
@@ -71,7 +73,11 @@ async def status_of(
         now=now,
         window=WINDOW,
         verdict=StatusVerdict("well", "", now),
-        process=_process(runtime, history, is_draining=is_draining, worker=worker),
+        process=replace(
+            _process(runtime, history, is_draining=is_draining, worker=worker),
+            log_level=log_level.current,
+            log_level_until=now + log_level.remaining if log_level.remaining else None,
+        ),
         warnings=runtime.recorder.warnings.rows,
         traffic=_traffic(runtime, budgets, past),
         upstreams=upstream_rows(runtime, past, now),

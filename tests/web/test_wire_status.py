@@ -407,3 +407,37 @@ async def test_cookies_that_hold_no_session_are_a_reason_too(
     ended = (await status_of(at)).ended
     assert ended.totals == {"invalid": 1}
     assert ended.last == (event,)
+
+
+async def test_log_level_is_another_one_for_a_while(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """And ends by itself, or by another POST; what is no level changes nothing."""
+    at = await sidecar(routes(upstream))
+    answer = await post(client, at, "/log-level", {"level": "debug", "seconds": 600})
+    assert (answer.status, answer.json["level"]) == (200, "debug")
+    status = await status_of(at)
+    assert status.process.log_level == "debug"
+    assert status.process.log_level_until is not None
+    for given in ({"level": "loud"}, {"level": "debug", "seconds": -1}, {"seconds": "many"}, [1]):
+        refused = await post(client, at, "/log-level", given)
+        assert refused.status == 400
+        assert refused.json["reason"]
+    assert (await post(client, at, "/log-level", {})).json["level"] == "info"
+    assert (await status_of(at)).process.log_level_until is None
+
+
+async def test_masked_paths_are_masked_here_too(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """`log.mask` holds wherever a path is told: failed requests, stories and the tail."""
+    at = await sidecar(routes(upstream, log={"mask": ["/gone/*"]}))
+    tail = await stream(client, at, "/tail")
+    recorder = at.sidecar.runtime.recorder
+    await at.wait_for(lambda _: len(recorder.followers) == 1)
+    await (await client(at)).get(f"/gone/{CANARY}/orders")
+    assert (await status_of(at)).trouble[0].path == "/gone/*/orders"
+    async with asyncio.timeout(20):
+        line = await tail.reader.readuntil(b'/orders"')
+    assert b"/gone/*/orders" in line
+    assert b"c4n4ry" not in line
