@@ -51,6 +51,7 @@ LONGEST_ATOMIC: Final = select.PIPE_BUF
 """Bytes that a pipe takes whole or not at all."""
 _ROOM: Final = select.POLLOUT
 _NEWLINE: Final = ord("\n")
+_STANDARD_ERROR: Final = 2
 
 
 class Output(Protocol):
@@ -312,7 +313,12 @@ def standard_error() -> int:
 
 def _standard(stream: TextIO | None) -> int:
     """Its number may be that of a client's connection if this process was not given the stream."""
-    return os.open(os.devnull, os.O_WRONLY) if stream is None else stream.fileno()
+    if stream is None:
+        return os.open(os.devnull, os.O_WRONLY)
+    try:
+        return stream.fileno()
+    except OSError:  # it is none of the system's: who embeds a sidecar has put it there
+        return _STANDARD_ERROR
 
 
 def open_target(target: str) -> LogTarget:

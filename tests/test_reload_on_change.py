@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from io import StringIO
@@ -96,10 +97,13 @@ def test_supervisor_without_inotify_says_so_once(
 def test_supervisor_is_told_of_a_change_once(
     lines: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a signal; and it waits until the file is complete."""
+    """By a signal to its thread alone; and it waits until the file is complete."""
     monkeypatch.setattr(supervised_files, "SETTLE_SECONDS", 0.0)
     log, told = lines
     load = Files(tmp_path / "file")
+    done = threading.Event()
+    other = threading.Thread(target=done.wait)  # it does not block the signal
+    other.start()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [TOUCHED])
     files = SupervisedFiles(load, log)
     try:
@@ -116,4 +120,6 @@ def test_supervisor_is_told_of_a_change_once(
             while signal.sigtimedwait([TOUCHED], 0):
                 pass
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        done.set()
+        other.join()
     assert [line["files"] for line in told()] == [[str(tmp_path / "file")]]
