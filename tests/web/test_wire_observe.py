@@ -158,6 +158,38 @@ async def test_response_passes_as_it_came(
     assert "drop_set_cookie" in (would(at)[0] or "")
 
 
+async def test_every_field_of_a_response_passes(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Whatever else the sidecar would make true, weaken or take over; in its own spelling."""
+    fields = [
+        *("WWW-Authenticate: Bearer realm=a", 'ETag: "a"', "Accept-Ranges: bytes"),
+        *(
+            "Vary: Origin",
+            "Vary: Accept",
+            "Content-Language: de",
+            "Server: api",
+            "X-A: 1",
+            "X-A: 2",
+        ),
+        *(
+            "Digest: sha-256=abc=",
+            "Content-MD5: abc",
+            "Last-Modified: Thu, 01 Jan 1970 00:00:00 GMT",
+        ),
+        *("Content-Disposition: inline", "X-Content-Type-Options: nosniff", "Surrogate-Control: a"),
+        *("Access-Control-Allow-Origin: *", "Access-Control-Expose-Headers: X-A", "Expires: 0"),
+        *("Location: https://elsewhere.example/", "Strict-Transport-Security: max-age=1"),
+        *("X-Frame-Options: DENY", "Link: </a>; rel=preload", "Retry-After: 7"),
+    ]
+    upstream.default = upstream.reply(b'{"message":"no"}', *fields, status="403 Not This")
+    answer = await (await client(await sidecar(config(upstream)))).get("/seen", COOKIE)
+    assert answer.line == "HTTP/1.1 403 Not This"
+    for name in {field.partition(":")[0] for field in fields}:
+        sent = [field.partition(": ")[2] for field in fields if field.partition(":")[0] == name]
+        assert ", ".join(answer.all(name)) == ", ".join(sent), name
+
+
 @pytest.mark.parametrize("keys", [{}, {"on_unauthorized": "envelope"}, {"envelope": False}])
 async def test_401_ends_nothing_and_is_told(
     sidecar: Start, upstream: Upstream, client: Clients, keys: dict[str, Any]

@@ -154,7 +154,7 @@ async def test_it_is_released_when_nobody_comes_any_more(
         number += 1
         await storm(one, [user(f"u{number}")])
     await at.wait_for(lambda metrics: metrics[ENGAGED] == 0)
-    assert len(lines(at, "brake released")) == 1
+    assert len(lines(at, "brake released")) == len(lines(at, "brake engaged")) > 0
 
 
 async def test_one_users_requests_engage_nothing(sidecar: Start, client: Clients, api: Api) -> None:
