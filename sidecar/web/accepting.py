@@ -100,7 +100,11 @@ class Acceptor:
             self._watch(listener)
 
     def close(self) -> None:
-        """Accepts no more, and gives up connections whose TLS handshake is under way."""
+        """Accepts no more, and gives up connections whose TLS handshake is under way.
+
+        Without TLS a connection is there at once. It may have a request already, and uvloop does
+        not report the end of one whose beginning is cancelled.
+        """
         if self._is_closed:
             return
         self._is_closed = True
@@ -108,8 +112,9 @@ class Acceptor:
         for listener in self._sockets:
             self._loop.remove_reader(listener)
             listener.close()
-        for task in self._beginning:
-            task.cancel()
+        if self._tls is not None:
+            for task in self._beginning:
+                task.cancel()
 
     def _watch(self, listener: socket.socket) -> None:
         if not self._is_closed:

@@ -9,7 +9,7 @@ import socket
 import ssl
 from contextlib import ExitStack
 from io import StringIO
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import pytest
 import structlog
@@ -19,6 +19,8 @@ from sidecar.web.accepting import Acceptor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+
+    from tests.conftest import Upstream
 
 
 Accept: TypeAlias = "Callable[..., Acceptor]"
@@ -54,9 +56,9 @@ class Greeter(asyncio.Protocol):
     """Sends a byte, and closes."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(b"!")
-        transport.close()
+        stream = cast("asyncio.Transport", transport)  # uvloop's is none by its class
+        stream.write(b"!")
+        stream.close()
 
 
 @pytest.fixture
@@ -101,6 +103,23 @@ async def greeting(listener: socket.socket) -> bytes:
         said = await reader.read()
     writer.close()
     return said
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_connection_that_was_accepted_just_before_the_end_is_served(
+    accept: Accept, listener: socket.socket, upstream: Upstream, turns: int
+) -> None:
+    """However far its beginning is, in turns of the loop that the sidecar runs on."""
+    share = Share()
+    acceptor = accept(listener, share)
+    with socket.create_connection(listener.getsockname(), timeout=5) as client:
+        while share.taken == 0:
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        acceptor.close()
+        assert await asyncio.to_thread(client.recv, 9) == b"!"
+        assert await asyncio.to_thread(client.recv, 9) == b""
 
 
 async def test_who_is_ahead_leaves_connections_to_the_others(
