@@ -100,8 +100,27 @@ function say(text, isBad = false) {
 async function look(id) {
   place("story-id").value = id;
   const { told } = await ask(`session?id=${encodeURIComponent(id)}`);
-  panels.story({ events: [], trouble: [], refused: [], ...told });
+  panels.story({ events: [], trouble: [], refused: [], ...told }, end);
   place("story-form").scrollIntoView({ block: "center" });
+}
+
+async function end(fingerprint) {
+  if (await isSure("End this session?", "Its user is logged out everywhere, and its WebSockets and event streams close.", "End it")) {
+    await ask("sessions/end", { fingerprint });
+    await look(fingerprint);
+  }
+}
+
+// Asks before something is done that cannot be undone.
+function isSure(title, text, act) {
+  place("sure-title").textContent = title;
+  place("sure-text").textContent = text;
+  place("sure-act").textContent = act;
+  place("sure").returnValue = "no";
+  place("sure").showModal();
+  return new Promise((resolve) => {
+    place("sure").addEventListener("close", () => resolve(place("sure").returnValue === "yes"), { once: true });
+  });
 }
 
 async function explain() {
@@ -125,8 +144,11 @@ async function debug() {
   say(isFine ? "Logging at debug for ten minutes." : (told.reason ?? "Refused."), !isFine);
 }
 
+const DRAINS =
+  "It reports not ready, lets requests come to their end, closes WebSockets and event streams, and stops, as after SIGTERM.";
+
 async function drain() {
-  if (place("sure").returnValue === "yes") {
+  if (await isSure("Drain this sidecar?", DRAINS, "Drain")) {
     const { isFine, told } = await ask("drain", {});
     say(isFine ? "Draining." : (told.reason ?? "Refused."), !isFine);
   }
@@ -152,8 +174,7 @@ on("explain-form", "submit", explain);
 on("key-filter", "input", () => keys && panels.configuration(keys, place("key-filter").value));
 on("reload", "click", reload);
 on("debug", "click", debug);
-on("drain", "click", () => place("sure").showModal());
-on("sure", "close", drain);
+on("drain", "click", drain);
 document.addEventListener("visibilitychange", () => (document.hidden ? hush() : listen()));
 setInterval(() => tick(Date.now() / 1000 + offset), 1000);
 listen();

@@ -297,7 +297,11 @@ export function renewals({ renewals: told, provider, traffic: { until, step } })
     ]),
   );
   const series = Object.entries(told.by_outcome).map(([outcome, values]) => ({ name: outcome, color: OUTCOMES[outcome] ?? "six", values }));
-  chart(place("renewals-chart"), { series, end: until, step, said: (value) => count(Math.round(value)), isStacked: true });
+  if (series.length) {
+    chart(place("renewals-chart"), { series, end: until, step, said: (value) => count(Math.round(value)), isStacked: true });
+  } else {
+    place("renewals-chart").replaceChildren(h("p", { class: "quiet" }, "No token was renewed in the last 15 minutes."));
+  }
 }
 
 function fetched({ fetched_at: at, last_error: error, last_error_at: errorAt }) {
@@ -383,7 +387,7 @@ const KINDS = {
   unread: "Could not be read",
 };
 
-export function story(told) {
+export function story(told, end) {
   const events = [
     ...told.events,
     ...told.trouble.map((one) => ({ ...one, kind: "ended", reason: `${one.status} ${one.code}`, detail: one.cause, isTrouble: true })),
@@ -402,7 +406,10 @@ export function story(told) {
     ),
   );
   const nothing = h("li", {}, "Nothing is known of it: it is older than what is kept, or was never here.");
-  place("story").replaceChildren(...(rows.length ? rows : [nothing]));
+  const isOver = told.events.some((one) => one.kind === "ended");
+  const button = h("button", { type: "button", class: "danger", onclick: () => end(told.session) }, "End this session");
+  const act = told.session && !isOver ? [h("li", { class: "act" }, button)] : [];
+  place("story").replaceChildren(...(rows.length ? rows : [nothing]), ...act);
 }
 
 export function explained(told) {
