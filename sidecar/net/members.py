@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sidecar.policy import UpstreamAddress, UpstreamServer
 
 SHORTEST: Final = 1.0  # seconds that a server is left out after the first connect that failed
-LONGEST: Final = 30.0  # seconds after many, if the configuration has no `ejection`
+LONGEST: Final = 10.0  # seconds after many: to try again costs little
 MOST_TIMES: Final = 10  # that `ejection.time` is multiplied by at most
 LOCAL: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
 """What fails for want of something here says nothing about a server."""
@@ -210,9 +210,8 @@ class Members:
         member.is_down = True
         if len(self.all) == 1:
             return
-        rule = self._address.ejection
-        longest = LONGEST if rule is None else rule.time
-        self._leave_out(member, now, min(SHORTEST * 2**member.times, longest), why)
+        times = min(member.times, MOST_TIMES)
+        self._leave_out(member, now, min(SHORTEST * 2**times, LONGEST), why)
 
     def failed(self, member: Member, now: float, why: str) -> None:
         """A server has taken a request, and given no response that is worth the name."""

@@ -65,9 +65,9 @@ def test_server_that_refuses_is_left_out_at_once_and_longer_each_time() -> None:
     """One attempt at a time tries it again, and the first that succeeds ends it."""
     told, now, waits = Told(2), 0.0, []
     first = told.all[0]
-    for _ in range(6):
+    for number in range(2000):
         told.members.unreachable(first, now, "connection refused")
-        assert told.takes(3, now) == "111"
+        assert told.takes(3, now) == "111", number
         waits.append(first.until - now)
         now = first.until
         assert first in told.members.order(now)[0]
@@ -76,7 +76,7 @@ def test_server_that_refuses_is_left_out_at_once_and_longer_each_time() -> None:
         first.dialing = 0
     assert waits[:4] == sorted(waits[:4])
     assert waits[0] < 1.2
-    assert 8.9 < waits[-1] < 11.1  # never above `time`, give or take a tenth
+    assert 8.9 < waits[-1] < 11.1  # give or take a tenth
     assert told.told == [("s0:80", "connection refused")]
     told.members.connected(first)
     assert told.told[1:] == [("s0:80", None)]

@@ -100,8 +100,8 @@ class Ejection(Section):
     time: Duration = parsed(
         parse_duration,
         "30s",
-        "How long a server is left out, times how often in a row; after connects that failed, up "
-        "to this long.",
+        "How long a server is left out, times how often in a row; after connects that failed from "
+        "1 to 10 s.",
     )
     statuses: tuple[GatewayStatus, ...] = setting(
         (), "Statuses that count as no response, such as 502, 503 and 504.", written=[]
