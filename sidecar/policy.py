@@ -40,6 +40,7 @@ from sidecar.core.config.sources import (
     SourceSection,
     source_name,
 )
+from sidecar.core.config.values import Statuses
 from sidecar.core.cookies import (
     LIBRARY_COOKIES,
     PREFIXES,
@@ -180,13 +181,13 @@ class UpstreamServer(NamedTuple):
 class HealthCheck:
     """How the servers of an upstream are checked. Durations in seconds.
 
-    `request` is sent as it is; `statuses` are the lowest and the highest of a server that is well.
+    `request` is sent as it is; `statuses` are those of a server that is well.
     """
 
     request: bytes
     interval: float
     timeout: float
-    statuses: tuple[int, int]
+    statuses: Statuses
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,8 +64,8 @@ class Checks:
         found = _STATUS_LINE.match(line)
         if found is None:
             return "the answer is not HTTP/1" if line else "closed without an answer"
-        status, (lowest, highest) = int(found[1]), self._check.statuses
-        return None if lowest <= status <= highest else f"status {status}"
+        status, well = int(found[1]), self._check.statuses
+        return None if well.lowest <= status <= well.highest else f"status {status}"
 
     async def _status_line(self, member: Member) -> bytes:
         """The first line of the response, as far as it came. Raises `OSError`."""

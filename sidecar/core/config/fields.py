@@ -225,7 +225,7 @@ Workers: TypeAlias = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 ErrorStatus: TypeAlias = Annotated[int, Field(ge=400, le=599), BeforeValidator(_count)]
 GatewayStatus: TypeAlias = Annotated[int, Field(ge=500, le=599), BeforeValidator(_count)]
 StatusRange: TypeAlias = Annotated[
-    tuple[int, int],
+    values.Statuses,
     PlainValidator(values.parse_status_range),
     WithJsonSchema(
         {

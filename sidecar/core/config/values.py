@@ -9,7 +9,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from sidecar.core.attributes import SAME_SITES
@@ -153,12 +153,22 @@ def parse_upstream_url(value: str) -> str:
     return f"{split.scheme}://{_authority(split, default_port=_PORTS[split.scheme])}{base}"
 
 
-def parse_status_range(value: object) -> tuple[int, int]:
-    """`200-399`, or `204` alone: the lowest and the highest status."""
+class Statuses(NamedTuple):
+    """The statuses from `lowest` to `highest`."""
+
+    lowest: int
+    highest: int
+
+    def __str__(self) -> str:
+        return f"{self.lowest}-{self.highest}"
+
+
+def parse_status_range(value: object) -> Statuses:
+    """`200-399`, or `204` alone."""
     found = _STATUS_RANGE.fullmatch(str(value))
     if found is None or isinstance(value, bool) or int(found[1]) > int(found[2] or found[1]):
         raise BadValue("must be a status or a range of them", "use 200-399, for example")
-    return int(found[1]), int(found[2] or found[1])
+    return Statuses(int(found[1]), int(found[2] or found[1]))
 
 
 def parse_pem(value: str) -> str:
