@@ -32,7 +32,7 @@ REFUSAL = RefusedRow(1.0, "id", 403, "csrf_rejected", "/api", "POST", "/api/a", 
 
 
 def test_invented_sessions_displace_no_others() -> None:
-    """Whoever logs out with cookies of his own fills a space of its own."""
+    """T84: whoever logs out with cookies of his own fills a space of its own."""
     log = SessionLog()
     log.add(EVENT, is_proven=True)
     for at in range(UNPROVEN + PROVEN):

@@ -360,7 +360,7 @@ async def test_every_answer_is_shielded(sidecar: Start, upstream: Upstream) -> N
 
 
 async def test_no_secret_is_told(sidecar: Start, upstream: Upstream, client: Clients) -> None:
-    """Tokens, cookie values and queries of any kind of request appear in no answer."""
+    """T84: tokens, cookie values and queries of any kind of request appear in no answer."""
     at: Embedded = await sidecar(routes(upstream, limits={"header": "4KiB"}))
     tail = await stream(client, at, "/tail")
     recorder = at.sidecar.runtime.recorder
