@@ -91,3 +91,11 @@ def test_the_ways_through_the_code_name_files_that_exist() -> None:
     named = set(re.findall(r"\b[a-z_]+(?:/[a-z_]+)+\.py\b", "".join(drawings)))
     assert len(named) > 30
     assert [one for one in sorted(named) if not (ROOT / "sidecar" / one).exists()] == []
+
+
+def test_every_page_has_its_place_on_the_site() -> None:
+    """In `nav` of config/mkdocs.yml, once. Pages that say so there come from the top."""
+    nav = (ROOT / "config" / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    entries = re.findall(r"^ +- .+: ([\w-]+\.md)( # [A-Z]+\.md)?$", nav, re.MULTILINE)
+    own = [page for page, origin in entries if not origin]
+    assert sorted(own) == sorted(path.name for path in DOCS.glob("*.md"))

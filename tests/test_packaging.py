@@ -23,6 +23,7 @@ RUNTIME: list[str] = PROJECT["project"]["dependencies"]
 DEVELOPMENT: list[str] = PROJECT["dependency-groups"]["dev"]
 EXTRA: list[str] = PROJECT["project"]["optional-dependencies"]["otel"]
 BUILD: list[str] = PROJECT["dependency-groups"]["build"]
+SITE: list[str] = PROJECT["dependency-groups"]["docs"]
 SECRET = "s" * 32
 
 
@@ -68,6 +69,7 @@ def test_licence_is_the_one_announced() -> None:
         ("requirements-otel.lock", RUNTIME + EXTRA),
         ("requirements-dev.lock", RUNTIME + EXTRA + DEVELOPMENT),
         ("requirements-build.lock", BUILD),
+        ("requirements-docs.lock", SITE),
     ],
 )
 def test_lock_satisfies_every_dependency(path: str, requirements: list[str]) -> None:
@@ -91,6 +93,7 @@ def test_development_runs_on_what_is_shipped() -> None:
         "requirements-otel.lock",
         "requirements-dev.lock",
         "requirements-build.lock",
+        "requirements-docs.lock",
     ],
 )
 def test_every_pin_has_a_hash_and_no_place(path: str) -> None:
@@ -105,7 +108,7 @@ def test_every_pin_has_a_hash_and_no_place(path: str) -> None:
     )
 
 
-@pytest.mark.parametrize("requirement", RUNTIME + EXTRA + DEVELOPMENT + BUILD)
+@pytest.mark.parametrize("requirement", RUNTIME + EXTRA + DEVELOPMENT + BUILD + SITE)
 def test_every_dependency_has_its_reason(requirement: str) -> None:
     row = rf"(?m)^\| ([\w-]+, )*{re.escape(Requirement(requirement).name)}(, [\w-]+)* \|"
     assert re.search(row, read("docs/dependencies.md"))
