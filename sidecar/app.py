@@ -17,6 +17,9 @@ import uvloop
 
 from sidecar import __version__
 from sidecar.access_log import Access
+from sidecar.handover import offered
+from sidecar.inheritance import NOTHING, Inheritance
+from sidecar.lifecycle import Lifecycle
 from sidecar.log import Logging, report_gaps
 from sidecar.log_level import LogLevel
 from sidecar.log_writer import LogWriter, StreamOutput, open_target
@@ -28,6 +31,7 @@ from sidecar.policy import Policy, compile_policy
 from sidecar.reload import Load, Reloads
 from sidecar.reload_on_change import ReloadOnChange
 from sidecar.runtime import FINISH_SECONDS, Runtime, open_runtime
+from sidecar.service_manager import ServiceManager
 from sidecar.tls import UnusableFile, server_context
 from sidecar.web.admin import Admin, ProcessFacts
 from sidecar.web.listeners import listening
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from sidecar.core.activation import GivenSocket
     from sidecar.core.config import Config
     from sidecar.web.accepting import Shares
 
@@ -53,18 +58,18 @@ _FINE: Final = 0
 _UNUSABLE: Final = 2
 
 
-def run(config: Config, load: Load) -> int:
+def run(config: Config, load: Load, inheritance: Inheritance) -> int:
     """Serves until SIGTERM or SIGINT; a second one cuts what is still under way.
 
-    SIGHUP has the configuration read anew by `load`. Returns the exit code: 0, or 2 where it could
-    not start.
+    SIGHUP has the configuration read anew by `load`, and SIGUSR2 another process take this one's
+    place. Returns the exit code: 0, or 2 where it could not start.
     """
     require_c_parsers()
     raise_open_files()
-    return uvloop.run(_run(config, load))
+    return uvloop.run(_run(config, load, inheritance))
 
 
-async def _run(config: Config, load: Load) -> int:
+async def _run(config: Config, load: Load, inheritance: Inheritance) -> int:
     shutdown, loop, reloads = Shutdown(), asyncio.get_running_loop(), Reloads(config, load)
     loop.add_signal_handler(signal.SIGHUP, reloads.ask)
     loop.add_signal_handler(signal.SIGTERM, shutdown.ask)
@@ -79,7 +84,9 @@ async def _run(config: Config, load: Load) -> int:
         for warning in config.warnings:
             log.warning("configuration", detail=warning)
         report_shortage(config, log)
-        return await serve(config, shutdown, logging, reloads)
+        manager = ServiceManager(os.environ, os.getpid())
+        lifecycle = Lifecycle(inheritance, manager, shutdown.hand_over)
+        return await serve(config, shutdown, logging, reloads, lifecycle=lifecycle)
 
 
 def cannot_start(error: OSError) -> int:
@@ -104,12 +111,14 @@ class Shutdown:
     """How it ends: `drain` lets requests under way come to their end, `hurry` cuts them.
 
     `waits`: whether it still serves for a while, until balancers send nobody here any more.
+    `is_handed_over`: whether another process serves on the same sockets.
     """
 
     def __init__(self) -> None:
         self.drain: Final = asyncio.Event()
         self.hurry: Final = asyncio.Event()
         self.waits = True
+        self.is_handed_over = False
 
     def ask(self) -> None:
         """Drains; asked again, hurries."""
@@ -119,6 +128,12 @@ class Shutdown:
         """As `ask`, without a wait: somebody sits at a terminal."""
         self.waits = False
         self.ask()
+
+    def hand_over(self) -> None:
+        """Drains, since another process serves; clients who are here get time to go there."""
+        if not self.drain.is_set():
+            self.is_handed_over = True
+            self.drain.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +155,19 @@ async def serve(
     shutdown: Shutdown,
     logging: Logging,
     reloads: Reloads,
+    *,
     slot: WorkerSlot | None = None,
+    lifecycle: Lifecycle | None = None,
 ) -> int:
-    """Serves until `shutdown`. Returns the exit code: 0, or 2 if it could not start."""
+    """Serves until `shutdown`. Returns the exit code: 0, or 2 if it could not start.
+
+    A process alone has a `lifecycle`, and a worker a `slot`.
+    """
+    inheritance = NOTHING if lifecycle is None else lifecycle.inheritance
     try:
-        sidecar = Sidecar(config, logging, slot, reloads, shutdown)
+        sidecar = Sidecar(
+            config, logging, slot, reloads, shutdown=shutdown, inheritance=inheritance
+        )
         await sidecar.start()
     except (OSError, ssl.SSLError) as error:
         return cannot_start(error)
@@ -154,20 +177,47 @@ async def serve(
         log.info("memory store", detail=FORGETS)
     if slot is not None:
         slot.serving()
-    # The supervisor watches for its workers.
-    watching = ReloadOnChange(reloads, sidecar, is_on=slot is None)
-    watching.follow()
-    reloading = asyncio.create_task(reloads.keep_up(sidecar, watching.follow))
-    await shutdown.drain.wait()
-    watching.close()
-    reloading.cancel()
-    await asyncio.wait([reloading])
+    if lifecycle is not None:
+        lifecycle.serving(sidecar, reloads)
+    await _keep_up(sidecar, reloads, lifecycle, until=shutdown.drain)
     log, drain = sidecar.runtime.log, sidecar.runtime.policy.config.drain
     wait = drain.wait if shutdown.waits else 0.0
     log.info("draining", wait=wait, seconds=drain.timeout)
-    cut = await sidecar.stop(drain.timeout, shutdown.hurry, wait=wait)
+    is_handed_over = shutdown.is_handed_over
+    cut = await sidecar.stop(
+        drain.timeout, shutdown.hurry, wait=wait, is_handed_over=is_handed_over
+    )
     log.info("stopped", connections_cut=cut)
+    if lifecycle is not None:
+        lifecycle.close()
     return _FINE
+
+
+async def _keep_up(
+    sidecar: Sidecar, reloads: Reloads, lifecycle: Lifecycle | None, *, until: asyncio.Event
+) -> None:
+    """Reloads when it is asked to or a file has changed, until it is to drain."""
+    # The supervisor watches for its workers, and tells the service manager.
+    watching = ReloadOnChange(reloads, sidecar, is_on=lifecycle is not None)
+    watching.follow()
+
+    def settled() -> None:
+        watching.follow()
+        if lifecycle is not None:
+            lifecycle.settled()
+
+    before = nothing if lifecycle is None else lifecycle.reloading
+    reloading = asyncio.create_task(reloads.keep_up(sidecar, before, settled))
+    await until.wait()
+    watching.close()
+    reloading.cancel()
+    await asyncio.wait([reloading])
+    if lifecycle is not None:
+        lifecycle.ending()
+
+
+def nothing() -> None:
+    """Does nothing."""
 
 
 class Sidecar:
@@ -176,7 +226,8 @@ class Sidecar:
     Alone, or as a worker in its `slot`. Raises `OSError` or `ssl.SSLError` if files that the
     configuration names cannot be used. Without `logging` lines go to `sys.stderr`, and each one is
     waited for. Without `reloads` nobody can ask for one,
-    and without `shutdown` nobody for its end.
+    and without `shutdown` nobody for its end. It listens on the sockets of the `inheritance`, and
+    opens those that are missing there.
     """
 
     def __init__(
@@ -185,7 +236,9 @@ class Sidecar:
         logging: Logging | None = None,
         slot: WorkerSlot | None = None,
         reloads: Reloads | None = None,
+        *,
         shutdown: Shutdown | None = None,
+        inheritance: Inheritance = NOTHING,
     ) -> None:
         if logging is None:
             logging = Logging(StreamOutput(sys.stderr), LogLevel(config.log.level))
@@ -193,6 +246,8 @@ class Sidecar:
         self._entropy: Final = os.urandom(32) if slot is None else slot.entropy
         self._slot: Final = slot
         self._warnings: Final = WarningLog()
+        self._inheritance: Final = inheritance
+        self._offered: tuple[GivenSocket, ...] = ()
         policy = compile_policy(config, self._entropy)
         log, access = self._open_logs(policy)
         metrics = Metrics(access, self.logging.output)
@@ -233,11 +288,16 @@ class Sidecar:
         try:
             await self.runtime.start()
             if self._slot is None:
-                sockets = self._listeners.enter_context(listening(config.listen))
-                self._server.start_on(sockets)
+                http = self._listeners.enter_context(
+                    listening(config.listen, self._inheritance.http)
+                )
+                self._server.start_on(http)
             else:
-                self._server.start_on(self._slot.sockets, self._slot.shares)
-            await self._admin.start(self._listeners.enter_context(listening(config.admin)))
+                http = self._slot.sockets
+                self._server.start_on(http, self._slot.shares)
+            admin = self._listeners.enter_context(listening(config.admin, self._inheritance.admin))
+            self._offered = offered(config, http, admin, is_managed=self._inheritance.is_managed)
+            await self._admin.start(admin)
         except BaseException:
             await self.stop(0.0)  # a listener left open would keep the loop from closing
             raise
@@ -245,6 +305,10 @@ class Sidecar:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 50)
+
+    def offered(self) -> tuple[GivenSocket, ...]:
+        """The sockets that another process can go on with."""
+        return self._offered
 
     async def reload(self, config: Config) -> None:
         """Serves with another configuration from now on, without dropping a request.
@@ -292,16 +356,25 @@ class Sidecar:
         await old.close(keeps_store=old.store is self.runtime.store)
 
     async def stop(
-        self, seconds: float, hurry: asyncio.Event | None = None, *, wait: float = 0.0
+        self,
+        seconds: float,
+        hurry: asyncio.Event | None = None,
+        *,
+        wait: float = 0.0,
+        is_handed_over: bool = False,
     ) -> int:
         """Drains for at most `seconds`, or until there is a `hurry`.
 
         For the first `wait` seconds it serves as before, but is not ready. Then nobody new is let
-        in, and WebSockets and event streams end. Returns how many connections had to be cut.
+        in, and WebSockets and event streams end. If another process has the sockets, that one lets
+        everybody in who is new from the beginning. Returns how many connections had to be cut.
         """
         loop = asyncio.get_running_loop()
         until, hurry = loop.time() + seconds, hurry or asyncio.Event()
         self._server.announce()
+        if is_handed_over:
+            self._server.stop_accepting()
+            await self._admin.stop()
         await pause(wait, hurry)
         self._server.stop_listening()
         for proxy in (self._proxy, *self._retiring.values()):

@@ -60,9 +60,10 @@ def cli() -> None:
 @_file_option
 @click.option("--upstream", metavar="URL", help="One upstream for every path. Needs no file.")
 def run(file: str | None, upstream: str | None) -> NoReturn:
-    """Serve until SIGTERM. SIGHUP has the configuration read anew."""
+    """Serve until SIGTERM. SIGHUP has the configuration read anew, SIGUSR2 restarts."""
     options = {} if upstream is None else {"upstream": upstream}
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+    for number in (signal.SIGHUP, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # until there is something to reload or replace
     from sidecar.config_loader import ConfigLoader
 
     path = _config_file(file)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
-import signal
 import struct
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from sidecar.descriptor_signals import signal_when_readable
+
+if TYPE_CHECKING:
+    import signal
 
 CLOSE_WRITE: Final = 0x008
 ATTRIB: Final = 0x004
@@ -31,10 +33,6 @@ CHANGES: Final = (
 
 _HEADER: Final = struct.Struct("iIII")
 _READ: Final = 65536
-_F_SETSIG: Final = 10  # fcntl.F_SETSIG is missing before Python 3.14
-_F_SETOWN_EX: Final = 15  # as is this: fcntl(2)
-_F_OWNER_TID: Final = 0
-_OWNER: Final = struct.Struct("ii")
 
 
 class FileEvent(NamedTuple):
@@ -72,14 +70,8 @@ class Inotify:
                 yield from _events(data)
 
     def send(self, number: signal.Signals) -> None:
-        """Has this thread get a signal at each event, for who has no event loop.
-
-        Another thread that does not block it would end the process.
-        """
-        owner = _OWNER.pack(_F_OWNER_TID, threading.get_native_id())
-        fcntl.fcntl(self._fd, _F_SETOWN_EX, owner)
-        fcntl.fcntl(self._fd, _F_SETSIG, number)
-        fcntl.fcntl(self._fd, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+        """Has this thread get a signal at each event, for who has no event loop."""
+        signal_when_readable(self._fd, number)
 
     def close(self) -> None:
         """Ends every watch, unless another process still has it."""

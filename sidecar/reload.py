@@ -26,6 +26,7 @@ FIXED: Final = ("listen", "admin", "workers")
 
 STAYS: Final = "the old configuration stays"
 DEFECT: Final = "a defect of the sidecar; the log has the cause"
+REMEDY: Final = "SIGUSR2 restarts without a loss"
 ENDING: Final = "the sidecar is about to end"
 NO_FILE: Final = "there is no configuration to read anew"
 
@@ -140,10 +141,12 @@ class Reloads:
             self._asked.set()
         return future
 
-    async def keep_up(self, sidecar: Reloadable, after: Callable[[], None]) -> None:
+    async def keep_up(
+        self, sidecar: Reloadable, before: Callable[[], None], after: Callable[[], None]
+    ) -> None:
         """Goes on until it is cancelled. The log says what became of each reload.
 
-        `after` is called after each.
+        `before` and `after` are called around each.
         """
         waiting: list[asyncio.Future[ReloadResult]] = []
         try:
@@ -151,6 +154,7 @@ class Reloads:
                 await self._asked.wait()
                 self._asked.clear()
                 waiting, self._waiting = self._waiting, []
+                before()
                 result = await self._reload(sidecar)
                 self.history = self.history.after(result)
                 after()
@@ -207,4 +211,4 @@ def report(log: FilteringBoundLogger, result: ReloadResult) -> None:
         log.warning("configuration", detail=warning)
     if result.kept:
         keys = ", ".join(result.kept)
-        log.warning("reload is not complete", detail=f"takes a restart: {keys}")
+        log.warning("reload is not complete", detail=f"takes a restart: {keys}; {REMEDY}")

@@ -45,6 +45,7 @@ LAYERS: Final = (
     ("sidecar.core",),
     (
         "sidecar.policy",
+        "sidecar.descriptor_signals",
         "sidecar.page_files",
         "sidecar.tls",
         "sidecar.inotify",
@@ -67,7 +68,14 @@ LAYERS: Final = (
     ("sidecar.runtime",),
     ("sidecar.reload",),
     ("sidecar.web",),
-    ("sidecar.app", "sidecar.reload_on_change"),
+    (
+        "sidecar.app",
+        "sidecar.handover",
+        "sidecar.inheritance",
+        "sidecar.lifecycle",
+        "sidecar.reload_on_change",
+        "sidecar.service_manager",
+    ),
     ("sidecar",),
 )
 

@@ -252,7 +252,8 @@ async def test_what_takes_a_restart_is_said(start: Callable[..., Any], client: C
     site.change(listen="127.0.0.1:1", workers=3, log={"level": "debug", "access": False})
     await site.reload()
     (line,) = site.lines("reload is not complete")
-    assert line["detail"] == "takes a restart: listen, workers"
+    told = "takes a restart: listen, workers; SIGUSR2 restarts without a loss"
+    assert line["detail"] == told
     assert (await (await client(site.at)).get("/x")).status == 200
     assert not site.lines("request")
 

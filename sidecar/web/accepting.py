@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+BACKLOG: Final = 1024  # connections that the kernel holds until they are accepted
 LEAVE_SECONDS: Final = 0.001  # for the others to take a connection
 CATCH_UP: Final = 2  # connections taken at once if none of them did
 REPORT_SECONDS: Final = 60.0  # between two lines of the log about that
@@ -100,21 +101,37 @@ class Acceptor:
             self._watch(listener)
 
     def close(self) -> None:
-        """Accepts no more, and gives up connections whose TLS handshake is under way.
-
-        Without TLS a connection is there at once. It may have a request already, and uvloop does
-        not report the end of one whose beginning is cancelled.
-        """
+        """Accepts who has connected until now, and nobody else."""
         if self._is_closed:
             return
+        for listener in self._sockets:
+            self._loop.remove_reader(listener)
+            for _ in range(BACKLOG):
+                if not self._take(listener):
+                    break
         self._is_closed = True
         self._shares.leave()
         for listener in self._sockets:
             self._loop.remove_reader(listener)
             listener.close()
+
+    @property
+    def is_beginning(self) -> bool:
+        """Whether a connection is not complete yet, such as its TLS handshake."""
+        return bool(self._beginning)
+
+    async def give_up(self) -> None:
+        """Gives up connections whose TLS handshake is still under way.
+
+        Without TLS a connection is there at once, and uvloop does not report the end of one whose
+        beginning is cancelled.
+        """
+        beginning = [*self._beginning]
         if self._tls is not None:
-            for task in self._beginning:
+            for task in beginning:
                 task.cancel()
+        if beginning:
+            await asyncio.wait(beginning)
 
     def _watch(self, listener: socket.socket) -> None:
         if not self._is_closed:

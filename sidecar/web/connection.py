@@ -158,6 +158,12 @@ class ClientConnection(StreamProtocol):
         """Whether no request is under way."""
         return self._exchange is None and self._tunnel is None
 
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is under way, not even the beginning of a request."""
+        requests = self._requests
+        return self.is_idle and not (requests.head_bytes or requests.waiting)
+
     def serve_with(self, handler: Handler, limits: Limits, peer: Peer) -> None:
         """Sets how the next requests are handled; the current request is not touched."""
         self._handler, self._limits, self.peer = handler, limits, peer

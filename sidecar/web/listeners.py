@@ -11,27 +11,32 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from sidecar.web.accepting import BACKLOG
 
 if TYPE_CHECKING:
     from sidecar.core.config import Listen
 
-BACKLOG: Final = 1024
-
 
 @contextmanager
-def listening(listen: Listen | None) -> Iterator[tuple[socket.socket, ...]]:
+def listening(
+    listen: Listen | None, given: Sequence[socket.socket] = ()
+) -> Iterator[tuple[socket.socket, ...]]:
     """Listens on every address that `listen` stands for; none if it is None.
 
-    Closes them at the end, and removes the file of a Unix socket. Raises `OSError` if an address
-    cannot be had.
+    `given` are sockets that listen already; then no other is opened. Closes them at the end, and
+    removes the file of a Unix socket unless it was given. Raises `OSError` if an address cannot be
+    had.
     """
     with ExitStack() as stack:
-        sockets: tuple[socket.socket, ...] = ()
-        if listen is not None and listen.unix_path is not None:
+        sockets = tuple(given)
+        if given:
+            pass
+        elif listen is not None and listen.unix_path is not None:
             sockets = (_listen_unix(stack, Path(listen.unix_path)),)
         elif listen is not None:
             sockets = tuple(_listen_tcp(stack, listen))

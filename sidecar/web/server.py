@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sidecar.web.accepting import Shares
 
 LOOK_AGAIN_SECONDS = 0.1  # until idle connections are looked for again if there were none
+FRESH_SECONDS = 0.5  # that a client has for its first request before a drain closes its connection
 
 
 class Server:
@@ -30,7 +31,7 @@ class Server:
     def __init__(self, runtime: Runtime, handler: Handler) -> None:
         self._runtime = runtime
         self._handler = handler
-        self._connections: set[ClientConnection] = set()
+        self._connections: dict[ClientConnection, float] = {}  # and since when, in the loop's time
         self._acceptor: Acceptor | None = None
         self._shares: Shares = ALONE
         self._tls: ssl.SSLContext | None = None
@@ -71,7 +72,7 @@ class Server:
 
     def opened(self, connection: ClientConnection, transport: asyncio.BaseTransport) -> Peer:
         """Counts an open connection and returns its peer."""
-        self._connections.add(connection)
+        self._connections[connection] = self._runtime.loop.time()
         self._runtime.metrics.connections += 1
         peer = self._peer(transport)
         if not self._clients.opened(peer):
@@ -150,7 +151,7 @@ class Server:
 
     def closed(self, connection: ClientConnection) -> None:
         """Counts a connection out."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         self._closing.discard(connection)
         self._clients.closed(connection.peer)
         if self._is_full and len(self._connections) < self._limit * 0.9:
@@ -164,27 +165,63 @@ class Server:
         """Still serves, but is not ready, and closes each connection after its response."""
         self.draining = True
 
-    def stop_listening(self) -> None:
-        """Accepts no new connections, and closes idle ones."""
-        self.draining = True
+    def stop_accepting(self) -> None:
+        """Accepts no new connections."""
         if self._acceptor is not None:
             self._acceptor.close()
-        for connection in [one for one in self._connections if one.is_idle]:
-            if connection.transport is not None:
-                connection.transport.close()
+
+    def stop_listening(self) -> None:
+        """Accepts no new connections, and closes idle ones: those that are new in a moment."""
+        self.draining = True
+        self.stop_accepting()
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        """A client that has just connected is about to ask, and would take the end for a fault."""
+        loop = self._runtime.loop
+        fresh = loop.time() - FRESH_SECONDS
+        is_over = not self._is_beginning
+        for connection, since in [*self._connections.items()]:
+            if not connection.rests:
+                continue
+            if since > fresh:
+                is_over = False
+            else:
+                connection.close()
+        if not is_over:
+            loop.call_later(LOOK_AGAIN_SECONDS, self._close_idle)
 
     async def drain(self, seconds: float, hurry: asyncio.Event) -> int:
         """Lets requests under way come to their end, then closes.
 
         Returns how many connections had to be cut after `seconds`, or once there was a `hurry`.
         """
-        self._empty.clear()
-        if self._connections:
-            await _first_of(seconds, self._empty, hurry)
-        cut = list(self._connections)
-        for connection in cut:
-            connection.reset()
+        until = self._runtime.loop.time() + seconds
+        while self._is_busy and not hurry.is_set():
+            left = until - self._runtime.loop.time()
+            if left <= 0:
+                break
+            self._empty.clear()
+            # What begins to be a connection does not say so here when it fails.
+            patience = min(left, LOOK_AGAIN_SECONDS) if self._is_beginning else left
+            await _first_of(patience, self._empty, hurry)
+        if self._acceptor is not None:
+            await self._acceptor.give_up()
+        cut = [one for one in self._connections if not one.rests]
+        for connection in [*self._connections]:
+            if connection.rests:
+                connection.close()
+            else:
+                connection.reset()
         return len(cut)
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._is_beginning or bool(self._connections)
+
+    @property
+    def _is_beginning(self) -> bool:
+        return self._acceptor is not None and self._acceptor.is_beginning
 
 
 async def unless_hurried(work: Coroutine[Any, Any, None], hurry: asyncio.Event) -> None:

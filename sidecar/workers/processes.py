@@ -35,6 +35,10 @@ DRAIN: Final = signal.SIGTERM
 RELOAD: Final = signal.SIGHUP
 DRAIN_AT_ONCE: Final = signal.SIGUSR1
 REOPEN: Final = signal.SIGUSR2
+HAND_OVER: Final = signal.SIGALRM
+"""Another supervisor's workers serve on the same sockets."""
+SERVES: Final = signal.SIGUSR1
+"""To the supervisor: a worker serves."""
 HURRY: Final = signal.SIGQUIT
 """Not a second SIGTERM: service managers send one to every process, beside the supervisor's."""
 
@@ -77,6 +81,7 @@ async def _serve(context: WorkerContext, worker: WorkerId) -> int:
     loop.add_signal_handler(RELOAD, _reload, context.board, worker, reloads)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (RELOAD,))
     loop.add_signal_handler(DRAIN_AT_ONCE, shutdown.ask_at_once)
+    loop.add_signal_handler(HAND_OVER, shutdown.hand_over)
     loop.add_signal_handler(HURRY, _hurry, shutdown)
     loop.add_reader(context.lifeline, _orphaned, context, shutdown)
     slot = WorkerSlot(
@@ -84,7 +89,7 @@ async def _serve(context: WorkerContext, worker: WorkerId) -> int:
         entropy=context.entropy,
         sockets=context.sockets,
         shares=BoardShares(context.board, worker.number),
-        serving=lambda: context.board.serving(worker.number),
+        serving=partial(_serves, context, worker),
     )
     with closing(LogWriter(_log_target(context.config), loop)) as output:
         loop.add_signal_handler(REOPEN, _reopen, output)
@@ -94,8 +99,13 @@ async def _serve(context: WorkerContext, worker: WorkerId) -> int:
             shutdown,
             Logging(output, context.log_level),
             reloads,
-            slot,
+            slot=slot,
         )
+
+
+def _serves(context: WorkerContext, worker: WorkerId) -> None:
+    context.board.serving(worker.number)
+    os.kill(context.supervisor, SERVES)
 
 
 def _reload(board: Scoreboard, worker: WorkerId, reloads: Reloads) -> None:
@@ -157,7 +167,7 @@ def run_admin(context: WorkerContext) -> int:
     """Serves the admin listener until the supervisor is gone, or kills it. Returns 0."""
     for one in context.sockets:
         one.close()
-    for number in (DRAIN, DRAIN_AT_ONCE, HURRY, RELOAD, REOPEN):
+    for number in (DRAIN, DRAIN_AT_ONCE, HAND_OVER, HURRY, RELOAD, REOPEN):
         signal.signal(number, signal.SIG_IGN)  # it has to tell how the others drain
     return uvloop.run(_administer(context))
 

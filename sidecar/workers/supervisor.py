@@ -13,6 +13,7 @@ import signal
 import ssl
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from sidecar import __version__
 from sidecar.app import FORGETS, cannot_start, has_sessions, report_shortage
 from sidecar.core.errors import ConfigError
+from sidecar.handover import ASKED, offered
 from sidecar.log import Logging, report_gaps
 from sidecar.log_level import LogLevel
 from sidecar.log_writer import LogWriter, open_target
@@ -46,13 +48,16 @@ from sidecar.workers.private import private_directory
 from sidecar.workers.processes import (
     DRAIN,
     DRAIN_AT_ONCE,
+    HAND_OVER,
     HURRY,
     RELOAD,
     REOPEN,
+    SERVES,
     WorkerContext,
     run_admin,
     run_worker,
 )
+from sidecar.workers.standing import SupervisorStanding
 from sidecar.workers.supervised_files import TOUCHED, SupervisedFiles
 from sidecar.workers.together import socket_path, write_history
 
@@ -61,6 +66,7 @@ if TYPE_CHECKING:
 
     from sidecar.core.config import Config
     from sidecar.core.reload_result import ReloadResult
+    from sidecar.inheritance import Inheritance
 
 CLOSE_SECONDS: Final = 3.0  # that a worker has beyond its drain; with it, still less than 30
 HURRY_SECONDS: Final = 3.0
@@ -72,12 +78,17 @@ _FINE: Final = 0
 _FAULTY: Final = 1
 _UNUSABLE: Final = 2
 _ADMIN: Final = 0  # the admin process's place, before those of the workers
-_SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, RELOAD, TOUCHED)
+_SIGNALS: Final = (
+    *(signal.SIGCHLD, signal.SIGTERM, signal.SIGINT),
+    *(RELOAD, TOUCHED, SERVES, ASKED),
+)
 
 
-def supervise(config: Config, count: int, load: Load) -> int:
+def supervise(config: Config, count: int, load: Load, inheritance: Inheritance) -> int:
     """Serves with `count` workers until SIGTERM or SIGINT; a second one cuts what is under way.
 
+    SIGHUP has the configuration read anew by `load`, and SIGUSR2 another process take this one's
+    place, as `inheritance` says what this one was given.
     Returns the exit code: 0, or 2 where it could not start or a worker could not.
     """
     require_c_parsers()
@@ -94,7 +105,7 @@ def supervise(config: Config, count: int, load: Load) -> int:
     report_shortage(config, log)
     try:
         with closing(output), ExitStack() as stack:
-            context = _gather(stack, config, count, load, logging.level)
+            context = _gather(stack, config, count, load, inheritance, level=logging.level)
             log.info(
                 "supervising",
                 version=__version__,
@@ -104,7 +115,14 @@ def supervise(config: Config, count: int, load: Load) -> int:
             )
             if "url" not in config.store.model_fields_set and has_sessions(config):
                 log.info("private store", detail=FORGETS)
-            return Supervisor(context, log, output).run()
+            given = offered(
+                config,
+                context.sockets,
+                context.admin_sockets,
+                is_managed=inheritance.is_managed,
+            )
+            standing = SupervisorStanding(inheritance, given, log)
+            return Supervisor(context, log, output, standing).run()
     except (OSError, ssl.SSLError) as error:
         return cannot_start(error)
 
@@ -115,13 +133,19 @@ def pause_before(deaths: int) -> float:
 
 
 def _gather(
-    stack: ExitStack, config: Config, count: int, load: Load, level: LogLevel
+    stack: ExitStack,
+    config: Config,
+    count: int,
+    load: Load,
+    inheritance: Inheritance,
+    *,
+    level: LogLevel,
 ) -> WorkerContext:
     """Makes what there is one of, until `stack` closes. Raises `OSError` or `ssl.SSLError`."""
     entropy = os.urandom(32)
     _open_files(config, entropy)
-    sockets = stack.enter_context(listening(config.listen))
-    admin_sockets = stack.enter_context(listening(config.admin))
+    sockets = stack.enter_context(listening(config.listen, inheritance.http))
+    admin_sockets = stack.enter_context(listening(config.admin, inheritance.admin))
     needs_store = "url" not in config.store.model_fields_set
     directory = None
     if needs_store or config.admin is not None:
@@ -169,11 +193,16 @@ class Supervisor:
     """Keeps every place filled until it is told to end."""
 
     def __init__(
-        self, context: WorkerContext, log: FilteringBoundLogger, output: LogWriter
+        self,
+        context: WorkerContext,
+        log: FilteringBoundLogger,
+        output: LogWriter,
+        standing: SupervisorStanding,
     ) -> None:
         self._context = context
         self._log: Final = log
         self._output: Final = output
+        self._standing: Final = standing
         self._processes: Final[dict[int, _Process]] = {}  # by process id
         self._due: Final[dict[int, float]] = {}  # empty places, and when they are to be filled
         self._deaths: Final[dict[int, int]] = {}  # in a row, by place
@@ -188,7 +217,8 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # Signals are waited for, not handled: nothing is interrupted, and none gets lost.
         self._mask = {*signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)}
-        signal.signal(RELOAD, signal.SIG_DFL)  # what is ignored cannot be waited for
+        for number in (RELOAD, ASKED):
+            signal.signal(number, signal.SIG_DFL)  # what is ignored cannot be waited for
         self._files.follow(self._context.config)
         gc.collect()
         gc.freeze()  # shared with the workers, as long as no collector writes to it
@@ -200,8 +230,7 @@ class Supervisor:
                 self._react(signal.sigtimedwait(_SIGNALS, self._patience()))
                 self._reap()
                 self._kill_late()
-                if self._files.are_changed():
-                    self._reload()
+                self._look_around()
         finally:
             self._kill(list(self._processes))
             for pid in self._processes:
@@ -213,8 +242,18 @@ class Supervisor:
 
     def _patience(self) -> float:
         """Seconds until there is something to do, if no signal comes before."""
-        wake = min([*self._due.values(), self._deadline, self._files.due])
+        ours = (self._deadline, self._files.due, self._standing.due)
+        wake = min([*self._due.values(), *ours])
         return min(max(0.0, wake - time.monotonic()), _IDLE_SECONDS)
+
+    def _look_around(self) -> None:
+        """Does what it is time for."""
+        if self._files.are_changed():
+            self._reload()
+        self._standing.give_sign()
+        if self._standing.is_replaced():
+            self._kill([pid for pid, one in self._processes.items() if not one.is_worker])
+            self._end(HAND_OVER)
 
     # -- processes ------------------------------------------------------------------------------
 
@@ -291,11 +330,14 @@ class Supervisor:
     def _react(self, received: signal.struct_siginfo | None) -> None:
         if received is None or received.si_signo == signal.SIGCHLD:
             return
-        if received.si_signo == TOUCHED:
-            self._files.touched()
-            return
-        if received.si_signo == RELOAD:
-            self._reload()
+        others: dict[int, Callable[[], None]] = {
+            TOUCHED: self._files.touched,
+            RELOAD: self._reload,
+            SERVES: self._count_workers,
+            ASKED: self._replace,
+        }
+        if (react := others.get(received.si_signo)) is not None:
+            react()
             return
         if self._is_ending:
             self._log.warning("cutting")
@@ -304,8 +346,19 @@ class Supervisor:
         else:
             self._end(DRAIN_AT_ONCE if received.si_signo == signal.SIGINT else DRAIN)
 
+    def _count_workers(self) -> None:
+        """Once all workers serve, whoever waits for that is told."""
+        context = self._context
+        if not self._is_ending and len(context.board.members()) == context.board.workers:
+            self._standing.serving(context.config, context.history)
+
+    def _replace(self) -> None:
+        if not self._is_ending:
+            self._standing.replace()
+
     def _reload(self) -> None:
         """Has all workers read the configuration anew; those to come begin with it."""
+        self._standing.reloading()
         board, asked = self._context.board, self._context.board.asked
         is_ending, history = self._is_ending, self._context.history
         result = refused(history, ENDING) if is_ending else self._reloaded()
@@ -321,6 +374,7 @@ class Supervisor:
             self._tell(REOPEN)
         board.answered(asked)
         self._files.follow(self._context.config)
+        self._standing.settled(self._context.config, history)
 
     def _reloaded(self) -> ReloadResult:
         """Reads it for processes to come."""
@@ -342,6 +396,7 @@ class Supervisor:
         """Workers finish what is under way, and let nobody new in."""
         self._is_ending = True
         self._files.close()
+        self._standing.ending()
         self._due.clear()
         for one in self._context.sockets:
             one.close()

@@ -163,6 +163,7 @@ async def test_connection_that_never_came_to_be_is_counted_out(
 
 
 async def test_handshake_is_given_up_at_the_end(accept: Accept, listener: socket.socket) -> None:
+    """Not before: a client that has connected is about to ask."""
     share = Share()
     acceptor = accept(listener.dup(), share, ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))
     reader, writer = await asyncio.open_connection(*listener.getsockname())
@@ -172,9 +173,28 @@ async def test_handshake_is_given_up_at_the_end(accept: Accept, listener: socket
         assert share.is_joined
         acceptor.close()
         assert not share.is_joined
+        assert acceptor.is_beginning
+        await acceptor.give_up()
+        assert not acceptor.is_beginning
         assert await reader.read() == b""
     writer.close()
     assert share.count == 0
+
+
+async def test_who_has_connected_by_the_end_is_accepted(
+    accept: Accept, listener: socket.socket
+) -> None:
+    """The kernel has answered already, so a reset would be a fault in a client's eyes."""
+    share = Share()
+    acceptor = accept(listener.dup(), share)
+    wires = [socket.create_connection(listener.getsockname()) for _ in range(20)]
+    acceptor.close()
+    assert share.count == 20
+    for wire in wires:
+        wire.close()
+    async with asyncio.timeout(5):
+        while acceptor.is_beginning:
+            await asyncio.sleep(0.01)
 
 
 async def test_without_free_files_it_goes_on_later(
