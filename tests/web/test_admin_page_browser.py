@@ -176,6 +176,12 @@ async def test_keys_are_found_and_a_reload_says_what_came_of_it(page: Page) -> N
     await expect(page.locator("#said")).to_contain_text("the old configuration stays")
 
 
+async def test_log_level_is_another_one_for_ten_minutes(page: Page) -> None:
+    await page.get_by_role("button", name="Log at debug for 10 minutes").click()
+    await expect(page.locator("#said")).to_contain_text("Logging at debug for ten minutes.")
+    await expect(page.locator("#facts")).to_contain_text("debug until")
+
+
 async def test_drain_is_asked_for_twice(page: Page, at: Embedded) -> None:
     """Not done by a slip of the hand."""
     await page.get_by_role("button", name="Drain", exact=True).click()

@@ -7,6 +7,7 @@ import gzip
 import json
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -236,6 +237,21 @@ async def test_renewal_after_a_401_is_part_of_its_request(
     assert [one["parent"] for one in (*attempts, renewal)] == [request["id"]] * 3
     assert attempts[0]["end"] <= renewal["begin"] <= renewal["end"] <= attempts[1]["begin"]
     assert request["attributes"]["sidecar.retries"] == 1
+
+
+async def test_store_that_is_asked_is_part_of_its_request(
+    sidecar: Start, upstream: Upstream, client: Clients, receiver: Receiver, tmp_path: Path
+) -> None:
+    """With its operation's name, and nothing of its key or value."""
+    config = site(upstream, receiver)
+    config["routes"][0]["session"] = "required"
+    config["routes"][1]["session"] = "none"
+    config["store"] = {"url": f"sqlite://{tmp_path}/store.db"}
+    at = await sidecar(config)
+    assert (await (await client(at)).get("/api/a", "Cookie: access_token=t-1")).status == 200
+    request, asked = await receiver.have("GET /api/", "store get")
+    assert (asked["parent"], asked["trace"]) == (request["id"], request["trace"])
+    assert asked["attributes"] == {}
 
 
 async def test_no_span_holds_a_secret(

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from sidecar.core.errors import StoreUnavailable
 from sidecar.core.histogram import Histogram
 from sidecar.net.store.base import Cancel, MessageListener, Receive, Store
+from sidecar.spans import span
 
 OPERATIONS: Final = ("get", "put", "put_all", "add", "replace", "remove", "publish", "ping")
 
@@ -61,16 +62,18 @@ class StoreCounts:
 
 
 class _Timed:
-    """Times one operation. One that is cancelled says nothing of the store."""
+    """Times one operation, and traces it. One that is cancelled says nothing of the store."""
 
-    __slots__ = ("_began", "_counts", "_name")
+    __slots__ = ("_began", "_counts", "_name", "_span")
 
     def __init__(self, counts: StoreCounts, name: str) -> None:
         self._counts: Final = counts
         self._name: Final = name
+        self._span: Final = span(f"store {name}")
 
     def __enter__(self) -> None:
         self._began = perf_counter()
+        self._span.__enter__()
 
     def __exit__(
         self,
@@ -78,6 +81,7 @@ class _Timed:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._span.__exit__(kind, error, traceback)
         counts = self._counts
         has_failed = isinstance(error, StoreUnavailable)
         if error is not None and not has_failed:
