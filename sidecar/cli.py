@@ -326,10 +326,16 @@ def completion(shell: str) -> None:
 
 
 @cli.command("schema")
-def print_schema() -> None:
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print a page with every key.")
+def print_schema(*, as_markdown: bool) -> None:
     """Print the JSON Schema of the configuration."""
     from sidecar.core.config import schema
 
+    if as_markdown:
+        from sidecar.reference_page import markdown
+
+        click.echo(markdown(schema()), nl=False)
+        return
     click.echo(json.dumps(schema(), indent=2))
 
 

@@ -53,7 +53,7 @@ def mentioned_commands(text: str) -> Iterator[str]:
 def anchors(document: Path) -> set[str]:
     """What links to a heading of the document end in."""
     headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^a-z0-9 -]", "", one.lower()).replace(" ", "-") for one in headings}
+    return {re.sub(r"[^a-z0-9 _-]", "", one.lower()).replace(" ", "-") for one in headings}
 
 
 @pytest.mark.parametrize("index", [0, 1])

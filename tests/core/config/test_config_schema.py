@@ -12,6 +12,7 @@ import pytest
 
 from sidecar.core.config import Config, RouteSection, schema
 from sidecar.core.config.tree import read_tree
+from sidecar.reference_page import markdown
 
 Loader = Callable[..., Config]
 Node = dict[str, Any]
@@ -180,6 +181,12 @@ def test_schema_file_is_fresh() -> None:
     """`sidecar schema > config/sidecar.schema.json` after a change of the models."""
     kept = (FOLDER / "sidecar.schema.json").read_text(encoding="utf-8")
     assert kept == json.dumps(SCHEMA, indent=2) + "\n"
+
+
+def test_page_of_every_key_is_fresh() -> None:
+    """`sidecar schema --markdown > docs/reference.md` after a change of the models."""
+    kept = (FOLDER.parent / "docs" / "reference.md").read_text(encoding="utf-8")
+    assert kept == markdown(SCHEMA)
 
 
 def test_schema_is_draft_2020_12_and_closed() -> None:
