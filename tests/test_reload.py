@@ -235,6 +235,39 @@ async def test_certificate_is_read_anew(
         assert await certificate(site.at.port) != before
 
 
+@WORKERS
+async def test_authorities_of_an_upstream_are_read_anew(
+    start: Callable[..., Any], client: Clients, tmp_path: Path, workers: int
+) -> None:
+    """Whom a new connection trusts is what the file holds by then."""
+    for name in ("own", "other"):
+        (tmp_path / name).mkdir()
+    own, key = write_certificate(tmp_path / "own")
+    other, _ = write_certificate(tmp_path / "other")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(own, key)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, EOFError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    trusted = tmp_path / "ca.pem"
+    trusted.write_bytes(other.read_bytes())
+    port = server.sockets[0].getsockname()[1]
+    api = {"url": f"https://127.0.0.1:{port}", "tls": {"ca": str(trusted)}}
+    site: Site = await start(workers, upstreams={"api": api})
+    for certificates, status in ((own, 200), (other, 502)):
+        trusted.write_bytes(certificates.read_bytes())
+        await site.reload(lines_of(workers))
+        ones = [await client(site.at) for _ in range(4)]
+        assert [(await one.get("/x")).status for one in ones] == [status] * 4
+    server.close()
+
+
 async def certificate(port: int) -> bytes | None:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
