@@ -17,7 +17,8 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECRET = "s" * 32
-ENVIRON = {"AUTH_SECRET": SECRET, "CLIENT_SECRET": SECRET, "IRON_PASSWORD": SECRET}
+NAMES = ("AUTH_SECRET", "CLIENT_SECRET", "IRON_PASSWORD", "SIDECAR_SECRET")
+ENVIRON = dict.fromkeys(NAMES, SECRET)
 HEADERS = (ROOT / "docs" / "headers.md").read_text(encoding="utf-8")
 FRONTENDS = (ROOT / "docs" / "frontends.md").read_text(encoding="utf-8")
 BEHAVIOUR = (ROOT / "docs" / "behaviour.md").read_text(encoding="utf-8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,17 @@ def test_the_page_has_every_situation_and_version() -> None:
     page = between_marks(PAGE)
     assert f"oauth2-proxy {VERSION} " in page
     assert [scene.title for scene in SCENES if f"| {scene.title} |" not in page] == []
+
+
+def test_the_page_on_migration_names_real_flags() -> None:
+    if not built().exists():
+        pytest.skip(f"oauth2-proxy {VERSION} is not built; python -m tests.compare builds it")
+    page = PAGE.with_name("migration.md").read_text(encoding="utf-8")
+    flags = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", page))
+    asked = subprocess.run([str(built()), "--help"], capture_output=True, text=True, check=False)
+    known = set(re.findall(r"--[a-z][\w-]+", asked.stdout + asked.stderr))
+    assert len(flags) > 30
+    assert flags - known == set()
 
 
 def test_the_page_says_what_is_seen(tmp_path: Path) -> None:
