@@ -35,6 +35,7 @@ def settings(name: str) -> dict[str, list[str]]:
 
 
 SERVICE: Final = settings("session-sidecar.service")
+SOCKET: Final = settings("session-sidecar.socket")
 CREDENTIALS: Final = {one.partition(":")[0] for one in SERVICE["LoadCredential"]}
 
 
@@ -87,7 +88,7 @@ VERIFY: Final = ("verify", "--man=no", "--recursive-errors=no")
 def test_systemd_understands_the_units(analyze: Callable[..., str], installed: Path) -> None:
     """Every setting is known and has a value that it may have."""
     units = sorted(installed.glob("session-sidecar.*"))
-    assert [unit.suffix for unit in units] == [".service"]
+    assert [unit.suffix for unit in units] == [".service", ".socket"]
     assert analyze(*VERIFY, *units) == ""
 
 
@@ -128,6 +129,11 @@ def test_secrets_are_credentials() -> None:
     assert read == CREDENTIALS
     assert text().count("_file:") == len(CREDENTIALS)
     assert "Environment" not in " ".join(SERVICE)
+
+
+def test_socket_is_where_the_configuration_listens() -> None:
+    listen = config().listen
+    assert SOCKET["ListenStream"] == [f"{listen.host}:{listen.port}"]
 
 
 def test_store_is_where_the_service_may_write() -> None:
