@@ -19,6 +19,8 @@ _HEAD: Final = """\
 Every key of the configuration file, with what it takes and what holds without it.
 [Configuration](configuration.md) says which ones you need.
 [config/sidecar.yaml](../config/sidecar.yaml) has them in one file.
+What the sidecar says is elsewhere: [metrics](metrics.md), [log events](log-events.md),
+[fields of requests' lines](operation.md#lines-of-requests), [codes](troubleshooting.md#codes).
 
 - A *duration* is a number with a unit: `250ms`, `30s`, `5m`, `12h`, `30d`.
 - A *size* is a number of bytes, or one with a unit: `512B`, `64KiB`, `10MiB`, `1GiB`.

@@ -1,4 +1,4 @@
-"""Proxies in front of the sidecar: nginx with its default buffers, and Traefik's header fields."""
+"""Proxies in front of the sidecar: nginx with its default buffers, Caddy, fields of Traefik."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ if TYPE_CHECKING:
 
     from tests.conftest import Clients, Embedded, Start, Upstream
 
-PAGE: Final = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text(encoding="utf-8")
+DOCS: Final = Path(__file__).parents[2] / "docs"
+PAGE: Final = (DOCS / "deployment.md").read_text(encoding="utf-8")
+IN_FRONT: Final = (DOCS / "in-front.md").read_text(encoding="utf-8")
 HOST: Final = "app.example.com"
 SITE: Final = f"https://{HOST}"
 FETCH: Final = ["Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"]
 SCRIPT: Final = [f"Host: {HOST}", f"Origin: {SITE}", *FETCH]
+EVENTS: Final = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"9\r\ndata: a\n\n\r\n"
+)
 TRAEFIK: Final = {
     "X-Forwarded-For": "203.0.113.9",
     "X-Forwarded-Host": HOST,
@@ -65,6 +71,36 @@ async def echo() -> AsyncIterator[str]:
     await runner.cleanup()
 
 
+def shown(language: str, page: str = IN_FRONT) -> str:
+    """The page's first block of a language."""
+    return page.partition(f"```{language}\n")[2].partition("```")[0]
+
+
+async def reached(client: Clients, port: int) -> int:
+    """The port, once somebody listens there."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                (await client(port)).close()
+            except OSError:
+                await asyncio.sleep(0.02)
+            else:
+                return port
+
+
+async def first_event(port: int) -> bytes:
+    """The first event of a stream that stays open."""
+    given = {"Cookie": "access_token=tok", "Accept": "text/event-stream", "Host": HOST}
+    url = f"http://127.0.0.1:{port}/api/events"
+    async with (
+        asyncio.timeout(PATIENCE),
+        ClientSession() as session,
+        session.get(url, headers=given) as answer,
+    ):
+        assert answer.status == 200
+        return await answer.content.readuntil(b"\n\n")
+
+
 async def talk(url: str, headers: dict[str, str], log_out: Callable[[], Awaitable[None]]) -> None:
     """A WebSocket works, and is closed as the session ends."""
     given = {"Cookie": "access_token=tok", "Origin": SITE, "Host": HOST, **headers}
@@ -84,7 +120,9 @@ async def talk(url: str, headers: dict[str, str], log_out: Callable[[], Awaitabl
 async def nginx(
     require_program: Callable[[str], str], sidecar: Start, client: Clients, tmp_path: Path
 ) -> AsyncIterator[Callable[[Embedded], Awaitable[int]]]:
-    """`await nginx(sidecar)` is the port of an nginx in front, as docs/deployment.md has it."""
+    """`await nginx(sidecar)` is the port of an nginx in front, by docs/deployment.md, and by
+    docs/in-front.md for event streams.
+    """
     program = require_program("nginx")
     running: list[asyncio.subprocess.Process] = []
 
@@ -92,7 +130,7 @@ async def nginx(
         port, folder = free_port(), tmp_path
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         temporary = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
-        server = PAGE.partition("```nginx\n")[2].partition("```")[0]
+        server = shown("nginx", PAGE).replace("server {", f"server {{\n{shown('nginx')}", 1)
         for told, here in (
             ("server {", f"server {{ listen 127.0.0.1:{port};"),
             ("127.0.0.1:8080", f"127.0.0.1:{at.port}"),
@@ -107,14 +145,7 @@ http {{ access_log off; {temporary} {server} }}
 """)
         command = (program, "-e", f"{folder}/error.log", "-p", str(folder), "-c")
         running.append(await asyncio.create_subprocess_exec(*command, f"{folder}/nginx.conf"))
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                try:
-                    (await client(port)).close()
-                except OSError:
-                    await asyncio.sleep(0.02)
-                else:
-                    return port
+        return await reached(client, port)
 
     yield start
     for process in running:
@@ -170,6 +201,69 @@ async def test_websocket_through_nginx_ends_with_its_session(
 ) -> None:
     at = await sidecar(site(echo))
     port = await nginx(at)
+
+    async def log_out() -> None:
+        wire = await client(port)
+        answer = await wire.post("/api/logout", "Cookie: access_token=tok", *SCRIPT)
+        assert answer.status == 200
+
+    await talk(f"http://127.0.0.1:{port}/api/socket", {}, log_out)
+
+
+async def test_events_pass_nginx_as_they_come(
+    nginx: Callable[[Embedded], Awaitable[int]], sidecar: Start, upstream: Upstream
+) -> None:
+    """By the location on the page: the first one arrives while the stream goes on."""
+    upstream.default = [EVENTS, "hang"]
+    assert await first_event(await nginx(await sidecar(site(upstream.url)))) == b"data: a\n\n"
+
+
+# -- Caddy -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def caddy(
+    require_program: Callable[[str], str], sidecar: Start, client: Clients, tmp_path: Path
+) -> AsyncIterator[Callable[[Embedded], Awaitable[int]]]:
+    """`await caddy(sidecar)` is the port of a Caddy in front, as docs/in-front.md has it."""
+    program = require_program("caddy")
+    running: list[asyncio.subprocess.Process] = []
+
+    async def start(at: Embedded) -> int:
+        port, text = free_port(), shown("caddyfile")
+        for told, here in (
+            (f"{HOST} {{", f"http://:{port} {{"),
+            ("127.0.0.1:8080", f"127.0.0.1:{at.port}"),
+        ):
+            assert told in text
+            text = text.replace(told, here)
+        file = tmp_path / "Caddyfile"
+        file.write_text(f"{{\n  admin off\n  default_bind 127.0.0.1\n}}\n{text}")
+        command = (program, "run", "--adapter", "caddyfile", "--config", str(file))
+        home = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+        quiet = asyncio.subprocess.DEVNULL
+        running.append(await asyncio.create_subprocess_exec(*command, env=home, stderr=quiet))
+        return await reached(client, port)
+
+    yield start
+    for process in running:
+        process.terminate()
+        await process.wait()
+
+
+async def test_events_pass_caddy_as_they_come(
+    caddy: Callable[[Embedded], Awaitable[int]], sidecar: Start, upstream: Upstream
+) -> None:
+    upstream.default = [EVENTS, "hang"]
+    assert await first_event(await caddy(await sidecar(site(upstream.url)))) == b"data: a\n\n"
+    assert upstream.last.get("X-Forwarded-Host") == HOST
+
+
+async def test_websocket_through_caddy_ends_with_its_session(
+    caddy: Callable[[Embedded], Awaitable[int]], sidecar: Start, client: Clients, echo: str
+) -> None:
+    """Caddy ends TLS on a site of its own; here `public_url` says that it did."""
+    port = await caddy(await sidecar(site(echo, public_url=SITE)))
 
     async def log_out() -> None:
         wire = await client(port)
