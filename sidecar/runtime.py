@@ -14,7 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.core.brake import Brakes
-from sidecar.core.config.renewal import Refresh
+from sidecar.core.client_assertion import read_private_key
+from sidecar.core.config.renewal import ClientAuth, Refresh
 from sidecar.core.discovery import OPTIONAL, REQUIRED
 from sidecar.core.formats.ended import EndedSessions
 from sidecar.core.rate_limit import RateLimit, rate_limits
@@ -50,6 +51,7 @@ from sidecar.sessions.shared import SharedSessions, drop_stored, open_shared
 from sidecar.sessions.stored import StoredLogins
 from sidecar.sessions.termination import SessionTermination
 from sidecar.spans import require_opentelemetry
+from sidecar.tls import client_context, show_certificate
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -560,15 +562,23 @@ def open_provider(config: Config, report: Callable[[str], None], way: Way) -> Pr
     def first(name: str) -> Any:
         return next((v for one in given if (v := getattr(one, name, None)) is not None), None)
 
-    secret = first("client_secret")
+    secret, key = first("client_secret"), first("key")
+    auth: ClientAuth = next((one.auth for one in given if one.auth != "auto"), "auto")
+    text = "" if key is None else key.get_secret_value()
     settings = ProviderSettings(
         client_id=first("client_id"),
         issuer=first("issuer"),
         metadata_url=first("metadata_url"),
         client_secret=None if secret is None else secret.get_secret_value(),
-        auth=next((one.auth for one in given if one.auth != "auto"), "auto"),
+        auth=auth,
+        key=read_private_key(text) if auth == "private_key_jwt" else None,
         **{name: first(name) for name in (*REQUIRED, *OPTIONAL)},
     )
+    if auth == "tls":
+        ca = config.outbound.ca
+        context = client_context(ca, at="outbound")
+        show_certificate(context, first("cert"), text, "oidc" if refresh is None else "refresh")
+        way = replace(way, tls=context)
     return Provider(settings, report, way)
 
 

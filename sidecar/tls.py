@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -46,6 +47,21 @@ def client_context(
     if cert is not None:
         load_chain(context, cert, key or cert, at)
     return context
+
+
+def show_certificate(context: ssl.SSLContext, cert: str, key: str, at: str) -> None:
+    """Has a context show a client's certificate, whose key is PEM text. Raises `UnusableFile`.
+
+    The key is in no file: OpenSSL reads it from memory that this process alone has.
+    """
+    _read(cert, f"{at}.cert")
+    with os.fdopen(os.memfd_create("key"), "wb") as memory:
+        memory.write(key.encode())
+        memory.flush()
+        try:
+            context.load_cert_chain(cert, f"/proc/self/fd/{memory.fileno()}")
+        except ssl.SSLError:
+            raise UnusableFile(f"{at}.cert", cert, "must be the certificate of `key`") from None
 
 
 def ends_at(cert: str) -> datetime | None:

@@ -7,13 +7,17 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from secrets import token_urlsafe
 from time import time
-from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import quote_plus, urlencode
 
 import msgspec
 from joserfc.jwk import KeySet
 
+from sidecar.core.client_assertion import TYPE as ASSERTION_TYPE
+from sidecar.core.client_assertion import PrivateKey, client_assertion
+from sidecar.core.config.renewal import ClientAuth
 from sidecar.core.discovery import (
     OPTIONAL,
     REQUIRED,
@@ -45,7 +49,6 @@ FRESH: Final = 3600.0  # seconds that metadata and keys are used without asking 
 PAUSE: Final = 3.0  # seconds after a failure in which it is not tried again
 NEW_KEY_PAUSE: Final = 60.0  # seconds between two looks for keys that are not known
 
-ClientAuth: TypeAlias = Literal["auto", "basic", "post", "none"]
 Report: TypeAlias = Callable[[str], None]
 Value = TypeVar("Value")
 
@@ -63,7 +66,8 @@ class ProviderSettings:
 
     There is an `issuer` or a `token_endpoint`. `metadata_url` is where its metadata are, if not
     below the issuer. `auth` is how the client proves itself at the endpoints; auto: as the metadata
-    announce, basic if they do not say, none without a secret.
+    announce, basic if they do not say, none without a secret. `key` is that of private_key_jwt; for
+    tls the connection itself has the client's certificate.
     """
 
     client_id: str
@@ -77,6 +81,7 @@ class ProviderSettings:
     userinfo_endpoint: str | None = None
     client_secret: str | None = field(default=None, repr=False)
     auth: ClientAuth = "auto"
+    key: PrivateKey | None = field(default=None, repr=False)
 
     @property
     def given(self) -> dict[str, Any]:
@@ -90,12 +95,16 @@ class ProviderSettings:
         return self.issuer is not None and not self.given.keys() >= set(REQUIRED)
 
     def authenticated(
-        self, form: Mapping[str, str], announced: Collection[str] | None = None
+        self,
+        form: Mapping[str, str],
+        announced: Collection[str] | None = None,
+        audience: str = "",
     ) -> tuple[dict[str, str], dict[str, str]]:
         """Header fields and the form, with the client's credentials in one of them.
 
         RFC 6749 2.3.1; a client without a secret only names itself (RFC 6749 3.2.1). `announced`
-        are the methods of the metadata (Discovery 3), None if they do not say.
+        are the methods of the metadata (Discovery 3), None if they do not say; `audience` is the
+        token endpoint's URL.
         """
         secret = self.client_secret or ""
         auth = self.auth
@@ -108,7 +117,15 @@ class ProviderSettings:
         credentials = {"client_id": self.client_id}
         if auth == "post":
             credentials["client_secret"] = secret
+        elif auth == "private_key_jwt" and self.key is not None:
+            credentials |= _proof(self.key, self.client_id, audience)
         return {}, {**form, **credentials}
+
+
+def _proof(key: PrivateKey, client_id: str, audience: str) -> dict[str, str]:
+    """The parameters by which a client proves itself with its key (RFC 7523 2.2)."""
+    assertion = client_assertion(key, client_id, audience, now=time(), token_id=token_urlsafe(16))
+    return {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
 
 
 class Fetched(NamedTuple):
@@ -320,7 +337,8 @@ class Provider:
     async def _post(self, url: str, form: Mapping[str, str], limit: float) -> TokenAnswer:
         known = self.known
         announced = None if known is None else known.token_endpoint_auth_methods_supported
-        fields, whole = self.settings.authenticated(form, announced)
+        audience = self.settings.token_endpoint or (known and known.token_endpoint) or url
+        fields, whole = self.settings.authenticated(form, announced, audience)
         fields["Content-Type"] = "application/x-www-form-urlencoded"
         return await self._outbound.ask("POST", url, limit, fields, urlencode(whole).encode())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,9 +26,18 @@ class Provider:
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(
-        self, node: str, project: Path, sidecar: str, log: Path, **options: Any
+        self,
+        node: str,
+        project: Path,
+        sidecar: str,
+        log: Path,
+        metadata: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> None:
-        """Starts it for one sidecar, by its address; `options` are those of the script."""
+        """Starts it for one sidecar, by its address; `options` are those of the script.
+
+        `metadata` are more, or others, of the client; None takes one away.
+        """
         client = {
             "client_id": CLIENT_ID,
             "client_secret": CLIENT_SECRET,
@@ -37,7 +47,9 @@ class Provider:
             "backchannel_logout_uri": f"{sidecar}/auth/backchannel-logout",
             "backchannel_logout_session_required": True,
             "id_token_signed_response_alg": "ES256",
+            **(metadata or {}),
         }
+        client = {name: value for name, value in client.items() if value is not None}
         given = json.dumps({"port": self.port, "client": client, **options})
         with log.open("wb") as errors:
             self.process = await asyncio.create_subprocess_exec(

@@ -223,7 +223,7 @@ async def running_site(
     url, provider = f"http://127.0.0.1:{port}", Provider(free_port())
     events, hold, log = folder / "events", folder / "hold", folder / "sidecar.log"
     api = Api(provider)
-    options = {"seconds": seconds, "events": str(events), "hold": str(hold)}
+    options: dict[str, Any] = {"seconds": seconds, "events": str(events), "hold": str(hold)}
     file = folder / "sidecar.json"
     file.write_text(json.dumps(_configuration(port, admin, kept, folder, api)))
     try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import ClientSession
+from joserfc.jwk import ECKey, RSAKey
 from yarl import URL
 
 from sidecar.core.cookies import CookieJar as Cookies
@@ -186,3 +187,64 @@ def refresh_token(cookie: str) -> str | None:
         if (isinstance(reading, LoginReading) and reading.session is not None)
         else None
     )
+
+
+@pytest.mark.parametrize("kind", ["RSA", "EC"])
+async def test_client_that_proves_itself_with_a_key(
+    *,
+    command: StartCommand,
+    upstream: Upstream,
+    project: Path,
+    provider: Provider,
+    require_program: Callable[[str], str],
+    tmp_path: Path,
+    kind: str,
+) -> None:
+    """By private_key_jwt: at the login, and at the logout, which revokes. There is no secret."""
+    upstream.default = api(upstream)
+    key: RSAKey | ECKey = (
+        RSAKey.generate_key(2048) if kind == "RSA" else ECKey.generate_key("P-256")
+    )
+    pem = tmp_path / "client.pem"
+    pem.write_bytes(key.as_pem(private=True))
+    at = await command(
+        upstreams={"main": {"url": upstream.url}},
+        routes=[
+            {"path": "/api", "kind": "api", "upstream": "main"},
+            {"path": "/", "kind": "page", "upstream": "main"},
+        ],
+        secret=SECRET,
+        oidc={
+            "issuer": provider.issuer,
+            "client_id": CLIENT_ID,
+            "auth": "private_key_jwt",
+            "key_file": str(pem),
+        },
+    )
+    sidecar, events = f"http://127.0.0.1:{at.port}", tmp_path / "events"
+    await provider.start(
+        require_program("node"),
+        project,
+        sidecar,
+        tmp_path / "provider.log",
+        {
+            "client_secret": None,
+            "token_endpoint_auth_method": "private_key_jwt",
+            "jwks": {"keys": [key.as_dict(private=False)]},
+        },
+        events=str(events),
+    )
+    one = User(sidecar)
+    try:
+
+        async def is_found() -> bool:
+            return (await one.open("/auth/login")).status != 503
+
+        await until(is_found)
+        await one.log_in("/auth/login?next=/", "alice")
+        assert (await one.who())["subject"] == "alice"
+        told = [json.loads(line) for line in events.read_text().splitlines()]
+        assert [event["what"] for event in told] == ["authorization_code"]
+        assert "PRIVATE KEY" not in at.stderr
+    finally:
+        await one.close()

@@ -103,6 +103,12 @@ def _secret(value: object) -> SecretStr:
     return SecretStr(value)
 
 
+def _private_pem(value: object) -> SecretStr:
+    secret = _secret(value)
+    values.check_private_pem(secret.get_secret_value())
+    return secret
+
+
 def _count(value: object) -> object:
     """Pydantic reads true as 1."""
     if isinstance(value, bool):
@@ -317,6 +323,7 @@ _ONE_OR_MORE: Final = (
 )
 Secrets: TypeAlias = Annotated[tuple[Secret, ...], *_ONE_OR_MORE]
 SigningSecrets: TypeAlias = Annotated[tuple[SigningSecret, ...], *_ONE_OR_MORE]
+PrivatePem: TypeAlias = Annotated[SecretStr, PlainValidator(_private_pem), _string(minLength=1)]
 Passwords: TypeAlias = Annotated[
     Mapping[str, Secret],
     BeforeValidator(_as_passwords),

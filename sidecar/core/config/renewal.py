@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from sidecar.core.config.allow import ABOUT_ALLOW, AllowRule
+from sidecar.core.config.faults import BadValue
 from sidecar.core.config.fields import (
     Duration,
     EndpointUrl,
     FilePath,
     MemberPath,
     PathText,
+    PrivatePem,
     Secret,
     Section,
     StoreAddress,
@@ -28,7 +30,7 @@ from sidecar.core.config.fields import (
 )
 from sidecar.core.config.units import parse_duration
 
-ClientAuth: TypeAlias = Literal["auto", "basic", "post", "none"]
+ClientAuth: TypeAlias = Literal["auto", "basic", "post", "none", "private_key_jwt", "tls"]
 
 RESERVED_PARAMETERS: Final = frozenset(
     ("response_type", "response_mode", "client_id", "redirect_uri", "scope", "state", "nonce")
@@ -43,11 +45,32 @@ FRONTCHANNEL: Final = "frontchannel-logout"
 """What the sidecar answers by itself below `oidc.path`."""
 
 _ABOUT_AUTH = (
-    "How the client proves itself: basic, post, or none for a public one. auto: what the "
-    "provider's metadata announce, basic where they do not say."
+    "How the client proves itself: basic, post, private_key_jwt (with key), tls (with cert and "
+    "key), or none for a public one. auto: what the provider's metadata announce, basic if they do "
+    "not say."
 )
+_ABOUT_KEY = "The client's private key in PEM, RSA or EC, for private_key_jwt or tls."
+_ABOUT_CERT = "PEM file of the client's certificate chain, for tls."
 _ABOUT_ENDPOINT = "Stands above what the metadata say."
 _ABOUT_SECRET = "The client's secret."  # noqa: S105 - a description
+
+
+class _Client(Section):
+    """How the sidecar proves to the provider which client it is."""
+
+    client_secret: Secret | None = secret_setting(_ABOUT_SECRET)
+    auth: ClientAuth = setting("auto", _ABOUT_AUTH)
+    key: PrivatePem | None = secret_setting(_ABOUT_KEY)
+    cert: FilePath | None = setting(None, _ABOUT_CERT)
+
+    @model_validator(mode="after")
+    def _has_proof(self) -> _Client:
+        wanted = {"private_key_jwt": ("key",), "tls": ("key", "cert")}.get(self.auth, ())
+        missing = [name for name in wanted if getattr(self, name) is None]
+        if missing:
+            must = f"auth: {self.auth} must have {' and '.join(wanted)}"
+            raise BadValue(must, f"add {' and '.join(missing)}")
+        return self
 
 
 class RefreshRequest(Section):
@@ -79,7 +102,7 @@ class RefreshResponse(Section):
     )
 
 
-class Refresh(Section):
+class Refresh(_Client):
     """How tokens are renewed before they expire, and after a 401."""
 
     type: Literal["oauth2", "http"] = setting(
@@ -93,8 +116,6 @@ class Refresh(Section):
         None, "The revocation endpoint (RFC 7009), where issuer does not name it."
     )
     client_id: str | None = setting(None, "The client's id. Default: that of oidc.")
-    client_secret: Secret | None = secret_setting(_ABOUT_SECRET)
-    auth: ClientAuth = setting("auto", _ABOUT_AUTH)
     scope: str | None = setting(None, "The scope to ask for; left out by default.")
     leeway: Duration = parsed(
         parse_duration,
@@ -112,13 +133,11 @@ class Refresh(Section):
     )
 
 
-class Oidc(Section):
+class Oidc(_Client):
     """The sidecar's own login, by OpenID Connect."""
 
     issuer: EndpointUrl = Field(description="The provider's issuer URL.")
     client_id: str = Field(min_length=1, description="The client's id.")
-    client_secret: Secret | None = secret_setting(_ABOUT_SECRET)
-    auth: ClientAuth = setting("auto", _ABOUT_AUTH)
     metadata_url: EndpointUrl | None = setting(
         None, "Where the metadata are, if not below the issuer, or not for the sidecar."
     )

@@ -14,8 +14,8 @@ _SUFFIX: Final = "_file"
 # Which keys of which sections may come from a file. A store's URL may hold a password.
 _SECTIONS: Final = (
     ((), ("secret",)),
-    (("refresh",), ("client_secret",)),
-    (("oidc",), ("client_secret",)),
+    (("refresh",), ("client_secret", "key")),
+    (("oidc",), ("client_secret", "key")),
     (("store",), ("url",)),
 )
 _OF_SOURCES: Final = ("secret", "password", "key")

@@ -20,6 +20,7 @@ from sidecar.core.config.fields import (
     Section,
     SourceName,
     Token,
+    secret_setting,
     setting,
 )
 from sidecar.core.cookies import LIBRARY_COOKIES, unprefixed
@@ -115,8 +116,8 @@ class JwtSource(_Sealed):
     )
     cookie: Token = Field(description="The session cookie's name, as the application chose it.")
     secret: Secrets = setting((), "The secret of HS256, HS384 or HS512, as text or a list.")
-    key: Pem | None = setting(
-        None, "The public key of RS*, PS*, ES* or EdDSA, in PEM; a certificate will do."
+    key: Pem | None = secret_setting(
+        "The public key of RS*, PS*, ES* or EdDSA, in PEM; a certificate will do."
     )
     jwks: EndpointUrl | None = setting(None, "Where such keys are published (RFC 7517).")
 

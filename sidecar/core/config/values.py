@@ -193,6 +193,24 @@ def parse_pem(value: str) -> str:
     raise BadValue("must be a public key or a certificate in PEM", "use key_file: with its path")
 
 
+def check_private_pem(value: str) -> None:
+    """Raises `BadValue` for what is no private RSA or EC key in PEM, or has a password."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(value.encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, RSAPrivateKey | EllipticCurvePrivateKey):
+        raise BadValue(
+            "must be a private RSA or EC key in PEM, without a password",
+            "use key_file: with its path",
+        )
+
+
 def parse_endpoint_url(value: str) -> str:
     """An http or https URL that is asked as it is: no userinfo and no fragment."""
     remedy = "use an http or https URL without user, password and fragment"

@@ -23,7 +23,7 @@ REFERENCE = (FOLDER / "sidecar.yaml").read_text(encoding="utf-8")
 EVERYTHING = re.sub(r"^#(?=[a-z]|  )", "", REFERENCE, flags=re.MULTILINE)
 # Of two ways to give the same the reference shows both.
 ONE_OF_EACH = re.sub(
-    r"^(upstream|secret_file|  client_secret_file|  url_file):.*$",
+    r"^(upstream|secret_file|  client_secret_file|  url_file| +key_file):.*$",
     "",
     EVERYTHING,
     flags=re.MULTILINE,
@@ -42,6 +42,12 @@ ENVIRON["SESSION_KEY"] = """-----BEGIN PUBLIC KEY-----
 MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
 -----END PUBLIC KEY-----
 """
+ENVIRON["CLIENT_KEY"] = """-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQghjJ0Kyx73tnXHASk
+rI0/X87pY2IsnGrzEGkfujruI6yhRANCAASwIJt+N2EIZAWjySjGLdh4Lyylcz2D
+UwKwv5bI/Pqjgn7Aquu7w6ec507wRw4ao80wvwMgF21WkLIcbnzm1k5Y
+-----END PRIVATE KEY-----
+"""
 FILES = {f"/run/secrets/{name}": LONG for name in ("nextauth", "iron")}
 
 # Keys whose value in the reference is an example.
@@ -54,6 +60,8 @@ EXAMPLES = {
         "unauthorized.match",
         "logout.hooks",
         "oidc.client_secret",
+        "oidc.key",
+        "refresh.key",
         "session.sources.jwks",
         "session.sources.key",
     ),
