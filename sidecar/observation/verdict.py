@@ -24,6 +24,8 @@ SHARE: Final = 0.01
 """Answers with 5xx in the window, and their share of a route's, from which on they are told."""
 LATELY: Final = 60.0
 """Seconds for which an error of the store explains what it has not taken."""
+BRAKED: Final = "braked"
+"""The decision on a 401 that a storm of them has made doubtful (behaviour: 401)."""
 TOLD: Final = 3
 """Symptoms that the sentence has; the others are counted."""
 
@@ -66,6 +68,8 @@ def _symptoms(status: Status) -> Iterator[Symptom]:
     for route in status.traffic.routes:
         if route.upstream not in failing:  # else that is told already
             yield from _of_route(route)
+    for route in status.traffic.routes:
+        yield from _of_brake(route)
     yield from _of_sessions(status)
     yield from _of_services(status)
     yield from _of_refused(status)
@@ -116,6 +120,15 @@ def _of_route(route: RouteRow) -> Iterator[Symptom]:
     if errors >= ERRORS and errors >= SHARE * route.total:
         text = f"route {route.route}: {errors} of {_requests(route.total)} answered with 5xx"
         yield Symptom("degraded", "traffic", text)
+
+
+def _of_brake(route: RouteRow) -> Iterator[Symptom]:
+    braked = route.decisions.get(BRAKED, 0)
+    if braked:
+        text = (
+            f"route {route.route}: the brake held, {braked} 401s of its upstream ended no session"
+        )
+        yield Symptom("degraded", "ended", text)
 
 
 def _of_sessions(status: Status) -> Iterator[Symptom]:

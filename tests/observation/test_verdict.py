@@ -108,3 +108,14 @@ def test_upstream_that_answers_with_errors_is_told_by_its_route(well: Status) ->
     assert "route" not in told(5, 1000)
     assert "route" not in told(2, 10)
     assert "route" not in told(120, 361, failed=120)
+
+
+def test_brake_is_told_by_its_route(well: Status) -> None:
+    """Nobody is logged out, so nobody complains: the page has to say it."""
+    first, *others = well.traffic.routes
+    braked = replace(first, decisions={"wrap": 5, "braked": 35})
+    routes = (braked, *others)
+    verdict = verdict_of(replace(well, traffic=replace(well.traffic, routes=routes)))
+    assert verdict.state == "degraded"
+    assert "route /api: the brake held, 35 401s" in verdict.text
+    assert verdict.symptoms[0].panel == "ended"
