@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -191,9 +192,21 @@ class Tracer:
         span.end(until)
 
     async def close(self) -> None:
-        """Exports what is left, for at most `CLOSE_SECONDS`."""
-        closing = asyncio.to_thread(self._provider.shutdown)
-        await asyncio.wait([asyncio.ensure_future(closing)], timeout=CLOSE_SECONDS)
+        """Exports what is left, for at most `CLOSE_SECONDS`.
+
+        In a thread that the end of the process does not wait for: a receiver may hang.
+        """
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def shut_down() -> None:
+            self._provider.shutdown()
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(done.set)
+
+        Thread(target=shut_down, name="tracing", daemon=True).start()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await done.wait()
 
 
 def _of_request(flow: Traced) -> dict[str, Any]:
@@ -276,7 +289,7 @@ class _Reports(logging.Handler):
             mine = cls()
             logger.addHandler(mine)
             logger.propagate = False
-        mine.report = report
+        mine.report, mine._silent_until = report, 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
         """Reports once a minute: a receiver that is away fails every few seconds."""

@@ -323,6 +323,28 @@ async def test_what_is_left_is_exported_at_the_end(
     await receiver.have("GET /api/", "upstream main")
 
 
+async def test_receiver_that_hangs_does_not_hold_up_the_end(
+    command: StartCommand, upstream: Upstream, client: Clients, receiver: Receiver
+) -> None:
+    """It takes connections and answers nothing; the process ends all the same, and in order."""
+    held: list[asyncio.StreamWriter] = []
+    port = free_port()
+    server = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", port)
+    config = site(upstream, receiver)
+    config["tracing"]["endpoint"] = f"http://127.0.0.1:{port}"
+    at = await command({**config, "drain": {"wait": "0s"}})
+    one = await client(at)
+    assert (await one.get("/api/a")).status == 200
+    await one.gone()
+    at.terminate()
+    async with asyncio.timeout(PATIENCE):
+        assert await at.exit_code() == 0
+    assert held
+    for writer in held:
+        writer.close()
+    server.close()
+
+
 def test_missing_extra_is_a_fault_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spans, "find_spec", {}.get)
     with pytest.raises(OSError, match=r"tracing\.endpoint: http://a:4318: .* pip install"):
