@@ -64,7 +64,8 @@ Step: TypeAlias = bytes | float | Literal["close", "reset", "hang"]
 
 Script: TypeAlias = bytes | Sequence[Step]
 
-PATIENCE: Final = 5.0  # seconds that anything a test waits for may take
+PATIENCE: Final = 20.0  # seconds that anything a test waits for may take
+DRAIN_SECONDS: Final = 5.0  # for what a test has left open
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) ([\t -~\x80-\xff]*)")
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ?([\t -~\x80-\xff]*)")
@@ -701,7 +702,7 @@ async def sidecar(upstream: Upstream, client: Clients) -> AsyncIterator[Start]:
 async def _fault_at_the_end(one: Embedded) -> str | None:
     """Stops a sidecar whose clients have left; says what was still under way, or went wrong."""
     under_way = await one.under_way()
-    cut = await one.sidecar.stop(PATIENCE)
+    cut = await one.sidecar.stop(DRAIN_SECONDS)
     if '"event": "defect"' in one.log.getvalue():
         return one.log.getvalue()
     return f"{cut} cut, {under_way}" if cut or under_way else None

@@ -85,7 +85,7 @@ async def _load(at: Command, count: int) -> list[str]:
         some = range(first, min(first + 100, count))
         writer.write(b"".join(REQUEST % number for number in some))
         for _ in some:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
                 await reader.readexactly(int(length[1]) if length else 0)
@@ -99,7 +99,7 @@ async def _load(at: Command, count: int) -> list[str]:
 async def health(at: Command) -> int:
     reader, writer = await asyncio.open_connection("127.0.0.1", at.admin)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         status = int((await reader.read())[9:12])
     writer.close()
     return status

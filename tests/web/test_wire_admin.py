@@ -298,7 +298,7 @@ async def test_drain_is_told_by_readiness(
     one.send(f"GET /page HTTP/1.1\r\n{HOST}\r\n")
     await at.wait_for(lambda _: bool(upstream.requests))
     at.terminate()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while (answer := await at.ask_admin("/readyz")).status == 200:
             await asyncio.sleep(0.02)
     assert (answer.status, answer.json["draining"]) == (503, True)

@@ -27,7 +27,7 @@ PATHS = {"token": ("accessToken",), "refresh_token": ("refreshToken",), "expires
 SOURCE = FORMATS["authjs"](secrets=[SECRET], **PATHS)
 FETCH = ["Sec-Fetch-Dest: empty", "Sec-Fetch-Mode: cors", "Sec-Fetch-Site: same-origin"]
 DOCUMENT = ["Sec-Fetch-Dest: document", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Site: same-origin"]
-PROMPT = 2.0  # seconds that nobody may take whose own token is fine
+PROMPT = 5.0  # seconds that nobody may take whose own token is fine; those in trouble take ten
 NOTICED = 10.0  # seconds within which the return of a provider is noticed
 UNAVAILABLE = "refresh_unavailable"
 
