@@ -182,5 +182,6 @@ def test_every_format_has_a_factory() -> None:
         "better-auth",
         "cookie",
         "iron-session",
+        "jwt",
         "nextauth",
     ]
