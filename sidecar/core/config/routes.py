@@ -137,7 +137,7 @@ class Upstream(Section):
     connect: Duration = parsed(parse_duration, "2s", "Time limit for connecting.")
     retry: Wait = parsed(
         parse_wait,
-        "2s",
+        "500ms",
         "How long connecting is tried again if no server takes a connection; 0s: not at all.",
     )
     head: Duration = parsed(
