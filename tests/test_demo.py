@@ -44,6 +44,7 @@ from sidecar.demo.trace import MAX_ENTRIES, AccessLog, Seen, Trace
 from sidecar.policy import compile_sources
 
 DOCUMENT = {"Accept": "text/html", "Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "same-origin"}
+ARTIFACTS = Path(__file__).parents[1] / "artifacts" / "demo"
 MEMBERS = ["isError", "message", "data", "status", "errorData"]
 PATIENCE = 15.0  # seconds that anything awaited may take
 SECRET = "a secret of the tests, 32 bytes or more"
@@ -625,18 +626,16 @@ async def test_whole_life_on_the_page(
         assert errors == []
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "scheme"), [(390, 844, "dark"), (1280, 900, "light")], ids=["phone", "desk"]
-)
+@pytest.mark.parametrize(("size", "width", "height"), [("phone", 390, 844), ("desktop", 1280, 900)])
 async def test_page_fits_and_each_answer_is_in_sight(
-    url: str, require_program: Callable[[str], str], width: int, height: int, scheme: str
+    url: str, require_program: Callable[[str], str], size: str, width: int, height: int
 ) -> None:
-    """Whatever is pressed, and however far down: the answer can be read without scrolling."""
+    """Whatever is pressed, and however far down: the answer can be read without scrolling.
+
+    Screenshots, light and dark, are kept in `artifacts/demo`.
+    """
     async with chromium(require_program("chromium")) as browser:
-        context = await browser.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme="dark" if scheme == "dark" else "light",
-        )
+        context = await browser.new_context(viewport={"width": width, "height": height})
         page = await context.new_page()
         expect.set_options(timeout=PATIENCE * 1000)
         await page.goto(url)
@@ -650,7 +649,13 @@ async def test_page_fits_and_each_answer_is_in_sight(
             await page.click(selector)
             await expect(page.locator("#summary")).to_contain_text(said)
             await expect(page.locator("#summary")).to_be_in_viewport()
+        await press(page, "Show it")
+        await expect(page.locator("#story li")).to_have_count(3)
         assert await page.evaluate("document.documentElement.scrollWidth") <= width
+        ARTIFACTS.mkdir(parents=True, exist_ok=True)
+        for scheme in ("light", "dark"):
+            await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+            await page.screenshot(path=ARTIFACTS / f"{size}-{scheme}.png", full_page=True)
 
 
 async def test_page_shows_before_and_after_of_a_401(
