@@ -555,8 +555,9 @@ class Command(Running):
 
     @property
     def stderr(self) -> str:
-        """What it has written to standard error."""
-        return self._errors.read_text()
+        """What it has written to standard error; while it runs, in whole lines."""
+        text = self._errors.read_text()
+        return text if self.process.returncode is not None else text[: text.rfind("\n") + 1]
 
     def resident(self) -> int:
         """Bytes of memory in use (proc(5), VmRSS)."""

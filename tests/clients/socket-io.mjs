@@ -9,7 +9,7 @@ sockets.on("connection", (socket) => {
   socket.on("whoami", (answer) => answer(bearer(socket.handshake.headers)));
 });
 
-let socket;
+let socket, ended;
 const once = (source, name) => new Promise((done) => source.once(name, (...told) => done(told)));
 
 await doDeeds(port, {
@@ -24,13 +24,14 @@ await doDeeds(port, {
     const error = await Promise.race([failed, once(socket, "connect").then(() => null)]);
     if (error !== null) throw error;
     await upgraded;
+    ended = once(socket, "disconnect");
     const token = await new Promise((done) => socket.emit("whoami", done));
     return { transports: [first, engine.transport.name], token };
   },
   /** Waits for the connection's end, and for what becomes of the attempt to have it back. */
   async ending() {
     const refused = once(socket, "connect_error");
-    const [reason] = socket.connected ? await once(socket, "disconnect") : ["gone before"];
+    const [reason] = await ended;
     const [error] = await refused;
     socket.close();
     return { reason, status: error.description ?? null };

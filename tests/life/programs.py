@@ -196,7 +196,9 @@ class Replica(Program):
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """The lines of the log about one event."""
-        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
+        text = self.log.read_text()
+        whole = text[: text.rfind("\n") + 1]  # without a line that is being written
+        lines = [line for line in whole.splitlines() if line.startswith("{")]
         return [line for line in map(json.loads, lines) if line["event"] == event]
 
 

@@ -84,7 +84,7 @@ class Site:
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """What the log says of an event."""
-        found = [json.loads(line) for line in self.log.read_text().splitlines() if line[:1] == "{"]
+        found = [json.loads(line) for line in _whole_lines(self.log) if line[:1] == "{"]
         return [line for line in found if line["event"] == event]
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -234,3 +234,9 @@ def activated(listener: socket.socket, file: Path) -> tuple[tuple[str, ...], dic
     """The command and options that give a socket to a process as systemd does."""
     fd = listener.fileno()
     return (sys.executable, "-c", _ACTIVATE, str(fd), str(file)), {"pass_fds": [fd]}
+
+
+def _whole_lines(log: Path) -> list[str]:
+    """Without one that is being written."""
+    text = log.read_text()
+    return text[: text.rfind("\n") + 1].splitlines()
