@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from time import time
 from typing import Final
 
 from sidecar.core.formats.signed_jwt import RemoteKeys
@@ -63,6 +64,6 @@ class KeyFetcher:
             self._report(str(error))
         else:
             before = {key.thumbprint() for key in ring.keys}
-            ring.keys = keys
+            ring.keys, ring.fetched_at = keys, time()
             if {key.thumbprint() for key in keys} != before:
                 self._changed()

@@ -21,6 +21,7 @@ from sidecar.core.jws import ALGORITHMS, InvalidToken, SymmetricRegistry, Unknow
 
 TYPE: Final = "jwt"
 LONGEST: Final = 16384  # characters of a session that is looked at
+FRESH: Final = 3600.0  # seconds that fetched keys are used without asking again
 SKEW: Final = 60.0  # seconds that `nbf` may lie ahead: clocks differ
 _TYPES: Final = frozenset(("jwt", "at+jwt"))
 
@@ -30,6 +31,10 @@ class KeyRing(Protocol):
 
     @property
     def keys(self) -> KeySet: ...
+    def use(self, now: float) -> None:
+        """A session is about to be checked with them."""
+        ...
+
     def miss(self) -> None:
         """A session names a key that is not among them."""
         ...
@@ -41,6 +46,9 @@ class HeldKeys:
 
     keys: KeySet = field(repr=False)
 
+    def use(self, now: float) -> None:
+        """They stay as they are."""
+
     def miss(self) -> None:
         """There are no others."""
 
@@ -48,13 +56,19 @@ class HeldKeys:
 class RemoteKeys:
     """The keys at a URL, as they were fetched last (`KeyRing`); none at first.
 
-    `on_miss` is called for a session whose key is not among them: there may be a new one.
+    `on_miss` is called for a session whose key is not among them: there may be a new one. It is
+    called for keys that are older than `FRESH` too: one of them may have been withdrawn.
     """
 
     def __init__(self, url: str) -> None:
         self.url: Final = url
         self.keys = KeySet([])
+        self.fetched_at = 0.0  # Unix seconds
         self.on_miss: Callable[[], None] = _nothing
+
+    def use(self, now: float) -> None:
+        if now - self.fetched_at > FRESH:
+            self.on_miss()
 
     def miss(self) -> None:
         self.on_miss()
@@ -75,13 +89,14 @@ class SignedOpener:
         """Raises `SealError` for a session that is not to be believed."""
         if len(value) > LONGEST:
             raise SealError("it is longer than any session")
-        claims = self._by_secret(value) if self.secrets else self._by_key(value)
+        claims = self._by_secret(value) if self.secrets else self._by_key(value, now)
         end, start = as_number(claims.get("exp")), as_number(claims.get("nbf"))
         if start is not None and start > now + SKEW:
             raise SealError("it is not valid yet")
         return SealedSession(claims, end, end)
 
-    def _by_key(self, value: str) -> Mapping[str, object]:
+    def _by_key(self, value: str, now: float) -> Mapping[str, object]:
+        self.ring.use(now)
         try:
             return verify(value, self.ring.keys, ALGORITHMS, _TYPES).claims
         except UnknownKey:

@@ -15,7 +15,7 @@ from joserfc.jwk import ECKey, KeySet, OctKey, OKPKey, RSAKey
 
 from sidecar.core.cookies import CookieJar
 from sidecar.core.credential import Reading, Result, read_credential
-from sidecar.core.formats.signed_jwt import HeldKeys, RemoteKeys, jwt_source
+from sidecar.core.formats.signed_jwt import FRESH, HeldKeys, RemoteKeys, jwt_source
 
 SECRET = "a secret of the application, of 32 bytes"
 NOW = 1_800_000_000.0
@@ -128,6 +128,7 @@ def test_changed_session_is_invalid(at: int, by: int) -> None:
 def test_unknown_key_is_missed_once_it_is_named() -> None:
     """So that the set is fetched anew; a wrong signature of a known key is no reason."""
     ring, misses = RemoteKeys("https://a/jwks"), []
+    ring.fetched_at = NOW
     ring.on_miss = lambda: misses.append(1)
     value = signed("ES256", KEYS["ES256"], kid="ec")
     assert by_key(value, ring).result is Result.INVALID
@@ -137,3 +138,14 @@ def test_unknown_key_is_missed_once_it_is_named() -> None:
     stranger = ECKey.generate_key("P-256", {"kid": "ec"})
     assert by_key(signed("ES256", stranger, kid="ec"), ring).result is Result.INVALID
     assert len(misses) == 1
+
+
+def test_old_keys_are_asked_for_anew_though_they_fit() -> None:
+    """A key that its owner has withdrawn is not believed for ever."""
+    ring, misses = RemoteKeys("https://a/jwks"), []
+    ring.keys, ring.on_miss = PUBLIC, lambda: misses.append(1)
+    value = signed("ES256", KEYS["ES256"], kid="ec")
+    for age, wanted in ((FRESH, 0), (FRESH + 1, 1)):
+        ring.fetched_at = NOW - age
+        assert by_key(value, ring).result is Result.OK
+        assert len(misses) == wanted
