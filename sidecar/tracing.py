@@ -24,7 +24,7 @@ from opentelemetry.sdk.resources import (
     OTELResourceDetector,
     Resource,
 )
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import (
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 TRACES_PATH: Final = "/v1/traces"
 CLOSE_SECONDS: Final = 3.0
 REPORT_SECONDS: Final = 60.0  # between two lines of the log about an endpoint in trouble
+LONGEST_ATTRIBUTE: Final = 1024  # characters: spans wait in memory while no receiver takes them
 _NANO: Final = 1e9
 _VERSIONS: Final = {True: "1.1", False: "1.0"}
 
@@ -120,6 +121,7 @@ class Tracer:
             sampler=ParentBased(root=ratio),
             resource=own.merge(detected),
             shutdown_on_exit=False,
+            span_limits=SpanLimits(max_span_attribute_length=LONGEST_ATTRIBUTE),
         )
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer: Final = self._provider.get_tracer("sidecar", __version__)
@@ -188,7 +190,8 @@ class Tracer:
                 span.update_name(f"{flow.request.method} {flow.route.path}")
             span.set_attributes(_of_request(flow))
             if flow.status >= 500:
-                span.set_status(Status(StatusCode.ERROR, flow.detail or flow.reason or None))
+                why = (flow.detail or flow.reason)[:LONGEST_ATTRIBUTE]
+                span.set_status(Status(StatusCode.ERROR, why or None))
         span.end(until)
 
     async def close(self) -> None:

@@ -273,6 +273,17 @@ async def test_no_span_holds_a_secret(
     assert canary.encode() not in receiver.raw
 
 
+async def test_long_requests_make_no_long_spans(
+    sidecar: Start, upstream: Upstream, client: Clients, receiver: Receiver
+) -> None:
+    """Thousands of spans wait in memory while their receiver is away."""
+    at = await sidecar(site(upstream, receiver))
+    await (await client(at)).get(f"/api/{'a' * 20_000}", f"User-Agent: {'b' * 5000}")
+    (request,) = await receiver.have("GET /api/")
+    assert max(len(str(value)) for value in request["attributes"].values()) <= 1024
+    assert len(receiver.raw) < 10_000
+
+
 async def test_failure_is_an_error_with_its_cause(
     sidecar: Start, upstream: Upstream, client: Clients, receiver: Receiver
 ) -> None:
