@@ -6,7 +6,6 @@ import asyncio
 import gc
 import json
 import os
-import random
 import re
 import shutil
 import socket
@@ -28,6 +27,7 @@ from ruamel.yaml import YAML
 
 from sidecar.app import Sidecar
 from sidecar.core.config import Config, Listen, load
+from tests.ports import free_port
 
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("sidecar", deadline=None)
@@ -39,6 +39,27 @@ def _do_without(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+_SHARED: Final = frozenset(("clients", "e2e", "life", "oidc"))
+"""Folders whose tests share what takes long to start: they follow each other in one process.
+
+They also take longest, so they are first.
+"""
+
+
+def _group(item: pytest.Item) -> str:
+    """Which tests one process plays, if several do (pytest-xdist): those of a folder, or a file."""
+    folder = Path(item.nodeid.partition("::")[0]).parts[1]
+    return folder if folder in _SHARED else item.nodeid.partition("::")[0]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Says which tests belong together, and has the longest groups begin first."""
+    groups = {item.nodeid: _group(item) for item in items}
+    items.sort(key=lambda item: groups[item.nodeid] not in _SHARED)  # keeps the order of each
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups[item.nodeid]))
 
 
 @pytest.fixture(scope="session")
@@ -592,19 +613,6 @@ def _under_way(metrics: Mapping[str, float]) -> dict[str, float]:
         for name, value in metrics.items()
         if value and (name.partition("{")[0] in names or 'state="busy"' in name)
     }
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on.
-
-    Below those that the system gives to outgoing connections (ip(7), ip_local_port_range), so that
-    none of them takes it while nobody listens.
-    """
-    while True:
-        port = random.randrange(15_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 Start: TypeAlias = Callable[..., Awaitable[Embedded]]

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import socket
-from contextlib import closing
 
 import pytest
 
 from sidecar.app import Sidecar
 from sidecar.core.config import load
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        port: int = server.getsockname()[1]
-        return port
+from tests.ports import free_port
 
 
 async def test_a_busy_admin_port_leaves_no_listener_behind() -> None:

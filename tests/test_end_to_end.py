@@ -19,6 +19,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from tests.ports import free_port
+
 NPM = Path(__file__).parent / "npm"
 BROWSER = {"Sec-Fetch-Dest": "document", "Sec-Fetch-Mode": "navigate", "Accept": "text/html"}
 SCRIPT = {"Sec-Fetch-Dest": "empty", "Sec-Fetch-Mode": "cors", "Accept": "*/*"}
@@ -100,12 +102,6 @@ def config_of(case: dict[str, Any], api_port: int, port: int) -> dict[str, Any]:
         "routes": [{"path": "/api/", "kind": "api", "upstream": "api", "strip": "/api"}],
         "session": {"sources": [{"type": case["type"], **options}]},
     }
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 @contextmanager

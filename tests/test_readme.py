@@ -68,7 +68,7 @@ def test_set_up_is_one_command_each(index: int) -> None:
 def test_first_command_shows_and_second_one_tests() -> None:
     """In that order: CI runs the second one."""
     steps = [block.strip().rsplit(" && ", 1)[1] for block in blocks("sh")[:2]]
-    assert steps == [".venv/bin/sidecar demo", ".venv/bin/pytest -q"]
+    assert steps == [".venv/bin/sidecar demo", ".venv/bin/pytest -q -n auto"]
 
 
 def test_set_up_installs_nothing_unpinned() -> None:

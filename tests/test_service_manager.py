@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.service_manager import ServiceManager
-from tests.conftest import free_port
+from tests.ports import free_port
 from tests.restart.site import a_site
 
 if TYPE_CHECKING:

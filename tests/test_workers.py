@@ -6,7 +6,6 @@ import asyncio
 import fcntl
 import json
 import os
-import random
 import signal
 import socket
 import stat
@@ -28,6 +27,7 @@ from sidecar.workers.processors import usable_processors
 from sidecar.workers.supervisor import LONGEST_PAUSE, pause_before
 from sidecar.workers.together import merged
 from sidecar.workers.totals import Totals
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -46,10 +46,7 @@ def free_ports() -> Callable[[int], list[int]]:
     def find(count: int) -> list[int]:
         found: set[int] = set()
         while len(found) < count:
-            port = random.randrange(15_000, 32_000)
-            with socket.socket() as probe, suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                found.add(port)
+            found.add(free_port())
         return [*found]
 
     return find

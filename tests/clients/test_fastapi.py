@@ -9,7 +9,8 @@ from urllib.parse import urljoin
 
 import pytest
 
-from tests.e2e.servers import ROOT, free_port, running
+from tests.e2e.servers import ROOT, running
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from tests.conftest import Clients, Start

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from aiohttp import ClientSession, WSMsgType, web
 
-from tests.conftest import PATIENCE, free_port
+from tests.conftest import PATIENCE
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

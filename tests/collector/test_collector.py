@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.collector.program import VERSION, built
-from tests.conftest import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from tests.conftest import Clients, Start, Upstream

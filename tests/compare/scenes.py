@@ -25,7 +25,7 @@ from tests.compare.site import (
     is_at_provider,
     program,
 )
-from tests.conftest import free_port
+from tests.ports import free_port
 
 AT_ONCE: Final = 30
 PAST_REFRESH_AGE: Final = REFRESH_AGE + 1.5  # oauth2-proxy counts whole seconds

@@ -25,7 +25,7 @@ from aiohttp import (
 from yarl import URL
 
 from sidecar.demo.idp import RunningIdp, running_idp
-from tests.conftest import free_port
+from tests.ports import free_port
 
 LIFETIME: Final = 8  # seconds that an access token lives
 REFRESH_AGE: Final = 4  # seconds after which both contenders renew

@@ -17,7 +17,8 @@ from playwright.async_api import Browser, async_playwright
 
 from tests.e2e.api import Api, serving
 from tests.e2e.browser import PATIENCE, NewUser, User
-from tests.e2e.servers import HERE, Builds, Site, Sites, Variant, free_port
+from tests.e2e.servers import HERE, Builds, Site, Sites, Variant
+from tests.ports import free_port
 
 ARTIFACTS: Final = HERE / "artifacts"
 FAILED: Final = pytest.StashKey[bool]()

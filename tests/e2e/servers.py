@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -30,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.e2e.api import Api
+from tests.ports import free_port
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parent.parent
@@ -45,15 +45,6 @@ STOP_TIMEOUT: Final = 20.0
 ENVIRON: Final = {
     name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ
 } | {"NEXT_TELEMETRY_DISABLED": "1", "NODE_ENV": "production"}
-
-
-def free_port() -> int:
-    """A free port of the loopback interface, below those that outgoing connections get."""
-    while True:
-        port = random.randrange(15_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 # -- building -------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from urllib.parse import parse_qs
 
 from aiohttp import ClientSession, web
 
-from tests.conftest import free_port
 from tests.oracle.users import SECRET
+from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parents[2]
 LIFETIME: Final = 4.0  # seconds that a renewed token is good for

@@ -14,7 +14,7 @@ import pytest
 
 from sidecar.core.errors import ProxyError
 from sidecar.frontend import typescript
-from tests.conftest import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -13,11 +13,11 @@ from typing import Any, Final
 from aiohttp import ClientSession, web
 from yarl import URL
 
-from tests.conftest import free_port
 from tests.interop.processes import Process
 from tests.interop.provider import CLIENT_ID, CLIENT_SECRET, Place, Provider
 from tests.interop.wire import Wire
 from tests.oidc.browser import Browser
+from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parents[2]
 SECRET: Final = "a secret of the sidecar's, 32 bytes"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from tests.life.programs import Idp, free_port
+from tests.life.programs import Idp
+from tests.ports import free_port
 
 
 class Gate:

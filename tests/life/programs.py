@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import signal
 import socket
@@ -19,6 +18,8 @@ from urllib.request import urlopen
 
 from redis import Redis as Client
 
+from tests.ports import free_port
+
 ROOT: Final = Path(__file__).parents[2]
 PATIENCE: Final = 15.0  # seconds that a program may take to start
 SECRET: Final = "a secret of the tests, 32 bytes or more"
@@ -26,15 +27,6 @@ USERS: Final = tuple(f"user{number:03}" for number in range(200))
 LIFETIME: Final = 20  # seconds that an access token lives
 CALLBACK: Final = "http://127.0.0.1:9/callback"  # is never asked
 COOKIES: Final = {"authjs": "authjs.session-token", "nextauth": "next-auth.session-token"}
-
-
-def free_port() -> int:
-    """A port that nobody listens on, below those of outgoing connections."""
-    while True:
-        port = random.randrange(15_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class Program:

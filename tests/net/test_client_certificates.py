@@ -15,8 +15,8 @@ from sidecar.net.outbound import way_of
 from sidecar.net.provider import Provider, ProviderUnavailable
 from sidecar.runtime import open_provider
 from sidecar.tls import UnusableFile
-from tests.conftest import free_port
 from tests.net.store.conftest import Certificates, make_certificates
+from tests.ports import free_port
 
 SECRET = "a secret of the sidecar's, 32 bytes"
 

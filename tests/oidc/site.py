@@ -15,9 +15,10 @@ from typing import Any, Final
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
-from tests.conftest import Running, free_port
+from tests.conftest import Running
 from tests.e2e.servers import ROOT, running
 from tests.oidc.provider import CLIENT_ID, CLIENT_SECRET, SECRET, Provider
+from tests.ports import free_port
 
 PAGE: Final = """<!doctype html>
 <title>Work</title>

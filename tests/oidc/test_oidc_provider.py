@@ -16,9 +16,9 @@ from yarl import URL
 from sidecar.core.cookies import CookieJar as Cookies
 from sidecar.core.credential import read_credential
 from sidecar.core.formats.login_session import Lifetimes, LoginReading, login_cookie_source
-from tests.conftest import free_port
 from tests.oidc.browser import FETCH, Browser, Page
 from tests.oidc.provider import CLIENT_ID, CLIENT_SECRET, PATIENCE, SECRET, Provider
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from tests.conftest import Received, StartCommand, Upstream

@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from redis import Redis
 
-from tests.conftest import free_port
 from tests.life.programs import Program
 from tests.net.store.conftest import Server, wait_until
 from tests.oracle.replicas_knowledge import HEALED, Knowledge, Process
 from tests.oracle.replicas_link import OK, Link
 from tests.oracle.replicas_provider import CLIENT, Provider
+from tests.ports import free_port
 
 WORKERS: Final = (1, 2, 1)
 SECRET: Final = "a secret of the sidecars, 32 bytes or more"

@@ -12,10 +12,10 @@ from typing import Final
 
 from hypothesis import Phase
 
-from tests.conftest import free_port
 from tests.oracle.sessions_history import History, Step
 from tests.oracle.sessions_model import SOURCES
 from tests.oracle.sessions_world import Site, World, a_store, config, runner
+from tests.ports import free_port
 
 HOW_MANY: Final = int(os.environ.get("ORACLE_TIMES", "1"))
 """How many times as many examples the tests try; more than one: others every time."""

@@ -21,8 +21,9 @@ import uvloop
 
 from sidecar.app import Sidecar
 from sidecar.core.config import Listen, load
-from tests.conftest import Answer, Client, Clients, Embedded, Received, Upstream, Wire, free_port
+from tests.conftest import Answer, Client, Clients, Embedded, Received, Upstream, Wire
 from tests.net.store.conftest import Server
+from tests.ports import free_port
 
 PATIENCE: Final = 5.0
 SECRET: Final = "a secret of the application, 32 bytes or more"

@@ -9,7 +9,6 @@ from typing import Final
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.conftest import free_port
 from tests.oracle.sessions_history import (
     HELD,
     KINDS,
@@ -21,6 +20,7 @@ from tests.oracle.sessions_history import (
 from tests.oracle.sessions_model import SOURCES
 from tests.oracle.sessions_play import HOW_MANY, PHASES, Player
 from tests.oracle.sessions_world import PATIENCE, Site, World, a_store, config, runner
+from tests.ports import free_port
 
 PLAINLY: Final[Spelling] = ([], 0)
 

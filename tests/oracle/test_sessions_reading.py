@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Answer, free_port
+from tests.conftest import Answer
 from tests.oracle.sessions_model import NAMES, set_lines
 from tests.oracle.sessions_play import HOW_MANY, PHASES
 from tests.oracle.sessions_reading import BASES, PROJECT, Libraries, sealed_values
@@ -29,6 +29,7 @@ from tests.oracle.sessions_world import (
     config,
     runner,
 )
+from tests.ports import free_port
 
 INSTALL: Final = ("ci", "--ignore-scripts", "--no-audit", "--no-fund")
 FETCH: Final = ("Sec-Fetch-Dest: empty", "Sec-Fetch-Mode: cors", "Sec-Fetch-Site: same-origin")

@@ -176,7 +176,8 @@ class World:
 @asynccontextmanager
 async def running_world() -> AsyncIterator[World]:
     """A world of its own, in this event loop, without pytest."""
-    from tests.conftest import Upstream, free_port
+    from tests.conftest import Upstream
+    from tests.ports import free_port
 
     upstream = Upstream(free_port())
     await upstream.start()

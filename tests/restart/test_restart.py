@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import free_port
+from tests.ports import free_port
 from tests.restart.site import LASTING, Site, a_site, activated
 
 if TYPE_CHECKING:

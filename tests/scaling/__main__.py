@@ -25,7 +25,8 @@ import aiohttp
 from redis import Redis as Client
 from yarl import URL
 
-from tests.life.programs import SECRET, USERS, Api, Idp, Program, Redis, free_port
+from tests.life.programs import SECRET, USERS, Api, Idp, Program, Redis
+from tests.ports import free_port
 
 SESSIONS: Final = 50
 REQUESTS: Final = 20  # of each session

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from playwright.async_api import Page, async_playwright, expect
 
-from tests.conftest import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from tests.conftest import Clients, Embedded, Received, Script, Start, Upstream

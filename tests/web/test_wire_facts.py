@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from tests.conftest import Clients, Embedded, Start, Upstream

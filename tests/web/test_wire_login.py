@@ -31,7 +31,7 @@ from sidecar.net.store.sqlite import SqliteStore
 from sidecar.runtime import Clock
 from sidecar.sessions import logins
 from sidecar.sessions.bounds import Budget
-from tests.conftest import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,8 +17,8 @@ from sidecar import __version__
 from sidecar.core.errors import ProxyError
 from sidecar.core.families import FAMILIES, MetricKind
 from sidecar.tls import ends_at
-from tests.conftest import free_port
 from tests.e2e.servers import write_certificate
+from tests.ports import free_port
 from tests.test_docs import subclasses
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from playwright.async_api import async_playwright
 
 from sidecar.core.formats import FORMATS
 from sidecar.tls import UnusableFile
-from tests.conftest import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.conftest import free_port
 from tests.e2e.servers import write_certificate
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from tests.conftest import Clients, Embedded, Script, Start, Upstream

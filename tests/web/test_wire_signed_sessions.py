@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from joserfc import jws
 from joserfc.jwk import ECKey
 
-from tests.conftest import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from tests.conftest import Clients, Received, Script, Start, Upstream

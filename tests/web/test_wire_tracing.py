@@ -15,7 +15,7 @@ from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from sidecar import spans
-from tests.conftest import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from tests.conftest import Clients, Embedded, Received, Script, Start, StartCommand, Upstream

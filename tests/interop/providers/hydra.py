@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from aiohttp import ClientSession, web
 
-from tests.conftest import free_port
 from tests.interop.cache import Installing, install, program
 from tests.interop.processes import Process
 from tests.interop.provider import (
@@ -23,6 +22,7 @@ from tests.interop.provider import (
     through,
 )
 from tests.oidc.browser import Browser, Page
+from tests.ports import free_port
 
 VERSION: Final = "v2.3.0"
 MODULE: Final = "github.com/ory/hydra/v2"

@@ -6,7 +6,6 @@ import asyncio
 import datetime
 import ipaddress
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -32,6 +31,7 @@ from sidecar.net.store import Store, open_store
 from sidecar.net.store.memory import MemoryStore
 from sidecar.net.store.redis import RedisStore
 from sidecar.net.store.sqlite import SqliteStore
+from tests.ports import free_port
 
 PATIENCE: Final = 10.0  # seconds that anything a test waits for may take
 SECRET: Final = b"a secret of the tests, 32 bytes or more"
@@ -66,15 +66,6 @@ async def trouble(operation: Awaitable[Any], seconds: float = PATIENCE) -> Store
         await operation
     assert time.monotonic() - began < seconds
     return caught.value
-
-
-def free_port() -> int:
-    """Below those of outgoing connections, and of no server that waits to be started again."""
-    while True:
-        port = random.randrange(15_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def pytest_asyncio_loop_factories(

@@ -19,7 +19,6 @@ from sidecar.net.store.redis import RedisStore
 from tests.net.store.conftest import (
     MakeServer,
     Server,
-    free_port,
     make_certificates,
     start_watched,
     trouble,
@@ -27,6 +26,7 @@ from tests.net.store.conftest import (
     until_works,
     wait_for_cluster,
 )
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from sidecar.net.store import Store

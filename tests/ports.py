@@ -1,0 +1,39 @@
+"""Ports of the loopback interface for servers of tests."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import socket
+from contextlib import suppress
+from typing import Final
+
+# Below those that the system gives to outgoing connections (ip(7), ip_local_port_range), so that
+# none of them takes a port while nobody listens on it.
+_FIRST: Final = 15_000
+_END: Final = 32_000
+_SHARES: Final = 16
+"""Test processes side by side (pytest-xdist) that never find the same port."""
+
+_chance: Final = random.SystemRandom()  # Hypothesis seeds the module's own generator
+
+
+def _share() -> range:
+    """The ports of this process: its own share beside others, else all of them."""
+    number = re.search(r"\d+", os.environ.get("PYTEST_XDIST_WORKER", ""))
+    if number is None:
+        return range(_FIRST, _END)
+    size = (_END - _FIRST) // _SHARES
+    first = _FIRST + size * (int(number.group()) % _SHARES)
+    return range(first, first + size)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    ports = _share()
+    while True:
+        port = _chance.choice(ports)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
