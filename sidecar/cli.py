@@ -132,14 +132,16 @@ def sessions() -> None:
 @_file_option
 @click.option("--user", metavar="SUB", help="Every session of this user of `oidc`.")
 @click.option("--sid", metavar="SID", help="Those of one session at the provider of `oidc`.")
+@click.option("--email", metavar="ADDRESS", help="Every session whose verified email this is.")
 @click.option("--session", metavar="FP", help="One session, by its fingerprint in the log.")
-@click.option("--issuer", metavar="URL", help="The provider that --user and --sid are of.")
+@click.option("--issuer", metavar="URL", help="The provider that names the user.")
 @_admin_option
 def end_sessions(
     file: str | None,
     *,
     user: str | None,
     sid: str | None,
+    email: str | None,
     session: str | None,
     issuer: str | None,
     admin: str | None,
@@ -151,11 +153,11 @@ def end_sessions(
     from sidecar.admin_call import end_sessions as end
     from sidecar.core.end_request import EndRequest
 
-    if sum(one is not None for one in (user, sid, session)) != 1:
-        raise click.UsageError("needs one of --user, --sid and --session")
+    if sum(one is not None for one in (user, sid, email, session)) != 1:
+        raise click.UsageError("needs one of --user, --sid, --email and --session")
     address = admin or _admin_address(file)
     try:
-        result = end(address, EndRequest(user, sid, session, issuer))
+        result = end(address, EndRequest(user, sid, email, session, issuer))
     except ValueError as error:
         click.echo(f"--admin: {error}", err=True)
         sys.exit(WRONG)

@@ -6,6 +6,7 @@ know claims by their paths and ask for each with a function, wherever the sessio
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -112,6 +113,27 @@ def is_verified(claim: ClaimOf) -> bool:
     """Returns whether the provider says that the email is its user's; some say so in a text."""
     said = claim(EMAIL_VERIFIED)
     return said is True or said == "true"
+
+
+def verified_email(claim: ClaimOf) -> str | None:
+    """Returns the user's email as `folded_email` has it; None if it does not count for rules."""
+    address = claim(EMAIL)
+    return folded_email(address) if isinstance(address, str) and is_verified(claim) else None
+
+
+def folded_email(address: str) -> str | None:
+    """Returns an address in the one spelling that all of its spellings have; None if it is none.
+
+    Case, compatible characters (NFKC) and the ASCII form of a domain (RFC 5891) make no other
+    address. Dots and `+` do: only some providers ignore them.
+    """
+    local, _, domain = unicodedata.normalize("NFKC", address.strip()).casefold().rpartition("@")
+    if not (local and domain) or len(address) > LONGEST_CLAIM:
+        return None
+    try:
+        return f"{local}@{domain.rstrip('.').encode('idna').decode()}"
+    except UnicodeError:  # a domain that DNS does not know, which is compared as it is
+        return f"{local}@{domain}"
 
 
 def _domain(address: str) -> str:

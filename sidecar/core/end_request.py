@@ -9,10 +9,13 @@ from typing import Any, Final
 
 import msgspec
 
-FORM: Final = 'must be a JSON object with one of "sub", "sid" and "fingerprint"'
-LONGEST_NAME: Final = 255  # characters of a subject (OpenID Connect Core 2), and of a session's
+from sidecar.core.access import folded_email
 
-_KEYS: Final = frozenset(("sub", "sid", "fingerprint", "issuer", "known_only"))
+NAMES: Final = ("sub", "sid", "email", "fingerprint")
+FORM: Final = 'must be a JSON object with one of "sub", "sid", "email" and "fingerprint"'
+LONGEST_NAME: Final = 255  # characters of a subject (OpenID Connect Core 2), and of any other name
+
+_KEYS: Final = frozenset((*NAMES, "issuer", "known_only"))
 _FINGERPRINT: Final = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
@@ -24,12 +27,14 @@ class BadEndRequest(ValueError):
 class EndRequest:
     """Which sessions end: a user's, those of a session at the provider, or one by its fingerprint.
 
+    `email` names its user as `sub` does, if the provider has verified it; any spelling will do.
     `issuer` is the provider that is meant, None if there is but one. `known_only`: a fingerprint
     that this process does not know is left alone.
     """
 
     sub: str | None = field(default=None, repr=False)
     sid: str | None = field(default=None, repr=False)
+    email: str | None = field(default=None, repr=False)
     fingerprint: str | None = None
     issuer: str | None = None
     known_only: bool = False
@@ -37,7 +42,8 @@ class EndRequest:
     @property
     def kind(self) -> str:
         """What is named."""
-        return "user" if self.sub else "provider session" if self.sid else "session"
+        named = {"user": self.sub, "provider session": self.sid, "email": self.email}
+        return next((kind for kind, name in named.items() if name), "session")
 
     def as_json(self) -> dict[str, Any]:
         """The JSON object that `read_end_request` reads."""
@@ -57,7 +63,7 @@ def read_end_request(body: bytes) -> EndRequest:
             raise BadEndRequest(f"unknown member; the body {FORM}")
         if name != "known_only" and not (isinstance(value, str) and value):
             raise BadEndRequest(f"{name}: must be text")
-    named = [name for name in ("sub", "sid", "fingerprint") if name in given]
+    named = [name for name in NAMES if name in given]
     if len(named) != 1:
         raise BadEndRequest(FORM)
     if len(given[named[0]]) > LONGEST_NAME:
@@ -65,6 +71,8 @@ def read_end_request(body: bytes) -> EndRequest:
     fingerprint = given.get("fingerprint")
     if fingerprint is not None and not _FINGERPRINT.fullmatch(fingerprint):
         raise BadEndRequest("fingerprint: must be the 22 characters that the log has as `session`")
+    if "email" in given and folded_email(given["email"]) is None:
+        raise BadEndRequest("email: must be a mail address such as alice@example.com")
     given["known_only"] = given.get("known_only") is True
     return EndRequest(**given)
 

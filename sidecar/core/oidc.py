@@ -16,7 +16,16 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
-from sidecar.core.access import SUBJECT, AccessRule, ClaimPath, lets_in, picked, why_not
+from sidecar.core.access import (
+    EMAIL,
+    EMAIL_VERIFIED,
+    SUBJECT,
+    AccessRule,
+    ClaimPath,
+    lets_in,
+    picked,
+    why_not,
+)
 from sidecar.core.attributes import Scope
 from sidecar.core.config.renewal import RESERVED_PARAMETERS
 from sidecar.core.cookies import CookieJar, gone_line, set_line
@@ -91,8 +100,8 @@ class OidcClient:
     """What the sidecar is at the provider, and what it asks for.
 
     `parameters` are more of the authorization request; None: that one is not sent. `tolerance` is
-    how many seconds the provider's clock may differ. `claims` are the paths of those that are kept
-    of a user, `allow` the rules of which one must hold.
+    how many seconds the provider's clock may differ. `claims` are the paths of those that are
+    needed of a user, `allow` the rules of which one must hold.
     """
 
     issuer: str
@@ -102,6 +111,11 @@ class OidcClient:
     tolerance: float = TOLERANCE
     claims: tuple[ClaimPath, ...] = ()
     allow: tuple[AccessRule, ...] = ()
+
+    @property
+    def kept(self) -> tuple[ClaimPath, ...]:
+        """The claims that are kept of a user: a session is also found by its verified email."""
+        return tuple(dict.fromkeys((*self.claims, EMAIL, EMAIL_VERIFIED)))
 
 
 # -- the way there --------------------------------------------------------------------------------
@@ -429,7 +443,7 @@ def read_id_token(
     subject = _name(claims, "sub")
     if subject is None:
         raise InvalidToken("it names no subject")
-    profile = replace(_profile(claims), claims=picked(claims, client.claims))
+    profile = replace(_profile(claims), claims=picked(claims, client.kept))
     return Identity(subject, _name(claims, "sid"), profile)
 
 
@@ -588,6 +602,9 @@ def _text(value: object) -> str | None:
 # -- where sessions are found by the provider's names for them ------------------------------------
 
 
+_EMAIL: Final = "email"
+
+
 class SessionIndex:
     """Keys under which the sessions of a user, or of a provider's session, are written down.
 
@@ -601,9 +618,10 @@ class SessionIndex:
         self._issuer: Final = issuer
         self._keys: Final = tuple(derive_key(secret, "session index") for secret in secrets)
 
-    def written(self, subject: str, sid: str | None) -> tuple[str, ...]:
+    def written(self, subject: str, sid: str | None, email: str | None = None) -> tuple[str, ...]:
         """The keys to write a session under."""
-        return tuple(self._of(self._keys[0], kind, name) for kind, name in _names(subject, sid))
+        names = [("sub", subject), ("sid", sid), (_EMAIL, email)]
+        return tuple(self._of(self._keys[0], kind, name) for kind, name in names if name)
 
     def sought(self, subject: str | None, sid: str | None) -> tuple[str, ...]:
         """The keys to look under: those of the session where one is named, else the user's."""
@@ -618,6 +636,10 @@ class SessionIndex:
         """
         return self.sought(subject, None) if sid is not None else ()
 
+    def sought_email(self, email: str) -> tuple[str, ...]:
+        """The keys to look under for the sessions of everybody who has this email."""
+        return tuple(self._of(key, _EMAIL, email) for key in self._keys)
+
     def replayed(self, jti: str) -> str:
         """The key under which a logout token is written down as used."""
         return self._of(self._keys[0], "jti", jti)
@@ -625,10 +647,6 @@ class SessionIndex:
     def _of(self, key: bytes, kind: str, name: str) -> str:
         text = msgspec.json.encode([kind, self._issuer, name])
         return f"{kind}:{encode(hmac.digest(key, text, 'sha256')[:16])}"
-
-
-def _names(subject: str, sid: str | None) -> list[tuple[str, str]]:
-    return [("sub", subject), *([("sid", sid)] if sid else [])]
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,6 +239,8 @@ class SessionCoordinator:
         """
         if newest == view.reading.tokens:
             return view
+        if self._logins is not None:
+            self._logins.note_email(view, newest)
         if self._is_live(view) and self._has_stored(view):
             assert self._logins is not None
             return await self._logins.rewrite(view, newest)

@@ -92,6 +92,16 @@ class LoginViews:
             session = reading.session.renewed(tokens)
         return self._adopted(view, session)
 
+    def note_email(self, view: SessionView, tokens: TokenSet) -> None:
+        """Has a login session found by the email that these tokens bring, if it is another one."""
+        reading = view.reading
+        if not isinstance(reading, LoginReading) or reading.session is None:
+            return
+        session = reading.session.renewed(tokens)
+        if session.email not in (None, reading.session.email):
+            write = partial(self._stored.note_email, session)
+            self._outbox.put(f"email:{session.fingerprint}", "name", write)
+
     def touch(self, view: SessionView, scope: Scope, now: float) -> SessionView:
         """Notes the use of a login session: in the store behind the request, or by a cookie."""
         stored, reading = self._stored, view.reading

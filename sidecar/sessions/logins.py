@@ -231,7 +231,7 @@ class Logins:
             return identity
         said = await self._provider.userinfo(access_token)
         if said is not None:
-            return oidc.with_userinfo(identity, said, client.claims)
+            return oidc.with_userinfo(identity, said, client.kept)
         if not lets_in(client.allow, identity.claim) and self._provider.has_userinfo:
             raise ProviderUnavailable("UserInfo was not had, and a rule needs it", sent=True)
         return identity

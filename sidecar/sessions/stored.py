@@ -1,8 +1,8 @@
 """Login sessions in the store, which are found there by the provider's names for them.
 
-Keys: `own:` under its fingerprint a session that is not in its cookie; `sub:` and `sid:` the
-sessions of a user and of a provider's session, under keyed hashes; `jti:` that a logout token has
-been used (`sidecar.core.oidc.SessionIndex`).
+Keys: `own:` under its fingerprint a session that is not in its cookie; `sub:`, `sid:` and `email:`
+the sessions of a user, of a provider's session and of an email, under keyed hashes; `jti:` that a
+logout token has been used (`sidecar.core.oidc.SessionIndex`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class StoredLogins:
         """
         end = session.absolute_end(self.source.lifetimes)
         entry = IndexEntry(session.fingerprint, end, session.sid is not None)
-        for key in self._index.written(session.subject, session.sid):
+        for key in self._names(session):
             await self._enter(key, entry)
         if self.is_stored:
             seconds = self._seconds_left(session)
@@ -53,7 +53,7 @@ class StoredLogins:
     async def restore(self, session: LoginSession) -> None:
         """Writes down a session that a store may have lost, or have with older tokens."""
         entry = IndexEntry(session.fingerprint, session.absolute_end(self.source.lifetimes))
-        for name in self._index.written(session.subject, session.sid):
+        for name in self._names(session):
             await self._enter(name, entry)
         if not self.is_stored:
             return
@@ -69,6 +69,17 @@ class StoredLogins:
             if is_written:
                 return
         raise StoreUnavailable("a session changes too often to be written")
+
+    async def note_email(self, session: LoginSession) -> None:
+        """Writes down a session under the email that it has got by a renewal."""
+        end = session.absolute_end(self.source.lifetimes)
+        entry = IndexEntry(session.fingerprint, end, session.sid is not None)
+        for key in self._names(session)[-1:] if session.email else ():
+            await self._enter(key, entry)
+
+    def _names(self, session: LoginSession) -> tuple[str, ...]:
+        """The keys that a session is found by."""
+        return self._index.written(session.subject, session.sid, session.email)
 
     def _seconds_left(self, session: LoginSession) -> float:
         return session.idle_ends_at(self.source.lifetimes) - self._now()
@@ -118,6 +129,15 @@ class StoredLogins:
             for one in _entries(await self._store.get(key), self._now()):
                 if not one.has_sid:
                     found[one.fingerprint] = one
+        return list(found.values())
+
+    async def find_email(self, email: str) -> list[IndexEntry]:
+        """The sessions of everybody who has this email (`access.folded_email`), or had it here."""
+        found = {
+            one.fingerprint: one
+            for key in self._index.sought_email(email)
+            for one in _entries(await self._store.get(key), self._now())
+        }
         return list(found.values())
 
     async def _enter(self, key: str, entry: IndexEntry) -> None:

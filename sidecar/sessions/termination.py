@@ -93,9 +93,21 @@ class SessionTermination:
 
         Those too that are presented later and began before. Returns how many; raises as `end`.
         """
+        self._ended.add(subject, sid, self._now())
+        return await self._end_found(await self._of_logins.find(subject, sid), ended)
+
+    async def end_by_email(self, email: str, ended: Ended) -> int:
+        """Ends the login sessions of everybody who has this email, everywhere, as `end_named` does.
+
+        `email` is in its one spelling (`access.folded_email`).
+        """
+        self._ended.add_email(email, self._now())
+        return await self._end_found(await self._of_logins.find_email(email), ended)
+
+    async def _end_found(self, found: Iterable[IndexEntry], ended: Ended) -> int:
+        """Ends what the store has found, and what is known here by the same names."""
         stored, now = self._of_logins, self._now()
-        self._ended.add(subject, sid, now)
-        entries = {one.fingerprint: one for one in await stored.find(subject, sid)}
+        entries = {one.fingerprint: one for one in found}
         for one in self._local.directory.login_sessions(now):  # not written down since the start
             if self._ended.covers(one):
                 end = one.absolute_end(stored.source.lifetimes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sidecar.core.access import folded_email
 from sidecar.core.end_request import EndRequest, EndResult
 from sidecar.core.errors import StoreUnavailable
 from sidecar.web.session_end import count_ended
@@ -11,6 +12,7 @@ from sidecar.web.session_end import count_ended
 if TYPE_CHECKING:
     from sidecar.core.view import OpenedSession
     from sidecar.runtime import Runtime
+    from sidecar.sessions.termination import Ended, SessionTermination
 
 REASON = "admin"
 
@@ -29,19 +31,25 @@ async def end_for_admin(runtime: Runtime, asked: EndRequest) -> EndResult:
         ended.append(session.fingerprint)
         count_ended(runtime, session, REASON)
 
-    is_known = True
     try:
-        if asked.fingerprint is None:
-            await runtime.termination.end_named(asked.sub, asked.sid, note)
-        else:
-            is_known = await runtime.termination.end_one(
-                asked.fingerprint, note, known_only=asked.known_only
-            )
+        is_known = await _end(runtime.termination, asked, note)
     except StoreUnavailable as trouble:
         return EndResult(len(ended), result="failed", reason=f"the store: {trouble.detail}")
     if not asked.known_only:
         runtime.log.info("ended by an administrator", what=asked.kind, ended=len(ended))
     return EndResult(len(ended), is_known)
+
+
+async def _end(termination: SessionTermination, asked: EndRequest, note: Ended) -> bool:
+    """Ends what is named. Returns whether it is known; raises `StoreUnavailable`."""
+    if asked.fingerprint is not None:
+        return await termination.end_one(asked.fingerprint, note, known_only=asked.known_only)
+    email = None if asked.email is None else folded_email(asked.email)
+    if email is not None:
+        await termination.end_by_email(email, note)
+    else:
+        await termination.end_named(asked.sub, asked.sid, note)
+    return True
 
 
 def _refusal(runtime: Runtime, asked: EndRequest) -> str | None:

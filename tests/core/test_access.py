@@ -12,9 +12,11 @@ from sidecar.core.access import (
     AccessRule,
     RouteGate,
     find_claim,
+    folded_email,
     lets_in,
     needed_for,
     picked,
+    verified_email,
     why_not,
 )
 
@@ -101,3 +103,36 @@ def test_a_gate_counts_sessions_of_its_sources_alone() -> None:
     assert gate.lets_in(claims(groups="staff"), 1)
     assert not gate.lets_in(claims(groups="staff"), 0)
     assert not gate.lets_in(claims(groups="x"), 1)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "folded"),
+    [
+        ("alice@example.com", "alice@example.com"),
+        (" Alice@EXAMPLE.com. ", "alice@example.com"),
+        ("stra\u00dfe@example.com", "strasse@example.com"),
+        ("\uff41lice@example.com", "alice@example.com"),
+        ("a@b\u00fccher.example", "a@xn--bcher-kva.example"),
+        ("a@XN--BCHER-kva.example", "a@xn--bcher-kva.example"),
+        ('"a@b"@example.com', '"a@b"@example.com'),
+        ("a+b.c@example.com", "a+b.c@example.com"),
+        ("a@" + "x" * 70 + ".example", "a@" + "x" * 70 + ".example"),
+        ("alice", None),
+        ("@example.com", None),
+        ("alice@", None),
+        ("", None),
+        ("a@b" + "x" * LONGEST_CLAIM, None),
+    ],
+)
+def test_all_spellings_of_an_address_are_one(spelling: str, folded: str | None) -> None:
+    assert folded_email(spelling) == folded
+
+
+def test_email_counts_only_if_it_is_verified() -> None:
+    known = [
+        verified_email(claims(email="A@b.example", email_verified=said))
+        for said in (True, "true", False, "false", None, 1)
+    ]
+    assert known == ["a@b.example", "a@b.example", None, None, None, None]
+    assert verified_email(claims(email=["a@b.example"], email_verified=True)) is None
+    assert verified_email(claims(email_verified=True)) is None

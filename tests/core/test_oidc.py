@@ -424,10 +424,13 @@ def read(changes: Change, algorithm: str = "ES256") -> Any:
 
 
 def test_an_id_token_says_who_has_logged_in() -> None:
-    """And of that user only what is shown."""
-    who = read({})
+    """And of that user only what is shown, and whether the email is verified."""
+    who = read({"email_verified": True})
     assert (who.subject, who.sid) == ("alice", "session-1")
-    assert who.profile == Profile("Alice", "alice@example.com", "https://example.com/a.png")
+    shown = ("Alice", "alice@example.com", "https://example.com/a.png")
+    assert who.profile == Profile(
+        *shown, claims={"email": "alice@example.com", "email_verified": True}
+    )
     assert "alice" not in repr(who).lower()
 
 
@@ -522,7 +525,7 @@ def test_at_hash_follows_the_algorithm() -> None:
 )
 def test_what_is_too_much_to_keep_is_left_out(changes: Change, profile: Profile) -> None:
     """A picture is an address, not data: sessions in cookies must stay small."""
-    assert read(changes).profile == profile
+    assert replace(read(changes).profile, claims={}) == profile
 
 
 # -- logout at the provider -----------------------------------------------------------------------
@@ -698,6 +701,16 @@ def test_a_session_is_found_by_the_providers_names() -> None:
     assert not written & set(index.sought("session-1", "alice"))
     assert index.sought(None, None) == ()
     assert len(index.written("alice", None)) == 1
+
+
+def test_a_session_is_found_by_its_email() -> None:
+    """After a change of secrets too, and no user's name that looks the same leads there."""
+    written = set(SessionIndex(ISSUER, SECRETS[1:]).written("alice", "s", "a@example.com"))
+    index = SessionIndex(ISSUER, SECRETS)
+    assert len(written) == 3
+    assert written & set(index.sought_email("a@example.com"))
+    assert not written & set(index.sought_email("alice"))
+    assert not written & set(index.sought("a@example.com", None))
 
 
 def test_a_logout_of_one_session_is_not_one_of_the_user() -> None:

@@ -155,6 +155,19 @@ async def test_story_of_a_session_and_its_end(
     await expect(page.locator("#ended-rows")).to_contain_text("admin")
 
 
+async def test_every_session_of_a_user_ends_by_a_name(page: Page) -> None:
+    """It asks first, and says why nothing ended: without `oidc` no session has such a name."""
+    await page.locator("#end-name").fill("Alice@example.com")
+    await page.get_by_role("button", name="End", exact=True).click()
+    await expect(page.locator("#sure-text")).to_contain_text("email Alice@example.com")
+    await page.get_by_role("button", name="Cancel").click()
+    await expect(page.locator("#end-said")).to_be_empty()
+    await page.locator("#end-by").select_option("sub")
+    await page.get_by_role("button", name="End", exact=True).click()
+    await page.get_by_role("button", name="End all").click()
+    await expect(page.locator("#end-said")).to_contain_text("without oidc no session has")
+
+
 async def test_explain_names_no_value(page: Page) -> None:
     await page.locator("#explain-request").fill("GET /api/orders")
     await page.locator("#explain-cookie").fill(f"authjs.session-token={CANARY}; theme={CANARY}")

@@ -93,6 +93,78 @@ async def test_every_session_of_a_user_ends(
     assert (await one.get("/api/x", *FETCH)).status == 200, "a new login is a new session"
 
 
+@pytest.mark.parametrize("is_told_by", ["id_token", "userinfo"])
+@pytest.mark.parametrize("kept", KEPT)
+async def test_every_session_of_an_email_ends(
+    scene: Scene,  # noqa: F811
+    people: Browsers,  # noqa: F811
+    tmp_path: Path,
+    kept: str,
+    is_told_by: str,
+) -> None:
+    """In any spelling, whoever says that it is verified; the log is not told which one it is."""
+    scene.directory.in_id_token = is_told_by == "id_token"
+    at = await logged_in(scene, kept, tmp_path)
+    one, two, bob = [await people(at) for _ in range(3)]
+    await one.log_in()
+    scene.said["alice"] = {"email": "Alice@EXAMPLE.com"}
+    await two.log_in()
+    await bob.log_in(user="bob")
+    answer = await end(at, ADMIN, email=" ALICE@example.COM")
+    assert (answer.status, answer.json) == (200, {"result": "done", "ended": 2, "known": True})
+    for each in (one, two):
+        assert (await each.get("/api/x", *FETCH)).status in (303, 401)
+    assert (await bob.get("/api/x", *FETCH)).status == 200
+    assert (await end(at, ADMIN, email="alice@example.com")).json["ended"] == 0
+    lines = told(at, "ended by an administrator")
+    assert [(line["what"], line["ended"]) for line in lines] == [("email", 2), ("email", 0)]
+    assert "alice" not in at.log.getvalue().lower()
+    await one.log_in()
+    assert (await one.get("/api/x", *FETCH)).status == 200, "a new login is a new session"
+
+
+@pytest.mark.parametrize("kept", KEPT)
+async def test_an_email_that_nobody_has_verified_ends_nothing(
+    scene: Scene,  # noqa: F811
+    people: Browsers,  # noqa: F811
+    tmp_path: Path,
+    kept: str,
+) -> None:
+    """Anybody can write another one's address into a profile (T79)."""
+    scene.said["alice"] = {"email_verified": False}
+    scene.said["bob"] = {"email": "alice@example.com", "email_verified": None}
+    at = await logged_in(scene, kept, tmp_path)
+    both = [await people(at) for _ in range(2)]
+    for one, user in zip(both, ("alice", "bob"), strict=True):
+        await one.log_in(user=user)
+    assert (await end(at, ADMIN, email="alice@example.com")).json["ended"] == 0
+    for one in both:
+        assert (await one.get("/api/x", *FETCH)).status == 200
+
+
+async def test_session_is_found_by_the_email_that_a_renewal_brings(
+    scene: Scene,  # noqa: F811
+    people: Browsers,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """By a replica that has never seen it, though the index was written at the login."""
+    shared = {"secret": "s" * 32, **keys("sqlite", tmp_path)}
+    at = await scene.start({**scene.with_login(keep="cookie"), **shared})
+    one = await people(at)
+    await one.log_in()
+    scene.said["alice"] = {"email": "alice@new.example"}
+    scene.clock.ahead += 31
+    assert (await one.get("/api/x", *FETCH)).status == 200, "its token is renewed"
+    await at.wait_for(lambda seen: seen['sidecar_refreshes_total{outcome="renewed"}'] == 1)
+    other = await scene.start({**scene.with_login(keep="cookie"), **shared})
+    async with asyncio.timeout(10):  # the index is written behind the response
+        while (await end(other, ADMIN, email="alice@new.example")).json["ended"] == 0:
+            await asyncio.sleep(0.05)
+    async with asyncio.timeout(10):
+        while (await one.get("/api/x", *FETCH)).status == 200:
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize("kept", KEPT)
 async def test_one_login_session_ends_by_its_fingerprint(
     scene: Scene,  # noqa: F811
@@ -134,9 +206,11 @@ async def test_what_is_open_with_the_session_ends(
     await stream.ends()
 
 
+@pytest.mark.parametrize("named", [{"sub": "alice"}, {"email": "alice@Example.com"}])
 async def test_session_that_was_never_seen_is_refused_later(
     scene: Scene,  # noqa: F811
     people: Browsers,  # noqa: F811
+    named: dict[str, str],
 ) -> None:
     """A restart has forgotten sessions that are kept in cookies."""
     secret = {"secret": "s" * 32}
@@ -146,7 +220,7 @@ async def test_session_that_was_never_seen_is_refused_later(
     await two.log_in(user="bob")
     fingerprint = told(before, "login")[1]["session"]
     at = await scene.start({**scene.with_login(), **secret})
-    assert (await end(at, ADMIN, sub="alice")).json["ended"] == 0
+    assert (await end(at, ADMIN, **named)).json["ended"] == 0
     answer = await end(at, ADMIN, fingerprint=fingerprint)
     assert answer.json == {"result": "done", "ended": 0, "known": False}
     for each in (one, two):
@@ -235,8 +309,14 @@ async def test_command(library: Embedded, client: Clients) -> None:
     assert await run("--session", fingerprint, *admin) == (0, "none was alive")
     code, words = await run("--session", NOBODY, *admin)
     assert (code, words) == (0, "nobody knows this session; it is refused if it is presented")
-    code, words = await run("--user", "alice", *admin)
-    assert (code, words[:21]) == (2, "refused: without oidc")
+    for named in (("--user", "alice"), ("--email", "alice@example.com")):
+        code, words = await run(*named, *admin)
+        assert (code, words[:21]) == (2, "refused: without oidc")
+    assert await run("--email", "alice", *admin) == (
+        2,
+        "refused: email: must be a mail address such as alice@example.com",
+    )
+    assert (await run("--email", "a@b.example", "--user", "alice", *admin))[0] == 2
     assert (await run("--session", "x", *admin))[0] == 2
     assert (await run(*admin))[0] == 2
     code, words = await run("--session", NOBODY, "--admin", "127.0.0.1:1")

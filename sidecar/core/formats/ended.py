@@ -1,15 +1,17 @@
 """What a provider said of sessions that nobody knew here: all older ones are refused.
 
-A restart forgets the login sessions that are kept in cookies. A back-channel logout names users and
-provider sessions, so it is remembered by these names, and counts for whatever is presented later.
+A restart forgets the login sessions that are kept in cookies. A back-channel logout and an
+administrator name users and provider sessions, so what they end is remembered by these names, and
+counts for whatever is presented later.
 """
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
-MOST: Final = 10_000  # names; the provider signs each, and the oldest give way
+MOST: Final = 10_000  # names; the provider signs each or an administrator says it; the oldest go
 
+_Name = TypeVar("_Name")
 _SID, _SUBJECT, _UNNAMED = "sid", "sub", "sub without sid"
 
 
@@ -21,6 +23,8 @@ class NamedSession(Protocol):
     @property
     def sid(self) -> str | None: ...
     @property
+    def email(self) -> str | None: ...
+    @property
     def created_at(self) -> float: ...
 
 
@@ -29,6 +33,7 @@ class EndedSessions:
 
     def __init__(self) -> None:
         self._ended: Final[dict[tuple[str, str], float]] = {}
+        self._ended_emails: Final[dict[str, float]] = {}
 
     def add(self, subject: str | None, sid: str | None, now: float) -> None:
         """Notes a logout: of a provider session if there is a `sid`, else of the whole user.
@@ -38,15 +43,28 @@ class EndedSessions:
         names = [(_SID, sid), (_UNNAMED, subject)] if sid else [(_SUBJECT, subject)]
         for kind, name in names:
             if name:
-                self._ended.pop((kind, name), None)
-                self._ended[kind, name] = now
-                if len(self._ended) > MOST:
-                    del self._ended[next(iter(self._ended))]
+                _note(self._ended, (kind, name), now)
+
+    def add_email(self, email: str, now: float) -> None:
+        """Notes a logout of all users who have this email (`access.folded_email`)."""
+        _note(self._ended_emails, email, now)
 
     def covers(self, session: NamedSession) -> bool:
         """Whether a session began before such a logout."""
+        if self._ended_emails and session.created_at <= self._ended_emails.get(
+            session.email or "", -1.0
+        ):
+            return True
         if not self._ended:
             return False
         by_session = (_SID, session.sid) if session.sid else (_UNNAMED, session.subject)
         ends = (self._ended.get(name, -1.0) for name in (by_session, (_SUBJECT, session.subject)))
         return session.created_at <= max(ends)
+
+
+def _note(ended: dict[_Name, float], name: _Name, now: float) -> None:
+    """Notes when the sessions of a name ended, as the newest of at most `MOST`."""
+    ended.pop(name, None)
+    ended[name] = now
+    if len(ended) > MOST:
+        del ended[next(iter(ended))]

@@ -26,6 +26,7 @@ from sidecar.core.access import (
     path_of,
     picked,
     usable,
+    verified_email,
 )
 from sidecar.core.attributes import Scope
 from sidecar.core.cookies import (
@@ -132,6 +133,11 @@ class LoginSession:
             return self.profile.claim(path)
         said = usable(find_claim(self._said_by(self.tokens.id_token), path))
         return getattr(self.profile, path[0]) if said is None and path in _SHOWN else said
+
+    @property
+    def email(self) -> str | None:
+        """The user's verified email in its one spelling (`access.verified_email`)."""
+        return verified_email(self.claim)
 
     def _said_by(self, id_token: str | None) -> Mapping[str, object]:
         """The claims of an id_token of this user."""

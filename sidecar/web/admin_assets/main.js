@@ -111,6 +111,20 @@ async function end(fingerprint) {
   }
 }
 
+// Ends what a provider's name stands for; the name is sent nowhere else, and goes from the page.
+async function endNamed() {
+  const [by, name] = [place("end-by").value, place("end-name").value.trim()];
+  if (!(await isSure("End every session of this user?", `Everybody with the ${by} ${name} is logged out everywhere.`, "End all"))) {
+    return;
+  }
+  const { isFine, told } = await ask("sessions/end", { [by]: name });
+  place("end-said").textContent = isFine ? `${told.ended || "No"} ${told.ended === 1 ? "session" : "sessions"} ended; what is presented later is refused.` : `Not done: ${told.reason}`;
+  place("end-said").classList.toggle("bad", !isFine);
+  if (isFine) {
+    place("end-form").reset();
+  }
+}
+
 // Asks before something is done that cannot be undone.
 function isSure(title, text, act) {
   place("sure-title").textContent = title;
@@ -170,6 +184,7 @@ function on(id, kind, act) {
 }
 
 on("story-form", "submit", () => look(place("story-id").value.trim()));
+on("end-form", "submit", endNamed);
 on("explain-form", "submit", explain);
 on("key-filter", "input", () => keys && panels.configuration(keys, place("key-filter").value));
 on("reload", "click", reload);
