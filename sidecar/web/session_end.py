@@ -50,15 +50,15 @@ def sweep_lines(
 ) -> list[bytes]:
     """Set-Cookie values that expire every session cookie presented or, within `room`, possible.
 
-    Except those of sessions that live on, and those that the Set-Cookie values `besides` set:
-    a response does not contradict itself. Unless the user asks for it, cookies stay that did not
-    open because the right secret is missing.
+    Except those that the Set-Cookie values `besides` set: a response does not contradict itself.
+    Unless the user asks for it, cookies stay of sessions that live on, such as another
+    application's, and those that did not open because the right secret is missing.
     """
     policy, runtime = flow.runtime.policy, flow.runtime
     jar = CookieJar.parse(flow.request.cookie.decode("latin-1"))
     now = flow.runtime.clock.now()
     named = {set_cookie_name(one) for one in besides if not is_expiring(one, now)}
-    living = runtime.revocations.living(flow.presented, now)
+    living = () if is_asked_for else runtime.revocations.living(flow.presented, now)
     spared = () if is_asked_for else runtime.openings.spared(flow.presented)
     return policy.sweep.lines(
         jar.names(),

@@ -379,6 +379,15 @@ async def test_every_presented_session_cookie_is_expired_and_no_other(
     assert not expired(answer) & set(kept)
 
 
+async def test_every_duplicate_of_a_session_cookie_is_expired_if_the_user_asks(
+    at: Embedded, upstream: Upstream, client: Clients
+) -> None:
+    """A parent domain's and a path's cookie of that name come with others' tokens: none is kept."""
+    cookie = "Cookie: access_token=tok; access_token=other; __Secure-access_token=third"
+    answer = await (await client(at)).post("/api/logout", cookie, *SAME)
+    assert expired(answer) >= {"access_token", "__Secure-access_token"}
+
+
 @pytest.mark.parametrize("public", ["https://app.example.com", "http://app.example.com", None])
 async def test_host_prefix_is_expired_on_https(
     sidecar: Start, upstream: Upstream, client: Clients, public: str | None
