@@ -212,10 +212,19 @@ STORE_UNOPENED: Final = _counter(
     "store_unopened", "Entries and messages of the store that did not open: another secret."
 )
 STORE_BYTES: Final = _gauge(
-    "store_bytes", "Bytes that the store takes: in memory, or its file.", merge=Merge.MAX
+    "store_bytes",
+    "Bytes that the store takes: in memory, its file, or the fullest Redis server.",
+    merge=Merge.MAX,
 )
 STORE_BYTES_LIMIT: Final = _gauge(
-    "store_bytes_limit", "Bytes that the store in memory may take.", merge=Merge.MAX
+    "store_bytes_limit",
+    "Bytes that the store may take: in memory, or `maxmemory` of that server.",
+    merge=Merge.MAX,
+)
+STORE_MAY_EVICT: Final = _gauge(
+    "store_may_evict",
+    "Whether the store may drop sessions to make room (1), as Redis does by most of its policies.",
+    merge=Merge.MAX,
 )
 STORE_ENTRIES: Final = _gauge("store_entries", "Entries of the store in memory.", merge=Merge.MAX)
 STORE_PENDING: Final = _gauge(

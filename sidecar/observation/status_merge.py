@@ -335,7 +335,9 @@ def _store(rows: Sequence[StoreRow]) -> StoreRow:
         last_error=blamed.last_error,
         last_error_at=blamed.last_error_at,
         entries=_latest(row.entries for row in rows),
+        size=_latest(row.size for row in rows),
         fill=_latest(row.fill for row in rows),
+        may_evict=any(row.may_evict for row in rows),
         pending=_sum(row.pending for row in rows),
         losses=sum(row.losses for row in rows),
     )

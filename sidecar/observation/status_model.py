@@ -358,8 +358,12 @@ class StoreRow:
     last_error: str | None
     last_error_at: float | None
     entries: int | None
+    size: int | None
+    """Bytes; None if that is not known."""
     fill: float | None
     """0 to 1; None if the store has no bound of its own."""
+    may_evict: bool
+    """Whether Redis may drop sessions to make room."""
     pending: dict[str, int]
     """What it has not taken yet, by kind: `death` are logouts that others do not know."""
     losses: int

@@ -92,7 +92,8 @@ def _store(status: Status) -> str:
     state = "up" if store.is_up else f"down: {store.last_error or 'no answer'}"
     took = "" if store.round_trip is None else f", {store.round_trip:g} ms"
     waiting = sum(store.pending.values())
-    return f"{store.kind} {state}{took}{f', {waiting} writes wait' if waiting else ''}"
+    full = "" if store.fill is None else f", {store.fill:.0%} full"
+    return f"{store.kind} {state}{took}{full}{f', {waiting} writes wait' if waiting else ''}"
 
 
 def _trouble(row: TroubleRow) -> str:

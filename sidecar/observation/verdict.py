@@ -22,6 +22,8 @@ REJECTED: Final = 20
 ERRORS: Final = 3
 SHARE: Final = 0.01
 """Answers with 5xx in the window, and their share of a route's, from which on they are told."""
+NEARLY_FULL: Final = 0.9
+"""The share of a store's room from which it is told; above it writing fails soon."""
 LATELY: Final = 60.0
 """Seconds for which an error of the store explains what it has not taken."""
 BRAKED: Final = "braked"
@@ -157,6 +159,11 @@ def _of_services(status: Status) -> Iterator[Symptom]:
     if not store.is_up:
         reason = store.last_error or "it does not answer"
         yield Symptom("down", "store", f"the store: {reason}", store.last_error_at)
+    if store.fill is not None and store.fill > NEARLY_FULL:
+        yield Symptom("degraded", "store", f"the store is {store.fill:.0%} full")
+    if store.may_evict:
+        text = "the store may drop sessions to make room, which logs their users out"
+        yield Symptom("degraded", "store", text)
     waiting = sum(store.pending.values())
     is_failing = status.now - (store.last_error_at or 0.0) < LATELY  # else they are on their way
     if waiting and is_failing and store.is_shared:

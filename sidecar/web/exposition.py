@@ -24,6 +24,7 @@ from sidecar.core.histogram import BUCKETS, Histogram
 
 if TYPE_CHECKING:
     from sidecar.core.reload_result import ReloadHistory
+    from sidecar.net.store.measured import StoreFill
     from sidecar.runtime import Runtime
     from sidecar.web.budgets import Budgets
 
@@ -208,13 +209,7 @@ class Exposition:
         yield value(families.STORE_UNOPENED, counts.unopened)
         yield value(families.STORE_LOSSES, counts.losses)
         yield values(families.STORE_PENDING, _by_name(pending))
-        if counts.fill is not None:
-            fill = counts.fill()
-            yield value(families.STORE_BYTES, fill.size)
-            if fill.max_bytes is not None:
-                yield value(families.STORE_BYTES_LIMIT, fill.max_bytes)
-            if fill.entries is not None:
-                yield value(families.STORE_ENTRIES, fill.entries)
+        yield from _fill(counts.fill())
 
     def _configuration(self) -> Iterable[Metric]:
         metrics = self._runtime.metrics
@@ -275,3 +270,16 @@ def times(family: MetricFamily, found: Mapping[Labels, Histogram]) -> Metric:
         rows.append(("+Inf", sum(one.buckets)))
         made.add_metric(labels, rows, sum_value=one.seconds)
     return made
+
+
+def _fill(fill: StoreFill | None) -> Iterable[Metric]:
+    """How full the store is, as far as that is known."""
+    if fill is None:
+        return
+    known = {
+        families.STORE_BYTES: fill.size,
+        families.STORE_BYTES_LIMIT: fill.max_bytes,
+        families.STORE_ENTRIES: fill.entries,
+        families.STORE_MAY_EVICT: fill.may_evict,
+    }
+    yield from (value(family, number) for family, number in known.items() if number is not None)

@@ -312,7 +312,7 @@ async def _store(runtime: Runtime) -> StoreRow:
     except StoreUnavailable:
         is_up = False
     took = round((time.perf_counter() - began) * 1000, 3)
-    fill = None if counts.fill is None else counts.fill()
+    fill = counts.fill()
     bound = None if fill is None else fill.max_bytes
     return StoreRow(
         kind=url.kind,
@@ -324,6 +324,8 @@ async def _store(runtime: Runtime) -> StoreRow:
         last_error=counts.last_error,
         last_error_at=counts.last_error_at,
         entries=None if fill is None else fill.entries,
+        size=None if fill is None else fill.size,
+        may_evict=fill is not None and fill.may_evict,
         fill=round(fill.size / bound, 4) if fill is not None and bound else None,
         pending=_some(runtime.outbox.pending),
         losses=counts.losses,

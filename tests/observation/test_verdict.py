@@ -119,3 +119,12 @@ def test_brake_is_told_by_its_route(well: Status) -> None:
     assert verdict.state == "degraded"
     assert "route /api: the brake held, 35 401s" in verdict.text
     assert verdict.symptoms[0].panel == "ended"
+
+
+def test_a_store_that_fills_or_evicts_is_told(well: Status) -> None:
+    """Before writing fails, and before somebody is logged out for nothing."""
+    full = replace(well, store=replace(well.store, fill=0.91))
+    assert verdict_of(replace(well, store=replace(well.store, fill=0.9))).state == "well"
+    assert (verdict_of(full).state, "91% full" in verdict_of(full).text) == ("degraded", True)
+    evicts = replace(well, store=replace(well.store, may_evict=True))
+    assert "may drop sessions" in verdict_of(evicts).text

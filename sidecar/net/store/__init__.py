@@ -39,8 +39,8 @@ def open_store(
 
 def _open_backend(
     url: StoreUrl, report: Report, limit: float
-) -> tuple[Store, Callable[[], StoreFill] | None]:
-    """The store itself, and what says how full it is, if that can be known here."""
+) -> tuple[Store, Callable[[], StoreFill | None]]:
+    """The store itself, and what says how full it is."""
     if url.kind == "memory":
         memory = MemoryStore(report)
         return memory, memory.fill
@@ -52,4 +52,5 @@ def _open_backend(
         return sqlite, sqlite.fill
     from sidecar.net.store.redis import RedisStore
 
-    return RedisStore(url, report, limit=limit), None
+    redis = RedisStore(url, report, limit=limit)
+    return redis, redis.fill

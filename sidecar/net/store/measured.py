@@ -19,12 +19,17 @@ OPERATIONS: Final = ("get", "put", "put_all", "add", "replace", "remove", "publi
 class StoreFill(NamedTuple):
     """How much a store holds. `max_bytes` is what it may take, and `entries` how many there are.
 
-    None: that is not known, or has no bound.
+    None: that is not known, or has no bound. `may_evict`: it may drop sessions to make room.
     """
 
     size: int
     max_bytes: int | None = None
     entries: int | None = None
+    may_evict: bool = False
+
+
+def _not_known() -> None:
+    """Nothing is known of a store that is not open."""
 
 
 class StoreCounts:
@@ -32,7 +37,7 @@ class StoreCounts:
 
     `is_up`: whether the last operation succeeded. `unopened` are entries and messages that another
     secret has sealed, and `losses` how often the store had lost what it had taken. `fill` says how
-    much it holds, if that can be known.
+    much it holds, as far as that is known; it waits for nothing.
     """
 
     __slots__ = (
@@ -54,7 +59,7 @@ class StoreCounts:
         self.last_error_at: float | None = None
         self.unopened = 0
         self.losses = 0
-        self.fill: Callable[[], StoreFill] | None = None
+        self.fill: Callable[[], StoreFill | None] = _not_known
 
     def not_opened(self) -> None:
         """Counts an entry or a message that does not open."""

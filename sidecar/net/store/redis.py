@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
@@ -34,6 +35,8 @@ from sidecar.net.store.base import (
     guarded,
     lifetime,
 )
+from sidecar.net.store.measured import StoreFill
+from sidecar.net.store.redis_memory import LOOK, MemoryState
 
 _PREFIX: Final = "sidecar:"
 _MESSAGES: Final = "sidecar::messages"  # a stream; no key of an entry begins with a colon
@@ -74,14 +77,19 @@ class RedisStore:
     while they were idle are noticed before they are used.
     """
 
-    def __init__(self, url: StoreUrl, report: Report, *, limit: float = LIMIT) -> None:
+    def __init__(
+        self, url: StoreUrl, report: Report, *, limit: float = LIMIT, look: float = LOOK
+    ) -> None:
+        """`look` is after how many seconds its servers are asked for their memory again."""
         self._limit = limit
         self._report = report
         self._secrets = [one for one in (url.password, url.sentinel_password) if one]
         self._server: _Server = _CONNECT[url.kind](url, limit)
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._closed = False
-        self._may_evict = False
+        self._look = look
+        self._memory = MemoryState(report)
+        self._looking: asyncio.Task[None] | None = None
         self._feed = Feed(
             beginning=_BEGINNING,
             latest=self._latest,
@@ -132,17 +140,26 @@ class RedisStore:
         await self._run(_MESSAGES, *_publication(message))
 
     async def subscribe(self, receive: Receive, listener: MessageListener | None = None) -> Cancel:
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().create_task(self._keep_looking())
         return await self._feed.subscribe(receive, listener)
 
     async def ping(self) -> None:
         async with guarded(self._limit, self._explain):
             await self.put(PING, b"", PING_SECONDS)
-            await self._look_for_eviction()
+            if self._memory.is_due(self._look):
+                await self._look_at_memory()
+
+    def fill(self) -> StoreFill | None:
+        """How full the fullest master is, as it said last; None if it has not."""
+        return self._memory.fill
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
+        if self._looking is not None:
+            self._looking.cancel()
         await self._feed.close()
         for _ in range(_AT_ONCE):  # what is under way ends, at the latest by its time limit
             await self._turns.acquire()
@@ -180,22 +197,24 @@ class RedisStore:
             return True  # the stream has ended, or it was lost
         return _order(str(oldest[0][0], "ascii")) > _order(position)
 
-    # -- eviction ---------------------------------------------------------------------------------
+    # -- memory -----------------------------------------------------------------------------------
 
-    async def _look_for_eviction(self) -> None:
-        """Reports a server that may drop sessions to make room; a dropped one looks logged out."""
+    async def _keep_looking(self) -> None:
+        """Asks for the memory every now and then, whether somebody wants to know or not."""
+        while True:
+            with suppress(StoreUnavailable):
+                await self._look_at_memory()
+            await asyncio.sleep(self._look)
+
+    async def _look_at_memory(self) -> None:
+        """Raises `StoreUnavailable`; not if a server does not say, as some do not."""
+        servers: list[Mapping[str, Any]] = []
         try:
-            memory = await self._server.run(_PREFIX + PING, "INFO", "memory")
-            policy = str(memory["maxmemory_policy"])
-            may_evict = int(memory["maxmemory"]) > 0 and policy != "noeviction"
-        except (ResponseError, KeyError):
-            return  # not every server says
-        if may_evict and not self._may_evict:
-            self._report(
-                f"redis: maxmemory-policy is {policy}, so sessions may be evicted, which logs"
-                " their users out; set it to noeviction"
-            )
-        self._may_evict = may_evict
+            async with self._turn():
+                with suppress(ResponseError):
+                    servers = await self._server.memory()
+        finally:
+            self._memory.note(servers)
 
     # -- commands ---------------------------------------------------------------------------------
 
@@ -240,6 +259,10 @@ class _Server(Protocol):
         """Carries out several, in order. Raises what the first one raises that fails."""
         ...
 
+    async def memory(self, /) -> list[Mapping[str, Any]]:
+        """`INFO memory` of each server that takes writes."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -259,6 +282,9 @@ class _Master:
                 pipeline.execute_command(*command)
             await pipeline.execute()
 
+    async def memory(self, /) -> list[Mapping[str, Any]]:
+        return [await self._client.execute_command("INFO", "memory")]
+
     async def close(self) -> None:
         await self._client.aclose()
         for sentinel in self._beside:
@@ -277,6 +303,11 @@ class _Cluster:
     async def run_all(self, commands: Sequence[_Command], /) -> None:
         for key, command in commands:
             await self.run(key, *command)
+
+    async def memory(self, /) -> list[Mapping[str, Any]]:
+        await self._client.initialize()
+        ask = partial(self._client.execute_command, "INFO", "memory")
+        return [await ask(target_nodes=node) for node in self._client.get_primaries()]
 
     async def close(self) -> None:
         # The client's own way does nothing while it is looking for the cluster.

@@ -47,7 +47,8 @@ export function duration(milliseconds) {
 }
 
 export function bytes(number) {
-  return number >= 1024 ? `${(number / 1024).toFixed(1)} KiB` : `${number} bytes`;
+  const power = Math.min(3, Math.floor(Math.log2(Math.max(number, 1)) / 10));
+  return power ? `${(number / 1024 ** power).toFixed(1)} ${["", "KiB", "MiB", "GiB"][power]}` : `${number} bytes`;
 }
 
 export function percent(share) {

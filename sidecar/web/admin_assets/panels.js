@@ -308,6 +308,8 @@ function fetched({ fetched_at: at, last_error: error, last_error_at: errorAt }) 
   return [at ? ["fetched ", ago(at)] : "not fetched yet", error ? ["; ", failure(error, errorAt)] : ""].flat(3);
 }
 
+const NEARLY_FULL = 0.9; // as in the verdict
+
 export function store({ store: told }) {
   const pending = Object.entries(told.pending).filter(([, number]) => number);
   place("store-rows").replaceChildren(
@@ -317,7 +319,9 @@ export function store({ store: told }) {
       ["Operations", count(told.operations)],
       ["Errors", told.errors ? h("span", { class: "bad" }, count(told.errors)) : "none"],
       ["Last error", failure(told.last_error, told.last_error_at)],
-      ["Entries", told.entries === null ? null : `${count(told.entries)}${told.fill === null ? "" : `, ${percent(told.fill)} full`}`],
+      ["Entries", told.entries === null ? null : count(told.entries)],
+      ["Holds", told.size === null ? "not known" : h("span", { class: told.fill > NEARLY_FULL ? "bad" : null }, bytes(told.size), told.fill === null ? "" : `, ${percent(told.fill)} full`)],
+      ["Evicts", told.may_evict ? h("span", { class: "bad" }, "it may drop sessions; set maxmemory-policy noeviction") : null],
       ["Not shared yet", pending.length ? h("span", { class: "warn" }, words(told.pending)) : "nothing"],
       ["Lost its data", told.losses ? h("span", { class: "bad" }, plural(told.losses, "time")) : null],
     ]),

@@ -16,6 +16,7 @@ from sidecar.core.errors import StoreUnavailable
 from sidecar.core.store_url import parse_store_url
 from sidecar.net.store.base import KEPT_MESSAGES
 from sidecar.net.store.redis import RedisStore
+from sidecar.net.store.redis_memory import LOOK
 from tests.net.store.conftest import (
     MakeServer,
     Server,
@@ -45,8 +46,8 @@ def reports() -> list[str]:
 
 @pytest.fixture
 def connect(opened: Opened, reports: list[str]) -> Callable[..., RedisStore]:
-    def connect(url: str, limit: float = LIMIT) -> RedisStore:
-        store = RedisStore(parse_store_url(url), reports.append, limit=limit)
+    def connect(url: str, limit: float = LIMIT, look: float = LOOK) -> RedisStore:
+        store = RedisStore(parse_store_url(url), reports.append, limit=limit, look=look)
         opened(store)
         return store
 
@@ -328,7 +329,7 @@ async def test_a_server_that_may_evict_is_reported(
     one: Server, connect: Connect, reports: list[str]
 ) -> None:
     """Once, and again when it changes: an evicted session is a user logged out for nothing."""
-    store = connect(f"redis://{one.address}")
+    store = connect(f"redis://{one.address}", look=0)
     await store.ping()
     assert reports == []
     one.ask("CONFIG SET", "maxmemory", "100mb", "maxmemory-policy", "volatile-lru")
@@ -341,6 +342,45 @@ async def test_a_server_that_may_evict_is_reported(
     one.ask("CONFIG SET", "maxmemory-policy", "allkeys-lru")
     await store.ping()
     assert len(reports) == 2
+
+
+async def test_it_says_how_full_it_is(form: Form, connect: Connect) -> None:
+    """Of all masters that of the fullest, though nobody asks; and nothing while it is away."""
+    masters = [one for one in form.servers if one.ask("INFO", "replication")["role"] == "master"]
+    masters[-1].ask("CONFIG SET", "maxmemory", "900mb", "maxmemory-policy", "allkeys-lru")
+    store = connect(form.url, look=0.05)
+    assert store.fill() is None
+    cancel = await store.subscribe(lambda _: None)
+    await until(lambda: store.fill() is not None)
+    fill = store.fill()
+    assert fill is not None
+    assert (fill.max_bytes, fill.may_evict, fill.entries) == (900 * 2**20, True, None)
+    assert 500_000 < fill.size < 50_000_000
+    for one in form.servers:
+        one.pause()
+    await until(lambda: store.fill() is None)
+    for one in form.servers:
+        one.resume()
+    cancel()
+    masters[-1].ask("CONFIG SET", "maxmemory", 0, "maxmemory-policy", "noeviction")
+
+
+async def test_a_server_that_does_not_tell_its_memory_is_used_all_the_same(
+    one: Server, connect: Connect, reports: list[str]
+) -> None:
+    one.ask("ACL", "SETUSER", "default", "-info")
+    store = connect(f"redis://{one.address}", look=0)
+    await store.ping()
+    assert (store.fill(), reports) == (None, [])
+
+
+async def test_its_memory_is_asked_for_rarely(one: Server, connect: Connect) -> None:
+    """However often readiness and the admin page ask whether it is there."""
+    store = connect(f"redis://{one.address}")
+    for _ in range(20):
+        await store.ping()
+    assert store.fill() is not None
+    assert one.ask("INFO", "commandstats")["cmdstat_info"]["calls"] == 1
 
 
 async def test_an_entry_of_another_kind(one: Server, connect: Connect) -> None:
