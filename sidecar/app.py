@@ -17,6 +17,7 @@ import uvloop
 
 from sidecar import __version__
 from sidecar.access_log import Access
+from sidecar.allocator import keep_freed_memory
 from sidecar.handover import offered
 from sidecar.inheritance import NOTHING, Inheritance
 from sidecar.lifecycle import Lifecycle
@@ -66,6 +67,7 @@ def run(config: Config, load: Load, inheritance: Inheritance) -> int:
     """
     require_c_parsers()
     raise_open_files()
+    keep_freed_memory(os.environ)
     return uvloop.run(_run(config, load, inheritance))
 
 

@@ -70,6 +70,7 @@ LAYERS: Final = (
     ("sidecar.web",),
     (
         "sidecar.app",
+        "sidecar.allocator",
         "sidecar.handover",
         "sidecar.inheritance",
         "sidecar.lifecycle",

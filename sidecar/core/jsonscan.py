@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import codecs
 import re
-import sys
 from collections.abc import Callable
 from functools import lru_cache
-from math import inf
 from typing import Final, cast
 
 import msgspec
@@ -91,8 +89,6 @@ _CLOSERS: Final = bytes.maketrans(b"[{", b"]}")
 _CLOSER: Final = {_OPEN_ARRAY: _CLOSE_ARRAY, _OPEN_OBJECT: _CLOSE_OBJECT}
 
 _decode_raw: Final = msgspec.json.Decoder(msgspec.Raw).decode
-_COUNTS_FRAMES: Final = (3, 11)  # whose limit holds for Python's frames and C's calls alike
-_LEVELS: Final = {(3, 12): 10_000, (3, 13): 10_000}  # their Py_C_RECURSION_LIMIT is never above
 _LEAP_MIN: Final = 2048  # bytes below which a leap gains nothing
 _LEAP_TRIES: Final = 3
 
@@ -103,23 +99,26 @@ def skip_space(data: bytes, pos: int) -> int:
 
 
 def is_shallow(text: bytes, levels: int = MAX_DEPTH) -> bool:
-    """Whether text that msgspec takes certainly has at most so many levels of nesting."""
-    # Each level takes two bytes; and brackets in strings are counted too, which does no harm.
-    return (
-        len(text) <= 2 * levels
-        or decoder_levels() <= levels
-        or text.count(b"[") + text.count(b"{") <= levels
-    )
+    """Whether valid text certainly has at most so many levels of nesting.
 
-
-def decoder_levels() -> float:
-    """How many levels of nesting msgspec follows at most; infinite if only its stack says so.
-
-    It counts each as a call of the interpreter.
+    Decoders have limits of their own, which depend on the interpreter and its stack; none counts.
     """
-    if sys.version_info[:2] == _COUNTS_FRAMES:
-        return sys.getrecursionlimit()
-    return _LEVELS.get(sys.version_info[:2], inf)
+    # Each level takes two bytes; and brackets in strings are counted too, which does no harm.
+    return len(text) <= 2 * levels or text.count(b"[") + text.count(b"{") <= levels
+
+
+@lru_cache(maxsize=1)
+def decoder_stops() -> bool:
+    """Whether msgspec itself refuses whatever has more than `MAX_DEPTH` levels.
+
+    So it is up to Python 3.13, and spares the count, which takes as long as the check. Asked once:
+    no process changes the limits of its interpreter while it serves.
+    """
+    try:
+        _decode_raw(b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1))
+    except RecursionError:
+        return True
+    return False
 
 
 @lru_cache(maxsize=256)

@@ -1,8 +1,8 @@
 """The common answer, read in one step: a strict subset of HTTP/1.1 on which no parsers disagree.
 
-A head and its whole body in one piece, framed by one Content-Length, every byte of the head
-printable. Anything else, however harmless, is None here and left to aiohttp's C parser; a test
-holds that whatever is accepted here comes out of that parser alike.
+A head in one piece, with the whole body or its beginning, framed by one Content-Length, every byte
+of the head printable. Anything else, however harmless, is None here and left to aiohttp's C parser;
+a test holds that whatever is accepted here comes out of that parser alike.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ _LONGEST_LENGTH: Final = 12  # digits
 _LONGEST_KNOWN_LINE: Final = 128  # bytes
 
 
-def scan_answer(data: bytes, limit: int = 65536) -> tuple[UpstreamHead, bytes] | None:
-    """Reads `data` as one whole answer to a request other than HEAD; None where it is not that.
+def scan_answer(data: bytes, limit: int = 65536) -> tuple[UpstreamHead, int, int] | None:
+    """Reads `data` as one answer to a request other than HEAD; None where it is not that.
 
-    A head above `limit` bytes is left to the parser, which refuses it.
+    Returns the head, the index at which the body begins, and how many bytes of it are still to
+    come. A head above `limit` bytes is left to the parser, which refuses it.
     Raises nothing. The connection may be used again after an answer that was read here.
     """
     match = _HEAD.match(data)
@@ -54,13 +55,13 @@ def scan_answer(data: bytes, limit: int = 65536) -> tuple[UpstreamHead, bytes] |
         end > limit
         or not length.isdigit()
         or len(length) > _LONGEST_LENGTH
-        or int(length) != len(data) - end
+        or (missing := int(length) + end - len(data)) < 0
         or head.status in _BODILESS
         or not _FRAMING.isdisjoint(facts)
         or facts.get(b"connection", b"keep-alive").lower() != b"keep-alive"
     ):
         return None
-    return head, data[end:]
+    return head, end, missing
 
 
 _KNOWN_LINES: Final[dict[bytes, tuple[bytes, bytes]]] = {}

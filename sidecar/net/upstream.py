@@ -33,6 +33,7 @@ from sidecar.core.headers import head_size
 from sidecar.core.keep_alive import usable
 from sidecar.core.scan import scan_answer
 from sidecar.net.causes import of_answer, of_connection
+from sidecar.net.coming_answer import ComingAnswer
 from sidecar.net.deadline import Deadline
 from sidecar.net.parsers import BODY_WINDOW, response_parser
 from sidecar.net.stream_protocol import StreamProtocol
@@ -54,6 +55,11 @@ class Listener(Protocol):
 
     Of `on_answer`, `on_whole_answer` and `on_failure` exactly one is called, once.
     """
+
+    def wants_whole(self, head: UpstreamHead, length: int) -> bool:
+        """Whether a response whose body of `length` bytes is still coming is of use only once all
+        of it is here. It may end as any of the others all the same.
+        """
 
     def on_interim(self, message: RawResponseMessage) -> None:
         """The head of an interim response is here, before any of the others is called."""
@@ -110,6 +116,7 @@ class UpstreamConnection(StreamProtocol):
 
     __slots__ = (
         "_answered",
+        "_coming",
         "_deadline",
         "_dirty",
         "_expects_body",
@@ -145,6 +152,7 @@ class UpstreamConnection(StreamProtocol):
         self._expects_body = True
         self._head_bytes = 0  # received before the final head came to its end
         self._listener: Listener | None = None
+        self._coming: ComingAnswer | None = None
         self.message: RawResponseMessage = None  # type: ignore[assignment]
         self.payload: StreamReader = EMPTY_PAYLOAD
         self.upgraded_tail: bytes | None = None
@@ -260,7 +268,7 @@ class UpstreamConnection(StreamProtocol):
 
     def abort(self) -> None:
         """Closes at once and forgets the exchange."""
-        self._listener = None
+        self._listener = self._coming = None
         self._answered = False
         self._dirty = True
         self._deadline.close()
@@ -274,14 +282,50 @@ class UpstreamConnection(StreamProtocol):
             self._unasked(data)
             return
         if self._parser is None:
+            if self._coming is not None:
+                self._more(self._coming, data)
+                return
             if self._expects_body and not self._sending:
-                whole = scan_answer(data, self.pool.address.header_limit)
-                if whole is not None:
-                    self._whole(*whole)
-                    return
-            limit = self.pool.address.header_limit
-            self._parser = response_parser(self, self._loop, limit, has_body=self._expects_body)
+                scanned = scan_answer(data, self.pool.address.header_limit)
+                if scanned is not None:
+                    head, begins, missing = scanned
+                    if not missing:
+                        self._whole(head, data[begins:])
+                        return
+                    if self._waits_for(ComingAnswer(head, data, begins, missing)):
+                        return
+            self._parser = self._fresh_parser()
         self._parse(self._parser, data)
+
+    def _fresh_parser(self) -> Any:
+        limit = self.pool.address.header_limit
+        return response_parser(self, self._loop, limit, has_body=self._expects_body)
+
+    def _waits_for(self, answer: ComingAnswer) -> bool:
+        """Keeps an answer until it is whole, if its listener has no use for it before."""
+        listener = self._listener
+        if listener is None or not listener.wants_whole(answer.head, answer.length):
+            return False
+        self._coming = answer
+        self._deadline.set(self.pool.address.idle)
+        return True
+
+    def _more(self, answer: ComingAnswer, data: bytes) -> None:
+        answer.add(data)
+        if answer.missing > 0:
+            self._deadline.set(self.pool.address.idle)
+        elif answer.missing < 0:
+            self._read_anew(answer)
+        else:
+            self._coming = None
+            self._whole(answer.head, answer.body())
+
+    def _read_anew(self, answer: ComingAnswer) -> None:
+        """Leaves an answer to the parser that does not end as its head says."""
+        self._coming = None
+        parser = self._parser = self._fresh_parser()
+        for data in answer.pieces:
+            self._parse(parser, data)
 
     def _parse(self, parser: Any, data: bytes) -> None:
         limit = self.pool.address.header_limit
@@ -383,7 +427,9 @@ class UpstreamConnection(StreamProtocol):
     def _timed_out(self) -> None:
         if self._listener is None and not self._answered:
             return  # idle: the pool sees to that
-        if self._reading_paused:  # it is the client who does not read
+        if self._coming is not None:
+            self._read_anew(self._coming)
+        elif self._reading_paused:  # it is the client who does not read
             self._deadline.set(self.pool.address.idle)
             return
         address = self.pool.address
@@ -407,6 +453,8 @@ class UpstreamConnection(StreamProtocol):
         return self._tunnel is not None and self._tunnel.upstream_ended()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        if self._coming is not None:
+            self._read_anew(self._coming)
         self._deadline.close()
         self.pool.lost(self)
         super().connection_lost(exc)

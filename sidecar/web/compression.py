@@ -15,6 +15,9 @@ from sidecar.core.headers import list_members
 from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
+    from msgspec import Raw
+
+    from sidecar.core.envelope import Parts
     from sidecar.core.upstream_head import UpstreamHead
     from sidecar.web.flow import Flow
 
@@ -47,20 +50,22 @@ def gzipped(body: bytes) -> bytes:
     return zlib.compress(body, _LEVEL, _GZIP_BITS)
 
 
-async def gzipped_in_turns(body: bytes) -> bytes:
+async def gzipped_in_turns(parts: Parts) -> bytes:
     """A body of any length, compressed in steps that let others in."""
     packer, turn = zlib.compressobj(_LEVEL, wbits=_GZIP_BITS), Turn()
-    pieces = []
-    for part in steps(body):
-        pieces.append(packer.compress(part))
-        await turn.give_way()
-    return b"".join([*pieces, packer.flush()])
+    packed = []
+    for part in parts:
+        for step in steps(part):
+            packed.append(packer.compress(step))
+            await turn.give_way()
+    return b"".join([*packed, packer.flush()])
 
 
-def steps(data: bytes) -> Iterator[bytes]:
+def steps(data: bytes | Raw) -> Iterator[bytes]:
     """The parts of `data` that are compressed in one step each."""
-    for at in range(0, len(data), AT_ONCE):
-        yield data[at : at + AT_ONCE]
+    view = memoryview(data)
+    for at in range(0, len(view), AT_ONCE):
+        yield bytes(view[at : at + AT_ONCE])
 
 
 class Packer(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp.http import HttpVersion11
 
@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
     from aiohttp.streams import StreamReader
 
+    from sidecar.core.envelope import Parts
     from sidecar.core.forwarding import Peer
     from sidecar.core.request import Fields, RawFields
+
+
+JOINED: Final = 32768  # bytes of a body up to which a copy costs less than another piece to send
 
 
 class Connection(Protocol):
@@ -132,7 +136,27 @@ class Exchange:
                 length = len(body)
                 if self.method == "HEAD":
                     body = b""
-                transport.write(b"%bContent-Length: %d\r\n%b\r\n%b" % (head, length, last, body))
+                if length <= JOINED:
+                    joined = b"%bContent-Length: %d\r\n%b\r\n%b" % (head, length, last, body)
+                    transport.write(joined)
+                else:
+                    transport.writelines((_framed(head, length, last), body))
+        self.left()
+        connection.answered(self)
+
+    def answer_in_parts(self, head: bytes, parts: Parts, length: int) -> None:
+        """As `answer`, with a body in parts, of `length` bytes together, which are not copied.
+
+        No response to HEAD: that has no body.
+        """
+        if self.finished:
+            return
+        connection = self.connection
+        transport = connection.transport
+        self.started = self.finished = True
+        if transport is not None:
+            last = b"" if connection.keeps_alive(self) else b"Connection: close\r\n"
+            transport.writelines((_framed(head, length, last), *parts))
         self.left()
         connection.answered(self)
 
@@ -178,3 +202,8 @@ class Exchange:
         """Breaks the connection, so that a part of a response never looks like a whole one."""
         self.finished = True
         self.connection.reset()
+
+
+def _framed(head: bytes, length: int, last: bytes) -> bytes:
+    """The whole head of a response whose body has `length` bytes."""
+    return b"%bContent-Length: %d\r\n%b\r\n" % (head, length, last)

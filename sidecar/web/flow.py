@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawResponseMessage
     from aiohttp.streams import StreamReader
 
+    from sidecar.core.envelope import Parts
     from sidecar.core.observed_route import Observed
     from sidecar.core.upstream_head import UpstreamHead
     from sidecar.net.members import Member
@@ -76,6 +77,9 @@ class FlowHandler(Protocol):
     @property
     def lasting(self) -> Lasting: ...
 
+    def wants_whole(self, flow: Flow, head: UpstreamHead, length: int) -> bool:
+        """Whether a response whose body is still coming is of use only once all of it is here."""
+
     def on_answer(self, flow: Flow, answer: UpstreamConnection) -> None:
         """The upstream's head is here."""
 
@@ -114,6 +118,7 @@ class Flow(Exchange):
     Of the upstream's part: `upstream_address` is where the request was sent to last, or should have
     been (host and port), `sent_at` when (Unix seconds; if its body was still coming, the body's
     end), `upstream_seconds` how long it took from then to the response's head, or to its failure.
+    `awaits_body`: the head is here, and its time noted, but what becomes of it waits for the body.
     `retries` counts how often the request was sent again: on another connection, or with another
     token. `trace_id` is that of the sidecar's own trace, if there is one.
     """
@@ -150,6 +155,7 @@ class Flow(Exchange):
     upstream_address = ""
     sent_at = 0.0
     upstream_seconds = 0.0
+    awaits_body = False
     retries = 0
     trace_id = ""
     tunnelled = 0  # bytes of a WebSocket's client
@@ -263,6 +269,10 @@ class Flow(Exchange):
             told = message.code, message.reason, message.raw_headers
             self.connection.write(interim_answer(*told, self.route.public_location))
 
+    def wants_whole(self, head: UpstreamHead, length: int) -> bool:
+        """Whether a response whose body is still coming is of use only once all of it is here."""
+        return self.handler.wants_whole(self, head, length)
+
     def on_answer(self, answer: UpstreamConnection) -> None:
         """The upstream's head is here."""
         self.handler.on_answer(self, answer)
@@ -297,6 +307,14 @@ class Flow(Exchange):
         if not self.over:
             self._release()
         self.answer(head, body, bodiless=bodiless)
+
+    def respond_in_parts(self, head: bytes, parts: Parts, *, status: int) -> None:
+        """As `respond`, with a body in parts, which are not copied."""
+        self.status = status
+        length = self.bytes_out = sum(map(len, parts))
+        if not self.over:
+            self._release()
+        self.answer_in_parts(head, parts, length)
 
     def left(self) -> None:
         """The response has left: observes the request, once, and never raises."""

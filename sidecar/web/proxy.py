@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, cast
 from aiohttp.http import HttpVersion10
 
 from sidecar.core.actions import (
+    INSPECT,
     RELAY,
     WRAP,
     WRAP_EMPTY,
@@ -146,11 +147,28 @@ class Proxy:
 
     # -- the response half ------------------------------------------------------------------------
 
+    def wants_whole(self, flow: Flow, head: UpstreamHead, length: int) -> bool:
+        """Whether the body is wrapped, or looked into, in memory: nothing leaves before its end."""
+        rule = flow.route.envelope or self.runtime.policy.config.envelope
+        if length > rule.buffer or b"content-encoding" in head.facts:
+            return False
+        is_read = flow.route.session == "none" and may_hand_out(flow)
+        action = decide(
+            flow.route, head, flow.method == "HEAD", self._statuses, flow.counts, is_read=is_read
+        )
+        if action is WRAP or action is INSPECT:
+            flow.upstream_seconds = time() - flow.sent_at
+            flow.awaits_body = True
+        return flow.awaits_body
+
     def on_whole_answer(self, flow: Flow, head: UpstreamHead, body: bytes) -> None:
         """The response is here to its end, and its connection free again."""
         try:
             flow.upstream_status = head.status
-            flow.upstream_seconds = time() - flow.sent_at
+            if flow.awaits_body:
+                flow.awaits_body = False
+            else:
+                flow.upstream_seconds = time() - flow.sent_at
             if head.status == 431:
                 _offer_way_out(flow)
             action = decide(
@@ -185,7 +203,10 @@ class Proxy:
     def _answered(self, flow: Flow, answer: UpstreamConnection) -> None:
         message = answer.message
         flow.upstream_status = message.code
-        flow.upstream_seconds = time() - flow.sent_at
+        if flow.awaits_body:
+            flow.awaits_body = False
+        else:
+            flow.upstream_seconds = time() - flow.sent_at
         version = b"1.0" if message.version == HttpVersion10 else b"1.1"
         head = UpstreamHead(message.code, message.raw_headers, message.reason, version)
         if message.code == 101:

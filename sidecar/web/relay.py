@@ -278,7 +278,7 @@ async def _answer_long(flow: Flow, head: UpstreamHead, body: bytes, envelope: by
             conclude(flow, head, Action.UNAUTHORIZED, b"")
             return
     coding = coding_for(flow, head)
-    packed = await gzipped_in_turns(envelope) if coding else envelope
+    packed = await gzipped_in_turns((envelope,)) if coding else envelope
     deliver(flow, head, Action.WRAP, packed, coding)
 
 

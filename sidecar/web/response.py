@@ -22,8 +22,8 @@ from sidecar.core.envelope import (
     Document,
     InvalidJSON,
     NeedsWalk,
+    envelope_parts,
     parse_at_once,
-    wrap,
     wrap_empty,
     wrap_text,
 )
@@ -39,11 +39,13 @@ from sidecar.web.compression import (
     gzipped,
     gzipped_in_turns,
 )
+from sidecar.web.exchange import JOINED
 from sidecar.web.inspection import walked
 from sidecar.web.observing import note_answer
 from sidecar.web.unauthorized import unauthorized
 
 if TYPE_CHECKING:
+    from sidecar.core.envelope import Parts
     from sidecar.core.upstream_head import UpstreamHead
     from sidecar.web.flow import Flow
 
@@ -73,8 +75,9 @@ def conclude(
             return
     if flow.route.session == "none" and isinstance(document, Document) and document.body:
         handing_out.note(flow, head, body)
+    parts: Parts = (body,)
     if action is WRAP:
-        action, body = _wrap(flow, head, body, document)
+        action, parts = _wrap(flow, head, body, document)
     elif action is INSPECT:
         action = _inspect(flow, head.status, document) if flow.counts else RELAY
     elif action is RELAY and not body and _is_empty_success(flow, head):
@@ -83,14 +86,14 @@ def conclude(
         unauthorized(flow)
         return
     if action is WRAP_EMPTY or action is WRAP_ERROR:
-        body = _wrap_other(head, action, body)
+        parts = (_wrap_other(head, action, b"".join(parts)),)
     if action is RELAY:
         deliver(flow, head, action, body)
     elif came > COMPRESSED_FROM or b"content-encoding" in head.facts:
-        _compress(flow, head, action, body)
+        _compress(flow, head, action, parts)
     else:  # what `deliver` does with most responses, without a call
         flow.decision = action
-        flow.respond(render_head(flow, head, wrapped=True), body, status=head.status)
+        flow.respond(render_head(flow, head, wrapped=True), b"".join(parts), status=head.status)
 
 
 async def _walk(flow: Flow, head: UpstreamHead, action: Action, body: bytes) -> None:
@@ -100,20 +103,20 @@ async def _walk(flow: Flow, head: UpstreamHead, action: Action, body: bytes) -> 
 
 def _wrap(
     flow: Flow, head: UpstreamHead, body: bytes, document: Document | InvalidJSON
-) -> tuple[Action, bytes]:
+) -> tuple[Action, Parts]:
     """The envelope of a JSON body, or what else becomes of it."""
     rule, status = flow.route.envelope, head.status
     assert rule is not None
     if not body:
-        return (WRAP_EMPTY if status < 400 else WRAP_ERROR), b""
+        return (WRAP_EMPTY if status < 400 else WRAP_ERROR), ()
     if isinstance(document, InvalidJSON):
         if status < 400:
             raise UpstreamProtocolError(f"JSON type, but not valid JSON: {document}")
-        return WRAP_ERROR, b""
+        return WRAP_ERROR, ()
     if flow.counts and flow.runtime.policy.unauthorized.is_told_by(document, status):
-        return UNAUTHORIZED, b""
+        return UNAUTHORIZED, ()
     problem = status >= 400 and is_problem(head)
-    return WRAP, wrap(rule, document, status, head.reason, problem=problem)
+    return WRAP, envelope_parts(rule, document, status, head.reason, problem=problem)
 
 
 def _wrap_other(head: UpstreamHead, action: Action, body: bytes) -> bytes:
@@ -147,17 +150,23 @@ def _is_empty_success(flow: Flow, head: UpstreamHead) -> bool:
     )
 
 
-def _compress(flow: Flow, head: UpstreamHead, action: Action, body: bytes) -> None:
+def _compress(flow: Flow, head: UpstreamHead, action: Action, parts: Parts) -> None:
     """Responds with an envelope that is worth compressing, if its client accepts that."""
-    coding = coding_for(flow, head)
-    if coding and len(body) > AT_ONCE:
-        flow.spawn(_compress_in_turns, head, action, body)
+    coding, size = coding_for(flow, head), sum(map(len, parts))
+    if coding and size > AT_ONCE:
+        flow.spawn(_compress_in_turns, head, action, parts)
+    elif coding:
+        deliver(flow, head, action, gzipped(b"".join(parts)), coding)
+    elif size > JOINED:
+        flow.decision = action
+        lines = render_head(flow, head, wrapped=True, coding=coding)
+        flow.respond_in_parts(lines, parts, status=head.status)
     else:
-        deliver(flow, head, action, gzipped(body) if coding else body, coding)
+        deliver(flow, head, action, b"".join(parts), coding)
 
 
-async def _compress_in_turns(flow: Flow, head: UpstreamHead, action: Action, body: bytes) -> None:
-    deliver(flow, head, action, await gzipped_in_turns(body), GZIP)
+async def _compress_in_turns(flow: Flow, head: UpstreamHead, action: Action, parts: Parts) -> None:
+    deliver(flow, head, action, await gzipped_in_turns(parts), GZIP)
 
 
 def deliver(

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from sidecar import __version__
+from sidecar.allocator import keep_freed_memory
 from sidecar.app import FORGETS, cannot_start, has_sessions, report_shortage
 from sidecar.core.errors import ConfigError
 from sidecar.handover import ASKED, offered
@@ -93,6 +94,7 @@ def supervise(config: Config, count: int, load: Load, inheritance: Inheritance) 
     """
     require_c_parsers()
     raise_open_files()
+    keep_freed_memory(os.environ)
     try:
         output = LogWriter(open_target(config.log.target))
     except UnusableFile as error:

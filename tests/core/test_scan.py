@@ -97,27 +97,39 @@ def test_what_is_accepted_is_what_the_parser_reads(
     event("left" if scanned is None else "accepted")
     if scanned is None:
         return
-    head, body, clean = parsed(data, loop)
+    scanned_head, begins, missing = scanned
+    whole = data + b"x" * missing
+    head, body, clean = parsed(whole, loop)
     assert clean
-    assert as_values(scanned[0]) == as_values(head)
-    assert scanned[1] == body
+    assert as_values(scanned_head) == as_values(head)
+    assert whole[begins:] == body
 
 
 def test_the_common_answer_is_accepted() -> None:
     """The fast way is really taken."""
     scanned = scan_answer(PLAIN)
     assert scanned is not None
-    head, body = scanned
+    head, begins, missing = scanned
     assert head.status == 200
     assert head.reason == "OK"
     assert head.facts[b"content-type"] == b"application/json"
-    assert body == b"{}"
+    assert PLAIN[begins:] == b"{}"
+    assert not missing
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_what_is_missing_of_the_body_is_told(missing: int) -> None:
+    scanned = scan_answer(PLAIN[:-missing])
+    assert scanned is not None
+    _, begins, told = scanned
+    assert begins == len(PLAIN) - 2
+    assert told == missing
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        PLAIN[:-1],
+        PLAIN[:-3],
         PLAIN + b"x",
         PLAIN.replace(b"HTTP/1.1", b"HTTP/1.0"),
         PLAIN.replace(b"200", b"204"),

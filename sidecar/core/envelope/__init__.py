@@ -21,6 +21,8 @@ from sidecar.core.envelope.lookup import holds
 from sidecar.core.envelope.media import is_json_type
 from sidecar.core.envelope.render import (
     EnvelopeRule,
+    Parts,
+    envelope_parts,
     fault,
     success,
     wrap,
@@ -38,9 +40,11 @@ __all__ = [
     "FailureRule",
     "InvalidJSON",
     "NeedsWalk",
+    "Parts",
     "StreamWrapper",
     "Unstreamable",
     "Walk",
+    "envelope_parts",
     "fault",
     "holds",
     "is_json_type",

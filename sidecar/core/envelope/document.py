@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from sidecar.core.jsonscan import MAX_DEPTH, InvalidJSON, is_shallow
+from sidecar.core.jsonscan import MAX_DEPTH, InvalidJSON, decoder_stops, is_shallow
 from sidecar.core.jsonwalk import Walker
 
 ABSENT: Final = msgspec.UNSET
@@ -104,7 +104,8 @@ def parse_at_once(body: bytes) -> Document:
         _check_utf8(body)
         text = body.removeprefix(BOM)
     try:
-        if len(text) <= 2 * MAX_DEPTH or is_shallow(text):  # each level takes two bytes
+        # Each level takes two bytes.
+        if len(text) <= 2 * MAX_DEPTH or decoder_stops() or is_shallow(text):
             if not text.startswith(b"{"):
                 text = text.lstrip(WHITESPACE)
             if text.startswith(b"{"):

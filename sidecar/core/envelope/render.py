@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Raw
@@ -29,6 +29,9 @@ _falsy: Final = re.compile(rb'null|false|""|-?0(?:\.0+)?(?:[eE][+-]?[0-9]+)?').f
 _PROBLEM_STAND_INS: Final = (("detail",), ("title",))  # RFC 9457 section 3.1
 
 _encode_json: Final = msgspec.json.encode
+
+Parts: TypeAlias = tuple[bytes | Raw, ...]
+"""A text in pieces, so that a long one need not be copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +83,24 @@ def default_message(status: int, reason: str) -> bytes:
 def wrap(
     rule: EnvelopeRule, document: Document, status: int, reason: str, *, problem: bool = False
 ) -> bytes:
+    """The envelope around a whole document (`envelope_parts`)."""
+    return b"".join(envelope_parts(rule, document, status, reason, problem=problem))
+
+
+def envelope_parts(
+    rule: EnvelopeRule, document: Document, status: int, reason: str, *, problem: bool = False
+) -> Parts:
     """The envelope around a whole document; one that is an envelope already comes back as it is.
 
-    `reason` is the upstream's phrase, possibly empty; `problem` says that the type is
-    application/problem+json (RFC 9457). `status` below 400 is a success, unless a rule of
-    `failure` holds.
+    The payload is no copy of the document's bytes. `reason` is the upstream's phrase, possibly
+    empty; `problem` says that the type is application/problem+json (RFC 9457). `status` below 400
+    is a success, unless a rule of `failure` holds.
     """
     members = document.members
     if members and "isError" in members and document.is_envelope:
-        return document.body
+        return (document.body,)
     if status >= 400 or (rule.failure and has_failed(rule.failure, document)):
-        return _wrap_error(rule, document, status, reason, problem=problem)
+        return _error_parts(rule, document, status, reason, problem=problem)
     message_path, data_path = rule.message, rule.data
     if members is None:
         message = payload = None
@@ -98,32 +108,28 @@ def wrap(
         message, payload = members.get(message_path[0]), members.get(data_path[0])
     else:
         message, payload = document.find(message_path), document.find(data_path)
-    return b"".join(
-        (
-            b'{"isError":false,"message":',
-            b"null" if message is None or _falsy(message) else message,
-            b',"data":',
-            _whole(rule, document) if payload is None else payload,
-            _SUCCESS_TAIL[status],
-            _kept(rule.keep, document) if rule.keep else b"",
-            b"}",
-        )
+    return (
+        b'{"isError":false,"message":',
+        b"null" if message is None or _falsy(message) else message,
+        b',"data":',
+        _whole(rule, document) if payload is None else payload,
+        _SUCCESS_TAIL[status],
+        _kept(rule.keep, document) if rule.keep else b"",
+        b"}",
     )
 
 
-def _wrap_error(
+def _error_parts(
     rule: EnvelopeRule, document: Document, status: int, reason: str, *, problem: bool
-) -> bytes:
+) -> Parts:
     payload = document.find(rule.error_data)
-    return b"".join(
-        (
-            b'{"isError":true,"message":',
-            _find_message(rule, document, problem=problem) or default_message(status, reason),
-            _ERROR_MIDDLE[status],
-            _whole(rule, document) if payload is None else payload,
-            _kept(rule.keep, document) if rule.keep else b"",
-            b"}",
-        )
+    return (
+        b'{"isError":true,"message":',
+        _find_message(rule, document, problem=problem) or default_message(status, reason),
+        _ERROR_MIDDLE[status],
+        _whole(rule, document) if payload is None else payload,
+        _kept(rule.keep, document) if rule.keep else b"",
+        b"}",
     )
 
 
