@@ -83,91 +83,130 @@ class Served(Protocol):
     def bytes_out(self) -> int: ...
 
 
+_LONGEST_SAID: Final = 1024  # bytes of what is kept until the line is written, or for the next
+_MANY: Final = 64  # lines that are rendered and written soon
+_MOST: Final = 512  # lines that are rendered at once
+_LONGEST_REST: Final = 384  # bytes of what a line says besides: an id of 128, times, numbers
+
+_LINE: Final = (
+    b'%b%b", %b"bytes_in": %d, "bytes_out": %d, %b"duration_ms": %d%b, '
+    b'"event": "request", "level": "info", "timestamp": "%b.%06dZ"}\n'
+)
+
+_Ended: TypeAlias = tuple[bytes, bytes, int, int, float, float, float]
+"""A request that has ended: what is said of it, its id, the bytes of both bodies, how many seconds
+its upstream and itself took, and when it ended (Unix seconds)."""
+
 Access: TypeAlias = Callable[[Served, float], None]
 """Logs a request that has ended, and took so many seconds."""
 
 
 class JsonAccess:
-    """Renders the line in one step: what structlog makes of `facts`, to the byte; from level info.
+    """Renders lines: what structlog makes of `facts`, to the byte; from level info.
 
-    structlog's chain of processors takes as long as the rest of a request. `bound` is what each
-    line begins with. A line longer than `longest` bytes has its path cut, which ends in `...` then.
+    structlog's chain of processors takes as long as the rest of a request. What requests have in
+    common is prepared once (`_said`), and the rest is rendered for many requests together, behind
+    their responses: code that runs again and again is several times as fast as code that the
+    processor has to fetch anew.
+
+    `bound` is what each line begins with. A line that could be longer than `longest` bytes has its
+    path cut, which ends in `...` then.
     """
 
     def __init__(
         self,
-        write: Callable[[bytes], None],
+        output: Output,
         bound: Mapping[str, Any],
         level: LogLevel,
         mask: PathMask,
         longest: int = sys.maxsize,
     ) -> None:
-        self._write: Final = write
+        self._output: Final = output
         self._level: Final = level
         self._mask: Final = mask or None
-        self._longest: Final = longest
-        self._begin: Final = "{" + "".join(
-            f"{quoted(name)}: {json.dumps(value)}, " for name, value in bound.items()
-        )
+        begin = "".join(f"{quoted(name)}: {json.dumps(value)}, " for name, value in bound.items())
+        self._begin: Final = f'{{{begin}"request_id": "'.encode("ascii")
+        self._longest: Final = longest - len(self._begin) - _LONGEST_REST
+        self._ended: list[_Ended] = []
         self._second = 0
-        self._date = ""
+        self._date = b""
 
     def __call__(self, flow: Served, seconds: float) -> None:
         if not self._level.admits(_INFO):
             return
+        # All that `_said` depends on, but for the request itself.
+        key = (
+            self,
+            flow.route,
+            flow.presented,
+            flow.upstream_address,
+            flow.status,
+            flow.upstream_status,
+            flow.decision,
+            flow.reason,
+            flow.detail,
+            flow.would,
+            flow.retries,
+            flow.trace_id,
+        )
+        request = flow.request
+        known = request.logged
+        if known is not None and known[0] == key:
+            said = known[1]
+        else:
+            said = self._said(flow)
+            if request is not UNREAD and len(said) <= _LONGEST_SAID:
+                request.logged = key, said
+        took = flow.upstream_seconds
+        ended = self._ended
+        ended.append((said, flow.request_id, flow.bytes_in, flow.bytes_out, took, seconds, time()))
+        count = len(ended)
+        if count == 1:
+            self._output.expect(self._lines)
+        elif count >= _MANY or len(said) > _LONGEST_SAID:
+            self._output.hurry(at_once=count >= _MOST or len(said) > _LONGEST_SAID)
+
+    def _lines(self) -> list[bytes]:
+        """The lines of the requests that have ended since the last call."""
+        ended, self._ended = self._ended, []
+        begin, lines = self._begin, []
+        for said, request_id, bytes_in, bytes_out, took, seconds, now in ended:
+            # Unless the clock was set back; a function, even `max`, would cost as much as a tenth.
+            whole = int(seconds * 1_000_000) if seconds > 0.0 else 0
+            second = int(now)
+            if second != self._second:
+                self._second = second
+                self._date = datetime.fromtimestamp(second, UTC).isoformat()[:19].encode("ascii")
+            upstream = b""
+            if took:
+                part = int(took * 1_000_000) if took > 0.0 else 0
+                upstream = b'"upstream_ms": %d%b, ' % (part // 1000, _FRACTIONS[part % 1000])
+            lines.append(
+                _LINE
+                % (
+                    begin,
+                    request_id,
+                    said,
+                    bytes_in,
+                    bytes_out,
+                    upstream,
+                    whole // 1000,
+                    _FRACTIONS[whole % 1000],
+                    self._date,
+                    int((now - second) * 1_000_000),
+                )
+            )
+        return lines
+
+    def _said(self, flow: Served) -> bytes:
+        """What a line says between the request's id and its bytes."""
         path = flow.request.path
         if self._mask is not None:
             path = self._mask(path)
-        line = self._render(flow, seconds, path)
-        if len(line) > self._longest:
-            line = self._render(flow, seconds, _cut(path, len(line) - self._longest))
-        self._write(line)
-
-    def _render(self, flow: Served, seconds: float, path: str) -> bytes:
-        request, presented, reading = flow.request, flow.presented, flow.presented.reading
-        to = came = why = session = retries = took = ""
-        if request is UNREAD:
-            who, asked = _peer_text(flow.connection.peer, request), ""
-        else:
-            fields = request.fields
-            who = fields.logged
-            if not who:
-                who = fields.logged = _who(flow.connection.peer, request)
-            asked = (
-                f'"method": {quoted(request.method)}, "path": {quoted(path)}, '
-                f'"protocol": "{PROTOCOLS[request.http11]}", '
-            )
-            if flow.trace_id or b"traceparent" in request.facts:
-                asked += _pair("trace_id", trace_id(flow))
-        if flow.upstream_address:
-            to = _TO[flow.route.upstream, flow.upstream_address]
-        if flow.upstream_status:
-            came = f'"upstream_status": {flow.upstream_status:d}, '
-        if flow.reason or flow.detail or flow.would:
-            why = _why(flow)
-        if presented.fingerprint is not None:
-            session = f'"session": {quoted(presented.fingerprint)}, '
-        if reading.source is not None:
-            session += f'"source": {quoted(reading.source)}, '
-        if flow.retries:
-            retries = f'"retries": {flow.retries:d}, '
-        if flow.upstream_seconds:
-            took = f'"upstream_ms": {milliseconds(flow.upstream_seconds)!r}, '
-        return (
-            f'{self._begin}"request_id": {quoted(flow.request_id.decode("latin-1"))}, {who}{asked}'
-            f'"route": {quoted(flow.route.path)}, {to}"status": {flow.status:d}, {came}'
-            f'"decision": {quoted(flow.decision)}, {why}{session}'
-            f'"credential": {quoted(reading.result)}, {retries}"bytes_in": {flow.bytes_in:d}, '
-            f'"bytes_out": {flow.bytes_out:d}, {took}"duration_ms": {milliseconds(seconds)!r}, '
-            f'"event": "request", "level": "info", "timestamp": "{self._timestamp(time())}"}}\n'
-        ).encode("ascii")
-
-    def _timestamp(self, now: float) -> str:
-        """RFC 3339, in UTC. All but the fraction is made once a second."""
-        second = int(now)
-        if second != self._second:
-            self._second, self._date = second, datetime.fromtimestamp(second, UTC).isoformat()[:19]
-        return f"{self._date}.{int((now - second) * 1e6):06d}Z"
+        said = _render(flow, path)
+        if len(said) > self._longest:
+            said = _render(flow, _cut(path, len(said) - self._longest))
+        return said
 
 
 class ConsoleAccess:
@@ -201,6 +240,41 @@ class ChosenAccess:
             self._access(flow, seconds)
 
 
+def _render(flow: Served, path: str) -> bytes:
+    request, presented, reading = flow.request, flow.presented, flow.presented.reading
+    to = came = why = session = retries = ""
+    if request is UNREAD:
+        who, asked = _peer_text(flow.connection.peer, request), ""
+    else:
+        fields = request.fields
+        who = fields.logged
+        if not who:
+            who = fields.logged = _who(flow.connection.peer, request)
+        asked = (
+            f'"method": {quoted(request.method)}, "path": {quoted(path)}, '
+            f'"protocol": "{PROTOCOLS[request.http11]}", '
+        )
+        if flow.trace_id or b"traceparent" in request.facts:
+            asked += _pair("trace_id", trace_id(flow))
+    if flow.upstream_address:
+        to = _TO[flow.route.upstream, flow.upstream_address]
+    if flow.upstream_status:
+        came = f'"upstream_status": {flow.upstream_status:d}, '
+    if flow.reason or flow.detail or flow.would:
+        why = _why(flow)
+    if presented.fingerprint is not None:
+        session = f'"session": {quoted(presented.fingerprint)}, '
+    if reading.source is not None:
+        session += f'"source": {quoted(reading.source)}, '
+    if flow.retries:
+        retries = f'"retries": {flow.retries:d}, '
+    return (
+        f'{who}{asked}"route": {quoted(flow.route.path)}, {to}"status": {flow.status:d}, {came}'
+        f'"decision": {quoted(flow.decision)}, {why}{session}'
+        f'"credential": {quoted(reading.result)}, {retries}'
+    ).encode("ascii")
+
+
 def _cut(path: str, excess: int) -> str:
     """The path without its end, so that it takes at least `excess` bytes less in a line."""
     kept, budget = path, len(quoted(path)) - excess - len("...")
@@ -213,8 +287,15 @@ PROTOCOLS: Final = ("HTTP/1.0", "HTTP/1.1")
 
 
 def milliseconds(seconds: float) -> float:
-    """A duration as it is logged: to the microsecond, since more is noise."""
-    return int(seconds * 1_000_000) / 1000
+    """A duration as it is logged: to the microsecond, since more is noise.
+
+    None is negative, though the clock may have been set back meanwhile.
+    """
+    return int(seconds * 1_000_000) / 1000 if seconds > 0.0 else 0.0
+
+
+_FRACTIONS: Final = tuple(f"{number / 1000!r}"[1:].encode("ascii") for number in range(1000))
+"""What stands behind the digits of whole milliseconds, by the number of thousandths."""
 
 
 def field_text(value: bytes) -> str:

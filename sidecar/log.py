@@ -83,7 +83,7 @@ class Logging:
         if section.format == "json":
             # Of several processes lines mix otherwise.
             longest = LONGEST_ATOMIC if bound else sys.maxsize
-            access = JsonAccess(self.output.write, bound or {}, self.level, mask, longest)
+            access = JsonAccess(self.output, bound or {}, self.level, mask, longest)
         else:
             access = ConsoleAccess(self.output, self.level, mask)
         written = section.access

@@ -1,19 +1,21 @@
 """Log lines on their way to standard error or a file, which never hold up or fail a request.
 
-    IDLE ──line──► GATHERING ──a loop turn, or 5 ms since the last time; 64 KiB; an event──► WRITING
+    IDLE ──line──► GATHERING ──a loop turn, or 50 ms since the last time; many; an event──► WRITING
                                                             │  ▲
                                    not taken, or an error   ▼  │  there is room, or a pause is over
                                                            WAITING
 
     TAKING ──the lines held are `HELD_BYTES`──► DROPPING ──everything is out──► TAKING
 
-Both are of one writer. The first says when it writes: with `_timer` GATHERING, with `_is_waiting`
-WAITING. The second says what becomes of a new line. The newest lines are dropped, since the oldest
-tell how the trouble began; and that until everything is out, so that there is one gap and not a
-thousand. The first line behind a gap says how many lines are missing there.
+Both are of one writer. The first says when it writes: with `_due` GATHERING, with `_is_waiting`
+WAITING; while it is IDLE, nothing wakes the process. The second says what becomes of a new line.
+The newest lines are dropped, since the oldest tell how the trouble began; and that until everything
+is out, so that there is one gap and not a thousand. The first line behind a gap says how many lines
+are missing there.
 
-A write is never larger than PIPE_BUF, and holds whole lines as long as they are not longer: a pipe
-takes it whole or not at all (pipe(7)), so lines of several processes never mix. What is left of a
+A write holds whole lines, and is never larger than PIPE_BUF unless a line is: a pipe takes it whole
+or not at all (pipe(7)), so lines of several processes never mix. A regular file is locked for each
+write, of whatever size (write(2), POSIX.1 2.9.7), so it takes many lines at once. What is left of a
 line that was written in part goes first.
 
 O_NONBLOCK belongs to the open file description, which other processes share (fcntl(2)): it is not
@@ -32,17 +34,17 @@ import stat
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Protocol, TextIO
+from typing import Final, Protocol, TextIO, TypeAlias
 
 from sidecar.core.config.values import log_file
 from sidecar.tls import UnusableFile
 
 HELD_BYTES: Final = 1 << 20
 """Of lines that could not be written yet."""
-GATHER_SECONDS: Final = 0.005  # between two writes under load
+GATHER_SECONDS: Final = 0.05  # between two writes, unless there is much to write
 GATHER_BYTES: Final = 1 << 16  # what a pipe holds
 PAUSE_SECONDS: Final = 0.5
 """Before writing is tried again after an error, or if nobody can say when there is room."""
@@ -52,6 +54,10 @@ LONGEST_ATOMIC: Final = select.PIPE_BUF
 _ROOM: Final = select.POLLOUT
 _NEWLINE: Final = ord("\n")
 _STANDARD_ERROR: Final = 2
+
+
+Lines: TypeAlias = Callable[[], Sequence[bytes]]
+"""Returns lines that were announced, once each."""
 
 
 class Output(Protocol):
@@ -64,6 +70,12 @@ class Output(Protocol):
 
     def write(self, line: bytes, *, at_once: bool = False) -> None:
         """Takes one whole line."""
+
+    def expect(self, lines: Lines) -> None:
+        """Has `lines` called, once, before anything else is written, in a moment at the latest."""
+
+    def hurry(self, *, at_once: bool) -> None:
+        """Has the lines that are expected written soon. `at_once`: takes them now."""
 
     def turn_to(self, target: LogTarget) -> None:
         """Has lines go there from now on."""
@@ -108,6 +120,13 @@ class StreamOutput:
     def write(self, line: bytes, *, at_once: bool = False) -> None:  # noqa: ARG002
         self._stream.write(line.decode())
 
+    def expect(self, lines: Lines) -> None:
+        for line in lines():
+            self.write(line)
+
+    def hurry(self, *, at_once: bool) -> None:
+        """Nothing waits."""
+
     def turn_to(self, target: LogTarget) -> None:
         """The stream stays."""
         target.close()
@@ -134,11 +153,14 @@ class LogWriter:
         self._target = target if isinstance(target, LogTarget) else LogTarget(target)
         self._port = _open_port(self._target)
         self._is_torn = False  # whether a part of the first line that is held has been written
-        self._units: Final[deque[bytearray]] = deque()
+        self._expected: list[Lines] = []
+        self._lines: list[bytes] = []
+        self._units: Final[deque[bytes]] = deque()  # what is written at once; before `_lines`
         self._held = 0
         self._is_dropping = False
         self._missing = 0
-        self._timer: asyncio.Handle | None = None
+        self._due: asyncio.Handle | None = None
+        self._is_due_soon = False
         self._gathered_at = 0.0  # when lines were gathered last, by the loop's clock
         self._is_waiting = False
         self._room: select.epoll | None = None
@@ -147,36 +169,94 @@ class LogWriter:
 
     def write(self, line: bytes, *, at_once: bool = False) -> None:
         """Takes one whole line. `at_once`: it is not gathered with others."""
-        if self._is_dropping or self._held + len(line) > HELD_BYTES:
+        if self._expected:
+            self._collect()  # what ended before goes before
+        self._keep(line)
+        if at_once or self._held > GATHER_BYTES:
+            self._flush_unless_waiting()
+        else:
+            self._gather()
+
+    def expect(self, lines: Lines) -> None:
+        """Has `lines` called, once, before anything else is written."""
+        self._expected.append(lines)
+        self._gather()
+
+    def hurry(self, *, at_once: bool) -> None:
+        """Has the lines that are expected written in the next turn. `at_once`: takes them now."""
+        if at_once:
+            self._collect()
+            if self._held > GATHER_BYTES:
+                self._flush_unless_waiting()
+        if not (self._is_due_soon or self._is_waiting or self._loop is None):
+            self._put_off()
+            self._due, self._is_due_soon = self._loop.call_soon(self._flush), True
+
+    def _gather(self) -> None:
+        """Has what is held written in a moment."""
+        if self._is_waiting:
+            self._collect()  # what waits is bounded, and counted if there is too much
+        elif self._loop is None:
+            self._flush()
+        elif self._due is None:
+            now = self._loop.time()
+            if now - self._gathered_at > GATHER_SECONDS:
+                # Of a single request the line is there once its response can be read.
+                self._due, self._is_due_soon = self._loop.call_soon(self._flush), True
+            else:
+                self._due = self._loop.call_later(GATHER_SECONDS, self._flush)
+            self._gathered_at = now
+
+    def _collect(self) -> None:
+        """Takes the lines that are expected."""
+        expected, self._expected = self._expected, []
+        for announced in expected:
+            lines = announced()
+            held = self._held + sum(map(len, lines))
+            if held <= HELD_BYTES and not self._is_dropping:
+                self._held = held
+                self._lines += lines
+            else:
+                for line in lines:
+                    self._keep(line)
+
+    def _keep(self, line: bytes) -> None:
+        held = self._held + len(line)
+        if self._is_dropping or held > HELD_BYTES:
             self._is_dropping = True
             self._missing += 1
             self.lost += 1
         else:
-            self._keep(line)
-        if self._is_waiting:
-            return
-        if at_once or self._loop is None or self._held > GATHER_BYTES:
-            self._flush()
-        elif self._timer is None:
-            now = self._loop.time()
-            if now - self._gathered_at > GATHER_SECONDS:
-                # Of a single request the line is there once its response can be read.
-                self._timer = self._loop.call_soon(self._flush)
-            else:
-                self._timer = self._loop.call_later(GATHER_SECONDS, self._flush)
-            self._gathered_at = now
+            self._held = held
+            self._lines.append(line)
 
-    def _keep(self, line: bytes) -> None:
-        self._held += len(line)
-        units = self._units
-        if units and len(units[-1]) + len(line) <= LONGEST_ATOMIC:
-            units[-1] += line
-        else:
-            units.append(bytearray(line))
+    def _pack(self) -> None:
+        """Joins the lines to what can be written at once."""
+        lines, self._lines = self._lines, []
+        if 0 < self._held <= self._port.most and not self._units:
+            self._units.append(b"".join(lines))
+            return
+        unit: list[bytes] = []
+        size, most = 0, self._port.most
+        for line in lines:
+            size += len(line)
+            if size > most and unit:
+                self._units.append(b"".join(unit))
+                unit, size = [], len(line)
+            unit.append(line)
+        if unit:
+            self._units.append(b"".join(unit))
+
+    def _unpack(self) -> None:
+        """Makes lines of what was joined for a target that may take more at once than the next."""
+        held = b"".join(self._units)
+        self._units.clear()
+        self._lines[:0] = [line + b"\n" for line in held.split(b"\n")[:-1]]
 
     def forget(self) -> None:
         """Forgets the lines held: after a fork they are the other process's."""
         self._units.clear()
+        self._lines, self._expected = [], []
         self._held = self._missing = 0
         self._is_dropping = self._is_torn = False
 
@@ -191,6 +271,7 @@ class LogWriter:
             self._write_out()
         if self._is_torn:
             self._drop_rest()
+        self._unpack()
         self._port.close()
         self._target, self._port = target, port
         self._flush()
@@ -201,11 +282,10 @@ class LogWriter:
             self.turn_to(open_target(self._target.written))
 
     def _drop_rest(self) -> None:
-        unit = self._units[0]
+        unit = self._units.popleft()
         rest = unit.index(b"\n") + 1
-        del unit[:rest]
-        if not unit:
-            self._units.popleft()
+        if len(unit) > rest:
+            self._units.appendleft(unit[rest:])
         self._held -= rest
         self._missing += 1
         self.lost += 1
@@ -221,6 +301,10 @@ class LogWriter:
 
     # -- writing --------------------------------------------------------------------------------
 
+    def _flush_unless_waiting(self) -> None:
+        if not self._is_waiting:
+            self._flush()
+
     def _flush(self) -> None:
         self._stop_waiting()
         try:
@@ -232,7 +316,9 @@ class LogWriter:
 
     def _write_out(self) -> None:
         """Writes everything. Raises `OSError` if that cannot be done now."""
+        self._collect()
         while True:
+            self._pack()
             units = self._units
             while units:
                 unit = units[0]
@@ -241,14 +327,13 @@ class LogWriter:
                 if count == len(unit):
                     units.popleft()
                     self._is_torn = False
-                else:
-                    if count:
-                        self._is_torn = unit[count - 1] != _NEWLINE
-                    del unit[:count]
+                elif count:
+                    self._is_torn = unit[count - 1] != _NEWLINE
+                    units[0] = unit[count:]
             missing, self._missing, self._is_dropping = self._missing, 0, False
             if not missing:
                 return
-            # What says so is kept, and written in the next turn.
+            # What says so is kept, and written in the next round.
             self._is_waiting = True
             try:
                 self.on_gap(missing)
@@ -265,13 +350,17 @@ class LogWriter:
                 self._room.register(self._port.fd, select.EPOLLOUT)
                 self._loop.add_reader(self._room.fileno(), self._flush)
                 return
-        self._timer = self._loop.call_later(PAUSE_SECONDS, self._flush)
+        self._due = self._loop.call_later(PAUSE_SECONDS, self._flush)
+
+    def _put_off(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        self._is_due_soon = False
 
     def _stop_waiting(self) -> None:
         self._is_waiting = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._put_off()
         if self._room is not None:
             assert self._loop is not None
             self._loop.remove_reader(self._room.fileno())
@@ -342,13 +431,17 @@ def open_target(target: str) -> LogTarget:
 
 
 class _Port:
-    """A file descriptor that does not block: a regular file, or one of our own opening."""
+    """A file descriptor that does not block: a regular file, or one of our own opening.
 
-    def __init__(self, fd: int, *, is_own: bool) -> None:
+    It takes up to `most` bytes in one piece.
+    """
+
+    def __init__(self, fd: int, *, is_own: bool, most: int = LONGEST_ATOMIC) -> None:
         self.fd: Final = fd
+        self.most: Final = most
         self._is_own: Final = is_own
 
-    def write(self, data: bytearray) -> int:
+    def write(self, data: bytes) -> int:
         """Returns how many bytes were taken. Raises `OSError`."""
         return os.write(self.fd, data)
 
@@ -360,7 +453,7 @@ class _Port:
 class _PolledPort(_Port):
     """One that may block; other processes that write to it can still get in between."""
 
-    def write(self, data: bytearray) -> int:
+    def write(self, data: bytes) -> int:
         if not _has_room(self.fd, 0):
             raise BlockingIOError
         return os.write(self.fd, data[:LONGEST_ATOMIC])
@@ -371,7 +464,7 @@ class _SocketPort(_Port):
         self._socket: Final = socket.socket(fileno=os.dup(fd))
         super().__init__(self._socket.fileno(), is_own=True)
 
-    def write(self, data: bytearray) -> int:
+    def write(self, data: bytes) -> int:
         return self._socket.send(data, socket.MSG_DONTWAIT)
 
     def close(self) -> None:
@@ -382,7 +475,7 @@ def _open_port(target: LogTarget) -> _Port:
     fd = target.fd
     mode = os.fstat(fd).st_mode
     if stat.S_ISREG(mode):
-        return _Port(fd, is_own=target.is_file)
+        return _Port(fd, is_own=target.is_file, most=GATHER_BYTES)
     if stat.S_ISSOCK(mode):
         return _SocketPort(fd)
     try:

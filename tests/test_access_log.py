@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +27,9 @@ from sidecar.web.flow import Flow
 
 # With quotes, control characters, and the surrogates that stand for bytes that are not UTF-8.
 ANY_TEXT = st.text(st.one_of(st.characters(), st.sampled_from('"\\\n\x00\x1b\x7f\x9b\u2028\udcff')))
+
+# All that `given_request_id` lets pass, and `Ids` makes.
+REQUEST_IDS = st.from_regex(rb"[A-Za-z0-9._:/+=@-]{1,128}", fullmatch=True)
 
 INFO = LogLevel("info")
 NO_MASK = PathMask(())
@@ -48,6 +52,12 @@ class Lines:
     def write(self, line: bytes, *, at_once: bool = False) -> None:
         self.lines.append(line)
 
+    def expect(self, lines: Callable[[], Sequence[bytes]]) -> None:
+        self.lines += lines()
+
+    def hurry(self, *, at_once: bool) -> None:
+        pass
+
     def turn_to(self, target: LogTarget) -> None:
         target.close()
 
@@ -66,7 +76,7 @@ def flows(draw: st.DrawFn) -> Flow:
     peer = Peer(draw(ANY_TEXT), draw(st.booleans()), b"https", None, lambda _: True)
     flow: Any = SimpleNamespace(
         request=draw(st.sampled_from([UNREAD, request])),
-        request_id=draw(st.binary(max_size=40)),
+        request_id=draw(REQUEST_IDS),
         connection=SimpleNamespace(peer=peer),
         trace_id=draw(st.sampled_from(["", "5" * 32])),
         retries=draw(st.integers(0, 3)),
@@ -99,7 +109,7 @@ def test_both_renderings_are_the_same_bytes(
     """But for the time; and it is one line of ASCII, whatever a client sends."""
     bound = {f"bound {name}": value for name, value in bound.items()}
     one, other = Lines(), Lines()
-    JsonAccess(one.write, bound, INFO, NO_MASK)(flow, seconds)
+    JsonAccess(one, bound, INFO, NO_MASK)(flow, seconds)
     log = Logging(other, INFO).events(Log(format="json")).bind(**bound)
     log.info("request", **facts(flow, seconds))
     assert [without_time(line) for line in one.lines] == [
@@ -121,7 +131,7 @@ def test_a_path_that_is_too_long_is_cut(flow: Flow, seconds: float, text: str) -
     request.path = text * 4000
     flow.request = request
     output = Lines()
-    JsonAccess(output.write, {}, INFO, NO_MASK, 4096)(flow, seconds)
+    JsonAccess(output, {}, INFO, NO_MASK, 4096)(flow, seconds)
     whole = json.loads(b"".join(output.lines))
     assert len(output.lines[0]) <= 4096
     kept = whole.pop("path")
@@ -131,9 +141,9 @@ def test_a_path_that_is_too_long_is_cut(flow: Flow, seconds: float, text: str) -
     assert {**expected, **whole, "path": request.path} == {**whole, "path": request.path}
 
 
-def line_of(flow: Flow) -> dict[str, Any]:
+def line_of(flow: Flow, seconds: float = 0.5) -> dict[str, Any]:
     output = Lines()
-    JsonAccess(output.write, {}, INFO, NO_MASK)(flow, 0.5)
+    JsonAccess(output, {}, INFO, NO_MASK)(flow, seconds)
     line: dict[str, Any] = json.loads(b"".join(output.lines))
     return line
 
@@ -172,11 +182,57 @@ def test_a_section_that_comes_again_is_told_the_same(flow: Flow, other: Flow) ->
     assert [line_of(flow).get(name) for name in names] == [first.get(name) for name in names]
 
 
-def test_the_time_of_a_line_is_the_clock_s() -> None:
-    """In UTC, to the microsecond."""
-    access = JsonAccess(lambda _: None, {}, INFO, NO_MASK)
-    for now in (time.time(), 0.25, 1.0, 1.000001, 1e9 + 0.999999, 1e9):
-        told = datetime.fromisoformat(access._timestamp(now))
+@given(st.lists(st.tuples(flows(), st.floats(0, 1e6)), min_size=2, max_size=5))
+def test_what_is_remembered_of_a_request_is_told_of_it_alone(
+    ended: list[tuple[Flow, float]],
+) -> None:
+    """Requests that are alike share what was prepared; each line is still that of its request."""
+    request = ended[0][0].request
+    output, other = Later(), Lines()
+    access = JsonAccess(output, {}, INFO, NO_MASK)
+    for flow, seconds in [*ended, *ended]:
+        if request is not UNREAD and flow.request is not UNREAD:
+            flow.request, flow.connection = request, ended[0][0].connection
+        access(flow, seconds)
+        Logging(other, INFO).events(Log(format="json")).info("request", **facts(flow, seconds))
+        flow.bytes_in += 1  # type: ignore[misc] # what comes later changes no line
+    told = [without_time(line) for line in output.lines_now()]
+    assert told == [without_time(line) for line in other.lines]
+
+
+class Later(Lines):
+    """Takes lines when it is asked for them, as a `LogWriter` does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expected: list[Callable[[], Sequence[bytes]]] = []
+
+    def expect(self, lines: Callable[[], Sequence[bytes]]) -> None:
+        self.expected.append(lines)
+
+    def lines_now(self) -> list[bytes]:
+        (lines,) = self.expected
+        return list(lines())
+
+
+@given(flows(), st.floats(-1e6, 0))
+def test_a_clock_that_is_set_back_makes_no_negative_duration(flow: Flow, seconds: float) -> None:
+    flow.upstream_seconds = -0.25
+    line = line_of(flow, seconds)
+    assert (line["duration_ms"], line["upstream_ms"]) == (0.0, 0.0)
+
+
+@given(flows())
+def test_the_time_of_a_line_is_that_of_its_request_s_end(flow: Flow) -> None:
+    """In UTC, to the microsecond; and not that of its writing."""
+    times = (time.time(), 0.25, 1.0, 1.000001, 1e9 + 0.999999, 1e9)
+    output = Later()
+    access = JsonAccess(output, {}, INFO, NO_MASK)
+    for now in times:
+        with patch("sidecar.access_log.time", lambda now=now: now):
+            access(flow, 0.5)
+    for now, line in zip(times, output.lines_now(), strict=True):
+        told = datetime.fromisoformat(json.loads(line)["timestamp"])
         assert told.utcoffset() == timedelta(0)
         assert abs(told.timestamp() - now) < 2e-6
 

@@ -20,6 +20,7 @@ from sidecar import log_writer
 from sidecar.log_writer import (
     CLOSE_SECONDS,
     HELD_BYTES,
+    LONGEST_ATOMIC,
     LogTarget,
     LogWriter,
     open_target,
@@ -203,6 +204,106 @@ async def test_the_rest_of_a_line_goes_first(
         room = 100
         await asyncio.sleep(0.05)
         assert written == b"first\nsecond\nthird\n"
+
+
+async def test_many_lines_go_to_a_file_in_one_piece_and_to_a_pipe_in_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe is shared by processes: it takes `PIPE_BUF` bytes whole, and a file all."""
+    lines = numbered(300)
+    sizes: list[int] = []
+
+    def write(_: int, data: bytes) -> int:
+        sizes.append(len(data))
+        return len(data)
+
+    monkeypatch.setattr("sidecar.log_writer.os.write", write)
+    reading, writing = os.pipe()
+    with (tmp_path / "log").open("wb") as file:
+        for fd in (file.fileno(), writing):
+            sizes.clear()
+            with open_writer(fd) as writer:
+                writer.expect(lambda: lines)
+                assert sizes == []
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                assert sum(sizes) == sum(map(len, lines))
+                assert len(sizes) == 1 if fd != writing else max(sizes) <= LONGEST_ATOMIC
+    os.close(reading)
+    os.close(writing)
+
+
+async def test_what_a_file_did_not_take_goes_to_a_pipe_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next target may take less at once than the last."""
+    lines = numbered(300)
+    reading, writing = os.pipe()
+    writes: list[bytes] = []
+
+    def write(fd: int, data: bytes) -> int:
+        if fd == target.fd:
+            raise OSError(28, "No space left on device")
+        writes.append(data)
+        return len(data)
+
+    target = open_target(f"file://{tmp_path / 'log'}")
+    writer = LogWriter(target)
+    monkeypatch.setattr("sidecar.log_writer.os.write", write)
+    writer.expect(lambda: lines)
+    writer.turn_to(LogTarget(writing))
+    assert b"".join(writes) == b"".join(lines)
+    assert max(map(len, writes)) <= LONGEST_ATOMIC
+    assert all(data.endswith(b"\n") for data in writes)
+    writer.close()
+    os.close(reading)
+    os.close(writing)
+
+
+@a_pipe
+async def test_lines_that_are_expected_go_before_what_comes_later(ends: Ends) -> None:
+    """They are asked for once, and before an event of a later time; and at the end."""
+    reading, writing = ends
+    writer = LogWriter(writing, asyncio.get_running_loop())
+    writer.expect(lambda: [b"first\n", b"second\n"])
+    writer.write(b"event\n", at_once=True)
+    assert os.read(reading, 100) == b"first\nsecond\nevent\n"
+    writer.expect(lambda: [b"third\n"])
+    writer.write(b"fourth\n")
+    writer.expect(lambda: [b"fifth\n"])
+    writer.close()
+    assert os.read(reading, 100) == b"third\nfourth\nfifth\n"
+
+
+@a_pipe
+async def test_many_expected_lines_do_not_wait_for_the_time(
+    monkeypatch: pytest.MonkeyPatch, ends: Ends
+) -> None:
+    reading, writing = ends
+    monkeypatch.setattr(log_writer, "GATHER_SECONDS", 3600.0)
+    with open_writer(writing) as writer:
+        writer._gathered_at = asyncio.get_running_loop().time()  # as if some had just been written
+        writer.expect(lambda: [b"first\n"])
+        await asyncio.sleep(0.05)
+        assert not _is_readable(reading)
+        writer.hurry(at_once=False)
+        assert await read_lines(reading, 1) == [b"first\n"]
+
+
+@a_pipe
+async def test_lines_that_are_expected_count_while_nobody_reads(ends: Ends) -> None:
+    """They are bounded like others, so they are asked for at once then."""
+    _, writing = ends
+    lines = numbered(100)
+    writer = LogWriter(writing, asyncio.get_running_loop())
+    for line in numbered(2000):
+        writer.write(line, at_once=True)
+    for _ in range(100):
+        writer.expect(lambda: lines)
+    assert writer.lost > 0
+    assert writer._held <= HELD_BYTES
+    assert writer._expected == []
+    writer.close()
 
 
 @a_pipe

@@ -74,11 +74,13 @@ class Fields:
 class Request:
     """The head of one request: what its line says, and its `fields`.
 
+    `logged` is what the access log has said of it, and in which case, once it has said something.
+
     Raises `BadRequest` for methods and targets that are not served, and for a Host that is
     missing or none.
     """
 
-    __slots__ = ("facts", "fields", "http11", "method", "path", "query", "route_path")
+    __slots__ = ("facts", "fields", "http11", "logged", "method", "path", "query", "route_path")
 
     def __init__(
         self,
@@ -94,6 +96,7 @@ class Request:
         self.http11 = http11
         self.fields = fields if isinstance(fields, Fields) else Fields(fields, http11=http11)
         self.facts = self.fields.facts
+        self.logged: tuple[Any, bytes] | None = None
         if not target.startswith("/"):
             target = origin_form(target, self.host)
         split = _split_often if len(target) <= LONGEST_REMEMBERED else split_target
