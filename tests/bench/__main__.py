@@ -1,57 +1,53 @@
-"""Measures the sidecar against nginx and Caddy: `python tests/bench --help`."""
+"""Measures the sidecar beside other proxies: `python tests/bench --help`."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import re
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-import load
-import msgspec
-import rest
-from authjs import log_in
-from children import SIGNALS
-from configs import DIRECT, Site
-from echo import echo_upstream
-from faults import BenchError
-from payloads import write_files
-from report import Results, markdown, write_into
-from servers import missing_programs, program, running
+from tests.bench.children import SIGNALS
+from tests.bench.conditions import conditions
+from tests.bench.contenders import DIRECT, lacks
+from tests.bench.cookies import log_in
+from tests.bench.faults import BenchError
+from tests.bench.payloads import write_files
+from tests.bench.report import PAGE, parts, write_into
+from tests.bench.results import FILE, Results, decoded, encoded
+from tests.bench.rows import LOADS, ROWS
+from tests.bench.servers import CONTENDERS, Server, missing, running_upstream
+from tests.bench.site import Site
+from tests.bench.stage import Stage, measure
 
-from sidecar import __version__
-
-README = Path(__file__).with_name("README.md")
-ROWS = (*load.ROWS, *rest.ROWS)
+NEEDED = ("nginx", "wrk")  # the upstream, and the yardstick, and the load
 FAILED, UNUSABLE = 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
-    missing = missing_programs()
-    if missing:
-        names = " ".join(missing)
-        _say(f"missing: {names}. On Debian: apt-get install {names}")
+    if options.page:
+        write_into(PAGE, parts(decoded(FILE.read_bytes())))
+        return 0
+    if lacking := " ".join(lacks(*NEEDED)):
+        _say(f"missing: {lacking}. On Debian: apt-get install {lacking}")
         return UNUSABLE
     for number in SIGNALS:
         signal.signal(number, _leave)
     try:
         results = _measure(options)
-        text = markdown(results)
-        print(text, end="")
+        made = parts(results)
+        print("\n\n".join(made.values()))
         if options.json:
-            options.json.write_bytes(msgspec.json.format(msgspec.json.encode(asdict(results))))
+            options.json.write_bytes(encoded(results))
         if options.write:
-            write_into(README, text)
+            FILE.write_bytes(encoded(results))
+            write_into(PAGE, made)
     except BenchError as error:
         _say(f"failed: {error}")
         return FAILED
@@ -67,11 +63,21 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--only", action="append", choices=ROWS, help="this row; may be repeated")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample to a file")
-    parser.add_argument("--write", action="store_true", help=f"put the tables into {README.name}")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help=f"keep every sample, and put the tables into {PAGE.name}",
+    )
+    parser.add_argument(
+        "--page", action="store_true", help=f"the tables of the kept samples into {PAGE.name} again"
+    )
+    parser.add_argument(
+        "--build", action="store_true", help="first build what no package has; takes minutes"
+    )
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (2 if options.quick else 5)
     options.seconds = options.seconds or (1 if options.quick else 3)
-    options.only = options.only or [row for row in ROWS if row != "features" or not options.quick]
+    options.only = options.only or list(LOADS if options.quick else ROWS)
     return options
 
 
@@ -82,44 +88,38 @@ def _positive(text: str) -> int:
 
 
 def _measure(options: argparse.Namespace) -> Results:
-    rests = [name for name in rest.ROWS if name in options.only]
-    loads = [name for name in load.ROWS if name in options.only]
-    with _site() as site:
-        return Results(
-            _conditions(options),
-            rests=rest.measure(site, rests, options.rounds, _say),
-            loads=load.measure(site, loads, options.rounds, options.seconds, _say),
-        )
+    rows = {name: row for name, row in ROWS.items() if name in options.only}
+    wanted = {entry.contender for row in rows.values() for entry in row.entries.values()}
+    left_out = missing(wanted - {DIRECT})
+    if options.build:
+        for name in left_out:
+            _build(name)
+        left_out = missing(wanted - {DIRECT})
+    for name, remedy in left_out.items():
+        _say(f"{name} is left out: {remedy}")
+    taken = {}
+    with _site() as (site, direct):
+        for name, row in rows.items():
+            with Stage(site, direct, options.seconds) as stage:
+                taken[name] = measure(row, stage, options.rounds, left_out, _say)
+    return Results(conditions(options.rounds, options.seconds), left_out, taken)
+
+
+def _build(name: str) -> None:
+    make = CONTENDERS[name].build
+    if make is not None:
+        _say(f"builds {name}")
+        _say(f"made {make()}")
 
 
 @contextmanager
-def _site() -> Iterator[Site]:
-    """The upstreams, a login, and a directory that only this user can read."""
-    with tempfile.TemporaryDirectory(prefix="sidecar-bench-") as name, echo_upstream() as echo:
-        site = Site(Path(name), log_in(), echo)
-        (site.home / "www").mkdir()
-        write_files(site.home / "www")
-        with running(site, DIRECT) as static:
-            yield replace(site, static=static.port)
-
-
-def _conditions(options: argparse.Namespace) -> dict[str, str | int]:
-    return {
-        "sidecar": __version__,
-        "Python": platform.python_version(),
-        "nginx": _version("nginx", "-v"),
-        "Caddy": _version("caddy", "version"),
-        "wrk": _version("wrk", "-v"),
-        "processors": os.cpu_count() or 0,
-        "rounds": options.rounds,
-        "seconds each": options.seconds,
-    }
-
-
-def _version(name: str, option: str) -> str:
-    done = subprocess.run([program(name), option], capture_output=True, text=True, check=False)
-    found = re.search(r"\d+(\.\d+)+", done.stdout + done.stderr)
-    return found[0] if found else "unknown"
+def _site() -> Iterator[tuple[Site, Server]]:
+    """A login, and a directory that only this user can read; and the upstream in front of it."""
+    with tempfile.TemporaryDirectory(prefix="sidecar-bench-") as name:
+        site = Site(Path(name), log_in())
+        write_files(site.home / "www/api")
+        with running_upstream(site) as direct:
+            yield replace(site, upstream=direct.port), direct
 
 
 def _say(text: str) -> None:

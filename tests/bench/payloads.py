@@ -10,12 +10,14 @@ _ITEM = b'{"id": 100017, "name": "item number 17", "price": 12.5, "tags": ["a", 
 _BEFORE, _BETWEEN, _AFTER = b'{"data": [', b", ", b"]}"
 
 # The third stays below the sidecar's buffer (1 MiB), the last is far beyond it.
-DOCUMENTS = {"1k.json": 1024, "64k.json": 65536, "1m.json": 1_000_000, "100m.json": LARGE}
+WHOLE = {"1k.json": 1024, "64k.json": 65536, "1m.json": 1_000_000}
+DOCUMENTS = {**WHOLE, "100m.json": LARGE}
 DOWNLOAD = "100m.bin"
 
 
 def write_files(directory: Path) -> None:
     """Writes every file that the upstream serves."""
+    directory.mkdir(parents=True)
     for name, size in DOCUMENTS.items():
         (directory / name).write_bytes(document(size))
     with (directory / DOWNLOAD).open("wb") as file:

@@ -1,116 +1,134 @@
-"""What was measured, as Markdown for people and as plain values for programs."""
+"""What was measured, as Markdown. Whatever was not measured has no table."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Final, TypeAlias
 
-import load
-import rest
-from configs import DIRECT
-from faults import BenchError
-from load import Rounds, Sample
-from rest import Values
+from tests.bench.contenders import DIRECT
+from tests.bench.faults import BenchError
+from tests.bench.results import Results, added, middle, ratios
+from tests.bench.rows import BASELINE, COSTS, FEATURES, LOADS
+from tests.bench.servers import BESIDE
+from tests.bench.stage import Rounds, Row
 
-BEGIN, END = "<!-- results -->", "<!-- /results -->"
+PAGE: Final = Path(__file__).parents[2] / "docs" / "performance.md"
 
-_NONE = "-"
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """One run: its conditions, and what was measured of each row that was asked for."""
-
-    conditions: Mapping[str, str | int]
-    loads: Mapping[str, Rounds]
-    rests: Mapping[str, Values]
+_NONE: Final = "-"
+Lines: TypeAlias = Iterable[Sequence[str]]
 
 
-# -- what samples say ---------------------------------------------------------------------------
+def parts(results: Results) -> Mapping[str, str]:
+    """The conditions and the tables, by the names that their places in the page have."""
+    made = {
+        "conditions": _conditions(results),
+        "beside": _beside(results),
+        "features": _features(results),
+        "costs": _costs(results),
+    }
+    return {name: text for name, text in made.items() if text}
 
 
-def ratios(rounds: Rounds, one: str, baseline: str) -> list[float]:
-    """CPU time of a contender in each round, by the baseline's in the same round."""
-    return [samples[one].cpu / samples[baseline].cpu for samples in rounds]
+def _conditions(results: Results) -> str:
+    told = "; ".join(f"{name} {value}" for name, value in results.conditions.items())
+    return f"{told}."
 
 
-def added(rounds: Rounds, one: str, latency: Callable[[Sample], float]) -> float:
-    """Median over rounds of the latency that is not the upstream's own, in microseconds."""
-    return median(latency(samples[one]) - latency(samples[DIRECT]) for samples in rounds)
+# -- beside others ------------------------------------------------------------------------------
+
+
+def _beside(results: Results) -> str:
+    """A line for each contender, a column for each load."""
+    rows = {name: results.rows[name] for name in LOADS if name in results.rows}
+    titles = [LOADS[name].title for name in rows]
+    latency = rows.get("1k-1")
+    heads = ["contender", "does", *titles, *(["added p50 / p99, µs"] if latency else [])]
+    lines = []
+    for name, contender in BESIDE.items():
+        if name in results.missing:
+            lines.append([name, f"missing: `{results.missing[name]}`", *[_NONE] * (len(heads) - 2)])
+            continue
+        cells = [_load_cell(rounds, name) for rounds in rows.values()]
+        lines.append([name, contender.does, *cells, *([_added(latency, name)] if latency else [])])
+    return table(heads, lines) if rows else ""
+
+
+def _load_cell(rounds: Rounds, name: str) -> str:
+    if name == BASELINE:
+        return f"1 ({middle(rounds, name, 'cpu'):.1f} µs)"
+    return spread(ratios(rounds, name, BASELINE))
+
+
+def _added(rounds: Rounds, name: str) -> str:
+    p50, p99 = (added(rounds, name, DIRECT, figure) for figure in ("p50", "p99"))
+    return f"{p50:.0f} / {p99:.0f}"
+
+
+# -- the sidecar by itself, and costs -----------------------------------------------------------
+
+
+def _features(results: Results) -> str:
+    heads = ("load", "sidecar", "CPU µs each", "ratio to the first", "a second")
+    return table(heads, _lines(results, FEATURES, _feature_lines))
+
+
+def _feature_lines(row: Row, rounds: Rounds) -> Lines:
+    for name in rounds[0]:
+        yield (
+            row.title,
+            name,
+            f"{middle(rounds, name, 'cpu'):.1f}",
+            _NONE if name == row.baseline else spread(ratios(rounds, name, row.baseline)),
+            f"{middle(rounds, name, 'rate'):,.0f}",
+        )
+
+
+def _costs(results: Results) -> str:
+    heads = ("cost", "contender", "value", "target")
+    return table(heads, _lines(results, COSTS, _cost_lines))
+
+
+def _cost_lines(row: Row, rounds: Rounds) -> Lines:
+    for name in rounds[0]:
+        value = f"{middle(rounds, name, 'value'):.1f} {row.unit}"
+        yield row.title, name, value, row.target if name == "sidecar" else ""
+
+
+def _lines(
+    results: Results, rows: Mapping[str, Row], lines: Callable[[Row, Rounds], Lines]
+) -> Sequence[Sequence[str]]:
+    measured = [name for name in rows if name in results.rows]
+    return [line for name in measured for line in lines(rows[name], results.rows[name])]
 
 
 # -- Markdown -----------------------------------------------------------------------------------
 
 
-def markdown(results: Results) -> str:
-    """The tables of the rows that were measured, under a line that tells the conditions."""
-    told = ", ".join(f"{name} {value}" for name, value in results.conditions.items())
-    return "\n\n".join([f"{told}.", *filter(None, _tables(results))]) + "\n"
-
-
-def _tables(results: Results) -> Iterable[str]:
-    for baseline in ("nginx", "sidecar"):
-        names = [name for name in results.loads if load.ROWS[name].baseline == baseline]
-        lines = [line for name in names for line in _load_lines(name, results.loads[name])]
-        heads = ("load", "contender", "CPU µs per request", f"ratio to {baseline}")
-        yield _table((*heads, "requests/s", "added p50 / p99, µs", "target"), lines)
-    lines = [line for name, values in results.rests.items() for line in _rest_lines(name, values)]
-    yield _table(("cost", "contender", "value", "ratio to nginx", "target"), lines)
-
-
-def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Nothing for no lines."""
     if not lines:
         return ""
     rule = ["---"] * len(heads)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *lines))
 
 
-def _load_lines(name: str, rounds: Rounds) -> Iterable[Sequence[str]]:
-    row = load.ROWS[name]
-    for one in row.contenders:
-        if one == DIRECT:
-            continue
-        yield (
-            row.title,
-            one,
-            f"{median(samples[one].cpu for samples in rounds):.1f}",
-            _NONE if one == row.baseline else spread(ratios(rounds, one, row.baseline)),
-            f"{median(samples[one].load.per_second for samples in rounds):,.0f}",
-            _added(rounds, one),
-            row.target if one == "sidecar" else "",
-        )
-
-
-def spread(values: Sequence[float]) -> str:
+def spread(taken: Sequence[float]) -> str:
     """The median, and between which values it lies."""
-    return f"{median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
+    return f"{median(taken):.2f} ({min(taken):.2f}-{max(taken):.2f})"
 
 
-def _added(rounds: Rounds, one: str) -> str:
-    if DIRECT not in rounds[0]:
-        return _NONE
-    p50, p99 = (
-        added(rounds, one, latency)
-        for latency in (lambda sample: sample.load.p50, lambda sample: sample.load.p99)
-    )
-    return f"{p50:.0f} / {p99:.0f}"
-
-
-def _rest_lines(name: str, values: Values) -> Iterable[Sequence[str]]:
-    row = rest.ROWS[name]
-    middle = {one: median(taken) for one, taken in values.items()}
-    for one, value in middle.items():
-        ratio = f"{value / middle['nginx']:.1f}" if row.compared and one != "nginx" else _NONE
-        target = f"{row.target} {row.unit}" if one == "sidecar" else ""
-        yield row.title, one, f"{value:.1f} {row.unit}", ratio, target
-
-
-def write_into(file: Path, text: str) -> None:
-    """Replaces what stands between the markers. Raises `BenchError` where they are not there."""
-    before, begin, rest_ = file.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest_.partition(END)
-    if not begin or not end:
-        raise BenchError(f"{file.name} has no markers {BEGIN} and {END}")
-    file.write_text(f"{before}{BEGIN}\n{text}{END}{after}", encoding="utf-8")
+def write_into(file: Path, made: Mapping[str, str]) -> None:
+    """Replaces what stands between the markers of each part. Raises `BenchError` where a marker is
+    not there.
+    """
+    text = file.read_text(encoding="utf-8")
+    for name, part in made.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+        before, begun, rest = text.partition(begin)
+        _, ended, after = rest.partition(end)
+        if not begun or not ended:
+            raise BenchError(f"{file.name} has no markers {begin.strip()} and {end.strip()}")
+        text = f"{before}{begin}{part}\n{end}{after}"
+    file.write_text(text, encoding="utf-8")

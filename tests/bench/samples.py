@@ -2,99 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse
+from typing import Any
 
 import msgspec
-from configs import VARIANTS, WRAPPING, Site
-from faults import BenchError
-from payloads import data_of
-from servers import Server
+
+from tests.bench.contenders import Body, Cookies
+from tests.bench.faults import BenchError
+from tests.bench.payloads import data_of
+from tests.bench.servers import Server
+from tests.bench.site import Site
 
 _MEMBERS = ("isError", "message", "data", "status", "errorData")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer's body, and the size on the wire of all of it."""
+class Ask:
+    """A request, as a load repeats it; `fields` besides the session's Cookie."""
 
-    body: bytes
-    size: int
+    path: str
+    method: str = "GET"
+    fields: Mapping[str, str] = field(default_factory=dict)
+    body: str = ""
+    status: int = 200
 
 
-def ask(
-    connection: HTTPConnection,
-    server: Server,
-    site: Site,
-    path: str,
-    *,
-    upload: Iterable[bytes] | None = None,
-    length: int = 0,
+def send(
+    connection: HTTPConnection, server: Server, ask: Ask, upload: Iterable[bytes] | None = None
 ) -> HTTPResponse:
-    """Asks as the load does, or uploads `length` bytes; the body is still to be read.
+    """Asks with the server's session; the answer's body is still to be read.
 
-    Raises `BenchError` unless the answer is a 200.
+    Raises `BenchError` unless the status is the one that is due.
     """
-    headers = {"Cookie": site.login.header}
-    if upload is not None:
-        headers["Content-Length"] = str(length)
-    connection.request("GET" if upload is None else "POST", path, upload, headers)
+    fields = {"Cookie": server.session.header, **ask.fields}
+    connection.request(ask.method, server.path(ask.path), upload or ask.body, fields)
     response = connection.getresponse()
-    if response.status != 200:
-        raise BenchError(f"{server.name} answers {path} with {response.status}")
+    if response.status != ask.status:
+        raise BenchError(f"{server.name} answers {ask.path} with {response.status}")
     return response
 
 
-def fetch_document(server: Server, site: Site, file: str) -> Answer:
-    """A document through a contender. Raises `BenchError` where it is not the upstream's, or
-    not the envelope round it.
-    """
-    answer = _fetch(server, site, f"{server.base}/{file}")
-    document = (site.home / "www" / file).read_bytes()
-    if server.name in WRAPPING:
-        check_envelope(server.name, answer.body, data_of(document))
-    elif answer.body != document:
-        raise BenchError(f"{server.name} does not pass {file} on as it is")
-    return answer
+def size_of(server: Server, ask: Ask) -> int:
+    """How many bytes the answer has on the wire, all of it."""
+    with closing(server.connect()) as connection:
+        response = send(connection, server, ask)
+        body = response.read()
+    line = f"HTTP/1.1 {response.status} {response.reason}\r\n\r\n"
+    fields = sum(len(f"{name}: {value}\r\n") for name, value in response.getheaders())
+    return len(line) + fields + len(body)
 
 
-def check_envelope(name: str, body: bytes, data: bytes) -> None:
-    """Raises `BenchError` unless the body is the envelope of a success with that `data`."""
-    expected = dict(zip(_MEMBERS, (b"false", b"null", data, b"200", b"null"), strict=True))
+# -- bodies -------------------------------------------------------------------------------------
+
+
+def check_document(server: Server, site: Site, file: str) -> None:
+    """Raises `BenchError` where a document does not come through as it should."""
+    with closing(server.connect()) as connection:
+        body = send(connection, server, Ask(f"/{file}")).read()
+    check_body(server, body, (site.home / "www/api" / file).read_bytes())
+
+
+def check_body(server: Server, body: bytes, document: bytes) -> None:
+    """Raises `BenchError` where that is not what the contender should make of the document."""
+    if not _CHECKS[server.contender.body](body, document):
+        raise BenchError(f"{server.name} does not answer with {server.contender.body.value}")
+
+
+def is_spliced(body: bytes, document: bytes) -> bool:
+    """Whether it is the envelope of a success, with the bytes of the document's data."""
+    expected = dict(
+        zip(_MEMBERS, (b"false", b"null", data_of(document), b"200", b"null"), strict=True)
+    )
     try:
         members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except msgspec.DecodeError:
-        members = {}
-    if {member: bytes(raw) for member, raw in members.items()} != expected:
-        raise BenchError(f"{name} does not answer with the envelope")
+        return False
+    return {member: bytes(raw) for member, raw in members.items()} == expected
 
 
-def check_upstream_side(server: Server, site: Site) -> None:
-    """Raises `BenchError` unless the upstream is sent what it should be: through the sidecar
-    the token and no session cookie, through the others the cookies as they came.
+def _is_rewritten(body: bytes, document: bytes) -> bool:
+    data = msgspec.json.decode(data_of(document))
+    expected = dict(zip(_MEMBERS, (False, None, data, 200, None), strict=True))
+    return bool(msgspec.json.decode(body) == expected)
+
+
+_CHECKS: Mapping[Body, Callable[[bytes, bytes], bool]] = {
+    Body.AS_IT_IS: bytes.__eq__,
+    Body.SPLICED: is_spliced,
+    Body.REWRITTEN: _is_rewritten,
+}
+
+
+# -- what the upstream has seen -----------------------------------------------------------------
+
+
+def check_upstream_side(server: Server) -> None:
+    """Raises `BenchError` unless the upstream is sent what it should be: the token, in its field,
+    and the cookies that are due.
     """
-    login = site.login
-    expected: dict[str, str | None]
-    if server.name in VARIANTS:
-        expected = {"authorization": f"Bearer {login.token}", "cookie": login.others}
-    else:
-        expected = {"authorization": None, "cookie": login.header}
-    if told_by_echo(server, _fetch(server, site, "/echo/").body) != expected:
+    with closing(server.connect()) as connection:
+        told = data_told(send(connection, server, Ask("/echo")).read())
+    contender, session = server.contender, server.session
+    cookie = {
+        Cookies.KEPT: session.header,
+        Cookies.STRIPPED: session.others,
+        Cookies.DROPPED: None,
+    }[contender.cookies]
+    token = told.pop(contender.token, None) if contender.token else None
+    right = token is not None and session.is_token(token.removeprefix("Bearer "))
+    if told.pop("cookie") != cookie or right != bool(contender.token) or any(told.values()):
         raise BenchError(f"{server.name} does not send the upstream what it should")
 
 
-def told_by_echo(server: Server, body: bytes) -> object:
-    """What the echoing upstream has answered through this contender."""
-    told = msgspec.json.decode(body)
-    return told["data"] if server.name in VARIANTS else told
-
-
-def _fetch(server: Server, site: Site, path: str) -> Answer:
-    with closing(server.connect()) as connection:
-        response = ask(connection, server, site, path)
-        body = response.read()
-    line = f"HTTP/1.1 200 {response.reason}\r\n\r\n"
-    fields = sum(len(f"{name}: {value}\r\n") for name, value in response.getheaders())
-    return Answer(body, len(line) + fields + len(body))
+def data_told(body: bytes) -> dict[str, Any]:
+    """What the telling upstream has answered, through any contender."""
+    data: dict[str, Any] = msgspec.json.decode(body)["data"]
+    return data

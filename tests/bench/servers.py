@@ -1,4 +1,4 @@
-"""The programs that are measured: found, started, awaited and stopped."""
+"""The programs that are measured: started, awaited and stopped."""
 
 from __future__ import annotations
 
@@ -9,54 +9,68 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from children import child
-from configs import DIRECT, HOST, VARIANTS, Site, configuration
-from faults import BenchError
+from tests.bench.children import child
+from tests.bench.contenders import DIRECT, OTHERS, Contender, upstream
+from tests.bench.faults import BenchError
+from tests.bench.logins import OAUTH2_PROXY
+from tests.bench.nextjs import NEXT_JS
+from tests.bench.sidecars import DEFAULT, NO_LOG, SIDECARS
+from tests.bench.site import (
+    HOST,
+    POLL_SECONDS,
+    READY_SECONDS,
+    ROOT,
+    Place,
+    Session,
+    Site,
+    await_port,
+)
 
-ROOT = Path(__file__).parents[2]
+BESIDE: Mapping[str, Contender] = {
+    **OTHERS,
+    "oauth2-proxy": OAUTH2_PROXY,
+    "Next.js route handler": NEXT_JS,
+    DEFAULT: SIDECARS[DEFAULT],
+    NO_LOG: SIDECARS[NO_LOG],
+}
+"""Who is compared, in the table's order."""
 
-PROGRAMS = ("nginx", "caddy", "wrk")
-"""What has to be there besides the sidecar; Debian's packages have the same names."""
-
-_READY_SECONDS = 15.0
-_POLL_SECONDS = 0.002
+CONTENDERS: Mapping[str, Contender] = {**BESIDE, **SIDECARS}
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server, the head of its processes, and the path of the static upstream's files."""
+    """A running contender, the head of its processes, and the session that it knows."""
 
     name: str
+    contender: Contender
     pid: int
     port: int
-    base: str
+    session: Session
 
     def connect(self) -> HTTPConnection:
         """A new connection, which opens at its first request."""
         return HTTPConnection(HOST, self.port, timeout=30)
 
+    def path(self, path: str) -> str:
+        """Of what the upstream has below `/api`."""
+        return self.contender.base + path
 
-def missing_programs() -> list[str]:
-    """Those of `PROGRAMS` that are not installed."""
-    return [name for name in PROGRAMS if _find(name) is None]
-
-
-def program(name: str) -> str:
-    """The path of a program that is not missing."""
-    path = _find(name)
-    assert path is not None
-    return path
+    def url(self, path: str) -> str:
+        """The same as a whole URL."""
+        return f"http://{HOST}:{self.port}{self.path(path)}"
 
 
-def _find(name: str) -> str | None:
-    # Debian keeps nginx where not every user's PATH leads.
-    return shutil.which(name, path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")
+def missing(names: Iterable[str]) -> Mapping[str, str]:
+    """Which of the contenders cannot run here, each with what helps."""
+    lacking = {name: CONTENDERS[name].missing() for name in names}
+    return {name: remedy for name, remedy in lacking.items() if remedy is not None}
 
 
 @contextmanager
@@ -65,61 +79,73 @@ def running(site: Site, name: str) -> Iterator[Server]:
 
     Raises `BenchError` where its first answer is no 200.
     """
-    directory = Path(tempfile.mkdtemp(dir=site.home))
-    port, admin = _free_ports(2)
-    config, log = directory / "config", directory / "log"
-    config.write_text(configuration(site, name, port, admin))
-    command, environment = _command(name, config), _environment(directory)
+    contender = CONTENDERS[name]
+    with _place(site) as place, ExitStack() as stack:
+        settled = contender.beside(stack, place)
+        yield stack.enter_context(_started(name, contender, settled))
+
+
+@contextmanager
+def running_upstream(site: Site) -> Iterator[Server]:
+    """Runs what all contenders stand in front of."""
+    with _place(site) as place, ExitStack() as stack:
+        command = [sys.executable, "-m", "tests.bench.upstream", str(place.admin)]
+        log = stack.enter_context((place.folder / "upstream.log").open("wb"))
+        stack.enter_context(child(command, log, cwd=ROOT))
+        await_port(place.admin)
+        yield stack.enter_context(_started(DIRECT, upstream(place.admin), place))
+
+
+@contextmanager
+def _place(site: Site) -> Iterator[Place]:
+    """A folder and ports of its own; logs of a load take much room, so it goes at once."""
+    folder = Path(tempfile.mkdtemp(dir=site.home))
+    try:
+        yield Place(site, folder, *_free_ports())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_ports() -> tuple[int, int, int]:
+    """Three different ones."""
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for one in held:
+            one.bind((HOST, 0))
+        one, two, three = (each.getsockname()[1] for each in held)
+        return one, two, three
+
+
+@contextmanager
+def _started(name: str, contender: Contender, place: Place) -> Iterator[Server]:
+    command = contender.command(place)
+    environ = _environ() | dict(contender.environ(place))
+    log = place.folder / "log"
     with (
         log.open("wb") as output,
-        child(command, output, cwd=ROOT, env=environment) as process,
+        child(command, output, cwd=contender.cwd, env=environ) as process,
     ):
-        server = Server(name, process.pid, port, "" if name == DIRECT else "/api")
-        status = _first_status(server, site, process)
+        session = contender.session(place)
+        server = Server(name, contender, process.pid, place.port, session)
+        status = _first_status(server, process)
         if status != 200:
-            told = log.read_text(errors="replace")[-1000:]
+            told = log.read_text(errors="replace")[-2000:]
             raise BenchError(f"{name} first answers {status or 'nothing'}; it said:\n{told}")
         yield server
 
 
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        held = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in held:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in held]
-
-
-def _command(name: str, config: Path) -> list[str]:
-    if name in VARIANTS:
-        return [sys.executable, "-m", "sidecar", "run", "-c", str(config)]
-    if name == "caddy":
-        return [program("caddy"), "run", "--adapter", "caddyfile", "--config", str(config)]
-    return [program("nginx"), "-e", "stderr", "-p", str(config.parent), "-c", str(config)]
-
-
-def _environment(directory: Path) -> dict[str, str]:
+def _environ() -> dict[str, str]:
     """This process's own without what would configure the sidecar besides its file."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
-    one_worker = {"GOMAXPROCS": "1"}
-    return kept | one_worker | {"XDG_CONFIG_HOME": str(directory), "XDG_DATA_HOME": str(directory)}
+    return {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
 
 
-def _first_status(server: Server, site: Site, process: subprocess.Popen[bytes]) -> int:
+def _first_status(server: Server, process: subprocess.Popen[bytes]) -> int:
     """The status of the first answer, 0 where none comes in time."""
-    end = time.monotonic() + _READY_SECONDS
+    cookie = {"Cookie": server.session.header}
+    end = time.monotonic() + READY_SECONDS
     while time.monotonic() < end and process.poll() is None:
-        with suppress(OSError, HTTPException):
-            return _status(server, site)
-        time.sleep(_POLL_SECONDS)
+        with suppress(OSError, HTTPException), closing(server.connect()) as connection:
+            connection.request("GET", server.path("/1k.json"), headers=cookie)
+            return connection.getresponse().status
+        time.sleep(POLL_SECONDS)
     return 0
-
-
-def _status(server: Server, site: Site) -> int:
-    connection = server.connect()
-    try:
-        headers = {"Cookie": site.login.header}
-        connection.request("GET", f"{server.base}/1k.json", headers=headers)
-        return connection.getresponse().status
-    finally:
-        connection.close()

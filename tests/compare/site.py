@@ -344,8 +344,10 @@ def _configuration(ports: Ports) -> dict[str, Any]:
     }
 
 
-def oauth2_proxy(binary: Path, redis_server: str | None = None) -> Contender:
-    """oauth2-proxy with sessions in its cookie, or in a Redis of its own."""
+def oauth2_proxy(
+    binary: Path, redis_server: str | None = None, refresh_age: int = REFRESH_AGE
+) -> Contender:
+    """oauth2-proxy with sessions in its cookie, or in a Redis of its own; ages are in seconds."""
     redis = free_port()
 
     def command(ports: Ports, folder: Path) -> Sequence[str]:
@@ -361,7 +363,7 @@ def oauth2_proxy(binary: Path, redis_server: str | None = None) -> Contender:
             "http-address": f"127.0.0.1:{ports.own}",
             "cookie-secret": SECRET,
             "cookie-secure": "false",
-            "cookie-refresh": f"{REFRESH_AGE}s",
+            "cookie-refresh": f"{refresh_age}s",
             "email-domain": "*",
             "skip-provider-button": "true",
             "pass-access-token": "true",

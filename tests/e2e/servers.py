@@ -137,6 +137,19 @@ def _build(node: str, app: str) -> None:
     )
 
 
+def is_built(app: str) -> bool:
+    """Whether the app has been built once; its sources may have changed since."""
+    return (APPS / app / ".next" / "e2e").exists()
+
+
+def build_one(node: str, npm: str, app: str) -> None:
+    """Installs the packages, then builds this app alone. Raises `BuildFailed`."""
+    with _locked():
+        _install(npm)
+        _write_helper()
+        _build(node, app)
+
+
 class Builds:
     """Installs the packages, then builds every app, two at a time; `log` tells how long it took."""
 

@@ -1,0 +1,94 @@
+"""What measurements are taken on, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final, Self, TypeAlias
+
+from tests.bench.contenders import DIRECT
+from tests.bench.payloads import WHOLE
+from tests.bench.samples import check_document, check_upstream_side
+from tests.bench.servers import Server, running
+from tests.bench.site import Site
+
+Sample: TypeAlias = Mapping[str, float]
+"""What one measurement has: `cpu` in microseconds for each request, or message, or event; `rate` of
+them a second; `p50` and `p99` in microseconds; or one `value`, in the row's unit."""
+
+Rounds: TypeAlias = Sequence[Mapping[str, Sample]]
+"""For each round a sample of each entry."""
+
+
+class Stage:
+    """The servers of one row, each started when it is first wanted, and found to be right."""
+
+    def __init__(self, site: Site, direct: Server, seconds: int) -> None:
+        self.site: Final = site
+        self.seconds: Final = seconds
+        self._servers: Final = {DIRECT: direct}
+        self._stack: Final = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def server(self, name: str) -> Server:
+        """A contender that runs until the stage is left. Raises `BenchError`."""
+        if name not in self._servers:
+            server = self._stack.enter_context(running(self.site, name))
+            check_upstream_side(server)
+            for file in WHOLE:
+                check_document(server, self.site, file)
+            self._servers[name] = server
+        return self._servers[name]
+
+
+Take: TypeAlias = Callable[[Stage, str], Sample]
+"""Measures a contender, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a row: which contender, and how it is measured."""
+
+    contender: str
+    take: Take
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Entries that are compared. Ratios are to `baseline`; `target` is the sidecar's.
+
+    `unit` is what CPU time is counted for, or what a value is in. It is measured in each round, or
+    `once`.
+    """
+
+    title: str
+    entries: Mapping[str, Entry]
+    baseline: str
+    unit: str = "request"
+    target: str = ""
+    once: bool = False
+
+
+def measure(
+    row: Row, stage: Stage, rounds: int, left_out: Mapping[str, str], say: Callable[[str], None]
+) -> Rounds:
+    """Takes the rounds of a row without the contenders that are missing. `say` is told which round.
+
+    A round before the first warms up, and is not counted. Raises `BenchError`.
+    """
+    entries = [one for one in row.entries.items() if one[1].contender not in left_out]
+    count = 1 if row.once else rounds
+    taken = []
+    for number in range(1 if row.once else 0, count + 1):
+        say(f"{f'round {number} of {count}' if number else 'warm-up'}: {row.title}")
+        # Who comes first alternates, as the machine's other work comes and goes.
+        turn = entries[:: -1 if number % 2 else 1]
+        samples = {name: entry.take(stage, entry.contender) for name, entry in turn}
+        taken.append({name: samples[name] for name, _ in entries})
+    return taken[-count:]
