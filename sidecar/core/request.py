@@ -121,6 +121,19 @@ class Request:
         """The value of a field that the sidecar reads, or empty."""
         return self.facts.get(name, b"")
 
+    def own_authorization(self) -> bytes | None:
+        """The client's own Authorization, to be passed on; None without one.
+
+        Raises `BadRequest` if there are two: it is no list (RFC 9110 5.3 and 11.6.2), and servers
+        would disagree about which of them counts.
+        """
+        value = self.facts.get(b"authorization")
+        if value is not None and b"," in value:
+            names = [name.lower() for name, _ in self.fields.raw]
+            if names.count(b"authorization") > 1:
+                raise BadRequest("Authorization stands there twice")
+        return value
+
     @property
     def is_websocket(self) -> bool:
         """Whether this is a WebSocket opening handshake (RFC 6455 4.1)."""

@@ -18,8 +18,8 @@ class UpstreamHead:
     `lines` pass on unchanged (without line ends), `facts` are read by lower-case name, `cookies`
     are the Set-Cookie values one by one, since they must never be joined (RFC 9110 5.3). `version`
     is the HTTP version that the answer came in.
-    Raises `UpstreamProtocolError` for statuses and field names that are none, and where a field
-    holds a control character.
+    Raises `UpstreamProtocolError` for statuses and field names that are none, where a field holds a
+    control character, and where two fields contradict each other.
     """
 
     __slots__ = ("cookies", "facts", "lines", "reason", "status", "version")
@@ -50,10 +50,12 @@ class UpstreamHead:
                 lines.append(b"%b: %b" % (name, value))
             elif lower == b"set-cookie":
                 self.cookies.append(value)
-            elif lower in facts:
-                facts[lower] += b", " + value
-            else:
+            elif lower not in facts:
                 facts[lower] = value
+            elif lower not in _SINGLE:
+                facts[lower] += b", " + value
+            elif facts[lower] != value and lower != b"date":  # of which the first one counts
+                raise UpstreamProtocolError(f"the answer has two different {lower.decode()} fields")
         # The C parser lets control characters pass in answers; they go no further.
         if not is_clean_block(b"".join([*lines, *facts.values(), *self.cookies]), 0):
             raise UpstreamProtocolError("a header field of the answer holds a control character")
@@ -106,6 +108,11 @@ def readable(phrase: str) -> str:
 
 
 _RESET_CONTENT: Final = 205
+# Fields that are no lists (RFC 9110 5.3): clients differ about which of two counts, and the two in
+# one line would name a place that neither means.
+_SINGLE: Final = frozenset(
+    (b"location", b"content-location", b"content-disposition", b"content-range", b"etag", b"date")
+)
 _KNOWN_FIELDS: Final[dict[bytes, bytes]] = {}
 """Spelling → lower-case name of what is read or dropped, empty of what passes. Filled on demand."""
 

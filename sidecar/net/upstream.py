@@ -29,7 +29,7 @@ from sidecar.core.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from sidecar.core.headers import head_size
+from sidecar.core.headers import content_length, head_size
 from sidecar.core.keep_alive import usable
 from sidecar.core.scan import scan_answer
 from sidecar.net.causes import of_answer, of_connection
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 MAX_INTERIM: Final = 32  # 1xx responses before a final one; more is abuse
 _VERSIONS: Final = (HttpVersion11, HttpVersion10)
+_END_OF_HEAD: Final = b"\r\n\r\n"
+_LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 _LOST_WHILE_SENDING: Final = "the connection was lost while the request body was sent"
 
 
@@ -120,7 +122,7 @@ class UpstreamConnection(StreamProtocol):
         "_deadline",
         "_dirty",
         "_expects_body",
-        "_head_bytes",
+        "_head_data",
         "_heard",
         "_interim",
         "_listener",
@@ -150,7 +152,7 @@ class UpstreamConnection(StreamProtocol):
         self.address = str(member.server)
         self._deadline = Deadline(loop, self._timed_out)
         self._expects_body = True
-        self._head_bytes = 0  # received before the final head came to its end
+        self._head_data = bytearray()  # received before the final head came to its end
         self._listener: Listener | None = None
         self._coming: ComingAnswer | None = None
         self.message: RawResponseMessage = None  # type: ignore[assignment]
@@ -180,7 +182,7 @@ class UpstreamConnection(StreamProtocol):
         self._expects_body = expects_body
         self._answered = self._dirty = self._heard = self._unbounded = False
         self._interim = 0
-        self._head_bytes = 0
+        self._head_data.clear()
         self._sending = not whole
         self._listener = listener
         if whole:
@@ -330,12 +332,15 @@ class UpstreamConnection(StreamProtocol):
     def _parse(self, parser: Any, data: bytes) -> None:
         limit = self.pool.address.header_limit
         if not self._answered:
-            self._head_bytes += len(data)
+            self._head_data += data
         try:
             messages, upgraded, tail = parser.feed_data(data)
         except HttpProcessingError as error:
-            self._broken(UpstreamProtocolError(of_answer(error)))
-            return
+            whole = None if self._answered else self._before_excess(bytes(self._head_data))
+            if whole is None:
+                self._broken(UpstreamProtocolError(of_answer(error)))
+                return
+            messages, upgraded, tail = [whole], False, b""
         if messages:
             if sum(message.code >= 200 for message, _ in messages) > 1:
                 self._dirty = True  # a second response, seen before the first is passed on
@@ -344,10 +349,38 @@ class UpstreamConnection(StreamProtocol):
         elif self._answered:
             if not self._unbounded:
                 self._deadline.set(self.pool.address.idle)
-        elif self._head_bytes > limit + BODY_WINDOW:
+        elif len(self._head_data) > limit + BODY_WINDOW:
             self._broken(UpstreamProtocolError(_too_large(limit)))
         elif data:
             self._heard = True
+
+    def _before_excess(self, data: bytes) -> Any:
+        """The response that `data` is up to its excess; None if it is none, or is not whole.
+
+        Some servers send a body with HEAD, 204 or 304, or more of one than its length. That must
+        not depend on where a segment ends: bytes that come later close the connection, too (T20,
+        RFC 9112 6.3).
+        """
+        end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+        limit = self.pool.address.header_limit
+        parser = response_parser(self, self._loop, limit, has_body=self._expects_body)
+        try:
+            messages, upgraded, _ = parser.feed_data(data[:end])
+            if len(messages) != 1 or upgraded or messages[0][0].code < 200:
+                return None
+            message, payload = messages[0]
+            if message.chunked:
+                behind = data.find(_LAST_CHUNK, end - 2) + len(_LAST_CHUNK)
+            else:
+                behind = end + content_length(message.raw_headers)
+            if not payload.is_eof():
+                parser.feed_data(data[end:behind])
+        except HttpProcessingError:
+            return None
+        if not payload.is_eof():
+            return None
+        self._parser, self._dirty = parser, True
+        return message, payload
 
     def _whole(self, head: UpstreamHead, body: bytes) -> None:
         """The common case: nothing is left over, so the next exchange may begin at once."""
@@ -384,7 +417,9 @@ class UpstreamConnection(StreamProtocol):
         else:
             self._heard = True
             self._interim += 1
-            if self._interim > MAX_INTERIM:
+            if code < 100:
+                self._broken(UpstreamProtocolError(f"the answer's status is {code}"))
+            elif self._interim > MAX_INTERIM:
                 self._broken(UpstreamProtocolError("too many interim answers"))
             else:
                 listener.on_interim(message)
@@ -393,12 +428,13 @@ class UpstreamConnection(StreamProtocol):
         self, message: Any, payload: StreamReader, tail: bytes | None, listener: Listener
     ) -> None:
         limit = self.pool.address.header_limit
-        fault = _unusable(message, tail, self._head_bytes, limit)
+        fault = _unusable(message, tail, len(self._head_data), limit)
         if fault is not None:
             self._broken(UpstreamProtocolError(fault))
             return
         self._listener = None
         self._answered = True
+        self._head_data.clear()
         if self.member.failures or message.code > 500:
             self.pool.judge(self, message.code)
         self.message = message

@@ -322,7 +322,8 @@ class Planner:
         if live is not None and route.inject:
             flow.counts = route.on_unauthorized != "pass"
             return cookie, presented.authorization
-        own = request.facts.get(b"authorization")
+        passes_own = route.authorization is not None or not route.inject
+        own = request.own_authorization() if passes_own else None
         if own is not None and self._directory.is_dead_bearer(own, flow.began):
             own = None
         own_line = b"" if own is None else b"Authorization: %b\r\n" % own

@@ -28,7 +28,7 @@ from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from sidecar.core.errors import BadRequest, HeadersTooLarge, ProxyError
-from sidecar.core.headers import is_clean_block
+from sidecar.core.headers import content_length, is_clean_block
 from sidecar.net.parsers import BODY_WINDOW, MAX_FIELDS
 
 if TYPE_CHECKING:
@@ -210,12 +210,6 @@ class RequestParser:
         else:
             self._parser.message_consumed()
         self._begin_next()
-
-
-def content_length(fields: RawFields) -> int:
-    """The Content-Length in bytes of a head that the C parser has accepted, 0 without one."""
-    lengths = (int(value) for name, value in fields if name.lower() == b"content-length")
-    return next(lengths, 0)
 
 
 def render_section(fields: RawFields) -> bytes:

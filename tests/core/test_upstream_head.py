@@ -20,6 +20,9 @@ from sidecar.core.upstream_head import UpstreamHead
         [(b"X-A", b"1\r\nX-B: 2")],
         [(b"X-A", b"a\x00b")],
         [(b"Location", b"/\x0b")],
+        [(b"Location", b"/a"), (b"location", b"/b")],
+        [(b"ETag", b'"a"'), (b"ETag", b'"b"')],
+        [(b"Content-Disposition", b"inline"), (b"Content-Disposition", b"attachment")],
     ],
 )
 def test_ambiguous_framing_and_impossible_fields_are_refused(
@@ -28,6 +31,18 @@ def test_ambiguous_framing_and_impossible_fields_are_refused(
     """T21: such an answer is a bad gateway."""
     with pytest.raises(UpstreamProtocolError):
         UpstreamHead(200, fields)
+
+
+def test_field_that_is_no_list_may_be_repeated_alike() -> None:
+    """RFC 9110 5.3: it is one field all the same."""
+    head = UpstreamHead(302, [(b"Location", b"/a"), (b"Location", b"/a")])
+    assert head.facts[b"location"] == b"/a"
+
+
+def test_the_first_of_two_dates_counts() -> None:
+    """Applications and the servers in front of them both write one, a second apart."""
+    head = UpstreamHead(200, [(b"Date", b"1"), (b"Date", b"2")])
+    assert head.facts[b"date"] == b"1"
 
 
 @pytest.mark.parametrize("status", [0, 99, 100, 102, 199, 600, 999])

@@ -24,6 +24,7 @@ class Message:
     raw: bytes
     fields: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b""
+    trailers: list[bytes] = field(default_factory=list)
     anomalies: list[str] = field(default_factory=list)
     is_whole: bool = False
     at: int = 0  # where its head begins
@@ -82,7 +83,7 @@ def _read_chunks(message: Message, data: bytes, at: int) -> int | None:
             return None
         size = int(digits, 16)
         if not size:
-            return _behind_trailers(data, at)
+            return _behind_trailers(message, data, at)
         message.body += data[at : at + size]
         if len(data) < at + size + 2:
             return None
@@ -93,10 +94,11 @@ def _read_chunks(message: Message, data: bytes, at: int) -> int | None:
     return None
 
 
-def _behind_trailers(data: bytes, at: int) -> int | None:
+def _behind_trailers(message: Message, data: bytes, at: int) -> int | None:
     while (end := data.find(b"\r\n", at)) >= 0:
         if end == at:
             return at + 2
+        message.trailers.append(data[at:end])
         at = end + 2
     return None
 

@@ -291,6 +291,45 @@ async def test_body_of_an_answer_that_has_none_reaches_nobody(
     assert (await one.get(PAGE)).body == b'{"a":1}'
 
 
+EXCESS = {
+    "HEAD": ("HEAD", OK + JSON + b"Content-Length: 5\r\n\r\n", b"hello"),
+    "204": ("GET", b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", b"hello"),
+    "304": ("GET", b"HTTP/1.1 304 Not Modified\r\n\r\n", b"hello"),
+    "length": ("GET", OK + JSON + b"Content-Length: 3\r\n\r\n" + b'"a"', b"evil"),
+    "chunked": (
+        "GET",
+        OK + JSON + b"Transfer-Encoding: chunked\r\n\r\n3\r\n\x22a\x22\r\n0\r\n\r\n",
+        b"evil",
+    ),
+}
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.05])
+@pytest.mark.parametrize("kind", EXCESS)
+async def test_bytes_behind_an_answer_do_not_spoil_it(
+    sidecar: Start, upstream: Upstream, client: Clients, *, kind: str, gap: float
+) -> None:
+    """It is whole without them, wherever a segment ends (RFC 9112 6.3)."""
+    method, whole, excess = EXCESS[kind]
+    upstream.answers([whole + excess] if gap == 0.0 else [whole, gap, excess])
+    one = await client(await sidecar(both(upstream)))
+    answer = await one.ask(method, PAGE)
+    assert str(answer.status) == (kind if kind.isdigit() else "200")
+    assert answer.body == (b'"a"' if kind in ("length", "chunked") else b"")
+    await asyncio.sleep(2 * gap)
+    assert (await one.get(PAGE)).body == b'{"a":1}'
+    assert upstream.connections == 2
+
+
+async def test_status_below_100_is_no_interim_one(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """RFC 9110 15: nothing follows it, so nobody waits for that."""
+    upstream.answers([b"HTTP/1.1 099 X\r\nContent-Length: 0\r\n\r\n"])
+    answer = await (await client(await sidecar(both(upstream)))).get(API)
+    assert (answer.status, answer.code) == (502, "upstream_protocol")
+
+
 async def test_body_of_an_answer_to_head_reaches_nobody(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:

@@ -12,7 +12,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.web.request_parser import RequestParser, content_length, render_section
+from sidecar.core.headers import content_length
+from sidecar.web.request_parser import RequestParser, render_section
 
 LOOP = asyncio.new_event_loop()
 

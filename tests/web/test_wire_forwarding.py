@@ -539,6 +539,16 @@ async def test_two_authorization_lines_never_pass_an_injecting_route(
     assert upstream.last.all("Authorization") == ["Bearer tok"]
 
 
+@pytest.mark.parametrize("path", ["/api/bearer", "/api/open"])
+async def test_two_authorization_lines_never_pass_as_one(
+    site: Running, upstream: Upstream, client: Clients, path: str
+) -> None:
+    """Authorization is no list (RFC 9110 5.3): servers would disagree about which one counts."""
+    lines = ("Authorization: Bearer a", "authorization: Bearer b")
+    assert (await (await client(site)).get(path, *lines)).status == 400
+    assert upstream.requests == []
+
+
 @pytest.mark.parametrize("path", ["/api/need", "/api/bearer"])
 async def test_required_session_is_demanded_before_the_upstream_is_asked(
     site: Running, upstream: Upstream, client: Clients, path: str
