@@ -40,9 +40,12 @@ def asks_for_websocket(facts: Facts) -> bool:
     """Whether the fields are those of a WebSocket handshake (RFC 6455 4.2.1).
 
     An Upgrade field that Connection does not name is void (RFC 9110 7.8): whoever stands in front
-    and obeys that would take the tunnel's bytes for further requests.
+    and obeys that would take the tunnel's bytes for further requests. Nor is it a handshake if it
+    has content, which one server would read as such, and another as the tunnel's first bytes.
     """
     upgrade, connection = facts.get(b"upgrade", b""), facts.get(b"connection", b"")
+    if b"transfer-encoding" in facts or facts.get(b"content-length", b"0").strip(b"0"):
+        return False
     return list_members(upgrade) == (b"websocket",) and b"upgrade" in list_members(connection)
 
 

@@ -229,6 +229,9 @@ HANDSHAKE = {"Connection": "keep-alive, Upgrade", "Upgrade": "WebSocket"}
     [
         ("GET", HANDSHAKE, True),
         ("GET", {"Connection": "upgrade", "Upgrade": "websocket"}, True),
+        ("GET", {**HANDSHAKE, "Content-Length": "0"}, True),
+        ("GET", {**HANDSHAKE, "Content-Length": "5"}, False),
+        ("GET", {**HANDSHAKE, "Transfer-Encoding": "chunked"}, False),
         ("POST", HANDSHAKE, False),
         ("HEAD", HANDSHAKE, False),
         ("GET", {"Upgrade": "websocket"}, False),

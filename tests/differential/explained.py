@@ -53,6 +53,13 @@ RULES: Final = (
     ),
     Rule("RRR", ("method CONNECT", "method with a character that no token has")),
     Rule(
+        "RRF",
+        ("method CONNECT",),
+        "CONNECT would make a tunnel to a place of the client's choice.",
+        "RFC 9110 9.3.6",
+        together=("authority form",),
+    ),
+    Rule(
         "RFF",
         (
             *("dot segment", "single dot segment", "dot segment at the end", "escaped dot segment"),
@@ -112,6 +119,20 @@ RULES: Final = (
             *("NUL in the target", "absolute form with user information", "authority form"),
             "relative path",
         ),
+    ),
+    Rule(
+        "RRF",
+        ("authority form",),
+        "Only CONNECT has a target in this form.",
+        "RFC 9112 3.2.3",
+        together=("method CONNECT", "no Host"),
+    ),
+    Rule(
+        "RFF",
+        ("absolute form of another host",),
+        "A request in HTTP/1.1 has a Host, whatever its target says.",
+        "RFC 9112 3.2.2",
+        together=("no Host",),
     ),
     Rule(
         "RRF", ("HTTP/2.0", "HTTP/0.9 with fields"), "The major version must be 1.", "RFC 9110 2.5"
@@ -479,6 +500,19 @@ CHANGES: Final = (
         tags=("Content-Length with leading zeros",),
     ),
     Change(
+        ("max-forwards: other",),
+        "Each proxy takes one off that of OPTIONS.",
+        "RFC 9110 7.6.2",
+        tags=("Max-Forwards",),
+    ),
+    Change(
+        ("transfer-encoding: other",),
+        "The coding is written as the standard writes it.",
+        "RFC 9112 7",
+        (HAPROXY,),
+        ("chunked, in upper case",),
+    ),
+    Change(
         ("host: added",),
         "A request in HTTP/1.1 has a Host, and an empty one if nobody knows it.",
         "RFC 9112 3.2",
@@ -755,6 +789,13 @@ ANSWER_CHANGES: Final = (
         ("via: *", "x-request-id: *"),
         "A proxy adds itself to Via; clients are told by which id the logs know their request.",
         "RFC 9110 7.6.3",
+    ),
+    Change(
+        ("transfer-encoding: other",),
+        "The coding is written as the standard writes it.",
+        "RFC 9112 7",
+        (HAPROXY,),
+        ("chunked, in upper case",),
     ),
     Change(("date: added",), "A response without Date gets one.", "RFC 9110 6.6.1"),
     Change(

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from tests.conftest import free_port
 from tests.differential.upstream import Recorder
+from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parents[2]
 PROGRAMS: Final = ("nginx", "haproxy")

@@ -499,7 +499,7 @@ def make(name: str, tags: list[str]) -> Sent:
             draft = made
             kept.append(tag)
     kept += _consequences(draft)
-    if draft.framing and _KEYLESS in kept:
+    if draft.body and _KEYLESS in kept:
         kept.remove(_KEYLESS)  # with a body it is no handshake at all
     return Sent(name, draft.method.decode("latin-1"), frozenset(kept), draft.raw())
 
