@@ -145,7 +145,7 @@ class Server:
             return client.execute_command(*command)
 
     def drop_clients(self) -> None:
-        """Ends every connection but one's own, and Sentinel's: it would take the server for dead."""
+        """Ends every connection but its own, and Sentinel's: it would take the server for dead."""
         with Redis(host="127.0.0.1", port=self.port, decode_responses=True) as client:
             mine = client.client_id()
             for one in client.client_list(_type="normal"):
