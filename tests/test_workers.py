@@ -10,6 +10,7 @@ import signal
 import socket
 import stat
 import sys
+import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
@@ -21,16 +22,17 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.core.families import FAMILIES
+from sidecar.web.readiness import of_all
 from sidecar.workers.board import BoardShares, Scoreboard, WorkerId
 from sidecar.workers.private import private_directory
 from sidecar.workers.processors import usable_processors
 from sidecar.workers.supervisor import LONGEST_PAUSE, pause_before
-from sidecar.workers.together import merged
+from sidecar.workers.together import socket_path
 from sidecar.workers.totals import Totals
 from tests.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from tests.conftest import Answer, Client, Clients, Upstream
 
@@ -744,7 +746,8 @@ def report(*missing: str, draining: bool = False) -> dict[str, Any]:
         "ready": not missing and not draining,
         "draining": draining,
         "missing": list(missing),
-        "store": {"reachable": "store" not in missing, "pending": 2},
+        "store": {"reachable": "store" not in missing, "required": True, "pending": 2},
+        "provider": {"keys": {"reachable": True, "error": None, "at": None}},
         "upstreams": {"a": {"reachable": "upstream a" not in missing, "required": True}},
     }
 
@@ -763,22 +766,40 @@ def report(*missing: str, draining: bool = False) -> dict[str, Any]:
 def test_readiness_is_that_of_all(
     reports: dict[int, dict[str, Any] | None], ready: bool, missing: list[str]
 ) -> None:
-    whole = merged(reports)
+    whole = of_all(reports)
     assert (whole["ready"], whole["missing"]) == (ready, missing)
     if "store" in missing:
-        assert whole["store"] == {"reachable": False, "pending": 4}
+        assert whole["store"] == {"reachable": False, "required": True, "pending": 4}
     if "upstream a" in missing:
         assert whole["upstreams"] == {"a": {"reachable": False, "required": True}}
 
 
-def test_private_directory(tmp_path: Path) -> None:
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory whose path leaves room for a socket's; that of `tmp_path` need not."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        yield Path(name)
+
+
+def test_private_directory(short_path: Path) -> None:
     """Where the service manager says, for this user alone, and gone afterwards."""
-    environ = {"RUNTIME_DIRECTORY": f"{tmp_path}:/other", "XDG_RUNTIME_DIR": "/none"}
+    environ = {"RUNTIME_DIRECTORY": f"{short_path}:/other", "XDG_RUNTIME_DIR": "/none"}
     with private_directory(environ) as path:
-        assert path.parent == tmp_path
+        assert path.parent == short_path
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
         (path / "file").write_text("")
-    assert list(tmp_path.iterdir()) == []
+    assert list(short_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("length", range(40, 100, 4))
+def test_private_directory_has_room_for_sockets(short_path: Path, length: int) -> None:
+    """Else workers would serve, and nobody could ask them for metrics: then it is elsewhere."""
+    base = short_path / ("x" * (length - len(f"{short_path}/")))
+    base.mkdir()
+    with private_directory({"RUNTIME_DIRECTORY": str(base)}) as made:
+        longest = socket_path(made, WorkerId(9999, 999_999))
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(longest))
 
 
 def test_abandoned_directories_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,10 @@ from typing import Final
 SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - only private directories are made here
 TEMPORARY: Final = "/tmp"  # noqa: S108 - as above
 _PREFIX: Final = "sidecar-workers-"
-_LONGEST: Final = 80  # bytes of a path that leave room for a socket's name (unix(7): 108)
+_MADE_BY_CHANCE: Final = 8  # characters that mkdtemp adds
+_LONGEST_SOCKET: Final = len("/worker-9999-999999.sock")
+_LONGEST: Final = 107 - len(f"/{_PREFIX}") - _MADE_BY_CHANCE - _LONGEST_SOCKET
+"""Bytes of a directory's path that leave room for sockets in one below it (unix(7): 107)."""
 _FRESH_SECONDS: Final = 60.0  # a directory may be made, but not locked yet
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from sidecar.core.end_request import EndRequest, EndResult, all_together, read_e
 from sidecar.core.reload_result import ReloadHistory, ReloadResult, read_history, together
 from sidecar.log_level import LogLevel
 from sidecar.web.exposition import reloads, value, values
+from sidecar.web.readiness import of_all
 from sidecar.workers.board import Scoreboard, WorkerId
 from sidecar.workers.totals import Totals
 
@@ -88,7 +89,7 @@ class WorkersFacts:
     async def readiness(self) -> dict[str, Any]:
         """Ready if all that have started are."""
         answers = await self._ask_all("/readyz")
-        return merged(
+        return of_all(
             {
                 worker.number: None if answer is None else json.loads(answer)
                 for worker, answer in answers.items()
@@ -207,36 +208,3 @@ class WorkersFacts:
             (str(one.number),): self._board.open_connections(one.number) for one in members
         }
         yield values(families.WORKER_CONNECTIONS, connections)
-
-
-def merged(reports: Mapping[int, dict[str, Any] | None]) -> dict[str, Any]:
-    """One report on readiness out of every worker's; None is one that did not answer."""
-    told = {number: report for number, report in reports.items() if report is not None}
-    missing = [f"worker {number}" for number, report in reports.items() if report is None]
-    missing += dict.fromkeys(what for report in told.values() for what in report["missing"])
-    if not reports:
-        missing = ["workers"]
-    return {
-        "ready": not missing and all(report["ready"] for report in told.values()),
-        "draining": any(report["draining"] for report in told.values()),
-        "missing": missing,
-        "store": {
-            "reachable": bool(told) and all(one["store"]["reachable"] for one in told.values()),
-            "pending": sum(one["store"]["pending"] for one in told.values()),
-        },
-        "upstreams": _upstreams(told),
-        "workers": {
-            str(number): {"ready": report is not None and report["ready"]}
-            for number, report in reports.items()
-        },
-    }
-
-
-def _upstreams(told: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
-    """An upstream is reachable if it is for all."""
-    upstreams: dict[str, Any] = {}
-    for report in told.values():
-        for name, row in report["upstreams"].items():
-            before = upstreams.get(name, row)
-            upstreams[name] = {**row, "reachable": row["reachable"] and before["reachable"]}
-    return upstreams
