@@ -14,10 +14,10 @@ from prometheus_client.registry import Collector
 
 from sidecar.core.admin_guard import HEADER, AdminRequest, refusal
 from sidecar.core.end_request import BadEndRequest, EndResult, read_end_request
-from sidecar.core.errors import StoreUnavailable
 from sidecar.web import admin_page
 from sidecar.web.admin_end import end_for_admin
 from sidecar.web.exposition import Collected, Exposition
+from sidecar.web.readiness import readiness
 from sidecar.web.status_endpoints import SHIELD, StatusEndpoints, StatusFacts
 
 if TYPE_CHECKING:
@@ -29,14 +29,12 @@ if TYPE_CHECKING:
     from sidecar.core.end_request import EndRequest
     from sidecar.core.reload_result import ReloadHistory, ReloadResult
     from sidecar.log_level import LogLevel
-    from sidecar.net.store import Store
     from sidecar.reload import Reloads
     from sidecar.runtime import Runtime
     from sidecar.web.budgets import Budgets
     from sidecar.web.proxy import Proxy
     from sidecar.web.server import Server
 
-PROBE_SECONDS: Final = 2.0
 END: Final = b"# EOF\n"
 """The last line of OpenMetrics."""
 LONGEST_BODY: Final = 4096  # bytes of a request to the listener
@@ -267,32 +265,10 @@ class ProcessFacts:
         return True
 
     async def readiness(self) -> dict[str, Any]:
-        """Not ready while draining, or without the store or an upstream marked `ready: true`."""
-        configured = self._runtime.policy.config.upstreams
-        pools = self._runtime.pools
-        store, *reached = await asyncio.gather(
-            _answers(self._runtime.store),
-            *(pools[name].is_reachable(PROBE_SECONDS) for name in configured),
-        )
-        upstreams = {
-            name: {"reachable": fine, "required": upstream.ready}
-            for (name, upstream), fine in zip(configured.items(), reached, strict=True)
-        }
-        missing = [] if store else ["store"]
-        missing += [
-            f"upstream {name}"
-            for name, row in upstreams.items()
-            if row["required"] and not row["reachable"]
-        ]
-        is_ready = not (missing or self._server.draining)
-        self._is_ready = self._exposition.is_ready = is_ready
-        return {
-            "ready": is_ready,
-            "draining": self._server.draining,
-            "missing": missing,
-            "store": {"reachable": store, "pending": self._runtime.outbox.pending.total()},
-            "upstreams": upstreams,
-        }
+        """As this process sees it now."""
+        report = await readiness(self._runtime, draining=self._server.draining)
+        self._is_ready = self._exposition.is_ready = bool(report["ready"])
+        return report
 
     async def metrics(self) -> CollectorRegistry:
         """The counters of this process."""
@@ -313,13 +289,3 @@ class ProcessFacts:
     async def end_sessions(self, asked: EndRequest) -> EndResult:
         """By this process, for all on its store."""
         return await end_for_admin(self._runtime, asked)
-
-
-async def _answers(store: Store) -> bool:
-    """Whether the store can be written to."""
-    try:
-        async with asyncio.timeout(PROBE_SECONDS):
-            await store.ping()
-    except (StoreUnavailable, TimeoutError):
-        return False
-    return True

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.ports import free_port
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -78,14 +80,45 @@ async def test_not_ready_without_the_store(
     at = await sidecar(routes(upstream, ready=True), store={"url": f"sqlite://{place}/store.db"})
     answer = await at.ask_admin("/readyz")
     assert (answer.status, answer.json["missing"]) == (503, ["store"])
-    assert answer.json["store"] == {"reachable": False, "pending": 0}
+    assert answer.json["store"] == {"reachable": False, "required": True, "pending": 0}
     await upstream.stop()
     assert (await at.ask_admin("/readyz")).json["missing"] == ["store", "upstream main"]
     await upstream.start()
     place.mkdir()
     answer = await at.ask_admin("/readyz")
     assert (answer.status, answer.json["missing"]) == (200, [])
-    assert answer.json["store"] == {"reachable": True, "pending": 0}
+    assert answer.json["store"] == {"reachable": True, "required": True, "pending": 0}
+
+
+async def test_ready_without_a_store_that_readiness_does_not_depend_on(
+    sidecar: Start, upstream: Upstream, tmp_path: Path
+) -> None:
+    """`store: {ready: false}`: it is reported only."""
+    store = {"url": f"sqlite://{tmp_path}/later/store.db", "ready": False}
+    answer = await (await sidecar(routes(upstream), store=store)).ask_admin("/readyz")
+    assert (answer.status, answer.json["missing"]) == (200, [])
+    assert answer.json["store"] == {"reachable": False, "required": False, "pending": 0}
+
+
+async def test_memory_store_never_matters(sidecar: Start, upstream: Upstream) -> None:
+    answer = await (await sidecar(routes(upstream))).ask_admin("/readyz")
+    assert answer.json["store"] == {"reachable": True, "required": False, "pending": 0}
+    assert answer.json["provider"] is None
+
+
+async def test_readiness_reports_the_provider_and_its_last_error(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """It is none of the sidecar's own: users who are logged in are served all the same."""
+    oidc = {"issuer": f"http://127.0.0.1:{free_port()}", "client_id": "a", "client_secret": "b"}
+    at = await sidecar(routes(upstream), public_url="http://127.0.0.1:8080", oidc=oidc)
+    await (await client(at)).get("/auth/login")
+    answer = await at.ask_admin("/readyz")
+    assert (answer.status, answer.json["missing"]) == (200, [])
+    metadata = answer.json["provider"]["metadata"]
+    assert metadata["reachable"] is False
+    assert "refused" in metadata["error"]
+    assert metadata["at"] > 0
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])

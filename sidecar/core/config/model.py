@@ -13,7 +13,6 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from sidecar.core.config.fields import (
-    Compress,
     CookiePath,
     Count,
     Domain,
@@ -46,7 +45,7 @@ from sidecar.core.config.fields import (
 )
 from sidecar.core.config.log_section import Log
 from sidecar.core.config.renewal import Hook, Oidc, OutboundSection, Refresh, StoreSection
-from sidecar.core.config.routes import Failure, RouteSection, Upstream
+from sidecar.core.config.routes import Envelope, RouteSection, Upstream
 from sidecar.core.config.sources import SourceSection
 from sidecar.core.config.units import parse_duration, parse_size, parse_wait
 from sidecar.core.config.values import parse_listen
@@ -233,22 +232,6 @@ class Tracing(Section):
     service: str = setting("session-sidecar", "The service.name; OTEL_SERVICE_NAME stands above.")
 
 
-class EnvelopeDefaults(Section):
-    """Defaults of every route's envelope."""
-
-    buffer: Size = parsed(parse_size, "1MiB", "Answers up to this size are built in memory.")
-    compress: Compress = setting(
-        "auto",
-        "auto: an envelope is compressed for clients that accept gzip if its upstream had "
-        "compressed the answer, or sent more than 1 KiB; never: it is not.",
-    )
-    failure: tuple[Failure, ...] = setting(
-        (),
-        "Which JSON answers below 400 are wrapped as errors: {path, equals} or {path, not}.",
-        written=[],
-    )
-
-
 class ConfigDocument(Section):
     """Every key that a configuration file may hold."""
 
@@ -306,8 +289,8 @@ class ConfigDocument(Section):
     drain: Drain = setting(Drain(), "How it ends after SIGTERM.", written={})
     csrf: Csrf = setting(Csrf(), "Protection against cross-site requests.", written={})
     cors: Cors = setting(Cors(), "Which other origins may call.", written={})
-    envelope: EnvelopeDefaults = setting(
-        EnvelopeDefaults(), "Defaults of every route's envelope.", written={}
+    envelope: Envelope = setting(
+        Envelope(), "What the envelope of each route is by default.", written={}
     )
     limits: LimitsSection = setting(LimitsSection(), "What one client may use.", written={})
     log: Log = setting(Log(), "What is logged, and where to.", written={})

@@ -200,6 +200,9 @@ class StoreSection(Section):
         "| redis+cluster://h:p,h:p. Default: memory:, and with several workers a private SQLite "
         "file.",
     )
+    ready: bool = setting(
+        True, "Whether readiness depends on a store that is shared; memory: never counts."
+    )
 
 
 class OutboundSection(Section):

@@ -9,7 +9,6 @@ from typing import Any, Final
 from sidecar.core.config.model import (
     Config,
     ConfigDocument,
-    EnvelopeDefaults,
     Logout,
     SessionSection,
 )
@@ -71,11 +70,11 @@ def _logout(document: ConfigDocument) -> Logout:
 
 
 def _with_defaults(route: RouteSection, document: ConfigDocument) -> RouteSection:
-    """A route's envelope takes the common keys that it does not name itself."""
+    """A route's envelope takes the keys of the common one that it does not name itself."""
     envelope = route.envelope
     if envelope is None:
         return route
-    missing = EnvelopeDefaults.model_fields.keys() - envelope.model_fields_set
+    missing = Envelope.model_fields.keys() - envelope.model_fields_set
     common = {name: getattr(document.envelope, name) for name in missing}
     inherited: Envelope = envelope.model_copy(update=common)
     return route.model_copy(update={"envelope": inherited})

@@ -211,16 +211,15 @@ class Envelope(Section):
     data: MemberPath | None = setting(None, "Where the payload stands in the body.")
     message: MemberPath | None = setting(None, "Where the message stands in the body.")
     error_data: MemberPath | None = setting(None, "Where an error's details stand in the body.")
-    buffer: Size = parsed(
-        parse_size, "1MiB", "Answers up to this size are built in memory. Default: envelope.buffer."
-    )
+    buffer: Size = parsed(parse_size, "1MiB", "Answers up to this size are built in memory.")
     compress: Compress = setting(
-        "auto", "Whether envelopes are compressed, auto or never. Default: envelope.compress."
+        "auto",
+        "auto: an envelope is compressed for clients that accept gzip if its upstream had "
+        "compressed the answer, or sent more than 1 KiB; never: it is not.",
     )
     failure: tuple[Failure, ...] = setting(
         (),
-        "Which answers below 400 are wrapped as errors: {path, equals} or {path, not}. "
-        "Default: envelope.failure.",
+        "Which JSON answers below 400 are wrapped as errors: {path, equals} or {path, not}.",
         written=[],
     )
 
