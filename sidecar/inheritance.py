@@ -45,6 +45,11 @@ class Inheritance:
                 os.write(self.ready, READY)
             os.close(self.ready)
 
+    def forget(self) -> None:
+        """Leaves it to another process to tell: that it cannot any more must be seen."""
+        if self.ready is not None:
+            os.close(self.ready)
+
 
 NOTHING: Final = Inheritance()
 

@@ -273,6 +273,7 @@ LAG: Final = _gauge(
     "How long work that was ready had to wait at the scrape.",
     merge=Merge.MAX,
 )
+TASKS: Final = _gauge("tasks", "Tasks of the event loop; more and more of them are a leak.")
 WORKERS: Final = _gauge("workers", "Workers that serve; only with several.")
 WORKERS_REPLACED: Final = _counter(
     "workers_replaced", "Workers that ended early; only with several."

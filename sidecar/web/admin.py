@@ -276,6 +276,7 @@ class ProcessFacts:
         began = loop.time()
         await asyncio.sleep(0)  # behind all that is ready now
         self._exposition.lag = loop.time() - began
+        self._exposition.tasks = len(asyncio.all_tasks(loop))
         return self._registry
 
     async def reload(self) -> ReloadResult:

@@ -40,7 +40,7 @@ class Exposition:
     `budgets` are that of the configuration that holds, and those of former ones with requests that
     go on.
 
-    `is_ready` and `lag` (seconds) are what the caller has found last.
+    `is_ready`, `lag` (seconds) and `tasks` are what the caller has found last.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Exposition:
         self._process: Final = ProcessCollector(registry=None)
         self.is_ready = is_ready
         self.lag = 0.0
+        self.tasks = 0
 
     def collect(self) -> Iterable[Metric]:
         """The metric families of this process."""
@@ -219,6 +220,7 @@ class Exposition:
         yield value(families.READY, self.is_ready)
         yield value(families.LOG_LINES_LOST, metrics.log_lines_lost)
         yield value(families.LAG, self.lag)
+        yield value(families.TASKS, self.tasks)
 
 
 class Collected(Collector):

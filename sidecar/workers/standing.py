@@ -44,6 +44,13 @@ class SupervisorStanding:
         late = math.inf if self._successor is None else self._successor.due
         return min(self._next_sign, late)
 
+    def forked(self) -> None:
+        """In a process that was forked: a handover is none of its business."""
+        if not self._is_serving:
+            self._inheritance.forget()
+        if self._successor is not None:
+            self._successor.close()
+
     def serving(self, config: Config, history: ReloadHistory) -> None:
         """All workers serve, for the first time or again."""
         if not self._is_serving:

@@ -285,6 +285,7 @@ class Supervisor:
         try:
             os.close(self._context.held)
             self._files.close()
+            self._standing.forked()
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to tell
             # A reload waits until the worker can take it.
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask | {RELOAD, REOPEN})

@@ -76,6 +76,27 @@ async def test_nobody_loses_anything_while_a_socket_goes_from_process_to_process
             assert site.seen.sockets_told == LASTING
 
 
+async def test_no_process_keeps_anything_of_a_handover(
+    tmp_path: Path, ports: Iterator[int]
+) -> None:
+    """Workers are forked before the former process hears that they serve, and live on."""
+    async with a_site(tmp_path, ports, 2) as site:
+        await site.start()
+        before = pipes(site.pid)
+        for _ in range(2):
+            await site.replace()
+            assert pipes(site.pid) == before
+
+
+def pipes(pid: int) -> list[int]:
+    """How many pipes a supervisor and each of its children hold."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [
+        sum(os.readlink(one).startswith("pipe:") for one in Path(f"/proc/{one}/fd").iterdir())
+        for one in [str(pid), *children]
+    ]
+
+
 @WORKERS
 async def test_process_that_cannot_serve_takes_no_place(
     tmp_path: Path, ports: Iterator[int], workers: int
