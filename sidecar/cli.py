@@ -196,12 +196,19 @@ def status(file: str | None, *, admin: str | None, as_json: bool) -> NoReturn:
 def tail(
     file: str | None, *, admin: str | None, session: str | None, errors: bool, as_json: bool
 ) -> NoReturn:
-    """Follow the requests of the running sidecar, a line each."""
-    from sidecar.observation.status_text import line
-    from sidecar.status_command import requests
+    """Follow the requests of the running sidecar, a line each.
+
+    With --session, what is remembered of the session comes first.
+    """
+    from sidecar.observation.status_text import line, story_lines
+    from sidecar.status_command import requests, story
 
     def follow() -> None:
         asked = admin or _admin_address(file)
+        if session is not None:
+            for one in story_lines(story(asked, session), as_json=as_json):
+                click.echo(one)
+            sys.stdout.flush()
         for facts in requests(asked, session=session, errors=errors):
             click.echo(json.dumps(facts) if as_json else line(facts))
             sys.stdout.flush()

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from sidecar.health import cause_of, connection_to
+from sidecar.observation.status_model import Story
 
 _LONGEST: Final = 64 * 1024 * 1024
 _DATA: Final = b"data: "
@@ -22,9 +23,14 @@ class NoAnswer(Exception):
 
 def document(admin: str) -> bytes:
     """`/status.json` as it comes. Raises `NoAnswer`, and `ValueError` for what is no address."""
+    return _got(admin, "/status.json")
+
+
+def _got(admin: str, path: str) -> bytes:
+    """A document of the admin listener."""
     with closing(connection_to(admin)) as asked:
         try:
-            asked.request("GET", "/status.json", headers={"Host": "localhost"})
+            asked.request("GET", path, headers={"Host": "localhost"})
             answer = asked.getresponse()
             body = answer.read(_LONGEST)
         except (OSError, HTTPException) as error:
@@ -32,6 +38,11 @@ def document(admin: str) -> bytes:
     if answer.status != 200:
         raise NoAnswer(f"{admin}: HTTP {answer.status}")
     return body
+
+
+def story(admin: str, session: str) -> Story:
+    """What is remembered of a session. Raises what `document` raises."""
+    return msgspec.json.decode(_got(admin, f"/session?{urlencode({'id': session})}"), type=Story)
 
 
 def requests(admin: str, *, session: str | None, errors: bool) -> Iterator[dict[str, Any]]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sidecar.observation import counters
 from sidecar.observation.failure_log import FailureLog
+from sidecar.observation.first_seen import FirstSeen
 from sidecar.observation.session_log import SessionLog, bounded
 from sidecar.observation.status_model import FailingExample, Story
-from sidecar.observation.story import story_of
+from sidecar.observation.story import NOTHING, begun, story_of
 from sidecar.observation.timeline import Timeline
 from sidecar.observation.warning_log import WarningLog
 
@@ -32,6 +34,7 @@ class Recorder:
     __slots__ = (
         "examples",
         "failures",
+        "first_seen",
         "followers",
         "metrics",
         "sessions",
@@ -48,6 +51,7 @@ class Recorder:
             partial(counters.totals, metrics), partial(counters.read, metrics), now
         )
         self.sessions: Final = SessionLog()
+        self.first_seen: Final = FirstSeen()
         self.failures: Final = FailureLog()
         self.warnings: Final = warnings or WarningLog()
         self.examples: Final[dict[str, FailingExample]] = {}
@@ -84,5 +88,10 @@ class Recorder:
 
     def story(self, asked: str) -> Story:
         """What is known of a session, by its fingerprint or by the id of one of its requests."""
-        failures = self.failures
-        return story_of(asked, self.sessions.events(), failures.last_trouble, failures.last_refused)
+        failures, first = self.failures, self.first_seen
+        events, trouble = self.sessions.events(), failures.last_trouble
+        named = story_of(asked, events, trouble, failures.last_refused)
+        if named == NOTHING:
+            session = first.session_of(asked) or (asked if first.event(asked) else None)
+            named = replace(NOTHING, session=session)
+        return begun(named, first.event(named.session))

@@ -33,6 +33,7 @@ from sidecar.observation.status_model import (
     WarningRow,
     WorkerRow,
 )
+from sidecar.observation.story import begun
 from sidecar.observation.verdict import verdict_of
 
 Row = TypeVar("Row")
@@ -72,12 +73,13 @@ def merged(
 
 def one_story(told: Sequence[Story]) -> Story:
     """What several workers know of one session."""
-    return Story(
+    whole = Story(
         session=next((one.session for one in told if one.session is not None), None),
         events=tuple(sorted((event for one in told for event in one.events), key=_at)),
         trouble=tuple(sorted((row for one in told for row in one.trouble), key=_at)),
         refused=tuple(sorted((row for one in told for row in one.refused), key=_at)),
     )
+    return begun(whole, None)
 
 
 # -- process and traffic -------------------------------------------------------------------------

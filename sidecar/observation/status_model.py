@@ -232,8 +232,9 @@ class UpstreamRow:
 
 @dataclass(frozen=True, slots=True)
 class SessionEvent:
-    """What happened to a session. `kind` is login, renewed, renewal_failed, rejected, ended, or
-    missing: cookies hold none for a request that needs one. `reason` says why.
+    """What happened to a session. `kind` is login, opened (first seen in this process), renewed,
+    renewal_failed, rejected, ended, or missing: cookies hold none for a request that needs one.
+    `reason` says why.
     """
 
     at: float

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, TypeAlias
 
-from sidecar.observation.status_model import Latency, Status, TroubleRow, UpstreamRow
+import msgspec
+
+from sidecar.observation.status_model import (
+    Latency,
+    RefusedRow,
+    SessionEvent,
+    Status,
+    Story,
+    TroubleRow,
+    UpstreamRow,
+)
 from sidecar.observation.verdict import clock, span
 
 SHOWN: Final = 5
@@ -116,17 +127,70 @@ def line(facts: Mapping[str, Any]) -> str:
     if "lost" in facts:
         return f"({facts['lost']} requests were not shown)"
     parts = (
-        datetime.fromtimestamp(facts["at"], UTC).strftime("%H:%M:%S"),
+        _time(facts["at"]),
         facts.get("status"),
         facts.get("method"),
         facts.get("path"),
-        f"{facts.get('duration_ms', 0):.1f}ms",
+        f"{facts['duration_ms']:.1f}ms" if "duration_ms" in facts else None,
         facts.get("upstream"),
         facts.get("upstream_address"),
         facts.get("detail") or facts.get("reason"),
         f"[{facts.get('request_id')}]",
     )
     return " ".join(str(part) for part in parts if part)
+
+
+_ENDPOINT: Final = "none"
+"""The route of the sidecar's own endpoints."""
+
+_Row: TypeAlias = SessionEvent | TroubleRow | RefusedRow
+
+_KINDS: Final = {
+    "login": "logged in",
+    "opened": "first seen here",
+    "renewed": "token renewed",
+    "renewal_failed": "renewal failed",
+    "rejected": "token rejected",
+    "ended": "ended",
+    "missing": "no session",
+}
+
+
+def story_lines(story: Story, *, as_json: bool = False) -> Iterator[str]:
+    """The story of a session in order of time, an event or a failed request on each line."""
+    rows: list[_Row] = [*story.events, *story.trouble, *story.refused]
+    for row in sorted(rows, key=attrgetter("at")):
+        if as_json:
+            yield msgspec.json.encode(row).decode()
+        else:
+            yield _told(row) if isinstance(row, SessionEvent) else _failed(row)
+
+
+def _told(event: SessionEvent) -> str:
+    """`22:31:07 ended token_rejected GET /api/a 401 route /api/ [id]`."""
+    parts = (
+        _time(event.at),
+        _KINDS.get(event.kind, event.kind),
+        event.reason,
+        event.method,
+        event.path,
+        event.status,
+        f"route {event.route}" if event.route not in (None, _ENDPOINT) else None,
+        event.detail,
+        f"[{event.request_id}]" if event.request_id else None,
+    )
+    return " ".join(str(part) for part in parts if part)
+
+
+def _failed(row: TroubleRow | RefusedRow) -> str:
+    if isinstance(row, TroubleRow):
+        return _trouble(row)
+    facts = {"at": row.at, "status": row.status, "method": row.method, "path": row.path}
+    return line({**facts, "detail": row.detail or row.code, "request_id": row.request_id})
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

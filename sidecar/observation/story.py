@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
 
+from sidecar.observation.first_seen import KIND
 from sidecar.observation.status_model import RefusedRow, SessionEvent, Story, TroubleRow
+
+LOGIN: Final = "login"
 
 
 def story_of(
@@ -35,3 +40,18 @@ def story_of(
         tuple(one for one in trouble if one.session == session),
         tuple(one for one in refused if one.session == session),
     )
+
+
+NOTHING: Final = Story(None, (), (), ())
+
+
+def begun(story: Story, first: SessionEvent | None) -> Story:
+    """The story with the first request of its session, unless a login is what it begins with.
+
+    Of several workers each has seen the session first, and the earliest counts.
+    """
+    told = [one for one in story.events if one.kind != KIND]
+    firsts = [one for one in (first, *story.events) if one is not None and one.kind == KIND]
+    if not firsts or any(one.kind == LOGIN for one in told):
+        return replace(story, events=tuple(told))
+    return replace(story, events=(min(firsts, key=lambda one: one.at), *told))

@@ -30,7 +30,7 @@ from sidecar.web.client_limits import renewals
 from sidecar.web.flow import Flow, Plan
 from sidecar.web.observing import note_request
 from sidecar.web.origin import public_origin, scope_of
-from sidecar.web.remembering import note_presented, note_renewed
+from sidecar.web.remembering import note_first_seen, note_presented, note_renewed
 from sidecar.web.rescue import answer_options, answer_preflight, rescue, tell_retry
 from sidecar.web.sending import send
 from sidecar.web.unauthorized import unauthorized
@@ -57,6 +57,7 @@ class Planner:
         self._directory: Final = runtime.directory
         self._revocations: Final = runtime.revocations
         self._coordinator: Final = runtime.coordinator
+        self._first_seen: Final = runtime.recorder.first_seen
         self._bridge: Final = bridge
 
     def holds(self, plan: Plan, now: float) -> bool:
@@ -248,8 +249,11 @@ class Planner:
         if credential is None:
             unauthorized(flow)
             return None
-        if flow.live is not None and route.session != "none":
-            check_allowed(flow)
+        if flow.live is not None:
+            if not self._first_seen.knows(flow.live):
+                note_first_seen(flow)
+            if route.session != "none":
+                check_allowed(flow)
         is_dead = self._revocations.is_dead(presented.fingerprint, flow.began)
         is_bridged = (is_dead or flow.live is not None) and policy.bridge.concerns(request, route)
         if is_bridged and is_dead:

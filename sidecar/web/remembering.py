@@ -14,6 +14,7 @@ from sidecar.core.proof import Proof
 from sidecar.core.request import UNREAD
 from sidecar.observation.counters import answered
 from sidecar.observation.failure_log import COOKIES, REFUSAL_CODES, REFUSALS
+from sidecar.observation.first_seen import KIND
 from sidecar.observation.status_model import RefusedRow, SessionEvent, TroubleRow
 from sidecar.web.origin import public_origin
 
@@ -139,6 +140,23 @@ def note_presented(flow: Flow, kind: str, reason: str = "", detail: str = "") ->
         source = session.reading.source
         is_proven = proof is not Proof.NONE
         note(flow, kind, session.fingerprint, reason, detail, source=source, is_proven=is_proven)
+
+
+def note_first_seen(flow: Flow) -> None:
+    """Remembers the first request of a live session, unless it is remembered."""
+    first, session = flow.runtime.recorder.first_seen, flow.presented.session(flow.live)
+    if session is None or first.knows(session.fingerprint):
+        return
+    event = SessionEvent(
+        at=flow.runtime.clock.now(),
+        kind=KIND,
+        session=session.fingerprint,
+        request_id=_request_id(flow),
+        route=flow.route.path,
+        source=session.reading.source,
+    )
+    proof = flow.runtime.revocations.evidence.of(session)
+    first.note(event, is_proven=proof is not Proof.NONE)
 
 
 def note_missing(flow: Flow) -> None:

@@ -93,3 +93,34 @@ async def test_tail_writes_a_line_for_each_request(
         at.terminate()
         await process.communicate()  # the rest of its lines
         assert process.returncode == 0
+
+
+async def test_tail_of_a_session_begins_with_its_story(
+    command: StartCommand, upstream: Upstream, client: Clients
+) -> None:
+    """First seen, a 401 with its route and the end, though all of it is over."""
+    config = routes(upstream)
+    api = {"path": "/api", "kind": "api", "upstream": "main", "session": "optional"}
+    config["routes"].append(api)
+    config["session"] = {"sources": [{"type": "cookie", "cookie": "access_token"}]}
+    at: Command = await command(config)
+    one, cookie = await client(at.port), "Cookie: access_token=tok"
+    assert (await one.get("/api/a", cookie)).status == 200
+    upstream.answers(upstream.reply(b"{}", status="401 Unauthorized"))
+    answer = await one.get("/api/orders?q=secret", cookie)
+    admin = ("--admin", f"127.0.0.1:{at.admin}")
+    _, found, _ = await sidecar("status", *admin, "--json")
+    session = msgspec.json.decode(found, type=Status).ended.last[-1].session
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "sidecar", "tail", *admin, "--session", str(session)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(PATIENCE):
+        lines = [(await process.stdout.readline()).decode()[9:].strip() for _ in range(2)]
+        at.terminate()
+        await process.communicate()
+    assert lines[0].startswith("first seen here route /api [")
+    request_id = answer.get("X-Request-Id")
+    told = f"ended token_rejected GET /api/orders 401 route /api [{request_id}]"
+    assert lines[1] == told

@@ -15,6 +15,8 @@ from sidecar.observation.status_model import Configuration, Status, Story
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
+
     from tests.conftest import Answer, Clients, Embedded, Running, Start, StartCommand, Upstream
 
 CANARY = "canary-c4n4ry-7f3a9e51d2"
@@ -140,8 +142,43 @@ async def test_logout_is_told_with_its_route(
     answer = await one.post("/api/logout", TOKEN)
     story = await story_of(at, answer.get("X-Request-Id") or "")
     assert [(one.kind, one.reason, one.path) for one in story.events] == [
-        ("ended", "logout", "/api/logout")
+        ("opened", "", None),
+        ("ended", "logout", "/api/logout"),
     ]
+
+
+async def test_story_begins_where_the_session_was_first_seen(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Once, on whichever connection; and its first request's id leads to it."""
+    at = await sidecar(routes(upstream))
+    first = await (await client(at)).get("/api/a", TOKEN)
+    for target in ("/api/b", "/page", "/api/a"):
+        assert (await (await client(at)).get(target, TOKEN)).status == 200
+    story = await story_of(at, first.get("X-Request-Id") or "")
+    (event,) = story.events
+    assert (event.kind, event.route, event.source) == ("opened", "/api", "cookie")
+    assert (event.request_id, event.session) == (first.get("X-Request-Id"), story.session)
+    assert story.session is not None
+    assert await story_of(at, story.session) == story
+
+
+async def test_invented_sessions_do_not_displace_where_real_ones_began(
+    sidecar: Start, upstream: Upstream, client: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T84: an upstream that has accepted a session speaks for it."""
+    monkeypatch.setattr("sidecar.observation.first_seen.UNPROVEN", 5)
+    at = await sidecar(routes(upstream))
+    one = await client(at)
+    first = await one.get("/api/a", TOKEN)
+    await one.get("/api/b", TOKEN)
+    upstream.default = upstream.reply(b"{}", status="403 Forbidden")
+    for number in range(20):
+        invented = await one.get("/api/a", f"Cookie: access_token=invented-{number}")
+    story = await story_of(at, first.get("X-Request-Id") or "")
+    assert [event.kind for event in story.events] == ["opened"]
+    story = await story_of(at, invented.get("X-Request-Id") or "")
+    assert "may have been here before" in story.events[0].detail
 
 
 async def test_nothing_is_known_of_what_never_was(sidecar: Start, upstream: Upstream) -> None:

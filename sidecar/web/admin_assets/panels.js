@@ -406,6 +406,7 @@ export function story(told, end) {
       h("b", {}, one.isTrouble ? "Request failed" : (KINDS[one.kind] ?? one.kind)),
       one.reason ? ` ${one.reason.replaceAll("_", " ")}` : "",
       one.method ? h("span", { class: "quiet" }, ` ${one.method} ${one.path}`) : null,
+      one.kind === "opened" ? h("span", { class: "quiet" }, ` at ${one.route}`) : null,
       one.detail ? h("div", { class: "hint" }, one.detail) : null,
     ),
   );
