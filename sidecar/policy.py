@@ -625,7 +625,7 @@ def _compile_gates(config: Config, route: RouteSection) -> tuple[RouteGate, ...]
     if not route.allow:
         return ()
     sources = _compile_source_set(config, route.sources)
-    return (RouteGate(_compile_rules(route.allow), sources),)
+    return (RouteGate(_compile_rules(route.allow), sources, route.path),)
 
 
 def _set_names(config: Config) -> frozenset[str]:

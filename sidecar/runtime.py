@@ -35,6 +35,7 @@ from sidecar.observation.status_model import SessionEvent
 from sidecar.observation.warning_log import WarningLog
 from sidecar.sessions.coordinator import SessionCoordinator
 from sidecar.sessions.directory import SessionDirectory
+from sidecar.sessions.gates import close_refused
 from sidecar.sessions.large_cookies import LargeCookies
 from sidecar.sessions.local import LocalSessions, local_sessions
 from sidecar.sessions.login_views import LoginViews
@@ -264,6 +265,7 @@ def open_runtime(
             now=ports.clock.now,
             orphaned=logout_tasks.revoke,
             refused=partial(_refresh_refused, metrics, recorder, ports.clock.now),
+            renewed=partial(close_refused, policy.routes.gates, local.revocations),
         ),
         refresher=refresher,
         shared=shared,

@@ -165,11 +165,13 @@ def _state(rule: AccessRule, claim: ClaimOf) -> str:
 class RouteGate:
     """Who may use a route: whom one of the `rules` lets in.
 
-    `sources` are the places of the sources whose sessions count; None: all.
+    `sources` are the places of the sources whose sessions count; None: all. `name` is the path of
+    the route that wrote it, by which processes name it to each other.
     """
 
     rules: tuple[AccessRule, ...]
     sources: frozenset[int] | None = None
+    name: str = ""
 
     def lets_in(self, claim: ClaimOf, source: int) -> bool:
         """Returns whether a session of this source passes."""

@@ -192,6 +192,11 @@ class RouteTable:
         self._odd: Final = any(is_odd(route.path) for route in required)
         self._often: Final = lru_cache(maxsize=4096)(self._match)
 
+    @property
+    def gates(self) -> tuple[RouteGate, ...]:
+        """The rules of all routes over who may use them."""
+        return tuple(gate for route in self._by_prefix.values() for gate in route.gates)
+
     def match(self, path: str) -> Route | None:
         """Returns the route of the longest prefix of `path` (normalised), or None.
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from sidecar.core.proof import Proof
 from sidecar.net.store.outbox import Outbox
-from sidecar.sessions.bounds import Budget
+from sidecar.sessions.bounds import Budget, Latest
 from sidecar.sessions.listener import SessionListener
 from sidecar.sessions.revocations import UNKNOWN_LIFETIME, Revocations
 from sidecar.sessions.session_records import ALIAS, FORMER, Message, SessionRecords
@@ -17,6 +17,8 @@ from sidecar.sessions.stored import StoredLogins
 from sidecar.sessions.tombstones import Tombstone
 
 SHARED: Final = 60.0  # seconds for which others know of a death without proof
+REFUSAL: Final = 5.0  # seconds in which one is not sent again, though each request is refused
+REFUSALS: Final = 10_000  # that are remembered for that
 
 
 class DropStored(SessionListener):
@@ -53,6 +55,7 @@ class Broadcast(SessionListener):
         self._now: Final = now
         self.unproven: Final = Budget(200, 2)
         self.acceptances: Final = Budget(10_000, 1)
+        self._refused: Final = Latest[float](REFUSALS)
 
     # -- revocations ------------------------------------------------------------------------------
 
@@ -120,6 +123,17 @@ class Broadcast(SessionListener):
             tombstone = replace(tombstone, proof=proof, until=until)
             self.revoked(fingerprint, tombstone)
         self._revocations.learn(fingerprint, tombstone)
+
+    # -- users who are not allowed any more -------------------------------------------------------
+
+    def refused(self, fingerprint: str, gate: str) -> None:
+        """Sends that a user is not allowed any more: what is open elsewhere must close, too."""
+        key, now = f"refused:{fingerprint} {gate}", self._now()
+        if now < self._refused.get(key, -REFUSAL) + REFUSAL:
+            return
+        self._refused.put(key, now)
+        message = Message("refused", fingerprint, gate=gate)
+        self._outbox.put_bounded(key, "refusal", partial(self._records.publish, message))
 
     # -- reinstatement ----------------------------------------------------------------------------
 

@@ -34,8 +34,9 @@ VOUCHING: Final = 0.5  # seconds that a logout waits for what other processes kn
 class SessionCoordinator:
     """Makes a view ready for a request: checked with the store, and with valid tokens.
 
-    `orphaned` is called with new tokens of a session that has ended while it was renewed, and
-    `refused` with a session that ends since the provider refuses its refresh token.
+    `orphaned` is called with new tokens of a session that has ended while it was renewed, `refused`
+    with a session that ends since the provider refuses its refresh token, and `renewed` with a
+    session before and after its tokens were renewed, here or elsewhere.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class SessionCoordinator:
         now: Callable[[], float],
         orphaned: Callable[[TokenSet], None],
         refused: Callable[[OpenedSession], None] = lambda _: None,
+        renewed: Callable[[SessionView, SessionView], None] = lambda *_: None,
     ) -> None:
         """`broadcast` is None if no other process shares the store."""
         self._local: Final = local
@@ -61,6 +63,7 @@ class SessionCoordinator:
         self._now: Final = now
         self._orphaned: Final = orphaned
         self._refused: Final = refused
+        self._renewed: Final = renewed
 
     # -- before a request -------------------------------------------------------------------------
 
@@ -227,7 +230,9 @@ class SessionCoordinator:
             if rejected is None and tokens.is_valid(self._now()):
                 return view, True
             return self._directory.supersede(view), True
-        return await self._with_tokens(view, renewed.tokens, scope), renewed.is_fresh
+        newest = await self._with_tokens(view, renewed.tokens, scope)
+        self._renewed(view, newest)
+        return newest, renewed.is_fresh
 
     def _has_stored(self, view: SessionView) -> bool:
         return self._logins is not None and self._logins.has_stored(view)

@@ -78,6 +78,8 @@ class SessionFeed:
             self._broadcast.learn_death(message.fingerprint, message.tombstone)
         elif message.what == "alive":
             self._revocations.mark_reinstated(message.fingerprint)
+        elif message.what == "refused":
+            self._revocations.close_attached(message.fingerprint, message.gate)
         elif message.what == "rotated":
             self._revocations.rotate(message.fingerprint, message.earlier)
         elif message.what == "restored":

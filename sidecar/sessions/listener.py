@@ -19,6 +19,9 @@ class SessionListener:
     def reinstated(self, fingerprint: str, tombstone: Tombstone) -> None:
         """A dead session's credential was handed out again; `tombstone` is what it had."""
 
+    def refused(self, fingerprint: str, gate: str) -> None:
+        """The user of a living session is not allowed any more, behind a gate or at all."""
+
     def evicted(self, fingerprint: str, tombstone: Tombstone) -> None:
         """A tombstone has made room for another one."""
 

@@ -29,7 +29,7 @@ class _Common:
 
     def __init__(self) -> None:
         self.caches: Final[WeakSet[ViewCache]] = WeakSet()  # a cache goes with its configuration
-        self.closers: Final[dict[str, set[Callable[[], None]]]] = {}
+        self.closers: Final[dict[tuple[str, str], set[Callable[[], None]]]] = {}
         self.revision = 0
 
 
@@ -190,24 +190,36 @@ class Revocations:
     @property
     def attached(self) -> tuple[str, ...]:
         """The sessions that something is attached to."""
-        return tuple(self._common.closers)
+        return tuple(fingerprint for fingerprint, gate in self._common.closers if not gate)
 
-    def close_attached(self, fingerprint: str) -> None:
-        """Closes what is attached to a session."""
-        for close in tuple(self._common.closers.get(fingerprint, ())):
+    def refuse(self, fingerprint: str, gate: str = "") -> None:
+        """Closes what is attached to a session that lives on, here and in other processes.
+
+        Its user is not allowed any more, behind a `gate` (`RouteGate.name`) or, without one, at
+        all.
+        """
+        self.close_attached(fingerprint, gate)
+        self.listener.refused(fingerprint, gate)
+
+    def close_attached(self, fingerprint: str, gate: str = "") -> None:
+        """Closes what is attached to a session in this process alone."""
+        for close in tuple(self._common.closers.get((fingerprint, gate), ())):
             close()
 
-    def attach(self, fingerprint: str, close: Callable[[], None]) -> None:
-        """Has `close` called when the session ends (WebSockets, event streams)."""
-        self._common.closers.setdefault(fingerprint, set()).add(close)
+    def attach(self, fingerprint: str, close: Callable[[], None], gate: str = "") -> None:
+        """Has `close` called when the session ends, or its user may no longer pass a `gate`.
 
-    def detach(self, fingerprint: str, close: Callable[[], None]) -> None:
+        WebSockets and event streams are attached so.
+        """
+        self._common.closers.setdefault((fingerprint, gate), set()).add(close)
+
+    def detach(self, fingerprint: str, close: Callable[[], None], gate: str = "") -> None:
         """Takes back what `attach` did."""
-        closers = self._common.closers.get(fingerprint)
+        closers = self._common.closers.get((fingerprint, gate))
         if closers is not None:
             closers.discard(close)
             if not closers:
-                del self._common.closers[fingerprint]
+                del self._common.closers[fingerprint, gate]
 
 
 def _presentable_until(reading: Reading, now: float) -> float:

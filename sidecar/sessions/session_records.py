@@ -30,12 +30,17 @@ AT_ONCE: Final = 32  # writes under way while lost entries are written again
 
 
 class Message(msgspec.Struct):
-    """A message from one process to the others. `what`: dead, alive, rotated or restored."""
+    """A message from one process to the others.
+
+    `what`: dead, alive, refused, rotated or restored. `gate` is of a refusal, empty if it is not
+    about one route.
+    """
 
     what: str
     fingerprint: str
     tombstone: Tombstone | None = msgspec.field(default=None, name="tomb")  # as it is stored
     earlier: tuple[str, ...] = ()
+    gate: str = ""
 
     def to_bytes(self) -> bytes:
         """Returns the message as it is stored and sent."""

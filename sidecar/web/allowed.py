@@ -18,16 +18,21 @@ def check_allowed(flow: Flow) -> None:
     """Raises `NotAllowed` if no rule lets the user of the live session in.
 
     `oidc.allow` holds for sessions that began before it was written too, and for what the newest
-    id_token says. What is open under such a session ends.
+    id_token says. What is open under such a session ends, in every process on the store; behind a
+    route's `allow` what is open there.
     """
     session = flow.presented.session(flow.live)
     if session is None:
         return
     why = refused_here(flow, session)
     if why is not None:
-        flow.runtime.revocations.close_attached(session.fingerprint)
-    why = why or refused_by(flow.route, session)
+        flow.runtime.revocations.refuse(session.fingerprint)
+        raise NotAllowed(why)
+    why = refused_by(flow.route, session)
     if why is not None:
+        for gate in flow.route.gates:
+            if not gate.lets_in(session.reading.claim, session.source):
+                flow.runtime.revocations.refuse(session.fingerprint, gate.name)
         raise NotAllowed(why)
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from sidecar.web.exchange import Exchange
 
 # Of the longest header section that is remembered, and of one that is in both forms. With the plans
-# made for it (`planner.PLANS_BYTES`) that is 16 KiB for a connection at most, and what the log says of each is another 8.
+# made for it (`planner.PLANS_BYTES`) that is 16 KiB for a connection at most, and what the log says
+# of each is another 8.
 FIELDS_BYTES: Final = 8192
 SECTION_BYTES: Final = 4096
 # Method and origin-form target of requests without surprises (RFC 9112 3).

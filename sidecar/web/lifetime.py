@@ -27,29 +27,29 @@ def end_with_session(flow: Flow, close: Callable[[], None]) -> None:
     """Calls `close` when a session that the upstream was shown ends, unless the flow ends before.
 
     That is the one whose credential was injected, and every one whose cookies were forwarded. At
-    the expiry of the request's own session it is called as well. Routes that are only observed end
-    nothing.
+    the expiry of the request's own session it is called as well, and once the route's `allow` does
+    not let its user in any more. Routes that are only observed end nothing.
     """
     if flow.observation is not None:
         return
     runtime, view = flow.runtime, flow.presented
-    fingerprints = _shown(flow)
-    if not fingerprints:
+    places = _places(flow)
+    if not places:
         return
     revocations, now = runtime.revocations, runtime.clock.now()
-    if any(revocations.is_dead(fingerprint, now) for fingerprint in fingerprints):
+    if any(revocations.is_dead(fingerprint, now) for fingerprint, _ in places):
         close()  # it died while the response's head was on its way
         return
-    for fingerprint in fingerprints:
-        revocations.attach(fingerprint, close)
+    for fingerprint, gate in places:
+        revocations.attach(fingerprint, close, gate)
     timer = None
     if flow.live is not None and view.valid_until != inf:
         remaining = min(max(view.valid_until - now, 0.0), LONGEST_TIMER)
         timer = runtime.loop.call_later(remaining, close)
 
     def detach() -> None:
-        for fingerprint in fingerprints:
-            revocations.detach(fingerprint, close)
+        for fingerprint, gate in places:
+            revocations.detach(fingerprint, close, gate)
         if timer is not None:
             timer.cancel()
 
@@ -61,3 +61,10 @@ def _shown(flow: Flow) -> frozenset[str]:
     if flow.by_cookie and not flow.route.strip_cookies:
         shown.update(flow.presented.living)
     return frozenset(shown)
+
+
+def _places(flow: Flow) -> list[tuple[str, str]]:
+    """What closes a flow: the ends of its sessions, and the gates that its user has passed."""
+    ends = [(fingerprint, "") for fingerprint in _shown(flow)]
+    passed = flow.route.gates if flow.live is not None else ()
+    return ends + [(flow.live or "", gate.name) for gate in passed]

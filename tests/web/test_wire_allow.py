@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ from tests.web.test_wire_login import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sidecar.demo.idp import RunningIdp
     from tests.conftest import Client, Clients, Embedded, Start, Upstream
 
@@ -86,13 +89,15 @@ class Scene:
         """The same for everybody."""
         return site(self.upstream, self.provider, oidc=oidc)
 
-    async def with_gate(self, **more: Any) -> Embedded:
+    async def with_gate(self, store: Any = None, secret: Any = None, **more: Any) -> Embedded:
         """The same for everybody, and with a page and an API for the staff."""
         whole = self.with_login()
         page = {"path": "/staff", "kind": "page", "upstream": "main", "session": "required"}
         api = {"path": "/api/staff", "kind": "api", "upstream": "main", "strip": "/api"}
         gate = {"allow": [STAFF], "sources": ["sidecar"]}
         whole["routes"] += [{**page, **gate}, {**api, **gate, **more}]
+        if store is not None:
+            whole |= {"store": store, "secret": secret}
         return await self.start(whole)
 
 
@@ -254,6 +259,62 @@ async def test_stream_ends_once_its_user_is_not_allowed_any_more(
     scene.clock.ahead += 25
     assert (await one.get("/api/x", *FETCH)).status == 403
     await stream.ends()
+
+
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def streaming(scene: Scene, client: Clients, at: Embedded, one: Browser, path: str) -> Client:
+    """An event stream that is open under the browser's session."""
+    scene.upstream.default = lambda _: [STREAM + b"9\r\ndata: 1\n\n\r\n", "hang"]
+    stream = await client(at)
+    lines = [f"GET {path} HTTP/1.1", "Host: app.example.com", "Accept: text/event-stream"]
+    stream.send("\r\n".join([*lines, f"Cookie: {one.cookie}", "", ""]).encode())
+    await stream.reader.readuntil(b"data: 1\n\n")
+    scene.upstream.default = guarded(scene.upstream, scene.provider)
+    return stream
+
+
+@pytest.mark.parametrize("keep", KEPT)
+async def test_streams_of_all_processes_end_once_their_user_is_not_allowed(
+    scene: Scene, people: Browsers, client: Clients, tmp_path: Path, keep: str
+) -> None:
+    """Though one of them alone has renewed the session, and no request comes to the other."""
+    scene.said["alice"] = {"groups": ["staff"]}
+    shared = {"store": {"url": f"sqlite://{tmp_path}/store.db"}, **ONE_SECRET}
+    whole = {**scene.with_login(allow=[STAFF], keep=keep), **shared}
+    here, elsewhere = [await scene.start(whole) for _ in range(2)]
+    one = await people(here)
+    await one.log_in()
+    stream = await streaming(scene, client, elsewhere, one, "/api/events")
+    scene.said["alice"] = {}
+    scene.clock.ahead += 25
+    assert (await one.get("/api/x", *FETCH)).status == 403
+    await stream.ends()
+
+
+async def test_streams_behind_a_gate_end_in_all_processes_and_no_others(
+    scene: Scene, people: Browsers, client: Clients, tmp_path: Path
+) -> None:
+    """By the renewal alone: the user need not ask for the route again."""
+    scene.said["alice"] = {"groups": ["staff"]}
+    shared = {"store": {"url": f"sqlite://{tmp_path}/store.db"}, **ONE_SECRET}
+    here, elsewhere = [await scene.with_gate(**shared) for _ in range(2)]
+    one = await people(here)
+    await one.log_in()
+    gated = [await streaming(scene, client, at, one, "/api/staff/x") for at in (here, elsewhere)]
+    open_to_all = await streaming(scene, client, elsewhere, one, "/api/events")
+    scene.said["alice"] = {}
+    scene.clock.ahead += 25
+    assert (await one.get("/api/x", *FETCH)).status == 200
+    for stream in gated:
+        await stream.ends()
+    scene.upstream.answers(scene.upstream.reply(b"{}"))
+    assert (await one.get("/api/staff/x", *FETCH)).status == 403
+    rest = asyncio.create_task(open_to_all.reader.read())
+    done, _ = await asyncio.wait([rest], timeout=0.5)
+    rest.cancel()
+    assert not done, "it has not ended"
 
 
 # -- who may use a route --------------------------------------------------------------------------
