@@ -14,7 +14,7 @@ KIND: Final = "opened"
 _PERHAPS: Final = "more sessions are in use than are remembered: it may have been here before"
 
 
-class _Seen(NamedTuple):
+class _FirstRequest(NamedTuple):
     """What is kept of the first request; its texts come from the configuration, but for the id."""
 
     at: float
@@ -33,8 +33,8 @@ class FirstSeen:
     __slots__ = ("_proven", "_unproven")
 
     def __init__(self) -> None:
-        self._proven: Final = _Space(PROVEN)
-        self._unproven: Final = _Space(UNPROVEN)
+        self._proven: Final = _FirstRequests(PROVEN)
+        self._unproven: Final = _FirstRequests(UNPROVEN)
 
     def knows(self, session: str) -> bool:
         """Returns whether the first request of a proven session is noted already."""
@@ -76,21 +76,23 @@ class FirstSeen:
         return None
 
 
-class _Space:
+class _FirstRequests:
     """At most `most` sessions. Once one had to go, another may be none that was never here."""
 
     __slots__ = ("_has_dropped", "_most", "seen")
 
     def __init__(self, most: int) -> None:
-        self.seen: Final[dict[str, _Seen]] = {}
+        self.seen: Final[dict[str, _FirstRequest]] = {}
         self._most: Final = most
         self._has_dropped = False
 
-    def seen_first(self, event: SessionEvent) -> _Seen:
+    def seen_first(self, event: SessionEvent) -> _FirstRequest:
         is_certain = not self._has_dropped
-        return _Seen(event.at, event.request_id or "", event.route or "", event.source, is_certain)
+        return _FirstRequest(
+            event.at, event.request_id or "", event.route or "", event.source, is_certain
+        )
 
-    def put(self, session: str, seen: _Seen) -> None:
+    def put(self, session: str, seen: _FirstRequest) -> None:
         if session in self.seen:
             return
         self.seen[session] = seen
