@@ -14,7 +14,7 @@ import uvloop
 
 from tests.faults.play import MIB, Result, play_site
 from tests.faults.site import PLANS
-from tests.faults.troubles import FAULTS
+from tests.faults.troubles import FAULTS, fits
 from tests.floods.strangers import raise_descriptors
 
 HEAD = (
@@ -57,8 +57,10 @@ def _seconds(value: float | None) -> str:
 
 
 async def main(options: argparse.Namespace, names: Sequence[str]) -> list[Result]:
-    """Plays all sites one after the other, and prints each fault as it ends."""
+    """Plays all sites one after the other, each for as long as it has faults."""
     results: list[Result] = []
+    chosen = options.fault or tuple(FAULTS)
+    count = {name: sum(fits(one, PLANS[name]) for one in chosen) for name in names}
     print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}", flush=True)
     with tempfile.TemporaryDirectory() as directory:
         for name in names:
@@ -66,8 +68,8 @@ async def main(options: argparse.Namespace, names: Sequence[str]) -> list[Result
                 name,
                 Path(directory),
                 options.seed,
-                seconds=options.seconds / len(names),
-                chosen=options.fault or tuple(FAULTS),
+                seconds=options.seconds * count[name] / sum(count.values()),
+                chosen=chosen,
                 patience=options.patience,
                 tell=tell,
             )

@@ -15,7 +15,7 @@ from typing import Any, Final
 from tests.faults.ledger import Tally
 from tests.faults.sidecars import Sample
 from tests.faults.site import PLANS, Site, running
-from tests.faults.troubles import FAULTS, RECOVERY_SECONDS, Fault, fits
+from tests.faults.troubles import FAULTS, RECOVERY_SECONDS, Fault, both, fits, go_together
 from tests.faults.users import Stream, Visitor
 from tests.faults.wire import Broken
 
@@ -26,6 +26,7 @@ ALL_SECONDS: Final = 10.0  # until everybody was served again
 _WARM_UP: Final = 1.5
 _BEFORE: Final = 0.3
 _CALM: Final = 0.7
+_TOGETHER: Final = 0.35  # share of the faults that come with another one
 _SETTLE: Final = 12.0
 _OUTGOING_MOST: Final = 200  # while nobody asks: pools keep some
 _RESIDENT_MOST: Final = 48 * MIB  # that a process may grow over all faults
@@ -123,13 +124,18 @@ class Play:
         await self._served()
         result.recovery = self.site.ledger.first
         self._clean(result, result.tally, "before any fault", Fault(_nothing))
-        self._first = await self._measure_patiently()
+        await self._streams_are_back(result)
+        async with self._quiet():
+            self._first = await self._measure()
 
-    async def fault(self, name: str, seconds: float) -> None:
-        """Plays one fault."""
-        site, ledger, fault = self.site, self.site.ledger, FAULTS[name]
-        result = self._result(name, seconds)
+    async def fault(self, names: Sequence[str], seconds: float) -> None:
+        """Plays one fault, or two at once."""
+        site, ledger, fault = self.site, self.site.ledger, FAULTS[names[0]]
+        if len(names) > 1:
+            fault = both(fault, FAULTS[names[1]])
+        result = self._result(" + ".join(names), seconds)
         ledger.now = result.tally
+        await self._streams_are_back(result)
         await asyncio.sleep(_BEFORE)
         await fault.act(site, seconds)
         ledger.heal()
@@ -137,8 +143,6 @@ class Play:
         await self._served()
         result.recovery, result.all_served = ledger.first, ledger.until_all(self._names)
         self._judge(result, fault)
-        if fault.parts_streams:
-            await self._part_streams()
         await self._streams_are_back(result)
         calm = ledger.turn()
         await asyncio.sleep(_CALM)
@@ -166,17 +170,6 @@ class Play:
                 result.violations.append(f"{lack} streams do not come back")
                 return
             await asyncio.sleep(0.02)
-
-    async def _part_streams(self) -> None:
-        """All streams leave, and come again: those of a former configuration hold it."""
-        streams = self._streams
-        for stream in streams:
-            stream.leave()
-        crowd = self.site.crowd
-        await asyncio.sleep(0)
-        end = time.monotonic() + ALL_SECONDS
-        while crowd.open_streams == crowd.wanted_streams and time.monotonic() < end:
-            await asyncio.sleep(0.01)
 
     def _judge(self, result: Result, fault: Fault) -> None:
         slack = self._patience + self._lag.seconds
@@ -208,17 +201,32 @@ class Play:
 
     # -- growth -----------------------------------------------------------------------------------
 
-    async def _measure(self) -> Sample:
-        """What all sidecars take while nobody asks."""
-        crowd = self.site.crowd
+    @asynccontextmanager
+    async def _quiet(self) -> AsyncIterator[None]:
+        """Nobody asks, and all streams have left, so that numbers can be compared."""
+        crowd, end = self.site.crowd, time.monotonic() + _SETTLE + self._patience
         crowd.go.clear()
         try:
-            end = time.monotonic() + _SETTLE + self._patience
-            while crowd.busy and time.monotonic() < end:
+            while (crowd.busy or crowd.open_streams) and time.monotonic() < end:
+                for stream in self._streams:
+                    stream.leave()
                 await asyncio.sleep(0.01)
-            samples = [await one.sample(self.site.servers) for one in self.site.sidecars]
+            yield
         finally:
             crowd.go.set()
+
+    async def _measure(self) -> Sample:
+        """What all sidecars take. Waits for an admin listener that does not answer yet."""
+        end = time.monotonic() + _SETTLE + self._patience
+        while True:
+            try:
+                samples = [await one.sample(self.site.servers) for one in self.site.sidecars]
+            except (Broken, OSError, KeyError):
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(0.1)
+            else:
+                break
         return Sample(
             max(one.resident for one in samples),
             sum(one.tasks for one in samples),
@@ -230,36 +238,27 @@ class Play:
         """Compares with before; what is still going away gets its time."""
         assert self._first is not None
         first, end = self._first, time.monotonic() + _SETTLE + self._patience
-        while True:
-            sample = await self._measure_patiently()
-            growth = {
-                "resident": sample.resident - first.resident,
-                "tasks": sample.tasks - first.tasks,
-                "descriptors": sample.descriptors - first.descriptors,
-                "outgoing": sample.outgoing,
-            }
-            is_over = growth["tasks"] <= 0 and growth["descriptors"] <= 0
-            if is_over or time.monotonic() > end:
-                break
-            await asyncio.sleep(0.3)
-        result.growth = growth
-        if not is_over:
-            result.violations.append(f"growth: {growth} {dict(sample.kinds - first.kinds)}")
-        if growth["outgoing"] > _OUTGOING_MOST:
-            result.violations.append(f"{growth['outgoing']} connections to other servers")
-        if growth["resident"] > _RESIDENT_MOST:
-            result.violations.append(f"memory grew by {growth['resident'] / MIB:.0f} MiB")
-
-    async def _measure_patiently(self) -> Sample:
-        """Again if an admin listener does not answer yet."""
-        end = time.monotonic() + _SETTLE
-        while True:
-            try:
-                return await self._measure()
-            except (Broken, OSError, KeyError):
-                if time.monotonic() > end:
-                    raise
-                await asyncio.sleep(0.1)
+        async with self._quiet():
+            while True:
+                sample = await self._measure()
+                grown = sample.tasks > first.tasks or sample.descriptors > first.descriptors
+                if not grown or time.monotonic() > end:
+                    break
+                await asyncio.sleep(0.3)
+        result.growth = {
+            "resident": sample.resident - first.resident,
+            "tasks": sample.tasks - first.tasks,
+            "descriptors": sample.descriptors - first.descriptors,
+            "outgoing": sample.outgoing,
+        }
+        if grown:
+            kinds = dict(sample.kinds - first.kinds)
+            result.violations.append(f"growth: {result.growth} {kinds}")
+        if sample.outgoing > _OUTGOING_MOST:
+            result.violations.append(f"{sample.outgoing} connections to other servers")
+        if sample.resident - first.resident > _RESIDENT_MOST:
+            more = (sample.resident - first.resident) / MIB
+            result.violations.append(f"memory grew by {more:.0f} MiB")
 
 
 async def _nothing(site: Site, seconds: float) -> None:
@@ -285,6 +284,8 @@ async def play_site(
 ) -> list[Result]:
     """Plays faults for so long, each once before one comes again; at least one.
 
+    Some come two at a time.
+
     Each result is told as soon as it is there.
     """
     chance = random.Random(f"{seed} {name} faults")
@@ -299,6 +300,11 @@ async def play_site(
                 left = left or order(name, chance, chosen)
                 if not left:
                     break
-                await play.fault(left.pop(), chance.uniform(0.5, 3.0))
+                names = [left.pop()]
+                others = [one for one in left if go_together(names[0], one)]
+                if others and chance.random() < _TOGETHER:
+                    names.append(chance.choice(others))
+                    left.remove(names[1])
+                await play.fault(names, chance.uniform(0.5, 3.0))
                 tell(play.results[-1])
     return play.results

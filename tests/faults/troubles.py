@@ -50,8 +50,6 @@ class Fault:
     ends_streams: bool = False
     """Streams and WebSockets may end in order."""
     cuts_streams: bool = False
-    parts_streams: bool = False
-    """Streams must leave before what was there before it can go."""
     recovery: float = RECOVERY_SECONDS
     where: Callable[[Plan], bool] = lambda plan: True
 
@@ -347,10 +345,46 @@ FAULTS: Final[Mapping[str, Fault]] = MappingProxyType(
         "worker killed": Fault(
             _worker_killed, STORE, breaks=True, cuts_streams=True, where=_has_workers
         ),
-        "reload": Fault(_reload, parts_streams=True),
-        "reload refused": Fault(_reload_refused, parts_streams=True),
+        "reload": Fault(_reload),
+        "reload refused": Fault(_reload_refused),
     }
 )
+
+
+_SIDECAR: Final = ("handover", "terminated", "killed", "worker killed", "reload", "reload refused")
+_MACHINE: Final = ("descriptors exhausted", "disk full", "log unread", "log reader gone")
+_SEVERAL: Final = ("upstream", "store", "provider", "clients", "sidecar")
+
+
+def subject(name: str) -> str:
+    """What fails: `upstream`, `store`, `provider`, `clients`, `sidecar`, `machine` or `clock`."""
+    if name in _SIDECAR:
+        return "sidecar"
+    return "machine" if name in _MACHINE else name.partition(" ")[0]
+
+
+def go_together(one: str, other: str) -> bool:
+    """Whether two faults can be brought about at once."""
+    subjects = {subject(one), subject(other)}
+    if "machine" in subjects:  # what a process starts with, and whether its log is read
+        return subjects <= {"machine", "store", "provider", "clients"} and len(subjects) == 2
+    return len(subjects) == 2 and subjects <= set(_SEVERAL)
+
+
+def both(one: Fault, other: Fault) -> Fault:
+    """Two faults at once: users may notice what either may have them notice."""
+
+    async def act(site: Site, seconds: float) -> None:
+        await asyncio.gather(one.act(site, seconds), other.act(site, seconds))
+
+    return Fault(
+        act,
+        one.codes | other.codes,
+        breaks=one.breaks or other.breaks,
+        ends_streams=one.ends_streams or other.ends_streams,
+        cuts_streams=one.cuts_streams or other.cuts_streams,
+        recovery=max(one.recovery, other.recovery),
+    )
 
 
 def fits(name: str, plan: Plan) -> bool:
