@@ -86,7 +86,8 @@ class WorkersStatus:
                         tasks[worker] = asyncio.create_task(following)
                 line = b""
                 with suppress(TimeoutError):
-                    line = await asyncio.wait_for(queue.get(), LOOK_SECONDS)
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        line = await queue.get()
                 if line:
                     yield line
         finally:

@@ -119,7 +119,12 @@ async def guarded(limit: float, explain: Callable[[Exception], str]) -> AsyncIte
 
     All, since clients of a broken server fail in ways that they do not name; what was raised
     goes no further, because its text may hold what was to be stored.
+
+    A cancellation of the caller is never lost, though clients may lose it: so does
+    `asyncio.wait_for` of Python 3.11, if what it waits for ends just then.
     """
+    task = asyncio.current_task()
+    asked = 0 if task is None else task.cancelling()
     try:
         async with asyncio.timeout(limit):
             yield
@@ -129,6 +134,9 @@ async def guarded(limit: float, explain: Callable[[Exception], str]) -> AsyncIte
         raise StoreUnavailable(f"the store did not answer within {limit:g} s") from None
     except Exception as error:
         raise StoreUnavailable(explain(error)) from None
+    finally:
+        if task is not None and task.cancelling() > asked:
+            raise asyncio.CancelledError
 
 
 class Receivers:

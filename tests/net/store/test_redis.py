@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,7 +15,7 @@ import pytest
 
 from sidecar.core.errors import StoreUnavailable
 from sidecar.core.store_url import parse_store_url
-from sidecar.net.store.base import KEPT_MESSAGES
+from sidecar.net.store.base import KEPT_MESSAGES, guarded
 from sidecar.net.store.redis import RedisStore
 from sidecar.net.store.redis_memory import LOOK
 from tests.net.store.conftest import (
@@ -190,6 +191,43 @@ async def test_the_first_sentinel_is_down(
     unknown = connect(f"redis+sentinel://{good}/another")
     assert (await trouble(unknown.ping())).detail == "redis: MasterNotFoundError"
     hanging.resume()
+
+
+async def test_a_cancellation_is_never_lost(one: Server, connect: Connect) -> None:
+    """Whatever an operation is at just then: else what keeps a lock keeps it for good."""
+    store = connect(f"redis://{one.address}", 5.0)
+
+    async def go_on() -> None:
+        while True:
+            with suppress(StoreUnavailable):
+                await store.replace("key", b"a", b"b", 5.0)
+
+    tasks = {asyncio.create_task(go_on()) for _ in range(400)}
+    for task in tasks:
+        await asyncio.sleep(random.uniform(0, 0.005))
+        task.cancel()
+    await asyncio.sleep(1.0)
+    left = {task for task in tasks if not task.done()}
+    for task in left:
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+    assert len(left) == 0
+
+
+async def test_a_cancellation_that_a_client_loses_is_passed_on() -> None:
+    """As one is by `asyncio.wait_for` of Python 3.11."""
+
+    async def operation() -> None:
+        async with guarded(5.0, str):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(10)
+
+    task = asyncio.create_task(operation())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
 
 
 async def test_down_from_the_start(one: Server, connect: Connect, reports: list[str]) -> None:
