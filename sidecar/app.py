@@ -8,7 +8,7 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -18,6 +18,7 @@ import uvloop
 from sidecar import __version__
 from sidecar.access_log import Access
 from sidecar.allocator import keep_freed_memory
+from sidecar.core.config.listeners import addresses
 from sidecar.handover import offered
 from sidecar.inheritance import NOTHING, Inheritance
 from sidecar.lifecycle import Lifecycle
@@ -33,9 +34,15 @@ from sidecar.reload import Load, Reloads
 from sidecar.reload_on_change import ReloadOnChange
 from sidecar.runtime import FINISH_SECONDS, Runtime, open_runtime
 from sidecar.service_manager import ServiceManager
-from sidecar.tls import UnusableFile, server_context
+from sidecar.tls import UnusableFile, listener_contexts
 from sidecar.web.admin import Admin, ProcessFacts
-from sidecar.web.listeners import listening
+from sidecar.web.listeners import (
+    ADMIN,
+    addresses_of,
+    admin_sockets,
+    listening,
+    public_sockets,
+)
 from sidecar.web.process_status import ProcessStatus
 from sidecar.web.proxy import Proxy
 from sidecar.web.server import Server, pause, unless_hurried
@@ -89,6 +96,11 @@ async def _run(config: Config, load: Load, inheritance: Inheritance) -> int:
         manager = ServiceManager(os.environ, os.getpid())
         lifecycle = Lifecycle(inheritance, manager, shutdown.hand_over)
         return await serve(config, shutdown, logging, reloads, lifecycle=lifecycle)
+
+
+def where(config: Config) -> dict[str, str]:
+    """Every address that is served, for the log."""
+    return {"listen": addresses(config.listen), "admin": str(config.admin)}
 
 
 def cannot_start(error: OSError) -> int:
@@ -145,8 +157,8 @@ class WorkerSlot:
     number: int
     entropy: bytes
     """32 bytes, where no secret can be had (`compile_policy`)."""
-    sockets: tuple[socket.socket, ...]
-    """They listen already."""
+    sockets: tuple[tuple[socket.socket, ...], ...]
+    """Those of each listener; they listen already."""
     shares: Shares
     serving: Callable[[], None]
     """Called once it serves."""
@@ -174,7 +186,7 @@ async def serve(
     except (OSError, ssl.SSLError) as error:
         return cannot_start(error)
     log = sidecar.runtime.log
-    log.info("serving", version=__version__, listen=str(config.listen), admin=str(config.admin))
+    log.info("serving", version=__version__, **where(config))
     if config.store.url.kind == "memory" and has_sessions(config):
         log.info("memory store", detail=FORGETS)
     if slot is not None:
@@ -289,17 +301,16 @@ class Sidecar:
         config = self.runtime.policy.config
         try:
             await self.runtime.start()
+            wanted = addresses_of(config)
+            if self._slot is not None:
+                wanted = {key: one for key, one in wanted.items() if key == ADMIN}
+            opened = self._listeners.enter_context(listening(wanted, self._inheritance.sockets))
             if self._slot is None:
-                http = self._listeners.enter_context(
-                    listening(config.listen, self._inheritance.http)
-                )
-                self._server.start_on(http)
+                self._server.start_on(public_sockets(opened))
             else:
-                http = self._slot.sockets
-                self._server.start_on(http, self._slot.shares)
-            admin = self._listeners.enter_context(listening(config.admin, self._inheritance.admin))
-            self._offered = offered(config, http, admin, is_managed=self._inheritance.is_managed)
-            await self._admin.start(admin)
+                self._server.start_on(self._slot.sockets, self._slot.shares)
+            self._offered = offered(opened)
+            await self._admin.start(admin_sockets(opened))
         except BaseException:
             await self.stop(0.0)  # a listener left open would keep the loop from closing
             raise
@@ -318,26 +329,27 @@ class Sidecar:
         Requests, event streams and WebSockets that are under way come to their end with the old
         one. Raises `UnusableFile`, and goes on as before then, as after any other error.
         """
-        if config.tls is not None:
-            server_context(config.tls.cert, config.tls.key)  # before anything is changed
+        contexts = listener_contexts(config.listeners)  # before anything is changed
         policy = compile_policy(config, self._entropy)
         target = open_target(config.log.target)
         try:
-            await self._replace_with(policy)
+            await self._replace_with(policy, contexts)
         except BaseException:
             target.close()
             raise
         self.logging.level.follow(config.log.level)
         self.logging.output.turn_to(target)
 
-    async def _replace_with(self, policy: Policy) -> None:
+    async def _replace_with(
+        self, policy: Policy, contexts: Sequence[ssl.SSLContext | None]
+    ) -> None:
         old, old_proxy = self.runtime, self._proxy
         log, access = self._open_logs(policy)
         runtime = open_runtime(policy, old.loop, old.metrics, log, old)
         try:
             await runtime.start()
             proxy = Proxy(runtime)
-            self._server.serve_with(runtime, proxy)
+            self._server.serve_with(runtime, proxy, contexts)
         except BaseException:
             await runtime.close(keeps_store=runtime.store is old.store)
             raise

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sidecar import needs
 from sidecar.core.config.effective import Effective, effective
 from sidecar.core.config.faults import Fault
+from sidecar.core.config.listeners import addresses
 from sidecar.core.config.renewal import FRONTCHANNEL
 from sidecar.core.errors import ConfigError
 
@@ -120,8 +121,11 @@ def registrations(config: Config) -> dict[str, str]:
 def facts(config: Config) -> dict[str, Any]:
     """What a configuration amounts to, as JSON."""
     return {
-        "listen": str(config.listen),
-        "scheme": "http" if config.tls is None else "https",
+        "listen": addresses(config.listen),
+        "scheme": config.listeners[0].scheme,
+        "listeners": [
+            {"address": str(one.address), "scheme": one.scheme} for one in config.listeners
+        ],
         "admin": None if config.admin is None else str(config.admin),
         "logout": {"path": config.logout.path, "redirect_to": config.logout.redirect_to},
         "sources": [source.type for source in config.session.sources],
@@ -147,7 +151,8 @@ def facts(config: Config) -> dict[str, Any]:
 def summary(config: Config) -> Iterator[str]:
     """The same for people."""
     said = facts(config)
-    yield f"listen   {said['listen']} ({said['scheme']})"
+    listeners = (f"{one['address']} ({one['scheme']})" for one in said["listeners"])
+    yield f"listen   {', '.join(listeners)}"
     yield f"admin    {said['admin'] or 'off'}"
     yield f"logout   {config.logout.path} -> {config.logout.redirect_to}"
     yield f"sources  {', '.join(said['sources']) or 'none'}"

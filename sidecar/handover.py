@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from sidecar.core.activation import HANDOVER, GivenSocket, Handover
 from sidecar.descriptor_signals import signal_when_readable
 from sidecar.inheritance import READY
+from sidecar.web.listeners import ADMIN
 
 if TYPE_CHECKING:
-    import socket
-
-    from sidecar.core.config import Config
+    from sidecar.web.listeners import Key, Opened
 
 ASKED: Final = signal.SIGUSR2
 FAILED: Final = "the other process did not come to serve, and said why; this one goes on"
@@ -40,22 +39,18 @@ def obstacle(environ: Mapping[str, str], pid: int) -> str | None:
     return None
 
 
-def offered(
-    config: Config,
-    http: Sequence[socket.socket],
-    admin: Sequence[socket.socket],
-    *,
-    is_managed: bool,
-) -> tuple[GivenSocket, ...]:
+def offered(opened: Mapping[Key, Opened]) -> tuple[GivenSocket, ...]:
     """What to give. A Unix socket of our own is left out: the other one's takes its name."""
-    given = []
-    for name, listen, sockets in (("http", config.listen, http), ("admin", config.admin, admin)):
-        for one in sockets:
-            if is_managed:
-                given.append(GivenSocket(one.fileno(), name))
-            elif listen is not None and listen.unix_path is None:
-                given.append(GivenSocket(one.fileno(), name, str(listen)))
-    return tuple(given)
+    return tuple(
+        GivenSocket(
+            one.fileno(),
+            "admin" if key == ADMIN else "http",
+            None if at.is_managed else str(at.address),
+        )
+        for key, at in opened.items()
+        if at.is_managed or at.address.unix_path is None
+        for one in at.sockets
+    )
 
 
 class Successor:

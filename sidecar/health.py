@@ -9,9 +9,10 @@ from http.client import HTTPConnection, HTTPException
 from typing import Final
 
 SECONDS: Final = 5.0
-_ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach it, not to bind
+_LOOPBACK: Final = "127.0.0.1"  # reaches every address that is written as one of these
+_ANY: Final = {"0.0.0.0": _LOOPBACK, "::": _LOOPBACK, "*": _LOOPBACK, "": _LOOPBACK}  # noqa: S104
 _TCP: Final = re.compile(
-    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:/\[\]]+)):(?P<port>[0-9]{1,5})"
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:/\[\]]*)):(?P<port>[0-9]{1,5})"
 )
 _UNIX: Final = "unix:"
 
@@ -35,7 +36,7 @@ class _Connection(HTTPConnection):
 def connection_to(admin: str, seconds: float = SECONDS) -> HTTPConnection:
     """A connection to the listener at an address. Raises `ValueError` for what is none."""
     if admin.startswith(_UNIX + "/"):
-        return _Connection("admin", 0, admin.removeprefix(_UNIX), seconds)
+        return _Connection("admin", 0, admin.removeprefix(_UNIX).partition("|")[0], seconds)
     found = _TCP.fullmatch(admin)
     if found is None or int(found["port"]) > 65535:
         raise ValueError("must be host:port, [v6]:port or unix:/path")

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.activation import (
     ACTIVATION,
     HANDOVER,
-    ROLES,
     GivenSocket,
-    Role,
+    Wanted,
+    keys_of,
     read_activation,
     read_handover,
-    roles_of,
 )
+from sidecar.web.listeners import ADMIN, Key, Opened, addresses_of
 
 if TYPE_CHECKING:
     from sidecar.core.config import Config, Listen
@@ -30,10 +31,7 @@ READY: Final = b"1"
 class Inheritance:
     """What this process was given."""
 
-    http: tuple[socket.socket, ...] = ()
-    admin: tuple[socket.socket, ...] = ()
-    is_managed: bool = False
-    """Whether a service manager has opened them, and keeps them open."""
+    sockets: Mapping[Key, Opened] = field(default_factory=lambda: MappingProxyType({}))
     unused: tuple[str, ...] = ()
     """Addresses of sockets that are for nothing here; they are closed."""
     ready: int | None = None
@@ -61,25 +59,28 @@ def inherit(environ: MutableMapping[str, str], pid: int, config: Config) -> Inhe
     for name in (*ACTIVATION, HANDOVER):
         environ.pop(name, None)
     opened = {one: usable for one in given if (usable := _opened(one)) is not None}
-    keys: dict[Role, str | None] = {"http": str(config.listen), "admin": _text(config.admin)}
-    roles = roles_of([(one, _address(usable)) for one, usable in opened.items()], keys)
-    found: dict[Role, list[socket.socket]] = {role: [] for role in ROLES}
-    unused = []
-    for one, usable in opened.items():
-        if one.fd in roles:
-            found[roles[one.fd]].append(usable)
-        else:
-            unused.append(_address(usable))
-            usable.close()
-    if handover is not None:
-        os.set_inheritable(handover.ready, False)
-    return Inheritance(
-        tuple(found["http"]),
-        tuple(found["admin"]),
-        any(one.listen is None for one in given),
-        tuple(unused) if handover is None else (),
-        None if handover is None else handover.ready,
-    )
+    addresses = addresses_of(config)
+    keys = keys_of([(one, _address(usable)) for one, usable in opened.items()], _wanted(addresses))
+    unused = [usable for one, usable in opened.items() if one.fd not in keys]
+    told = tuple(map(_address, unused))
+    for usable in unused:
+        usable.close()
+    sockets = {}
+    for key, address in addresses.items():
+        ours = {one: usable for one, usable in opened.items() if keys.get(one.fd) == key}
+        if ours:
+            is_managed = any(one.listen is None for one in ours)
+            sockets[key] = Opened(address, tuple(ours.values()), is_managed)
+    if handover is None:
+        return Inheritance(sockets, told)
+    os.set_inheritable(handover.ready, False)
+    return Inheritance(sockets, ready=handover.ready)
+
+
+def _wanted(addresses: Mapping[Key, Listen]) -> list[Wanted]:
+    return [
+        Wanted(key, "admin" if key == ADMIN else "http", str(one)) for key, one in addresses.items()
+    ]
 
 
 def _opened(given: GivenSocket) -> socket.socket | None:
@@ -102,7 +103,3 @@ def _address(one: socket.socket) -> str:
         host, port = name[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return f"unix:{os.fsdecode(name)}"
-
-
-def _text(listen: Listen | None) -> str | None:
-    return None if listen is None else str(listen)

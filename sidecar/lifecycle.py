@@ -6,6 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Final, Protocol
 
+from sidecar.core.config.listeners import addresses
 from sidecar.handover import ASKED, FAILED, START_SECONDS, Successor, obstacle
 from sidecar.service_manager import status_of
 
@@ -61,7 +62,7 @@ class Lifecycle:
     def settled(self) -> None:
         """It has begun to serve, or is through with a reload."""
         if self._reloads is not None:
-            listen = str(self._reloads.config.listen)
+            listen = addresses(self._reloads.config.listen)
             self._manager.ready(status_of(listen, self._reloads.history.holds.hash))
 
     def ending(self) -> None:

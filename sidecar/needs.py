@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from sidecar.core.upstream_url import split_upstream_url
 from sidecar.page_files import read_pages
 from sidecar.spans import require_opentelemetry
 from sidecar.tls import UnusableFile, client_context, ends_at, now, server_context
+from sidecar.web.listeners import EVERYWHERE, addresses_of
 from sidecar.workers.private import private_directory
 
 if TYPE_CHECKING:
@@ -47,17 +49,18 @@ def unmet(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
 
 def remarks(config: Config) -> Iterator[str]:
     """What is there, but not for long."""
-    if config.tls is None:
-        return
-    end = ends_at(config.tls.cert)
-    if end is not None and end - now() < SOON:
-        verb = "ended" if end <= now() else "ends"
-        yield f"tls.cert: {config.tls.cert}: the certificate {verb} on {end:%Y-%m-%d %H:%M} UTC"
+    files = {one.tls_key: one.tls.cert for one in config.listeners if one.tls is not None}
+    for key, file in files.items():
+        end = ends_at(file)
+        if end is not None and end - now() < SOON:
+            verb = "ended" if end <= now() else "ends"
+            yield f"{key}.cert: {file}: the certificate {verb} on {end:%Y-%m-%d %H:%M} UTC"
 
 
 def _tls(config: Config) -> Iterator[Callable[[], object]]:
-    if (tls := config.tls) is not None:
-        yield lambda: server_context(tls.cert, tls.key)
+    for key, tls in {one.tls_key: one.tls for one in config.listeners}.items():
+        if tls is not None:
+            yield partial(server_context, tls, key)
     for name, upstream in config.upstreams.items():
         if split_upstream_url(upstream.servers[0]).scheme == "https":
             own, at = upstream.tls, f"upstreams.{name}.tls"
@@ -69,9 +72,8 @@ def _tls(config: Config) -> Iterator[Callable[[], object]]:
 
 
 def _addresses(config: Config) -> Iterator[Callable[[], object]]:
-    yield lambda: _can_listen("listen", config.listen)
-    if (admin := config.admin) is not None:
-        yield lambda: _can_listen("admin", admin)
+    for key, address in addresses_of(config).items():
+        yield partial(_can_listen, key, address)
 
 
 def _can_listen(key: str, listen: Listen) -> None:
@@ -79,9 +81,11 @@ def _can_listen(key: str, listen: Listen) -> None:
     if listen.unix_path is not None:
         _can_hold(key, Path(listen.unix_path))
         return
+    if listen.host == EVERYWHERE:
+        listen = replace(listen, host="")  # of IPv6 if the machine has it, and of IPv4
     try:
         found = socket.getaddrinfo(
-            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            listen.host or None, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except socket.gaierror as error:
         raise UnusableFile(key, str(listen), f"cannot be resolved: {error.strerror}") from None

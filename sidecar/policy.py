@@ -263,9 +263,9 @@ class Policy:
     @property
     def certificates(self) -> tuple[str, ...]:
         """The files of the certificates that it presents itself, to clients and to upstreams."""
-        listener = () if self.config.tls is None else (self.config.tls.cert,)
+        listeners = (one.tls.cert for one in self.config.listeners if one.tls is not None)
         clients = (one.tls.cert for one in self.config.upstreams.values())
-        return tuple(dict.fromkeys((*listener, *(one for one in clients if one is not None))))
+        return tuple(dict.fromkeys((*listeners, *(one for one in clients if one is not None))))
 
     def routes_of(self, upstream: str) -> tuple[str, ...]:
         """The paths of an upstream's routes."""

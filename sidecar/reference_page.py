@@ -49,6 +49,7 @@ class _Reference:
         self._definitions: Node = schema["$defs"]
         self._places: dict[str, str] = {}
         """The heading of each section, by its name in the schema."""
+        self._top: frozenset[str] = frozenset(self._names(schema))
         self._place(schema, "")
 
     def page(self) -> str:
@@ -58,11 +59,16 @@ class _Reference:
             parts += [f"\n## {place}\n", section["description"] + "\n", *self._table(section)]
         return "\n".join(parts) + "\n"
 
+    def _names(self, section: Node) -> Iterator[str]:
+        """The sections that keys of `section` are."""
+        for node in section["properties"].values():
+            yield from (name for name, suffix in self._sections(node) if not suffix)
+
     def _place(self, section: Node, path: str) -> None:
-        """Gives every section below `section` its place, the first that leads there."""
+        """Gives every section below `section` its place: at the top level, else the first one."""
         for key, node in section.get("properties", {}).items():
             for name, suffix in self._sections(node):
-                if name not in self._places:
+                if name not in self._places and not (path and name in self._top):
                     place = f"{path}.{key}{suffix}".lstrip(".")
                     self._places[name] = place
                     self._place(self._definitions[name], place)

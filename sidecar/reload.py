@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from sidecar.core.errors import ConfigError
@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from sidecar.log_writer import Output
     from sidecar.runtime import Runtime
 
-FIXED: Final = ("listen", "admin", "workers")
+FIXED: Final = ("admin", "workers")
 """Keys that take a restart: what was opened for them is shared, or waited for by others."""
+
+_OF_LISTENERS: Final = ((), ("listen",), ("tls",), ("listen", "tls"))
+"""Which keys keep their values where the new ones would take another listener; the first that do.
+"""
 
 STAYS: Final = "the old configuration stays"
 DEFECT: Final = "a defect of the sidecar; the log has the cause"
@@ -52,11 +56,19 @@ class TreeLoad(Protocol):
 
 def adapted(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
     """The new configuration as far as it can hold now, and the keys that take a restart."""
-    kept = [key for key in FIXED if getattr(old, key) != getattr(new, key)]
-    if (old.tls is None) != (new.tls is None):
-        kept.append("tls")
-    update = {key: getattr(old, key) for key in kept}
-    return new.model_copy(update=update), tuple(kept)
+    fixed = tuple(key for key in FIXED if getattr(old, key) != getattr(new, key))
+    listeners = next(keys for keys in _OF_LISTENERS if _shape(_with(new, old, keys)) == _shape(old))
+    kept = (*listeners, *fixed)
+    return _with(new, old, kept), kept
+
+
+def _with(new: Config, old: Config, keys: Sequence[str]) -> Config:
+    return new.model_copy(update={key: getattr(old, key) for key in keys})
+
+
+def _shape(config: Config) -> list[tuple[object, ...]]:
+    """What stays of the listeners for as long as a process lives; certificates may change."""
+    return [(one.address, one.scheme) for one in config.listeners]
 
 
 def started(config: Config) -> ReloadHistory:

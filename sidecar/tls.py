@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
+    from sidecar.core.config import Listener, Tls
+
 _ALPN: Final = ["http/1.1"]
+_NO_CERTIFICATE: Final = "must contain a PEM certificate"
+_VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class UnusableFile(OSError):
@@ -22,12 +26,33 @@ class UnusableFile(OSError):
         super().__init__(f"{key}: {path}: {cause}")
 
 
-def server_context(cert: str, key: str, at: str = "tls") -> ssl.SSLContext:
-    """The listener's certificate, of the files in section `at`. Raises `UnusableFile`."""
+def listener_contexts(listeners: Iterable[Listener]) -> tuple[ssl.SSLContext | None, ...]:
+    """What each listener does of TLS; None: nothing. Raises `UnusableFile`."""
+    return tuple(
+        None if one.tls is None else server_context(one.tls, one.tls_key) for one in listeners
+    )
+
+
+def server_context(tls: Tls, at: str = "tls") -> ssl.SSLContext:
+    """A listener's certificate and whom it lets in, of section `at`. Raises `UnusableFile`."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    load_chain(context, cert, key, at)
+    context.minimum_version = _VERSIONS[tls.min_version]
+    load_chain(context, tls.cert, tls.key, at)
     context.set_alpn_protocols(_ALPN)
+    if tls.client_ca is not None:
+        _read(tls.client_ca, f"{at}.client_ca")
+        _trust(context, tls.client_ca, f"{at}.client_ca")
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def _trust(context: ssl.SSLContext, ca: str, key: str) -> None:
+    try:
+        context.load_verify_locations(ca)
+    except ssl.SSLError:
+        raise UnusableFile(key, ca, _NO_CERTIFICATE) from None
+    if not context.cert_store_stats()["x509"]:  # it may hold lists of what is revoked instead
+        raise UnusableFile(key, ca, _NO_CERTIFICATE)
 
 
 def client_context(
@@ -42,7 +67,7 @@ def client_context(
     try:
         context = ssl.create_default_context(cafile=ca)
     except ssl.SSLError:
-        raise UnusableFile(f"{at}.ca", str(ca), "must contain a PEM certificate") from None
+        raise UnusableFile(f"{at}.ca", str(ca), _NO_CERTIFICATE) from None
     context.set_alpn_protocols(_ALPN)
     if cert is not None:
         load_chain(context, cert, key or cert, at)
@@ -105,7 +130,7 @@ def _diagnosed(
     try:
         certificates = _certificates(held[0])
     except ValueError:
-        return UnusableFile(f"{at}.cert", cert, "must contain a PEM certificate")
+        return UnusableFile(f"{at}.cert", cert, _NO_CERTIFICATE)
     try:
         private = load_pem_private_key(held[1], None)
     except TypeError:

@@ -28,6 +28,7 @@ from ruamel.yaml import YAML
 from sidecar.app import Sidecar
 from sidecar.core.config import Config, Listen, load
 from tests.ports import free_port
+from sidecar.core.config.listeners import listeners_at
 
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("sidecar", deadline=None)
@@ -675,9 +676,9 @@ def _loaded(text: str) -> Config:
 async def sidecar(upstream: Upstream, client: Clients) -> AsyncIterator[Start]:
     """`await sidecar(config)` serves a configuration (YAML, a mapping, or keyword arguments).
 
-    Listeners, a secret, the upstream and the source access_token are added if they are missing. At
-    the end nothing may be left: no request under way, no connection on either side, no task, and
-    no defect in the log.
+    Listeners, a secret, the upstream and the source access_token are added if they are missing; a
+    list `listen` comes behind the usual one. At the end nothing may be left: no request under way,
+    no connection on either side, no task, and no defect in the log.
     """
     runs: list[Embedded] = []
     before = asyncio.all_tasks()
@@ -687,7 +688,12 @@ async def sidecar(upstream: Upstream, client: Clients) -> AsyncIterator[Start]:
         port, admin = free_port(), free_port()
         while admin == port:
             admin = free_port()
-        listeners = {"listen": Listen("127.0.0.1", port), "admin": Listen("127.0.0.1", admin)}
+        own = Listen("127.0.0.1", port)
+        listeners: dict[str, Any] = {"admin": Listen("127.0.0.1", admin)}
+        if "listen" in more:
+            more = {**more, "listen": [str(own), *more["listen"]]}
+        else:
+            listeners["listen"] = listeners_at(own)
         log = StringIO()
         with redirect_stderr(log):
             whole = _loaded(_written(upstream, config, {"listen": "127.0.0.1:0", **more}))
@@ -725,6 +731,8 @@ async def command(upstream: Upstream, tmp_path: Path) -> AsyncIterator[StartComm
     async def start(config: str | Mapping[str, Any] | None = None, **more: Any) -> Command:
         port, admin = free_port(), free_port()
         listeners = {"listen": f"127.0.0.1:{port}", "admin": f"127.0.0.1:{admin}"}
+        if isinstance(more.get("listen"), list):
+            more = {**more, "listen": [listeners["listen"], *more["listen"]]}
         text = json.dumps(listeners | json.loads(_written(upstream, config, more)))
         file, errors = tmp_path / f"{port}.yaml", tmp_path / f"{port}.log"
         file.write_text(text)

@@ -12,8 +12,10 @@ import pytest
 
 from sidecar.core.activation import HANDOVER, GivenSocket, Handover
 from sidecar.core.config import Config, Listen, load
+from sidecar.core.config.listeners import listeners_at
 from sidecar.handover import obstacle, offered
 from sidecar.inheritance import inherit
+from sidecar.web.listeners import Opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +24,7 @@ BASE = load("upstream: http://a", source="test", environ={}, read_file=lambda pa
 
 
 def config(http: Listen, admin: Listen | None) -> Config:
-    return BASE.model_copy(update={"listen": http, "admin": admin})
+    return BASE.model_copy(update={"listen": listeners_at(http), "admin": admin})
 
 
 @pytest.fixture
@@ -43,15 +45,16 @@ def test_sockets_of_a_former_process_are_taken(stack: ExitStack) -> None:
     """The variable is gone then, the sockets are inherited no further, and it is told."""
     http, admin = listener(stack), listener(stack)
     ours, theirs = os.pipe()
-    given = offered(config(at(http), at(admin)), [http], [admin], is_managed=False)
+    given = offered({"listen": Opened(at(http), (http,)), "admin": Opened(at(admin), (admin,))})
     copies = tuple(GivenSocket(os.dup(one.fd), one.name, one.listen) for one in given)
     environ = {HANDOVER: Handover(copies, theirs).as_text(), "OTHER": "1"}
     taken = inherit(environ, os.getpid(), config(at(http), at(admin)))
     assert environ == {"OTHER": "1"}
-    assert [one.getsockname() for one in taken.http] == [http.getsockname()]
-    assert [one.getsockname() for one in taken.admin] == [admin.getsockname()]
-    assert not taken.is_managed
-    for one in (*taken.http, *taken.admin):
+    (ours_http,), (ours_admin,) = taken.sockets["listen"].sockets, taken.sockets["admin"].sockets
+    assert ours_http.getsockname() == http.getsockname()
+    assert ours_admin.getsockname() == admin.getsockname()
+    assert not any(one.is_managed for one in taken.sockets.values())
+    for one in (ours_http, ours_admin):
         assert not one.get_inheritable()
         one.close()
     taken.tell_ready()
@@ -68,7 +71,7 @@ def test_socket_for_another_address_is_closed(stack: ExitStack) -> None:
     given = (GivenSocket(copy, "http", str(at(http))),)
     environ = {HANDOVER: Handover(given, theirs).as_text()}
     taken = inherit(environ, os.getpid(), config(Listen("127.0.0.1", 1), None))
-    assert (taken.http, taken.admin) == ((), ())
+    assert taken.sockets == {}
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(copy)
     taken.tell_ready()  # the other one has left: no matter
@@ -76,7 +79,7 @@ def test_socket_for_another_address_is_closed(stack: ExitStack) -> None:
 
 def test_nothing_is_given_to_most() -> None:
     taken = inherit({}, os.getpid(), BASE)
-    assert (taken.http, taken.admin, taken.is_managed, taken.unused) == ((), (), False, ())
+    assert (taken.sockets, taken.unused) == ({}, ())
     taken.tell_ready()
 
 
@@ -86,10 +89,27 @@ def test_unix_socket_of_our_own_is_not_offered(stack: ExitStack, tmp_path: Path)
     path = str(tmp_path / "http")
     http.bind(path)
     http.listen()
-    unix = config(Listen("", 0, path), None)
-    assert offered(unix, [http], [], is_managed=False) == ()
-    managed = offered(unix, [http], [], is_managed=True)
+    unix = Listen("", 0, path)
+    assert offered({"listen": Opened(unix, (http,))}) == ()
+    managed = offered({"listen": Opened(unix, (http,), is_managed=True)})
     assert managed == (GivenSocket(http.fileno(), "http"),)
+
+
+def test_only_what_a_service_manager_has_opened_is_handed_on_as_its_own(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    """Beside a socket of its own, which the other process opens anew or takes by its address."""
+    managed, ours = listener(stack), listener(stack)
+    http = stack.enter_context(socket.socket(socket.AF_UNIX))
+    opened = {
+        "listen[0]": Opened(Listen("0.0.0.0", 443), (managed,), is_managed=True),
+        "listen[1]": Opened(at(ours), (ours,)),
+        "listen[2]": Opened(Listen("", 0, str(tmp_path / "http")), (http,)),
+    }
+    assert offered(opened) == (
+        GivenSocket(managed.fileno(), "http"),
+        GivenSocket(ours.fileno(), "http", str(at(ours))),
+    )
 
 
 def test_who_cannot_be_replaced_is_told_the_remedy() -> None:

@@ -178,7 +178,7 @@ def test_image_asks_the_admin_listener_where_it_is() -> None:
     assert config.admin is not None
     command = json.loads(last("HEALTHCHECK").split("CMD", 1)[1])
     assert command == ["sidecar", "health", "--admin", str(config.admin)]
-    assert last("EXPOSE") == str(config.listen.port)
+    assert last("EXPOSE") == str(config.listeners[0].address.port)
     assert last("STOPSIGNAL") == "SIGTERM"
     assert json.loads(last("ENTRYPOINT")) == ["sidecar"]
 

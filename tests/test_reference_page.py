@@ -58,7 +58,7 @@ def test_every_row_says_what_the_key_is_for() -> None:
 @pytest.mark.parametrize(
     ("section", "key", "takes", "default"),
     [
-        ("The top level", "listen", "text", "`0.0.0.0:8080`"),
+        ("The top level", "listen", "text or list of text or [listen](#listen)", "`0.0.0.0:8080`"),
         ("The top level", "routes", "list of [routes](#routes)", "none"),
         ("upstreams.NAME", "connect", "duration", "`2s`"),
         ("routes[]", "path", "text", "required"),

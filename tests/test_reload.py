@@ -284,6 +284,7 @@ async def test_what_takes_a_restart_is_said(start: Callable[..., Any], client: C
     site: Site = await start()
     site.change(listen="127.0.0.1:1", workers=3, log={"level": "debug", "access": False})
     await site.reload()
+    await site.counted(1, "reload is not complete")
     (line,) = site.lines("reload is not complete")
     told = "takes a restart: listen, workers; SIGUSR2 restarts without a loss"
     assert line["detail"] == told

@@ -67,27 +67,46 @@ def read_activation(environ: Mapping[str, str], pid: int) -> tuple[GivenSocket, 
     return tuple(GivenSocket(FIRST + at, names[at]) for at in range(int(count)))
 
 
-def roles_of(
-    given: Sequence[tuple[GivenSocket, str]], keys: Mapping[Role, str | None]
-) -> dict[int, Role]:
-    """What each socket is for, by its descriptor; those that are for nothing are missing.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An address that the configuration wants a socket for."""
 
-    `given` has each socket with its address, written as in `keys`; those are the values of `listen`
-    and `admin` (None: none). A name says it, else the address, else the order: the first one is for
-    `listen`, and the second one for `admin`.
+    key: str
+    """Of the configuration: `listen`, `listen[1]`, `admin`."""
+    role: Role
+    address: str
+
+
+def keys_of(given: Sequence[tuple[GivenSocket, str]], wanted: Sequence[Wanted]) -> dict[int, str]:
+    """The key that each socket is for, by its descriptor; those that are for nothing are missing.
+
+    `given` has each socket with its address, written as in `wanted`. A socket of a former process
+    is for the same address only. Of a service manager's, a name says the role; within it, or
+    without a name, the address decides, and then the order: that of `wanted`. More sockets by the
+    name `http` than there are addresses are all for the same one, if there is one alone.
     """
-    roles: dict[int, Role] = {}
-    for one, _ in given:
-        for role in ROLES:
-            if one.name == role and one.listen in (None, keys[role]):
-                roles[one.fd] = role
-    unknown = [(one, at) for one, at in given if one.name not in ROLES and one.listen is None]
-    for one, address in unknown:
-        for role in ROLES:
-            if address == keys[role]:
-                roles.setdefault(one.fd, role)
-    left = [one.fd for one, _ in unknown if one.fd not in roles]
-    for role in ROLES:
-        if left and role not in roles.values() and keys[role] is not None:
-            roles[left.pop(0)] = role
-    return {fd: role for fd, role in roles.items() if keys[role] is not None}
+    keys: dict[int, str] = {}
+    for one, address in given:
+        at = next((at for at in _possible(one, wanted) if _is_same(one, address, at)), None)
+        if at is not None:
+            keys[one.fd] = at.key
+    managed = [one for one, _ in given if one.listen is None]
+    for one in sorted(managed, key=lambda one: one.name not in ROLES):  # names first
+        free = (at for at in _possible(one, wanted) if at.key not in keys.values())
+        if one.fd not in keys and (at := next(free, None)) is not None:
+            keys[one.fd] = at.key
+    for one in managed:
+        possible = _possible(one, wanted)
+        if one.name in ROLES and len(possible) == 1:
+            keys.setdefault(one.fd, possible[0].key)
+    return keys
+
+
+def _possible(one: GivenSocket, wanted: Sequence[Wanted]) -> list[Wanted]:
+    """What a socket can be for, by its name."""
+    return [at for at in wanted if one.name not in ROLES or one.name == at.role]
+
+
+def _is_same(one: GivenSocket, address: str, at: Wanted) -> bool:
+    """Whether a socket listens where it is wanted; a former process says so itself."""
+    return at.address == (address if one.listen is None else one.listen)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sidecar.net.open_files import open_files
@@ -64,8 +66,42 @@ class _Alone:
 ALONE: Final[Shares] = _Alone()
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A connection that a listener has accepted."""
+
+    address: str
+    """The IP address of the other end; empty on a Unix socket."""
+    scheme: bytes
+    """What is spoken on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """How the connections of one listener begin."""
+
+    tls: ssl.SSLContext | None
+    seconds: float
+    """Time limit of a TLS handshake."""
+
+    @property
+    def scheme(self) -> bytes:
+        """What is spoken behind it."""
+        return b"http" if self.tls is None else b"https"
+
+
+class Receptionist(Protocol):
+    """Takes the connections of all listeners, each of which has a number."""
+
+    def reception(self, number: int) -> Reception:
+        """How a connection of this listener begins, as of now."""
+
+    def protocol(self, arrival: Arrival) -> asyncio.Protocol:
+        """What serves a new connection."""
+
+
 class Acceptor:
-    """Takes connections, and hands each to a new `protocol`.
+    """Takes connections, and hands each to a new protocol of the `receptionist`.
 
     `shares.opened` is called here, and `shares.closed` for a connection that never came to be; for
     all others by the process that sees their end.
@@ -74,22 +110,19 @@ class Acceptor:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        sockets: Iterable[socket.socket],
-        protocol: Callable[[], asyncio.Protocol],
+        sockets: Iterable[Iterable[socket.socket]],
+        receptionist: Receptionist,
         *,
-        tls: ssl.SSLContext | None,
-        handshake_seconds: float,
         shares: Shares,
         log: FilteringBoundLogger,
     ) -> None:
         self._loop: Final = loop
-        self._sockets: Final = tuple(sockets)
-        self._protocol: Final = protocol
-        self._tls: Final = tls
-        self._handshake: Final = None if tls is None else handshake_seconds
+        self._sockets: Final = {one: at for at, group in enumerate(sockets) for one in group}
+        self._receptionist: Final = receptionist
         self._shares: Final = shares
         self._log: Final = log
         self._beginning: Final[set[asyncio.Task[None]]] = set()
+        self._waiting: Final[set[asyncio.Task[None]]] = set()  # of those, for their client
         self._is_closed = False
         self._silent_until = 0.0
 
@@ -126,12 +159,10 @@ class Acceptor:
         Without TLS a connection is there at once, and uvloop does not report the end of one whose
         beginning is cancelled.
         """
-        beginning = [*self._beginning]
-        if self._tls is not None:
-            for task in beginning:
-                task.cancel()
-        if beginning:
-            await asyncio.wait(beginning)
+        for task in self._waiting:
+            task.cancel()
+        if self._beginning:
+            await asyncio.wait([*self._beginning])
 
     def _watch(self, listener: socket.socket) -> None:
         if not self._is_closed:
@@ -157,7 +188,7 @@ class Acceptor:
     def _take(self, listener: socket.socket) -> bool:
         """Accepts one connection; False if no more are waiting."""
         try:
-            connection, _ = listener.accept()
+            connection, name = listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return False
         except OSError as error:
@@ -167,9 +198,13 @@ class Acceptor:
             return False
         connection.setblocking(False)
         self._shares.opened()
-        task = self._loop.create_task(self._begin(connection))
+        reception = self._receptionist.reception(self._sockets[listener])
+        task = self._loop.create_task(self._begin(connection, _address(name), reception))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
+        if reception.tls is not None:
+            self._waiting.add(task)
+            task.add_done_callback(self._waiting.discard)
         return True
 
     def _report(self, error: OSError) -> None:
@@ -186,19 +221,26 @@ class Acceptor:
             )
         self._log.error("connections cannot be accepted", detail=error.strerror, remedy=remedy)
 
-    async def _begin(self, connection: socket.socket) -> None:
+    async def _begin(self, connection: socket.socket, address: str, reception: Reception) -> None:
         is_open = False
         # Clients that leave at once, or fail in their TLS handshake, are no trouble of ours.
         with suppress(OSError, asyncio.CancelledError):
             try:
+                arrival = Arrival(address, reception.scheme)
                 await self._loop.connect_accepted_socket(
-                    self._protocol,
+                    partial(self._receptionist.protocol, arrival),
                     connection,
-                    ssl=self._tls,
-                    ssl_handshake_timeout=self._handshake,
+                    ssl=reception.tls,
+                    ssl_handshake_timeout=None if reception.tls is None else reception.seconds,
                 )
                 is_open = True
             finally:
                 if not is_open:
                     self._shares.closed()
                     connection.close()
+
+
+def _address(name: object) -> str:
+    """The address of a peer's name; IPv4 as such, also if it came to a socket of IPv6."""
+    address = str(name[0]) if isinstance(name, tuple) else ""
+    return address.removeprefix("::ffff:") if "." in address else address

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
 
     from sidecar.core.forwarding import Peer
+    from sidecar.web.accepting import Arrival
 
 BACKLOG: Final = 65536  # bytes of pipelined requests held before reading pauses
 OVERSIZE: Final = 262_144  # bytes of a head above its limit that are read, for a helpful response
@@ -83,7 +84,7 @@ class Registry(Protocol):
 
     draining: bool
 
-    def opened(self, connection: ClientConnection, transport: asyncio.BaseTransport) -> Peer:
+    def opened(self, connection: ClientConnection) -> Peer:
         """Counts an open connection and returns its peer."""
 
     def closed(self, connection: ClientConnection) -> None:
@@ -107,6 +108,7 @@ class ClientConnection(StreamProtocol):
         "_requests",
         "_tunnel",
         "_unsent",
+        "arrival",
         "peer",
     )
 
@@ -116,11 +118,13 @@ class ClientConnection(StreamProtocol):
         handler: Handler,
         limits: Limits,
         registry: Registry,
+        arrival: Arrival,
     ) -> None:
         super().__init__(loop)
         self._handler = handler
         self._limits = limits
         self._registry = registry
+        self.arrival: Final = arrival
         self._deadline = Deadline(loop, self._timed_out)
         self._exchange: Exchange | None = None
         # `limits.header` bounds a whole head, so no single line or field needs a smaller limit.
@@ -289,7 +293,7 @@ class ClientConnection(StreamProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.peer = self._registry.opened(self, transport)
+        self.peer = self._registry.opened(self)
         self._deadline.set(self._limits.client_head)
 
     def pause_writing(self) -> None:

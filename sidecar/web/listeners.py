@@ -1,4 +1,4 @@
-"""Listens before workers are forked, so that a busy address is reported once.
+"""Listens before workers are forked, so that busy addresses are reported once, all together.
 
 A Unix socket takes the place of the one that was there, in one step: a new process can start beside
 the one that it replaces, and no client meets a moment without either. The process that ends removes
@@ -11,53 +11,124 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sidecar.web.accepting import BACKLOG
 
 if TYPE_CHECKING:
-    from sidecar.core.config import Listen
+    from sidecar.core.config import Config, Listen
+
+Key: TypeAlias = str
+"""Of the configuration: `listen`, `listen[1]`, `admin`."""
+ADMIN: Final[Key] = "admin"
+_HAS_NOT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+EVERYWHERE: Final = "::"
+_EVERYWHERE_V4: Final = "0.0.0.0"  # noqa: S104 - what is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The sockets that listen on what an address of the configuration stands for."""
+
+    address: Listen
+    sockets: tuple[socket.socket, ...]
+    is_managed: bool = False
+    """Whether a service manager has opened them, and keeps them open."""
+
+
+_NOTHING: Final[Mapping[Key, Opened]] = MappingProxyType({})
+
+
+class CannotListen(OSError):
+    """Addresses cannot be had. The text has the key, the address and the cause of each."""
+
+    def __init__(self, causes: Sequence[tuple[Key, Listen, OSError]]) -> None:
+        told = (f"{key}: {address}: {_cause(error)}" for key, address, error in causes)
+        super().__init__("; ".join(told))
+
+
+def addresses_of(config: Config) -> dict[Key, Listen]:
+    """Every address to listen on, by its key."""
+    admin = {} if config.admin is None else {ADMIN: config.admin}
+    return {one.key: one.address for one in config.listeners} | admin
+
+
+def public_sockets(opened: Mapping[Key, Opened]) -> tuple[tuple[socket.socket, ...], ...]:
+    """Those of each listener, in the order of `listen`."""
+    return tuple(one.sockets for key, one in opened.items() if key != ADMIN)
+
+
+def admin_sockets(opened: Mapping[Key, Opened]) -> tuple[socket.socket, ...]:
+    """Those of the admin listener; none if it is off."""
+    return opened[ADMIN].sockets if ADMIN in opened else ()
 
 
 @contextmanager
 def listening(
-    listen: Listen | None, given: Sequence[socket.socket] = ()
-) -> Iterator[tuple[socket.socket, ...]]:
-    """Listens on every address that `listen` stands for; none if it is None.
+    addresses: Mapping[Key, Listen], given: Mapping[Key, Opened] = _NOTHING
+) -> Iterator[dict[Key, Opened]]:
+    """Listens on each address, and keeps their order. What is `given` listens already.
 
-    `given` are sockets that listen already; then no other is opened. Closes them at the end, and
-    removes the file of a Unix socket unless it was given. Raises `OSError` if an address cannot be
-    had.
+    Closes all at the end, and removes the files of Unix sockets unless they were given. Raises
+    `CannotListen` with every address that cannot be had.
     """
     with ExitStack() as stack:
-        sockets = tuple(given)
-        if given:
-            pass
-        elif listen is not None and listen.unix_path is not None:
-            sockets = (_listen_unix(stack, Path(listen.unix_path)),)
-        elif listen is not None:
-            sockets = tuple(_listen_tcp(stack, listen))
-        for one in sockets:
-            stack.callback(one.close)
-        yield sockets
+        opened, causes = {}, []
+        for key, address in addresses.items():
+            if key in given:
+                opened[key] = given[key]
+                for one in given[key].sockets:
+                    stack.callback(one.close)
+                continue
+            try:
+                opened[key] = Opened(address, _listen(stack, address))
+            except OSError as error:
+                causes.append((key, address, error))
+        if causes:
+            raise CannotListen(causes)
+        yield opened
 
 
-def _listen_tcp(stack: ExitStack, listen: Listen) -> Iterator[socket.socket]:
+def _listen(stack: ExitStack, address: Listen) -> tuple[socket.socket, ...]:
+    """Raises `OSError`."""
+    if address.unix_path is not None:
+        return (_listen_unix(stack, Path(address.unix_path), address.mode),)
+    if address.host == EVERYWHERE:
+        return (stack.enter_context(_listen_everywhere(address.port)),)
+    return tuple(_listen_host(stack, address))
+
+
+def _listen_everywhere(port: int) -> socket.socket:
+    """For IPv6, and for IPv4 as well; for IPv4 alone if the machine has nothing else."""
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(
+                (EVERYWHERE, port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
+            )
+        except OSError as error:
+            if error.errno not in _HAS_NOT:
+                raise
+    return socket.create_server((_EVERYWHERE_V4, port), backlog=BACKLOG)
+
+
+def _listen_host(stack: ExitStack, address: Listen) -> Iterator[socket.socket]:
     """One socket for each address of the host."""
     missing: OSError | None = None
     count = 0
     found = socket.getaddrinfo(
-        listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
-    for family, _, _, _, address in dict.fromkeys(found):
+    for family, _, _, _, name in dict.fromkeys(found):
         try:
-            one = socket.create_server(address, family=family, backlog=BACKLOG)
+            one = socket.create_server(name, family=family, backlog=BACKLOG)
         except OSError as error:
             # A name may stand for an address of IPv6 though the machine has none.
-            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            if error.errno not in _HAS_NOT:
                 raise
             missing = error
             continue
@@ -68,7 +139,7 @@ def _listen_tcp(stack: ExitStack, listen: Listen) -> Iterator[socket.socket]:
         raise missing
 
 
-def _listen_unix(stack: ExitStack, path: Path) -> socket.socket:
+def _listen_unix(stack: ExitStack, path: Path, mode: int | None) -> socket.socket:
     """Listens under a name of its own first, which then becomes `path`."""
     with suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.stat().st_mode):
@@ -78,13 +149,16 @@ def _listen_unix(stack: ExitStack, path: Path) -> socket.socket:
     try:
         own.unlink(missing_ok=True)
         one.bind(str(own))
+        if mode is not None:
+            own.chmod(mode)  # nobody can connect before it listens
         one.listen(BACKLOG)
         identity = _identity(own)
         own.replace(path)
-    except OSError as error:
+    except OSError:
         one.close()
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+        raise
     stack.callback(_remove, path, identity)
+    stack.callback(one.close)
     return one
 
 
@@ -98,3 +172,11 @@ def _remove(path: Path, identity: tuple[int, int]) -> None:
     with suppress(FileNotFoundError):
         if _identity(path) == identity:
             path.unlink()
+
+
+def _cause(error: OSError) -> str:
+    """In words, without the address that `create_server` appends."""
+    number = error.errno
+    if isinstance(error, socket.gaierror) or number is None:
+        return f"cannot be resolved: {error.strerror}" if error.strerror else str(error)
+    return (error.strerror or os.strerror(number)).partition(" (while")[0].lower()

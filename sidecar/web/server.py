@@ -1,4 +1,4 @@
-"""The public listener: accepts connections, knows who they are, and drains them at the end."""
+"""The public listeners: accepts connections, knows who they are, and drains them at the end."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from sidecar.core.forwarding import Peer
-from sidecar.tls import load_chain, server_context
-from sidecar.web.accepting import ALONE, Acceptor
+from sidecar.tls import listener_contexts
+from sidecar.web.accepting import ALONE, Acceptor, Reception
 from sidecar.web.client_counts import ClientCounts
 from sidecar.web.connection import ClientConnection, Handler
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     import socket
 
     from sidecar.runtime import Runtime
-    from sidecar.web.accepting import Shares
+    from sidecar.web.accepting import Arrival, Shares
 
 LOOK_AGAIN_SECONDS = 0.1  # until idle connections are looked for again if there were none
 FRESH_SECONDS = 0.5  # that a client has for its first request before a drain closes its connection
 
 
 class Server:
-    """Serves one address (`web.connection.Registry`)."""
+    """Serves the public listeners (`web.connection.Registry`, `web.accepting.Receptionist`)."""
 
     def __init__(self, runtime: Runtime, handler: Handler) -> None:
         self._runtime = runtime
@@ -34,47 +34,44 @@ class Server:
         self._connections: dict[ClientConnection, float] = {}  # and since when, in the loop's time
         self._acceptor: Acceptor | None = None
         self._shares: Shares = ALONE
-        self._tls: ssl.SSLContext | None = None
+        self._receptions: tuple[Reception, ...] = ()
         self._closing: set[ClientConnection] = set()  # to make room for others
         self._is_full = False
         self._no_room_until = 0.0
         self._empty = asyncio.Event()
         self._limit = runtime.policy.config.limits.connections
         self._clients = ClientCounts(runtime.policy.config.limits.per_client.connections)
-        self._scheme = b"https" if runtime.policy.config.tls is not None else b"http"
         self.draining = False
 
-    def start_on(self, sockets: Sequence[socket.socket], shares: Shares = ALONE) -> None:
+    def start_on(self, sockets: Sequence[Sequence[socket.socket]], shares: Shares = ALONE) -> None:
         """Accepts from sockets that listen already, alone or together with other processes.
 
-        Raises `UnusableFile` if the certificate cannot be used.
+        `sockets` has those of each listener. Raises `UnusableFile` if a certificate cannot be used.
         """
-        tls = self._runtime.policy.config.tls
-        self._tls = None if tls is None else server_context(tls.cert, tls.key)
+        self._receive_with(listener_contexts(self._runtime.policy.config.listeners))
         self._shares = shares
-        acceptor = Acceptor(
-            self._runtime.loop,
-            sockets,
-            self._accept,
-            tls=self._tls,
-            handshake_seconds=self._runtime.policy.config.limits.client_head,
-            shares=shares,
-            log=self._runtime.log,
-        )
+        acceptor = Acceptor(self._runtime.loop, sockets, self, shares=shares, log=self._runtime.log)
         acceptor.start()
         self._acceptor = acceptor
 
-    def _accept(self) -> ClientConnection:
-        runtime = self._runtime
-        return ClientConnection(
-            runtime.loop, self._handler, runtime.policy.config.limits, registry=self
-        )
+    def _receive_with(self, contexts: Sequence[ssl.SSLContext | None]) -> None:
+        seconds = self._runtime.policy.config.limits.client_head
+        self._receptions = tuple(Reception(tls, seconds) for tls in contexts)
 
-    def opened(self, connection: ClientConnection, transport: asyncio.BaseTransport) -> Peer:
+    def reception(self, number: int) -> Reception:
+        """How a connection of this listener begins, as of now."""
+        return self._receptions[number]
+
+    def protocol(self, arrival: Arrival) -> ClientConnection:
+        """What serves a new connection."""
+        limits = self._runtime.policy.config.limits
+        return ClientConnection(self._runtime.loop, self._handler, limits, self, arrival)
+
+    def opened(self, connection: ClientConnection) -> Peer:
         """Counts an open connection and returns its peer."""
         self._connections[connection] = self._runtime.loop.time()
         self._runtime.metrics.connections += 1
-        peer = self._peer(transport)
+        peer = self._peer(connection.arrival)
         if not self._clients.opened(peer):
             self._refuse(connection, peer)
         elif len(self._connections) - len(self._closing) > self._limit:
@@ -95,30 +92,29 @@ class Server:
         self._closing.add(connection)
         connection.close()
 
-    def serve_with(self, runtime: Runtime, handler: Handler) -> None:
-        """Serves with another configuration from now on, on the same address.
+    def serve_with(
+        self, runtime: Runtime, handler: Handler, contexts: Sequence[ssl.SSLContext | None]
+    ) -> None:
+        """Serves with another configuration from now on, on the same addresses.
 
-        Requests under way come to their end as they began.
+        Requests under way come to their end as they began. `contexts` has the TLS of each listener,
+        which holds for new connections.
         """
         config = runtime.policy.config
-        if self._tls is not None and config.tls is not None:
-            load_chain(self._tls, config.tls.cert, config.tls.key)
         self._runtime, self._handler = runtime, handler
         self._limit = config.limits.connections
+        self._receive_with(contexts)
         for connection in self._connections:
             if connection.transport is not None:
-                peer = self._peer(connection.transport)
+                peer = self._peer(connection.arrival)
                 connection.serve_with(handler, config.limits, peer)
         peers = [one.peer for one in self._connections]
         self._clients = ClientCounts(config.limits.per_client.connections, peers)
 
-    def _peer(self, transport: asyncio.BaseTransport) -> Peer:
-        name = transport.get_extra_info("peername")
-        address = name[0] if isinstance(name, tuple) else ""
-        address = address.removeprefix("::ffff:") if "." in address else address
-        policy = self._runtime.policy
+    def _peer(self, arrival: Arrival) -> Peer:
+        policy, address = self._runtime.policy, arrival.address
         trusts = policy.trusts.includes
-        return Peer(address, trusts(address), self._scheme, policy.public_authority, trusts)
+        return Peer(address, trusts(address), arrival.scheme, policy.public_authority, trusts)
 
     def _make_room(self, newest: ClientConnection) -> None:
         """Closes the idle connections that would end first; if there are none, the newest."""

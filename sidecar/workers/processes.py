@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -23,13 +22,17 @@ from sidecar.log_writer import LogTarget, LogWriter, open_target, standard_error
 from sidecar.reload import Load, Reloads
 from sidecar.tls import UnusableFile
 from sidecar.web.admin import Admin
+from sidecar.web.listeners import admin_sockets, public_sockets
 from sidecar.workers.board import BoardShares, Scoreboard, WorkerId
 from sidecar.workers.status_together import WorkersStatus
 from sidecar.workers.together import WorkersFacts, socket_path
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sidecar.core.config import Config
     from sidecar.core.reload_result import ReloadHistory
+    from sidecar.web.listeners import Key, Opened
 
 DRAIN: Final = signal.SIGTERM
 RELOAD: Final = signal.SIGHUP
@@ -51,8 +54,8 @@ class WorkerContext:
     load: Load
     """Reads it anew, in each process by itself."""
     entropy: bytes
-    sockets: tuple[socket.socket, ...]
-    admin_sockets: tuple[socket.socket, ...]
+    opened: Mapping[Key, Opened]
+    """What listens, for workers and for the admin process."""
     board: Scoreboard
     log_level: LogLevel
     directory: Path | None
@@ -66,10 +69,16 @@ class WorkerContext:
     history: ReloadHistory
     """The supervisor's own reloads."""
 
+    def close_public(self) -> None:
+        """Closes what workers accept from, in this process."""
+        for sockets in public_sockets(self.opened):
+            for one in sockets:
+                one.close()
+
 
 def run_worker(context: WorkerContext, worker: WorkerId) -> int:
     """Serves. Returns the exit code."""
-    for one in context.admin_sockets:
+    for one in admin_sockets(context.opened):
         one.close()
     return uvloop.run(_serve(context, worker))
 
@@ -87,7 +96,7 @@ async def _serve(context: WorkerContext, worker: WorkerId) -> int:
     slot = WorkerSlot(
         number=worker.number,
         entropy=context.entropy,
-        sockets=context.sockets,
+        sockets=public_sockets(context.opened),
         shares=BoardShares(context.board, worker.number),
         serving=partial(_serves, context, worker),
     )
@@ -165,8 +174,7 @@ def with_private_store(config: Config, directory: Path | None) -> Config:
 
 def run_admin(context: WorkerContext) -> int:
     """Serves the admin listener until the supervisor is gone, or kills it. Returns 0."""
-    for one in context.sockets:
-        one.close()
+    context.close_public()
     for number in (DRAIN, DRAIN_AT_ONCE, HAND_OVER, HURRY, RELOAD, REOPEN):
         signal.signal(number, signal.SIG_IGN)  # it has to tell how the others drain
     return uvloop.run(_administer(context))
@@ -183,7 +191,7 @@ async def _administer(context: WorkerContext) -> int:
     drain = partial(os.kill, context.supervisor, DRAIN)
     status = WorkersStatus(context.board, context.directory, drain)
     admin = Admin(facts, status, context.config.admin)
-    await admin.start(context.admin_sockets)
+    await admin.start(admin_sockets(context.opened))
     collecting = asyncio.create_task(facts.keep_collecting())
     await orphaned.wait()
     collecting.cancel()

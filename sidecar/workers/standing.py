@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from sidecar.core.config.listeners import addresses
 from sidecar.handover import FAILED, Successor, obstacle
 from sidecar.service_manager import ServiceManager, status_of
 from sidecar.workers.supervised_files import TOUCHED
@@ -66,7 +67,7 @@ class SupervisorStanding:
     def settled(self, config: Config, history: ReloadHistory) -> None:
         """It is through with a reload."""
         if self._is_serving:
-            self._manager.ready(status_of(str(config.listen), history.holds.hash))
+            self._manager.ready(status_of(addresses(config.listen), history.holds.hash))
 
     def give_sign(self) -> None:
         """Gives a sign of life if it is time."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from sidecar import __version__
 from sidecar.allocator import keep_freed_memory
-from sidecar.app import FORGETS, cannot_start, has_sessions, report_shortage
+from sidecar.app import FORGETS, cannot_start, has_sessions, report_shortage, where
 from sidecar.core.errors import ConfigError
 from sidecar.handover import ASKED, offered
 from sidecar.log import Logging, report_gaps
@@ -42,8 +42,8 @@ from sidecar.reload import (
     report,
     started,
 )
-from sidecar.tls import UnusableFile, server_context
-from sidecar.web.listeners import listening
+from sidecar.tls import UnusableFile, listener_contexts
+from sidecar.web.listeners import addresses_of, listening
 from sidecar.workers.board import Scoreboard, WorkerId
 from sidecar.workers.private import private_directory
 from sidecar.workers.processes import (
@@ -112,18 +112,11 @@ def supervise(config: Config, count: int, load: Load, inheritance: Inheritance) 
                 "supervising",
                 version=__version__,
                 workers=count,
-                listen=str(config.listen),
-                admin=str(config.admin),
+                **where(config),
             )
             if "url" not in config.store.model_fields_set and has_sessions(config):
                 log.info("private store", detail=FORGETS)
-            given = offered(
-                config,
-                context.sockets,
-                context.admin_sockets,
-                is_managed=inheritance.is_managed,
-            )
-            standing = SupervisorStanding(inheritance, given, log)
+            standing = SupervisorStanding(inheritance, offered(context.opened), log)
             return Supervisor(context, log, output, standing).run()
     except (OSError, ssl.SSLError) as error:
         return cannot_start(error)
@@ -146,8 +139,7 @@ def _gather(
     """Makes what there is one of, until `stack` closes. Raises `OSError` or `ssl.SSLError`."""
     entropy = os.urandom(32)
     _open_files(config, entropy)
-    sockets = stack.enter_context(listening(config.listen, inheritance.http))
-    admin_sockets = stack.enter_context(listening(config.admin, inheritance.admin))
+    opened = stack.enter_context(listening(addresses_of(config), inheritance.sockets))
     needs_store = "url" not in config.store.model_fields_set
     directory = None
     if needs_store or config.admin is not None:
@@ -159,8 +151,7 @@ def _gather(
         config=config,
         load=load,
         entropy=entropy,
-        sockets=sockets,
-        admin_sockets=admin_sockets,
+        opened=opened,
         board=Scoreboard(count),
         log_level=level,
         directory=directory,
@@ -175,8 +166,7 @@ def _open_files(config: Config, entropy: bytes) -> None:
     """Files that no worker could use are told once, here. Raises `UnusableFile`."""
     compile_policy(config, entropy)
     way_of(config.outbound.proxy, config.outbound.ca)
-    if config.tls is not None:
-        server_context(config.tls.cert, config.tls.key)
+    listener_contexts(config.listeners)
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,8 +391,7 @@ class Supervisor:
         self._files.close()
         self._standing.ending()
         self._due.clear()
-        for one in self._context.sockets:
-            one.close()
+        self._context.close_public()
         self._deadline = time.monotonic() + self._context.config.drain.timeout + CLOSE_SECONDS
         self._tell(how)
 

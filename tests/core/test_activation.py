@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from sidecar.core.activation import (
     HANDOVER,
     GivenSocket,
     Handover,
-    Role,
+    Wanted,
+    keys_of,
     read_activation,
     read_handover,
-    roles_of,
 )
 
-KEYS: dict[Role, str | None] = {"http": "0.0.0.0:8080", "admin": "127.0.0.1:9090"}
+ADMIN = Wanted("admin", "admin", "127.0.0.1:9090")
+WANTED = [Wanted("listen", "http", "0.0.0.0:8080"), ADMIN]
+SEVERAL = [
+    Wanted("listen[0]", "http", "[::]:8080"),
+    Wanted("listen[1]", "http", "[::]:8443"),
+    Wanted("listen[2]", "http", "unix:/run/s"),
+    ADMIN,
+]
 
 
 def test_service_manager_gives_sockets_with_names() -> None:
@@ -41,38 +46,64 @@ def test_handover_is_read_as_it_was_written() -> None:
     assert read_handover({}) is None
 
 
+def sockets(given: list[tuple[str, str]]) -> list[tuple[GivenSocket, str]]:
+    """Of a service manager: names and addresses."""
+    return [(GivenSocket(3 + at, name), address) for at, (name, address) in enumerate(given)]
+
+
 @pytest.mark.parametrize(
-    ("given", "roles"),
+    ("given", "keys"),
     [
         # Names.
-        ([("admin", "0.0.0.0:1"), ("http", "0.0.0.0:2")], ["admin", "http"]),
-        ([("http", "0.0.0.0:1"), ("http", "[::]:1")], ["http", "http"]),
+        ([("admin", "0.0.0.0:1"), ("http", "0.0.0.0:2")], ["admin", "listen"]),
+        ([("http", "0.0.0.0:1"), ("http", "[::]:1")], ["listen", "listen"]),
+        ([("http", "0.0.0.0:1"), ("http", "0.0.0.0:8080")], ["listen", "listen"]),
         # Addresses, whatever the order.
-        ([("x.socket", "127.0.0.1:9090"), ("x.socket", "0.0.0.0:8080")], ["admin", "http"]),
+        ([("x.socket", "127.0.0.1:9090"), ("x.socket", "0.0.0.0:8080")], ["admin", "listen"]),
         # The order, if nothing else says it.
-        ([("", "0.0.0.0:443")], ["http"]),
-        ([("x", "0.0.0.0:443"), ("x", "unix:/run/admin")], ["http", "admin"]),
-        ([("", "0.0.0.0:443"), ("admin", "0.0.0.0:444")], ["http", "admin"]),
-        ([("", "127.0.0.1:9090"), ("", "0.0.0.0:443")], ["admin", "http"]),
-        ([("", "0.0.0.0:1"), ("", "0.0.0.0:2"), ("", "0.0.0.0:3")], ["http", "admin", None]),
+        ([("", "0.0.0.0:443")], ["listen"]),
+        ([("x", "0.0.0.0:443"), ("x", "unix:/run/admin")], ["listen", "admin"]),
+        ([("", "0.0.0.0:443"), ("admin", "0.0.0.0:444")], ["listen", "admin"]),
+        ([("", "127.0.0.1:9090"), ("", "0.0.0.0:443")], ["admin", "listen"]),
+        ([("", "0.0.0.0:1"), ("", "0.0.0.0:2"), ("", "0.0.0.0:3")], ["listen", "admin", None]),
     ],
 )
-def test_role_is_told_by_name_then_address_then_order(
-    given: list[tuple[str, str]], roles: list[Role | None]
+def test_key_is_told_by_name_then_address_then_order(
+    given: list[tuple[str, str]], keys: list[str | None]
 ) -> None:
-    sockets = [(GivenSocket(3 + at, name), address) for at, (name, address) in enumerate(given)]
-    found = roles_of(sockets, KEYS)
-    assert [found.get(3 + at) for at in range(len(given))] == roles
+    found = keys_of(sockets(given), WANTED)
+    assert [found.get(3 + at) for at in range(len(given))] == keys
+
+
+@pytest.mark.parametrize(
+    ("given", "keys"),
+    [
+        ([("http", "unix:/run/s"), ("http", "[::]:8443")], [2, 1]),
+        ([("http", "unix:/run/s"), ("http", "[::]:1"), ("http", "[::]:2")], [2, 0, 1]),
+        ([("", "[::]:1"), ("", "[::]:8080"), ("", "[::]:2")], [1, 0, 2]),
+        # Nobody can tell which listener one more is for.
+        ([("http", f"[::]:{port}") for port in range(1, 5)], [0, 1, 2, None]),
+        ([("admin", "[::]:1"), ("admin", "[::]:8080")], ["admin", "admin"]),
+        ([("x", f"[::]:{port}") for port in range(1, 6)], [0, 1, 2, "admin", None]),
+    ],
+)
+def test_several_listeners_are_told_by_address_then_order(
+    given: list[tuple[str, str]], keys: list[int | str | None]
+) -> None:
+    found = keys_of(sockets(given), SEVERAL)
+    expected = [f"listen[{one}]" if isinstance(one, int) else one for one in keys]
+    assert [found.get(3 + at) for at in range(len(given))] == expected
 
 
 def test_socket_of_a_former_process_is_used_for_the_same_address_only() -> None:
     """Another address in the configuration is opened anew."""
     same, other = GivenSocket(5, "http", "0.0.0.0:8080"), GivenSocket(5, "http", "0.0.0.0:80")
-    assert roles_of([(same, "0.0.0.0:8080")], KEYS) == {5: "http"}
-    assert roles_of([(other, "0.0.0.0:80")], KEYS) == {}
+    assert keys_of([(same, "0.0.0.0:8080")], WANTED) == {5: "listen"}
+    assert keys_of([(other, "0.0.0.0:80")], WANTED) == {}
+    second = GivenSocket(6, "http", "[::]:8443")
+    assert keys_of([(same, "0.0.0.0:8080"), (second, "[::]:8443")], SEVERAL) == {6: "listen[1]"}
 
 
 def test_nothing_is_for_a_listener_that_is_turned_off() -> None:
-    keys: dict[Role, Any] = {"http": "0.0.0.0:8080", "admin": None}
     named = [(GivenSocket(3, "admin"), "127.0.0.1:9090"), (GivenSocket(4, ""), "0.0.0.0:1")]
-    assert roles_of(named, keys) == {4: "http"}
+    assert keys_of(named, WANTED[:1]) == {4: "listen"}

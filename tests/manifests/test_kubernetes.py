@@ -182,7 +182,7 @@ def test_standalone_waits_by_itself() -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_ports_match(layout: str) -> None:
     """Of configuration, container, Service and NetworkPolicy."""
-    listen = config(layout).listen
+    listen = config(layout).listeners[0].address
     container = sidecar_of(pod(layout))
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"http": listen.port}

@@ -132,8 +132,8 @@ def test_secrets_are_credentials() -> None:
 
 
 def test_socket_is_where_the_configuration_listens() -> None:
-    listen = config().listen
-    assert SOCKET["ListenStream"] == [f"{listen.host}:{listen.port}"]
+    (listener,) = config().listeners
+    assert SOCKET["ListenStream"] == [str(listener.address)]
 
 
 def test_store_is_where_the_service_may_write() -> None:

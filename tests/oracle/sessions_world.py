@@ -22,6 +22,7 @@ import uvloop
 from sidecar.app import Sidecar
 from sidecar.core.config import Listen, load
 from tests.conftest import Answer, Client, Clients, Embedded, Received, Upstream, Wire
+from sidecar.core.config.listeners import listeners_at
 from tests.net.store.conftest import Server
 from tests.ports import free_port
 
@@ -131,7 +132,10 @@ class World:
         port, admin = free_port(), free_port()
         while admin == port:
             admin = free_port()
-        listeners = {"listen": Listen("127.0.0.1", port), "admin": Listen("127.0.0.1", admin)}
+        listeners = {
+            "listen": listeners_at(Listen("127.0.0.1", port)),
+            "admin": Listen("127.0.0.1", admin),
+        }
         log = StringIO()
         with redirect_stderr(log):
             whole = load(self._config, source="oracle", environ={}, read_file=_no_file)

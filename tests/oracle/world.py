@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.app import Sidecar
 from sidecar.core.config import Listen, load
+from sidecar.core.config.listeners import listeners_at
 from tests.oracle.api import Api
 from tests.oracle.history import Ask, History, Talk
 from tests.oracle.judge import Normal, Step, faults_of, normal, steps
@@ -181,8 +182,11 @@ async def running_world() -> AsyncIterator[World]:
 
     upstream = Upstream(free_port())
     await upstream.start()
-    listeners = {"listen": Listen("127.0.0.1", free_port())}
-    listeners["admin"] = Listen("127.0.0.1", free_port())
+    port = free_port()
+    listeners = {
+        "listen": listeners_at(Listen("127.0.0.1", port)),
+        "admin": Listen("127.0.0.1", free_port()),
+    }
     log = StringIO()
     with redirect_stderr(log):
         config = load(
@@ -191,7 +195,7 @@ async def running_world() -> AsyncIterator[World]:
         sidecar = Sidecar(config.model_copy(update=listeners))
     await sidecar.start()
     try:
-        yield world_of(upstream, listeners["listen"].port, sidecar)
+        yield world_of(upstream, port, sidecar)
     finally:
         await sidecar.stop(1.0)
         await upstream.stop()

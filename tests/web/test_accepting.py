@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from sidecar.web import accepting
-from sidecar.web.accepting import Acceptor
+from sidecar.web.accepting import Acceptor, Arrival, Reception
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -61,6 +61,21 @@ class Greeter(asyncio.Protocol):
         stream.close()
 
 
+class Desk:
+    """Greets whoever comes."""
+
+    def __init__(self, reception: Reception) -> None:
+        self._reception = reception
+
+    def reception(self, number: int) -> Reception:
+        assert number == 0
+        return self._reception
+
+    def protocol(self, arrival: Arrival) -> Greeter:
+        assert arrival.address == "127.0.0.1"
+        return Greeter()
+
+
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as one:
@@ -82,10 +97,8 @@ async def accept(log: StringIO) -> AsyncIterator[Accept]:
         ) -> Acceptor:
             acceptor = Acceptor(
                 asyncio.get_running_loop(),
-                [listener],
-                Greeter,
-                tls=tls,
-                handshake_seconds=10.0,
+                [[listener]],
+                Desk(Reception(tls, 10.0)),
                 shares=share,
                 log=structlog.wrap_logger(structlog.PrintLogger(log)),
             )

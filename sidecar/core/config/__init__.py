@@ -1,6 +1,7 @@
 """Configuration: YAML text and environment in, one frozen `Config` or every fault out."""
 
 from sidecar.core.config.faults import Fault
+from sidecar.core.config.listeners import Listener, ListenerSection, Tls
 from sidecar.core.config.load import load
 from sidecar.core.config.log_section import Log
 from sidecar.core.config.model import (
@@ -13,7 +14,6 @@ from sidecar.core.config.model import (
     Logout,
     Match,
     SessionSection,
-    Tls,
     Unauthorized,
 )
 from sidecar.core.config.routes import (
@@ -54,6 +54,8 @@ __all__ = [
     "Kind",
     "LimitsSection",
     "Listen",
+    "Listener",
+    "ListenerSection",
     "Log",
     "Logout",
     "Match",

@@ -20,8 +20,9 @@ from sidecar.core.config.claim_faults import (
     route_field_faults,
     route_rule_faults,
 )
-from sidecar.core.config.faults import BadValue, Finding, did_you_mean
-from sidecar.core.config.model import ConfigDocument, Logout
+from sidecar.core.config.faults import BadValue, Finding, KeyPath, did_you_mean, dotted
+from sidecar.core.config.listeners import takes_common_tls
+from sidecar.core.config.model import LISTEN, ConfigDocument, Logout
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL, RESERVED_PARAMETERS, Oidc
 from sidecar.core.config.routes import KIND_DEFAULTS
 from sidecar.core.config.sources import source_name
@@ -38,7 +39,7 @@ _SOURCE_VARIABLES: Final = {"AUTH_SECRET": "authjs", "NEXTAUTH_SECRET": "nextaut
 _TOKEN_KEYS: Final = ("token", "refresh_token")
 """What names the claims of a source that hold tokens."""
 
-_WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
+_ALL, _ALL_V4 = "::", "0.0.0.0"  # noqa: S104 - compared, not bound
 
 
 def contradictions(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -210,8 +211,8 @@ def _own_login_knows_its_origin(data: Data) -> Iterator[Finding]:
     """Else the provider would be given a redirect URI of whatever Host a request names."""
     if not isinstance(data.get("oidc"), dict) or data.get("public_url") is not None:
         return
-    listen = _listener(data, "listen") if "listen" in data else None  # by default on the loopback
-    if listen is not None and not _is_loopback(listen):
+    listeners = _listeners(data) if "listen" in data else {}  # by default on the loopback
+    if not all(map(_is_loopback, listeners.values())):
         yield Finding(
             ("public_url",),
             "missing: oidc would send logins back to the Host that a request names",
@@ -251,9 +252,32 @@ def _own_login_is_renewed_where_it_began(data: Data) -> Iterator[Finding]:
 
 
 def _listeners_apart(data: Data) -> Iterator[Finding]:
-    listen, admin = (_listener(data, name) for name in ("listen", "admin"))
-    if listen and admin and _overlap(listen, admin):
+    listeners = [*_listeners(data).items()]
+    for at, (path, one) in enumerate(listeners):
+        taken = next((there for there, other in listeners[:at] if _overlap(one, other)), None)
+        if taken is not None:
+            problem = f"must not be the address of {dotted(taken)} too"
+            yield Finding(path, problem, "use another port, or keep one of them")
+    admin = _address(data.get("admin", str(ConfigDocument.model_fields["admin"].default)))
+    if admin is not None and any(_overlap(one, admin) for _, one in listeners):
         yield Finding(("admin",), "must not be the address of listen too", "use another port")
+
+
+def _tls_is_for_somebody(data: Data) -> Iterator[Finding]:
+    """Plain HTTP where TLS was written down would be a surprise."""
+    items = _listener_items(data)
+    takes = [
+        takes_common_tls(_keys(item), address)
+        for path, address in _listeners(data).items()
+        for item in [items[path]]
+    ]
+    if data.get("tls") is not None and takes and not any(takes):
+        yield Finding(
+            ("tls",),
+            "must be for some listener: Unix sockets and those that name tls themselves do not "
+            "take it",
+            "name it there, as in listen: [{address: unix:/run/sidecar.sock, tls: {…}}]",
+        )
 
 
 def _workers_share_a_store(data: Data) -> Iterator[Finding]:
@@ -301,6 +325,7 @@ _RULES: Final[tuple[Rule, ...]] = (
     _own_cookie_is_its_own,
     _own_login_is_renewed_where_it_began,
     _listeners_apart,
+    _tls_is_for_somebody,
     _drain_waits_less_than_it_lasts,
     _workers_share_a_store,
 )
@@ -384,8 +409,27 @@ def _demands_session(route: Data) -> bool:
     return bool(route.get("session", defaults and defaults.session) == "required")
 
 
-def _listener(data: Data, name: str) -> Listen | None:
-    value = data.get(name, str(ConfigDocument.model_fields[name].default))
+def _listeners(data: Data) -> dict[KeyPath, Listen]:
+    """The addresses to serve on that can be read, by their keys."""
+    found = {path: _address(item) for path, item in _listener_items(data).items()}
+    return {path: one for path, one in found.items() if one is not None}
+
+
+def _listener_items(data: Data) -> dict[KeyPath, object]:
+    """What stands for each listener: an address, or a mapping."""
+    written = data.get("listen", LISTEN)
+    if isinstance(written, list):
+        return {("listen", at): item for at, item in enumerate(written)}
+    return {("listen",): written}
+
+
+def _keys(item: object) -> Data:
+    """The keys of a listener that is written as a mapping."""
+    return item if isinstance(item, dict) else {}
+
+
+def _address(value: object) -> Listen | None:
+    value = value.get("address") if isinstance(value, dict) else value
     with suppress(BadValue):
         return parse_listen(value) if isinstance(value, str) else None
     return None
@@ -393,9 +437,15 @@ def _listener(data: Data, name: str) -> Listen | None:
 
 def _overlap(one: Listen, other: Listen) -> bool:
     if one.unix_path is not None or other.unix_path is not None:
-        return one == other
-    same_host = one.host == other.host or not _WILDCARDS.isdisjoint({one.host, other.host})
-    return one.port == other.port != 0 and same_host
+        return one.unix_path == other.unix_path
+    return one.port == other.port != 0 and _share_an_address({one.host, other.host})
+
+
+def _share_an_address(hosts: set[str]) -> bool:
+    """Whether both stand for one and the same address, as far as their text tells."""
+    if len(hosts) == 1 or _ALL in hosts:
+        return True
+    return _ALL_V4 in hosts and not any(":" in host for host in hosts)
 
 
 def _is_loopback(listen: Listen) -> bool:

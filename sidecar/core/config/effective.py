@@ -13,6 +13,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from sidecar.core.config.faults import KeyPath, dotted
+from sidecar.core.config.listeners import ListenerSection
 from sidecar.core.config.model import Config
 from sidecar.core.config.tree import Tree
 from sidecar.core.config.values import Listen
@@ -57,7 +58,7 @@ def leaves(config: Config) -> Iterator[_Found]:
 
 
 def _leaves(value: Any, path: KeyPath, about: FieldInfo | None) -> Iterator[_Found]:
-    if isinstance(value, BaseModel):
+    if isinstance(value, BaseModel) and not _is_short(value):
         for name, field in type(value).model_fields.items():
             if path or name not in _NOT_KEYS:
                 key = field.alias or name
@@ -65,7 +66,7 @@ def _leaves(value: Any, path: KeyPath, about: FieldInfo | None) -> Iterator[_Fou
     elif isinstance(value, Mapping) and value:
         for key, inner in value.items():
             yield from _leaves(inner, (*path, key), None)
-    elif _is_list_of(value, BaseModel):
+    elif _is_list_of(value, BaseModel) and not all(map(_is_short, value)):
         for at, inner in enumerate(value):
             yield from _leaves(inner, (*path, at), None)
     else:
@@ -74,6 +75,11 @@ def _leaves(value: Any, path: KeyPath, about: FieldInfo | None) -> Iterator[_Fou
 
 def _is_list_of(value: Any, kind: type) -> bool:
     return isinstance(value, tuple) and bool(value) and all(isinstance(one, kind) for one in value)
+
+
+def _is_short(value: Any) -> bool:
+    """Whether a section is an address alone, which is shown as it is written."""
+    return isinstance(value, ListenerSection) and value.is_short
 
 
 def _written(data: Any, path: KeyPath, value: Any) -> Any:
@@ -121,7 +127,7 @@ def _store(url: StoreUrl) -> str:
 
 def _plain(value: Any) -> Any:
     """A value of JSON."""
-    if isinstance(value, Listen):
+    if isinstance(value, Listen | ListenerSection):
         return str(value)
     if isinstance(value, tuple | list | frozenset):
         return [_plain(one) for one in value]

@@ -244,7 +244,7 @@ StatusRange: TypeAlias = Annotated[
     ),
 ]
 LocalTarget: TypeAlias = Annotated[str, _text(values.parse_local_target), _string("^/")]
-ListenAddress: TypeAlias = Annotated[values.Listen, _text(values.parse_listen), _string("^.+:.+$")]
+ListenAddress: TypeAlias = Annotated[values.Listen, _text(values.parse_listen), _string("^.*:.+$")]
 Origin: TypeAlias = Annotated[str, _text(values.parse_origin), _string("^https?://[^/]+/?$")]
 UpstreamUrl: TypeAlias = Annotated[
     str, _text(values.parse_upstream_url), _string("^(https?://[^@?#]+|unix:/[^?#]+)$")

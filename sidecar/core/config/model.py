@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
@@ -43,6 +43,7 @@ from sidecar.core.config.fields import (
     parsed,
     setting,
 )
+from sidecar.core.config.listeners import Listener, Listeners, Tls, listeners_at, resolved
 from sidecar.core.config.log_section import Log
 from sidecar.core.config.renewal import Hook, Oidc, OutboundSection, Refresh, StoreSection
 from sidecar.core.config.routes import Envelope, RouteSection, Upstream
@@ -50,12 +51,7 @@ from sidecar.core.config.sources import SourceSection
 from sidecar.core.config.units import parse_duration, parse_size, parse_wait
 from sidecar.core.config.values import parse_listen
 
-
-class Tls(Section):
-    """The certificate of the listener."""
-
-    cert: FilePath = Field(description="PEM file of the certificate chain.")
-    key: FilePath = Field(description="PEM file of the certificate's private key.")
+LISTEN: Final = "0.0.0.0:8080"
 
 
 class SessionSection(Section):
@@ -235,10 +231,16 @@ class Tracing(Section):
 class ConfigDocument(Section):
     """Every key that a configuration file may hold."""
 
-    listen: ListenAddress = parsed(
-        parse_listen, "0.0.0.0:8080", "host:port, [v6]:port or unix:/path to serve on."
+    listen: Listeners = setting(
+        listeners_at(parse_listen(LISTEN)),
+        "Where to serve: host:port, :port (IPv4 and IPv6), [v6]:port or unix:/path; or a list.",
+        written=LISTEN,
     )
-    tls: Tls | None = setting(None, "Certificate for `listen`; null serves plain HTTP.")
+    tls: Tls | None = setting(
+        None,
+        "Certificate of every listener that names none itself, but for Unix sockets; null serves "
+        "plain HTTP.",
+    )
     admin: ListenAddress | None = parsed(
         parse_listen, "127.0.0.1:9090", "Address of health and metrics; null turns them off."
     )
@@ -304,3 +306,8 @@ class Config(ConfigDocument):
     """
 
     warnings: tuple[str, ...] = ()
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """What `listen` and `tls` amount to."""
+        return resolved(self.listen, self.tls)

@@ -3,8 +3,9 @@
 `SIDECAR_LISTEN` is the key `listen`; `__` goes deeper and a number is a list's index, so
 `SIDECAR_ROUTES__0__UPSTREAM` is `routes[0].upstream` (the index after the last one appends). Names
 are compared without regard to case, and `-` in a key is `_` in its variable. The value is text, as
-it is, unless it begins with `[`, `{` or `- `: then it is YAML. An empty variable counts as not set,
-`null` is null. References (`${NAME}`) are not replaced in it.
+it is, unless it begins with `[`, `{` or `- `: then it is YAML, but for an address such as
+`[::1]:8080`. An empty variable counts as not set, `null` is null. References (`${NAME}`) are not
+replaced in it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _SERVICE_LINK: Final = re.compile(
     re.ASCII | re.DOTALL,
 )
 _YAML_STARTS: Final = ("[", "{", "- ")
+_ADDRESS: Final = re.compile(r"\[[0-9A-Fa-f:.]+\]:[0-9]+", re.ASCII)
 _REPLACES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "secret": "secret_file",
@@ -73,7 +75,7 @@ def _order(name: str) -> tuple[tuple[int, str], ...]:
 
 
 def _read(text: str) -> Any:
-    if text.startswith(_YAML_STARTS):
+    if text.startswith(_YAML_STARTS) and not _ADDRESS.fullmatch(text):
         return read_value(text)
     return None if text == "null" else text
 

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from sidecar.core.attributes import NONE
 from sidecar.core.config.contradictions import longest_match, path_on_this_site
 from sidecar.core.config.fields import MIN_SECRET_BYTES
+from sidecar.core.config.listeners import addresses
 from sidecar.core.config.model import Config
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
 from sidecar.core.config.sources import CookieSource, IronSessionSource, SourceSection, source_name
@@ -106,7 +107,9 @@ def _proxies(config: Config) -> Iterator[str]:
     for index, proxy in enumerate(config.trusted_proxies):
         if proxy != "unix" and ip_network(proxy).prefixlen == 0:
             yield f"trusted_proxies[{index}]: trusts every client as if it were a proxy"
-    is_behind_one = (config.public_url or "").startswith("https:") and config.tls is None
+    is_behind_one = (config.public_url or "").startswith("https:") and all(
+        one.tls is None for one in config.listeners
+    )
     if is_behind_one and not config.trusted_proxies and config.limits.per_client.is_on:
         yield (
             "limits.per_client: a proxy stands in front (public_url is https, and there is no "
@@ -133,7 +136,7 @@ def _own_login(config: Config) -> Iterator[str]:
     if config.public_url is None:
         yield (
             "public_url: missing, so oidc sends logins back to the Host that a request names, "
-            f"and the sidecar serves only this machine, on {config.listen}"
+            f"and the sidecar serves only this machine, on {addresses(config.listen)}"
         )
     if oidc.keep == "store" and not config.store.url.is_shared:
         yield "oidc.keep: keeps sessions in memory, so a restart logs everybody out"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from sidecar.core.config.listeners import listeners_at
 from sidecar.core.config.model import (
     Config,
     ConfigDocument,
@@ -33,7 +34,7 @@ def resolve(document: ConfigDocument, environ: Mapping[str, str]) -> Config:
         keys["session"] = SessionSection(sources=sources) if sources else SessionSection()
     keys["logout"] = _logout(document)
     if _serves_itself_alone(document):
-        keys["listen"] = LOOPBACK
+        keys["listen"] = listeners_at(LOOPBACK)
     resolved = Config.model_construct(**keys)
     return resolved.model_copy(update={"warnings": tuple(remarks(resolved))})
 

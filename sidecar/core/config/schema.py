@@ -77,8 +77,9 @@ def _finish(section: Node) -> None:
 def _values(node: Node) -> Iterator[Node]:
     """The node and the schemas of its items."""
     yield node
-    if "items" in node:
-        yield from _values(node["items"])
+    for choice in (node, *node.get("anyOf", ())):
+        if "items" in choice:
+            yield from _values(choice["items"])
 
 
 def _accept_reference(node: Node) -> None:

@@ -58,7 +58,8 @@ def _written_path(loc: KeyPath, data: Mapping[str, Any]) -> KeyPath:
     path = loc[:3] + loc[4:] if loc[:2] == ("session", "sources") else loc
     if path[2:4] == _SET_FIELDS and _at(data, path[:5]) is None:
         path = path[:3] + path[4:5]  # `X-User: claim.email` without `set`
-    return path[:-1] if path and isinstance(_at(data, path[:-1]), SCALAR) else path
+    sizes = (size for size in range(1, len(path)) if isinstance(_at(data, path[:size]), SCALAR))
+    return path[: next(sizes, len(path))]
 
 
 def _at(data: Any, path: KeyPath) -> Any:

@@ -46,11 +46,16 @@ class FileName(str):
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """An address to listen on: host and port, or the path of a Unix socket (then port is 0)."""
+    """An address to listen on: host and port, or the path of a Unix socket (then port is 0).
+
+    The host `::` is every address of the machine, of IPv4 too. `mode` is that of the socket's file;
+    None leaves it to the process's umask.
+    """
 
     host: str
     port: int
     unix_path: str | None = None
+    mode: int | None = None
 
     def __str__(self) -> str:
         if self.unix_path is not None:
@@ -59,20 +64,29 @@ class Listen:
 
 
 def parse_listen(value: str) -> Listen:
-    """`host:port`, `[v6]:port` or `unix:/path`. Port 0 lets the system choose."""
+    """`host:port`, `:port`, `[v6]:port`, `unix:/path` or `unix:/path|0660`.
+
+    Without a host, and with `*` or `[::]`, it is IPv4 and IPv6. Port 0 lets the system choose.
+    """
     if value.startswith("unix:"):
         return _parse_unix(value.removeprefix("unix:"))
-    host, _, port = value.rpartition(":")
-    if not host or not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or int(port) > 65535:
+    host, colon, port = value.rpartition(":")
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or int(port) > 65535:
         raise BadValue(
-            "must be host:port, [v6]:port or unix:/path", "use 0.0.0.0:8080, for example"
+            "must be host:port, :port, [v6]:port or unix:/path", "use 0.0.0.0:8080, for example"
         )
-    return Listen(_parse_host(host), int(port))
+    return Listen("::" if host in ("", "*") else _parse_host(host), int(port))
 
 
-def _parse_unix(path: str) -> Listen:
+def _parse_unix(text: str) -> Listen:
+    path, bar, mode = text.partition("|")
+    if bar and not re.fullmatch(r"0?[0-7]{3}", mode, re.ASCII):
+        raise BadValue(
+            "must have a mode of three octal digits behind |",
+            "use unix:/run/sidecar.sock|0660, for example",
+        )
     _require_socket_path(path)
-    return Listen("", 0, path)
+    return Listen("", 0, path, int(mode, 8) if bar else None)
 
 
 def _require_socket_path(path: str) -> None:

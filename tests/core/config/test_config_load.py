@@ -20,6 +20,7 @@ from sidecar.core.config import (
     NextauthSource,
     RouteSection,
 )
+from sidecar.core.config.listeners import listeners_at
 
 Loader = Callable[..., Config]
 
@@ -43,7 +44,7 @@ def test_one_line_is_enough(loaded: Loader) -> None:
         RouteSection(path="/", kind="api", upstream="api", session="optional"),
     )
     assert config.routes[0].inject
-    assert config.listen == Listen("0.0.0.0", 8080)
+    assert config.listen == listeners_at(Listen("0.0.0.0", 8080))
 
 
 @pytest.mark.parametrize("text", [None, "", "# nothing\n"])
@@ -257,13 +258,13 @@ def test_yaml_is_version_1_2(loaded: Loader) -> None:
 def test_nothing_can_be_changed(loaded: Loader) -> None:
     config = loaded("upstream: http://a")
     with pytest.raises(ValidationError):
-        config.listen = Listen("a", 1)  # type: ignore[misc]
+        config.listen = listeners_at(Listen("a", 1))  # type: ignore[misc]
     with pytest.raises(ValidationError):
         config.limits.header = 1  # type: ignore[misc]
     with pytest.raises(TypeError):
         config.upstreams["b"] = config.upstreams["api"]  # type: ignore[index]
     with pytest.raises(FrozenInstanceError):
-        config.listen.port = 1  # type: ignore[misc]
+        config.listeners[0].address.port = 1  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from sidecar.core.config import Config, CookieSource, Fault, IronSessionSource, Listen
+from sidecar.core.config.listeners import listeners_at
 
 Loader = Callable[..., Config]
 FaultFinder = Callable[..., tuple[Fault, ...]]
@@ -25,7 +26,7 @@ session:
 
 
 def test_plain_value(loaded: Loader) -> None:
-    assert loaded(FILE, {"SIDECAR_LISTEN": "b:2"}).listen == Listen("b", 2)
+    assert loaded(FILE, {"SIDECAR_LISTEN": "b:2"}).listen == listeners_at(Listen("b", 2))
 
 
 def test_nested_values_and_list_items(loaded: Loader) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from sidecar.core.config import Config, Fault
+from sidecar.core.config.listeners import addresses
 
 Loader = Callable[..., Config]
 FaultFinder = Callable[..., tuple[Fault, ...]]
@@ -174,7 +175,7 @@ def test_on_loopback_the_own_login_without_an_origin_is_only_warned_of(
 def test_without_an_origin_the_own_login_listens_on_loopback_by_default(loaded: Loader) -> None:
     """And says so, or nobody would know why a container serves nobody."""
     config = loaded(SECRET + "upstream: http://a\n" + LOGIN)
-    assert str(config.listen) == "127.0.0.1:8080"
+    assert addresses(config.listen) == "127.0.0.1:8080"
     (warning,) = config.warnings
     assert warning.endswith("serves only this machine, on 127.0.0.1:8080")
 

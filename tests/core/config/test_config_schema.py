@@ -21,6 +21,7 @@ FOLDER = Path(__file__).parents[3] / "config"
 REFERENCE = (FOLDER / "sidecar.yaml").read_text(encoding="utf-8")
 # `#key:`, `#  key:` and `#  - item` are settings; `# Prose` is not.
 EVERYTHING = re.sub(r"^#(?=[a-z]|  )", "", REFERENCE, flags=re.MULTILINE)
+EVERYTHING = EVERYTHING.replace("listen: 0.0.0.0:8080\n", "", 1)  # a list shows all
 # Of two ways to give the same the reference shows both.
 ONE_OF_EACH = re.sub(
     r"^(upstream|secret_file|  client_secret_file|  url_file| +key_file):.*$",
@@ -53,6 +54,7 @@ FILES = {f"/run/secrets/{name}": LONG for name in ("nextauth", "iron")}
 # Keys whose value in the reference is an example.
 EXAMPLES = {
     *(
+        "listen",
         "upstream",
         "pages",
         "routes.strip",

@@ -62,7 +62,6 @@ REFUSED: list[tuple[Callable[[str], object], tuple[str, ...]]] = [
         (
             "",
             "8080",
-            ":8080",
             "a",
             "a:",
             "a:b",
@@ -71,7 +70,6 @@ REFUSED: list[tuple[Callable[[str], object], tuple[str, ...]]] = [
             "::1:80",
             "[::1]",
             "[a]:1",
-            "*:80",
             "unix:",
             "unix:run/s",
             "unix:/\x00",
