@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-    from sidecar.core.config import Listener, Tls
+    from sidecar.core.config import PublicListener, Tls
 
 _ALPN: Final = ["http/1.1"]
 _NO_CERTIFICATE: Final = "must contain a PEM certificate"
@@ -26,7 +26,7 @@ class UnusableFile(OSError):
         super().__init__(f"{key}: {path}: {cause}")
 
 
-def listener_contexts(listeners: Iterable[Listener]) -> tuple[ssl.SSLContext | None, ...]:
+def listener_contexts(listeners: Iterable[PublicListener]) -> tuple[ssl.SSLContext | None, ...]:
     """What each listener does of TLS; None: nothing. Raises `UnusableFile`."""
     return tuple(
         None if one.tls is None else server_context(one.tls, one.tls_key) for one in listeners

@@ -72,6 +72,12 @@ UNUSABLE: Final = [
     ("tls", "cert", "nonsense", "tls.key: {1}: must contain a PEM private key"),
     ("tls", "cert", "other", "tls.key: {1}: must be the private key of {0}"),
     ("tls", "folder", "key", "tls.cert: {0}: is a directory"),
+    ("client ca", "missing", "", "tls.client_ca: {0}: " + MISSING),
+    ("client ca", "nonsense", "", "tls.client_ca: {0}: must contain a PEM certificate"),
+    ("client ca", "key", "", "tls.client_ca: {0}: must contain a PEM certificate"),
+    ("second", "missing", "", "listen[1].tls.client_ca: {0}: " + MISSING),
+    ("second cert", "nonsense", "key", "listen[1].tls.cert: {0}: must contain a PEM certificate"),
+    ("second foreign", "", "", "listen[1]: 192.0.2.1:80: "),
     ("upstream", "cert", "other", "upstreams.api.tls.key: {1}: must be the private key of {0}"),
     ("upstream ca", "missing", "", "upstreams.api.tls.ca: {0}: " + MISSING),
     ("upstream ca", "nonsense", "", "upstreams.api.tls.ca: {0}: must contain a PEM certificate"),
@@ -89,8 +95,14 @@ UNUSABLE: Final = [
 ]
 
 
-def configuration(what: str, one: str, two: str) -> dict[str, Any]:
+def configuration(what: str, one: str, two: str, files: dict[str, str]) -> dict[str, Any]:
+    good = {"cert": files["cert"], "key": files["key"]}
+    second = {"address": "127.0.0.1:0", "tls": {**good, "client_ca": one}}
     return {
+        "client ca": site(tls={**good, "client_ca": one}),
+        "second": site(listen=["127.0.0.1:0", second]),
+        "second cert": site(listen=[":0", {**second, "tls": {"cert": one, "key": two}}]),
+        "second foreign": site(listen=["127.0.0.1:0", "192.0.2.1:80"]),
         "tls": site(tls={"cert": one, "key": two}),
         "upstream": behind_tls(cert=one, key=two),
         "upstream ca": behind_tls(ca=one),
@@ -113,7 +125,7 @@ def test_what_run_cannot_use_is_named_with_its_cause(
 ) -> None:
     """The key, the file and the cause; and nothing is printed that looks like success."""
     paths = files.get(one, ""), files.get(two, "")
-    result = check(configuration(what, *paths))
+    result = check(configuration(what, *paths, files))
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"x.yaml: {told.format(*paths)}" in result.stderr
 

@@ -101,7 +101,7 @@ Listeners: TypeAlias = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class PublicListener:
     """A listener as it holds: the TLS that others leave to the top level is its own here."""
 
     key: str
@@ -121,16 +121,16 @@ def listeners_at(*addresses: Listen) -> tuple[ListenerSection, ...]:
     return tuple(ListenerSection.model_construct({"address"}, address=one) for one in addresses)
 
 
-def resolved(sections: tuple[ListenerSection, ...], tls: Tls | None) -> tuple[Listener, ...]:
+def resolved(sections: tuple[ListenerSection, ...], tls: Tls | None) -> tuple[PublicListener, ...]:
     """What each listener amounts to under the top-level `tls`."""
     names = ["listen"] if len(sections) == 1 else [f"listen[{n}]" for n in range(len(sections))]
     return tuple(_resolved(key, one, tls) for key, one in zip(names, sections, strict=True))
 
 
-def _resolved(key: str, section: ListenerSection, tls: Tls | None) -> Listener:
+def _resolved(key: str, section: ListenerSection, tls: Tls | None) -> PublicListener:
     if takes_common_tls(section.model_fields_set, section.address):
-        return Listener(key, section.address, tls, "tls")
-    return Listener(key, section.address, section.tls, f"{key}.tls")
+        return PublicListener(key, section.address, tls, "tls")
+    return PublicListener(key, section.address, section.tls, f"{key}.tls")
 
 
 def takes_common_tls(written: Iterable[Any], address: Listen) -> bool:

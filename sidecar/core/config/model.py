@@ -43,7 +43,7 @@ from sidecar.core.config.fields import (
     parsed,
     setting,
 )
-from sidecar.core.config.listeners import Listener, Listeners, Tls, listeners_at, resolved
+from sidecar.core.config.listeners import Listeners, PublicListener, Tls, listeners_at, resolved
 from sidecar.core.config.log_section import Log
 from sidecar.core.config.renewal import Hook, Oidc, OutboundSection, Refresh, StoreSection
 from sidecar.core.config.routes import Envelope, RouteSection, Upstream
@@ -308,6 +308,6 @@ class Config(ConfigDocument):
     warnings: tuple[str, ...] = ()
 
     @property
-    def listeners(self) -> tuple[Listener, ...]:
+    def listeners(self) -> tuple[PublicListener, ...]:
         """What `listen` and `tls` amount to."""
         return resolved(self.listen, self.tls)
