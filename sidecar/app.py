@@ -18,7 +18,7 @@ import uvloop
 from sidecar import __version__
 from sidecar.access_log import Access
 from sidecar.allocator import keep_freed_memory
-from sidecar.core.config.listeners import addresses
+from sidecar.core.config.listen_section import addresses
 from sidecar.handover import offered
 from sidecar.inheritance import NOTHING, Inheritance
 from sidecar.lifecycle import Lifecycle

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sidecar import needs
 from sidecar.core.config.effective import Effective, effective
 from sidecar.core.config.faults import Fault
-from sidecar.core.config.listeners import addresses
+from sidecar.core.config.listen_section import addresses
 from sidecar.core.config.renewal import FRONTCHANNEL
 from sidecar.core.errors import ConfigError
 

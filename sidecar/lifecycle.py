@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Final, Protocol
 
-from sidecar.core.config.listeners import addresses
+from sidecar.core.config.listen_section import addresses
 from sidecar.handover import ASKED, FAILED, START_SECONDS, Successor, obstacle
 from sidecar.service_manager import status_of
 

@@ -27,8 +27,8 @@ from ruamel.yaml import YAML
 
 from sidecar.app import Sidecar
 from sidecar.core.config import Config, Listen, load
+from sidecar.core.config.listen_section import listeners_at
 from tests.ports import free_port
-from sidecar.core.config.listeners import listeners_at
 
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("sidecar", deadline=None)

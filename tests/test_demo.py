@@ -839,7 +839,7 @@ def test_configuration_runs_without_the_demo() -> None:
     """Its variables have defaults, so that it can be copied; it answers to both loopback names."""
     config = demo._load(_environment(SECRET))
     assert [one.partition(":")[0] for one in config.warnings] == ["public_url"]
-    assert str(config.listen) == "127.0.0.1:8080"
+    assert str(config.listeners[0].address) == "127.0.0.1:8080"
 
 
 def _line(level: str = "info", **facts: object) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from sidecar.core.activation import HANDOVER, GivenSocket, Handover
 from sidecar.core.config import Config, Listen, load
-from sidecar.core.config.listeners import listeners_at
+from sidecar.core.config.listen_section import listeners_at
 from sidecar.handover import obstacle, offered
 from sidecar.inheritance import inherit
 from sidecar.web.listeners import Opened

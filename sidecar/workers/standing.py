@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from sidecar.core.config.listeners import addresses
+from sidecar.core.config.listen_section import addresses
 from sidecar.handover import FAILED, Successor, obstacle
 from sidecar.service_manager import ServiceManager, status_of
 from sidecar.workers.supervised_files import TOUCHED

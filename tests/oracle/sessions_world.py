@@ -21,8 +21,8 @@ import uvloop
 
 from sidecar.app import Sidecar
 from sidecar.core.config import Listen, load
+from sidecar.core.config.listen_section import listeners_at
 from tests.conftest import Answer, Client, Clients, Embedded, Received, Upstream, Wire
-from sidecar.core.config.listeners import listeners_at
 from tests.net.store.conftest import Server
 from tests.ports import free_port
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.app import Sidecar
 from sidecar.core.config import Listen, load
-from sidecar.core.config.listeners import listeners_at
+from sidecar.core.config.listen_section import listeners_at
 from tests.oracle.api import Api
 from tests.oracle.history import Ask, History, Talk
 from tests.oracle.judge import Normal, Step, faults_of, normal, steps

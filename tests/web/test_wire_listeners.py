@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import PATIENCE, Client, free_port
+from tests.conftest import PATIENCE, Client
 from tests.net.store.conftest import Certificates, make_certificates
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from tests.conftest import Command, Start, StartCommand, Upstream

@@ -1,7 +1,7 @@
 """Configuration: YAML text and environment in, one frozen `Config` or every fault out."""
 
 from sidecar.core.config.faults import Fault
-from sidecar.core.config.listeners import ListenerSection, PublicListener, Tls
+from sidecar.core.config.listen_section import ListenerSection, PublicListener, Tls
 from sidecar.core.config.load import load
 from sidecar.core.config.log_section import Log
 from sidecar.core.config.model import (

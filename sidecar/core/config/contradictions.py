@@ -21,7 +21,7 @@ from sidecar.core.config.claim_faults import (
     route_rule_faults,
 )
 from sidecar.core.config.faults import BadValue, Finding, KeyPath, did_you_mean, dotted
-from sidecar.core.config.listeners import takes_common_tls
+from sidecar.core.config.listen_section import takes_common_tls
 from sidecar.core.config.model import LISTEN, ConfigDocument, Logout
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL, RESERVED_PARAMETERS, Oidc
 from sidecar.core.config.routes import KIND_DEFAULTS

@@ -13,7 +13,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from sidecar.core.config.faults import KeyPath, dotted
-from sidecar.core.config.listeners import ListenerSection
+from sidecar.core.config.listen_section import ListenerSection
 from sidecar.core.config.model import Config
 from sidecar.core.config.tree import Tree
 from sidecar.core.config.values import Listen

@@ -43,7 +43,13 @@ from sidecar.core.config.fields import (
     parsed,
     setting,
 )
-from sidecar.core.config.listeners import Listeners, PublicListener, Tls, listeners_at, resolved
+from sidecar.core.config.listen_section import (
+    Listeners,
+    PublicListener,
+    Tls,
+    listeners_at,
+    resolved,
+)
 from sidecar.core.config.log_section import Log
 from sidecar.core.config.renewal import Hook, Oidc, OutboundSection, Refresh, StoreSection
 from sidecar.core.config.routes import Envelope, RouteSection, Upstream

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from sidecar.core.attributes import NONE
 from sidecar.core.config.contradictions import longest_match, path_on_this_site
 from sidecar.core.config.fields import MIN_SECRET_BYTES
-from sidecar.core.config.listeners import addresses
+from sidecar.core.config.listen_section import addresses
 from sidecar.core.config.model import Config
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
 from sidecar.core.config.sources import CookieSource, IronSessionSource, SourceSection, source_name

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from sidecar.core.config.listeners import listeners_at
+from sidecar.core.config.listen_section import listeners_at
 from sidecar.core.config.model import (
     Config,
     ConfigDocument,

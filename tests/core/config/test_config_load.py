@@ -20,7 +20,7 @@ from sidecar.core.config import (
     NextauthSource,
     RouteSection,
 )
-from sidecar.core.config.listeners import listeners_at
+from sidecar.core.config.listen_section import listeners_at
 
 Loader = Callable[..., Config]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from sidecar.core.config import Config, CookieSource, Fault, IronSessionSource, Listen
-from sidecar.core.config.listeners import listeners_at
+from sidecar.core.config.listen_section import listeners_at
 
 Loader = Callable[..., Config]
 FaultFinder = Callable[..., tuple[Fault, ...]]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from sidecar.core.config import Config, Fault
-from sidecar.core.config.listeners import addresses
+from sidecar.core.config.listen_section import addresses
 
 Loader = Callable[..., Config]
 FaultFinder = Callable[..., tuple[Fault, ...]]
