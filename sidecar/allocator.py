@@ -12,7 +12,7 @@ from typing import Final
 
 MAPPED_FROM: Final = 32 << 20
 """Bytes of a piece that comes from the system itself, and goes back there; glibc takes no more."""
-KEPT: Final = 64 << 20
+KEPT: Final = 32 << 20
 """Bytes at the end of the heap that are kept when they are free."""
 
 _OPTIONS: Final = (

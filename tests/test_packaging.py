@@ -21,7 +21,8 @@ ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 RUNTIME: list[str] = PROJECT["project"]["dependencies"]
 DEVELOPMENT: list[str] = PROJECT["dependency-groups"]["dev"]
-EXTRA: list[str] = PROJECT["project"]["optional-dependencies"]["otel"]
+OTEL: list[str] = PROJECT["project"]["optional-dependencies"]["otel"]
+ISAL: list[str] = PROJECT["project"]["optional-dependencies"]["isal"]
 BUILD: list[str] = PROJECT["dependency-groups"]["build"]
 SITE: list[str] = PROJECT["dependency-groups"]["docs"]
 SECRET = "s" * 32
@@ -66,8 +67,9 @@ def test_licence_is_the_one_announced() -> None:
     ("path", "requirements"),
     [
         ("requirements.lock", RUNTIME),
-        ("requirements-otel.lock", RUNTIME + EXTRA),
-        ("requirements-dev.lock", RUNTIME + EXTRA + DEVELOPMENT),
+        ("requirements-isal.lock", RUNTIME + ISAL),
+        ("requirements-otel.lock", RUNTIME + OTEL),
+        ("requirements-dev.lock", RUNTIME + OTEL + ISAL + DEVELOPMENT),
         ("requirements-build.lock", BUILD),
         ("requirements-docs.lock", SITE),
     ],
@@ -82,7 +84,7 @@ def test_lock_satisfies_every_dependency(path: str, requirements: list[str]) -> 
 
 
 def test_development_runs_on_what_is_shipped() -> None:
-    for path in ("requirements-otel.lock", "requirements-dev.lock"):
+    for path in ("requirements-isal.lock", "requirements-otel.lock", "requirements-dev.lock"):
         assert locked("requirements.lock").items() <= locked(path).items()
 
 
@@ -90,6 +92,7 @@ def test_development_runs_on_what_is_shipped() -> None:
     "path",
     [
         "requirements.lock",
+        "requirements-isal.lock",
         "requirements-otel.lock",
         "requirements-dev.lock",
         "requirements-build.lock",
@@ -108,7 +111,7 @@ def test_every_pin_has_a_hash_and_no_place(path: str) -> None:
     )
 
 
-@pytest.mark.parametrize("requirement", RUNTIME + EXTRA + DEVELOPMENT + BUILD + SITE)
+@pytest.mark.parametrize("requirement", RUNTIME + OTEL + ISAL + DEVELOPMENT + BUILD + SITE)
 def test_every_dependency_has_its_reason(requirement: str) -> None:
     row = rf"(?m)^\| ([\w-]+, )*{re.escape(Requirement(requirement).name)}(, [\w-]+)* \|"
     assert re.search(row, read("docs/dependencies.md"))

@@ -6,9 +6,10 @@ let others in, and streams piece by piece: what has come is never held back by t
 
 from __future__ import annotations
 
+import importlib
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from sidecar.core.codings import GZIP, accepts_gzip
 from sidecar.core.headers import list_members
@@ -23,8 +24,29 @@ if TYPE_CHECKING:
 
 COMPRESSED_FROM: Final = 1024  # bytes of an upstream's body above which it is worth it
 AT_ONCE: Final = 16384  # bytes that are compressed in one step, in less than a millisecond
-_LEVEL: Final = 4  # 5 % less than the ratio of the default level, in two thirds of its time
 _GZIP_BITS: Final = zlib.MAX_WBITS | 16
+
+
+class Coder(NamedTuple):
+    """What compresses: a module like `zlib`, and its level."""
+
+    module: Any
+    level: int
+
+
+# 4 % longer than level 4, in two thirds of its time: the levels above look for matches twice.
+PLAIN_CODER: Final = Coder(zlib, 3)
+
+
+def fastest_coder() -> Coder:
+    """ISA-L where it is installed (the extra `isal`): a fifth of the time for the same length."""
+    try:
+        return Coder(importlib.import_module("isal.isal_zlib"), 2)
+    except ImportError:
+        return PLAIN_CODER
+
+
+CODER: Final = fastest_coder()
 
 
 def coding_for(flow: Flow, head: UpstreamHead) -> bytes | None:
@@ -47,12 +69,13 @@ def coding_for(flow: Flow, head: UpstreamHead) -> bytes | None:
 
 def gzipped(body: bytes) -> bytes:
     """A small body, compressed."""
-    return zlib.compress(body, _LEVEL, _GZIP_BITS)
+    packed: bytes = CODER.module.compress(body, CODER.level, _GZIP_BITS)
+    return packed
 
 
 async def gzipped_in_turns(parts: Parts) -> bytes:
     """A body of any length, compressed in steps that let others in."""
-    packer, turn = zlib.compressobj(_LEVEL, wbits=_GZIP_BITS), Turn()
+    packer, turn = CODER.module.compressobj(CODER.level, wbits=_GZIP_BITS), Turn()
     packed = []
     for part in parts:
         for step in steps(part):
@@ -107,23 +130,26 @@ class _Gzip:
     __slots__ = ("_is_held", "_packer")
 
     def __init__(self) -> None:
-        self._packer = zlib.compressobj(_LEVEL, wbits=_GZIP_BITS)
+        self._packer = CODER.module.compressobj(CODER.level, wbits=_GZIP_BITS)
         self._is_held = False
 
     steps = staticmethod(steps)
 
     def feed(self, data: bytes) -> bytes:
         self._is_held = self._is_held or bool(data)
-        return self._packer.compress(data)
+        packed: bytes = self._packer.compress(data)
+        return packed
 
     def flush(self) -> bytes:
         if not self._is_held:
             return b""
         self._is_held = False
-        return self._packer.flush(zlib.Z_SYNC_FLUSH)
+        packed: bytes = self._packer.flush(zlib.Z_SYNC_FLUSH)
+        return packed
 
     def finish(self) -> bytes:
-        return self._packer.flush()
+        packed: bytes = self._packer.flush()
+        return packed
 
 
 def packer_for(coding: bytes | None) -> Packer:

@@ -11,10 +11,29 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.web import compression
+from sidecar.web.compression import PLAIN_CODER, Coder, fastest_coder
+
 if TYPE_CHECKING:
     from tests.conftest import Answer, Clients, Start, Upstream
 
 SESSION = "Cookie: access_token=tok"
+
+
+@pytest.fixture(params=["plain", "fastest"], autouse=True)
+def coder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Coder:
+    """Without the extra `isal`, and with it."""
+    coder = PLAIN_CODER if request.param == "plain" else fastest_coder()
+    monkeypatch.setattr(compression, "CODER", coder)
+    return coder
+
+
+def test_extra_is_used_where_it_is_installed() -> None:
+    """So that what runs as `fastest` here is not the plain coder."""
+    assert fastest_coder().module.__name__ == "isal.isal_zlib"
+    assert fastest_coder() != PLAIN_CODER
+
+
 GZIP = "Accept-Encoding: gzip, deflate, br"
 ROWS = [{"number": number, "text": "a text that repeats itself"} for number in range(2000)]
 LONG = json.dumps(ROWS).encode()
