@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -87,12 +88,9 @@ def wrong_with(answer: Answer, received: list[Received], token: str) -> str | No
             return f"the upstream was given {given}"
         if len(one.all("Authorization")) > 1 or len(one.all("Host")) != 1:
             return "a doubled field"
-    if (
-        answer.get("Content-Type") == "application/json"
-        and answer.body
-        and BROKEN not in answer.body
-    ):
-        json.loads(answer.body)
+    body = gzip.decompress(answer.body) if answer.get("Content-Encoding") else answer.body
+    if body and answer.get("Content-Type") == "application/json" and BROKEN not in body:
+        json.loads(body)
     return None
 
 
