@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,6 +23,13 @@ HEAD = (
     *("site", "fault", "s", "requests", "right", "errors", "breaks", "wrong", "first s", "all s"),
     *("MiB", "tasks", "fds", "verdict"),
 )
+
+
+def ends_in_order() -> None:
+    """SIGTERM ends what was started, too."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 def row(result: Result) -> str:
@@ -58,6 +67,7 @@ def _seconds(value: float | None) -> str:
 
 async def main(options: argparse.Namespace, names: Sequence[str]) -> list[Result]:
     """Plays all sites one after the other, each for as long as it has faults."""
+    ends_in_order()
     results: list[Result] = []
     chosen = options.fault or tuple(FAULTS)
     count = {name: sum(fits(one, PLANS[name]) for one in chosen) for name in names}

@@ -14,6 +14,7 @@ from typing import Any
 
 import uvloop
 
+from tests.faults.__main__ import ends_in_order
 from tests.faults.wire import Broken
 from tests.floods.strangers import raise_descriptors
 from tests.soak.judge import MIB, growth, violations
@@ -137,6 +138,7 @@ def _options() -> argparse.Namespace:
 
 async def main(given: argparse.Namespace) -> Soak:
     """Plays it in a directory of its own."""
+    ends_in_order()
     with tempfile.TemporaryDirectory() as directory:
         return await soak(
             Path(directory),

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from tests.soak.site import Point
 
 MIB: Final = 1 << 20
-WARM: Final = 0.5  # the share of the time after which memory must be flat
+WARM: Final = 2 / 3  # the share of the time after which memory must be flat
 FLAT: Final = 8 * MIB  # that memory may grow from then on, by the slope of what was measured
 REFUSED_MOST: Final = 0.002  # share of the requests that may be 503 with a code
-TASKS_MOST: Final = 50  # that there may be more at the end
+TASKS_MOST: Final = 100  # that there may be more at the end: those of requests under way
 DESCRIPTORS_MOST: Final = 20
 CACHED_BYTES: Final = 16 * MIB
 TOMBSTONE_BYTES: Final = (64 + 48 + 8) * MIB

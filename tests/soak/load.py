@@ -22,7 +22,8 @@ from tests.faults.wire import Broken, connected
 
 SECRET: Final = "a secret of the soak, 32 bytes or more"
 COOKIE: Final = "authjs.session-token"
-UNDER_WAY: Final = 400  # requests, of all connections together
+UNDER_WAY: Final = 100  # requests, of all connections together: one process has enough to do
+LASTING: Final = 4  # times as long as others, sessions of streams are used
 LOGOUTS: Final = 50  # of streams, at a time
 RENEWED: Final = 3  # one session of so many is renewed
 _BODY: Final = b"b" * 2000
@@ -262,13 +263,15 @@ class Stream(Wire):
     def __init__(self, load: Load, kind: str) -> None:
         super().__init__(load)
         self.kind = kind
-        self.session = load.session()
+        self.session = Session("", "", 0.0, End.LOGOUT)
         self.is_open = False
         self.is_to_end = False
-        self._nonce = f"{self.session.name}-0".encode()
+        self._nonce = b""
 
     def begin(self) -> None:
-        """Asks for it."""
+        """Asks for it, with a session of its own."""
+        self.session = self.load.session(LASTING)
+        self._nonce = f"{self.session.name}-0".encode()
         target = f"/api/{self.kind}?nonce={self._nonce.decode()}"
         if self.kind == "socket":
             key = base64.b64encode(os.urandom(16)).decode()
@@ -361,17 +364,20 @@ class Load:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._gate = asyncio.Semaphore(100)
 
-    def session(self) -> Session:
-        """Somebody who has just logged in; of some the token is about to end."""
-        seen, now = self.seen, time.time()
+    def session(self, lasting: int = 1) -> Session:
+        """Somebody who has just logged in; of some the token is about to end.
+
+        `lasting` is how many times longer than others the session is used.
+        """
+        seen, now, usual = self.seen, time.time(), self.life * lasting
         seen.sessions += 1
         name = f"u{seen.sessions:07}"
         claims: dict[str, Any] = {"sub": name, "iat": int(now), "accessToken": f"t.{name}.0"}
-        claims["exp"] = int(now + max(2.5 * self.life, 30))
+        claims["exp"] = int(now + max(2.5 * usual, 30))
         if seen.sessions % RENEWED == 0:
-            claims |= {"refreshToken": f"r.{name}.0", "expiresAt": int(now + self.life / 2)}
+            claims |= {"refreshToken": f"r.{name}.0", "expiresAt": int(now + usual / 2)}
         sealed = SOURCE.opener.seal(claims, COOKIE)  # type: ignore[attr-defined]
-        life = self.life * self.chance.uniform(0.5, 1.5)
+        life = usual * self.chance.uniform(0.5, 1.5)
         end = self.chance.choice((End.LOGOUT, End.LOGOUT, End.REJECTED, End.FORGOTTEN))
         return Session(name, f"theme=dark; {COOKIE}={sealed}", time.monotonic() + life, end)
 
