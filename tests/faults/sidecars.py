@@ -191,10 +191,8 @@ class Running(Sidecar):
         os.kill(self._lead, signal.SIGHUP)
         await self.until(lambda: len(self.lines(event)) > count)
 
-    async def end(self) -> None:
-        """Ends it in order."""
-        with suppress(ProcessLookupError):
-            os.kill(self._lead, signal.SIGTERM)
+    async def ended(self) -> None:
+        """Waits until it has ended, as it was asked to: a second SIGTERM would hurry it."""
         await self.until(lambda: is_gone(self._lead))
         self.kill()
 

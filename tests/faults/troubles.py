@@ -223,7 +223,7 @@ async def _terminated(site: Site, seconds: float) -> None:
     os.kill(one.lead, signal.SIGTERM)
     await asyncio.sleep(0.2)
     site.away.add(number)
-    await one.end()
+    await one.ended()
     await one.begin()
     site.away.discard(number)
 
