@@ -59,7 +59,7 @@ class Soak:
 
 
 async def soak(
-    directory: Path, *, seconds: float, connections: int, sessions: int, seed: int, **bounds: float
+    directory: Path, *, seconds: float, connections: int, sessions: int, seed: int, **bounds: Any
 ) -> Soak:
     """Plays it. A fifth of the connections are WebSockets and event streams."""
     streams = connections // 5

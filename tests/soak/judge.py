@@ -61,9 +61,15 @@ def _sum(metrics: Any, name: str) -> float:
 
 
 def violations(
-    seen: Seen, points: Sequence[Point], before: Point, after: Point, *, flat: float = FLAT
+    seen: Seen,
+    points: Sequence[Point],
+    before: Point,
+    after: Point,
+    *,
+    flat: float = FLAT,
+    trends: bool = True,
 ) -> list[str]:
-    """What did not hold."""
+    """What did not hold. `trends` of tasks and descriptors take a while to show."""
     found = [f"wrong: {one}" for one in seen.wrong]
     found += [f"{count} of {what}" for what, count in sorted(seen.errors.items())]
     if seen.refused.total() > REFUSED_MOST * seen.requests:
@@ -90,7 +96,7 @@ def violations(
         for what, was, is_now, more in left
         if is_now > was + more
     ]
-    found += [f"{what} beyond all bounds" for what in _beyond(points)]
+    found += [f"{what} beyond all bounds" for what in _beyond(points) if trends]
     return found
 
 

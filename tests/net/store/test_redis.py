@@ -19,6 +19,7 @@ from sidecar.net.store.base import KEPT_MESSAGES, guarded
 from sidecar.net.store.redis import RedisStore
 from sidecar.net.store.redis_memory import LOOK
 from tests.net.store.conftest import (
+    PATIENCE,
     MakeServer,
     Server,
     make_certificates,
@@ -206,8 +207,7 @@ async def test_a_cancellation_is_never_lost(one: Server, connect: Connect) -> No
     for task in tasks:
         await asyncio.sleep(random.uniform(0, 0.005))
         task.cancel()
-    await asyncio.sleep(1.0)
-    left = {task for task in tasks if not task.done()}
+    _, left = await asyncio.wait(tasks, timeout=PATIENCE)
     for task in left:
         while not task.done():
             task.cancel()
