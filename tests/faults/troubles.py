@@ -37,6 +37,10 @@ PROVIDER: Final = frozenset({"503 refresh_unavailable"})
 STORE: Final = frozenset({"503 store_unavailable", "503 refresh_unavailable"})
 RECOVERY_SECONDS: Final = 2.0
 PROVIDER_SECONDS: Final = 10.0
+EVERYBODY_SECONDS: Final = 10.0
+KILLED_SECONDS: Final = 18.0
+"""A refresh token that a killed process may have sent is left alone for 15 s."""
+_LATE: Final = 0.3  # seconds that what a killed process has sent may be under way
 _CLOCK_STEPS: Final = (120, -120, 0)  # seconds
 
 
@@ -51,6 +55,8 @@ class Fault:
     """Streams and WebSockets may end in order."""
     cuts_streams: bool = False
     recovery: float = RECOVERY_SECONDS
+    everybody: float = EVERYBODY_SECONDS
+    """Until all are served; `recovery` is until the first right answer."""
     where: Callable[[Plan], bool] = lambda plan: True
 
 
@@ -238,6 +244,8 @@ async def _killed(site: Site, seconds: float) -> None:
     site.away.add(number)
     if len(site.away) == len(site.sidecars):
         site.away.clear()
+    await asyncio.sleep(_LATE)
+    site.provider.excuse_recent("its replica was killed")
     await one.begin()
     site.away.discard(number)
 
@@ -247,6 +255,8 @@ async def _worker_killed(site: Site, seconds: float) -> None:
     killed = site.random.choice(one.workers_now())
     site.provider.excuse_recent("its worker was killed")
     os.kill(killed, signal.SIGKILL)
+    await asyncio.sleep(_LATE)
+    site.provider.excuse_recent("its worker was killed")
     await one.until(lambda: killed not in one.pids())
     await one.all_serve()
 
@@ -308,6 +318,9 @@ def _has_clock(plan: Plan) -> bool:
 
 
 _STORE: Final = partial(Fault, codes=STORE, where=_has_redis)
+_KILLED: Final = partial(
+    Fault, codes=STORE, breaks=True, cuts_streams=True, everybody=KILLED_SECONDS
+)
 _PROVIDER: Final = partial(Fault, codes=PROVIDER, recovery=PROVIDER_SECONDS)
 
 FAULTS: Final[Mapping[str, Fault]] = MappingProxyType(
@@ -341,10 +354,8 @@ FAULTS: Final[Mapping[str, Fault]] = MappingProxyType(
         "clock steps": Fault(_clock_steps, where=_has_clock),
         "handover": Fault(_handover, ends_streams=True),
         "terminated": Fault(_terminated, ends_streams=True, where=_has_others),
-        "killed": Fault(_killed, STORE, breaks=True, cuts_streams=True),
-        "worker killed": Fault(
-            _worker_killed, STORE, breaks=True, cuts_streams=True, where=_has_workers
-        ),
+        "killed": _KILLED(_killed),
+        "worker killed": _KILLED(_worker_killed, where=_has_workers),
         "reload": Fault(_reload),
         "reload refused": Fault(_reload_refused),
     }
@@ -384,6 +395,7 @@ def both(one: Fault, other: Fault) -> Fault:
         ends_streams=one.ends_streams or other.ends_streams,
         cuts_streams=one.cuts_streams or other.cuts_streams,
         recovery=max(one.recovery, other.recovery),
+        everybody=max(one.everybody, other.everybody),
     )
 
 
