@@ -10,6 +10,7 @@ from sidecar.core.client import Client
 from sidecar.core.codings import content_coding, is_decodable
 from sidecar.core.envelope import is_json_type as _is_json_type
 from sidecar.core.headers import media_type
+from sidecar.core.known_heads import keep
 from sidecar.core.memo import Memo
 from sidecar.core.route_table import Route
 from sidecar.core.upstream_head import UpstreamHead
@@ -58,6 +59,26 @@ def decide(
     `counts`: whether a 401 says something about the session that was presented (behaviour: 401);
     `unauthorized`: the statuses that say it; `is_read`: whether its JSON is of interest otherwise.
     """
+    made = head.made
+    if made is None:
+        return _decide(route, head, is_head_request, unauthorized, counts, is_read=is_read)
+    key = (route, is_head_request, unauthorized, counts, is_read)
+    action: Action | None = made.get(key)
+    if action is None:
+        action = _decide(route, head, is_head_request, unauthorized, counts, is_read=is_read)
+        keep(made, key, action)
+    return action
+
+
+def _decide(
+    route: Route,
+    head: UpstreamHead,
+    is_head_request: bool,
+    unauthorized: frozenset[int],
+    counts: bool,
+    *,
+    is_read: bool,
+) -> Action:
     status = head.status
     if (
         counts

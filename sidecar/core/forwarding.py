@@ -223,13 +223,14 @@ def clean_response(
     private: bool,
     cookies: Iterable[bytes],
     no_store: bool,
-    request_id: bytes,
     date: bytes,
     cors: bytes | None = b"",
     by_origin: bool = False,
     coding: bytes | None = None,
-) -> bytes:
+) -> tuple[bytes, bytes]:
     """Renders the client's answer head but for framing and the final empty line.
+
+    Returns what stands before the value of X-Request-Id, and what stands behind it.
 
     `wrapped`: the body is an envelope, so fields that described the upstream's bytes are made
     true or go; `private`: a credential was injected, so no shared cache may keep the answer, nor
@@ -267,10 +268,10 @@ def clean_response(
     if cors is None:
         policy = ANONYMOUS_CORS if route.observes is None else CORS_POLICY
         lines += [name + b": " + facts[name] for name in policy if name in facts]
-    lines.append(b"X-Request-Id: " + request_id)
+    lines.append(b"X-Request-Id: ")
     typed = wrapped and head.status != 304
-    lines.append((cors or b"") + (WRAPPED_TYPE if typed else route.nosniff))
-    return b"\r\n".join(lines)
+    last = WRAPPED_TYPE if typed else route.nosniff
+    return b"\r\n".join(lines), b"\r\n%b%b" % (cors or b"", last)
 
 
 def _add_caching(

@@ -11,18 +11,20 @@ import re
 from typing import Final
 
 from sidecar.core.headers import MEMO_LIMIT
+from sidecar.core.known_heads import KnownHeads
 from sidecar.core.upstream_head import UpstreamHead, answer_field
 
-# Possessive and atomic throughout: each byte is looked at once, whatever follows (RFC 9112 4, 5).
-# Groups are atomic, not possessive, because of CPython's gh-106052 (before 3.11.5).
-_HEAD: Final = re.compile(
-    rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([ -~]*+)\r\n"
-    rb"((?>(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+\r\n)+))\r\n"
-)
+# Possessive throughout: each byte is looked at once, whatever follows (RFC 9112 4, 5).
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([ -~]*+)")
+_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):([\t -~\x80-\xff]*+)")
+_END_OF_LINE: Final = b"\r\n"
+_END_OF_HEAD: Final = b"\r\n\r\n"
 _BODILESS: Final = frozenset((204, 304))
 _FRAMING: Final = frozenset((b"transfer-encoding", b"upgrade", b"trailer"))
 _LONGEST_LENGTH: Final = 12  # digits
 _LONGEST_KNOWN_LINE: Final = 128  # bytes
+_OF_ONE_ANSWER: Final = frozenset((b"set-cookie", b"etag"))
+"""Fields whose lines are hardly ever the same in two heads."""
 
 
 def scan_answer(data: bytes, limit: int = 65536) -> tuple[UpstreamHead, int, int] | None:
@@ -32,16 +34,30 @@ def scan_answer(data: bytes, limit: int = 65536) -> tuple[UpstreamHead, int, int
     come. A head above `limit` bytes is left to the parser, which refuses it.
     Raises nothing. The connection may be used again after an answer that was read here.
     """
-    match = _HEAD.match(data)
+    end = data.find(_END_OF_HEAD)
+    if end < 0:
+        return None
+    section, begins, heads = data[:end], end + len(_END_OF_HEAD), _KNOWN_HEADS
+    if heads.pauses:
+        heads.pauses -= 1
+    else:
+        known = heads.get(section)
+        if known is not None:
+            heads.misses = 0
+            head, length = known
+            missing = length + begins - len(data)
+            return None if missing < 0 or begins > limit else (head, begins, missing)
+    first, *fields = section.split(_END_OF_LINE)
+    match = _STATUS_LINE.fullmatch(first)
     if match is None:
         return None
-    end = match.end()
-    status, reason, block = match.groups()
-    head = UpstreamHead(int(status), (), reason.decode("ascii"))
-    facts, lines, known = head.facts, head.lines, _KNOWN_LINES.get
-    for line in block[:-2].split(b"\r\n"):
-        entry = known(line)
-        lower, value = entry if entry is not None else _read_line(line)
+    head = UpstreamHead(int(match[1]), (), match[2].decode("ascii"))
+    facts, lines, read = head.facts, head.lines, _KNOWN_LINES.get
+    for line in fields:
+        entry = read(line) or _read_line(line)
+        if entry is None:
+            return None
+        lower, value = entry
         if not lower:
             lines.append(line)
         elif lower == b"set-cookie":
@@ -50,29 +66,39 @@ def scan_answer(data: bytes, limit: int = 65536) -> tuple[UpstreamHead, int, int
             return None  # repeated fields of those that are read: the parser knows how
         else:
             facts[lower] = value
-    length = facts.get(b"content-length", b"")
+    told = facts.get(b"content-length", b"")
     if (
-        end > limit
-        or not length.isdigit()
-        or len(length) > _LONGEST_LENGTH
-        or (missing := int(length) + end - len(data)) < 0
+        begins > limit
+        or not told.isdigit()
+        or len(told) > _LONGEST_LENGTH
+        or (missing := int(told) + begins - len(data)) < 0
         or head.status in _BODILESS
         or not _FRAMING.isdisjoint(facts)
         or facts.get(b"connection", b"keep-alive").lower() != b"keep-alive"
     ):
         return None
-    return head, end, missing
+    if not heads.pauses:
+        heads.note(section, head, int(told))
+    return head, begins, missing
 
 
+_KNOWN_HEADS: Final = KnownHeads()
 _KNOWN_LINES: Final[dict[bytes, tuple[bytes, bytes]]] = {}
 """Field lines that were read before: servers say most of them in every answer."""
 
 
-def _read_line(line: bytes) -> tuple[bytes, bytes]:
-    """The lower-case name (empty for a field that passes) and value of a field line."""
-    name, _, value = line.partition(b":")
+def _read_line(line: bytes) -> tuple[bytes, bytes] | None:
+    """The lower-case name (empty for a field that passes) and value; None if it is no field line.
+
+    Raises `UpstreamProtocolError` for a name that is none.
+    """
+    match = _LINE.fullmatch(line)
+    if match is None:
+        return None
+    name, value = match.groups()
     entry = answer_field(name), value.strip(b" \t")
-    is_common = len(line) <= _LONGEST_KNOWN_LINE and entry[0] != b"set-cookie"
-    if is_common and len(_KNOWN_LINES) < MEMO_LIMIT:
+    if len(line) <= _LONGEST_KNOWN_LINE and entry[0] not in _OF_ONE_ANSWER:
+        if len(_KNOWN_LINES) >= MEMO_LIMIT:
+            _KNOWN_LINES.clear()  # such as the dates of the last minutes
         _KNOWN_LINES[line] = entry
     return entry

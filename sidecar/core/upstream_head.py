@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from sidecar.core.errors import UpstreamProtocolError
 from sidecar.core.headers import MEMO_LIMIT, RESPONSE_FIELDS, Fate, is_clean_block, list_members
@@ -17,12 +17,13 @@ class UpstreamHead:
 
     `lines` pass on unchanged (without line ends), `facts` are read by lower-case name, `cookies`
     are the Set-Cookie values one by one, since they must never be joined (RFC 9110 5.3). `version`
-    is the HTTP version that the answer came in.
+    is the HTTP version that the answer came in. `made` is what was made of it, by all that it
+    depends on besides the head; None of a head that is not remembered (`core.known_heads`).
     Raises `UpstreamProtocolError` for statuses and field names that are none, where a field holds a
     control character, and where two fields contradict each other.
     """
 
-    __slots__ = ("cookies", "facts", "lines", "reason", "status", "version")
+    __slots__ = ("cookies", "facts", "lines", "made", "reason", "status", "version")
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class UpstreamHead:
         self.status = status
         self.reason = reason if reason.isascii() else readable(reason)
         self.version = version
+        self.made: dict[tuple[object, ...], Any] | None = None
         self.cookies: list[bytes] = []
         self.lines: list[bytes] = []
         self.facts: dict[bytes, bytes] = {}

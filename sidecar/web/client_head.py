@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.core.forwarding import clean_response
 from sidecar.core.headers import is_for_everybody
+from sidecar.core.known_heads import keep
 from sidecar.core.sweep import room_beside
 from sidecar.web.observing import head_as_it_came
 from sidecar.web.origin import scope_of
@@ -39,20 +40,31 @@ def render_head(
     policy = flow.runtime.policy
     by_origin = policy.cors.is_on
     sets_cookies = head.cookies or flow.sweeps or flow.presented.sets
-    cookies, no_store = _cookies(flow, head) if sets_cookies else ((), False)
-    return clean_response(
-        head,
-        flow.route,
-        wrapped=wrapped,
-        private=flow.live is not None and flow.route.vouches,
-        cookies=cookies,
-        no_store=no_store,
-        request_id=flow.request_id,
-        date=flow.runtime.clock.date(flow.began),
-        cors=b"" if flow.route.vouches and not by_origin else _cors(flow, head),
-        by_origin=by_origin,
-        coding=coding,
-    )
+    private = flow.live is not None and flow.route.vouches
+    # A head that came before is given out as it was then, unless something else has a part in it.
+    made = None if sets_cookies or by_origin or b"date" not in head.facts else head.made
+    parts = None
+    if made is not None:
+        key = flow.route, wrapped, private, coding
+        parts = made.get(key)
+    if parts is None:
+        cookies, no_store = _cookies(flow, head) if sets_cookies else ((), False)
+        parts = clean_response(
+            head,
+            flow.route,
+            wrapped=wrapped,
+            private=private,
+            cookies=cookies,
+            no_store=no_store,
+            date=flow.runtime.clock.date(flow.began),
+            cors=b"" if flow.route.vouches and not by_origin else _cors(flow, head),
+            by_origin=by_origin,
+            coding=coding,
+        )
+        if made is not None:
+            keep(made, key, parts)
+    before, behind = parts
+    return b"%b%b%b" % (before, flow.request_id, behind)
 
 
 def _accept(flow: Flow, head: UpstreamHead) -> None:

@@ -80,17 +80,17 @@ def _is_let_in(flow: Flow) -> bool:
 
 def head_as_it_came(flow: Flow, head: UpstreamHead) -> bytes:
     """The head for the client, without framing: no cookie is dropped, expired or renewed."""
-    return clean_response(
+    before, behind = clean_response(
         head,
         flow.route,
         wrapped=False,
         private=False,
         cookies=head.cookies,
         no_store=False,
-        request_id=flow.request_id,
         date=flow.runtime.clock.date(flow.began),
         cors=None,
     )
+    return b"%b%b%b" % (before, flow.request_id, behind)
 
 
 def note_answer(flow: Flow, head: UpstreamHead, body: bytes | None) -> None:

@@ -379,18 +379,16 @@ def given_out(
     no_store: bool = False,
     cookies: tuple[bytes, ...] = (),
 ) -> tuple[bytes, Pairs]:
-    return split(
-        clean_response(
-            head,
-            route,
-            wrapped=wrapped,
-            private=private,
-            cookies=cookies,
-            no_store=no_store,
-            request_id=b"rid",
-            date=b"now",
-        )
+    before, behind = clean_response(
+        head,
+        route,
+        wrapped=wrapped,
+        private=private,
+        cookies=cookies,
+        no_store=no_store,
+        date=b"now",
     )
+    return split(before + b"rid" + behind)
 
 
 REPRESENTATION = (

@@ -11,6 +11,7 @@ from aiohttp.http_parser import HttpResponseParser
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
+from sidecar.core.known_heads import LONGEST, MOST, PAUSE, KnownHeads
 from sidecar.core.scan import scan_answer
 from sidecar.core.upstream_head import UpstreamHead
 
@@ -95,6 +96,12 @@ def test_what_is_accepted_is_what_the_parser_reads(
     """Same status, reason, fields and body, and a connection that is fit for the next exchange."""
     scanned = scan_answer(data)
     event("left" if scanned is None else "accepted")
+    for _ in range(3):  # the second time it is remembered, and the third it is known
+        again = scan_answer(data)
+        assert (again is None) == (scanned is None)
+        if scanned is not None and again is not None:
+            assert as_values(again[0]) == as_values(scanned[0])
+            assert again[1:] == scanned[1:]
     if scanned is None:
         return
     scanned_head, begins, missing = scanned
@@ -103,6 +110,67 @@ def test_what_is_accepted_is_what_the_parser_reads(
     assert clean
     assert as_values(scanned_head) == as_values(head)
     assert whole[begins:] == body
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch: pytest.MonkeyPatch) -> KnownHeads:
+    """Nothing is remembered of other tests."""
+    heads = KnownHeads()
+    monkeypatch.setattr("sidecar.core.scan._KNOWN_HEADS", heads)
+    return heads
+
+
+def test_a_head_that_came_twice_is_read_once(known: KnownHeads) -> None:
+    """And one that comes again with more bytes, or with less, is judged by those."""
+    first, second, third = (scan_answer(PLAIN) for _ in range(3))
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert first[0] is not second[0]
+    assert second[0] is third[0]
+    assert len(known) == 1
+    assert scan_answer(PLAIN + b"x") is None
+    assert scan_answer(PLAIN, 10) is None
+    short = scan_answer(PLAIN[:-1])
+    assert short is not None
+    assert short[2] == 1
+
+
+def test_a_head_that_sets_cookies_is_read_each_time(known: KnownHeads) -> None:
+    data = PLAIN.replace(b"Content-Length", b"Set-Cookie: a=1\r\nContent-Length")
+    for _ in range(3):
+        scan_answer(data)
+    assert not known
+
+
+def numbered(number: int) -> bytes:
+    return PLAIN.replace(b"Content-Length", b"ETag: %d\r\nContent-Length" % number)
+
+
+def test_what_is_remembered_of_heads_is_bounded(known: KnownHeads) -> None:
+    for number in range(3 * MOST):
+        for _ in range(3):
+            scan_answer(numbered(number))
+    assert len(known) <= MOST
+    assert all(len(section) <= LONGEST for section in known)
+    long = PLAIN.replace(b"Content-Length", b"X: %b\r\nContent-Length" % (b"x" * LONGEST))
+    known.clear()
+    for _ in range(3):
+        assert scan_answer(long) is not None
+    assert not known
+
+
+def test_where_no_head_comes_again_few_are_looked_for(known: KnownHeads) -> None:
+    """And once they come again, all are."""
+    looks = 0
+    for number in range(10_000):
+        looks += not known.pauses
+        scan_answer(numbered(number))
+    assert looks < 1000
+    for _ in range(2 * PAUSE):
+        scan_answer(PLAIN)
+    assert not known.pauses
+    assert known.misses == 0
 
 
 def test_the_common_answer_is_accepted() -> None:
