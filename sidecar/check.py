@@ -124,7 +124,12 @@ def facts(config: Config) -> dict[str, Any]:
         "listen": addresses(config.listen),
         "scheme": config.listeners[0].scheme,
         "listeners": [
-            {"address": str(one.address), "scheme": one.scheme} for one in config.listeners
+            {
+                "address": str(one.address),
+                "scheme": one.scheme,
+                "proxy_protocol": one.proxy_protocol,
+            }
+            for one in config.listeners
         ],
         "admin": None if config.admin is None else str(config.admin),
         "logout": {"path": config.logout.path, "redirect_to": config.logout.redirect_to},
@@ -151,8 +156,7 @@ def facts(config: Config) -> dict[str, Any]:
 def summary(config: Config) -> Iterator[str]:
     """The same for people."""
     said = facts(config)
-    listeners = (f"{one['address']} ({one['scheme']})" for one in said["listeners"])
-    yield f"listen   {', '.join(listeners)}"
+    yield f"listen   {', '.join(_listener(one) for one in said['listeners'])}"
     yield f"admin    {said['admin'] or 'off'}"
     yield f"logout   {config.logout.path} -> {config.logout.redirect_to}"
     yield f"sources  {', '.join(said['sources']) or 'none'}"
@@ -165,6 +169,11 @@ def summary(config: Config) -> Iterator[str]:
             *(_row(route) for route in said["routes"]),
         ]
     )
+
+
+def _listener(one: dict[str, Any]) -> str:
+    header = ", PROXY header" if one["proxy_protocol"] else ""
+    return f"{one['address']} ({one['scheme']}{header})"
 
 
 def _row(route: dict[str, Any]) -> tuple[str, ...]:

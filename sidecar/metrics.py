@@ -31,6 +31,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 STATUSES: Final = (200, 401, 500, 502, 503, 504)
 """Statuses that each route's requests are counted by from the start; others once they come."""
+PROXY_HEADER_REFUSALS: Final = ("untrusted", "malformed", "timeout")
 DECISIONS: Final = (
     *(action.value for action in Action if action is not Action.INSPECT),
     *("broken", "refused", "braked", "tunnel"),
@@ -149,6 +150,7 @@ class Metrics:
         "logout_steps",
         "logouts",
         "observed",
+        "proxy_headers_refused",
         "rate_limited",
         "refreshes",
         "responses",
@@ -171,6 +173,7 @@ class Metrics:
         self.retries = 0
         self.connections = 0
         self.connections_limited: Counter[str] = _zeros(("idle_closed", "refused", "per_client"))
+        self.proxy_headers_refused: Counter[str] = _zeros(PROXY_HEADER_REFUSALS)
         self.rate_limited: Counter[str] = _zeros(("login", "logout", "refresh"))
         self.lasting: Counter[str] = _zeros(("websocket", "event_stream"))
         self.sessions = SessionCounts()

@@ -68,7 +68,7 @@ def _with(new: Config, old: Config, keys: Sequence[str]) -> Config:
 
 def _shape(config: Config) -> list[tuple[object, ...]]:
     """What stays of the listeners for as long as a process lives; certificates may change."""
-    return [(one.address, one.scheme) for one in config.listeners]
+    return [(one.address, one.scheme, one.proxy_protocol) for one in config.listeners]
 
 
 def started(config: Config) -> ReloadHistory:

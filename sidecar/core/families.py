@@ -107,6 +107,11 @@ LIMITED_CONNECTIONS: Final = _counter(
     "limits.per_client.connections.",
     "outcome",
 )
+PROXY_HEADERS_REFUSED: Final = _counter(
+    "proxy_headers_refused",
+    "Connections closed for lack of a PROXY header that is believed (listen.proxy_protocol).",
+    "reason",
+)
 RATE_LIMITED: Final = _counter(
     "rate_limited", "What was refused above a rate of limits.per_client.", "limit"
 )

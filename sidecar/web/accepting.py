@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
+from sidecar.core.proxy_protocol import BadProxyHeader, Origin
 from sidecar.net.open_files import open_files
+from sidecar.web.proxy_header import receive_header
 
 if TYPE_CHECKING:
     import socket
@@ -74,6 +77,8 @@ class Arrival:
     """The IP address of the other end; empty on a Unix socket."""
     scheme: bytes
     """What is spoken on it."""
+    may_be_proxy: bool = True
+    """Whether the other end is a trusted proxy if its address is one's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,14 @@ class Reception:
 
     tls: ssl.SSLContext | None
     seconds: float
-    """Time limit of a TLS handshake."""
+    """Time limit of a PROXY header, and of a TLS handshake."""
+    believes: Callable[[str], bool] | None = None
+    """Whose PROXY header is believed; None: there is none."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether the client must send something before there is a connection."""
+        return self.tls is not None or self.believes is not None
 
     @property
     def scheme(self) -> bytes:
@@ -98,6 +110,31 @@ class Receptionist(Protocol):
 
     def protocol(self, arrival: Arrival) -> asyncio.Protocol:
         """What serves a new connection."""
+
+    def most_waiting(self) -> int:
+        """How many connections may wait for their client before they begin."""
+
+    def made_room(self) -> None:
+        """One that waited was closed, since too many do."""
+
+    def refused(self, number: int, refusal: Refusal, address: str, detail: str) -> None:
+        """A connection of this listener was closed for its PROXY header."""
+
+
+class Refusal(StrEnum):
+    """Why a connection is closed where a PROXY header must come first."""
+
+    UNTRUSTED = "untrusted"
+    MALFORMED = "malformed"
+    TIMEOUT = "timeout"
+
+
+class _RefusedConnection(Exception):
+    """It is to be closed, and told."""
+
+    def __init__(self, refusal: Refusal, detail: str) -> None:
+        super().__init__(detail)
+        self.refusal: Final = refusal
 
 
 class Acceptor:
@@ -122,7 +159,7 @@ class Acceptor:
         self._shares: Final = shares
         self._log: Final = log
         self._beginning: Final[set[asyncio.Task[None]]] = set()
-        self._waiting: Final[set[asyncio.Task[None]]] = set()  # of those, for their client
+        self._waiting: Final[dict[asyncio.Task[None], None]] = {}  # of those, for their client
         self._is_closed = False
         self._silent_until = 0.0
 
@@ -154,12 +191,12 @@ class Acceptor:
         return bool(self._beginning)
 
     async def give_up(self) -> None:
-        """Gives up connections whose TLS handshake is still under way.
+        """Gives up connections whose PROXY header or TLS handshake is still under way.
 
-        Without TLS a connection is there at once, and uvloop does not report the end of one whose
+        After that a connection is there at once, and uvloop does not report the end of one whose
         beginning is cancelled.
         """
-        for task in self._waiting:
+        for task in [*self._waiting]:
             task.cancel()
         if self._beginning:
             await asyncio.wait([*self._beginning])
@@ -198,14 +235,27 @@ class Acceptor:
             return False
         connection.setblocking(False)
         self._shares.opened()
-        reception = self._receptionist.reception(self._sockets[listener])
-        task = self._loop.create_task(self._begin(connection, _address(name), reception))
+        number = self._sockets[listener]
+        reception = self._receptionist.reception(number)
+        task = self._loop.create_task(self._begin(connection, _address(name), number, reception))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
-        if reception.tls is not None:
-            self._waiting.add(task)
-            task.add_done_callback(self._waiting.discard)
+        if reception.waits:
+            self._wait_for_client(task)
         return True
+
+    def _wait_for_client(self, task: asyncio.Task[None]) -> None:
+        """Remembers that a connection may be given up; the oldest is, if they are too many."""
+        self._waiting[task] = None
+        task.add_done_callback(self._go_on)
+        if len(self._waiting) > self._receptionist.most_waiting():
+            oldest = next(iter(self._waiting))
+            self._go_on(oldest)
+            oldest.cancel()
+            self._receptionist.made_room()
+
+    def _go_on(self, task: asyncio.Task[None]) -> None:
+        self._waiting.pop(task, None)
 
     def _report(self, error: OSError) -> None:
         """Reports once a minute why no client can connect, and the remedy."""
@@ -221,23 +271,58 @@ class Acceptor:
             )
         self._log.error("connections cannot be accepted", detail=error.strerror, remedy=remedy)
 
-    async def _begin(self, connection: socket.socket, address: str, reception: Reception) -> None:
+    async def _begin(
+        self, connection: socket.socket, address: str, number: int, reception: Reception
+    ) -> None:
         is_open = False
         # Clients that leave at once, or fail in their TLS handshake, are no trouble of ours.
         with suppress(OSError, asyncio.CancelledError):
             try:
-                arrival = Arrival(address, reception.scheme)
-                await self._loop.connect_accepted_socket(
-                    partial(self._receptionist.protocol, arrival),
-                    connection,
-                    ssl=reception.tls,
-                    ssl_handshake_timeout=None if reception.tls is None else reception.seconds,
-                )
-                is_open = True
+                is_open = await self._open(connection, address, reception)
+            except _RefusedConnection as error:
+                self._receptionist.refused(number, error.refusal, address, str(error))
             finally:
                 if not is_open:
                     self._shares.closed()
                     connection.close()
+
+    async def _open(self, connection: socket.socket, address: str, reception: Reception) -> bool:
+        """Returns whether there is a connection now."""
+        arrival: Arrival | None = Arrival(address, reception.scheme)
+        if reception.believes is not None:
+            arrival = await self._introduced(connection, address, reception)
+        if arrival is None:
+            return False
+        task = asyncio.current_task()
+        if reception.tls is None and task is not None:
+            self._go_on(task)
+        await self._loop.connect_accepted_socket(
+            partial(self._receptionist.protocol, arrival),
+            connection,
+            ssl=reception.tls,
+            ssl_handshake_timeout=None if reception.tls is None else reception.seconds,
+        )
+        return True
+
+    async def _introduced(
+        self, connection: socket.socket, address: str, reception: Reception
+    ) -> Arrival | None:
+        """For whom the peer has connected, by its PROXY header; None if it leaves before."""
+        assert reception.believes is not None
+        if not reception.believes(address):
+            raise _RefusedConnection(Refusal.UNTRUSTED, "its address is not in trusted_proxies")
+        try:
+            async with asyncio.timeout(reception.seconds):
+                header = await receive_header(self._loop, connection)
+        except BadProxyHeader as error:
+            raise _RefusedConnection(Refusal.MALFORMED, str(error)) from None
+        except TimeoutError:
+            raise _RefusedConnection(Refusal.TIMEOUT, "no whole header in time") from None
+        if header is None:
+            return None
+        if header.origin is Origin.CLIENT:
+            address = header.address
+        return Arrival(address, reception.scheme, header.origin is not Origin.UNKNOWN)
 
 
 def _address(name: object) -> str:

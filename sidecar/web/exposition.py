@@ -109,6 +109,7 @@ class Exposition:
         yield value(families.CONNECTIONS, metrics.connections)
         yield value(families.CONNECTIONS_LIMIT, limits.connections)
         yield values(families.LIMITED_CONNECTIONS, _by_name(metrics.connections_limited))
+        yield values(families.PROXY_HEADERS_REFUSED, _by_name(metrics.proxy_headers_refused))
         yield values(families.RATE_LIMITED, _by_name(metrics.rate_limited))
 
     def _upstreams(self) -> Iterable[Metric]:

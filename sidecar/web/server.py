@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.core.forwarding import Peer
 from sidecar.tls import listener_contexts
-from sidecar.web.accepting import ALONE, Acceptor, Reception
+from sidecar.web.accepting import ALONE, REPORT_SECONDS, Acceptor, Reception, Refusal
 from sidecar.web.client_counts import ClientCounts
 from sidecar.web.connection import ClientConnection, Handler
 
@@ -35,6 +35,7 @@ class Server:
         self._acceptor: Acceptor | None = None
         self._shares: Shares = ALONE
         self._receptions: tuple[Reception, ...] = ()
+        self._silent_until = dict.fromkeys(Refusal, -inf)
         self._closing: set[ClientConnection] = set()  # to make room for others
         self._is_full = False
         self._no_room_until = 0.0
@@ -55,8 +56,12 @@ class Server:
         self._acceptor = acceptor
 
     def _receive_with(self, contexts: Sequence[ssl.SSLContext | None]) -> None:
-        seconds = self._runtime.policy.config.limits.client_head
-        self._receptions = tuple(Reception(tls, seconds) for tls in contexts)
+        policy = self._runtime.policy
+        seconds, believes = policy.config.limits.client_head, policy.trusts.includes
+        self._receptions = tuple(
+            Reception(tls, seconds, believes if one.proxy_protocol else None)
+            for one, tls in zip(policy.config.listeners, contexts, strict=True)
+        )
 
     def reception(self, number: int) -> Reception:
         """How a connection of this listener begins, as of now."""
@@ -66,6 +71,30 @@ class Server:
         """What serves a new connection."""
         limits = self._runtime.policy.config.limits
         return ClientConnection(self._runtime.loop, self._handler, limits, self, arrival)
+
+    def most_waiting(self) -> int:
+        """How many connections may wait for their client before they begin."""
+        return self._limit
+
+    def made_room(self) -> None:
+        """One that waited was closed, since too many do."""
+        self._runtime.metrics.connections_limited["idle_closed"] += 1
+
+    def refused(self, number: int, refusal: Refusal, address: str, detail: str) -> None:
+        """A connection of this listener was closed for its PROXY header."""
+        runtime = self._runtime
+        runtime.metrics.proxy_headers_refused[refusal] += 1
+        now = runtime.loop.time()
+        if now < self._silent_until[refusal]:
+            return
+        self._silent_until[refusal] = now + REPORT_SECONDS
+        runtime.log.warning(
+            "proxy header refused",
+            listen=str(runtime.policy.config.listeners[number].address),
+            reason=refusal,
+            peer=address,
+            detail=detail,
+        )
 
     def opened(self, connection: ClientConnection) -> Peer:
         """Counts an open connection and returns its peer."""
@@ -114,7 +143,8 @@ class Server:
     def _peer(self, arrival: Arrival) -> Peer:
         policy, address = self._runtime.policy, arrival.address
         trusts = policy.trusts.includes
-        return Peer(address, trusts(address), arrival.scheme, policy.public_authority, trusts)
+        is_trusted = arrival.may_be_proxy and trusts(address)
+        return Peer(address, is_trusted, arrival.scheme, policy.public_authority, trusts)
 
     def _make_room(self, newest: ClientConnection) -> None:
         """Closes the idle connections that would end first; if there are none, the newest."""

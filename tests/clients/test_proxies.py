@@ -1,15 +1,18 @@
-"""Proxies in front of the sidecar: nginx with its default buffers, Caddy, fields of Traefik."""
+"""Proxies in front of the sidecar: nginx with its default buffers, Caddy, HAProxy, Traefik."""
 
 from __future__ import annotations
 
 import asyncio
+import re
+import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pytest
-from aiohttp import ClientSession, WSMsgType, web
+from aiohttp import ClientSession, TCPConnector, WSMsgType, web
 
 from tests.conftest import PATIENCE
+from tests.e2e.servers import write_certificate
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ DOCS: Final = Path(__file__).parents[2] / "docs"
 PAGE: Final = (DOCS / "deployment.md").read_text(encoding="utf-8")
 IN_FRONT: Final = (DOCS / "in-front.md").read_text(encoding="utf-8")
 HOST: Final = "app.example.com"
+SERVER: Final = re.compile(r":8\d\d\d\b")
 SITE: Final = f"https://{HOST}"
 FETCH: Final = ["Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"]
 SCRIPT: Final = [f"Host: {HOST}", f"Origin: {SITE}", *FETCH]
@@ -272,6 +276,163 @@ async def test_websocket_through_caddy_ends_with_its_session(
         assert answer.status == 200
 
     await talk(f"http://127.0.0.1:{port}/api/socket", {}, log_out)
+
+
+# -- HAProxy ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def haproxy(
+    require_program: Callable[[str], str], sidecar: Start, client: Clients, tmp_path: Path
+) -> AsyncIterator[Callable[..., Awaitable[int]]]:
+    """`await haproxy(text, port)` is the port of an HAProxy in front of a sidecar's port.
+
+    `text` is a block of docs/in-front.md.
+    """
+    program = require_program("haproxy")
+    running: list[asyncio.subprocess.Process] = []
+
+    async def start(text: str, at: int, *others: tuple[str, str]) -> int:
+        port, file = free_port(), tmp_path / "haproxy.cfg"
+        usual = (("bind :443", f"bind 127.0.0.1:{port}"), (SERVER.search(text)[0], f":{at}"))  # type: ignore[index]
+        for told, here in (*usual, *others):
+            assert told in text
+            text = text.replace(told, here)
+        times = "timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n"
+        file.write_text(f"defaults\n  {times}\n{text}")
+        quiet = asyncio.subprocess.DEVNULL
+        running.append(
+            await asyncio.create_subprocess_exec(
+                program, "-db", "-f", str(file), stdout=quiet, stderr=quiet
+            )
+        )
+        return await reached(client, port)
+
+    yield start
+    for process in running:
+        process.terminate()
+        await process.wait()
+
+
+PLAIN: Final = ((" ssl crt /etc/haproxy/app.pem", ""),)
+"""TLS at HAProxy is its own affair."""
+
+
+async def test_websocket_and_events_through_haproxy(
+    haproxy: Callable[..., Awaitable[int]],
+    sidecar: Start,
+    upstream: Upstream,
+    client: Clients,
+    echo: str,
+) -> None:
+    """In mode http: scheme, host and client's address as HAProxy has them, for a client that claims
+    others.
+    """
+    at = await sidecar(site(echo))
+    port = await haproxy(shown("haproxy"), at.port, *PLAIN)
+
+    async def log_out() -> None:
+        wire = await client(port)
+        answer = await wire.post("/api/logout", "Cookie: access_token=tok", *SCRIPT)
+        assert answer.status == 200
+
+    await talk(f"http://127.0.0.1:{port}/api/socket", {}, log_out)
+
+
+async def test_events_pass_haproxy_as_they_come(
+    haproxy: Callable[..., Awaitable[int]], sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    upstream.default = [EVENTS, "hang"]
+    at = await sidecar(site(upstream.url))
+    port = await haproxy(shown("haproxy"), at.port, *PLAIN)
+    assert await first_event(port) == b"data: a\n\n"
+    upstream.default = upstream.reply(b"{}")
+    forged = ["X-Forwarded-For: 203.0.113.9", "X-Forwarded-Proto: http"]
+    await (await client(port)).get("/api/me", "Cookie: access_token=tok", *forged, *SCRIPT)
+    assert upstream.last.get("X-Forwarded-For") == "127.0.0.1, 127.0.0.1"
+    assert upstream.last.get("X-Forwarded-Proto") == "https"
+    assert upstream.last.get("X-Forwarded-Host") == HOST
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> dict[str, str]:
+    """A certificate of the sidecar's own."""
+    cert, key = write_certificate(tmp_path)
+    return {"cert": str(cert), "key": str(key)}
+
+
+async def asked_over_tls(port: int, cert: str) -> int:
+    """The status that a client gets which comes from an address of its own."""
+    context = ssl.create_default_context(cafile=cert)
+    connector = TCPConnector(local_addr=("127.0.0.7", 0), ssl=context)
+    async with ClientSession(connector=connector) as session:
+        forged = {"X-Forwarded-For": "203.0.113.9", "Cookie": "access_token=tok"}
+        async with session.get(f"https://localhost:{port}/api/me", headers=forged) as answer:
+            return answer.status
+
+
+@pytest.mark.parametrize("version", ["send-proxy", "send-proxy-v2", "send-proxy-v2-ssl-cn"])
+async def test_haproxy_passes_connections_on_and_names_their_clients(
+    *,
+    haproxy: Callable[..., Awaitable[int]],
+    sidecar: Start,
+    upstream: Upstream,
+    tls: dict[str, str],
+    version: str,
+) -> None:
+    """In mode tcp, with TLS that the sidecar ends, and with health checks that say who they are."""
+    port = free_port()
+    listen = [{"address": f"127.0.0.1:{port}", "proxy_protocol": True, "tls": tls}]
+    at = await sidecar(site(upstream.url), listen=listen)
+    checked = f"{version} check check-send-proxy inter 100ms"
+    front = await haproxy(shown("haproxy-tcp"), port, ("send-proxy-v2", checked))
+    for _ in range(3):
+        assert await asked_over_tls(front, tls["cert"]) == 200
+        assert upstream.last.get("X-Forwarded-For") == "127.0.0.7"
+        assert upstream.last.get("X-Forwarded-Proto") == "https"
+    metrics = await at.metrics()
+    refused = [value for name, value in metrics.items() if "proxy_headers_refused" in name]
+    assert refused == [0, 0, 0]
+
+
+STREAM: Final = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+
+
+async def test_nginx_passes_connections_on_and_names_their_clients(
+    *,
+    require_program: Callable[[str], str],
+    do_without: Callable[[str], NoReturn],
+    sidecar: Start,
+    upstream: Upstream,
+    client: Clients,
+    tls: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    """By its module `stream`, which speaks version 1."""
+    program = require_program("nginx")
+    if not STREAM.exists():
+        do_without("nginx has no module stream (libnginx-mod-stream)")
+    port, front = free_port(), free_port()
+    listen = [{"address": f"127.0.0.1:{port}", "proxy_protocol": True, "tls": tls}]
+    await sidecar(site(upstream.url), listen=listen)
+    file = tmp_path / "nginx.conf"
+    file.write_text(f"""
+load_module {STREAM}; daemon off; master_process off; pid {tmp_path}/nginx.pid;
+error_log {tmp_path}/error.log; events {{}}
+stream {{ server {{
+  listen 127.0.0.1:{front}; proxy_pass 127.0.0.1:{port}; proxy_protocol on;
+}} }}
+""")
+    process = await asyncio.create_subprocess_exec(
+        program, "-e", f"{tmp_path}/error.log", "-p", str(tmp_path), "-c", str(file)
+    )
+    try:
+        await reached(client, front)
+        assert await asked_over_tls(front, tls["cert"]) == 200
+        assert upstream.last.get("X-Forwarded-For") == "127.0.0.7"
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 # -- Traefik ---------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import errno
 import os
 import socket
 import ssl
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from io import StringIO
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from sidecar.web import accepting
-from sidecar.web.accepting import Acceptor, Arrival, Reception
+from sidecar.web.accepting import Acceptor, Arrival, Reception, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -66,14 +66,28 @@ class Desk:
 
     def __init__(self, reception: Reception) -> None:
         self._reception = reception
+        self.arrivals: list[Arrival] = []
+        self.refusals: list[tuple[Refusal, str, str]] = []
+        self.most = 100
+        self.rooms = 0
 
     def reception(self, number: int) -> Reception:
         assert number == 0
         return self._reception
 
     def protocol(self, arrival: Arrival) -> Greeter:
-        assert arrival.address == "127.0.0.1"
+        self.arrivals.append(arrival)
         return Greeter()
+
+    def most_waiting(self) -> int:
+        return self.most
+
+    def made_room(self) -> None:
+        self.rooms += 1
+
+    def refused(self, number: int, refusal: Refusal, address: str, detail: str) -> None:
+        assert number == 0
+        self.refusals.append((refusal, address, detail))
 
 
 @pytest.fixture
@@ -93,12 +107,15 @@ async def accept(log: StringIO) -> AsyncIterator[Accept]:
     with ExitStack() as stack:
 
         def start(
-            listener: socket.socket, share: Share, tls: ssl.SSLContext | None = None
+            listener: socket.socket,
+            share: Share,
+            tls: ssl.SSLContext | None = None,
+            desk: Desk | None = None,
         ) -> Acceptor:
             acceptor = Acceptor(
                 asyncio.get_running_loop(),
                 [[listener]],
-                Desk(Reception(tls, 10.0)),
+                desk or Desk(Reception(tls, 10.0)),
                 shares=share,
                 log=structlog.wrap_logger(structlog.PrintLogger(log)),
             )
@@ -192,6 +209,68 @@ async def test_handshake_is_given_up_at_the_end(accept: Accept, listener: socket
         assert await reader.read() == b""
     writer.close()
     assert share.count == 0
+
+
+def for_balancers(seconds: float = 10.0) -> Desk:
+    """Whose every peer is believed."""
+    return Desk(Reception(None, seconds, lambda _: True))
+
+
+async def test_header_that_is_still_to_come_is_given_up_at_the_end(
+    accept: Accept, listener: socket.socket
+) -> None:
+    share = Share()
+    acceptor = accept(listener.dup(), share, desk=for_balancers())
+    reader, writer = await asyncio.open_connection(*listener.getsockname())
+    writer.write(b"PROXY TCP4 203")
+    async with asyncio.timeout(5):
+        while not share.count:
+            await asyncio.sleep(0.01)
+        acceptor.close()
+        assert acceptor.is_beginning
+        await acceptor.give_up()
+        assert not acceptor.is_beginning
+        with suppress(ConnectionResetError):
+            assert await reader.read() == b""
+    writer.close()
+    assert share.count == 0
+
+
+async def test_header_is_taken_and_nothing_behind_it(
+    accept: Accept, listener: socket.socket
+) -> None:
+    """It names the client before the connection begins."""
+    share, desk = Share(), for_balancers()
+    accept(listener.dup(), share, desk=desk)
+    reader, writer = await asyncio.open_connection(*listener.getsockname())
+    writer.write(b"PROXY TCP6 2001:db8::7 ::1 1 2\r\n")
+    async with asyncio.timeout(5):
+        assert await reader.read() == b"!"
+    writer.close()
+    assert desk.arrivals == [Arrival("2001:db8::7", b"http", may_be_proxy=True)]
+    assert desk.refusals == []
+
+
+async def test_connections_that_are_refused_are_counted_out(
+    accept: Accept, listener: socket.socket
+) -> None:
+    """For no header, for none in time, and for too many that wait."""
+    share, desk = Share(), for_balancers(0.3)
+    desk.most = 3
+    accept(listener.dup(), share, desk=desk)
+    wires = [await asyncio.open_connection(*listener.getsockname()) for _ in range(5)]
+    wires[-1][1].write(b"GET / HTTP/1.1\r\n\r\n")
+    async with asyncio.timeout(5):
+        for reader, writer in wires:
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            writer.close()
+        while share.count:
+            await asyncio.sleep(0.01)
+    assert share.taken == 5
+    assert desk.rooms == 2
+    told = sorted(refusal for refusal, _, _ in desk.refusals)
+    assert told == [Refusal.MALFORMED, Refusal.TIMEOUT, Refusal.TIMEOUT]
 
 
 async def test_who_has_connected_by_the_end_is_accepted(

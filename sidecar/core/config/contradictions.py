@@ -280,6 +280,24 @@ def _tls_is_for_somebody(data: Data) -> Iterator[Finding]:
         )
 
 
+def _balancers_are_trusted(data: Data) -> Iterator[Finding]:
+    """Else a listener that is for them alone would close every connection."""
+    trusted = data.get("trusted_proxies", [])
+    for path, item in _listener_items(data).items():
+        if _keys(item).get("proxy_protocol") is not True or not isinstance(trusted, list):
+            continue
+        address = _address(item)
+        is_unix = address is not None and address.unix_path is not None
+        if is_unix and "unix" not in trusted:
+            remedy = "add unix to trusted_proxies"
+        elif not is_unix and not any(one != "unix" for one in trusted):
+            remedy = "add the balancer's addresses to trusted_proxies"
+        else:
+            continue
+        problem = "must have a peer whose header is believed"
+        yield Finding((*path, "proxy_protocol"), problem, remedy)
+
+
 def _workers_share_a_store(data: Data) -> Iterator[Finding]:
     store = _store(data)
     if store is not None and not store.is_shared and _has_several_workers(data):
@@ -326,6 +344,7 @@ _RULES: Final[tuple[Rule, ...]] = (
     _own_login_is_renewed_where_it_began,
     _listeners_apart,
     _tls_is_for_somebody,
+    _balancers_are_trusted,
     _drain_waits_less_than_it_lasts,
     _workers_share_a_store,
 )

@@ -61,6 +61,12 @@ class ListenerSection(Section):
         "Unix socket; null serves plain HTTP.",
     )
 
+    proxy_protocol: bool = setting(
+        False,
+        "Whether each connection begins with a PROXY header (version 1 or 2) of a peer in "
+        "trusted_proxies, which names the client.",
+    )
+
     @property
     def is_short(self) -> bool:
         """Whether it is an address and nothing else."""
@@ -109,6 +115,7 @@ class PublicListener:
     address: Listen
     tls: Tls | None
     tls_key: str
+    proxy_protocol: bool = False
 
     @property
     def scheme(self) -> str:
@@ -128,9 +135,9 @@ def resolved(sections: tuple[ListenerSection, ...], tls: Tls | None) -> tuple[Pu
 
 
 def _resolved(key: str, section: ListenerSection, tls: Tls | None) -> PublicListener:
-    if takes_common_tls(section.model_fields_set, section.address):
-        return PublicListener(key, section.address, tls, "tls")
-    return PublicListener(key, section.address, section.tls, f"{key}.tls")
+    is_common = takes_common_tls(section.model_fields_set, section.address)
+    own, at = (tls, "tls") if is_common else (section.tls, f"{key}.tls")
+    return PublicListener(key, section.address, own, at, section.proxy_protocol)
 
 
 def takes_common_tls(written: Iterable[Any], address: Listen) -> bool:

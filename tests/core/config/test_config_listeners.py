@@ -141,6 +141,22 @@ FAULTS = [
 ]
 
 
+HEADER = {"address": ":1", "proxy_protocol": True}
+UNIX_HEADER = {"address": "unix:/s", "proxy_protocol": True}
+FAULTS += [
+    (
+        {"listen": [HEADER]},
+        "listen[0].proxy_protocol: must have a peer whose header is believed; add the balancer",
+    ),
+    ({"listen": [HEADER], "trusted_proxies": ["unix"]}, "listen[0].proxy_protocol: must have"),
+    (
+        {"listen": [UNIX_HEADER], "trusted_proxies": ["10.0.0.1"]},
+        "listen[0].proxy_protocol: must have a peer whose header is believed; add unix",
+    ),
+    ({"listen": [{**HEADER, "proxy_protocol": "v2"}]}, "listen[0].proxy_protocol: must be true or"),
+]
+
+
 @pytest.mark.parametrize(("keys", "told"), FAULTS)
 def test_fault_names_key_and_remedy(faults: Any, keys: dict[str, Any], told: str) -> None:
     (fault,) = faults(written(**keys))
@@ -191,3 +207,8 @@ def test_difference_is_told_key_by_key() -> None:
     _, differences = compared(running, disk, tree)
     assert [one.key for one in differences] == ["listen"]
     assert differences[0].on_disk == [":80", ":81"]
+
+
+def test_balancers_are_trusted_by_their_kind_of_socket(loaded: Loader) -> None:
+    both = written(listen=[HEADER, UNIX_HEADER], trusted_proxies=["unix", "10.0.0.1"])
+    assert [one.proxy_protocol for one in loaded(both).listeners] == [True, True]
