@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shlex
 import signal
+import socket
 import ssl
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -263,3 +268,98 @@ async def test_address_that_cannot_be_had_is_named_with_all_others(
         f"listen[2]: unix:{missing}: no such file or directory\n"
     )
     assert told in running.stderr
+
+
+@WORKERS
+async def test_another_process_goes_on_with_every_listener(
+    command: StartCommand, tmp_path: Path, ours: Certificates, workers: int
+) -> None:
+    """By SIGUSR2: on the same sockets, also where the list has another order and one more."""
+    port, own, more, unix = free_port(), free_port(), free_port(), tmp_path / "s.sock"
+    given: list[Any] = [at(port), at(own, tls=tls(ours)), f"unix:{unix}"]
+    running = await command({"watch": False, "workers": workers}, listen=given)
+    await serving(running, workers)
+    file = tmp_path / f"{running.port}.yaml"
+    written = json.loads(file.read_text())
+    written["listen"] = [*reversed(written["listen"]), f"127.0.0.1:{more}"]
+    file.write_text(json.dumps(written))
+    running.process.send_signal(signal.SIGUSR2)
+    (line,) = await until(running, 1, "handed over")
+    try:
+        assert await running.exit_code() == 0
+        for place in (running.port, port, unix, more):
+            assert await status(place) == 200
+        assert await status(own, trusting(ours)) == 200
+        assert not lines(running, "socket is not used")
+    finally:
+        os.kill(line["pid"], signal.SIGTERM)
+        await until_stopped(line["pid"])
+
+
+async def until_stopped(pid: int) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while is_running(pid):
+            await asyncio.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there, and more than what its parent has not taken note of."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+ACTIVATED = """
+import os, sys
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=sys.argv[1], LISTEN_FDNAMES=sys.argv[2])
+os.execv(sys.executable, [sys.executable, "-m", "sidecar", "run", "-c", sys.argv[3]])
+"""
+
+
+@WORKERS
+async def test_sockets_of_a_service_manager_are_for_the_listeners_of_their_addresses(
+    tmp_path: Path, upstream: Upstream, ours: Certificates, workers: int
+) -> None:
+    """Whatever their order; an address without a socket is opened, and one too many is told."""
+    plain, own, opened, admin = (free_port() for _ in range(4))
+    config = {
+        "upstream": upstream.url,
+        "secret": "s" * 32,
+        "workers": workers,
+        "admin": f"127.0.0.1:{admin}",
+        "drain": {"wait": "0s"},
+        "listen": [at(plain), at(own, tls=tls(ours)), f"127.0.0.1:{opened}"],
+    }
+    file, log = tmp_path / "x.yaml", tmp_path / "x.log"
+    file.write_text(json.dumps(config))
+    with ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", one)))
+            for one in (own, admin, plain)
+        ]
+        errors = stack.enter_context(log.open("wb"))
+        held = [os.dup(one.fileno()) for one in sockets]
+        for to, fd in zip(range(100, 103), held, strict=True):
+            os.dup2(fd, to)
+            os.set_inheritable(to, True)
+            stack.callback(os.close, to)
+            os.close(fd)
+        command = "exec 3<&100 4<&101 5<&102; exec " + shlex.join(
+            [sys.executable, "-c", ACTIVATED, "3", "http:admin:http", str(file)]
+        )
+        process = await asyncio.create_subprocess_exec(
+            "bash", "-c", command, stderr=errors, pass_fds=(100, 101, 102)
+        )
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while log.read_text().count('"serving"') < workers:
+                assert process.returncode is None, log.read_text()
+                await asyncio.sleep(0.02)
+        assert await status(plain) == 200
+        assert await status(own, trusting(ours)) == 200
+        assert await status(opened) == 200
+        assert "socket is not used" not in log.read_text()
+    finally:
+        process.terminate()
+        assert await process.wait() == 0
