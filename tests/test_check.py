@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sidecar.cli import cli
+from sidecar.health import connection_to
 from tests.e2e.servers import write_certificate
 
 if TYPE_CHECKING:
@@ -332,3 +333,30 @@ def test_health_asks_a_unix_socket(tmp_path: Path) -> None:
 
 
 ROUTES: Final = {"routes": [{"path": "/", "kind": "page", "upstream": "api"}]}
+
+
+@pytest.mark.parametrize(
+    ("admin", "place"),
+    [
+        (":9090", ("127.0.0.1", 9090)),
+        ("*:9090", ("127.0.0.1", 9090)),
+        ("[::]:9090", ("127.0.0.1", 9090)),
+        ("0.0.0.0:9090", ("127.0.0.1", 9090)),
+        ("[::1]:9090", ("::1", 9090)),
+        ("localhost:9090", ("localhost", 9090)),
+    ],
+)
+def test_health_reaches_every_form_of_an_address(admin: str, place: tuple[str, int]) -> None:
+    """Those of all addresses by the loopback interface, which is among them."""
+    asked = connection_to(admin)
+    assert (asked.host, asked.port) == place
+
+
+def test_health_reaches_a_unix_socket_whose_mode_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(path))
+        one.listen()
+        asked = connection_to(f"unix:{path}|0660")
+        asked.connect()
+        asked.close()

@@ -158,8 +158,8 @@ class Acceptor:
         self._receptionist: Final = receptionist
         self._shares: Final = shares
         self._log: Final = log
-        self._beginning: Final[set[asyncio.Task[None]]] = set()
-        self._waiting: Final[dict[asyncio.Task[None], None]] = {}  # of those, for their client
+        self._beginning: Final[set[asyncio.Task[bool]]] = set()
+        self._waiting: Final[dict[asyncio.Task[bool], None]] = {}  # of those, for their client
         self._is_closed = False
         self._silent_until = 0.0
 
@@ -239,22 +239,21 @@ class Acceptor:
         reception = self._receptionist.reception(number)
         task = self._loop.create_task(self._begin(connection, _address(name), number, reception))
         self._beginning.add(task)
-        task.add_done_callback(self._beginning.discard)
+        task.add_done_callback(partial(self._begun, connection))
         if reception.waits:
             self._wait_for_client(task)
         return True
 
-    def _wait_for_client(self, task: asyncio.Task[None]) -> None:
+    def _wait_for_client(self, task: asyncio.Task[bool]) -> None:
         """Remembers that a connection may be given up; the oldest is, if they are too many."""
         self._waiting[task] = None
-        task.add_done_callback(self._go_on)
         if len(self._waiting) > self._receptionist.most_waiting():
             oldest = next(iter(self._waiting))
             self._go_on(oldest)
             oldest.cancel()
             self._receptionist.made_room()
 
-    def _go_on(self, task: asyncio.Task[None]) -> None:
+    def _go_on(self, task: asyncio.Task[bool]) -> None:
         self._waiting.pop(task, None)
 
     def _report(self, error: OSError) -> None:
@@ -273,18 +272,27 @@ class Acceptor:
 
     async def _begin(
         self, connection: socket.socket, address: str, number: int, reception: Reception
-    ) -> None:
-        is_open = False
+    ) -> bool:
+        """Returns whether there is a connection now."""
         # Clients that leave at once, or fail in their TLS handshake, are no trouble of ours.
         with suppress(OSError, asyncio.CancelledError):
             try:
-                is_open = await self._open(connection, address, reception)
+                return await self._open(connection, address, reception)
             except _RefusedConnection as error:
                 self._receptionist.refused(number, error.refusal, address, str(error))
-            finally:
-                if not is_open:
-                    self._shares.closed()
-                    connection.close()
+        return False
+
+    def _begun(self, connection: socket.socket, task: asyncio.Task[bool]) -> None:
+        """Lets go of what never came to be; also if its task was given up before its first step."""
+        self._beginning.discard(task)
+        self._go_on(task)
+        is_open = False
+        try:
+            is_open = not task.cancelled() and task.result()
+        finally:
+            if not is_open:
+                self._shares.closed()
+                connection.close()
 
     async def _open(self, connection: socket.socket, address: str, reception: Reception) -> bool:
         """Returns whether there is a connection now."""
@@ -293,8 +301,7 @@ class Acceptor:
             arrival = await self._introduced(connection, address, reception)
         if arrival is None:
             return False
-        task = asyncio.current_task()
-        if reception.tls is None and task is not None:
+        if reception.tls is None and (task := asyncio.current_task()) is not None:
             self._go_on(task)
         await self._loop.connect_accepted_socket(
             partial(self._receptionist.protocol, arrival),

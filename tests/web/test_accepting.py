@@ -273,6 +273,24 @@ async def test_connections_that_are_refused_are_counted_out(
     assert told == [Refusal.MALFORMED, Refusal.TIMEOUT, Refusal.TIMEOUT]
 
 
+async def test_connection_that_is_given_up_before_its_first_step_is_closed(
+    accept: Accept, listener: socket.socket
+) -> None:
+    """Many come at once at the end, more than may wait."""
+    share, desk = Share(), for_balancers()
+    desk.most = 2
+    acceptor = accept(listener.dup(), share, desk=desk)
+    wires = [socket.create_connection(listener.getsockname(), timeout=5) for _ in range(6)]
+    acceptor.close()
+    assert share.count == 6
+    await acceptor.give_up()
+    assert share.count == 0
+    assert desk.rooms == 4
+    for wire in wires:
+        assert await asyncio.to_thread(wire.recv, 1) == b""
+        wire.close()
+
+
 async def test_who_has_connected_by_the_end_is_accepted(
     accept: Accept, listener: socket.socket
 ) -> None:
