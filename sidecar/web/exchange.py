@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from aiohttp.http_parser import RawRequestMessage
     from aiohttp.streams import StreamReader
+    from msgspec import Raw
 
     from sidecar.core.envelope import Parts
     from sidecar.core.forwarding import Peer
@@ -156,7 +157,7 @@ class Exchange:
         self.started = self.finished = True
         if transport is not None:
             last = b"" if connection.keeps_alive(self) else b"Connection: close\r\n"
-            transport.writelines((_framed(head, length, last), *parts))
+            transport.writelines(_few((_framed(head, length, last), *parts)))
         self.left()
         connection.answered(self)
 
@@ -207,3 +208,16 @@ class Exchange:
 def _framed(head: bytes, length: int, last: bytes) -> bytes:
     """The whole head of a response whose body has `length` bytes."""
     return b"%bContent-Length: %d\r\n%b\r\n" % (head, length, last)
+
+
+def _few(parts: Parts) -> Parts:
+    """The same bytes in few parts, none of them empty: TLS would make a record of each."""
+    few: list[bytes | Raw] = []
+    short: list[bytes | Raw] = []
+    for part in parts:
+        if len(part) <= JOINED:
+            short.append(part)
+        else:
+            few += [b"".join(short), part]
+            short.clear()
+    return tuple(filter(len, (*few, b"".join(short))))

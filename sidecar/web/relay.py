@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from sidecar.web.flow import Flow
 
 ERROR_BODY: Final = 65536  # bytes of an error's body that are read to keep its connection
-WRAPPED_PIECE: Final = 32768  # bytes that one step of wrapping takes
+# Bytes that one step of wrapping takes. They nest in no more levels than are followed, since each
+# takes two bytes, so nothing need be counted.
+WRAPPED_PIECE: Final = 16384
 # Bytes beyond the buffer for which the head of an error is held back, so that its status is said
 # of what it turns out to be; and for which a body is held that a stream cannot render.
 HELD_BACK: Final = 65536
@@ -325,9 +327,7 @@ async def _rendered(
     turn = Turn()
     yield beginning
     async for data in pieces:
-        for part in _cut(data):
-            yield wrapper.feed(part)
-            await turn.give_way()
+        yield await _fed(wrapper, data, turn)
     yield wrapper.finish()
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.conftest import Client
+from tests.net.store.conftest import make_certificates
 
 if TYPE_CHECKING:
     from tests.conftest import Clients, Script, Start, Step, Upstream
@@ -130,3 +135,39 @@ async def test_upstream_time_is_that_of_the_head(
     assert (await (await client(at)).get("/", COOKIE)).status == 200
     (line,) = [json.loads(one) for one in at.log.getvalue().splitlines() if '"upstream_ms"' in one]
     assert line["duration_ms"] - line["upstream_ms"] > 1000
+
+
+KINDS = {
+    "member": (DOCUMENT, ENVELOPE),
+    "whole body": (
+        DATA,
+        b'{"isError":false,"message":null,"data":%b,"status":200,"errorData":null}' % DATA,
+    ),
+    "envelope": (ENVELOPE, ENVELOPE),
+    "long message": (
+        b'{"message":"%b","data":%b}' % (b"m" * 100_000, DATA),
+        b'{"isError":false,"message":"%b","data":%b,"status":200,"errorData":null}'
+        % (b"m" * 100_000, DATA),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_long_envelope_passes_tls_as_it_is(
+    sidecar: Start, upstream: Upstream, tmp_path: Path, kind: str
+) -> None:
+    """Its parts are sent one by one; the client may be slow to take them."""
+    body, envelope = KINDS[kind]
+    certificates = make_certificates(tmp_path)
+    upstream.default = upstream.reply(body)
+    tls = {"cert": str(certificates.cert), "key": str(certificates.key)}
+    at = await sidecar(routes(upstream) | {"tls": tls})
+    context = ssl.create_default_context(cafile=str(certificates.ca))
+    context.check_hostname = False
+    reader, writer = await asyncio.open_connection("127.0.0.1", at.port, ssl=context, limit=4096)
+    one = Client(reader, writer)
+    try:
+        for _ in range(3):
+            assert (await one.get("/", COOKIE)).body == envelope
+    finally:
+        await one.gone()
