@@ -20,11 +20,13 @@ from sidecar.core.envelope import (
     fault,
     is_json_type,
     parse,
+    parse_at_once,
     success,
     wrap,
     wrap_empty,
     wrap_text,
 )
+from sidecar.core.jsonscan import decoder_stops
 
 RULE = EnvelopeRule()
 FIVE = ["isError", "message", "data", "status", "errorData"]
@@ -473,6 +475,15 @@ def test_the_limit_is_not_the_interpreters() -> None:
         [sys.executable, str(program)], capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(
+    not decoder_stops(), reason="this interpreter sets decoders no limit, so levels are counted"
+)
+def test_wide_text_is_read_at_once() -> None:
+    """However many brackets it has: they are not levels."""
+    text = b"[%b]" % b",".join([b'{"a": []}'] * 20_000)
+    assert parse_at_once(text).body is text
 
 
 @pytest.mark.parametrize("levels", [10_001, 100_000])
