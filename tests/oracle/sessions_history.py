@@ -270,6 +270,15 @@ class History:
             for session, generation in readings
         )
 
+    def _hidden(self, header: str, readings: Sequence[Reading]) -> list[Session]:
+        """Living sessions that a library would read but for what else of that name is there.
+
+        The product may take that out, on each route alike, and then one of them stands first.
+        """
+        read = [session for session, _ in readings]
+        found = [one for one in self._model.held(header) if one not in read]
+        return [one for one in dict.fromkeys(found) if one.alive]
+
     def _die(self, session: Session, generation: int) -> None:
         session.alive = False
         session.ended_at = generation
@@ -380,7 +389,10 @@ class History:
         path = ("/api/me", "/api/optional/me")[c // 2 % 2]
         method, fields = ("GET", "POST")[c % 2], (FETCH, ())[c // 4 % 2]
         answer = await self._send(request, replica, method, path, *fields)
-        if not is_certain:
+        hidden = self._hidden(header, readings)
+        if not is_certain or any(self._refuses(one) or not one.promised for one in hidden):
+            for one in filter(self._refuses, hidden):
+                one.promised = False  # whether it was asked for, and so ended, is not said
             return
         arrivals = request.asking.arrivals
         tokens = [arrival.token for arrival in arrivals]
@@ -397,6 +409,8 @@ class History:
             await self._settled(before)
             return
         self._expect(answer.status == 200, f"{what}: {answer.status} for the living {expected}")
+        if tokens and any(tokens[-1] == one.newest for one in hidden):
+            return
         self._expect(
             tokens and tokens[-1] == expected.newest,
             f"{what}: {tokens} were injected, not {expected.newest} of {expected}",
@@ -440,7 +454,9 @@ class History:
         if is_certain and living and len(living) == len(readings):
             self._expect(answer.status == 200, f"{request.what}: {answer.status} for {living}")
             read = [one.session for one in self._model.read(request.asking.arrivals[-1].cookie)]
-            self._expect(read == living, f"{request.what}: it got {read}, not {living}")
+            hidden = self._hidden(header, readings)
+            is_right = read == living or (hidden and set(living) < set(read) <= {*living, *hidden})
+            self._expect(is_right, f"{request.what}: it got {read}, not {living}")
         if (
             answer.status == 303
             and fields == DOCUMENT

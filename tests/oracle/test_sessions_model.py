@@ -55,6 +55,18 @@ ROTATED_ELSEWHERE: Final[list[Step]] = [
 ]
 
 
+# A late login leaves a whole cookie beside another session's chunks, and no library reads either.
+WHOLE_BESIDE_CHUNKS: Final[list[Step]] = [
+    ("login", 1, 5, 4, PLAINLY),
+    ("hold", 7, 5, 4, PLAINLY),
+    ("release", 13, 13, 3, PLAINLY),
+    ("login", 11, 1, 0, PLAINLY),
+    ("call", 1, 1, 0, PLAINLY),
+    ("call", 1, 1, 2, PLAINLY),
+    ("page", 1, 1, 0, PLAINLY),
+]
+
+
 def replay(spelling: Spelling = PLAINLY, where: int = 0) -> Step:
     """The first cookie ever seen, at a page."""
     return ("replay", 0, 0, where + (spelling != PLAINLY), spelling)
@@ -90,6 +102,7 @@ def replay(spelling: Spelling = PLAINLY, where: int = 0) -> Step:
         [LOGIN["page"], RESEAL, ("logout", 0, 1, 0, PLAINLY), replay()],
         [LOGIN["sealed"], LOGIN["raw"], ("doomed", 0, 0, 0, PLAINLY), CALL, CALL],
         ROTATED_ELSEWHERE,
+        WHOLE_BESIDE_CHUNKS,
     ],
     ids=lambda steps: "-".join(step[0] for step in steps),
 )
