@@ -45,6 +45,7 @@ from sidecar.sessions.openings import Openings
 from sidecar.sessions.refresh_grants import HttpGrant, OAuth2Grant, RefreshEndpoint
 from sidecar.sessions.refresher import Refresher, RefreshTimes
 from sidecar.sessions.revocations import Revocations
+from sidecar.sessions.rotating import RotatingStore
 from sidecar.sessions.seen_cookies import SeenCookies
 from sidecar.sessions.session_records import SessionRecords
 from sidecar.sessions.set_cookies import SetCookies
@@ -369,11 +370,12 @@ def _refresher(ports: _Ports) -> Refresher | None:
     if grant is None:
         return None
     renewal = config.refresh or Refresh()
+    rotating = RotatingStore(ports.store, policy.signer)
     return Refresher(
         grant,
         RefreshTimes(renewal.leeway, renewal.grace),
-        ports.store,
-        hash_of=policy.signer.fingerprint,
+        rotating,
+        hash_of=rotating.name_of,
         now=ports.clock.now,
         outbox=ports.outbox,
         watch=ports.watch if config.store.url.is_shared else None,
@@ -488,12 +490,13 @@ def _login_parts(ports: _Ports, stored: StoredLogins | None) -> LoginParts | Non
     login, provider, now = ports.policy.login, ports.provider, ports.clock.now
     if login is None or provider is None or stored is None:
         return None
+    rotating = RotatingStore(ports.store, ports.policy.signer)
     logins = Logins(
         login,
         provider,
         stored,
-        ports.store,
-        hash_of=ports.policy.signer.fingerprint,
+        rotating,
+        hash_of=rotating.name_of,
         now=now,
         background=ports.background,
         log=ports.log,
