@@ -71,7 +71,7 @@ def run(file: str | None, upstream: str | None) -> NoReturn:
     config = _or_exit(load, path)
     from sidecar.workers import run as serve
 
-    sys.exit(serve(config, load))
+    sys.exit(_with_parsers(lambda: serve(config, load)))
 
 
 @cli.command()
@@ -230,7 +230,7 @@ def demo(port: int, verbose: bool) -> NoReturn:
     """Show everything on built-in parts, in one process."""
     from sidecar.demo import main as show
 
-    sys.exit(show(port=port, verbose=verbose))
+    sys.exit(_with_parsers(lambda: show(port=port, verbose=verbose)))
 
 
 @cli.command(
@@ -366,6 +366,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
     cli.main(args=arguments, prog_name="sidecar")
     raise AssertionError("click exits")
+
+
+def _with_parsers(serve: Callable[[], int]) -> int:
+    """The exit code of what serves; one line and `WRONG` if aiohttp lacks its C parsers."""
+    from sidecar.net.parsers import ParserMissing
+
+    try:
+        return serve()
+    except ParserMissing as error:
+        click.echo(str(error), err=True)
+        return WRONG
 
 
 def _load(file: str | None, options: Mapping[str, object]) -> Config:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.core.config.values import log_file
 from sidecar.core.upstream_url import split_upstream_url
+from sidecar.net.parsers import ParserMissing, require_c_parsers
 from sidecar.page_files import read_pages
 from sidecar.spans import require_opentelemetry
 from sidecar.tls import UnusableFile, client_context, ends_at, now, server_context
@@ -33,6 +34,7 @@ SOON: Final = timedelta(days=14)
 def unmet(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
     """What is missing: the key, the file or address, and the cause. None holds a secret."""
     needs: tuple[Callable[[], object], ...] = (
+        require_c_parsers,
         *_tls(config),
         *_addresses(config),
         _store(config),
@@ -43,7 +45,7 @@ def unmet(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
     for need in needs:
         try:
             need()
-        except UnusableFile as error:
+        except (UnusableFile, ParserMissing) as error:
             yield str(error)
 
 

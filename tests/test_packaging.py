@@ -24,6 +24,7 @@ DEVELOPMENT: list[str] = PROJECT["dependency-groups"]["dev"]
 OTEL: list[str] = PROJECT["project"]["optional-dependencies"]["otel"]
 ISAL: list[str] = PROJECT["project"]["optional-dependencies"]["isal"]
 BUILD: list[str] = PROJECT["dependency-groups"]["build"]
+AUDIT: list[str] = PROJECT["dependency-groups"]["audit"]
 SITE: list[str] = PROJECT["dependency-groups"]["docs"]
 SECRET = "s" * 32
 
@@ -72,6 +73,7 @@ def test_licence_is_the_one_announced() -> None:
         ("requirements-dev.lock", RUNTIME + OTEL + ISAL + DEVELOPMENT),
         ("requirements-build.lock", BUILD),
         ("requirements-docs.lock", SITE),
+        ("requirements-audit.lock", AUDIT),
     ],
 )
 def test_lock_satisfies_every_dependency(path: str, requirements: list[str]) -> None:
@@ -97,6 +99,7 @@ def test_development_runs_on_what_is_shipped() -> None:
         "requirements-dev.lock",
         "requirements-build.lock",
         "requirements-docs.lock",
+        "requirements-audit.lock",
     ],
 )
 def test_every_pin_has_a_hash_and_no_place(path: str) -> None:
@@ -111,10 +114,50 @@ def test_every_pin_has_a_hash_and_no_place(path: str) -> None:
     )
 
 
-@pytest.mark.parametrize("requirement", RUNTIME + OTEL + ISAL + DEVELOPMENT + BUILD + SITE)
+@pytest.mark.parametrize("requirement", RUNTIME + OTEL + ISAL + DEVELOPMENT + BUILD + SITE + AUDIT)
 def test_every_dependency_has_its_reason(requirement: str) -> None:
     row = rf"(?m)^\| ([\w-]+, )*{re.escape(Requirement(requirement).name)}(, [\w-]+)* \|"
     assert re.search(row, read("docs/dependencies.md"))
+
+
+def test_lowest_versions_are_those_of_the_page() -> None:
+    """Each with its reason."""
+    section = read("docs/dependencies.md").partition("## Lowest versions")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([^`]+)` \| (.+) \|$", section, re.MULTILINE)
+    assert {requirement for requirement, _ in rows} == set(RUNTIME)
+    assert all(reason.strip() for _, reason in rows)
+
+
+INSTALLERS = [".ci/run", ".github/workflows/ci.yml", ".github/workflows/release.yml", "Dockerfile"]
+
+
+@pytest.mark.parametrize("path", [*INSTALLERS, "README.md", "CONTRIBUTING.md"])
+def test_nothing_is_installed_that_has_no_hash(path: str) -> None:
+    """By pip: from a lock, or the package itself and nothing else; by npm: from a lock."""
+    text = read(path).replace("\\\n", " ")
+    installs = re.findall(r"pip (?:--python \S+ )?install[^&\n]*", text)
+    assert installs or path.endswith("release.yml")
+    known = ("--require-hashes", "--no-deps")
+    assert [one for one in installs if not any(flag in one for flag in known)] == []
+    assert not re.search(r"npm (i|install|add)\b", text)
+
+
+LOCKS_OF_NPM = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "tests").rglob("package-lock.json")
+    if "node_modules" not in path.parts
+)
+
+
+@pytest.mark.parametrize("path", LOCKS_OF_NPM)
+def test_every_package_of_npm_has_a_hash_and_no_place(path: str) -> None:
+    packages = json.loads(read(path))["packages"]
+    del packages[""]
+    assert packages
+    bare = [name for name, one in packages.items() if not one.get("integrity")]
+    weak = [name for name, one in packages.items() if not one["integrity"].startswith("sha512-")]
+    assert (bare, weak) == ([], [])
+    assert [name for name, one in packages.items() if "resolved" in one] == []
 
 
 def test_image_runs_without_root() -> None:

@@ -100,3 +100,10 @@ def test_release_pins_the_base_of_the_image() -> None:
     arguments = {line.partition("=")[0] for line in push["build-args"].splitlines()}
     declared = re.findall(r"^ARG (.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert arguments == set(re.findall(r"(\w+)=", "\n".join(declared)))
+
+
+def test_every_lock_is_audited() -> None:
+    """By a tool that is locked itself; a lock that is added is asked about without a change."""
+    steps = [step.get("run", "") for step in workflow("ci.yml")["jobs"]["audit"]["steps"]]
+    assert any("--require-hashes -r requirements-audit.lock" in step for step in steps)
+    assert any("for lock in requirements*.lock" in step and "pip-audit" in step for step in steps)
