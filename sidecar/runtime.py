@@ -33,6 +33,7 @@ from sidecar.net.store.watch import StoreWatch
 from sidecar.observation.recorder import Recorder
 from sidecar.observation.status_model import SessionEvent
 from sidecar.observation.warning_log import WarningLog
+from sidecar.sessions.broadcast import Broadcast
 from sidecar.sessions.coordinator import SessionCoordinator
 from sidecar.sessions.directory import SessionDirectory
 from sidecar.sessions.gates import close_refused
@@ -220,6 +221,23 @@ class _Ports:
     ended: EndedSessions
 
 
+@dataclass(frozen=True, slots=True)
+class _Sessions:
+    """What knows sessions: here, in the store, and together with other processes."""
+
+    openings: Openings
+    local: LocalSessions
+    records: SessionRecords
+    refresher: Refresher | None
+    stored: StoredLogins | None
+    shared: SharedSessions | None
+
+    @property
+    def broadcast(self) -> Broadcast | None:
+        """What is sent to the other processes on the store, if there are any."""
+        return None if self.shared is None else self.shared.broadcast
+
+
 def open_runtime(
     policy: Policy,
     loop: asyncio.AbstractEventLoop,
@@ -240,43 +258,25 @@ def open_runtime(
     metrics.begin(policy)
     recorder = Recorder(metrics, time.time(), warnings) if before is None else before.recorder
     ports = _open_ports(policy, loop, recorder, log, before)
-    refresher = _refresher(ports)
-    openings, local = _local_sessions(ports, refresher, before)
-    records = SessionRecords(ports.store, ports.clock.now)
-    stored = (
-        None if policy.login is None else StoredLogins(policy.login, ports.store, ports.clock.now)
-    )
-    shared = _shared_sessions(ports, local, records, refresher, stored)
-    logout_tasks = _logout_tasks(ports, local, refresher)
+    sessions = _open_sessions(ports, before)
+    local = sessions.local
+    logout_tasks = _logout_tasks(ports, local, sessions.refresher)
     return Runtime(
         policy=policy,
         loop=loop,
         directory=local.directory,
         revocations=local.revocations,
         set_cookies=local.set_cookies,
-        openings=openings,
+        openings=sessions.openings,
         seen=SeenCookies(policy.sweep.by_base, None if before is None else before.seen),
         large=LargeCookies(log),
-        coordinator=SessionCoordinator(
-            local,
-            records,
-            refresher,
-            _login_views(ports, local, refresher, stored, shared),
-            None if shared is None else shared.broadcast,
-            now=ports.clock.now,
-            orphaned=logout_tasks.revoke,
-            refused=partial(_refresh_refused, metrics, recorder, ports.clock.now),
-            renewed=partial(close_refused, policy.routes.gates, local.revocations),
-        ),
-        refresher=refresher,
-        shared=shared,
+        coordinator=_coordinator(ports, sessions, logout_tasks),
+        refresher=sessions.refresher,
+        shared=sessions.shared,
         store=ports.store,
         outbox=ports.outbox,
         watch=ports.watch,
-        pools={
-            name: Pool(loop, address, partial(_report_server, log, metrics, name))
-            for name, address in policy.upstreams.items()
-        },
+        pools=_pools(ports, loop),
         metrics=metrics,
         recorder=recorder,
         log=log,
@@ -289,16 +289,10 @@ def open_runtime(
         rejections=Rejections(),
         brakes=_brakes(policy, before),
         limits=_rate_limits(policy, before),
-        termination=_termination(ports, local, records, stored, shared),
-        login=_login_parts(ports, stored),
+        termination=_termination(ports, sessions),
+        login=_login_parts(ports, sessions.stored),
         tracer=_open_tracer(policy.config, log),
-        keys=KeyFetcher(
-            policy.remote_keys,
-            ports.outbound,
-            ports.background,
-            report=partial(_report, log, "keys of sessions"),
-            changed=local.directory.forget_all,
-        ),
+        keys=_keys(ports, local),
     )
 
 
@@ -432,19 +426,60 @@ def _shared_sessions(
     )
 
 
-def _login_views(
-    ports: _Ports,
-    local: LocalSessions,
-    refresher: Refresher | None,
-    stored: StoredLogins | None,
-    shared: SharedSessions | None,
-) -> LoginViews | None:
+def _open_sessions(ports: _Ports, before: Runtime | None) -> _Sessions:
+    policy, now = ports.policy, ports.clock.now
+    refresher = _refresher(ports)
+    openings, local = _local_sessions(ports, refresher, before)
+    records = SessionRecords(ports.store, now)
+    stored = None if policy.login is None else StoredLogins(policy.login, ports.store, now)
+    shared = _shared_sessions(ports, local, records, refresher, stored)
+    return _Sessions(openings, local, records, refresher, stored, shared)
+
+
+def _coordinator(
+    ports: _Ports, sessions: _Sessions, logout_tasks: LogoutTasks
+) -> SessionCoordinator:
+    local, now = sessions.local, ports.clock.now
+    return SessionCoordinator(
+        local,
+        sessions.records,
+        sessions.refresher,
+        _login_views(ports, sessions),
+        sessions.broadcast,
+        now=now,
+        orphaned=logout_tasks.revoke,
+        refused=partial(_refresh_refused, ports.metrics, ports.recorder, now),
+        renewed=partial(close_refused, ports.policy.routes.gates, local.revocations),
+    )
+
+
+def _pools(ports: _Ports, loop: asyncio.AbstractEventLoop) -> dict[str, Pool]:
+    """By the upstream's name; connections are made on demand."""
+    return {
+        name: Pool(loop, address, partial(_report_server, ports.log, ports.metrics, name))
+        for name, address in ports.policy.upstreams.items()
+    }
+
+
+def _keys(ports: _Ports, local: LocalSessions) -> KeyFetcher:
+    """Fetches the public keys of signed sessions."""
+    return KeyFetcher(
+        ports.policy.remote_keys,
+        ports.outbound,
+        ports.background,
+        report=partial(_report, ports.log, "keys of sessions"),
+        changed=local.directory.forget_all,
+    )
+
+
+def _login_views(ports: _Ports, sessions: _Sessions) -> LoginViews | None:
+    stored, shared = sessions.stored, sessions.shared
     if stored is None:
         return None
     return LoginViews(
-        local,
+        sessions.local,
         stored,
-        refresher,
+        sessions.refresher,
         outbox=ports.outbox,
         is_doubtful=(lambda: False) if shared is None else shared.feed.is_doubtful,
         now=ports.clock.now,
@@ -467,18 +502,12 @@ def _logout_tasks(ports: _Ports, local: LocalSessions, refresher: Refresher | No
     )
 
 
-def _termination(
-    ports: _Ports,
-    local: LocalSessions,
-    records: SessionRecords,
-    stored: StoredLogins | None,
-    shared: SharedSessions | None,
-) -> SessionTermination:
+def _termination(ports: _Ports, sessions: _Sessions) -> SessionTermination:
     return SessionTermination(
-        local,
-        records,
-        stored,
-        None if shared is None else shared.broadcast,
+        sessions.local,
+        sessions.records,
+        sessions.stored,
+        sessions.broadcast,
         ended=ports.ended,
         outbox=ports.outbox,
         watch=ports.watch,
