@@ -214,6 +214,12 @@ class Flow(Exchange):
             self.handler.budgets.take(kind)
             self.kind = kind
 
+    def leave_budget(self) -> None:
+        """Counts the request against no budget, until it is admitted again."""
+        if self.kind:
+            self.handler.budgets.release(self.kind)
+            self.kind = ""
+
     def outlast(self) -> bool:
         """Counts a request that lasts as a stream. Returns False if their budget is used up.
 

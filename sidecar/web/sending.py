@@ -31,12 +31,12 @@ def send(flow: Flow, plan: Plan) -> None:
         flow.by_cookie = False
     if plan.request_id:
         flow.request_id = plan.request_id
-    if not flow.kind:  # `admit`, without a call
-        flow.handler.budgets.take(plan.kind)
-        flow.kind = plan.kind
     if flow.payload is not EMPTY_PAYLOAD and not (flow.last or _is_worth_sending(flow)):
         flow.spawn(_collect, plan)
         return
+    if not flow.kind:  # `admit`, without a call
+        flow.handler.budgets.take(plan.kind)
+        flow.kind = plan.kind
     if flow.callbacks:
         flow.run_callbacks()  # it is sent once more
     if plan.watch is not None:
@@ -122,11 +122,17 @@ async def _collect(flow: Flow, plan: Plan) -> None:
     """Waits until `MEMORY_BODY` bytes or the end of the request body are here, then goes on."""
     held: list[bytes] = []
     size = 0
-    with TransferWatch(flow), RequestBody(flow) as body:
-        body.invite()
-        while size < MEMORY_BODY and (data := await body.read()):
-            held.append(data)
-            size += len(data)
+    budgets = flow.handler.budgets
+    flow.leave_budget()
+    budgets.wait(flow)
+    try:
+        with RequestBody(flow) as body:
+            body.invite()
+            while size < MEMORY_BODY and (data := await body.read()):
+                held.append(data)
+                size += len(data)
+    finally:
+        budgets.wait_no_more(flow)
     flow.beginning = b"".join(held)
     flow.handler.resume(flow, plan)
 

@@ -47,7 +47,7 @@ def users(number: int) -> Sequence[User]:
 
 
 async def work(url: str, people: Sequence[User], seconds: float) -> Seen:
-    """Has all of them work for so long."""
+    """Has all of them work for so long; each asks at least once."""
     seen = Seen()
     until = time.monotonic() + seconds
     await asyncio.gather(*(_work(url, one, until, seen) for one in people))
@@ -61,7 +61,7 @@ async def _work(url: str, one: User, until: float, seen: Seen) -> None:
         connector=TCPConnector(limit=1), cookie_jar=DummyCookieJar(), timeout=timeout
     ) as session:
         for number in count():
-            if time.monotonic() >= until:
+            if number and time.monotonic() >= until:
                 return
             nonce = f"{one.name}-{number}"
             began = time.monotonic()

@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 CONNECTIONS: Final = 16  # of a flood of whole requests
-SLOW: Final = 600  # connections of one that sends slowly
-IDLE: Final = 1500  # connections of one that sends nothing
+SLOW: Final = 1200  # connections of one that sends slowly
+IDLE: Final = 3500  # connections of one that sends nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ def _head(method: str, path: str, *lines: str) -> bytes:
     return "\r\n".join([f"{method} {path} HTTP/1.1", *fields, "", ""]).encode("latin-1")
 
 
-def _requests(make: Callable[[], bytes]) -> Flood:
-    """A flood of whole requests on kept connections."""
+def _requests(make: Callable[[], bytes], answers: int = 1) -> Flood:
+    """A flood of whole requests on kept connections, each with so many `answers`."""
 
     async def flood(stranger: Stranger) -> int:
         async def one() -> int:
@@ -67,8 +67,9 @@ def _requests(make: Callable[[], bytes]) -> Flood:
                     async with stranger.connected() as (reader, writer):
                         while not stranger.is_over:
                             writer.write(make())
-                            sent += 1
-                            await _response(reader)
+                            sent += answers
+                            for _ in range(answers):
+                                await _response(reader)
             return sent
 
         return sum(await asyncio.gather(*(one() for _ in range(CONNECTIONS))))
@@ -117,11 +118,85 @@ def _raw_cookie() -> bytes:
     return _head("GET", "/api/x", f"Cookie: access_token={_name()}")
 
 
-def _sealed_cookies() -> bytes:
-    head = base64.urlsafe_b64encode(b'{"alg":"dir","enc":"A256CBC-HS512"}').decode().rstrip("=")
-    jwe = ".".join((head, "", _name(), _name() * 20, _name()))
-    iron = "*".join(("Fe26.2", "1", _name(), _name(), _name() * 10, "", _name(), _name())) + "~2"
-    return _head("GET", "/api/x", f"Cookie: authjs.session-token={jwe}; app={iron}")
+def _base64(value: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+
+def _with_cookie(name: str, make: Callable[[], str]) -> Callable[[], bytes]:
+    return lambda: _head("GET", "/api/x", f"Cookie: {name}={make()}")
+
+
+def _jwe(encryption: str) -> Callable[[], str]:
+    head = _base64({"alg": "dir", "enc": encryption})
+    return lambda: ".".join((head, "", _name(), _name() * 20, _name()))
+
+
+def _iron() -> str:
+    return "*".join(("Fe26.2", "1", _name(), _name(), _name() * 10, "", _name(), _name())) + "~2"
+
+
+def _jws() -> str:
+    claims = {"accessToken": _name(), "exp": int(time.time()) + 3600}
+    return ".".join((_base64({"alg": "HS256"}), _base64(claims), _name()))
+
+
+def _chunks() -> bytes:
+    """An Auth.js session in pieces, some of which are missing."""
+    pieces = "; ".join(f"authjs.session-token.{at}={_name() * 8}" for at in (0, 1, 2, 4))
+    return _head("GET", "/api/x", f"Cookie: {pieces}")
+
+
+def _many_cookies() -> bytes:
+    return _head("GET", "/api/x", "Cookie: " + "; ".join(f"c{at}={at}" for at in range(900)))
+
+
+def _large_head() -> bytes:
+    return _head("GET", "/api/x", *(f"X-{at}: {_name() * 40}" for at in range(40)))
+
+
+def _pipelined() -> bytes:
+    return _head("GET", "/nowhere") * 100
+
+
+def _upload() -> bytes:
+    return _head("POST", "/open/x", f"Content-Length: {1 << 18}") + b"x" * (1 << 18)
+
+
+def _frontchannel() -> bytes:
+    return _head("GET", f"/auth/frontchannel-logout?iss=x&sid={_name()}")
+
+
+async def _storm(stranger: Stranger) -> int:
+    """Accounts of his own: each is accepted once, and then its token is refused."""
+
+    async def one() -> int:
+        sent = 0
+        while not stranger.is_over:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                async with stranger.connected() as (reader, writer):
+                    while not stranger.is_over:
+                        cookie = f"Cookie: access_token=token-of-{_name()}"
+                        for path in ("/api/x", "/api/refused"):
+                            writer.write(_head("GET", path, cookie))
+                            sent += 1
+                            await _response(reader)
+        return sent
+
+    return sum(await asyncio.gather(*(one() for _ in range(CONNECTIONS))))
+
+
+async def _knocks(stranger: Stranger) -> int:
+    """Connections that are opened and closed again."""
+
+    async def one() -> int:
+        opened = 0
+        while not stranger.is_over:
+            with suppress(OSError):
+                async with stranger.connected():
+                    opened += 1
+        return opened
+
+    return sum(await asyncio.gather(*(one() for _ in range(CONNECTIONS))))
 
 
 def _refresh_cookie() -> bytes:
@@ -153,12 +228,17 @@ def _logout_token() -> bytes:
     return _head("POST", "/auth/backchannel-logout", *lines) + body
 
 
-def _handshake() -> bytes:
+def _opening(path: str) -> bytes:
     key = base64.b64encode(os.urandom(16)).decode()
     lines = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
-    return _head("GET", "/api/ws", *lines, f"Sec-WebSocket-Key: {key}")
+    return _head("GET", path, *lines, f"Sec-WebSocket-Key: {key}")
 
 
+def _handshake() -> bytes:
+    return _opening("/api/ws")
+
+
+_EVENTS: Final = _head("GET", "/open/events", "Accept: text/event-stream")
 _SLOW_BODY: Final = _head("POST", "/open/x", "Content-Length: 100000")
 _SLOW_HEAD: Final = b"GET /api/x HTTP/1.1\r\nHost: a\r\n"
 
@@ -166,18 +246,45 @@ FLOODS: Final[Mapping[str, Flood]] = MappingProxyType(
     {
         "logouts": _requests(_logout),
         "made-up tokens": _requests(_raw_cookie),
-        "made-up sealed cookies": _requests(_sealed_cookies),
+        "made-up Auth.js sessions": _requests(
+            _with_cookie("authjs.session-token", _jwe("A256CBC-HS512"))
+        ),
+        "made-up Auth.js pieces": _requests(_chunks),
+        "made-up next-auth sessions": _requests(
+            _with_cookie("next-auth.session-token", _jwe("A256GCM"))
+        ),
+        "made-up Auth0 sessions": _requests(_with_cookie("__session", _jwe("A256GCM"))),
+        "made-up better-auth sessions": _requests(
+            _with_cookie("better-auth.account_data", _jwe("A256CBC-HS512"))
+        ),
+        "made-up iron-sessions": _requests(_with_cookie("app", _iron)),
+        "made-up signed sessions": _requests(_with_cookie("signed", _jws)),
+        "made-up login sessions": _requests(_with_cookie("sidecar", lambda: _name() * 30)),
         "made-up refresh cookies": _requests(_refresh_cookie),
         "long paths": _requests(_long_path),
         "logins begun": _requests(_login),
         "made-up logins": _requests(_callback),
         "back-channel tokens": _requests(_logout_token),
+        "front-channel logouts": _requests(_frontchannel),
+        "storm of 401": _storm,
+        "many cookies": _requests(_many_cookies),
+        "large heads": _requests(_large_head),
+        "pipelined requests": _requests(_pipelined, answers=100),
+        "uploads": _requests(_upload),
         "WebSocket handshakes": _requests(_handshake),
+        "WebSockets": _held(_opening("/open/ws"), b"\x8a\x80\0\0\0\0", 0.5, SLOW),
+        "event streams": _held(_EVENTS, b"", 1.0, SLOW),
+        "connections opened and closed": _knocks,
         "slow bodies": _held(_SLOW_BODY, b"x", 0.5, SLOW),
         "slow heads": _held(_SLOW_HEAD, b"a: b\r\n", 0.5, SLOW),
         "idle connections": _held(b"", b"", 1.0, IDLE),
     }
 )
+
+
+async def flood(name: str, port: int, seconds: float) -> int:
+    """Floods for so long, from this event loop."""
+    return await FLOODS[name](Stranger(port, time.monotonic() + seconds))
 
 
 def raise_descriptors() -> None:

@@ -10,8 +10,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from tests.oracle.users import SECRET
 from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parents[2]
+OTHER: Final = "the secret of other libraries, long enough"
 LIFETIME: Final = 4.0  # seconds that a renewed token is good for
 READY_SECONDS: Final = 30.0
 
@@ -34,6 +35,7 @@ class Site:
     port: int
     pid: int
     log: Path
+    memory: Path
 
     @property
     def url(self) -> str:
@@ -43,6 +45,13 @@ class Site:
         """Resident memory of its process (proc(5), smaps_rollup)."""
         text = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
         return int(re.search(r"^Rss:\s+(\d+) kB", text, re.MULTILINE)[1]) * 1024  # type: ignore[index]
+
+    async def fills(self) -> Mapping[str, tuple[float, float]]:
+        """What each of its memories holds, and its bound (`inside.fills`)."""
+        reader, writer = await asyncio.open_unix_connection(self.memory)
+        told = json.loads(await reader.read())
+        writer.close()
+        return {name: (holds, bound) for name, holds, bound in told}
 
 
 class Backend:
@@ -55,9 +64,29 @@ class Backend:
     async def api(self, request: web.Request) -> web.Response:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         await request.read()
+        if request.path == "/refused":
+            return web.json_response({"message": "no longer"}, status=401)
         if not token.startswith("token-of-"):
             return web.json_response({"message": "who are you?"}, status=401)
         return web.json_response({"nonce": request.query.get("nonce"), "token": token})
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """An event stream without an end."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        with suppress(ConnectionError):
+            while True:
+                await response.write(b"data: x\n\n")
+                await asyncio.sleep(1)
+        return response
+
+    async def socket(self, request: web.Request) -> web.StreamResponse:
+        """A WebSocket that says back what it hears."""
+        wire = web.WebSocketResponse()
+        await wire.prepare(request)
+        async for message in wire:
+            await wire.send_str(message.data)
+        return wire
 
     async def token(self, request: web.Request) -> web.Response:
         """Renews tokens of users, as often as they come; a stranger's are refused."""
@@ -101,11 +130,20 @@ def configuration(url: str, port: int) -> dict[str, Any]:
         "session": {
             "sources": [
                 sealed,
+                {"type": "nextauth", "secret": OTHER, "token": "accessToken"},
+                {"type": "auth0", "secret": OTHER},
+                {"type": "better-auth", "secret": OTHER, "token": "accessToken"},
+                {"type": "jwt", "cookie": "signed", "secret": OTHER, "token": "accessToken"},
                 {"type": "iron-session", "cookie": "app", "password": "p" * 40, "token": "token"},
                 {"type": "cookie", "cookie": "access_token", "refresh_cookie": "refresh_token"},
             ]
         },
-        "oidc": {"issuer": url, "client_id": "app", "client_secret": "s" * 32},
+        "oidc": {
+            "issuer": url,
+            "client_id": "app",
+            "client_secret": "s" * 32,
+            "frontchannel": True,
+        },
         "refresh": {"leeway": "1s"},
         "limits": {"connections": 3000, "client_head": "5s"},
         "logout": {"redirect_to": "/open/"},
@@ -121,6 +159,8 @@ async def running_site() -> AsyncIterator[Site]:
     application.router.add_post("/token", backend.token)
     application.router.add_get("/.well-known/openid-configuration", backend.metadata)
     application.router.add_get("/keys", backend.keys)
+    application.router.add_get("/open/events", backend.events)
+    application.router.add_get("/open/ws", backend.socket)
     application.router.add_route("*", "/{path:.*}", backend.api)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
@@ -128,10 +168,10 @@ async def running_site() -> AsyncIterator[Site]:
     backend.url = f"http://127.0.0.1:{behind}"
     await web.TCPSite(runner, "127.0.0.1", behind).start()
     with tempfile.TemporaryDirectory() as directory:
-        log = Path(directory, "log")
+        log, memory = Path(directory, "log"), Path(directory, "memory")
         config = json.dumps(configuration(backend.url, port))
-        process = await _start(Path(directory, "sidecar.yaml"), config, log)
-        site = Site(port, process.pid, log)
+        process = await _start(Path(directory, "sidecar.yaml"), config, log, memory)
+        site = Site(port, process.pid, log, memory)
         try:
             await _wait(site, process)
             yield site
@@ -142,11 +182,11 @@ async def running_site() -> AsyncIterator[Site]:
             await runner.cleanup()
 
 
-async def _start(path: Path, config: str, log: Path) -> asyncio.subprocess.Process:
+async def _start(path: Path, config: str, log: Path, memory: Path) -> asyncio.subprocess.Process:
     path.write_text(config)  # noqa: ASYNC240 - nothing else runs yet
     with log.open("wb") as output:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "sidecar", "run", "-c", str(path)),
+            *(sys.executable, "-m", "tests.floods.inside", str(path), str(memory)),
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=output,

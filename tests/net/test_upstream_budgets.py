@@ -297,17 +297,34 @@ async def test_uploads_that_go_on_slowly_keep_nobody_out(
     assert states(await at.metrics())["lent"] == MAX
 
 
-async def test_uploads_that_are_waited_for_leave_the_budget_of_their_route(
+async def test_uploads_that_are_waited_for_are_in_no_budget_of_others(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
-    """So as many as it has do not refuse everybody else."""
+    """However many come at once, nobody else is refused, not even at first."""
     at = await sidecar(config(upstream, in_flight={"api": MAX}))
-    for _ in range(MAX):
+    for _ in range(3 * MAX):
         one = await client(at)
         one.send(f"POST /upload HTTP/1.1\r\n{HOST}Content-Length: 1000000\r\n\r\nx")
-    found = await at.wait_for(lambda found: found['sidecar_requests_in_flight{kind="api"}'] == 0)
-    assert found['sidecar_requests_in_flight{kind="stream"}'] == MAX
+    waited = 'sidecar_requests_in_flight{kind="body"}'
+    found = await at.wait_for(lambda found: found[waited] == 3 * MAX)
+    assert found['sidecar_requests_in_flight{kind="api"}'] == 0
+    assert found['sidecar_requests_in_flight{kind="stream"}'] == 0
     await others_are_served(client, at)
+
+
+async def test_of_too_many_uploads_the_slowest_is_given_up(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """So whoever sends slowly keeps out no upload that comes at once."""
+    at = await sidecar(config(upstream, in_flight={"api": 1, "page": 1, "stream": 1}))
+    slow = [await client(at) for _ in range(4)]
+    for one in slow:
+        one.send(f"POST /upload HTTP/1.1\r\n{HOST}Content-Length: 100\r\n\r\nx")
+        await asyncio.sleep(0.05)
+    assert (await slow[0].answer()).status == 408
+    for one in slow[1:]:
+        one.send("x" * 99)
+        assert (await one.answer()).status == 200
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 30", "Transfer-Encoding: chunked"])
@@ -389,7 +406,7 @@ async def test_client_that_leaves_before_its_body_is_worth_sending_costs_nothing
     at = await sidecar(config(upstream))
     one = await client(at)
     one.send(f"POST /upload HTTP/1.1\r\n{HOST}Content-Length: 1000\r\n\r\nx")
-    await at.wait_for(lambda found: found['sidecar_requests_in_flight{kind="api"}'] == 1)
+    await at.wait_for(lambda found: found['sidecar_requests_in_flight{kind="body"}'] == 1)
     one.close() if how == "FIN" else one.reset()
     assert await at.under_way() == {}
     assert upstream.wires == []
