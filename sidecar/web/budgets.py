@@ -7,18 +7,21 @@ slowly keeps nobody out but others who do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sidecar.core.errors import Overloaded
 
 if TYPE_CHECKING:
     from sidecar.core.config.model import InFlight
-    from sidecar.web.flow import Flow
 
 STREAM: Final = "stream"  # the budget of event streams, WebSockets, and whatever lasts
 
 
 BODY: Final = "body"  # requests of which the end of the body, or a first part, is waited for
+
+GiveUp: TypeAlias = Callable[[str], None]
+"""Ends the wait for a client's body, and is told why."""
 
 
 class Budgets:
@@ -33,7 +36,7 @@ class Budgets:
             STREAM: limits.stream,
             BODY: limits.api + limits.page + limits.stream,
         }
-        self._waiting: Final[dict[Flow, None]] = {}  # for bodies, the longest one first
+        self._waiting: Final[dict[GiveUp, None]] = {}  # for bodies, the longest one first
         self.in_flight: Final[dict[str, int]] = dict.fromkeys(self.limits, 0)
 
     def take(self, kind: str) -> None:
@@ -54,20 +57,20 @@ class Budgets:
         """Counts a request out."""
         self.in_flight[kind] -= 1
 
-    def wait(self, flow: Flow) -> None:
-        """Counts a request in whose body is waited for.
+    def wait(self, give_up: GiveUp) -> None:
+        """Counts a request in whose body is waited for; `give_up` is its connection's.
 
         If there are too many, the one that is waited for longest is given up (408).
         """
-        self._waiting[flow] = None
+        self._waiting[give_up] = None
         self.in_flight[BODY] += 1
         if self.in_flight[BODY] > self.limits[BODY]:
             longest = next(iter(self._waiting))
             self.wait_no_more(longest)
-            longest.connection.give_up("the request body comes too slowly, and many others wait")
+            longest("the request body comes too slowly, and many others wait")
 
-    def wait_no_more(self, flow: Flow) -> None:
+    def wait_no_more(self, give_up: GiveUp) -> None:
         """Counts a request out whose body was waited for."""
-        if flow in self._waiting:
-            del self._waiting[flow]
+        if give_up in self._waiting:
+            del self._waiting[give_up]
             self.in_flight[BODY] -= 1

@@ -122,9 +122,9 @@ async def _collect(flow: Flow, plan: Plan) -> None:
     """Waits until `MEMORY_BODY` bytes or the end of the request body are here, then goes on."""
     held: list[bytes] = []
     size = 0
-    budgets = flow.handler.budgets
+    budgets, give_up = flow.handler.budgets, flow.connection.give_up
     flow.leave_budget()
-    budgets.wait(flow)
+    budgets.wait(give_up)
     try:
         with RequestBody(flow) as body:
             body.invite()
@@ -132,7 +132,7 @@ async def _collect(flow: Flow, plan: Plan) -> None:
                 held.append(data)
                 size += len(data)
     finally:
-        budgets.wait_no_more(flow)
+        budgets.wait_no_more(give_up)
     flow.beginning = b"".join(held)
     flow.handler.resume(flow, plan)
 
