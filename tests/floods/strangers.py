@@ -17,6 +17,8 @@ from typing import Any, Final
 
 CONNECTIONS: Final = 16  # of a flood of whole requests
 SLOW: Final = 1200  # connections of one that sends slowly
+# The other side has left; uvloop says RuntimeError of a transport that is closed.
+_LEFT: Final = (OSError, asyncio.IncompleteReadError, RuntimeError)
 IDLE: Final = 3500  # connections of one that sends nothing
 
 
@@ -63,7 +65,7 @@ def _requests(make: Callable[[], bytes], answers: int = 1) -> Flood:
         async def one() -> int:
             sent = 0
             while not stranger.is_over:
-                with suppress(OSError, asyncio.IncompleteReadError):
+                with suppress(*_LEFT):
                     async with stranger.connected() as (reader, writer):
                         while not stranger.is_over:
                             writer.write(make())
@@ -95,7 +97,7 @@ def _held(first: bytes, piece: bytes, pause: float, most: int) -> Flood:
         async def one() -> int:
             opened = 0
             while not stranger.is_over:
-                with suppress(OSError):
+                with suppress(*_LEFT):
                     async with stranger.connected() as (_, writer):
                         opened += 1
                         writer.write(first)
@@ -172,7 +174,7 @@ async def _storm(stranger: Stranger) -> int:
     async def one() -> int:
         sent = 0
         while not stranger.is_over:
-            with suppress(OSError, asyncio.IncompleteReadError):
+            with suppress(*_LEFT):
                 async with stranger.connected() as (reader, writer):
                     while not stranger.is_over:
                         cookie = f"Cookie: access_token=token-of-{_name()}"
@@ -191,7 +193,7 @@ async def _knocks(stranger: Stranger) -> int:
     async def one() -> int:
         opened = 0
         while not stranger.is_over:
-            with suppress(OSError):
+            with suppress(*_LEFT):
                 async with stranger.connected():
                     opened += 1
         return opened

@@ -73,8 +73,8 @@ class Backend:
     async def events(self, request: web.Request) -> web.StreamResponse:
         """An event stream without an end."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
         with suppress(ConnectionError):
+            await response.prepare(request)
             while True:
                 await response.write(b"data: x\n\n")
                 await asyncio.sleep(1)
@@ -83,9 +83,10 @@ class Backend:
     async def socket(self, request: web.Request) -> web.StreamResponse:
         """A WebSocket that says back what it hears."""
         wire = web.WebSocketResponse()
-        await wire.prepare(request)
-        async for message in wire:
-            await wire.send_str(message.data)
+        with suppress(ConnectionError):
+            await wire.prepare(request)
+            async for message in wire:
+                await wire.send_str(message.data)
         return wire
 
     async def token(self, request: web.Request) -> web.Response:
