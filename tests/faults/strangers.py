@@ -20,10 +20,19 @@ def _name() -> str:
     return f"stranger{next(_names)}"
 
 
+async def _session(site: Site, until: float) -> str:
+    """A Cookie header; without a session if nobody can log in by then."""
+    while time.monotonic() < until:
+        with suppress(OSError, Broken, LookupError):
+            return (await site.enter(_name())).cookie
+        await asyncio.sleep(0.1)
+    return ""
+
+
 async def leave_within(site: Site, seconds: float) -> None:
     """Leaves within heads, bodies, before responses and within them."""
     until = time.monotonic() + seconds
-    cookie = (await site.enter(_name())).cookie
+    cookie = await _session(site, until)
     while time.monotonic() < until:
         method, path = site.random.choice([("GET", "/x"), ("GET", "/big"), ("POST", "/x")])
         body = b"b" * 50_000 if method == "POST" else b""
@@ -43,7 +52,7 @@ async def leave_within(site: Site, seconds: float) -> None:
 async def trickle(site: Site, seconds: float) -> None:
     """Sends a body byte by byte."""
     until = time.monotonic() + seconds
-    cookie = (await site.enter(_name())).cookie
+    cookie = await _session(site, until)
     while time.monotonic() < until:
         with suppress(OSError, Broken):
             async with connected(site.ports()[0]) as wire:
@@ -57,7 +66,7 @@ async def trickle(site: Site, seconds: float) -> None:
 async def never_read(site: Site, seconds: float) -> None:
     """Asks for large responses and reads nothing."""
     until = time.monotonic() + seconds
-    cookie = (await site.enter(_name())).cookie
+    cookie = await _session(site, until)
     with suppress(OSError, Broken):
         async with connected(site.ports()[0]) as wire:
             wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
