@@ -125,6 +125,7 @@ _PROXY: Final = """
     listen $host:$port backlog=4096;
     proxy_set_header Connection $$hop; proxy_set_header Upgrade $$http_upgrade;
     location / { proxy_pass http://api; }
+    location /api/echo { proxy_pass http://api; proxy_buffering off; }
   }"""
 
 _LUA: Final = """

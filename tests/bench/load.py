@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
+from typing import Final
 
 from tests.bench import wrk
 from tests.bench.procfs import cpu_seconds
 from tests.bench.samples import Ask, size_of
+from tests.bench.servers import Server
 from tests.bench.stage import Sample, Stage
+
+# Each request another session, of a plain cookie; all are of the same length.
+_COOKIE: Final = "access_token=%024d-%012d; seen=x"
+_NEW_SESSIONS: Final = """
+local number = 0
+request = function()
+  number = number + 1
+  wrk.headers["Cookie"] = string.format("{cookie}", {began}, number)
+  return wrk.format()
+end
+"""
+
+
+def new_sessions() -> str:
+    """Lua that presents sessions which no other call presents."""
+    began = str(time.monotonic_ns())
+    return _NEW_SESSIONS.replace("{cookie}", _COOKIE).replace("{began}", began)
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A request, how many connections repeat it, and wrk's `request` where it is never the same."""
+    """A request, and how many connections repeat it: with one session, or each with another."""
 
     ask: Ask
     connections: int = 32
-    lua: str = ""
+    each_new: bool = False
 
     def __call__(self, stage: Stage, name: str) -> Sample:
+        """On a contender as it comes."""
+        return self.on(stage, stage.server(name))
+
+    def on(self, stage: Stage, server: Server) -> Sample:
         """Microseconds of CPU time per request, requests a second, latencies in microseconds.
 
         Raises `BenchError` where an answer is not as its sample.
         """
-        server = stage.server(name)
-        size = size_of(server, self.ask)
+        size = size_of(server, stage.site, self._sample())
         before = cpu_seconds(server.pid)
         told = wrk.run(
             server,
@@ -32,9 +55,16 @@ class Load:
             connections=self.connections,
             seconds=stage.seconds,
             home=stage.site.home,
-            lua=self.lua,
+            lua=new_sessions() if self.each_new else "",
         )
         spent = cpu_seconds(server.pid) - before
-        load = wrk.judge(name, told, self.ask, size)
+        load = wrk.judge(server.name, told, self.ask, size)
         cpu = spent / load.requests * 1e6
         return {"cpu": cpu, "rate": load.per_second, "p50": load.p50, "p99": load.p99}
+
+    def _sample(self) -> Ask:
+        """The request once, with a session that no other has."""
+        if not self.each_new:
+            return self.ask
+        cookie = _COOKIE % (time.monotonic_ns(), 0)
+        return replace(self.ask, fields={**self.ask.fields, "Cookie": cookie})

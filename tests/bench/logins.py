@@ -102,6 +102,9 @@ async def _cookies(
 # -- oauth2-proxy -------------------------------------------------------------------------------
 
 
+CLIENT_ID, CLIENT_SECRET = compare.CLIENT_ID, compare.CLIENT_SECRET
+
+
 def _command(place: Place) -> Sequence[str]:
     assert place.idp is not None
     ports = compare.Ports(place.port, place.site.upstream, place.idp.issuer)

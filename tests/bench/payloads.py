@@ -10,8 +10,7 @@ _ITEM = b'{"id": 100017, "name": "item number 17", "price": 12.5, "tags": ["a", 
 _BEFORE, _BETWEEN, _AFTER = b'{"data": [', b", ", b"]}"
 
 # The third stays below the sidecar's buffer (1 MiB), the last is far beyond it.
-WHOLE = {"1k.json": 1024, "64k.json": 65536, "1m.json": 1_000_000}
-DOCUMENTS = {**WHOLE, "100m.json": LARGE}
+DOCUMENTS = {"1k.json": 1024, "64k.json": 65536, "1m.json": 1_000_000, "100m.json": LARGE}
 DOWNLOAD = "100m.bin"
 
 

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 from tests.bench.contenders import DIRECT
 from tests.bench.faults import BenchError
 from tests.bench.results import Results, added, middle, ratios
-from tests.bench.rows import BASELINE, COSTS, FEATURES, LOADS
+from tests.bench.rows import BASELINE, COSTS, FEATURES, GROWTH, LOADS, WIRES
 from tests.bench.servers import BESIDE
 from tests.bench.stage import Rounds, Row
 
@@ -25,7 +25,9 @@ def parts(results: Results) -> Mapping[str, str]:
     made = {
         "conditions": _conditions(results),
         "beside": _beside(results),
-        "features": _features(results),
+        "wires": _each(results, WIRES, ("what", "contender")),
+        "features": _each(results, FEATURES, ("request", "sidecar")),
+        "growth": _each(results, GROWTH, ("number of", "")),
         "costs": _costs(results),
     }
     return {name: text for name, text in made.items() if text}
@@ -66,21 +68,21 @@ def _added(rounds: Rounds, name: str) -> str:
     return f"{p50:.0f} / {p99:.0f}"
 
 
-# -- the sidecar by itself, and costs -----------------------------------------------------------
+# -- entries of a row -----------------------------------------------------------------------------
 
 
-def _features(results: Results) -> str:
-    heads = ("load", "sidecar", "CPU µs each", "ratio to the first", "a second")
-    return table(heads, _lines(results, FEATURES, _feature_lines))
+def _each(results: Results, rows: Mapping[str, Row], heads: Sequence[str]) -> str:
+    """A line for each entry, by CPU time."""
+    return table((*heads, "CPU µs each", "ratio", "a second"), _lines(results, rows, _cpu_lines))
 
 
-def _feature_lines(row: Row, rounds: Rounds) -> Lines:
+def _cpu_lines(row: Row, rounds: Rounds) -> Lines:
     for name in rounds[0]:
         yield (
             row.title,
             name,
             f"{middle(rounds, name, 'cpu'):.1f}",
-            _NONE if name == row.baseline else spread(ratios(rounds, name, row.baseline)),
+            "1" if name == row.baseline else spread(ratios(rounds, name, row.baseline)),
             f"{middle(rounds, name, 'rate'):,.0f}",
         )
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from tests.bench import costs
+from tests.bench import costs, growth, wires
 from tests.bench.contenders import DIRECT, Body
 from tests.bench.load import Load
 from tests.bench.samples import Ask
 from tests.bench.servers import BESIDE
-from tests.bench.sidecars import DEFAULT, NO_LOG
+from tests.bench.sidecars import DEFAULT, IMAGE_PYTHON, NO_LOG, OWN_LOGINS, ROUTES
 from tests.bench.stage import Entry, Row, Take
+from tests.bench.upstream import EVENT
 
 BASELINE: Final = "nginx"
 _PROXIES: Final = ("nginx", "Caddy", DEFAULT)
@@ -35,16 +36,102 @@ LOADS: Final[Mapping[str, Row]] = {
     "1m": Row("1 MB, 4 connections", _all(Load(Ask("/1m.json"), connections=4)), BASELINE),
 }
 
+_POST: Final = Load(
+    Ask("/1k.json", "POST", {"Content-Type": "application/json"}, "{}" + " " * 1022)
+)
+_64K: Final = Load(Ask("/64k.json"))
+_GZIP: Final = Load(Ask("/64k.json", fields={"Accept-Encoding": "gzip"}))
+_EACH_NEW: Final = Load(Ask("/1k.json"), each_new=True)
+_DOCUMENT: Final = {
+    "Accept": "text/html",
+    "Sec-Fetch-Site": "same-origin",
+    "Sec-Fetch-Mode": "navigate",
+    "Sec-Fetch-Dest": "document",
+}
+_GONE: Final = "/gone"  # where the upstream says 401
+_PLAIN: Final = "plain cookie"
+
 FEATURES: Final[Mapping[str, Row]] = {
-    "features": Row(
-        "1 KB, 32 connections",
+    "switches": Row(
+        "1 KB",
         {
             "as it comes": Entry(DEFAULT, _1K),
             "log off": Entry(NO_LOG, _1K),
             "no envelope": Entry("no envelope", _1K),
-            "no session": Entry("no session", _1K),
+            "POST of 1 KB": Entry(DEFAULT, _POST),
+            "two workers": Entry("two workers", _1K),
+            IMAGE_PYTHON: Entry(IMAGE_PYTHON, _1K),
         },
         "as it comes",
+    ),
+    "sessions": Row(
+        "1 KB, by its session",
+        {
+            "Auth.js v5": Entry(DEFAULT, _1K),
+            "none wanted": Entry("no session", _1K),
+            "plain cookie": Entry(_PLAIN, _1K),
+            "next-auth v4": Entry("next-auth v4 cookie", _1K),
+            **_all(_1K, OWN_LOGINS),
+            "plain cookie, each request another": Entry(_PLAIN, _EACH_NEW),
+        },
+        "Auth.js v5",
+    ),
+    "gzip": Row(
+        "64 KB",
+        {"as it comes": Entry(DEFAULT, _64K), "compressed": Entry(DEFAULT, _GZIP)},
+        "as it comes",
+    ),
+    "logout": Row(
+        "each request another session",
+        {
+            "200 of 1 KB": Entry(_PLAIN, _EACH_NEW),
+            "401 of the upstream: 303 to the logout": Entry(
+                _PLAIN, Load(Ask(_GONE, fields=_DOCUMENT, status=303), each_new=True)
+            ),
+            "logout": Entry(
+                _PLAIN, Load(Ask("/logout", "POST", _DOCUMENT, status=303), each_new=True)
+            ),
+        },
+        "200 of 1 KB",
+    ),
+}
+
+_WIRES: Final = ("nginx", "HAProxy", "Caddy", "oauth2-proxy", DEFAULT)
+
+WIRES: Final[Mapping[str, Row]] = {
+    "messages": Row(
+        f"WebSocket message of {len(wires.MESSAGE)} bytes, {wires.SOCKETS} sockets",
+        _all(wires.messages, _WIRES),
+        BASELINE,
+    ),
+    "events": Row(
+        f"event of {len(EVENT)} bytes, {wires.STREAMS} streams with {1000 // wires.PAUSE} a second",
+        _all(wires.events, _WIRES),
+        BASELINE,
+    ),
+}
+
+GROWTH: Final[Mapping[str, Row]] = {
+    "routes": Row(
+        "routes",
+        {"2": Entry(DEFAULT, _1K), **{f"{ROUTES[name]:,}": Entry(name, _1K) for name in ROUTES}},
+        "2",
+    ),
+    "seen": Row(
+        "sessions seen",
+        {
+            f"{count:,}": Entry("plain cookie, log off", growth.after_sessions(count))
+            for count in (1, 1_000, 100_000, 1_000_000)
+        },
+        "1",
+    ),
+    "open": Row(
+        "open idle connections",
+        {
+            f"{count:,}": Entry(DEFAULT, growth.beside_connections(count))
+            for count in (1, 100, 1_000, 5_000)
+        },
+        "1",
     ),
 }
 
@@ -85,4 +172,4 @@ COSTS: Final[Mapping[str, Row]] = {
     ),
 }
 
-ROWS: Final[Mapping[str, Row]] = {**LOADS, **FEATURES, **COSTS}
+ROWS: Final[Mapping[str, Row]] = {**LOADS, **WIRES, **FEATURES, **GROWTH, **COSTS}

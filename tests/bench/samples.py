@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from gzip import decompress
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 
@@ -45,24 +46,26 @@ def send(
     return response
 
 
-def size_of(server: Server, ask: Ask) -> int:
-    """How many bytes the answer has on the wire, all of it."""
+def size_of(server: Server, site: Site, ask: Ask) -> int:
+    """How many bytes the answer has on the wire, all of it.
+
+    Raises `BenchError` where its coding is not what was asked for, or a document is not right.
+    """
     with closing(server.connect()) as connection:
         response = send(connection, server, ask)
         body = response.read()
+    coding, asked = response.getheader("Content-Encoding"), ask.fields.get("Accept-Encoding")
+    if coding != asked:
+        raise BenchError(f"{server.name} answers in the coding {coding}, not {asked}")
+    document = site.home / "www/api" / ask.path[1:]
+    if document.is_file():
+        check_body(server, decompress(body) if coding else body, document.read_bytes())
     line = f"HTTP/1.1 {response.status} {response.reason}\r\n\r\n"
     fields = sum(len(f"{name}: {value}\r\n") for name, value in response.getheaders())
     return len(line) + fields + len(body)
 
 
 # -- bodies -------------------------------------------------------------------------------------
-
-
-def check_document(server: Server, site: Site, file: str) -> None:
-    """Raises `BenchError` where a document does not come through as it should."""
-    with closing(server.connect()) as connection:
-        body = send(connection, server, Ask(f"/{file}")).read()
-    check_body(server, body, (site.home / "www/api" / file).read_bytes())
 
 
 def check_body(server: Server, body: bytes, document: bytes) -> None:

@@ -7,10 +7,19 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from tests.bench.contenders import Body, Contender, Cookies
-from tests.bench.site import HOST, ROOT, Place, Session, auth_js
+from tests.bench import pythons
+from tests.bench.contenders import Body, Contender, Cookies, lacks
+from tests.bench.logins import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    SIDECAR_LOGIN,
+    provider,
+    provider_and_redis,
+)
+from tests.bench.site import HOST, ROOT, Place, Session, auth_js, next_auth, plain
 
 DEFAULT: Final = "sidecar"
 NO_LOG: Final = "sidecar, log off"
@@ -33,17 +42,20 @@ def _settings(place: Place) -> Settings:
     }
 
 
-def _command(place: Place, *, change: Change) -> Sequence[str]:
+def _command(place: Place, *, change: Change, python: Callable[[], object]) -> Sequence[str]:
     settings = _settings(place)
     change(settings, place)
     file = place.folder / "sidecar.yaml"
     file.write_text(json.dumps(settings))  # YAML holds JSON
-    return [sys.executable, "-m", "sidecar", "run", "-c", str(file)]
+    return [str(python()), "-m", "sidecar", "run", "-c", str(file)]
 
 
 def sidecar(
     change: Change = lambda _settings, _place: None,
     *,
+    python: Callable[[], object] = lambda: sys.executable,
+    missing: Callable[[], str | None] = lambda: None,
+    build: Callable[[], Path] | None = None,
     body: Body = Body.SPLICED,
     with_token: bool = True,
     beside: Callable[[ExitStack, Place], Place] = lambda _, place: place,
@@ -52,7 +64,9 @@ def sidecar(
     """The sidecar with something changed."""
     return Contender(
         "session, envelope",
-        partial(_command, change=change),
+        partial(_command, change=change, python=python),
+        missing=missing,
+        build=build,
         body=body,
         cookies=Cookies.STRIPPED,
         token="authorization" if with_token else None,
@@ -62,21 +76,89 @@ def sidecar(
     )
 
 
-def _log_off(settings: Settings, _: Place) -> None:
+# -- changes ------------------------------------------------------------------------------------
+
+
+def _set(**keys: Any) -> Change:
+    """Other keys at the top."""
+    return lambda settings, _: settings.update(keys)
+
+
+def _route(**keys: Any) -> Change:
+    """Other keys of the route."""
+    return lambda settings, _: settings["routes"][0].update(keys)
+
+
+def _next_auth(settings: Settings, _: Place) -> None:
+    settings["session"]["sources"][0]["type"] = "nextauth"
+
+
+def _plain(settings: Settings, _: Place) -> None:
+    """Without log and brake: what is measured is a million sessions, or a logout of each."""
+    settings["session"]["sources"] = [{"type": "cookie", "cookie": "access_token"}]
+    settings["unauthorized"] = {"brake": None}
+
+
+def _plain_no_log(settings: Settings, place: Place) -> None:
+    _plain(settings, place)
     settings["log"] = {"access": False}
 
 
-def _no_envelope(settings: Settings, _: Place) -> None:
-    settings["routes"][0]["envelope"] = False
+def _login(keep: str, store: str) -> Change:
+    """The sidecar's own login; the store's URL may name `{folder}` and `{redis}`."""
+
+    def change(settings: Settings, place: Place) -> None:
+        assert place.idp is not None
+        del settings["session"]
+        client = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+        scopes = ["openid", "profile", "email", "offline_access"]
+        settings["oidc"] = {"issuer": place.idp.issuer, "keep": keep, "scopes": scopes, **client}
+        settings["secret"] = place.site.login.secret
+        settings["store"] = {"url": store.format(folder=place.folder, redis=place.redis)}
+
+    return change
 
 
-def _no_session(settings: Settings, _: Place) -> None:
-    settings["routes"][0]["session"] = "none"
+def _many_routes(count: int) -> Change:
+    """So many more than two, none of which is the one that is asked for."""
 
+    def change(settings: Settings, _: Place) -> None:
+        first = settings["routes"][0]
+        settings["routes"] += [first | {"path": f"/api/part{number}/"} for number in range(count)]
+
+    return change
+
+
+def _login_sidecar(
+    keep: str,
+    store: str,
+    beside: Callable[[ExitStack, Place], Place] = provider,
+    missing: Callable[[], str | None] = lambda: None,
+) -> Contender:
+    return sidecar(_login(keep, store), beside=beside, missing=missing, session=SIDECAR_LOGIN)
+
+
+ROUTES: Final = {f"{count:,} more routes": count for count in (10, 100, 1000)}
+OWN_LOGINS: Final = ("own login, in the cookie", "own login, in SQLite", "own login, in Redis")
+IMAGE_PYTHON: Final = f"Python {pythons.image_version()}"
 
 SIDECARS: Final[Mapping[str, Contender]] = {
     DEFAULT: sidecar(),
-    NO_LOG: sidecar(_log_off),
-    "no envelope": sidecar(_no_envelope, body=Body.AS_IT_IS),
-    "no session": sidecar(_no_session, with_token=False),
+    NO_LOG: sidecar(_set(log={"access": False})),
+    "no envelope": sidecar(_route(envelope=False), body=Body.AS_IT_IS),
+    "no session": sidecar(_route(session="none"), with_token=False),
+    "next-auth v4 cookie": sidecar(_next_auth, session=next_auth),
+    "plain cookie": sidecar(_plain, session=plain),
+    "plain cookie, log off": sidecar(_plain_no_log, session=plain),
+    OWN_LOGINS[0]: _login_sidecar("cookie", "memory:"),
+    OWN_LOGINS[1]: _login_sidecar("store", "sqlite://{folder}/sessions.db"),
+    OWN_LOGINS[2]: _login_sidecar(
+        "store",
+        "redis://127.0.0.1:{redis}/0",
+        provider_and_redis,
+        lambda: "apt-get install redis-server" if lacks("redis-server") else None,
+    ),
+    "two workers": sidecar(_set(workers=2)),
+    IMAGE_PYTHON: sidecar(python=pythons.interpreter, missing=pythons.missing, build=pythons.build),
+    **{name: sidecar(_many_routes(count)) for name, count in ROUTES.items()},
 }

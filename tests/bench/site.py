@@ -68,6 +68,12 @@ def next_auth(place: Place) -> Session:
     return Session(login.header_4, login.others_4, login.token.__eq__)
 
 
+def plain(place: Place) -> Session:
+    """The token itself is the cookie."""
+    token = place.site.login.token
+    return Session(f"access_token={token}; seen=x", "seen=x", token.__eq__)
+
+
 def await_port(port: int) -> None:
     """Raises `BenchError` where nobody listens there in time."""
     end = time.monotonic() + READY_SECONDS

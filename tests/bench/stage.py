@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Self, TypeAlias
 
 from tests.bench.contenders import DIRECT
-from tests.bench.payloads import WHOLE
-from tests.bench.samples import check_document, check_upstream_side
+from tests.bench.samples import check_upstream_side
 from tests.bench.servers import Server, running
 from tests.bench.site import Site
 
@@ -21,13 +20,21 @@ Rounds: TypeAlias = Sequence[Mapping[str, Sample]]
 """For each round a sample of each entry."""
 
 
+Prepare: TypeAlias = Callable[[Server, ExitStack], None]
+"""Does something to a server; what it opens stays open until the stack is left."""
+
+
+def _as_it_is(_server: Server, _stack: ExitStack) -> None:
+    """Prepares nothing."""
+
+
 class Stage:
     """The servers of one row, each started when it is first wanted, and found to be right."""
 
     def __init__(self, site: Site, direct: Server, seconds: int) -> None:
         self.site: Final = site
         self.seconds: Final = seconds
-        self._servers: Final = {DIRECT: direct}
+        self._servers: Final = {(DIRECT, ""): direct}
         self._stack: Final = ExitStack()
 
     def __enter__(self) -> Self:
@@ -36,15 +43,16 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def server(self, name: str) -> Server:
-        """A contender that runs until the stage is left. Raises `BenchError`."""
-        if name not in self._servers:
+    def server(self, name: str, state: str = "", prepare: Prepare = _as_it_is) -> Server:
+        """A contender that runs until the stage is left; one more for each `state`, which `prepare`
+        puts it into. Raises `BenchError`.
+        """
+        if (name, state) not in self._servers:
             server = self._stack.enter_context(running(self.site, name))
             check_upstream_side(server)
-            for file in WHOLE:
-                check_document(server, self.site, file)
-            self._servers[name] = server
-        return self._servers[name]
+            prepare(server, self._stack)
+            self._servers[name, state] = server
+        return self._servers[name, state]
 
 
 Take: TypeAlias = Callable[[Stage, str], Sample]
