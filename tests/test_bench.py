@@ -16,7 +16,7 @@ import pytest
 
 from sidecar.core.formats import FORMATS
 from sidecar.explain import explain
-from tests.bench import cookies, report, results, samples, servers, wrk
+from tests.bench import cookies, plot, report, results, rows, samples, servers, wrk
 from tests.bench.faults import BenchError
 from tests.bench.samples import Ask
 
@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 BENCH = ROOT / "tests" / "bench"
 COMMAND = (sys.executable, str(BENCH), "--quick", "--rounds", "1")
 
+MEASURED = ("beside", "wires", "features", "growth", "costs")
 FINE = {"requests": 10, "bytes": 5000, "microseconds": 2e6, "p50": 90, "p99": 200} | dict.fromkeys(
     ("connect", "read", "write", "status", "timeout"), 0
 )
@@ -207,10 +208,13 @@ def test_a_contender_that_is_missing_is_named() -> None:
 def test_the_page_has_what_was_measured() -> None:
     """Its tables are those that the kept data make; --write makes both."""
     page = report.PAGE.read_text(encoding="utf-8")
-    made = report.parts(results.decoded(results.FILE.read_bytes()))
-    assert set(made) == {"conditions", "beside", "features", "costs"}
+    kept = results.decoded(results.FILE.read_bytes())
+    made = report.parts(kept)
+    assert set(kept.rows) == set(rows.ROWS)
+    assert set(made) == {*MEASURED, "conditions", "sizing"}
     for name, part in made.items():
         assert f"<!-- {name} -->\n{part}\n<!-- /{name} -->\n" in page
+    assert plot.FILE.read_text(encoding="utf-8") == plot.svg(kept)
 
 
 def test_the_page_takes_the_tables(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+from tests.bench import plot
 from tests.bench.children import SIGNALS
 from tests.bench.conditions import conditions
 from tests.bench.contenders import DIRECT, lacks
@@ -32,7 +33,7 @@ FAILED, UNUSABLE = 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     if options.page:
-        write_into(PAGE, parts(decoded(FILE.read_bytes())))
+        _write_page(decoded(FILE.read_bytes()))
         return 0
     if lacking := " ".join(lacks(*NEEDED)):
         _say(f"missing: {lacking}. On Debian: apt-get install {lacking}")
@@ -43,15 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results = _measure(options)
         made = parts(results)
         print("\n\n".join(made.values()))
-        if options.json:
-            options.json.write_bytes(encoded(results))
         if options.write:
             FILE.write_bytes(encoded(results))
-            write_into(PAGE, made)
+            _write_page(results)
     except BenchError as error:
         _say(f"failed: {error}")
         return FAILED
     return 0
+
+
+def _write_page(results: Results) -> None:
+    """The tables into their page, and its picture beside it. Raises `BenchError`."""
+    write_into(PAGE, parts(results))
+    plot.FILE.write_text(plot.svg(results), encoding="utf-8")
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -97,12 +102,15 @@ def _measure(options: argparse.Namespace) -> Results:
         left_out = missing(wanted - {DIRECT})
     for name, remedy in left_out.items():
         _say(f"{name} is left out: {remedy}")
-    taken = {}
+    results = Results(conditions(options.rounds, options.seconds), left_out, {})
     with _site() as (site, direct):
         for name, row in rows.items():
             with Stage(site, direct, options.seconds) as stage:
-                taken[name] = measure(row, stage, options.rounds, left_out, _say)
-    return Results(conditions(options.rounds, options.seconds), left_out, taken)
+                rounds = measure(row, stage, options.rounds, left_out, _say)
+            results = replace(results, rows={**results.rows, name: rounds})
+            if options.json:  # by each row, so that a run which fails later was not for nothing
+                options.json.write_bytes(encoded(results))
+    return results
 
 
 def _build(name: str) -> None:

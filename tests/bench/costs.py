@@ -19,7 +19,18 @@ from tests.bench.site import Site
 from tests.bench.stage import Sample, Stage, Take
 from tests.bench.upstream import PAUSE
 
-IDLE: Final = 2000
+IDLE: Final = Ask("/1k.json")
+STREAM: Final = Ask("/echo/events?pause=60000")
+SOCKET: Final = Ask(
+    "/echo/socket",
+    fields={
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    },
+    status=101,
+)
 OPEN_FILES: Final = 12_000  # of this process and all that it starts
 
 _PIECE: Final = 65536
@@ -84,21 +95,30 @@ def growth(transfer: Transfer) -> Take:
 # -- connections, start -------------------------------------------------------------------------
 
 
-def idle_connection(stage: Stage, name: str) -> Sample:
-    """KB of resident memory that a connection holds between two requests."""
-    allow_open_files()
-    with running(stage.site, name) as server, ExitStack() as stack:
-        open_connections(stack, server, _WARM_UP)
-        before = resident_bytes(server.pid)
-        open_connections(stack, server, IDLE)
-        return {"value": (resident_bytes(server.pid) - before) / IDLE / 1000}
+def held(ask: Ask, count: int) -> Take:
+    """KB of resident memory that a connection holds after one request, or during one that lasts."""
+
+    def measured(stage: Stage, name: str) -> Sample:
+        allow_open_files()
+        with running(stage.site, name) as server, ExitStack() as stack:
+            open_connections(stack, server, _WARM_UP, ask)
+            before = resident_bytes(server.pid)
+            open_connections(stack, server, count, ask)
+            return {"value": (resident_bytes(server.pid) - before) / count / 1000}
+
+    return measured
 
 
-def open_connections(stack: ExitStack, server: Server, count: int) -> None:
-    """Opens connections that stay, one after the other, each with one request behind it."""
+def open_connections(stack: ExitStack, server: Server, count: int, ask: Ask = IDLE) -> None:
+    """Opens connections that stay, one after the other, each with this request behind it.
+
+    A stream, or what is no HTTP any more, goes on.
+    """
     for _ in range(count):
         connection = stack.enter_context(closing(server.connect()))
-        send(connection, server, Ask("/1k.json")).read()
+        response = stack.enter_context(send(connection, server, ask))
+        if response.length is not None:
+            response.read()
 
 
 def start(stage: Stage, name: str) -> Sample:

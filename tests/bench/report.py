@@ -12,6 +12,7 @@ from tests.bench.faults import BenchError
 from tests.bench.results import Results, added, middle, ratios
 from tests.bench.rows import BASELINE, COSTS, FEATURES, GROWTH, LOADS, WIRES
 from tests.bench.servers import BESIDE
+from tests.bench.sidecars import DEFAULT, NO_LOG
 from tests.bench.stage import Rounds, Row
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "performance.md"
@@ -29,6 +30,7 @@ def parts(results: Results) -> Mapping[str, str]:
         "features": _each(results, FEATURES, ("request", "sidecar")),
         "growth": _each(results, GROWTH, ("number of", "")),
         "costs": _costs(results),
+        "sizing": _sizing(results),
     }
     return {name: text for name, text in made.items() if text}
 
@@ -66,6 +68,33 @@ def _load_cell(rounds: Rounds, name: str) -> str:
 def _added(rounds: Rounds, name: str) -> str:
     p50, p99 = (added(rounds, name, DIRECT, figure) for figure in ("p50", "p99"))
     return f"{p50:.0f} / {p99:.0f}"
+
+
+# -- how much a processor does -------------------------------------------------------------------
+
+_SIZING: Final = (
+    ("requests of 1 KB", "1k-32", DEFAULT),
+    ("requests of 1 KB, log off", "1k-32", NO_LOG),
+    ("requests of 64 KB", "64k", DEFAULT),
+    ("requests of 1 MB", "1m", DEFAULT),
+    ("logouts", "logout", "logout"),
+    ("WebSocket messages, each direction", "messages", DEFAULT),
+    ("events of streams", "events", DEFAULT),
+)
+
+
+def _sizing(results: Results) -> str:
+    """What one processor has time for in a second, and what to plan with: two digits of each."""
+    lines = []
+    for what, row, name in _SIZING:
+        if row in results.rows:
+            rate = 1e6 / middle(results.rows[row], name, "cpu")
+            lines.append((what, _rounded(rate), _rounded(rate / 2)))
+    return table(("a second", "one processor, at most", "to plan with"), lines)
+
+
+def _rounded(number: float) -> str:
+    return f"{int(float(f'{number:.1e}')):,}"
 
 
 # -- entries of a row -----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from tests.bench import costs, growth, wires
-from tests.bench.contenders import DIRECT, Body
+from tests.bench.contenders import DIRECT
 from tests.bench.load import Load
 from tests.bench.samples import Ask
 from tests.bench.servers import BESIDE
@@ -16,7 +16,6 @@ from tests.bench.upstream import EVENT
 
 BASELINE: Final = "nginx"
 _PROXIES: Final = ("nginx", "Caddy", DEFAULT)
-_ENVELOPES: Final = [name for name in BESIDE if BESIDE[name].body is not Body.AS_IT_IS]
 
 
 def _all(take: Take, names: Iterable[str] = BESIDE) -> Mapping[str, Entry]:
@@ -135,41 +134,26 @@ GROWTH: Final[Mapping[str, Row]] = {
     ),
 }
 
+
+def _held(what: str, ask: Ask, count: int, target: str = "") -> Row:
+    entries = _all(costs.held(ask, count), _PROXIES)
+    return Row(f"{what}, of {count:,}", entries, BASELINE, "KB", target, once=True)
+
+
+def _large(what: str, transfer: costs.Transfer, names: Iterable[str] = _PROXIES) -> Row:
+    entries = _all(costs.growth(transfer), names)
+    return Row(f"100 MB {what}, peak growth", entries, DEFAULT, "MiB", "≤ 20 MiB", once=True)
+
+
 COSTS: Final[Mapping[str, Row]] = {
     "start": Row("cold start to the first answer", _all(costs.start), BASELINE, "ms", "< 500 ms"),
     "rest": Row("memory of a process", _all(costs.at_rest), BASELINE, "MiB", once=True),
-    "idle": Row(
-        f"idle connection, of {costs.IDLE:,}",
-        _all(costs.idle_connection, _PROXIES),
-        BASELINE,
-        "KB",
-        "≤ 10 KB",
-        once=True,
-    ),
-    "download": Row(
-        "100 MB download, peak memory growth",
-        _all(costs.growth(costs.download), _PROXIES),
-        BASELINE,
-        "MiB",
-        "≤ 20 MiB",
-        once=True,
-    ),
-    "upload": Row(
-        "100 MB upload, peak memory growth",
-        _all(costs.growth(costs.upload), _PROXIES),
-        BASELINE,
-        "MiB",
-        "≤ 20 MiB",
-        once=True,
-    ),
-    "stream": Row(
-        "100 MB enveloped stream, peak memory growth",
-        _all(costs.growth(costs.stream), (DEFAULT,)),
-        DEFAULT,
-        "MiB",
-        "≤ 20 MiB",
-        once=True,
-    ),
+    "idle": _held("idle connection", costs.IDLE, 2000, "≤ 10 KB"),
+    "stream-open": _held("open event stream", costs.STREAM, 1000),
+    "socket-open": _held("open WebSocket", costs.SOCKET, 1000),
+    "download": _large("download", costs.download),
+    "upload": _large("upload", costs.upload),
+    "stream": _large("enveloped stream", costs.stream, (DEFAULT,)),
 }
 
 ROWS: Final[Mapping[str, Row]] = {**LOADS, **WIRES, **FEATURES, **GROWTH, **COSTS}
