@@ -44,7 +44,7 @@ class Contender:
     `body` is what it makes of JSON, `cookies` of the session's cookies; `token` is the field in
     which the upstream gets the session's token, None where it gets none.
     `beside` starts what it needs besides itself; `session` makes the session that it knows, once
-    its process has been started.
+    its process has been started. `warm_ups` is how many rounds it takes to be at its speed.
     """
 
     does: str
@@ -59,6 +59,7 @@ class Contender:
     session: Callable[[Place], Session] = auth_js
     environ: Callable[[Place], Mapping[str, str]] = lambda _: {}
     cwd: Path | None = None
+    warm_ups: int = 1
 
 
 # -- what is installed --------------------------------------------------------------------------

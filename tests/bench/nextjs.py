@@ -53,4 +53,5 @@ NEXT_JS: Final = Contender(
     base="/api/proxy",
     environ=_environ,
     cwd=APPS / APP,
+    warm_ups=8,  # Node.js compiles while it serves
 )

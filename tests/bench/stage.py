@@ -9,7 +9,7 @@ from typing import Final, Self, TypeAlias
 
 from tests.bench.contenders import DIRECT
 from tests.bench.samples import check_upstream_side
-from tests.bench.servers import Server, running
+from tests.bench.servers import CONTENDERS, Server, running
 from tests.bench.site import Site
 
 Sample: TypeAlias = Mapping[str, float]
@@ -54,6 +54,10 @@ class Stage:
             self._servers[name, state] = server
         return self._servers[name, state]
 
+    def warm_ups(self, name: str) -> int:
+        """How many rounds a contender takes to be at its speed."""
+        return 1 if name == DIRECT else CONTENDERS[name].warm_ups
+
 
 Take: TypeAlias = Callable[[Stage, str], Sample]
 """Measures a contender, by name."""
@@ -88,15 +92,20 @@ def measure(
 ) -> Rounds:
     """Takes the rounds of a row without the contenders that are missing. `say` is told which round.
 
-    A round before the first warms up, and is not counted. Raises `BenchError`.
+    What comes before the first warms up, and is not counted. Raises `BenchError`.
     """
     entries = [one for one in row.entries.items() if one[1].contender not in left_out]
+    if not row.once:
+        say(f"warm-up: {row.title}")
+        for _, entry in entries:
+            for _ in range(stage.warm_ups(entry.contender)):
+                entry.take(stage, entry.contender)
     count = 1 if row.once else rounds
     taken = []
-    for number in range(1 if row.once else 0, count + 1):
-        say(f"{f'round {number} of {count}' if number else 'warm-up'}: {row.title}")
+    for number in range(count):
+        say(f"round {number + 1} of {count}: {row.title}")
         # Who comes first alternates, as the machine's other work comes and goes.
         turn = entries[:: -1 if number % 2 else 1]
         samples = {name: entry.take(stage, entry.contender) for name, entry in turn}
         taken.append({name: samples[name] for name, _ in entries})
-    return taken[-count:]
+    return taken
