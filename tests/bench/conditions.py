@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from sidecar import __version__
 from tests.bench.contenders import lacks, program
+from tests.bench.site import ROOT
+from tests.compare.program import VERSION, built
 
 _PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "nginx": ("nginx", "-v"),
@@ -22,6 +26,7 @@ _PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "Node.js": ("node", "--version"),
     "wrk": ("wrk", "-v"),
 }
+_PACKAGES: Final = ROOT / "tests" / "e2e" / "package.json"
 _MODEL: Final = re.compile(r"^model name\s*: (.+)$", re.MULTILINE)
 
 
@@ -35,7 +40,10 @@ def conditions(rounds: int, seconds: int) -> Mapping[str, str | int]:
         "kernel": platform.release().partition("-")[0],
         "sidecar": __version__,
         "Python": platform.python_version(),
-        **{name: version for name, version in versions.items() if version},
+        "aiohttp": version("aiohttp"),
+        **{name: found for name, found in versions.items() if found},
+        **({"oauth2-proxy": VERSION.removeprefix("v")} if built().exists() else {}),
+        "Next.js": json.loads(_PACKAGES.read_text())["dependencies"]["next"],
         "rounds": rounds,
         "seconds each": seconds,
     }
