@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from random import Random
@@ -11,9 +12,10 @@ import pytest
 
 from sidecar.core.config.load import load
 from sidecar.core.errors import ConfigError
-from tests.oracle.configurations import configuration
+from tests.oracle.configurations import base, configuration
 
 if TYPE_CHECKING:
+    from sidecar.core.config import Config
     from tests.conftest import Answer, Client, Clients, Embedded, Received, Script, Start, Upstream
 
 SEEDS: Final = range(25)
@@ -123,17 +125,43 @@ async def play(at: Embedded, upstream: Upstream, clients: Clients, seed: int) ->
     return wrong
 
 
+def loaded(seed: int, upstream: Upstream, at: Embedded | None = None) -> Config | None:
+    """The configuration of a seed, on the listeners of `at`; None if it does not pass its check."""
+    more: dict[str, Any] = {"secret": "s" * 32, "drain": {"wait": "0s"}}
+    if at is not None:
+        more |= {"listen": f"127.0.0.1:{at.port}", "admin": f"127.0.0.1:{at.admin}"}
+    text = json.dumps(more | configuration(seed, upstream.url))
+    try:
+        return load(text, source="-", environ={}, read_file=str)
+    except ConfigError as error:
+        assert str(error)
+        return None
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_what_passes_the_check_serves(
     sidecar: Start, upstream: Upstream, client: Clients, seed: int
 ) -> None:
     """At the end nothing is left, and no defect is in the log: the fixture sees to that."""
     upstream.default = lambda request: replying(upstream, request)
-    config: dict[str, Any] = configuration(seed, upstream.url)
-    try:
-        load(json.dumps({"secret": "s" * 32, **config}), source="-", environ={}, read_file=str)
-    except ConfigError as error:
-        assert str(error)
+    if loaded(seed, upstream) is None:
         return
+    config = configuration(seed, upstream.url)
     at = await sidecar(config)
     assert await play(at, upstream, client, seed) == [], json.dumps(config)
+
+
+@pytest.mark.parametrize("seed", range(0, 500, 50))
+async def test_any_configuration_follows_any_other_without_a_fault(
+    sidecar: Start, upstream: Upstream, client: Clients, seed: int
+) -> None:
+    """Reloads while users work: each connection goes on, and every token reaches its own user."""
+    upstream.default = lambda request: replying(upstream, request)
+    at = await sidecar(base(upstream.url))
+    users = asyncio.create_task(play(at, upstream, client, seed))
+    for following in range(seed, seed + 30):
+        config = loaded(following, upstream, at)
+        if config is not None:
+            await at.sidecar.reload(config)
+            await asyncio.sleep(0.005)
+    assert await users == []
