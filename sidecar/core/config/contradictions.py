@@ -267,15 +267,15 @@ def _tls_is_for_somebody(data: Data) -> Iterator[Finding]:
     """Plain HTTP where TLS was written down would be a surprise."""
     items = _listener_items(data)
     takes = [
-        takes_common_tls(_keys(item), address)
+        takes_common_tls(_keys(item), address, is_alone=len(items) == 1)
         for path, address in _listeners(data).items()
         for item in [items[path]]
     ]
     if data.get("tls") is not None and takes and not any(takes):
         yield Finding(
             ("tls",),
-            "must be for some listener: Unix sockets and those that name tls themselves do not "
-            "take it",
+            "must be for some listener: those that name tls themselves, and Unix sockets among "
+            "several, do not take it",
             "name it there, as in listen: [{address: unix:/run/sidecar.sock, tls: {…}}]",
         )
 

@@ -58,7 +58,7 @@ class ListenerSection(Section):
     tls: Tls | None = setting(
         None,
         "Certificate of this listener. If it is left out, the top-level `tls` holds, but not for a "
-        "Unix socket; null serves plain HTTP.",
+        "Unix socket among several listeners; null serves plain HTTP.",
     )
 
     proxy_protocol: bool = setting(
@@ -131,21 +131,27 @@ def listeners_at(*addresses: Listen) -> tuple[ListenerSection, ...]:
 def resolved(sections: tuple[ListenerSection, ...], tls: Tls | None) -> tuple[PublicListener, ...]:
     """What each listener amounts to under the top-level `tls`."""
     names = ["listen"] if len(sections) == 1 else [f"listen[{n}]" for n in range(len(sections))]
-    return tuple(_resolved(key, one, tls) for key, one in zip(names, sections, strict=True))
+    is_alone = len(sections) == 1
+    return tuple(
+        _resolved(key, one, tls, is_alone=is_alone)
+        for key, one in zip(names, sections, strict=True)
+    )
 
 
-def _resolved(key: str, section: ListenerSection, tls: Tls | None) -> PublicListener:
-    is_common = takes_common_tls(section.model_fields_set, section.address)
+def _resolved(
+    key: str, section: ListenerSection, tls: Tls | None, *, is_alone: bool
+) -> PublicListener:
+    is_common = takes_common_tls(section.model_fields_set, section.address, is_alone=is_alone)
     own, at = (tls, "tls") if is_common else (section.tls, f"{key}.tls")
     return PublicListener(key, section.address, own, at, section.proxy_protocol)
 
 
-def takes_common_tls(written: Iterable[Any], address: Listen) -> bool:
-    """Whether the top-level `tls` holds for a listener with these keys.
+def takes_common_tls(written: Iterable[Any], address: Listen, *, is_alone: bool) -> bool:
+    """Whether the top-level `tls` holds for a listener with these keys, which may be the only one.
 
-    Who reaches a Unix socket is on this machine, so TLS there is only what is asked for.
+    Who reaches a Unix socket is on this machine, so TLS beside others is not meant for it.
     """
-    return "tls" not in written and address.unix_path is None
+    return "tls" not in written and (is_alone or address.unix_path is None)
 
 
 def addresses(listeners: Iterable[ListenerSection]) -> str:

@@ -77,6 +77,12 @@ def test_listeners_take_the_common_certificate_unless_they_say_otherwise(loaded:
     assert named_files(config) == {"/cert.pem", "/key.pem", "/own.pem", "/own.key", "/ca.pem"}
 
 
+def test_tls_beside_the_only_listener_is_its_own(loaded: Loader) -> None:
+    """On a Unix socket too: who writes it down there wants it."""
+    (one,) = loaded(written(tls=TLS, listen="unix:/run/s.sock")).listeners
+    assert (one.scheme, one.tls_key) == ("https", "tls")
+
+
 @pytest.mark.parametrize("version", ["1.3", 1.3])
 def test_version_may_be_a_number(loaded: Loader, version: object) -> None:
     """As YAML reads it without quotes."""
@@ -136,7 +142,7 @@ FAULTS = [
         "listen[0].tls.ca: unknown key; ",
     ),
     ({"listen": [{"address": ":1", "tls": {"cert": "/c"}}]}, "listen[0].tls.key: missing; add it"),
-    ({"listen": "unix:/s", "tls": TLS}, "tls: must be for some listener"),
+    ({"listen": ["unix:/s", "unix:/t"], "tls": TLS}, "tls: must be for some listener"),
     ({"listen": [{"address": ":1", "tls": TLS}], "tls": TLS}, "tls: must be for some listener"),
 ]
 
