@@ -444,7 +444,7 @@ async def test_admin_listener_acts_for_no_other_site(
 
 
 async def test_reload_that_fails_half_way_leaves_nothing_open(
-    sidecar: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+    sidecar: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Neither a store nor a task; the old configuration serves as before."""
     at = await sidecar()
@@ -459,7 +459,9 @@ async def test_reload_that_fails_half_way_leaves_nothing_open(
     monkeypatch.setattr(Runtime, "start", fail)
     closed = []
     config = old.policy.config
-    shared = config.store.model_copy(update={"url": StoreUrl("sqlite", path=":memory:")})
+    shared = config.store.model_copy(
+        update={"url": StoreUrl("sqlite", path=str(tmp_path / "store.db"))}
+    )
     for other in (config, config.model_copy(update={"store": shared})):
         with pytest.raises(OSError, match="no start"):
             await running.reload(other)
