@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
@@ -118,8 +118,11 @@ def _followed(value: bytes) -> str:
 
 def parse_attributes(set_cookie: bytes) -> dict[bytes, bytes]:
     """The attributes by lower-case name; the last of a name counts (RFC 6265 5.3)."""
-    found: dict[bytes, bytes] = {}
+    return dict(every_attribute(set_cookie))
+
+
+def every_attribute(set_cookie: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The attributes with their lower-case names, in order."""
     for item in set_cookie.split(b";")[1:]:
         name, _, value = item.partition(b"=")
-        found[name.strip().lower()] = value.strip()
-    return found
+        yield name.strip(b" \t").lower(), value.strip(b" \t")

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from email.utils import formatdate, parsedate_to_datetime
+from email.utils import formatdate
 from urllib.parse import unquote
 
-from sidecar.core.attributes import LAX, Attributes, parse_attributes
+from sidecar.core.attributes import LAX, Attributes, every_attribute, parse_attributes
+from sidecar.core.cookie_date import cookie_date
 
 OWS = " \t"
 """Optional whitespace, RFC 9110 section 5.6.3. `str.strip()` alone would take U+0085 and U+00A0."""
@@ -428,16 +429,17 @@ def takes_away(
 
 
 def is_expiring(set_cookie: bytes, now: float) -> bool:
-    """Whether a Set-Cookie value takes its cookie away (RFC 6265 5.3, step 3: Max-Age first)."""
-    attributes = parse_attributes(set_cookie)
-    age = attributes.get(b"max-age", b"")
-    if _MAX_AGE(age):
+    """Whether a Set-Cookie value takes its cookie away (RFC 6265 5.3, step 3: Max-Age first).
+
+    Of each the last counts that browsers understand (RFC 6265 5.2.1, 5.2.2). `now` is Unix time in
+    seconds.
+    """
+    age, end = None, None
+    for name, value in every_attribute(set_cookie):
+        if name == b"max-age" and _MAX_AGE(value):
+            age = value
+        elif name == b"expires" and (date := cookie_date(value)) is not None:
+            end = date
+    if age is not None:
         return age.startswith(b"-") or not age.strip(b"0")
-    return _is_past(attributes.get(b"expires", b""), now)
-
-
-def _is_past(date: bytes, now: float) -> bool:
-    try:
-        return parsedate_to_datetime(date.decode("latin-1")).timestamp() <= now
-    except (ValueError, OverflowError):
-        return False  # browsers ignore what they cannot read
+    return end is not None and end <= now

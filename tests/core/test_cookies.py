@@ -187,11 +187,29 @@ LATER = b"Wed, 01 Jan 2098 00:00:00 GMT"
         (b"a=1; Max-Age=" + b"9" * 5000, False),
         (b"a=1; Max-Age=-" + b"9" * 5000, True),
         (b"a=1; Max-Age=00", True),
-        (b"a=1; Expires=Thu, 01 Jan 1970 00:00:00 +99999999999999999", False),
+        (b"a=1; Expires=Thu, 99999999999999999 Jan 1970 00:00:00 GMT", False),
+        # The last one counts that can be read, and a date has no time zone but this.
+        (b"a=1; Max-Age=0; Max-Age=x", True),
+        (b"a=1; Max-Age=0; Max-Age=60", False),
+        (b"a=1; Expires=" + PAST + b"; Expires=never", True),
+        (b"a=1; Expires=Thu, 01 Jan 1970 00:00:00 +99999999999999999", True),
+        # The dates of RFC 6265 5.1.1, which are more than those of HTTP.
+        (b"a=1; Expires=Thu, 01-Jan-70 00:00:01 GMT", True),
+        (b"a=1; Expires=1 feb 1999 1:2:3pm", True),
+        (b"a=1; Expires=00:00:00 1970 Januar 01", True),
+        (b"a=1; Expires=Thu Jan 1 00:00:00 1970", True),
+        (b"a=1; Expires=Fri, 01 Jan 69 00:00:00 GMT", False),
+        (b"a=1; Expires=Thu, 01 Jan 1970", False),
+        (b"a=1; Expires=Thu, 01 Jan 1970 24:00:00 GMT", False),
+        (b"a=1; Expires=Sat, 31 Feb 1970 00:00:00 GMT", False),
+        (b"a=1; Expires=Mon, 01 Jan 1600 00:00:00 GMT", False),
+        (b"a=1; Expires=0", False),
+        (b"a=1; Expires=" + b" " * 1024 + PAST, True),
+        (b"a=1; Expires=x" + b" " * 1024 + PAST, False),
     ],
 )
 def test_what_takes_a_cookie_away(value: bytes, expires: bool) -> None:
-    """RFC 6265 5.2.1, 5.2.2 and 5.3 step 3."""
+    """RFC 6265 5.1.1, 5.2.1, 5.2.2 and 5.3 step 3."""
     assert is_expiring(value, NOW) is expires
 
 
