@@ -13,6 +13,8 @@ from sidecar.core.identity import IdentityField
 from sidecar.core.request import FieldRule
 from sidecar.core.target import (
     LONGEST_REMEMBERED,
+    folded,
+    is_cased,
     is_odd,
     normal_origin,
     prefix_key,
@@ -168,10 +170,21 @@ class RouteTable:
     A route with `session: required` holds for every spelling of its path: what some server may
     read as a path below it is served as its spelling says, but with a session of somebody whom that
     route lets in, and a client's own bearer stands for one only if the required route lets it.
+    Some servers do not look at the case of letters; routes that differ in it alone are told apart.
     `endpoints` are paths that the sidecar answers itself, which no other spelling gets past.
     """
 
-    __slots__ = ("_by_prefix", "_by_reading", "_depth", "_endpoints", "_gated", "_odd", "_often")
+    __slots__ = (
+        "_by_prefix",
+        "_by_reading",
+        "_cased",
+        "_depth",
+        "_endpoints",
+        "_folded",
+        "_gated",
+        "_odd",
+        "_often",
+    )
 
     def __init__(self, routes: Iterable[Route], endpoints: Iterable[str] = ()) -> None:
         self._by_prefix: Final = {prefix_key(route.path): route for route in routes}
@@ -180,6 +193,12 @@ class RouteTable:
             prefix_key(reading): route
             for route in required
             for reading in readings(route.path, as_url=False)
+        }
+        self._folded: Final = {
+            folded(key): route
+            for is_required in (False, True)
+            for key, route in self._by_reading.items()
+            if (route.session == "required") is is_required
         }
         self._depth: Final = max((key.count("/") for key in self._by_reading), default=0)
         self._endpoints: Final = frozenset(map(prefix_key, endpoints))
@@ -190,6 +209,7 @@ class RouteTable:
         }
         # Below such a route even a plain path may be another spelling of its own.
         self._odd: Final = any(is_odd(route.path) for route in required)
+        self._cased: Final = any(is_cased(route.path) for route in required)
         self._often: Final = lru_cache(maxsize=4096)(self._match)
 
     @property
@@ -205,13 +225,15 @@ class RouteTable:
         return self._often(path) if len(path) <= LONGEST_REMEMBERED else self._match(path)
 
     def _match(self, path: str) -> Route | None:
-        route = self._longest(path, self._by_prefix)
-        if route is None or not (self._odd or is_odd(path)):
+        key = self._longest(path, self._by_prefix)
+        route = None if key is None else self._by_prefix[key]
+        is_odd_one = self._odd or is_odd(path)
+        if route is None or not (is_odd_one or self._cased or is_cased(path)):
             return route
-        if len(path) > LONGEST_READ:
+        if is_odd_one and len(path) > LONGEST_READ:
             return None
-        found = readings(path)
-        if any(prefix_key(reading) in self._endpoints for reading in found):
+        found = readings(path) if is_odd_one else frozenset((path,))
+        if is_odd_one and any(prefix_key(reading) in self._endpoints for reading in found):
             return None
         gates = [gate for gate in map(self._gate, found) if gate is not None]
         if not gates:
@@ -224,14 +246,26 @@ class RouteTable:
         return replace(gated, gates=(*gated.gates, *others)) if others else gated
 
     def _gate(self, reading: str) -> Route | None:
-        """The required route that a reading of a path leads to, or None."""
-        route = self._longest(reading, self._by_reading)
-        return route if route is not None and route.session == "required" else None
+        """The required route that a reading of a path leads to, or None.
 
-    def _longest(self, path: str, by_prefix: Mapping[str, Route]) -> Route | None:
+        In other letters it leads to another route only if that has more segments of it.
+        """
+        key = self._longest(reading, self._by_reading)
+        route = None if key is None else self._by_reading[key]
+        if route is not None and route.session == "required":
+            return route
+        other = self._longest(folded(reading), self._folded)
+        if other is None or (key is not None and other.count("/") <= key.count("/")):
+            return None
+        route = self._folded[other]
+        return route if route.session == "required" else None
+
+    def _longest(self, path: str, by_prefix: Mapping[str, Route]) -> str | None:
+        """The longest key that is a prefix of `path`, at segment boundaries."""
         key = prefix_key("/".join(path.split("/", self._depth + 1)[: self._depth + 1]))
         while True:
-            route = by_prefix.get(key)
-            if route is not None or not key:
-                return route
+            if key in by_prefix:
+                return key
+            if not key:
+                return None
             key = key[: key.rfind("/")]

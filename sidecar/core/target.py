@@ -27,6 +27,7 @@ _PARAMETERS: Final = re.compile(r";[^/]*")
 _AUTHORITY: Final = re.compile(r"\A//[^/]+(?=/)")  # at the start, to those that resolve it as a URL
 _SLASHES: Final = re.compile(r"/{2,}")
 _ODD: Final = re.compile(r"[;%]|//|[^\x00-\x7f]")
+_UPPER: Final = re.compile(r"[A-Z]")
 _DECODED: Final = 2  # times that the laxest server decodes a path
 
 LONGEST_REMEMBERED: Final = 512  # characters; clients choose paths and targets
@@ -137,6 +138,22 @@ def readings(path: str, *, as_url: bool = True) -> frozenset[str]:
                 found.add(reading)
                 new.append(reading)
     return frozenset(text for text, _, _ in found)
+
+
+def is_cased(path: str) -> bool:
+    """Whether a normalised path has capital letters; those beyond ASCII are odd (`is_odd`)."""
+    return _UPPER.search(path) is not None
+
+
+def folded(reading: str) -> str:
+    """What servers make of a reading that do not look at the case of letters; octets are latin-1.
+
+    Express, Caddy and ASP.NET do not, unless they are told to.
+    """
+    try:
+        return reading.encode("latin-1").decode().casefold()
+    except UnicodeError:
+        return reading.lower()
 
 
 def is_host(value: str) -> bool:

@@ -157,6 +157,48 @@ def test_no_other_path_is_gated(path: str, where: str) -> None:
     assert gate(SITE, path) == (where, strict)
 
 
+CASED = [
+    route("/", session="optional"),
+    route("/account/", session="required"),
+    route("/account/help", session="optional"),
+    route("/Files/", session="required"),
+    route("/%C3%A9t%C3%A9/", session="required"),
+    route("/Public/", session="none"),
+    route("/public/mine", session="required"),
+    route("/Both", session="none"),
+    route("/both", session="required"),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "where", "session"),
+    [
+        ("/ACCOUNT/x", "/", "required"),
+        ("/Account", "/", "required"),
+        ("/acc%4Funt/", "/", "required"),
+        ("/%2FaCCount/", "/", "required"),
+        ("/ACCOUNT;x/", "/", "required"),
+        ("/files/x", "/", "required"),
+        ("/%C3%89T%C3%A9/x", "/", "required"),
+        ("/PUBLIC/MINE", "/", "required"),
+        ("/Public/Mine", "/Public/", "required"),
+        # What a configuration writes in two ways it means.
+        ("/Both", "/Both", "none"),
+        ("/both", "/both", "required"),
+        ("/BOTH", "/", "required"),
+        # No looser than its own spelling, and no other path.
+        ("/account/Help", "/account/", "required"),
+        ("/ACCOUNT/HELP", "/", "optional"),
+        ("/ACCOUNTS/", "/", "optional"),
+        ("/Public/X", "/Public/", "none"),
+        ("/public/X", "/", "optional"),
+    ],
+)
+def test_a_required_route_is_required_in_other_letters(path: str, where: str, session: str) -> None:
+    """Express, Caddy and ASP.NET do not look at the case of letters."""
+    assert gate(CASED, path) == (where, session)
+
+
 def test_only_the_session_rule_of_a_gated_route_changes() -> None:
     """Forwarding and everything else stay those of the route that the spelling matches."""
     strict = route("/", strip="", base="/v1", origin="http://page:3000", session="optional")
@@ -301,6 +343,7 @@ def test_long_odd_paths_are_no_routes_and_long_plain_ones_are() -> None:
     """Reading a path in every way takes milliseconds, and clients choose its length."""
     table = RouteTable(SITE)
     assert table.match("/" + "a" * 2 * LONGEST_READ) is not None
+    assert table.match("/" + "A" * 2 * LONGEST_READ) is not None
     assert table.match("/" + "a;" * LONGEST_READ) is None
     assert table.match("/account/" + "a;" * LONGEST_READ) is None
 
