@@ -23,6 +23,7 @@ LAYERS: Final = (
         "sidecar.core.attributes",
         "sidecar.core.claims",
         "sidecar.core.config",
+        "sidecar.core.cookie_date",
         "sidecar.core.cookies",
         "sidecar.core.headers",
         "sidecar.core.identity",

@@ -24,6 +24,7 @@ DEVELOPMENT: list[str] = PROJECT["dependency-groups"]["dev"]
 OTEL: list[str] = PROJECT["project"]["optional-dependencies"]["otel"]
 ISAL: list[str] = PROJECT["project"]["optional-dependencies"]["isal"]
 BUILD: list[str] = PROJECT["dependency-groups"]["build"]
+FUZZING: list[str] = PROJECT["dependency-groups"]["fuzz"]
 AUDIT: list[str] = PROJECT["dependency-groups"]["audit"]
 SITE: list[str] = PROJECT["dependency-groups"]["docs"]
 SECRET = "s" * 32
@@ -74,6 +75,7 @@ def test_licence_is_the_one_announced() -> None:
         ("requirements-build.lock", BUILD),
         ("requirements-docs.lock", SITE),
         ("requirements-audit.lock", AUDIT),
+        ("requirements-fuzz.lock", FUZZING),
     ],
 )
 def test_lock_satisfies_every_dependency(path: str, requirements: list[str]) -> None:
@@ -100,6 +102,7 @@ def test_development_runs_on_what_is_shipped() -> None:
         "requirements-build.lock",
         "requirements-docs.lock",
         "requirements-audit.lock",
+        "requirements-fuzz.lock",
     ],
 )
 def test_every_pin_has_a_hash_and_no_place(path: str) -> None:

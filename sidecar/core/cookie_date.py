@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from calendar import monthrange, timegm
 from typing import Final
 
 LONGEST: Final = 1024
@@ -38,12 +38,10 @@ def _instant(found: dict[str, re.Match[bytes]]) -> float | None:
     month = _MONTHS.index(found["month"][1].lower()) + 1
     day = int(found["day"][1])
     hour, minute, second = (int(digits) for digits in found["time"].groups())
-    if year < _FIRST_YEAR:
+    is_time = hour < 24 and minute < 60 and second < 60
+    if year < _FIRST_YEAR or not is_time or not 0 < day <= monthrange(year, month)[1]:
         return None
-    try:
-        return datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp()
-    except ValueError:
-        return None  # there is no such date
+    return float(timegm((year, month, day, hour, minute, second)))
 
 
 def _full_year(year: int) -> int:

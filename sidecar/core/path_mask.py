@@ -1,8 +1,8 @@
 """Paths as logs may show them: the segments that hold a secret, or a person's number, are `*`.
 
 A pattern such as `/users/*/cards/*` stands for every path that begins so, segment by segment. What
-follows it stays as it is. Escapes, parameters and empty segments hide no segment from a pattern,
-since upstreams read these paths alike (`core.target.readings`).
+follows it stays as it is. Escapes, parameters, empty segments and the case of letters hide no
+segment from a pattern, since upstreams read these paths alike (`core.target.readings`, `folded`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from sidecar.core.memo import Memo
+from sidecar.core.target import folded
 
 STAR: Final = "*"
 _MOST: Final = 512  # paths whose masked form is remembered
@@ -50,7 +51,7 @@ def _segments(pattern: str) -> tuple[str, ...]:
 
 
 def _name(segment: str) -> str:
-    return unquote(segment.partition(";")[0], "latin-1")
+    return folded(unquote(segment.partition(";")[0], "latin-1"))
 
 
 def _matches(pattern: Sequence[str], names: Sequence[str]) -> bool:

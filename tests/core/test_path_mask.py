@@ -26,10 +26,11 @@ SEGMENTS = st.lists(st.text("abc%;=12-", min_size=1).filter(lambda text: text !=
         ("/u%73ers/7/%63ards/4111", "/u%73ers/*/%63ards/*"),
         ("//users//7/cards///4111", "//users//*/cards///*"),
         ("/users;v=1/7;a=b/cards/4111", "/users;v=1/*/cards/*"),
+        ("/Users/7/%43ARDS/4111", "/Users/*/%43ARDS/*"),
     ],
 )
 def test_segments_are_masked(path: str, masked: str) -> None:
-    """By whole segments, from the beginning of the path; escapes and parameters hide nothing."""
+    """By whole segments, from the beginning of the path; no other spelling hides anything."""
     assert PathMask([CARDS])(path) == masked
 
 

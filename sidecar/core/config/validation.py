@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
@@ -16,6 +17,8 @@ from sidecar.core.config.schema import schema
 from sidecar.core.config.tree import Tree
 
 Words: TypeAlias = tuple[str, str]
+
+_schema: Final = cache(schema)  # it takes a while to make, and a file may have many unknown keys
 
 # Keys of the configuration's final shape that this version does not act on yet.
 _SET_FIELDS: Final = ("headers", "set")
@@ -78,7 +81,7 @@ def _unknown_key(path: KeyPath, loc: KeyPath) -> Words:
 
 def _known_keys(loc: KeyPath) -> frozenset[str]:
     """The keys that the section at `loc` (with its union tag) may hold."""
-    root = schema()
+    root = _schema()
     nodes = [root]
     for part in loc:
         nodes = [inner for node in nodes for inner in _inside(node, part, root["$defs"])]

@@ -16,7 +16,7 @@ from joserfc.jwk import KeySet, OctKey
 
 from sidecar.core.attributes import NO_KEYS, CookieKeys
 from sidecar.core.formats.sealed import SealedSession, SealedSource, base_name, prefixed
-from sidecar.core.jwe import SealError, as_number, parse_object
+from sidecar.core.jwe import SealError, expiry, parse_object
 from sidecar.core.jws import ALGORITHMS, InvalidToken, SymmetricRegistry, UnknownKey, verify
 
 TYPE: Final = "jwt"
@@ -90,9 +90,8 @@ class SignedOpener:
         if len(value) > LONGEST:
             raise SealError("it is longer than any session")
         claims = self._by_secret(value) if self.secrets else self._by_key(value, now)
-        end, start = as_number(claims.get("exp")), as_number(claims.get("nbf"))
-        if start is not None and start > now + SKEW:
-            raise SealError("it is not valid yet")
+        times = {name: claims[name] for name in ("exp", "nbf") if name in claims}
+        end = expiry(times, now, SKEW)
         return SealedSession(claims, end, end)
 
     def _by_key(self, value: str, now: float) -> Mapping[str, object]:

@@ -103,6 +103,15 @@ def test_session_counts_until_its_end_and_from_its_beginning() -> None:
     assert by_secret(endless, NOW * 2).result is Result.OK
 
 
+@pytest.mark.parametrize("name", ["exp", "nbf"])
+@pytest.mark.parametrize("value", ["1900000000", "never", True, None, [], {}, 2.0**54])
+def test_a_time_that_is_none_makes_a_session_invalid(name: str, value: Any) -> None:
+    """Or the session would have no end, which its library would not have it (T25)."""
+    key = OctKey.import_key(SECRET.encode())
+    reading = by_secret(signed("HS256", key, {**CLAIMS, name: value}))
+    assert (reading.result, reading.token) == (Result.INVALID, None)
+
+
 def test_session_without_a_token_is_told_by_its_claims() -> None:
     reading = by_secret(signed("HS256", OctKey.import_key(SECRET.encode()), {"sub": "ada"}))
     assert reading.result is Result.TOKEN_MISSING

@@ -1,0 +1,103 @@
+"""Whatever spelling a server takes for a gated path needs a session.
+
+The servers run, and are asked for what the sidecar would forward without one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from sidecar.core.errors import BadRequest
+from sidecar.core.route_table import UNROUTED, RouteTable
+from sidecar.core.target import split_target
+from tests.fuzz import oracles
+from tests.fuzz.target import Target
+
+OPEN: Final = replace(UNROUTED, path="/", kind="page", session="optional")
+GATED: Final = replace(OPEN, path="/gated/", session="required")
+TABLE: Final = RouteTable([OPEN, GATED])
+SERVERS: Final = oracles.servers()
+
+
+def check(data: bytes) -> None:
+    target = "/" + data.decode("utf-8", "surrogateescape")
+    try:
+        path, query, route_path = split_target(target)
+    except BadRequest:
+        return
+    route = TABLE.match(route_path)
+    if route is None or route.session == "required":
+        return
+    sent = route.upstream_target(path, query).encode("utf-8", "surrogateescape")
+    for server in SERVERS:
+        assert oracles.MARK.encode() not in server.body_of(sent), f"{server.name} answers {sent!r}"
+
+
+TARGET: Final = Target(
+    check,
+    words=[
+        *(
+            b"gated",
+            b"secret.txt",
+            b"/",
+            b"//",
+            b"%2F",
+            b"%2f",
+            b"%252F",
+            b"%5C",
+            b"%255C",
+            b";",
+            b";a=b",
+        ),
+        *(
+            b".",
+            b"%2E",
+            b"..",
+            b"%67",
+            b"%47",
+            b"GATED",
+            b"Gated",
+            b"SECRET.TXT",
+            b"%3B",
+            b"%3F",
+            b"?",
+            b"%23",
+        ),
+        *(
+            b"%00",
+            b"%20",
+            b"%09",
+            b"%0D%0A",
+            b"%C0%AF",
+            b"%C0%AE",
+            b"\xc3\xa9",
+            b"%EF%BC%8F",
+            b"%E2%81%84",
+        ),
+        *(
+            b"a.example",
+            b"http:",
+            b"@",
+            b":",
+            b"~",
+            b"+",
+            b"*",
+            b"%",
+            b"%25",
+            b"index.html",
+            b"&",
+            b"%7E",
+        ),
+    ],
+    seeds=[
+        b"gated/secret.txt",
+        b"/gated/secret.txt",
+        b"gated%2Fsecret.txt",
+        b"%67ated/secret.txt?a=b",
+        b"gated;a=b/secret.txt",
+        b"a.example//gated/secret.txt",
+        b"index.html",
+    ],
+    longest=128,
+)
