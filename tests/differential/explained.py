@@ -717,7 +717,7 @@ ANSWERS_TOLD: Final = (
         "The same.",
         "RFC 9112 7.1 and 8",
     ),
-    Answer("GPP", ("trailer that frames",), "A trailer must not frame.", "RFC 9110 6.5.1"),
+    Answer("*PP", ("trailer that frames",), "A trailer must not frame.", "RFC 9110 6.5.1"),
     Answer(
         "BBB",
         ("Content-Length that is too long",),

@@ -468,6 +468,7 @@ def _changed(before: Draft, after: Draft) -> set[str]:
 
 
 _ABSOLUTE: Final = re.compile(rb"[a-z]+://([^/@]+)(/|\Z)")
+_EARLY: Final = (b"HTTP/1.0", b"HTTP/0.9")
 _BODILESS: Final = (b"GET", b"HEAD", b"DELETE")
 _KEYLESS: Final = "WebSocket handshake without a key"
 
@@ -476,7 +477,7 @@ def _consequences(draft: Draft) -> Iterator[str]:
     """The oddities that come of two others together."""
     if draft.version == b"HTTP/1.0" and any(b"Transfer-Encoding" in one for one in draft.framing):
         yield "chunked in HTTP/1.0"
-    if draft.version == b"HTTP/1.0" and draft.method in _BODILESS and draft.body:
+    if draft.version in _EARLY and draft.method in _BODILESS and draft.body:
         yield "body of GET, HEAD or DELETE in HTTP/1.0"
     found = _ABSOLUTE.match(draft.target)
     if found and draft.hosts:

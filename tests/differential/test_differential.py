@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
@@ -16,7 +15,7 @@ from tests.differential.servers import PROGRAMS, lanes
 from tests.differential.streams import ALL, Stream, single
 
 PAGE = Path(__file__).parents[2] / "docs" / "differences.md"
-SECONDS = 6.0  # for random cases behind those of the table
+RANDOM = 500  # cases behind those of the table: as many on a fast machine as on a slow one
 
 
 async def test_every_difference_has_its_rule(require_program: Callable[[str], str]) -> None:
@@ -26,13 +25,8 @@ async def test_every_difference_has_its_rule(require_program: Callable[[str], st
     told = []
     alone = len(ALL) + len(ANSWERS)
     async with lanes() as found:
-        for one in islice(cases(0), alone):
+        for one in islice(cases(0), alone + RANDOM):
             told += (await check(found, one)).faults
-        until = time.monotonic() + SECONDS
-        for one in islice(cases(0), alone, None):
-            told += (await check(found, one)).faults
-            if time.monotonic() > until:
-                break
     assert [str(fault) for fault in told] == []
 
 
