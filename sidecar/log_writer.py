@@ -1,6 +1,6 @@
 """Log lines on their way to standard error or a file, which never hold up or fail a request.
 
-    IDLE ──line──► GATHERING ──a loop turn, or 50 ms since the last time; many; an event──► WRITING
+    IDLE ──line──► GATHERING ──a loop turn; when busy 50 ms, or many lines; an event──► WRITING
                                                             │  ▲
                                    not taken, or an error   ▼  │  there is room, or a pause is over
                                                            WAITING
@@ -44,7 +44,11 @@ from sidecar.tls import UnusableFile
 
 HELD_BYTES: Final = 1 << 20
 """Of lines that could not be written yet."""
-GATHER_SECONDS: Final = 0.05  # between two writes, unless there is much to write
+GATHER_SECONDS: Final = 0.05
+FEW: Final = 8
+"""Writes within `GATHER_SECONDS` that are made in the next turn of the loop: of few requests each
+finds its line once its response can be read. Then lines are gathered until that time is over.
+"""
 GATHER_BYTES: Final = 1 << 16  # what a pipe holds
 PAUSE_SECONDS: Final = 0.5
 """Before writing is tried again after an error, or if nobody can say when there is room."""
@@ -161,7 +165,8 @@ class LogWriter:
         self._missing = 0
         self._due: asyncio.Handle | None = None
         self._is_due_soon = False
-        self._gathered_at = 0.0  # when lines were gathered last, by the loop's clock
+        self._busy_at = 0.0  # when the time of `_writes` began, by the loop's clock
+        self._writes = 0
         self._is_waiting = False
         self._room: select.epoll | None = None
         self.lost = 0
@@ -200,12 +205,14 @@ class LogWriter:
             self._flush()
         elif self._due is None:
             now = self._loop.time()
-            if now - self._gathered_at > GATHER_SECONDS:
-                # Of a single request the line is there once its response can be read.
+            if now - self._busy_at > GATHER_SECONDS:
+                self._busy_at, self._writes = now, 0
+            self._writes += 1
+            if self._writes <= FEW:
+                self._collect()  # made now, written then: next to nothing after the response
                 self._due, self._is_due_soon = self._loop.call_soon(self._flush), True
             else:
-                self._due = self._loop.call_later(GATHER_SECONDS, self._flush)
-            self._gathered_at = now
+                self._due = self._loop.call_at(self._busy_at + GATHER_SECONDS, self._flush)
 
     def _collect(self) -> None:
         """Takes the lines that are expected."""

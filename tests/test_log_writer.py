@@ -19,6 +19,7 @@ import pytest
 from sidecar import log_writer
 from sidecar.log_writer import (
     CLOSE_SECONDS,
+    FEW,
     HELD_BYTES,
     LONGEST_ATOMIC,
     LogTarget,
@@ -282,7 +283,10 @@ async def test_many_expected_lines_do_not_wait_for_the_time(
     reading, writing = ends
     monkeypatch.setattr(log_writer, "GATHER_SECONDS", 3600.0)
     with open_writer(writing) as writer:
-        writer._gathered_at = asyncio.get_running_loop().time()  # as if some had just been written
+        for _ in range(FEW):
+            writer.expect(lambda: [b"before\n"])
+            await asyncio.sleep(0)
+            assert os.read(reading, 100) == b"before\n"
         writer.expect(lambda: [b"first\n"])
         await asyncio.sleep(0.05)
         assert not _is_readable(reading)
