@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import sys
 import tempfile
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UNUSABLE
     for number in SIGNALS:
         signal.signal(number, _leave)
+    logging.getLogger("sidecar.demo").setLevel(logging.ERROR)  # the provider says what it is for
     try:
         results = _measure(options)
         made = parts(results)

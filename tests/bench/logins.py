@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
@@ -19,8 +18,6 @@ from tests.bench.faults import BenchError
 from tests.bench.site import HOST, Place, Session, await_port
 from tests.compare import site as compare
 from tests.compare.program import MissingProgram, build, built
-
-logging.getLogger("sidecar.demo").setLevel(logging.ERROR)  # it says that it is for tests only
 
 LIFETIME: Final = 86400
 """Seconds that an access token lives: no renewal falls into a measurement."""

@@ -229,7 +229,7 @@ async def test_logout_that_is_not_shared_yet_is_shown(
     await log_out(browser, cut)
     assert f"{metric} 1.0" in await asyncio.to_thread(cut.facts, "/metrics")
     readiness = json.loads(await asyncio.to_thread(cut.facts, "/readyz"))
-    assert readiness["store"] == {"reachable": False, "pending": 1}
+    assert readiness["store"] == {"reachable": False, "required": True, "pending": 1}
     await gate.open()
     await until(lambda: is_refused(last, other))
 

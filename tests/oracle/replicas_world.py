@@ -86,8 +86,10 @@ def _tree(pid: int) -> list[int]:
 
 
 def _resident(pid: int) -> int:
+    """0 if it has ended since it was found, and its parent has not asked how."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) << 10
+    _, _, told = status.partition("VmRSS:")
+    return int(told.split()[0]) << 10 if told else 0
 
 
 class World:
