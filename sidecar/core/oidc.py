@@ -54,6 +54,7 @@ _OFFLINE_ACCESS: Final = "offline_access"
 _LONGEST_PARAMETER: Final = 4096  # characters of a code, or of a state
 _LONGEST_PLACE: Final = 600  # characters of a place in a state, which stays below 1,000 then
 _LONGEST_ERROR: Final = 64  # characters of an error code that is shown
+_UNKNOWN: Final = "unknown_error"  # instead of an error code that is none
 _LONGEST_NAME: Final = 255  # characters of a subject (Core 2), and of a session's name
 _LONGEST_CLAIM: Final = 512  # characters of what is told of a user
 _HALF_HASHES: Final = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512}
@@ -70,6 +71,21 @@ _OPERATORS: Final = {
     "temporarily_unavailable": 503,
 }
 """Errors of an authorization response (RFC 6749 4.1.2.1) that no user can help, and the status."""
+
+_REGISTERED: Final = frozenset(
+    (
+        *_OPERATORS,
+        "access_denied",
+        # OpenID Connect Core 1.0, 3.1.2.6
+        *("interaction_required", "login_required", "account_selection_required"),
+        *("consent_required", "invalid_request_uri", "invalid_request_object"),
+        *("request_uri_not_supported", "registration_not_supported"),
+        # RFC 8707, RFC 9396, RFC 9449, RFC 9470
+        *("invalid_target", "invalid_authorization_details", "invalid_dpop_proof"),
+        *("use_dpop_nonce", "unmet_authentication_requirements"),
+    )
+)
+"""Error codes that authorization responses have by these specifications."""
 
 
 class LoginFailed(SidecarError):
@@ -379,25 +395,38 @@ def read_answer(parameters: Mapping[str, str], metadata: Metadata, issuer: str) 
     if iss is not None and iss != issuer:
         raise LoginFailed("bad_answer", "the answer is from another provider")
     if "error" in parameters:
-        raise refusal(parameters)
+        raise _refusal(parameters)
     code = parameters.get("code", "")
     if not code or len(code) > _LONGEST_PARAMETER or not (code.isascii() and code.isprintable()):
         raise LoginFailed("bad_answer", "the answer holds no code")
     return code
 
 
-def refusal(parameters: Mapping[str, str]) -> LoginFailed:
-    """What an error response says (RFC 6749 4.1.2.1)."""
+def _refusal(parameters: Mapping[str, str]) -> LoginFailed:
+    """What an error response says that a login waits for (RFC 6749 4.1.2.1)."""
     code = _plain(parameters["error"])
     said = loggable(parameters.get("error_description", ""))
     detail = f"the provider answered {code}{said and ': '}{said}"
     return LoginFailed(code, detail, _OPERATORS.get(code, 400), said)
 
 
+def unexpected(parameters: Mapping[str, str], why: str) -> LoginFailed:
+    """A response that no login of this browser waits for; `why` is known here.
+
+    Anybody can write one into a link. So nothing of it is repeated, to the user or in the log, but
+    an error code that is registered: the provider may have been in trouble.
+    """
+    if "error" not in parameters:
+        return LoginFailed("login_expired", why)
+    error = parameters["error"]
+    code = error if error in _REGISTERED else _UNKNOWN
+    return LoginFailed(code, f"the response says {code}; {why}")
+
+
 def _plain(error: str) -> str:
-    """An error code as RFC 6749 4.1.2.1 has it, or `unknown_error`."""
+    """An error code as RFC 6749 4.1.2.1 has it, or `_UNKNOWN`."""
     plain = error.isascii() and error.replace("_", "").replace("-", "").replace(".", "").isalnum()
-    return error if plain and len(error) <= _LONGEST_ERROR else "unknown_error"
+    return error if plain and len(error) <= _LONGEST_ERROR else _UNKNOWN
 
 
 def code_form(attempt: LoginAttempt, code: str) -> dict[str, str]:

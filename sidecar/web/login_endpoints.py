@@ -273,7 +273,7 @@ async def _finish(flow: Flow) -> None:
         return
     try:
         if attempt is None:
-            raise _unexpected(given, _why_nothing_waits(flow, jar))
+            raise oidc.unexpected(given, _why_nothing_waits(flow, jar))
         session = await parts.logins.complete(attempt, given, https=scope.https)
     except LoginFailed as error:
         wanted = parts.policy.attempts.place(state) if attempt is None else attempt.next
@@ -298,17 +298,6 @@ async def _finish(flow: Flow) -> None:
     runtime.directory.present(after.encode("latin-1"), flow.began)
     flow.reason = "logged in"
     _redirect(flow, attempt.next, lines)
-
-
-def _unexpected(given: Mapping[str, str], why: str) -> LoginFailed:
-    """A response that no login of this browser waits for; the provider may have been in trouble.
-
-    Anyone can link to it, so its own text goes to the log alone, as a warning.
-    """
-    if "error" not in given:
-        return LoginFailed("login_expired", why)
-    said = oidc.refusal(given)
-    return LoginFailed(said.code, f"{said.detail}; {why}")
 
 
 def _why_nothing_waits(flow: Flow, jar: CookieJar) -> str:

@@ -41,6 +41,7 @@ from sidecar.core.oidc import (
     read_id_token,
     read_logout_token,
     sessions_in,
+    unexpected,
     with_session,
     with_userinfo,
 )
@@ -340,6 +341,28 @@ def test_a_refusal_says_what_the_provider_says() -> None:
     assert caught.value.description.startswith("Not <b>?you</b>xxx")
     assert len(caught.value.description) <= 300
     assert caught.value.detail == f"the provider answered access_denied: {caught.value.description}"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ("server_error", "server_error"),
+        ("login_required", "login_required"),
+        ("call-0900-123456", "unknown_error"),
+        ("SERVER_ERROR", "unknown_error"),
+        ("", "unknown_error"),
+        ("a\r\nb", "unknown_error"),
+        ("x" * 9999, "unknown_error"),
+    ],
+)
+def test_a_response_that_nobody_waits_for_is_not_repeated(error: str, code: str) -> None:
+    """Anybody can have written it: no word of it is left, but a registered code."""
+    more = {"error_description": "Call 0900!", "error_uri": "https://evil.example", "state": "s"}
+    told = unexpected({"error": error, **more}, "why")
+    assert (told.code, told.detail) == (code, f"the response says {code}; why")
+    assert (told.description, told.status) == ("", 400)
+    expired = unexpected(more, "why")
+    assert (expired.code, expired.detail) == ("login_expired", "why")
 
 
 def test_a_provider_that_never_says_iss_need_not() -> None:

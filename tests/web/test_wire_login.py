@@ -505,26 +505,46 @@ async def test_how_long_a_login_page_may_be_left_open_is_configured(
 async def test_providers_own_error_is_named(
     at: Embedded, browsers: Browsers, *, begun: bool
 ) -> None:
-    """On the page and in the log, with its description. Where no login waits anybody may have
-    written it, so the description is in the log alone, and nobody is
-    alarmed.
+    """On the page and in the log, with its description; where no login waits, anybody may have
+    written it: then its registered code alone, and nobody is alarmed.
     """
     one = await browsers(at)
     url = await one.begin("?next=/here")
-    query = {"error": "server_error", "error_description": "Come <b>back"}
+    query = {"error": "server_error", "error_description": "Come <b>back\n\x1b[2J"}
     query["iss"] = url.partition("/authorize")[0]
     if begun:
         query["state"] = parse_qs(urlsplit(url).query)["state"][0]
     answer = await one.get(f"/auth/callback?{urlencode(query)}", *CROSS)
     assert answer.status == (502 if begun else 400)
     assert b"<code>server_error</code>" in answer.body
-    assert (b"<p>Come &lt;b&gt;back</p>" in answer.body) is begun
+    assert (b"<p>Come &lt;b&gt;back?[2J</p>" in answer.body) is begun
     (line,) = [line for line in at.log.getvalue().splitlines() if '"login failed"' in line]
     told = json.loads(line)
     assert told["level"] == ("error" if begun else "warning")
     assert told["code"] == "server_error"
-    assert "the provider answered server_error: Come <b>back" in told["detail"]
+    said = "the provider answered server_error: Come <b>back?[2J"
+    assert (told["detail"] == said) is begun
     assert ("no login of this browser" in told["detail"]) is not begun
+    assert ("Come" in at.log.getvalue()) is begun
+
+
+@pytest.mark.parametrize("state", ["", "x", "of another browser"])
+async def test_nobody_writes_into_the_log_by_a_link(
+    at: Embedded, browsers: Browsers, state: str
+) -> None:
+    """To the callback: no word of what it holds is in the log, on the page or in a metric."""
+    one, other = await browsers(at), await browsers(at)
+    await one.begin()
+    url = await other.begin()
+    if state == "of another browser":
+        state = parse_qs(urlsplit(url).query)["state"][0]
+    for error in ("forged", "access_denied"):
+        query = {"error": error, "error_description": "forged text", "error_uri": "//forged"}
+        query |= {"iss": url.partition("/authorize")[0], "state": state, "forged": "forged"}
+        answer = await one.get(f"/auth/callback?{urlencode(query)}", *CROSS)
+        assert (answer.status, b"forged" in answer.body) == (400, False)
+    assert at.log.getvalue().count('"login failed"') == 2
+    assert "forged" not in at.log.getvalue()
 
 
 @pytest.mark.parametrize(
