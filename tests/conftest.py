@@ -28,6 +28,7 @@ from ruamel.yaml import YAML
 from sidecar.app import Sidecar
 from sidecar.core.config import Config, Listen, load
 from sidecar.core.config.listen_section import listeners_at
+from tests import npm_packages
 from tests.ports import free_port
 
 # How long an example takes says more of the machine than of the code.
@@ -67,6 +68,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def do_without() -> Callable[[str], NoReturn]:
     """Say why a test cannot run here: it is skipped, and in CI it fails."""
     return _do_without
+
+
+@pytest.fixture(scope="session")
+def npm_project(
+    tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]
+) -> Callable[..., Path]:
+    """Copy a folder and install the packages of its lock file, or do without the test."""
+    require_program("node")
+
+    def make(folder: Path, *options: str) -> Path:
+        try:
+            return npm_packages.copied(folder, tmp_path_factory.mktemp("npm") / "project", *options)
+        except npm_packages.NotInstalled as missing:
+            _do_without(str(missing))
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -533,10 +550,14 @@ class Running:
         }
 
     async def wait_for(self, condition: Callable[[dict[str, float]], bool]) -> dict[str, float]:
-        """The metrics, as soon as `condition` holds for them; fails where it does not in time."""
+        """The metrics once `condition` has held for them; fails where it does not in time.
+
+        They are read anew: an exposition is made in several turns of the loop, so what it begins
+        with may be older than what has fulfilled the condition.
+        """
         metrics, holds = await self._once(condition)
         assert holds, f"not within {PATIENCE} s: {metrics}"
-        return metrics
+        return await self.metrics()
 
     async def under_way(self) -> dict[str, float]:
         """What is still under way once every client has left: nothing, soon."""

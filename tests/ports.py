@@ -6,7 +6,9 @@ import os
 import random
 import re
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import cycle
 from typing import Final
 
 # Below those that the system gives to outgoing connections (ip(7), ip_local_port_range), so that
@@ -15,8 +17,6 @@ _FIRST: Final = 15_000
 _END: Final = 32_000
 _SHARES: Final = 16
 """Test processes side by side (pytest-xdist) that never find the same port."""
-
-_chance: Final = random.SystemRandom()  # Hypothesis seeds the module's own generator
 
 
 def _share() -> range:
@@ -29,11 +29,20 @@ def _share() -> range:
     return range(first, first + size)
 
 
+def _in_turn() -> Iterator[int]:
+    """Every port before any comes again, so that no test gets the same one twice."""
+    ports = list(_share())
+    random.SystemRandom().shuffle(ports)  # Hypothesis seeds the module's own generator
+    return cycle(ports)
+
+
+_ports: Final = _in_turn()
+
+
 def free_port() -> int:
-    """A port that nobody listens on."""
-    ports = _share()
+    """A port that nobody listens on, and that was not given before, or long ago."""
     while True:
-        port = _chance.choice(ports)
+        port = next(_ports)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

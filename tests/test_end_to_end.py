@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -70,20 +70,10 @@ def api() -> Iterator[Api]:
 
 @pytest.fixture(scope="module")
 def chunked(
-    tmp_path_factory: pytest.TempPathFactory,
-    require_program: Callable[[str], str],
-    do_without: Callable[[str], NoReturn],
+    npm_project: Callable[..., Path], require_program: Callable[[str], str]
 ) -> dict[str, dict[str, Any]]:
     """For each library a cookie in chunks that it sealed just now, with what opens it."""
-    node, npm = require_program("node"), require_program("npm")
-    project = tmp_path_factory.mktemp("npm")
-    for file in NPM.iterdir():
-        if file.is_file():
-            (project / file.name).write_bytes(file.read_bytes())
-    install = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    done = subprocess.run(install, cwd=project, capture_output=True, timeout=300, check=False)
-    if done.returncode:
-        do_without("npm ci failed")
+    node, project = require_program("node"), npm_project(NPM)
     minted = subprocess.run(
         [node, "mint.mjs"], cwd=project, capture_output=True, timeout=60, check=True
     )

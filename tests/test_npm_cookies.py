@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -23,7 +22,6 @@ from sidecar.core.token_set import TokenSet
 from sidecar.explain import Explanation, explain
 
 PROJECT = Path(__file__).parent / "npm"
-INSTALL = ("ci", "--ignore-scripts", "--no-audit", "--no-fund")
 
 SEALED = ("authjs", "nextauth", "auth0", "better-auth", "iron-session")
 
@@ -49,22 +47,11 @@ class Minted:
 
 @pytest.fixture(scope="session")
 def libraries(
-    tmp_path_factory: pytest.TempPathFactory,
-    require_program: Callable[[str], str],
-    do_without: Callable[[str], NoReturn],
+    npm_project: Callable[..., Path], require_program: Callable[[str], str]
 ) -> Callable[..., Any]:
     """Runs one of the scripts of tests/npm and gives what it prints."""
-    node, npm = require_program("node"), require_program("npm")
-    project = shutil.copytree(
-        PROJECT,
-        tmp_path_factory.mktemp("npm") / "project",
-        ignore=shutil.ignore_patterns("node_modules"),
-    )
-    installed = subprocess.run(
-        [npm, *INSTALL], cwd=project, capture_output=True, text=True, timeout=300, check=False
-    )
-    if installed.returncode:
-        do_without(f"npm ci failed: {installed.stderr[-500:]}")
+    node = require_program("node")
+    project = npm_project(PROJECT)
 
     def run(script: str, given: str = "") -> Any:
         done = subprocess.run(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from tests.bench.site import (
     Site,
     await_port,
 )
+from tests.ports import free_port
 
 BESIDE: Mapping[str, Contender] = {
     **OTHERS,
@@ -101,19 +101,9 @@ def _place(site: Site) -> Iterator[Place]:
     """A folder and ports of its own; logs of a load take much room, so it goes at once."""
     folder = Path(tempfile.mkdtemp(dir=site.home))
     try:
-        yield Place(site, folder, *_free_ports())
+        yield Place(site, folder, free_port(), free_port(), free_port())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_ports() -> tuple[int, int, int]:
-    """Three different ones."""
-    with ExitStack() as stack:
-        held = [stack.enter_context(socket.socket()) for _ in range(3)]
-        for one in held:
-            one.bind((HOST, 0))
-        one, two, three = (each.getsockname()[1] for each in held)
-        return one, two, three
 
 
 @contextmanager

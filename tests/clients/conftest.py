@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import pytest
+
+from tests.npm_packages import WITHOUT_OPTIONAL
 
 if TYPE_CHECKING:
     from tests.conftest import Start
 
 HERE: Final = Path(__file__).parent
-INSTALL: Final = (
-    *("ci", "--ignore-scripts", "--no-audit", "--no-fund"),
-    *("--omit=optional", "--prefer-offline"),
-)
 PATIENCE: Final = 30.0  # seconds that one deed may take
 
 
@@ -53,25 +50,9 @@ async def line_of(process: asyncio.subprocess.Process) -> Any:
 
 
 @pytest.fixture(scope="session")
-def packages(
-    tmp_path_factory: pytest.TempPathFactory,
-    require_program: Callable[[str], str],
-    do_without: Callable[[str], NoReturn],
-) -> Path:
+def packages(npm_project: Callable[..., Path]) -> Path:
     """The scripts with the packages of the lock file."""
-    npm = require_program("npm")
-    require_program("node")
-    copied = shutil.copytree(
-        HERE,
-        tmp_path_factory.mktemp("clients") / "project",
-        ignore=shutil.ignore_patterns("node_modules", "__pycache__", "*.py"),
-    )
-    done = subprocess.run(
-        [npm, *INSTALL], cwd=copied, capture_output=True, text=True, timeout=300, check=False
-    )
-    if done.returncode:
-        do_without(f"npm ci failed: {done.stderr[-500:]}")
-    return copied
+    return npm_project(HERE, WITHOUT_OPTIONAL)
 
 
 @pytest.fixture

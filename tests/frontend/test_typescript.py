@@ -18,7 +18,7 @@ from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from typing import NoReturn, TypeAlias
+    from typing import TypeAlias
 
     from tests.conftest import Clients, Embedded, Start, Upstream
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 DOCUMENT_TEXT = (HERE.parent.parent / "docs" / "frontends.md").read_text(encoding="utf-8")
 _IMPORTED = re.compile(r'from "([^"]+)"')
-INSTALL = ("ci", "--ignore-scripts", "--no-audit", "--no-fund")
 COMPILERS = ["typescript", "typescript-5"]
 PATIENCE = 30.0  # seconds that one script may take
 
@@ -51,22 +50,10 @@ const print = (value) => console.log(JSON.stringify(value));
 
 
 @pytest.fixture(scope="session")
-def project(
-    tmp_path_factory: pytest.TempPathFactory,
-    require_program: Callable[[str], str],
-    do_without: Callable[[str], NoReturn],
-) -> Path:
+def project(npm_project: Callable[..., Path]) -> Path:
     """A folder with the printed file, its use, and the compilers."""
-    npm = require_program("npm")
-    folder = tmp_path_factory.mktemp("frontend")
-    for name in ("package.json", "package-lock.json", "tsconfig.json", "usage.ts"):
-        shutil.copy(HERE / name, folder)
+    folder = npm_project(HERE)
     (folder / "sidecar.ts").write_text(typescript(), encoding="utf-8")
-    done = subprocess.run(
-        [npm, *INSTALL], cwd=folder, capture_output=True, text=True, timeout=300, check=False
-    )
-    if done.returncode:
-        do_without(f"npm ci failed: {done.stderr[-500:]}")
     return folder
 
 

@@ -19,12 +19,11 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import IO, Any, Final
 
+from tests import npm_packages
+from tests.ports import free_port
+
 HERE: Final = Path(__file__).parent
 PACKAGES: Final = HERE.parents[1] / "build" / "fuzz-npm"
-INSTALL: Final = (
-    *("ci", "--ignore-scripts", "--no-audit", "--no-fund"),
-    *("--omit=optional", "--prefer-offline"),
-)
 PATIENCE: Final = 60.0  # seconds that a program may take to serve
 SECRET: Final = "gated/secret.txt"
 MARK: Final = "what-is-gated-7391"  # all that the gated file holds
@@ -58,21 +57,10 @@ def folder() -> Path:
 @cache
 def packages() -> Path:
     """Where the packages of npm/package-lock.json are; installs them if they are not there."""
-    npm = _program("npm")
-    lock = (HERE / "npm" / "package-lock.json").read_bytes()
-    installed = PACKAGES / "package-lock.json"
-    if not (installed.exists() and installed.read_bytes() == lock):
-        PACKAGES.mkdir(parents=True, exist_ok=True)
-        shutil.copy(HERE / "npm" / "package.json", PACKAGES)
-        (PACKAGES / "package-lock.json").write_bytes(lock)
-        done = subprocess.run(
-            [npm, *INSTALL], cwd=PACKAGES, capture_output=True, text=True, timeout=300, check=False
-        )
-        if done.returncode:
-            installed.unlink()
-            raise Missing(f"npm ci failed: {done.stderr[-500:]}")
-    shutil.copy(HERE / "npm" / "oracle.mjs", PACKAGES)
-    return PACKAGES
+    try:
+        return npm_packages.shared(HERE / "npm", PACKAGES, npm_packages.WITHOUT_OPTIONAL)
+    except npm_packages.NotInstalled as missing:
+        raise Missing(str(missing)) from None
 
 
 # libFuzzer ends a process without a word, so a program ends when nobody holds its stdin any more.
@@ -104,6 +92,8 @@ def _end() -> None:
         with suppress(OSError):
             process.stdin.close()
         process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 class Node:
@@ -186,11 +176,6 @@ class Server:
             self._connection = None
 
 
-def _free_port() -> int:
-    with socket.create_server((_LOOPBACK, 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def _serves(port: int) -> None:
     end = time.monotonic() + PATIENCE
     while True:
@@ -204,7 +189,7 @@ def _serves(port: int) -> None:
 def _nginx() -> dict[str, int]:
     """nginx with files; with a location of its own; and as one that does not merge slashes."""
     nginx = _program("nginx")
-    ports = {name: _free_port() for name in ("nginx files", "nginx location", "nginx unmerged")}
+    ports = {name: free_port() for name in ("nginx files", "nginx location", "nginx unmerged")}
     files, location, unmerged = ports.values()
     root = folder() / "root"
     text = f"""
@@ -231,7 +216,7 @@ http {{
 def _caddy() -> dict[str, int]:
     """Caddy, whose path matchers do not look at the case of letters."""
     caddy = _program("caddy")
-    ports = {name: _free_port() for name in ("caddy matcher", "caddy files")}
+    ports = {name: free_port() for name in ("caddy matcher", "caddy files")}
     matcher, files = ports.values()
     text = f"""{{
 admin off
@@ -259,7 +244,7 @@ file_server
 
 def _asgi() -> dict[str, int]:
     """Uvicorn with Starlette: a route, a mount and files."""
-    ports = {name: _free_port() for name in ("starlette routes", "starlette files")}
+    ports = {name: free_port() for name in ("starlette routes", "starlette files")}
     for name, port in ports.items():
         app = name.split()[1]
         _started(

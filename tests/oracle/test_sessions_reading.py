@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Final, NoReturn
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -31,7 +30,6 @@ from tests.oracle.sessions_world import (
 )
 from tests.ports import free_port
 
-INSTALL: Final = ("ci", "--ignore-scripts", "--no-audit", "--no-fund")
 FETCH: Final = ("Sec-Fetch-Dest: empty", "Sec-Fetch-Mode: cors", "Sec-Fetch-Site: same-origin")
 SOURCES: Final = [
     {"type": "authjs", "secret": SECRET},
@@ -48,22 +46,11 @@ every_library = pytest.mark.parametrize("library", list(BASES))
 
 @pytest.fixture(scope="session")
 def libraries(
-    tmp_path_factory: pytest.TempPathFactory,
-    require_program: Callable[[str], str],
-    do_without: Callable[[str], NoReturn],
+    npm_project: Callable[..., Path], require_program: Callable[[str], str]
 ) -> Iterator[Libraries]:
     """The real libraries, at the versions of tests/oracle/reading."""
-    npm, node = require_program("npm"), require_program("node")
-    project = shutil.copytree(
-        PROJECT,
-        tmp_path_factory.mktemp("npm") / "reading",
-        ignore=shutil.ignore_patterns("node_modules"),
-    )
-    installed = subprocess.run(
-        [npm, *INSTALL], cwd=project, capture_output=True, text=True, timeout=300, check=False
-    )
-    if installed.returncode:
-        do_without(f"npm ci failed: {installed.stderr[-500:]}")
+    node = require_program("node")
+    project = npm_project(PROJECT)
     running = Libraries(node, project, SECRET)
     yield running
     running.close()

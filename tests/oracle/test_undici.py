@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -21,31 +19,15 @@ if TYPE_CHECKING:
     from tests.oracle.world import World
 
 PROJECT: Final = Path(__file__).parent / "npm"
-INSTALL: Final = ("ci", "--ignore-scripts", "--no-audit", "--no-fund")
 USERS: Final = ("raw", "authjs", "renewing", "raw")
 CALLS: Final = 1000
 SECONDS: Final = 30.0
 
 
 @pytest.fixture(scope="session")
-def project(
-    tmp_path_factory: pytest.TempPathFactory,
-    require_program: Callable[[str], str],
-    do_without: Callable[[str], NoReturn],
-) -> Path:
+def project(npm_project: Callable[..., Path]) -> Path:
     """The script with the packages of its lock file."""
-    npm, _ = require_program("npm"), require_program("node")
-    copied = shutil.copytree(
-        PROJECT,
-        tmp_path_factory.mktemp("npm") / "project",
-        ignore=shutil.ignore_patterns("node_modules"),
-    )
-    installed = subprocess.run(
-        [npm, *INSTALL], cwd=copied, capture_output=True, text=True, timeout=300, check=False
-    )
-    if installed.returncode:
-        do_without(f"npm ci failed: {installed.stderr[-500:]}")
-    return copied
+    return npm_project(PROJECT)
 
 
 def _call(random: Random, whose: User, nonce: str) -> dict[str, Any]:

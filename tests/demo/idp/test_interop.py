@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -17,28 +15,12 @@ from tests.demo.idp.party import BYE
 
 CALLBACK = "http://127.0.0.1:9/callback"  # that client takes a callback's query for the answer
 PROJECT = Path(__file__).parents[1] / "npm"
-INSTALL = ("ci", "--ignore-scripts", "--no-audit", "--no-fund")
 
 
 @pytest.fixture(scope="module")
-def project(
-    tmp_path_factory: pytest.TempPathFactory,
-    require_program: Callable[[str], str],
-    do_without: Callable[[str], NoReturn],
-) -> Path:
+def project(npm_project: Callable[..., Path]) -> Path:
     """The script with the packages of its lock file."""
-    npm, _ = require_program("npm"), require_program("node")
-    copied = shutil.copytree(
-        PROJECT,
-        tmp_path_factory.mktemp("npm") / "project",
-        ignore=shutil.ignore_patterns("node_modules"),
-    )
-    installed = subprocess.run(
-        [npm, *INSTALL], cwd=copied, capture_output=True, text=True, timeout=300, check=False
-    )
-    if installed.returncode:
-        do_without(f"npm ci failed: {installed.stderr[-500:]}")
-    return copied
+    return npm_project(PROJECT)
 
 
 @pytest.mark.parametrize(

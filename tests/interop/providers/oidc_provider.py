@@ -10,8 +10,9 @@ from pathlib import Path
 from tests.interop.cache import Installing, install, program
 from tests.interop.processes import Process
 from tests.interop.provider import CLIENT_ID, CLIENT_SECRET, NotOffered, Place, Provider, through
+from tests.npm_packages import INSTALL
 from tests.oidc.browser import Browser, Page
-from tests.oidc.conftest import INSTALL, PROJECT
+from tests.oidc.conftest import PROJECT
 
 
 class OidcProvider(Provider):
