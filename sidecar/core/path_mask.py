@@ -1,18 +1,20 @@
 """Paths as logs may show them: the segments that hold a secret, or a person's number, are `*`.
 
 A pattern such as `/users/*/cards/*` stands for every path that begins so, segment by segment. What
-follows it stays as it is. Escapes, parameters, empty segments and the case of letters hide no
-segment from a pattern, since upstreams read these paths alike (`core.target.readings`, `folded`).
+follows it stays as it is. No other spelling hides a segment: a pattern stands for whatever some
+server reads so (`core.target.readings`, `folded`). Where segments cannot say it, such as with `%2F`
+for a slash, the whole path is `/*`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Final
 from urllib.parse import unquote
 
 from sidecar.core.memo import Memo
-from sidecar.core.target import folded
+from sidecar.core.target import LONGEST_READ, folded, is_odd, readings
 
 STAR: Final = "*"
 _MOST: Final = 512  # paths whose masked form is remembered
@@ -21,10 +23,11 @@ _MOST: Final = 512  # paths whose masked form is remembered
 class PathMask:
     """Masks paths by all of its patterns that match. True if it has any."""
 
-    __slots__ = ("_memo", "_patterns")
+    __slots__ = ("_depth", "_memo", "_patterns")
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._patterns: Final = tuple(_segments(pattern) for pattern in patterns)
+        self._depth: Final = max(map(len, self._patterns), default=0)
         self._memo: Final = Memo(self._mask, _MOST)
 
     def __bool__(self) -> bool:
@@ -36,14 +39,32 @@ class PathMask:
 
     def _mask(self, path: str) -> str:
         segments = path.split("/")
-        filled = [at for at, segment in enumerate(segments) if segment]
+        hidden = self._hidden(segments)
+        masked = "/".join(STAR if at in hidden else one for at, one in enumerate(segments))
+        if is_odd(path) and (len(path) > LONGEST_READ or self._shows(masked, path)):
+            return f"/{STAR}"
+        return masked
+
+    def _shows(self, masked: str, path: str) -> bool:
+        """Whether some reading of a masked path shows a segment that one of the path hides."""
+        shown = {one for reading in readings(masked) for one in reading.split("/")} - {STAR}
+        for reading in readings(path):
+            segments = reading.split("/")
+            if any(segments[at] in shown for at in self._hidden(segments)):
+                return True
+        return False
+
+    def _hidden(self, segments: Sequence[str]) -> frozenset[int]:
+        """Where the segments are that a `*` of a pattern stands for."""
+        filled = [*islice((at for at, one in enumerate(segments) if one), self._depth)]
         names = [_name(segments[at]) for at in filled]
-        for pattern in self._patterns:
-            if _matches(pattern, names):
-                for at, part in zip(filled, pattern, strict=False):
-                    if part == STAR:
-                        segments[at] = STAR
-        return "/".join(segments)
+        return frozenset(
+            at
+            for pattern in self._patterns
+            if _matches(pattern, names)
+            for at, part in zip(filled, pattern, strict=False)
+            if part == STAR
+        )
 
 
 def _segments(pattern: str) -> tuple[str, ...]:

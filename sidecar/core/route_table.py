@@ -12,6 +12,7 @@ from sidecar.core.envelope import EnvelopeRule
 from sidecar.core.identity import IdentityField
 from sidecar.core.request import FieldRule
 from sidecar.core.target import (
+    LONGEST_READ,
     LONGEST_REMEMBERED,
     folded,
     is_cased,
@@ -160,10 +161,6 @@ def _gated(route: Route, authorization: str | None) -> Route:
     return replace(rules, session="required", authorization=authorization)
 
 
-LONGEST_READ: Final = 8192
-"""Characters of an odd path up to which all its readings are tried; a longer one is no route's."""
-
-
 class RouteTable:
     """Longest-prefix match at segment boundaries; costs a path's depth, not the routes' number.
 
@@ -171,7 +168,8 @@ class RouteTable:
     read as a path below it is served as its spelling says, but with a session of somebody whom that
     route lets in, and a client's own bearer stands for one only if the required route lets it.
     Some servers do not look at the case of letters; routes that differ in it alone are told apart.
-    `endpoints` are paths that the sidecar answers itself, which no other spelling gets past.
+    `endpoints` are paths that the sidecar answers itself: another spelling of one is no route's,
+    unless a route is written in just these letters.
     """
 
     __slots__ = (
@@ -181,6 +179,7 @@ class RouteTable:
         "_depth",
         "_endpoints",
         "_folded",
+        "_folded_endpoints",
         "_gated",
         "_odd",
         "_often",
@@ -201,15 +200,20 @@ class RouteTable:
             if (route.session == "required") is is_required
         }
         self._depth: Final = max((key.count("/") for key in self._by_reading), default=0)
-        self._endpoints: Final = frozenset(map(prefix_key, endpoints))
+        own = [*endpoints]
+        self._endpoints: Final = frozenset(
+            prefix_key(reading) for path in own for reading in readings(path, as_url=False)
+        )
+        self._folded_endpoints: Final = frozenset(map(folded, self._endpoints))
         self._gated: Final = {
             (route, authorization): _gated(route, authorization)
             for route in self._by_prefix.values()
             for authorization in (route.authorization, None)
         }
-        # Below such a route even a plain path may be another spelling of its own.
-        self._odd: Final = any(is_odd(route.path) for route in required)
-        self._cased: Final = any(is_cased(route.path) for route in required)
+        # Of these even a plain path may be another spelling.
+        closed = [*(route.path for route in required), *own]
+        self._odd: Final = any(map(is_odd, closed))
+        self._cased: Final = any(map(is_cased, closed))
         self._often: Final = lru_cache(maxsize=4096)(self._match)
 
     @property
@@ -233,7 +237,7 @@ class RouteTable:
         if is_odd_one and len(path) > LONGEST_READ:
             return None
         found = readings(path) if is_odd_one else frozenset((path,))
-        if is_odd_one and any(prefix_key(reading) in self._endpoints for reading in found):
+        if any(self._is_an_endpoint(reading, path) for reading in found):
             return None
         gates = [gate for gate in map(self._gate, found) if gate is not None]
         if not gates:
@@ -244,6 +248,14 @@ class RouteTable:
         closed = tuple(dict.fromkeys(one for gate in gates for one in gate.gates))
         others = tuple(one for one in closed if one not in gated.gates)
         return replace(gated, gates=(*gated.gates, *others)) if others else gated
+
+    def _is_an_endpoint(self, reading: str, path: str) -> bool:
+        """Whether a server may take a path by this reading for one that the sidecar answers."""
+        key = prefix_key(reading)
+        if key in self._endpoints:
+            return True
+        is_a_routes = reading == path and key in self._by_prefix
+        return not is_a_routes and folded(key) in self._folded_endpoints
 
     def _gate(self, reading: str) -> Route | None:
         """The required route that a reading of a path leads to, or None.

@@ -30,6 +30,8 @@ _ODD: Final = re.compile(r"[;%]|//|[^\x00-\x7f]")
 _UPPER: Final = re.compile(r"[A-Z]")
 _DECODED: Final = 2  # times that the laxest server decodes a path
 
+LONGEST_READ: Final = 8192
+"""Characters of an odd path up to which all its readings are tried; a longer one is no route's."""
 LONGEST_REMEMBERED: Final = 512  # characters; clients choose paths and targets
 
 MAX_LOCAL: Final = 2048  # characters of a redirect target that is handed back

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.route_table import LONGEST_READ, UNROUTED, Route, RouteTable
-from sidecar.core.target import normalise
+from sidecar.core.route_table import UNROUTED, Route, RouteTable
+from sidecar.core.target import LONGEST_READ, normalise
 
 SEGMENT = st.sampled_from(["a", "b", "api", "apis", "login", "%2F", "a.b", ""])
 PATH = st.lists(SEGMENT, max_size=6).map(lambda segments: "/" + "/".join(segments))
@@ -272,6 +272,12 @@ def test_a_required_path_that_is_itself_written_oddly_is_required_too(
         "/api/logout;x",
         "/api/logout//",
         "/;/api/logout",
+        "/API/LOGOUT",
+        "/api/logouT/",
+        "/Api%2FLogout",
+        "/api/Logout;x",
+        "/%41pi/logout",
+        "//host/API/logout",
     ],
 )
 def test_no_spelling_gets_past_what_the_sidecar_answers_itself(path: str) -> None:
@@ -280,6 +286,32 @@ def test_no_spelling_gets_past_what_the_sidecar_answers_itself(path: str) -> Non
     assert table.match(normalise(path)) is None
     assert table.match("/api/logout/more") is not None
     assert table.match("/api/logouts") is not None
+    assert table.match("/API/LOGOUTS") is not None
+
+
+@pytest.mark.parametrize(
+    "path", ["/session/end", "/SESSION/END", "/session/%45nd", "/session//end"]
+)
+def test_own_path_with_capital_letters_or_escapes_has_no_other_spelling_either(path: str) -> None:
+    for own in ("/Session/End", "/Session;x/End"):
+        assert RouteTable(SITE, endpoints=[own]).match(normalise(path)) is None
+
+
+def test_route_in_just_these_letters_is_told_apart_from_an_own_path() -> None:
+    """A route that it is merely below says nothing of it; no other spelling means the route."""
+    written = route("/API/logout")
+    table = RouteTable([*SITE, written, route("/API/")], endpoints=["/api/logout"])
+    assert table.match("/API/logout") is written
+    assert table.match("/API/logout/") is written
+    for path in ("/API/LOGOUT", "/API//logout", "/API/logout;x"):
+        assert table.match(path) is None
+
+
+@pytest.mark.parametrize("path", ["//api/logout", "/API/logout", "/api/logout;x"])
+def test_route_for_an_own_path_opens_no_other_spelling_of_it(path: str) -> None:
+    """Such a route is never reached, and whoever left it there expects nothing of it."""
+    table = RouteTable([*SITE, route("/api/logout")], endpoints=["/api/logout"])
+    assert table.match(path) is None
 
 
 SEGMENTS = st.sampled_from(["a", "b", "c", "", ";", ";x", "%61", "%2561", "%3Bx", "a;x", "b;%2F"])

@@ -104,7 +104,11 @@ async def test_other_odd_paths_stay_open(
 
 
 @pytest.mark.parametrize(
-    "path", ["//api/logout", "/api//logout", "/api%2Flogout", "/api/logout;x", "/api/logout//"]
+    "path",
+    [
+        *("//api/logout", "/api//logout", "/api%2Flogout", "/api/logout;x", "/api/logout//"),
+        *("/API/LOGOUT", "/api/Logout/", "/Api;x/logout", "/api/%4Cogout", "/API%2Flogout"),
+    ],
 )
 async def test_no_spelling_of_the_logout_path_reaches_a_logout_behind_it(
     at: Embedded, client: Clients, upstream: Upstream, path: str

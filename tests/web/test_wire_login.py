@@ -21,6 +21,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 from yarl import URL
 
+from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
 from sidecar.core.cookies import CookieJar as Cookies
 from sidecar.core.cookies import with_set_cookies
 from sidecar.core.errors import StoreUnavailable
@@ -427,6 +428,19 @@ async def test_login_leads_nowhere_else(at: Embedded, browsers: Browsers, wanted
     answer = await one.log_in(f"?next={quote(wanted, safe='')}")
     assert answer.get("Location") == "/"
     assert {line.partition("=")[0] for line in answer.all("Set-Cookie")} >= {"sidecar"}
+
+
+@pytest.mark.parametrize("name", [*ENDPOINTS, FRONTCHANNEL])
+async def test_no_other_spelling_of_an_own_path_reaches_an_upstream(
+    sidecar: Start, browsers: Browsers, upstream: Upstream, idp: RunningIdp, name: str
+) -> None:
+    """A server behind may fold it onto a login or a logout of its own."""
+    one = await browsers(await sidecar(site(upstream, idp, oidc={"frontchannel": True})))
+    for path in (f"/AUTH/{name}", f"/auth/{name.title()}/", f"//auth/{name}", f"/Auth%2F{name};x"):
+        for method in ("GET", "POST"):
+            assert (await one.ask(method, path)).status == 404
+    assert upstream.requests == []
+    assert (await one.get(f"/AUTH/{name}/more")).status == 200
 
 
 async def test_several_tabs_log_in_at_once(at: Embedded, browsers: Browsers) -> None:
