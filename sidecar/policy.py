@@ -71,7 +71,9 @@ from sidecar.core.keys import derive_key
 from sidecar.core.login_loop import TraceCookie, trace_name
 from sidecar.core.logout_rule import LogoutRule
 from sidecar.core.observed_route import passing
-from sidecar.core.oidc import AttemptCookies, OidcClient, SessionIndex, attempt_stem
+from sidecar.core.oidc.attempt import AttemptCookies, attempt_stem
+from sidecar.core.oidc.relying_party import OidcClient
+from sidecar.core.oidc.session_index import SessionIndex
 from sidecar.core.onward import OnwardTickets
 from sidecar.core.own_pages import OwnPages
 from sidecar.core.path_mask import PathMask

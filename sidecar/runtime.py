@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from sidecar.core.config import Config
-    from sidecar.core.oidc import OidcClient
+    from sidecar.core.oidc.relying_party import OidcClient
     from sidecar.core.view import OpenedSession
     from sidecar.metrics import Metrics
     from sidecar.policy import LoginPolicy, Policy

@@ -15,13 +15,21 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from sidecar.core import oidc
 from sidecar.core.access import lets_in
 from sidecar.core.discovery import Metadata
 from sidecar.core.errors import LoginUnavailable, SidecarError, StoreUnavailable
 from sidecar.core.formats.login_session import ID_BYTES, LoginSession, new_session
 from sidecar.core.jws import InvalidToken
-from sidecar.core.oidc import ID_TOKEN, Identity, LoginAttempt, LoginFailed
+from sidecar.core.oidc.attempt import LoginAttempt
+from sidecar.core.oidc.authorization_response import code_form, read_answer
+from sidecar.core.oidc.id_token import (
+    ID_TOKEN,
+    Identity,
+    check_allowed,
+    read_id_token,
+    with_userinfo,
+)
+from sidecar.core.oidc.relying_party import LoginFailed
 from sidecar.core.token_response import Outcome, Renewal, Trouble, read_oauth2
 from sidecar.core.token_set import TokenSet
 from sidecar.net.provider import Provider, ProviderUnavailable
@@ -83,7 +91,7 @@ class Logins:
         """
         task = self._running.get(attempt.state)
         if task is None:
-            code = oidc.read_answer(parameters, await self._metadata(), self._login.client.issuer)
+            code = read_answer(parameters, await self._metadata(), self._login.client.issuer)
             task = self._running.get(attempt.state)
         if task is None:
             if len(self._running) >= AT_ONCE:
@@ -183,7 +191,7 @@ class Logins:
 
     async def _redeem(self, attempt: LoginAttempt, code: str, cookie: str) -> LoginSession:
         """Raises `ProviderUnavailable` if the code got no response, else as `complete`."""
-        answer = await self._provider.token(oidc.code_form(attempt, code), EXCHANGE)
+        answer = await self._provider.token(code_form(attempt, code), EXCHANGE)
         renewal = read_oauth2(answer, _NOTHING, self._now())
         if renewal.outcome is not Outcome.RENEWED or renewal.tokens is None:
             raise _not_redeemed(answer.status, renewal, answer.address)
@@ -203,7 +211,7 @@ class Logins:
         client = self._login.client
         try:
             verified = await self._provider.verify(tokens.id_token, ID_TOKEN)
-            identity = oidc.read_id_token(
+            identity = read_id_token(
                 verified,
                 client,
                 nonce=attempt.nonce,
@@ -211,7 +219,7 @@ class Logins:
                 now=self._now(),
             )
             identity = await self._informed(identity, tokens.access_token)
-            oidc.check_allowed(identity, client)
+            check_allowed(identity, client)
         except InvalidToken as error:
             raise LoginFailed("bad_answer", f"the id_token is not believed: {error}") from None
         except ProviderUnavailable as trouble:
@@ -231,7 +239,7 @@ class Logins:
             return identity
         said = await self._provider.userinfo(access_token)
         if said is not None:
-            return oidc.with_userinfo(identity, said, client.kept)
+            return with_userinfo(identity, said, client.kept)
         if not lets_in(client.allow, identity.claim) and self._provider.has_userinfo:
             raise ProviderUnavailable("UserInfo was not had, and a rule needs it", sent=True)
         return identity

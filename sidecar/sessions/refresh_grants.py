@@ -9,7 +9,8 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from sidecar.core.jws import InvalidToken
-from sidecar.core.oidc import ID_TOKEN, OidcClient, check_refreshed, may_be_of_same_user
+from sidecar.core.oidc.id_token import ID_TOKEN, check_refreshed, may_be_of_same_user
+from sidecar.core.oidc.relying_party import OidcClient
 from sidecar.core.token_response import (
     AnswerPaths,
     Outcome,

@@ -2,7 +2,7 @@
 
 Keys: `own:` under its fingerprint a session that is not in its cookie; `sub:`, `sid:` and `email:`
 the sessions of a user, of a provider's session and of an email, under keyed hashes; `jti:` that a
-logout token has been used (`sidecar.core.oidc.SessionIndex`).
+logout token has been used (`sidecar.core.oidc.session_index.SessionIndex`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.core.errors import StoreUnavailable
 from sidecar.core.formats.login_session import LoginSession, store_key
-from sidecar.core.oidc import IndexEntry, sessions_in, with_session
+from sidecar.core.oidc.session_index import IndexEntry, sessions_in, with_session
 
 if TYPE_CHECKING:
     from sidecar.net.store import Store

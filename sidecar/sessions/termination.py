@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 from sidecar.core.credential import Reading, Result
 from sidecar.core.formats.ended import EndedSessions
 from sidecar.core.formats.login_session import TYPE, Handle, LoginSession
-from sidecar.core.oidc import IndexEntry
+from sidecar.core.oidc.session_index import IndexEntry
 from sidecar.core.view import OpenedSession
 from sidecar.net.store.outbox import Outbox
 from sidecar.net.store.watch import StoreWatch

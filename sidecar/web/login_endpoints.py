@@ -16,7 +16,6 @@ from urllib.parse import quote
 
 import msgspec
 
-from sidecar.core import oidc
 from sidecar.core.attributes import Scope
 from sidecar.core.client import Client
 from sidecar.core.cookies import CookieJar, with_set_cookies
@@ -40,7 +39,15 @@ from sidecar.core.headers import media_type
 from sidecar.core.jws import InvalidToken
 from sidecar.core.login_loop import MOST, LoginTrace
 from sidecar.core.logout_rule import parameters
-from sidecar.core.oidc import LOGOUT_TOKEN, LoginFailed, LoginRefused
+from sidecar.core.oidc.attempt import ENTROPY, authorization_url, begin_attempt
+from sidecar.core.oidc.authorization_response import answer_parameters, unexpected_answer
+from sidecar.core.oidc.provider_logout import (
+    LOGOUT_TOKEN,
+    LogoutToken,
+    read_front_channel,
+    read_logout_token,
+)
+from sidecar.core.oidc.relying_party import LoginFailed, LoginRefused
 from sidecar.core.own_pages import LOGIN_FAILED
 from sidecar.core.target import local_reference, normal_origin
 from sidecar.net.provider import ProviderUnavailable
@@ -185,9 +192,9 @@ async def _begin(flow: Flow) -> None:
         _failed(flow, _loop(flow, trace), wanted, parts.policy.trace.gone(jar, scope))
         return
     callback = f"{_origin(flow)}{parts.policy.base}/callback"
-    attempt = oidc.begin(os.urandom(oidc.ENTROPY), wanted, callback, now, vain)
+    attempt = begin_attempt(os.urandom(ENTROPY), wanted, callback, now, vain)
     try:
-        location = oidc.authorization_url(
+        location = authorization_url(
             metadata,
             parts.policy.client,
             attempt,
@@ -259,7 +266,7 @@ def callback(flow: Flow) -> None:
 
 async def _finish(flow: Flow) -> None:
     runtime, parts, scope, jar = flow.runtime, _parts(flow), _scope(flow), _jar(flow)
-    given = oidc.answer_parameters(flow.request.query)
+    given = answer_parameters(flow.request.query)
     state = given.get("state", "")
     attempt = parts.policy.attempts.find(jar, state, scope, flow.began)
     await _present(flow)
@@ -273,7 +280,7 @@ async def _finish(flow: Flow) -> None:
         return
     try:
         if attempt is None:
-            raise oidc.unexpected(given, _why_nothing_waits(flow, jar))
+            raise unexpected_answer(given, _why_nothing_waits(flow, jar))
         session = await parts.logins.complete(attempt, given, https=scope.https)
     except LoginFailed as error:
         wanted = parts.policy.attempts.place(state) if attempt is None else attempt.next
@@ -425,11 +432,11 @@ def back_channel(flow: Flow) -> None:
 async def _back_channel(flow: Flow) -> None:
     runtime, parts = flow.runtime, _parts(flow)
     counts = runtime.metrics.backchannel_logouts
-    form = oidc.answer_parameters((await _read_form(flow)).decode("latin-1"))
+    form = answer_parameters((await _read_form(flow)).decode("latin-1"))
     now = runtime.clock.now()
     try:
         verified = await parts.provider.verify(form.get("logout_token", ""), LOGOUT_TOKEN)
-        said = oidc.read_logout_token(verified, parts.policy.client, now=now)
+        said = read_logout_token(verified, parts.policy.client, now=now)
         if await parts.sessions.is_used(said.jti, said.ends_at):
             raise InvalidToken("it was used before")
         # The caller may leave before the response; what has begun is done.
@@ -451,7 +458,7 @@ async def _back_channel(flow: Flow) -> None:
     flow.respond(common_lines(flow, 200), b"", status=200)
 
 
-async def _end_named(flow: Flow, said: oidc.LogoutToken) -> int:
+async def _end_named(flow: Flow, said: LogoutToken) -> int:
     """Ends the sessions that a logout token names. Returns how many. Raises `StoreUnavailable`."""
     runtime = flow.runtime
     note = partial(count_ended, runtime, reason="backchannel")
@@ -490,7 +497,7 @@ def front_channel(flow: Flow) -> None:
 
 async def _front_channel(flow: Flow) -> None:
     parts = _parts(flow)
-    sid = oidc.read_front_channel(oidc.answer_parameters(flow.request.query), parts.policy.client)
+    sid = read_front_channel(answer_parameters(flow.request.query), parts.policy.client)
     if sid is None:
         raise BadRequest("it does not name a session of the provider")
     entries = await parts.sessions.find(None, sid)

@@ -28,7 +28,7 @@ from sidecar.core.errors import (
 from sidecar.core.formats.login_session import LoginReading
 from sidecar.core.formats.raw import TYPE as RAW_TYPE
 from sidecar.core.logout_rule import Verdict, judge, parameters
-from sidecar.core.oidc import end_session_url
+from sidecar.core.oidc.provider_logout import end_session_url
 from sidecar.core.onward import PARAM as ONWARD_PARAM
 from sidecar.core.onward import Onward
 from sidecar.core.own_pages import CONFIRM, LOGOUT

@@ -15,35 +15,41 @@ from sidecar.core.cookies import CookieJar, NameMatcher, with_set_cookies
 from sidecar.core.discovery import Metadata
 from sidecar.core.formats.login_session import Profile
 from sidecar.core.jws import InvalidToken, Verified
-from sidecar.core.oidc import (
+from sidecar.core.oidc.attempt import (
     ATTEMPT_BYTES,
     ENTROPY,
-    LOGOUT_TOKEN_SECONDS,
-    MAX_INDEXED,
-    TOLERANCE,
     AttemptCookies,
-    IndexEntry,
     LoginAttempt,
-    LoginFailed,
-    OidcClient,
-    SessionIndex,
-    answer_parameters,
     attempt_stem,
     authorization_url,
-    begin,
+    begin_attempt,
     challenge,
-    check_refreshed,
+)
+from sidecar.core.oidc.authorization_response import (
+    answer_parameters,
     code_form,
-    end_session_url,
-    may_be_of_same_user,
     read_answer,
-    read_front_channel,
+    unexpected_answer,
+)
+from sidecar.core.oidc.id_token import (
+    check_refreshed,
+    may_be_of_same_user,
     read_id_token,
-    read_logout_token,
-    sessions_in,
-    unexpected,
-    with_session,
     with_userinfo,
+)
+from sidecar.core.oidc.provider_logout import (
+    LOGOUT_TOKEN_SECONDS,
+    end_session_url,
+    read_front_channel,
+    read_logout_token,
+)
+from sidecar.core.oidc.relying_party import TOLERANCE, LoginFailed, OidcClient
+from sidecar.core.oidc.session_index import (
+    MAX_INDEXED,
+    IndexEntry,
+    SessionIndex,
+    sessions_in,
+    with_session,
 )
 from sidecar.core.tickets import encode
 
@@ -64,7 +70,7 @@ COOKIES = AttemptCookies("sidecar", SECRETS, LIFETIME)
 
 def attempt(seed: int = 0, wanted: str | None = "/orders?page=2", now: float = NOW) -> LoginAttempt:
     entropy = bytes((seed + at) % 256 for at in range(ENTROPY))
-    return begin(entropy, wanted, CALLBACK, now)
+    return begin_attempt(entropy, wanted, CALLBACK, now)
 
 
 def after(lines: list[bytes], before: str = "", now: float = NOW) -> CookieJar:
@@ -358,10 +364,10 @@ def test_a_refusal_says_what_the_provider_says() -> None:
 def test_a_response_that_nobody_waits_for_is_not_repeated(error: str, code: str) -> None:
     """Anybody can have written it: no word of it is left, but a registered code."""
     more = {"error_description": "Call 0900!", "error_uri": "https://evil.example", "state": "s"}
-    told = unexpected({"error": error, **more}, "why")
+    told = unexpected_answer({"error": error, **more}, "why")
     assert (told.code, told.detail) == (code, f"the response says {code}; why")
     assert (told.description, told.status) == ("", 400)
-    expired = unexpected(more, "why")
+    expired = unexpected_answer(more, "why")
     assert (expired.code, expired.detail) == ("login_expired", "why")
 
 

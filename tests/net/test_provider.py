@@ -20,10 +20,13 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 from yarl import URL
 
-from sidecar.core import oidc
 from sidecar.core.discovery import REQUIRED
 from sidecar.core.jws import InvalidToken
-from sidecar.core.oidc import LOGOUT_TOKEN
+from sidecar.core.oidc.attempt import ENTROPY, authorization_url, begin_attempt
+from sidecar.core.oidc.authorization_response import answer_parameters, code_form, read_answer
+from sidecar.core.oidc.id_token import ID_TOKEN, read_id_token
+from sidecar.core.oidc.provider_logout import LOGOUT_TOKEN, read_logout_token
+from sidecar.core.oidc.relying_party import OidcClient
 from sidecar.demo.idp import RunningIdp, running_idp
 from sidecar.net import outbound, provider
 from sidecar.net.outbound import Outbound, way_of
@@ -682,38 +685,36 @@ async def test_a_login_from_beginning_to_end(connect: Connect, site: Site) -> No
         backchannel_logout_uri=f"{site.issuer}/logout",
     ) as idp:
         one = of(connect, idp)
-        client = oidc.OidcClient(idp.issuer, idp.client_id, scopes)
+        client = OidcClient(idp.issuer, idp.client_id, scopes)
         metadata = await one.metadata()
-        attempt = oidc.begin(os.urandom(oidc.ENTROPY), "/orders", CALLBACK, time.time())
-        url = oidc.authorization_url(metadata, client, attempt, attempt.state)
+        attempt = begin_attempt(os.urandom(ENTROPY), "/orders", CALLBACK, time.time())
+        url = authorization_url(metadata, client, attempt, attempt.state)
         parameters = await in_a_browser(url)
         assert parameters["state"] == attempt.state
-        code = oidc.read_answer(parameters, metadata, idp.issuer)
-        answer = await one.token(oidc.code_form(attempt, code), 5)
+        code = read_answer(parameters, metadata, idp.issuer)
+        answer = await one.token(code_form(attempt, code), 5)
         assert answer.status == 200, answer.body
         tokens = json.loads(answer.body)
-        verified = await one.verify(tokens["id_token"], oidc.ID_TOKEN)
+        verified = await one.verify(tokens["id_token"], ID_TOKEN)
         access = tokens["access_token"]
-        who = oidc.read_id_token(
+        who = read_id_token(
             verified, client, nonce=attempt.nonce, access_token=access, now=time.time()
         )
         assert (who.subject, who.profile.name) == ("alice", "Alice")
         with pytest.raises(InvalidToken, match="nonce"):
-            oidc.read_id_token(verified, client, nonce="x", access_token=access, now=time.time())
+            read_id_token(verified, client, nonce="x", access_token=access, now=time.time())
         with pytest.raises(InvalidToken, match="type"):
-            await one.verify(access, oidc.ID_TOKEN)
+            await one.verify(access, ID_TOKEN)
 
         site.answers("/logout", text="")
         await idp.end_sessions("alice")
         token = site.last_form["logout_token"]
-        said = oidc.read_logout_token(
-            await one.verify(token, oidc.LOGOUT_TOKEN), client, now=time.time()
-        )
+        said = read_logout_token(await one.verify(token, LOGOUT_TOKEN), client, now=time.time())
         assert (said.subject, said.sid) == (who.subject, who.sid)
         with pytest.raises(InvalidToken, match="type"):
-            await one.verify(token, oidc.ID_TOKEN)
+            await one.verify(token, ID_TOKEN)
 
-        again = await one.token(oidc.code_form(attempt, code), 5)
+        again = await one.token(code_form(attempt, code), 5)
         assert json.loads(again.body)["error"] == "invalid_grant"
 
 
@@ -724,7 +725,7 @@ async def in_a_browser(url: str) -> dict[str, str]:
         browser.get(URL(url, encoded=True), allow_redirects=False) as answer,
     ):
         assert answer.status == 303, await answer.text()
-        return oidc.answer_parameters(urlsplit(answer.headers["Location"]).query)
+        return answer_parameters(urlsplit(answer.headers["Location"]).query)
 
 
 # -- the end --------------------------------------------------------------------------------------

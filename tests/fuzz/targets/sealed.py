@@ -15,7 +15,8 @@ from typing import Any, Final
 from sidecar.core.attributes import Scope
 from sidecar.core.cookies import CookieJar
 from sidecar.core.errors import StoreUnavailable
-from sidecar.core.oidc import AttemptCookies, begin, sessions_in
+from sidecar.core.oidc.attempt import AttemptCookies, begin_attempt
+from sidecar.core.oidc.session_index import sessions_in
 from sidecar.core.onward import OnwardTickets
 from sidecar.core.tickets import ClaimStamp, Signer
 from sidecar.net.store.memory import MemoryStore
@@ -31,7 +32,7 @@ STAMP: Final = ClaimStamp(OWN)
 SCOPE: Final = Scope(https=True, host="app.example.com")
 KEY: Final = "own:fingerprint"
 
-_ATTEMPT: Final = begin(
+_ATTEMPT: Final = begin_attempt(
     bytes(range(32)), "/a/place?x=1", "https://app.example.com/auth/callback", NOW
 )
 _LOOP: Final = asyncio.new_event_loop()

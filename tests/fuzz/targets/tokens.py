@@ -18,17 +18,10 @@ from sidecar.core.credential import is_b64token
 from sidecar.core.discovery import BadMetadata, parse_metadata
 from sidecar.core.end_request import BadEndRequest, read_end_request
 from sidecar.core.jws import InvalidToken, parse_keys, verify
-from sidecar.core.oidc import (
-    ID_TOKEN,
-    LOGOUT_TOKEN,
-    LoginFailed,
-    OidcClient,
-    answer_parameters,
-    read_answer,
-    read_id_token,
-    read_logout_token,
-    with_userinfo,
-)
+from sidecar.core.oidc.authorization_response import answer_parameters, read_answer
+from sidecar.core.oidc.id_token import ID_TOKEN, read_id_token, with_userinfo
+from sidecar.core.oidc.provider_logout import LOGOUT_TOKEN, read_logout_token
+from sidecar.core.oidc.relying_party import LoginFailed, OidcClient
 from sidecar.core.token_response import AnswerPaths, Outcome, read_http, read_oauth2
 from sidecar.core.token_set import TokenSet, jwt_claims
 from tests.fuzz.target import Draw, Target
