@@ -69,6 +69,10 @@ def run(file: str | None, upstream: str | None) -> NoReturn:
     path = _config_file(file)
     load = ConfigLoader(path, options)
     config = _or_exit(load, path)
+    if config.core_dumps:
+        from sidecar.secrecy import allow_core_dumps
+
+        allow_core_dumps()
     from sidecar.workers import run as serve
 
     sys.exit(_with_parsers(lambda: serve(config, load)))
@@ -364,6 +368,9 @@ def keygen() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
+    from sidecar.secrecy import forbid_core_dumps
+
+    forbid_core_dumps()  # before any secret is read
     cli.main(args=arguments, prog_name="sidecar")
     raise AssertionError("click exits")
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Final
 from sidecar.core.config import Fault
 from sidecar.core.config.files import named_files
 from sidecar.core.config.load import load, load_tree
+from sidecar.core.config.variables import variables
 from sidecar.core.errors import ConfigError
 from sidecar.file_watch import Digests, digest_of_bytes, digest_of_file
+from sidecar.secrecy import conceal
 
 if TYPE_CHECKING:
     from sidecar.core.config import Config
@@ -22,7 +24,10 @@ NO_FILE: Final = "no configuration file"
 
 
 class ConfigLoader:
-    """Loads the file at `path` (None: there is none) with the command line's `options` (`Load`)."""
+    """Loads the file at `path` (None: there is none) with the command line's `options` (`Load`).
+
+    The variables that it is made of cannot be read in /proc any more.
+    """
 
     def __init__(self, path: str | None, options: Mapping[str, object]) -> None:
         self._path: Final = path
@@ -37,8 +42,10 @@ class ConfigLoader:
     def __call__(self) -> Config:
         """Raises `ConfigError`, and `OSError` if the file cannot be read."""
         self._read = {}
+        text = None if self._path is None else self._text(self._path)
+        conceal(variables(text, os.environ))
         config = load(
-            None if self._path is None else self._text(self._path),
+            text,
             source=self._path or NO_FILE,
             environ=os.environ,
             read_file=self._noted,

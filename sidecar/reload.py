@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from sidecar.log_writer import Output
     from sidecar.runtime import Runtime
 
-FIXED: Final = ("admin", "workers")
-"""Keys that take a restart: what was opened for them is shared, or waited for by others."""
+FIXED: Final = ("admin", "core_dumps", "workers")
+"""Keys that take a restart: what was opened for them is shared, or waited for by others, and a
+process should not say of itself at any time that it may be looked into.
+"""
 
 _OF_LISTENERS: Final = ((), ("listen",), ("tls",), ("listen", "tls"))
 """Which keys keep their values where the new ones would take another listener; the first that do.

@@ -282,11 +282,12 @@ async def certificate(port: int) -> bytes | None:
 async def test_what_takes_a_restart_is_said(start: Callable[..., Any], client: Clients) -> None:
     """And all else holds."""
     site: Site = await start()
-    site.change(listen="127.0.0.1:1", workers=3, log={"level": "debug", "access": False})
+    log = {"level": "debug", "access": False}
+    site.change(listen="127.0.0.1:1", workers=3, core_dumps=True, log=log)
     await site.reload()
     await site.counted(1, "reload is not complete")
     (line,) = site.lines("reload is not complete")
-    told = "takes a restart: listen, workers; SIGUSR2 restarts without a loss"
+    told = "takes a restart: listen, core_dumps, workers; SIGUSR2 restarts without a loss"
     assert line["detail"] == told
     assert (await (await client(site.at)).get("/x")).status == 200
     assert not site.lines("request")
@@ -530,7 +531,7 @@ async def test_changed_secret_and_certificate_reload(
 
 async def test_watching_can_be_turned_off_and_on(start: Callable[..., Any]) -> None:
     """By a reload; then a change is neither lost nor taken twice."""
-    site: Site = await start(watch=True)
+    site: Site = await start(watch=True, core_dumps=True)  # whoever runs this test may look
     site.change(watch=False)
     await site.counted(1, "reloaded")
     assert not site.watches()

@@ -33,6 +33,7 @@ def _settings(place: Place) -> Settings:
     return {
         "listen": f"{HOST}:{place.port}",
         "admin": f"{HOST}:{place.admin}",
+        "core_dumps": True,  # its memory is looked at
         "upstreams": {"api": {"url": f"http://{HOST}:{place.site.upstream}"}},
         "routes": [
             {"path": "/api/", "kind": "api", "upstream": "api"},

@@ -128,6 +128,7 @@ class Site:
             "store": {"url": stores[self.plan.store]},
             "limits": {"client_head": "2s", "client_idle": "30s"},
             "drain": {"wait": "500ms", "timeout": "5s"},
+            "core_dumps": True,  # its descriptors are looked at
             "log": {"access": True},
         }
         if log_file is not None:

@@ -8,8 +8,9 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from aiohttp import ClientSession, DummyCookieJar, hdrs
@@ -63,9 +64,9 @@ class Running:
     ) -> Mapping[str, Any]:
         """Asks the sidecar; what it says, but for cookies that it sets, is a sink, if named."""
         headers = {"Accept": "application/json", **more.pop("headers", {})}
-        url = URL(f"http://127.0.0.1:{self.port}{path}", encoded=True)
+        url = URL(f"{more.pop('scheme', 'http')}://127.0.0.1:{self.port}{path}", encoded=True)
         async with self.session.request(
-            method, url, headers=headers, allow_redirects=False, **more
+            method, url, headers=headers, allow_redirects=False, ssl=False, **more
         ) as response:
             body = await response.read()
             lines = [
@@ -84,13 +85,13 @@ class Running:
                 "cookies": [one for one in cookies if not one.endswith("=")],
             }
 
-    async def ask_admin(self, path: str, *, post: Any = None) -> None:
+    async def ask_admin(self, path: str, *, post: Any = None, sink: str = "") -> None:
         """What the admin listener says is a sink."""
         url = f"http://127.0.0.1:{self.admin}{path}"
         method = "GET" if post is None else "POST"
         headers = {"X-Sidecar-Admin": "1"}
         async with self.session.request(method, url, json=post, headers=headers) as response:
-            self.told(f"admin {path}", await response.read())
+            self.told(sink or f"admin {path}", await response.read())
 
     async def logs(self, event: str) -> None:
         """Waits until the log has a word."""
@@ -103,22 +104,28 @@ class Running:
         self.told("log", self.log.read_bytes())
         assert self.process is not None
         for name in ("cmdline", "environ"):
-            self.told(f"/proc/PID/{name}", Path(f"/proc/{self.process.pid}/{name}").read_bytes())
+            with suppress(PermissionError):  # nobody but root reads its environment
+                shown = Path(f"/proc/{self.process.pid}/{name}").read_bytes()
+                self.told(f"/proc/PID/{name}", shown)
         for path in self.folder.rglob("*"):
             if path.is_file() and path not in (self.file, self.log) and path.parent.name != "given":
                 self.told(f"file {path.name}", path.read_bytes())
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(folder),
+        "OTEL_BSP_SCHEDULE_DELAY": "20",
+    }
 
 
 async def _started(folder: Path, *arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "sidecar", *arguments),
         cwd=folder,
-        env={
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
-            "TMPDIR": str(folder),
-            "OTEL_BSP_SCHEDULE_DELAY": "20",
-        },
+        env=_environment(folder),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -126,22 +133,23 @@ async def _started(folder: Path, *arguments: str) -> asyncio.subprocess.Process:
 
 
 @asynccontextmanager
-async def running(folder: Path, config: Mapping[str, Any]) -> AsyncIterator[Running]:
-    """`sidecar run`, until the context is left."""
+async def running(
+    folder: Path,
+    config: Mapping[str, Any],
+    environ: Mapping[str, str] = MappingProxyType({}),
+    **started: Any,
+) -> AsyncIterator[Running]:
+    """`sidecar run`, until the context is left; `started` is how the process is."""
     one = Running(folder, config)
     one.write()
     with one.log.open("wb") as log:
         one.process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-X", "faulthandler", "-m", "sidecar", "run", "-c", str(one.file)),
             cwd=folder,
-            env={
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": str(ROOT),
-                "TMPDIR": str(folder),
-                "OTEL_BSP_SCHEDULE_DELAY": "20",
-            },
+            env={**_environment(folder), **environ},
             stdout=log,
             stderr=log,
+            **started,
         )
     one.session = ClientSession(cookie_jar=DummyCookieJar())
     try:

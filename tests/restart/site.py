@@ -206,6 +206,7 @@ async def a_site(folder: Path, ports: Iterator[int], workers: int) -> AsyncItera
         "listen": f"127.0.0.1:{port}",
         "admin": f"127.0.0.1:{admin}",
         "workers": workers,
+        "core_dumps": True,  # its descriptors are looked at
         "secret": "a secret of the tests, 32 bytes or more",
         "upstreams": {"main": {"url": f"http://127.0.0.1:{upstream}"}},
         "routes": [{"path": "/", "kind": "api", "upstream": "main", "session": "none"}],

@@ -33,7 +33,7 @@ from sidecar.core.store_url import StoreUrl, parse_store_url
 Data: TypeAlias = Mapping[str, Any]
 Rule: TypeAlias = Callable[[Data], Iterator[Finding]]
 
-_SOURCE_VARIABLES: Final = {"AUTH_SECRET": "authjs", "NEXTAUTH_SECRET": "nextauth"}
+SOURCE_VARIABLES: Final = {"AUTH_SECRET": "authjs", "NEXTAUTH_SECRET": "nextauth"}
 """Each gives a source with that secret where no sources are written."""
 
 _TOKEN_KEYS: Final = ("token", "refresh_token")
@@ -137,7 +137,7 @@ def _sources(data: Data, environ: Mapping[str, str]) -> list[NamedSource]:
 
 def _default_types(environ: Mapping[str, str]) -> Iterator[str]:
     """The types of the sources that stand if none are written and routes are."""
-    for variable, type_ in _SOURCE_VARIABLES.items():
+    for variable, type_ in SOURCE_VARIABLES.items():
         if environ.get(variable):
             yield type_
 
@@ -498,7 +498,7 @@ def _has_secret(data: Data, environ: Mapping[str, str]) -> bool:
         return True
     sources = _section(data, "session").get("sources")
     if not isinstance(sources, list):
-        return any(environ.get(name) for name in _SOURCE_VARIABLES)
+        return any(environ.get(name) for name in SOURCE_VARIABLES)
     return any(
         isinstance(source, dict) and (source.get("secret") or source.get("password"))
         for source in sources

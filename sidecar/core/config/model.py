@@ -260,6 +260,10 @@ class ConfigDocument(Section):
     watch: bool = setting(
         True, "Whether a changed file (this one, secrets, certificates) reloads, as SIGHUP does."
     )
+    core_dumps: bool = setting(
+        False,
+        "Whether the process may leave core files, and its user may trace it. Both show secrets.",
+    )
     secret: SigningSecrets = setting(
         (),
         "Signs tickets and seals own cookies: at least 32 bytes, or a list (the first seals, all "

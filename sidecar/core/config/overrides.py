@@ -54,9 +54,14 @@ def apply_overrides(tree: Tree, environ: Mapping[str, str], options: Mapping[str
         _put(tree, (key,), value, f"--{key}")
 
 
+def sets_a_key(name: str) -> bool:
+    """Whether a variable of this name may set a key."""
+    return name.startswith(PREFIX) and name != CONFIG_VARIABLE
+
+
 def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name, text in environ.items():
-        if not name.startswith(PREFIX) or name == CONFIG_VARIABLE or not text:
+        if not sets_a_key(name) or not text:
             continue
         if not _SERVICE_LINK.fullmatch(f"{name}={text}"):
             yield name, text

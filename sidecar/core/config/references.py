@@ -42,6 +42,12 @@ def show_references(text: str) -> str:
     return text.translate(_SHOW)
 
 
+def referenced(text: str) -> frozenset[str]:
+    """The names of the variables that a configuration's text refers to."""
+    found = (_REFERENCE.fullmatch(one[0]) for one in _CANDIDATE.finditer(text))
+    return frozenset(match[1] for match in found if match is not None)
+
+
 def substitute(text: str, environ: Mapping[str, str]) -> str:
     """The text with its references replaced; what was put in is not looked at again.
 

@@ -25,6 +25,8 @@ def remarks(config: Config) -> Iterator[str]:
     yield from _proxies(config)
     yield from _logout(config)
     yield from _own_login(config)
+    if config.core_dumps:
+        yield "core_dumps: true, so a core file holds every secret and token of the process"
 
 
 def _secret(config: Config) -> Iterator[str]:

@@ -305,6 +305,11 @@ def test_nothing_can_be_changed(loaded: Loader) -> None:
             f"secret: {LONG}\ntrusted_proxies: [unix, '::/0']",
             "trusted_proxies[1]: trusts every client",
         ),
+        (
+            f"secret: {LONG}\ncore_dumps: true",
+            "core_dumps: true, so a core file holds every secret",
+        ),
+        (f"secret: {LONG}\ncore_dumps: false", None),
     ],
 )
 def test_warnings(loaded: Loader, text: str, warning: str | None) -> None:

@@ -1,0 +1,21 @@
+"""Which variables of the environment a configuration is made of: any of them may hold a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from sidecar.core.config.contradictions import SOURCE_VARIABLES
+from sidecar.core.config.overrides import sets_a_key
+from sidecar.core.config.references import referenced
+
+_PROXY: Final = "_proxy"
+"""What the names of proxies end with, in any case; their URLs may hold a password."""
+
+
+def variables(text: str | None, names: Iterable[str]) -> frozenset[str]:
+    """Those of `names` that the file's `text` refers to, or that are read without it."""
+    known = referenced(text or "") | SOURCE_VARIABLES.keys()
+    return frozenset(
+        name for name in names if name in known or sets_a_key(name) or name.lower().endswith(_PROXY)
+    )

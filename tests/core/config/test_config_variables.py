@@ -1,0 +1,22 @@
+"""Which variables may hold a secret: those that a configuration is made of."""
+
+from __future__ import annotations
+
+from sidecar.core.config.variables import variables
+
+
+def test_which_variables_a_configuration_is_made_of() -> None:
+    names = (
+        "SIDECAR_LISTEN",
+        "SIDECAR_CONFIG",
+        "A",
+        "B",
+        "C",
+        "AUTH_SECRET",
+        "HTTPS_PROXY",
+        "PATH",
+    )
+    text = "secret: ${A}\nlisten: ${B:-x}\npages: $${C}"
+    found = {"SIDECAR_LISTEN", "A", "B", "AUTH_SECRET", "HTTPS_PROXY"}
+    assert variables(text, names) == found
+    assert variables(None, names) == found - {"A", "B"}
