@@ -80,21 +80,31 @@ class Exchange:
     announced.
     """
 
-    is_read = False
-    method = ""
-    target = ""
-    raw_fields: RawFields = ()
-    fields: Fields | None = None
-    http11 = True
-    closes = False
-    chunked = False
-    started = False
-    finished = False
-    is_open_ended = False
+    __slots__ = (
+        "chunked",
+        "closes",
+        "connection",
+        "fields",
+        "finished",
+        "http11",
+        "is_open_ended",
+        "is_read",
+        "method",
+        "payload",
+        "raw_fields",
+        "started",
+        "target",
+    )
 
     def __init__(self, connection: Connection, payload: StreamReader) -> None:
         self.connection = connection
         self.payload = payload
+        self.is_read = self.closes = self.chunked = False
+        self.started = self.finished = self.is_open_ended = False
+        self.http11 = True
+        self.method = self.target = ""
+        self.raw_fields: RawFields = ()
+        self.fields: Fields | None = None
 
     def read(self, message: RawRequestMessage) -> None:
         """Takes over what the parser found."""
@@ -138,8 +148,8 @@ class Exchange:
                 if self.method == "HEAD":
                     body = b""
                 if length <= JOINED:
-                    joined = b"%bContent-Length: %d\r\n%b\r\n%b" % (head, length, last, body)
-                    transport.write(joined)
+                    framing = b"Content-Length: %d\r\n" % length
+                    transport.write(b"".join((head, framing, last, b"\r\n", body)))
                 else:
                     transport.writelines((_framed(head, length, last), body))
         self.left()

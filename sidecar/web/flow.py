@@ -123,55 +123,83 @@ class Flow(Exchange):
     token. `trace_id` is that of the sidecar's own trace, if there is one.
     """
 
-    request: Request = UNREAD
-    request_id = b""
-    route: Route = UNROUTED
-    kind = ""
-    presented: SessionView = NOTHING_PRESENTED
-    live: str | None = None
-    counts = False
-    head = b""  # the upstream request as sent, for one retry
-    last = b""  # its framing, and its body if that is in memory
-    recoveries = 0  # how often a 401 has been met with another token; 2: with a fresh one
-    beginning = b""  # of a request body that is still coming
-    streaming_body = False
-    retried = False
-    upstream: UpstreamConnection | None = None
-    tasks: tuple[asyncio.Task[None], ...] = ()
-    callbacks: tuple[Callable[[], None], ...] = ()
-    ends_at_head = False
-    hold: Hold | None = None
-    sweeps = False
-    by_cookie = True
-    observation: Observed | None = None
-    would: tuple[str, ...] = ()
-    decision = ""
-    reason = ""
-    detail = ""
-    code = ""
-    cause = ""
-    status = 0
-    upstream_status = 0
-    upstream_address = ""
-    sent_at = 0.0
-    upstream_seconds = 0.0
-    awaits_body = False
-    retries = 0
-    trace_id = ""
-    tunnelled = 0  # bytes of a WebSocket's client
-    bytes_out = 0
-    over = False
-    observed = False
-    trace: RequestTrace | None = None
+    __slots__ = (
+        "awaits_body",
+        "began",
+        "beginning",
+        "by_cookie",
+        "bytes_out",
+        "callbacks",
+        "cause",
+        "code",
+        "counts",
+        "decision",
+        "detail",
+        "ends_at_head",
+        "handler",
+        "head",
+        "hold",
+        "kind",
+        "last",
+        "live",
+        "observation",
+        "observed",
+        "over",
+        "presented",
+        "reason",
+        "recoveries",
+        "request",
+        "request_id",
+        "retried",
+        "retries",
+        "route",
+        "runtime",
+        "sent_at",
+        "status",
+        "streaming_body",
+        "sweeps",
+        "tasks",
+        "trace",
+        "trace_id",
+        "tunnelled",
+        "upstream",
+        "upstream_address",
+        "upstream_seconds",
+        "upstream_status",
+        "would",
+    )
 
     def __init__(
         self, handler: FlowHandler, connection: Connection, payload: StreamReader, began: float
     ) -> None:
-        self.connection = connection
-        self.payload = payload
+        super().__init__(connection, payload)
         self.handler = handler
         self.runtime: Final[Runtime] = handler.runtime  # what the request is served with
         self.began = began
+        self.request: Request = UNREAD
+        self.route: Route = UNROUTED
+        self.presented: SessionView = NOTHING_PRESENTED
+        self.live: str | None = None
+        self.upstream: UpstreamConnection | None = None
+        self.hold: Hold | None = None
+        self.observation: Observed | None = None
+        self.trace: RequestTrace | None = None
+        self.tasks: tuple[asyncio.Task[None], ...] = ()
+        self.callbacks: tuple[Callable[[], None], ...] = ()
+        self.would: tuple[str, ...] = ()
+        self.head = b""  # the upstream request as sent, for one retry
+        self.last = b""  # its framing, and its body if that is in memory
+        self.beginning = b""  # of a request body that is still coming
+        self.request_id = b""
+        self.kind = self.decision = self.reason = self.detail = self.code = self.cause = ""
+        self.upstream_address = self.trace_id = ""
+        self.recoveries = 0  # how often a 401 has been met with another token; 2: with a fresh one
+        self.tunnelled = 0  # bytes of a WebSocket's client
+        self.status = self.upstream_status = self.retries = self.bytes_out = 0
+        self.sent_at = self.upstream_seconds = 0.0
+        self.by_cookie = True
+        self.counts = self.ends_at_head = self.sweeps = self.awaits_body = False
+        self.streaming_body = self.retried = self.over = self.observed = False
 
     @property
     def facts(self) -> Facts:
