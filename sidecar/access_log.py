@@ -52,6 +52,8 @@ class Served(Protocol):
     @property
     def request_id(self) -> bytes: ...
     @property
+    def began(self) -> float: ...
+    @property
     def route(self) -> Route: ...
     @property
     def presented(self) -> SessionView: ...
@@ -159,7 +161,8 @@ class JsonAccess:
                 request.logged = key, said
         took = flow.upstream_seconds
         ended = self._ended
-        ended.append((said, flow.request_id, flow.bytes_in, flow.bytes_out, took, seconds, time()))
+        now = flow.began + seconds
+        ended.append((said, flow.request_id, flow.bytes_in, flow.bytes_out, took, seconds, now))
         count = len(ended)
         if count == 1:
             self._output.expect(self._lines)
@@ -308,6 +311,10 @@ def trace_id(flow: Served) -> str:
     return flow.trace_id or trace_id_of(flow.request.fact(b"traceparent"))
 
 
+_FIELD: Final = Memo[bytes, str](lambda value: quoted(field_text(value)), 256)
+"""The same in quotes: clients say the same Host and User-Agent in request after request."""
+
+
 def _pair(name: str, value: str) -> str:
     return f'"{name}": {quoted(value)}, ' if value else ""
 
@@ -326,10 +333,11 @@ def _who(peer: Peer, request: Request) -> str:
     """What a line says of who asks: all that depends on the connection and the header section."""
     host, agent = peer.asked_host(request), request.fact(b"user-agent")
     scheme = peer.told_scheme(request).decode()
-    return (
-        f'{_peer_text(peer, request)}{_pair("host", field_text(host))}"scheme": {quoted(scheme)}, '
-        f"{_pair('user_agent', field_text(agent))}"
-    )
+    told = f'"host": {_FIELD[host]}, ' if host else ""
+    told += f'"scheme": "{scheme}", '
+    if agent:
+        told += f'"user_agent": {_FIELD[agent]}, '
+    return f"{_peer_text(peer, request)}{told}"
 
 
 def _to(upstream: tuple[str, str]) -> str:

@@ -23,11 +23,13 @@ class CsrfRule:
     header: bytes
     origins: frozenset[bytes]
 
+    def concerns(self, request: Request) -> bool:
+        """Whether it matters where the request comes from: it is unsafe, or a handshake."""
+        return self.enabled and (request.method not in SAFE_METHODS or request.is_websocket)
+
     def check(self, request: Request, public_origin: bytes) -> None:
         """Raises `CsrfRejected` where an unsafe request or a handshake comes from elsewhere."""
-        if not self.enabled:
-            return
-        if request.method in SAFE_METHODS and not request.is_websocket:
+        if not self.concerns(request):
             return
         if not self.is_trusted_origin(request, public_origin):
             raise CsrfRejected(self._untrusted(request, public_origin))

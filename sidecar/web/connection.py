@@ -429,19 +429,19 @@ class ClientConnection(StreamProtocol):
     def _serve(self, message: RawRequestMessage, payload: StreamReader) -> None:
         exchange = self._exchange = self._handler.exchange(self, payload)
         exchange.read(message)
+        size = self._requests.head_bytes  # which is the next one's behind `handle`
         if not exchange.http11 and message.version != HttpVersion10:
             self._handler.refuse(exchange, VersionNotSupported(close=True))
-        elif self._is_too_large(exchange):
+        elif self._is_too_large(exchange, size):
             self._close_after = True
             self._handler.refuse(exchange, HeadersTooLarge(close=True))
         else:
             if exchange.http11:  # what is known was read as HTTP/1.1, in which more fields count
                 exchange.fields = self._known.reuse(exchange.raw_fields)
             self._handler.handle(exchange)
-            self._known.remember(exchange)
+            self._known.remember(exchange, size)
 
-    def _is_too_large(self, exchange: Exchange) -> bool:
-        size = self._requests.head_bytes
+    def _is_too_large(self, exchange: Exchange, size: int) -> bool:
         return size > self._limits.header or (
             size > MAX_COOKIES and has_too_many(exchange.raw_fields)  # each has its semicolon
         )

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp.streams import EMPTY_PAYLOAD
 
-from sidecar.core.headers import head_size
 from sidecar.web.request_parser import render_section
 
 if TYPE_CHECKING:
     from sidecar.core.request import Fields, RawFields
     from sidecar.web.exchange import Exchange
 
-# Of the longest header section that is remembered, and of one that is in both forms. With the plans
+# Of the longest head whose section is remembered, and of one that is in both forms. With the plans
 # made for it (`planner.PLANS_BYTES`) that is 16 KiB for a connection at most, and what the log says
 # of each is another 8.
 FIELDS_BYTES: Final = 8192
@@ -58,14 +57,15 @@ class KnownSection:
         """Forgets the section, and what was planned for it."""
         self.fields, self._section = None, b""
 
-    def remember(self, exchange: Exchange) -> None:
-        """Remembers the header section of a request that the pipeline has accepted."""
+    def remember(self, exchange: Exchange, size: int) -> None:
+        """Remembers the header section of a request that the pipeline has accepted.
+
+        `size` is that of its whole head, in bytes.
+        """
         fields = exchange.fields
         if fields is None:
             return
         if fields is not self.fields:
-            is_small = head_size(fields.raw) <= FIELDS_BYTES
-            self.fields, self._section = fields if is_small else None, b""
+            self.fields, self._section = fields if size <= FIELDS_BYTES else None, b""
         elif not (self._section or exchange.closes) and exchange.payload is EMPTY_PAYLOAD:
-            is_small = head_size(fields.raw) <= SECTION_BYTES
-            self._section = render_section(fields.raw) if is_small else b""
+            self._section = render_section(fields.raw) if size <= SECTION_BYTES else b""

@@ -106,7 +106,7 @@ class Planner:
         is_ready = self._coordinator.is_ready(presented, flow.began, renews=renews)
         if self._waits(route) and not is_ready:
             if route.vouches and flow.by_cookie and presented.fingerprint is not None:
-                policy.csrf.check(request, public_origin(flow))  # before anything is done
+                self._check_csrf(flow, request)  # before anything is done
             flow.admit(_budget(request, route))
             flow.spawn(self._wait, renews)
             return None
@@ -136,6 +136,11 @@ class Planner:
         Raises `CsrfRejected`.
         """
         if self._policy.presents_session(request.cookie):
+            self._check_csrf(flow, request)
+
+    def _check_csrf(self, flow: Flow, request: Request) -> None:
+        """Raises `CsrfRejected`. For most requests nobody need find out the site's origin."""
+        if self._policy.csrf.concerns(request):
             self._policy.csrf.check(request, public_origin(flow))
 
     @staticmethod
@@ -322,7 +327,7 @@ class Planner:
         flow.sweeps = is_dead and self._policy.bridge.sweeps(request)
         cookie = self._forwarded_cookie(flow, presented)
         if live is not None and route.vouches and flow.by_cookie:
-            self._policy.csrf.check(request, public_origin(flow))
+            self._check_csrf(flow, request)
         if live is not None and route.inject:
             flow.counts = route.on_unauthorized != "pass"
             return cookie, presented.authorization

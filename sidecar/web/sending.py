@@ -49,7 +49,7 @@ def send(flow: Flow, plan: Plan) -> None:
     last, tracer = flow.last, flow.runtime.tracer
     if tracer is not None:
         last = tracer.sending(flow) + last
-    flow.head = b"%b%b\r\n%b" % (plan.head, flow.request_id, last)
+    flow.head = b"".join((plan.head, flow.request_id, b"\r\n", last))
     if flow.streaming_body or flow.kind == STREAM:
         flow.spawn(send_when_connected)
         return
