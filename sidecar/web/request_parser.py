@@ -23,12 +23,13 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from aiohttp.hdrs import CONTENT_LENGTH
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
 from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from sidecar.core.errors import BadRequest, HeadersTooLarge, ProxyError
-from sidecar.core.headers import content_length, is_clean_block
+from sidecar.core.headers import is_clean_block
 from sidecar.net.parsers import BODY_WINDOW, MAX_FIELDS
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class RequestParser:
         self._is_chunked = message.chunked
         self._is_complete = payload is EMPTY_PAYLOAD
         if not (self._is_complete or self._is_chunked):
-            self._body_left = content_length(message.raw_headers)
+            self._body_left = int(message.headers.get(CONTENT_LENGTH, 0))
 
     def feed_body(self, data: bytes) -> None:
         """Feeds the body of the current request; what is behind the body waits.
