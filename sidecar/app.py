@@ -34,6 +34,7 @@ from sidecar.reload import Load, Reloads
 from sidecar.reload_on_change import ReloadOnChange
 from sidecar.runtime import FINISH_SECONDS, Runtime, open_runtime
 from sidecar.service_manager import ServiceManager
+from sidecar.strays import into_log
 from sidecar.tls import UnusableFile, listener_contexts
 from sidecar.web.admin import Admin, ProcessFacts
 from sidecar.web.listeners import (
@@ -182,6 +183,7 @@ async def serve(
         sidecar = Sidecar(
             config, logging, slot, reloads, shutdown=shutdown, inheritance=inheritance
         )
+        into_log(lambda: sidecar.runtime.log, asyncio.get_running_loop())
         await sidecar.start()
     except (OSError, ssl.SSLError) as error:
         return cannot_start(error)

@@ -371,8 +371,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     from sidecar.secrecy import forbid_core_dumps
 
     forbid_core_dumps()  # before any secret is read
+    sys.excepthook = _tell_defect
     cli.main(args=arguments, prog_name="sidecar")
     raise AssertionError("click exits")
+
+
+def _tell_defect(kind: type[BaseException], error: BaseException, _: object) -> None:
+    """Says what ended the process, and where: not its text, which may hold a secret."""
+    from sidecar.strays import places
+
+    click.echo("\n".join(("a defect of the sidecar:", *places(error), kind.__name__)), err=True)
 
 
 def _with_parsers(serve: Callable[[], int]) -> int:

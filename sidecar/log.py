@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import traceback
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -16,6 +15,7 @@ from sidecar.core.access_filter import access_filter
 from sidecar.log_console import Console
 from sidecar.log_level import SEVERITIES
 from sidecar.log_writer import LONGEST_ATOMIC
+from sidecar.strays import places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -147,14 +147,11 @@ class _Lines:
 
 
 def _render_exception(_: Any, __: str, event: Any) -> Any:
-    """A traceback as places in the code: neither values nor messages, which may hold a secret."""
+    """The type of an exception, and where in the code it was."""
     error = event.pop("exc_info", None)
     if isinstance(error, BaseException):
         event["error"] = type(error).__name__
-        event["traceback"] = [
-            f"{frame.filename}:{frame.lineno} {frame.name}"
-            for frame in traceback.extract_tb(error.__traceback__)
-        ]
+        event["traceback"] = places(error)
     return event
 
 

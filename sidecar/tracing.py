@@ -43,6 +43,7 @@ from sidecar import __version__
 from sidecar.access_log import LONGEST_FIELD, Served
 from sidecar.core.request import UNREAD
 from sidecar.core.trace_context import TraceParent, parse_traceparent
+from sidecar.strays import told
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -298,7 +299,7 @@ class _Reports(logging.Handler):
         """Reports once a minute: a receiver that is away fails every few seconds."""
         if record.created >= self._silent_until:
             self._silent_until = record.created + REPORT_SECONDS
-            self.report(record.getMessage()[:LONGEST_FIELD])
+            self.report(told(record) or record.name)
 
 
 def report_to(log: FilteringBoundLogger) -> Callable[[str], None]:

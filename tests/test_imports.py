@@ -63,6 +63,7 @@ LAYERS: Final = (
         "sidecar.observation",
         "sidecar.explain",
         "sidecar.spans",
+        "sidecar.strays",
         "sidecar.tracing",
     ),
     ("sidecar.sessions",),

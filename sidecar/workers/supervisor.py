@@ -42,6 +42,7 @@ from sidecar.reload import (
     report,
     started,
 )
+from sidecar.strays import into_log
 from sidecar.tls import UnusableFile, listener_contexts
 from sidecar.web.listeners import addresses_of, listening
 from sidecar.workers.board import Scoreboard, WorkerId
@@ -102,6 +103,7 @@ def supervise(config: Config, count: int, load: Load, inheritance: Inheritance) 
     logging = Logging(output, LogLevel(config.log.level))
     log = logging.events(config.log)
     report_gaps(output, log)
+    into_log(lambda: log)
     for warning in config.warnings:
         log.warning("configuration", detail=warning)
     report_shortage(config, log)

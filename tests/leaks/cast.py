@@ -116,7 +116,9 @@ class Cast:
         return self._echo(await self._hear("hook", request))
 
     async def traces(self, request: web.Request) -> web.Response:
-        await self._hear("traces", request)
+        told = await self._hear("traces", request)
+        if self.echoes:
+            return self._echo(told, 401)
         return web.Response(content_type="application/x-protobuf")
 
 

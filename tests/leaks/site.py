@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -85,11 +85,13 @@ class Running:
                 "cookies": [one for one in cookies if not one.endswith("=")],
             }
 
-    async def ask_admin(self, path: str, *, post: Any = None, sink: str = "") -> None:
+    async def ask_admin(
+        self, path: str, *, post: Any = None, sink: str = "", cookie: str = ""
+    ) -> None:
         """What the admin listener says is a sink."""
         url = f"http://127.0.0.1:{self.admin}{path}"
         method = "GET" if post is None else "POST"
-        headers = {"X-Sidecar-Admin": "1"}
+        headers = {"X-Sidecar-Admin": "1", "Cookie": cookie}
         async with self.session.request(method, url, json=post, headers=headers) as response:
             self.told(sink or f"admin {path}", await response.read())
 
@@ -137,6 +139,7 @@ async def running(
     folder: Path,
     config: Mapping[str, Any],
     environ: Mapping[str, str] = MappingProxyType({}),
+    program: Sequence[str] = ("-m", "sidecar"),
     **started: Any,
 ) -> AsyncIterator[Running]:
     """`sidecar run`, until the context is left; `started` is how the process is."""
@@ -144,7 +147,7 @@ async def running(
     one.write()
     with one.log.open("wb") as log:
         one.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-X", "faulthandler", "-m", "sidecar", "run", "-c", str(one.file)),
+            *(sys.executable, "-X", "faulthandler", *program, "run", "-c", str(one.file)),
             cwd=folder,
             env={**_environment(folder), **environ},
             stdout=log,

@@ -37,6 +37,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "client secret": frozenset(("provider",)),
     "hook secret": frozenset(("hook",)),
     "email": frozenset(("upstream", "session")),
+    "trace key": frozenset(("traces",)),
     "query": frozenset(("upstream",)),
     "own authorization": frozenset(("upstream",)),
     "sealed cookie": frozenset(("upstream",)),  # pages read their own session
@@ -157,6 +158,7 @@ async def everything(one: Running, cast: Cast, known: dict[str, str], sealed: st
         await log_in(one, cast, known)  # the provider refuses the code, and says all it was sent
     await one.ask("GET", f"/auth/callback?error=x&code={known['code']}&x={known['query']}")
     await one.ask("POST", "/auth/backchannel-logout", data={"logout_token": known["query"]})
+    await one.logs('"tracing"')
     cast.echoes = False
 
 
@@ -177,7 +179,15 @@ async def admin_and_commands(one: Running, cookie: str) -> None:
 async def test_secrets_are_nowhere_but_where_they_must_be(tmp_path: Path) -> None:
     """Through every way that there is, with servers that fail and say back what they were sent."""
     names = ("secret", "source secret", "client secret", "hook secret", "access token")
-    names_more = ("refresh token", "plain token", "code", "email", "query", "own authorization")
+    names_more = (
+        "refresh token",
+        "plain token",
+        "code",
+        "email",
+        "query",
+        "own authorization",
+        "trace key",
+    )
     known = {name: canary(name.replace(" ", "")) for name in (*names, *names_more)}
     async with playing() as cast:
         email = f"{known['email']}@example.com"
@@ -195,7 +205,8 @@ async def test_secrets_are_nowhere_but_where_they_must_be(tmp_path: Path) -> Non
         claims |= {"exp2": now + 3600}
         sealed = source.opener.seal(claims, "authjs.session-token")  # type: ignore[attr-defined]
         known["sealed cookie"] = sealed[-60:]
-        async with running(tmp_path, configuration(tmp_path, cast, known)) as one:
+        key = {"OTEL_EXPORTER_OTLP_HEADERS": f"x-key={known['trace key']}"}
+        async with running(tmp_path, configuration(tmp_path, cast, known), key) as one:
             tail = asyncio.create_task(one.ask_admin("/tail"))
             await everything(one, cast, known, sealed)
             await admin_and_commands(one, f"authjs.session-token={sealed}")

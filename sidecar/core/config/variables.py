@@ -11,11 +11,15 @@ from sidecar.core.config.references import referenced
 
 _PROXY: Final = "_proxy"
 """What the names of proxies end with, in any case; their URLs may hold a password."""
+_EXPORTER: Final = "OTEL_EXPORTER_"
+"""What the names of an exporter's settings begin with; its header fields may hold a key."""
 
 
 def variables(text: str | None, names: Iterable[str]) -> frozenset[str]:
     """Those of `names` that the file's `text` refers to, or that are read without it."""
     known = referenced(text or "") | SOURCE_VARIABLES.keys()
-    return frozenset(
-        name for name in names if name in known or sets_a_key(name) or name.lower().endswith(_PROXY)
-    )
+    return frozenset(name for name in names if name in known or _is_read(name))
+
+
+def _is_read(name: str) -> bool:
+    return sets_a_key(name) or name.lower().endswith(_PROXY) or name.startswith(_EXPORTER)

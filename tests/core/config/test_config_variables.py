@@ -14,9 +14,10 @@ def test_which_variables_a_configuration_is_made_of() -> None:
         "C",
         "AUTH_SECRET",
         "HTTPS_PROXY",
+        "OTEL_EXPORTER_OTLP_HEADERS",
         "PATH",
     )
     text = "secret: ${A}\nlisten: ${B:-x}\npages: $${C}"
-    found = {"SIDECAR_LISTEN", "A", "B", "AUTH_SECRET", "HTTPS_PROXY"}
+    found = {"SIDECAR_LISTEN", "A", "B", *names[5:7], "OTEL_EXPORTER_OTLP_HEADERS"}
     assert variables(text, names) == found
     assert variables(None, names) == found - {"A", "B"}
