@@ -6,6 +6,7 @@ from collections import deque
 from typing import Final
 
 MARKS: Final = 6  # of a window; so a judgement covers at most a sixth more than one
+HEAD_START: Final = 65536  # bytes that one counts as ahead who has just begun
 
 
 class Pace:
@@ -31,3 +32,8 @@ class Pace:
             marks.append((waited, received))
         span = waited - since
         return span >= self._window and received - before < self._rate * span
+
+    def rate(self, waited: float, received: int) -> float:
+        """Bytes a second over the last window; of one who has just begun it is a high one."""
+        since, before = self._marks[0]
+        return (received - before + HEAD_START) / (waited - since + 1.0)

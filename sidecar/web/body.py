@@ -17,24 +17,29 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 class RequestBody:
     """Reads the body of one request, and gives up on a client below `limits.client_rate`.
 
-    Use it as a context manager: the pace is watched until its end.
+    Use it as a context manager: within it the pace is watched, and the request counts as one whose
+    body is coming, and against no other budget.
     """
 
-    __slots__ = ("_flow", "_loop", "_pace", "_timer", "_waited", "_waits_since")
+    __slots__ = ("_budgets", "_flow", "_loop", "_pace", "_timer", "_waited", "_waits_since")
 
     def __init__(self, flow: Flow) -> None:
         self._flow: Final = flow
+        self._budgets: Final = flow.handler.budgets
         self._loop: Final = flow.runtime.loop
         self._pace: Final = Pace(flow.runtime.policy.config.limits.client_rate, WINDOW)
         self._waited = 0.0  # seconds that the client was waited for, without the wait under way
         self._waits_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._watch()
 
     def __enter__(self) -> RequestBody:
+        self._flow.leave_budget()
+        self._budgets.comes(self)
+        self._watch()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._budgets.comes_no_more(self)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -59,14 +64,27 @@ class RequestBody:
             self._waited += self._loop.time() - since
             connection.expect_nothing()
 
+    @property
+    def rate(self) -> float:
+        """How fast the client sends while it is waited for (`core.pace`)."""
+        return self._pace.rate(self._waited_for, self._flow.payload.total_bytes)
+
+    def give_up(self, why: str) -> None:
+        """Stops waiting for the client."""
+        self._flow.connection.give_up(why)
+
+    @property
+    def _waited_for(self) -> float:
+        """For how many seconds the client has been waited for."""
+        since = self._waits_since
+        return self._waited + (0.0 if since is None else self._loop.time() - since)
+
     def _watch(self) -> None:
         self._timer = self._loop.call_later(WINDOW / MARKS, self._check)
 
     def _check(self) -> None:
-        waited, since = self._waited, self._waits_since
-        if since is not None:
-            waited += self._loop.time() - since
-        if self._pace.is_too_slow(waited, self._flow.payload.total_bytes) and since is not None:
-            self._flow.connection.give_up("request body comes too slowly")
+        is_slow = self._pace.is_too_slow(self._waited_for, self._flow.payload.total_bytes)
+        if is_slow and self._waits_since is not None:
+            self.give_up("request body comes too slowly")
         else:
             self._watch()

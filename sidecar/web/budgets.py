@@ -1,14 +1,14 @@
 """How many requests of each kind may be under way at a time (`limits.in_flight`).
 
 Pages, api calls and streams have budgets of their own, since a page waits for its own api calls
-through the same sidecar. Requests whose body is still waited for are in none of them: whoever sends
+through the same sidecar. Requests whose body is still coming are in none of them: whoever sends
 slowly keeps nobody out but others who do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from heapq import nsmallest
+from typing import TYPE_CHECKING, Final, Protocol
 
 from sidecar.core.errors import Overloaded
 
@@ -16,18 +16,24 @@ if TYPE_CHECKING:
     from sidecar.core.config.model import InFlight
 
 STREAM: Final = "stream"  # the budget of event streams, WebSockets, and whatever lasts
+BODY: Final = "body"  # requests of which the end of the body is not here yet
 
 
-BODY: Final = "body"  # requests of which the end of the body, or a first part, is waited for
+class Coming(Protocol):
+    """The body of a request while it comes."""
 
-GiveUp: TypeAlias = Callable[[str], None]
-"""Ends the wait for a client's body, and is told why."""
+    @property
+    def rate(self) -> float:
+        """How fast it comes, in bytes a second (`core.pace`)."""
+
+    def give_up(self, why: str) -> None:
+        """Waits no longer, and says why."""
 
 
 class Budgets:
     """Counts requests, by kind: `in_flight` are under way, `limits` may be at a time."""
 
-    __slots__ = ("_waiting", "in_flight", "limits")
+    __slots__ = ("_coming", "in_flight", "limits")
 
     def __init__(self, limits: InFlight) -> None:
         self.limits: Final[dict[str, int]] = {
@@ -36,7 +42,7 @@ class Budgets:
             STREAM: limits.stream,
             BODY: limits.api + limits.page + limits.stream,
         }
-        self._waiting: Final[dict[GiveUp, None]] = {}  # for bodies, the longest one first
+        self._coming: Final[set[Coming]] = set()
         self.in_flight: Final[dict[str, int]] = dict.fromkeys(self.limits, 0)
 
     def take(self, kind: str) -> None:
@@ -45,11 +51,19 @@ class Budgets:
             raise Overloaded(f"budget of {kind} requests is used up")
         self.in_flight[kind] += 1
 
+    def take_late(self, kind: str) -> None:
+        """Counts a request in whose body has come to its end: its upstream has it, so it stays."""
+        self.in_flight[kind] += 1
+
     def move_to_streams(self, kind: str) -> bool:
-        """Counts a request as a stream from now on. Returns False if their budget is used up."""
+        """Counts a request as a stream from now on. Returns False if their budget is used up.
+
+        `kind` is empty if its body is still coming.
+        """
         if self.in_flight[STREAM] >= self.limits[STREAM]:
             return False
-        self.in_flight[kind] -= 1
+        if kind:
+            self.in_flight[kind] -= 1
         self.in_flight[STREAM] += 1
         return True
 
@@ -57,20 +71,23 @@ class Budgets:
         """Counts a request out."""
         self.in_flight[kind] -= 1
 
-    def wait(self, give_up: GiveUp) -> None:
-        """Counts a request in whose body is waited for; `give_up` is its connection's.
+    def comes(self, body: Coming) -> None:
+        """Counts a request in whose body comes.
 
-        If there are too many, the one that is waited for longest is given up (408).
+        If there are too many, the slowest are given up (408): some at once, since each look goes
+        through all of them.
         """
-        self._waiting[give_up] = None
+        self._coming.add(body)
         self.in_flight[BODY] += 1
-        if self.in_flight[BODY] > self.limits[BODY]:
-            longest = next(iter(self._waiting))
-            self.wait_no_more(longest)
-            longest("the request body comes too slowly, and many others wait")
+        limit = self.limits[BODY]
+        if self.in_flight[BODY] <= limit:
+            return
+        for slow in nsmallest(max(1, limit // 100), self._coming, key=lambda one: one.rate):
+            self.comes_no_more(slow)
+            slow.give_up("the request body comes too slowly, and many others come")
 
-    def wait_no_more(self, give_up: GiveUp) -> None:
-        """Counts a request out whose body was waited for."""
-        if give_up in self._waiting:
-            del self._waiting[give_up]
+    def comes_no_more(self, body: Coming) -> None:
+        """Counts a request out whose body has come, or does not come."""
+        if body in self._coming:
+            self._coming.remove(body)
             self.in_flight[BODY] -= 1

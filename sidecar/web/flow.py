@@ -242,6 +242,12 @@ class Flow(Exchange):
             self.handler.budgets.take(kind)
             self.kind = kind
 
+    def admit_late(self, kind: str) -> None:
+        """Counts the request against its budget, be it used up: its body has come to its end."""
+        if not (self.kind or self.over):
+            self.handler.budgets.take_late(kind)
+            self.kind = kind
+
     def leave_budget(self) -> None:
         """Counts the request against no budget, until it is admitted again."""
         if self.kind:

@@ -11,7 +11,6 @@ from sidecar.core.errors import BodyTooLarge, UpstreamUnreachable
 from sidecar.web.body import RequestBody
 from sidecar.web.budgets import STREAM
 from sidecar.web.flow import MEMORY_BODY
-from sidecar.web.transfer_watch import TransferWatch
 
 if TYPE_CHECKING:
     from sidecar.net.members import Member
@@ -51,7 +50,7 @@ def send(flow: Flow, plan: Plan) -> None:
         last = tracer.sending(flow) + last
     flow.head = b"".join((plan.head, flow.request_id, b"\r\n", last))
     if flow.streaming_body or flow.kind == STREAM:
-        flow.spawn(send_when_connected)
+        _send_lasting(flow, plan.kind)
         return
     upstream = flow.runtime.pools[plan.route.upstream].take()
     if upstream is None:
@@ -61,6 +60,15 @@ def send(flow: Flow, plan: Plan) -> None:
     flow.upstream_address = upstream.address
     flow.sent_at = time()
     upstream.send(flow.head, flow, expects_body=plan.expects_body)
+
+
+def _send_lasting(flow: Flow, kind: str) -> None:
+    """Sends a stream, or what is none until its body's end: then it counts as `kind` again."""
+    if flow.streaming_body:
+        flow.leave_budget()
+        flow.spawn(_upload, kind)
+    else:
+        flow.spawn(send_when_connected)
 
 
 def _is_worth_sending(flow: Flow) -> bool:
@@ -90,13 +98,16 @@ def _body(flow: Flow, length: bytes | None) -> bytes:
 
 
 async def send_when_connected(flow: Flow, last: Member | None = None) -> None:
-    """Sends the request once a connection is there, and its body as it comes.
+    """Sends the request once a connection is there.
 
     `last` is the server that has just failed it: it takes a new connection, since idle ones may all
     have died with the first.
     """
-    pool, lasts = flow.runtime.pools[flow.route.upstream], flow.kind == STREAM
-    began = time()
+    await _connect_and_send(flow, lasts=flow.kind == STREAM, last=last)
+
+
+async def _connect_and_send(flow: Flow, *, lasts: bool, last: Member | None = None) -> None:
+    pool, began = flow.runtime.pools[flow.route.upstream], time()
     try:
         connection = await pool.acquire(lasts=lasts, last=last)
     finally:
@@ -110,45 +121,48 @@ async def send_when_connected(flow: Flow, last: Member | None = None) -> None:
         expects_body=flow.request.method != "HEAD",
         whole=not flow.streaming_body,
     )
-    if flow.streaming_body:
-        try:
-            await _send_body(flow)
-        except UpstreamUnreachable:
-            if not flow.upstream_status:  # else it has answered before the body's end
-                raise
 
 
 async def _collect(flow: Flow, plan: Plan) -> None:
     """Waits until `MEMORY_BODY` bytes or the end of the request body are here, then goes on."""
     held: list[bytes] = []
     size = 0
-    budgets, give_up = flow.handler.budgets, flow.connection.give_up
-    flow.leave_budget()
-    budgets.wait(give_up)
-    try:
-        with RequestBody(flow) as body:
-            body.invite()
-            while size < MEMORY_BODY and (data := await body.read()):
-                held.append(data)
-                size += len(data)
-    finally:
-        budgets.wait_no_more(give_up)
+    with RequestBody(flow) as body:
+        body.invite()
+        while size < MEMORY_BODY and (data := await body.read()):
+            held.append(data)
+            size += len(data)
     flow.beginning = b"".join(held)
     flow.handler.resume(flow, plan)
 
 
-async def _send_body(flow: Flow) -> None:
+async def _upload(flow: Flow, kind: str) -> None:
+    """Sends a request whose body is long, as it comes.
+
+    Until its end it counts against no budget that others need, and its connection is lent: its
+    client may take all the time in the world.
+    """
+    with RequestBody(flow) as body:
+        await _connect_and_send(flow, lasts=True)
+        try:
+            await _send_body(flow, body)
+        except UpstreamUnreachable:
+            if not flow.upstream_status:  # else it has answered before the body's end
+                raise
+    flow.admit_late(kind)
+
+
+async def _send_body(flow: Flow, body: RequestBody) -> None:
     limit = flow.runtime.policy.config.limits.body
     chunked = b"content-length" not in flow.request.facts
     data, flow.beginning = flow.beginning, b""
     sent = 0
-    with TransferWatch(flow), RequestBody(flow) as body:
-        while data or (data := await body.read()):
-            sent += len(data)
-            if sent > limit:
-                raise BodyTooLarge(f"request body is above {limit}", close=True)
-            await flow.connected().write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
-            data = b""
+    while data or (data := await body.read()):
+        sent += len(data)
+        if sent > limit:
+            raise BodyTooLarge(f"request body is above {limit}", close=True)
+        await flow.connected().write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+        data = b""
     if chunked:
         await flow.connected().write(b"0\r\n\r\n")
     flow.connected().sent()

@@ -72,3 +72,25 @@ def test_memory_is_a_few_marks() -> None:
         pace.is_too_slow(tenth / 10, tenth * 1000)
     assert len(pace._marks) <= MARKS + 2
     assert all(a < b for (a, _), (b, _) in pairwise(pace._marks))
+
+
+def paced(pieces: list[int]) -> float:
+    """The rate behind so many bytes in each step."""
+    pace, received = Pace(RATE, WINDOW), 0
+    for number, size in enumerate(pieces, 1):
+        received += size
+        pace.is_too_slow(number * STEP, received)
+    return pace.rate(len(pieces) * STEP, received)
+
+
+def test_rate_tells_who_sends_from_who_crawls() -> None:
+    """Whatever was sent at first counts no more; who has just begun is not taken for slow."""
+    crawling = paced([70_000] + [int(RATE * STEP)] * 2 * MARKS)
+    assert Pace(RATE, WINDOW).rate(1.0, 0) > 5 * crawling
+    assert paced([0] * MARKS) < crawling < paced([10_000 * int(STEP)] * MARKS)
+    assert paced([70_000] + [10_000 * int(STEP)] * 100) > 3 * crawling
+
+
+@given(st.lists(st.integers(0, 1 << 20), min_size=1, max_size=40), st.integers(1, 1 << 20))
+def test_whoever_sends_more_is_never_the_slower_one(pieces: list[int], more: int) -> None:
+    assert paced([*pieces[:-1], pieces[-1] + more]) > paced(pieces)

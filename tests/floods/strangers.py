@@ -242,6 +242,8 @@ def _handshake() -> bytes:
 
 _EVENTS: Final = _head("GET", "/open/events", "Accept: text/event-stream")
 _SLOW_BODY: Final = _head("POST", "/open/x", "Content-Length: 100000")
+# More than is held in memory, and then just fast enough to be let go on.
+_CRAWLING: Final = _head("POST", "/open/x", "Content-Length: 10000000") + b"x" * 70_000
 _SLOW_HEAD: Final = b"GET /api/x HTTP/1.1\r\nHost: a\r\n"
 
 FLOODS: Final[Mapping[str, Flood]] = MappingProxyType(
@@ -278,6 +280,7 @@ FLOODS: Final[Mapping[str, Flood]] = MappingProxyType(
         "event streams": _held(_EVENTS, b"", 1.0, SLOW),
         "connections opened and closed": _knocks,
         "slow bodies": _held(_SLOW_BODY, b"x", 0.5, SLOW),
+        "crawling uploads": _held(_CRAWLING, b"x" * 500, 0.5, SLOW),
         "slow heads": _held(_SLOW_HEAD, b"a: b\r\n", 0.5, SLOW),
         "idle connections": _held(b"", b"", 1.0, IDLE),
     }

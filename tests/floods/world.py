@@ -146,7 +146,11 @@ def configuration(url: str, port: int) -> dict[str, Any]:
             "frontchannel": True,
         },
         "refresh": {"leeway": "1s"},
-        "limits": {"connections": 3000, "client_head": "5s"},
+        "limits": {
+            "connections": 3000,
+            "client_head": "5s",
+            "in_flight": {"api": 200, "page": 50, "stream": 800},
+        },
         "logout": {"redirect_to": "/open/"},
         "log": {"level": "error", "access": False},
     }

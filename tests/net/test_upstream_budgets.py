@@ -327,6 +327,86 @@ async def test_of_too_many_uploads_the_slowest_is_given_up(
         assert (await one.answer()).status == 200
 
 
+async def test_uploads_that_crawl_are_in_no_budget_of_others(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Though more of each is here than is held in memory, and they come all at once."""
+    at = await sidecar(config(upstream, in_flight={"api": MAX, "stream": MAX}))
+    for _ in range(5 * MAX):
+        one = await client(at)
+        one.send(f"POST /upload HTTP/1.1\r\n{HOST}Content-Length: 1000000\r\n\r\n" + "x" * 70_000)
+    coming = 'sidecar_requests_in_flight{kind="body"}'
+    found = await at.wait_for(
+        lambda found: found[coming] == 5 * MAX and states(found)["lent"] == 5 * MAX
+    )
+    assert found['sidecar_requests_in_flight{kind="api"}'] == 0
+    assert found['sidecar_requests_in_flight{kind="stream"}'] == 0
+    await others_are_served(client, at)
+
+
+async def test_upload_that_keeps_coming_outlives_those_that_crawl(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """It began before them, and takes longer; of too many that come the slowest are given up."""
+    at = await sidecar(config(upstream, in_flight={"api": 1, "page": 1, "stream": 1}))
+    ordinary = await client(at)
+    ordinary.send(f"POST /upload HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n")
+    pieces = 0
+
+    async def keep_sending() -> None:
+        nonlocal pieces
+        while True:
+            ordinary.send(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+            pieces += 1
+            await asyncio.sleep(0.01)
+
+    sending = asyncio.create_task(keep_sending())
+    await at.wait_for(lambda found: states(found)["lent"] == 1 and pieces > 10)
+    crawling = [await client(at) for _ in range(3)]
+    for one in crawling:
+        one.send(f"POST /upload HTTP/1.1\r\n{HOST}Content-Length: 1000000\r\n\r\n" + "x" * 70_000)
+    waits = [asyncio.create_task(one.answer()) for one in crawling]
+    done, others = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    assert [one.result().status for one in done] == [408]
+    sending.cancel()
+    ordinary.send(b"0\r\n\r\n")
+    assert (await ordinary.answer()).status == 200
+    assert len(upstream.last.body) == pieces * 65536
+    assert not any(wait.done() for wait in others)
+    for wait in others:
+        wait.cancel()
+
+
+async def test_upload_counts_against_its_budget_once_its_body_has_come(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Its upstream works on it: it is not refused any more, and others may be."""
+    release = asyncio.Event()
+
+    async def serve(wire: Wire) -> None:
+        await upstream.receive(wire)
+        await release.wait()
+        wire.send(upstream.reply(b"{}"))
+
+    upstream.serve = serve
+    at = await sidecar(config(upstream, in_flight={"api": 1}))
+    uploads = [await client(at) for _ in range(3)]
+    for one in uploads:
+        one.send(f"POST /upload HTTP/1.1\r\n{HOST}Content-Length: 100000\r\n\r\n" + "x" * 70_000)
+    coming, counted = (f'sidecar_requests_in_flight{{kind="{kind}"}}' for kind in ("body", "api"))
+    await at.wait_for(lambda found: found[coming] == 3)
+    for one in uploads:
+        one.send("x" * 30_000)
+    found = await at.wait_for(lambda found: found[counted] == 3)
+    assert found[coming] == 0
+    assert (await (await client(at)).get("/a")).status == 503
+    assert (await (await client(at)).post("/upload", body=b"x" * 100_000)).status == 503
+    release.set()
+    for one in uploads:
+        assert (await one.answer()).status == 200
+    await at.wait_for(lambda found: found[counted] == 0)
+
+
 @pytest.mark.parametrize("framing", ["Content-Length: 30", "Transfer-Encoding: chunked"])
 async def test_small_body_that_comes_in_pieces_is_sent_in_one(
     sidecar: Start, upstream: Upstream, client: Clients, framing: str
