@@ -187,6 +187,8 @@ class UpstreamConnection(StreamProtocol):
         self._listener = listener
         if whole:
             self._deadline.set(self.pool.address.head)
+        else:
+            self._deadline.clear()  # that of the exchange before; it is the client's turn
         self.transport.write(data)
 
     async def write(self, data: bytes) -> None:

@@ -19,6 +19,7 @@ CONNECTIONS: Final = 16  # of a flood of whole requests
 SLOW: Final = 1200  # connections of one that sends slowly
 # The other side has left; uvloop says RuntimeError of a transport that is closed.
 _LEFT: Final = (OSError, asyncio.IncompleteReadError, RuntimeError)
+CRAWLING: Final = 600  # of one that begins quickly, and then sends slowly
 IDLE: Final = 3500  # connections of one that sends nothing
 
 
@@ -243,7 +244,7 @@ def _handshake() -> bytes:
 _EVENTS: Final = _head("GET", "/open/events", "Accept: text/event-stream")
 _SLOW_BODY: Final = _head("POST", "/open/x", "Content-Length: 100000")
 # More than is held in memory, and then just fast enough to be let go on.
-_CRAWLING: Final = _head("POST", "/open/x", "Content-Length: 10000000") + b"x" * 70_000
+_CRAWL: Final = _head("POST", "/open/x", "Content-Length: 10000000") + b"x" * 70_000
 _SLOW_HEAD: Final = b"GET /api/x HTTP/1.1\r\nHost: a\r\n"
 
 FLOODS: Final[Mapping[str, Flood]] = MappingProxyType(
@@ -280,7 +281,7 @@ FLOODS: Final[Mapping[str, Flood]] = MappingProxyType(
         "event streams": _held(_EVENTS, b"", 1.0, SLOW),
         "connections opened and closed": _knocks,
         "slow bodies": _held(_SLOW_BODY, b"x", 0.5, SLOW),
-        "crawling uploads": _held(_CRAWLING, b"x" * 500, 0.5, SLOW),
+        "crawling uploads": _held(_CRAWL, b"x" * 500, 0.5, CRAWLING),
         "slow heads": _held(_SLOW_HEAD, b"a: b\r\n", 0.5, SLOW),
         "idle connections": _held(b"", b"", 1.0, IDLE),
     }

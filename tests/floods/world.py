@@ -149,7 +149,7 @@ def configuration(url: str, port: int) -> dict[str, Any]:
         "limits": {
             "connections": 3000,
             "client_head": "5s",
-            "in_flight": {"api": 200, "page": 50, "stream": 800},
+            "in_flight": {"api": 100, "page": 50, "stream": 350},
         },
         "logout": {"redirect_to": "/open/"},
         "log": {"level": "error", "access": False},

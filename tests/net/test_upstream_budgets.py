@@ -492,6 +492,24 @@ async def test_client_that_leaves_before_its_body_is_worth_sending_costs_nothing
     assert upstream.wires == []
 
 
+@pytest.mark.parametrize("is_used", [False, True], ids=["new", "used"])
+async def test_upload_may_take_longer_than_its_upstream_may_for_an_answer(
+    sidecar: Start, upstream: Upstream, client: Clients, is_used: bool
+) -> None:
+    """The time limit of a response begins with the body's end, also if the connection has had
+    another request before."""
+    settings = config(upstream)
+    settings["upstreams"]["main"]["head"] = "1s"
+    one = await client(await sidecar(settings))
+    if is_used:
+        assert (await one.get("/a")).status == 200
+    one.send(f"POST /upload HTTP/1.1\r\n{HOST}Content-Length: 100000\r\n\r\n" + "x" * 70_000)
+    await one.trickle(b"x" * 30_000, 2000, 0.1)
+    assert (await one.answer()).status == 200
+    assert len(upstream.last.body) == 100_000
+    assert upstream.connections == 1
+
+
 # -- their pace ------------------------------------------------------------------------------------
 
 
