@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from sidecar.health import cause_of, connection_to
+from sidecar.admin_address import cause_of
+from sidecar.admin_call import connection_to
 from sidecar.observation.status_model import Story
 
 _LONGEST: Final = 64 * 1024 * 1024

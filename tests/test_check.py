@@ -7,14 +7,15 @@ import json
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from click.testing import CliRunner, Result
 
+from sidecar.admin_call import connection_to
 from sidecar.cli import cli
-from sidecar.health import connection_to
 from tests.e2e.servers import write_certificate
 
 if TYPE_CHECKING:
@@ -360,3 +361,22 @@ def test_health_reaches_a_unix_socket_whose_mode_is_written(tmp_path: Path) -> N
         asked = connection_to(f"unix:{path}|0660")
         asked.connect()
         asked.close()
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\n", b"x" * 200_000]
+)
+def test_health_is_bad_where_no_http_is_spoken(said: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as pool:
+
+        def answer() -> None:
+            client, _ = listener.accept()
+            with client, suppress(OSError):  # of more than anybody reads
+                client.recv(4096)
+                client.sendall(said)
+
+        asked = pool.submit(answer)
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        got = CliRunner().invoke(cli, ["health", "--admin", address])
+        asked.result(10)
+    assert (got.exit_code, got.stderr) == (1, f"{address}: the answer is not HTTP\n")
