@@ -14,6 +14,7 @@ from sidecar.core.config.load import load, load_tree
 from sidecar.core.config.variables import variables
 from sidecar.core.errors import ConfigError
 from sidecar.file_watch import Digests, digest_of_bytes, digest_of_file
+from sidecar.late_imports import import_needed
 from sidecar.secrecy import conceal
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class ConfigLoader:
         )
         # Looked at before they are used: what changes in between is seen as a change.
         self._read |= {path: digest_of_file(path) for path in named_files(config)}
+        import_needed(config)
         return config
 
     def tree(self) -> tuple[Config, Tree]:

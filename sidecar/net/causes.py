@@ -62,6 +62,11 @@ def socket_text(error: socket.gaierror) -> str:
     return (error.strerror or type(error).__name__).lower()
 
 
+def too_late(limit: float) -> str:
+    """How it is said that nothing has come within `limit` seconds."""
+    return f"timed out after {limit:.2g} s"
+
+
 def of_answer(error: HttpProcessingError) -> str:
     """Why a response is not HTTP."""
     for kind, cause in _MALFORMED:

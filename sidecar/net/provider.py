@@ -34,15 +34,9 @@ from sidecar.core.jws import (
     parse_keys,
     verify,
 )
-from sidecar.net.outbound import (
-    DIRECT,
-    Outbound,
-    OutboundAnswer,
-    Unreachable,
-    Way,
-    address_of,
-    too_late,
-)
+from sidecar.net.causes import too_late
+from sidecar.net.outbound import DIRECT, Outbound, Way
+from sidecar.net.outbound_answer import OutboundAnswer, Unreachable, address_of
 
 LIMIT: Final = 10.0  # seconds that metadata, keys and a revocation may take
 FRESH: Final = 3600.0  # seconds that metadata and keys are used without asking again

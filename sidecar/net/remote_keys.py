@@ -10,7 +10,8 @@ from typing import Final
 from sidecar.core.formats.signed_jwt import RemoteKeys
 from sidecar.core.jws import InvalidToken, parse_keys
 from sidecar.net.background import Background
-from sidecar.net.outbound import Outbound, Unreachable
+from sidecar.net.outbound import Outbound
+from sidecar.net.outbound_answer import Unreachable
 
 FIRST_SECONDS: Final = 5.0  # that the start waits for keys
 LIMIT: Final = 10.0

@@ -25,7 +25,8 @@ import msgspec
 from sidecar.core.errors import StoreUnavailable
 from sidecar.core.formats.login_session import TYPE as OWN
 from sidecar.core.proof import Proof
-from sidecar.net.outbound import Outbound, Unreachable
+from sidecar.net.outbound import Outbound
+from sidecar.net.outbound_answer import Unreachable
 from sidecar.net.provider import Provider
 from sidecar.sessions.bounds import Budget, Latest
 

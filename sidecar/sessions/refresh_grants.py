@@ -21,7 +21,8 @@ from sidecar.core.token_response import (
     refresh_form,
 )
 from sidecar.core.token_set import TokenSet
-from sidecar.net.outbound import Outbound, OutboundAnswer
+from sidecar.net.outbound import Outbound
+from sidecar.net.outbound_answer import OutboundAnswer
 from sidecar.net.provider import Provider, ProviderUnavailable
 
 ANSWER: Final = 8.0  # seconds after which a response is given up

@@ -28,7 +28,7 @@ from sidecar.core.oidc.id_token import ID_TOKEN, read_id_token
 from sidecar.core.oidc.provider_logout import LOGOUT_TOKEN, read_logout_token
 from sidecar.core.oidc.relying_party import OidcClient
 from sidecar.demo.idp import RunningIdp, running_idp
-from sidecar.net import outbound, provider
+from sidecar.net import http_client, provider
 from sidecar.net.outbound import Outbound, way_of
 from sidecar.net.provider import Provider, ProviderSettings, ProviderUnavailable
 
@@ -745,7 +745,7 @@ async def test_a_connection_that_is_not_taken_is_given_up(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Soon, and nothing has been sent."""
-    monkeypatch.setattr(outbound, "CONNECT", 0.2)
+    monkeypatch.setattr(http_client, "CONNECT", 0.2)
     with ExitStack() as stack:
         busy = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(8):  # until the queue of connections is full

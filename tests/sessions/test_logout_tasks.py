@@ -16,7 +16,7 @@ from sidecar.core.formats.raw import raw_source
 from sidecar.core.proof import Proof
 from sidecar.core.tickets import Signer
 from sidecar.core.view import OpenedSession, ViewReader
-from sidecar.net.outbound import OutboundAnswer, Unreachable
+from sidecar.net.outbound_answer import OutboundAnswer, Unreachable
 from sidecar.net.store.memory import MemoryStore
 from sidecar.sessions import logout_tasks as module
 from sidecar.sessions.local import local_sessions

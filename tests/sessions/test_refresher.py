@@ -16,7 +16,7 @@ from sidecar.core.errors import (
 )
 from sidecar.core.token_response import Outcome, Renewal
 from sidecar.core.token_set import TokenSet
-from sidecar.net.outbound import Unreachable
+from sidecar.net.outbound_answer import Unreachable
 from sidecar.net.store import lease
 from sidecar.net.store.memory import MemoryStore
 from sidecar.net.store.outbox import Outbox

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from sidecar.core.formats import FORMATS
-from sidecar.net.outbound import address_of
+from sidecar.net.outbound_answer import address_of
 from sidecar.sessions import locked_refresh, refresh_grants
 from sidecar.sessions import refresher as module
 
