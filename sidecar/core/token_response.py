@@ -81,7 +81,7 @@ class Trouble(StrEnum):
     """What trouble says about the provider, besides that it has not renewed this token."""
 
     AWAY = "away"  # no answer, or 5xx: it may be down for all
-    UNCLEAR = "unclear"  # nonsense: nothing is known, as when something in between has answered
+    UNCLEAR = "unclear"  # nothing is known: nonsense, or something is missing here
     THERE = "there"  # it answers, and does not do what this one request asks
     DOUBT = "doubt"  # the same, by `invalid_request`: some refuse a token so (Dex)
     MISCONFIGURED = "misconfigured"  # the same: it does not accept this client

@@ -11,6 +11,7 @@ from random import uniform
 from typing import TYPE_CHECKING, Final
 
 from sidecar.net.causes import of_connection
+from sidecar.net.deadline import Within
 
 if TYPE_CHECKING:
     from sidecar.net.members import Member, Members
@@ -50,7 +51,7 @@ class Checks:
         """Tells what comes of one check."""
         seconds = self._check.timeout
         try:
-            async with asyncio.timeout(seconds):
+            async with Within(seconds):
                 line = await self._status_line(member)
         except TimeoutError:
             trouble: str | None = f"no answer within {seconds:g} s"

@@ -21,6 +21,7 @@ from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sidecar.net.causes import of_connection
+from sidecar.net.deadline import wait_within
 from sidecar.net.members import LOCAL
 
 if TYPE_CHECKING:
@@ -189,8 +190,9 @@ async def first_of(attempts: Sequence[Attempt], gap: float) -> UpstreamConnectio
         while waiting or running:
             if waiting:
                 running.add(asyncio.ensure_future(waiting.pop()()))
-            done, running = await asyncio.wait(
-                running, timeout=gap if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            # Not begun because this process is late: who loses against it counts as too slow.
+            done, running = await wait_within(
+                running, gap if waiting else None, until=asyncio.FIRST_COMPLETED
             )
             made = [task.result() for task in done if task.exception() is None]
             errors += (error for task in done if (error := task.exception()) is not None)

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable, Mapping
 from errno import errorcode
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import (
     ClientConnectorCertificateError,
@@ -21,16 +22,18 @@ from aiohttp import (
     ClientResponseError,
     ClientSession,
     ClientTimeout,
-    ConnectionTimeoutError,
     DummyCookieJar,
     InvalidURL,
     ServerDisconnectedError,
     TCPConnector,
+    TraceConfig,
 )
 from yarl import URL
 
 from sidecar import __version__
 from sidecar.net.causes import of_connection, too_late
+from sidecar.net.deadline import Within
+from sidecar.net.members import LOCAL
 from sidecar.net.outbound_answer import OutboundAnswer, Unreachable, address_of
 
 CONNECT: Final = 2.0  # seconds to connect, name and TLS included
@@ -50,6 +53,7 @@ class HttpClient:
         self._tls: Final = tls
         self._proxy_of: Final = proxy_of
         self._session: ClientSession | None = None
+        self._places: Final = asyncio.Semaphore(CONNECTIONS)
 
     async def ask(
         self,
@@ -59,24 +63,48 @@ class HttpClient:
         fields: Mapping[str, str] | None,
         body: bytes | None,
     ) -> OutboundAnswer:
-        """One request and its whole response within `limit` seconds. Raises `Unreachable`."""
+        """One request and its whole response within `limit` seconds. Raises `Unreachable`.
+
+        The time begins once there is a place for it, for which it waits as long at most.
+        """
         address = address_of(url)
         try:
-            async with self._opened().request(
-                method,
-                URL(url, encoded=True),
-                data=body,
-                headers=fields,
-                allow_redirects=False,
-                proxy=self._proxy_of(url),
-                timeout=ClientTimeout(total=limit, connect=min(CONNECT, limit)),
-            ) as answer:
+            async with Within(limit):
+                await self._places.acquire()
+        except TimeoutError:
+            why = f"{address}: all {CONNECTIONS} connections stayed busy for {limit:.2g} s"
+            raise Unreachable(why, sent=False, is_ours=True) from None
+        connecting = Within(min(CONNECT, limit))
+        try:
+            async with (
+                Within(limit),
+                connecting,
+                self._opened().request(
+                    method,
+                    URL(url, encoded=True),
+                    data=body,
+                    headers=fields,
+                    allow_redirects=False,
+                    proxy=self._proxy_of(url),
+                    timeout=ClientTimeout(),
+                    trace_request_ctx=connecting,
+                ) as answer,
+            ):
                 got = await _read(answer)
                 return OutboundAnswer(answer.status, answer.content_type, got, address)
-        except (ClientConnectorError, ConnectionTimeoutError, InvalidURL) as error:
-            raise Unreachable(f"{address}: {_explain(error, limit)}", sent=False) from None
-        except (ClientError, OSError, TimeoutError, ValueError) as error:
-            raise Unreachable(f"{address}: {_explain(error, limit)}", sent=True) from None
+        except (ClientConnectorError, InvalidURL) as error:
+            why = f"{address}: {_explain(error)}"
+            is_ours = isinstance(error, OSError) and error.errno in LOCAL
+            raise Unreachable(why, sent=False, is_ours=is_ours) from None
+        except TimeoutError:
+            late = too_late(limit)
+            if not connecting.is_lifted:
+                late = f"no connection, {too_late(min(CONNECT, limit))}"
+            raise Unreachable(f"{address}: {late}", sent=connecting.is_lifted) from None
+        except (ClientError, OSError, ValueError) as error:
+            raise Unreachable(f"{address}: {_explain(error)}", sent=True) from None
+        finally:
+            self._places.release()
 
     async def close(self) -> None:
         """Ends running requests."""
@@ -85,8 +113,11 @@ class HttpClient:
 
     def _opened(self) -> ClientSession:
         if self._session is None:
+            trace = TraceConfig()
+            trace.on_connection_create_end.append(_connected)
             self._session = ClientSession(
-                connector=TCPConnector(limit=CONNECTIONS, force_close=True, ssl=self._tls or True),
+                connector=TCPConnector(limit=0, force_close=True, ssl=self._tls or True),
+                trace_configs=[trace],
                 cookie_jar=DummyCookieJar(),
                 trust_env=False,
                 headers={
@@ -96,6 +127,11 @@ class HttpClient:
                 },
             )
         return self._session
+
+
+async def _connected(_: ClientSession, request: Any, _params: object) -> None:
+    """A connection is made, so its own limit is over: aiohttp tells the request's context."""
+    request.trace_request_ctx.lift()
 
 
 async def _read(answer: ClientResponse) -> bytes:
@@ -122,12 +158,8 @@ _CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
 """What happened, by the first that fits. Never the text of an error: that may hold a secret."""
 
 
-def _explain(error: Exception, limit: float) -> str:
+def _explain(error: Exception) -> str:
     """What happened, without the text of the error: that may hold an URL with a secret in it."""
-    if isinstance(error, ConnectionTimeoutError):
-        return f"no connection, {too_late(min(CONNECT, limit))}"
-    if isinstance(error, TimeoutError):
-        return too_late(limit)
     if isinstance(error, ClientConnectorCertificateError):
         return of_connection(error.certificate_error)
     if isinstance(error, ClientConnectorDNSError | ClientConnectorSSLError):

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.core.errors import UpstreamCause, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from sidecar.net.causes import cause_of, of_connection
+from sidecar.net.deadline import Within
 from sidecar.net.members import LOCAL
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Outage:
         waiter: asyncio.Future[UpstreamConnection | None] = self._loop.create_future()
         self._waiters[waiter] = None
         try:
-            async with asyncio.timeout(left):
+            async with Within(left):
                 return await waiter
         except BaseException as error:
             self._waiters.pop(waiter, None)

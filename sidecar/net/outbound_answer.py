@@ -11,13 +11,15 @@ from sidecar.core.errors import SidecarError
 class Unreachable(SidecarError):
     """There is no usable response. `sent`: the request may have arrived all the same.
 
-    The text is for a log and holds nothing of the request.
+    `is_ours`: something is missing here, so that it says nothing of the server. The text is for a
+    log and holds nothing of the request.
     """
 
-    def __init__(self, detail: str, *, sent: bool) -> None:
+    def __init__(self, detail: str, *, sent: bool, is_ours: bool = False) -> None:
         super().__init__(detail)
         self.detail = detail
         self.sent = sent
+        self.is_ours = is_ours
 
 
 @dataclass(frozen=True, slots=True)

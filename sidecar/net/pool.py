@@ -17,6 +17,7 @@ from typing import Final
 
 from sidecar.core.errors import UpstreamBusy
 from sidecar.net.checks import Checks
+from sidecar.net.deadline import Within
 from sidecar.net.dial import Dialer
 from sidecar.net.members import Member, Members, Report, ServerSnapshot
 from sidecar.net.outage import Outage
@@ -170,7 +171,7 @@ class Pool:
         waiter: asyncio.Future[UpstreamConnection | None] = self._loop.create_future()
         self._waiters[waiter] = None
         try:
-            async with asyncio.timeout(self.address.connect):
+            async with Within(self.address.connect):
                 return await waiter
         except BaseException as error:
             self._waiters.pop(waiter, None)
@@ -222,7 +223,7 @@ class Pool:
 
     async def _dial(self, last: Member | None = None) -> UpstreamConnection:
         """One attempt at the servers. Raises `OSError`."""
-        async with asyncio.timeout(self.address.connect):
+        async with Within(self.address.connect):
             return await self._dialer.connect(last)
 
     def start(self) -> None:
@@ -238,7 +239,7 @@ class Pool:
         if any(one.check is not None for one in self._members.all):
             return any(one.passes for one in self._members.all)
         try:
-            async with asyncio.timeout(limit):
+            async with Within(limit):
                 connection = await self._dial()
         except OSError:
             return False

@@ -35,6 +35,7 @@ from sidecar.core.jws import (
     verify,
 )
 from sidecar.net.causes import too_late
+from sidecar.net.deadline import Within
 from sidecar.net.outbound import DIRECT, Outbound, Way
 from sidecar.net.outbound_answer import OutboundAnswer, Unreachable, address_of
 
@@ -210,18 +211,17 @@ class Provider:
 
         Never repeated here. Raises `ProviderUnavailable`.
         """
-        loop = asyncio.get_running_loop()
-        end = loop.time() + timeout
         try:
-            async with asyncio.timeout(timeout):
+            async with Within(timeout) as limit:
                 endpoint = await self._endpoint("token_endpoint")
+                left = limit.left
         except TimeoutError:
             cause = f"{self._name}: its metadata {too_late(timeout)}"
             raise ProviderUnavailable(cause, sent=False) from None
         if endpoint is None:
             cause = f"{self._name}: its metadata name no token endpoint"
             raise ProviderUnavailable(cause, sent=False)
-        return await self._post(endpoint, form, max(end - loop.time(), 0.001))
+        return await self._post(endpoint, form, max(left, 0.001))
 
     async def revoke(self, token: str, hint: str) -> bool | None:
         """Revokes a token (RFC 7009); `hint` is `access_token` or `refresh_token`.
@@ -405,7 +405,7 @@ class _Remembered(Generic[Value]):
     async def _run(self) -> Value:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(LIMIT):
+            async with Within(LIMIT):
                 value = await self._fetch()
         except (ProviderUnavailable, TimeoutError) as trouble:
             self._failure, self._failed = str(trouble) or too_late(LIMIT), loop.time()

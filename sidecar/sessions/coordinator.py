@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -19,6 +18,7 @@ from sidecar.core.formats.login_session import LoginReading
 from sidecar.core.proof import Proof
 from sidecar.core.token_set import TokenSet
 from sidecar.core.view import OpenedSession, SessionView
+from sidecar.net.deadline import Within
 from sidecar.sessions.broadcast import Broadcast
 from sidecar.sessions.local import LocalSessions
 from sidecar.sessions.login_views import LoginViews
@@ -314,7 +314,7 @@ class SessionCoordinator:
     async def vouch_for(self, view: SessionView) -> None:
         """Finds out what other processes know in favour of the sessions, if the store says so."""
         with suppress(StoreUnavailable, TimeoutError):
-            async with asyncio.timeout(VOUCHING):
+            async with Within(VOUCHING):
                 for one in filter(self._is_doubted, view.sessions):
                     if await self._records.is_accepted(one.fingerprint):
                         self._local.evidence.learn_accepted(one.fingerprint)

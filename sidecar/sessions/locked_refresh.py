@@ -26,6 +26,7 @@ from typing import Final
 from sidecar.core.errors import RefreshRefused, RefreshUnavailable, StoreUnavailable
 from sidecar.core.token_response import Outcome, Renewal
 from sidecar.core.token_set import TokenSet
+from sidecar.net.deadline import wait_within
 from sidecar.net.store import Store
 from sidecar.net.store.lease import Lease
 from sidecar.net.store.outbox import Outbox, Write
@@ -236,7 +237,7 @@ class LockedRefresh:
         task = asyncio.get_running_loop().create_task(conclude())
         self.concluding.add(task)
         task.add_done_callback(self.concluding.discard)
-        await asyncio.wait({task}, timeout=WRITTEN)
+        await wait_within({task}, WRITTEN)
         if self._succession.is_unsaved(name):
             self._report("renewed tokens are not stored yet", "the store does not take them")
 

@@ -92,7 +92,8 @@ class RefreshAttempts:
             with span("token renewal"):
                 renewal = await self._grant(tokens)
         except ProviderUnavailable as trouble:
-            self._fail(name, began, Trouble.AWAY, trouble.detail)
+            what = Trouble.UNCLEAR if trouble.is_ours else Trouble.AWAY
+            self._fail(name, began, what, trouble.detail)
             raise (AnswerLost if trouble.sent else NotRenewed)(trouble.detail) from None
         finally:
             self.counts.took.observe(perf_counter() - sent_at)

@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 from sidecar.core.errors import RefreshUnavailable
 from sidecar.core.token_set import TokenSet
 from sidecar.metrics import RefreshCounts
+from sidecar.net.deadline import Within
 from sidecar.net.store import Store
 from sidecar.net.store.outbox import Outbox
 from sidecar.net.store.watch import StoreWatch
@@ -167,7 +168,7 @@ class Refresher:
     ) -> Renewed:
         """Raises `TimeoutError`, and what `renewed` raises."""
         counts = self._attempts.counts
-        async with asyncio.timeout(seconds):
+        async with Within(seconds):
             for _ in range(STEPS):
                 newest = await self.newest(tokens)
                 if self._is_good(newest, rejected):

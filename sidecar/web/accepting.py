@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sidecar.core.proxy_protocol import BadProxyHeader, Origin
+from sidecar.net.deadline import Within
 from sidecar.net.open_files import open_files
 from sidecar.web.proxy_header import receive_header
 
@@ -319,7 +320,7 @@ class Acceptor:
         if not reception.believes(address):
             raise _RefusedConnection(Refusal.UNTRUSTED, "its address is not in trusted_proxies")
         try:
-            async with asyncio.timeout(reception.seconds):
+            async with Within(reception.seconds):
                 header = await receive_header(self._loop, connection)
         except BadProxyHeader as error:
             raise _RefusedConnection(Refusal.MALFORMED, str(error)) from None

@@ -21,7 +21,16 @@ class RequestBody:
     body is coming, and against no other budget.
     """
 
-    __slots__ = ("_budgets", "_flow", "_loop", "_pace", "_timer", "_waited", "_waits_since")
+    __slots__ = (
+        "_budgets",
+        "_flow",
+        "_looks_at",
+        "_loop",
+        "_pace",
+        "_timer",
+        "_waited",
+        "_waits_since",
+    )
 
     def __init__(self, flow: Flow) -> None:
         self._flow: Final = flow
@@ -31,6 +40,7 @@ class RequestBody:
         self._waited = 0.0  # seconds that the client was waited for, without the wait under way
         self._waits_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._looks_at = 0.0
 
     def __enter__(self) -> RequestBody:
         self._flow.leave_budget()
@@ -56,12 +66,12 @@ class RequestBody:
         """
         connection = self._flow.connection
         connection.expect_client()
-        since = self._waits_since = self._loop.time()
+        self._waits_since = self._loop.time()
         try:
             return await self._flow.payload.readany()
         finally:
+            self._waited = self._waited_for
             self._waits_since = None
-            self._waited += self._loop.time() - since
             connection.expect_nothing()
 
     @property
@@ -80,9 +90,14 @@ class RequestBody:
         return self._waited + (0.0 if since is None else self._loop.time() - since)
 
     def _watch(self) -> None:
-        self._timer = self._loop.call_later(WINDOW / MARKS, self._check)
+        self._looks_at = self._loop.time() + WINDOW / MARKS
+        self._timer = self._loop.call_at(self._looks_at, self._check)
 
     def _check(self) -> None:
+        if self._waits_since is not None:
+            # Time in which this process did not read is none of the client's (`net.deadline`).
+            late = self._loop.time() - max(self._looks_at, self._waits_since)
+            self._waits_since += max(0.0, late)
         is_slow = self._pace.is_too_slow(self._waited_for, self._flow.payload.total_bytes)
         if is_slow and self._waits_since is not None:
             self.give_up("request body comes too slowly")

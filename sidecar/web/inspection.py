@@ -20,6 +20,7 @@ from sidecar.core.envelope import (
     read_beginning,
 )
 from sidecar.core.errors import UpstreamProtocolError
+from sidecar.net.deadline import Within
 from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ async def arriving(payload: StreamReader, length: int | None, limit: int) -> Arr
     held: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(wait):
+        async with Within(wait):
             while size <= limit:
                 data = await payload.readany()
                 if not data:
@@ -59,7 +60,7 @@ async def arriving(payload: StreamReader, length: int | None, limit: int) -> Arr
 async def first_piece(payload: StreamReader) -> bytes | None:
     """The first piece of a body, empty at its end; None if it does not come at once."""
     try:
-        async with asyncio.timeout(LOOK_SECONDS):
+        async with Within(LOOK_SECONDS):
             return await payload.readany()
     except TimeoutError:
         return None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.core.errors import StoreUnavailable
+from sidecar.net.deadline import Within
 
 if TYPE_CHECKING:
     from sidecar.net.provider import Provider
@@ -113,7 +114,7 @@ def _upstreams(reports: Iterable[dict[str, Any]]) -> dict[str, Any]:
 async def _answers(store: Store) -> bool:
     """Whether the store can be written to."""
     try:
-        async with asyncio.timeout(PROBE_SECONDS):
+        async with Within(PROBE_SECONDS):
             await store.ping()
     except (StoreUnavailable, TimeoutError):
         return False

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from sidecar.core.errors import StoreUnavailable
+from sidecar.net.deadline import Within
 
 LIMIT: Final = 2.0  # seconds that an operation may take
 KEPT_MESSAGES: Final = 10_000  # messages kept for subscribers that are away for a while
@@ -126,7 +127,7 @@ async def guarded(limit: float, explain: Callable[[Exception], str]) -> AsyncIte
     task = asyncio.current_task()
     asked = 0 if task is None else task.cancelling()
     try:
-        async with asyncio.timeout(limit):
+        async with Within(limit):
             yield
     except StoreUnavailable:
         raise

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any, Final
 
 from sidecar.core.errors import StoreUnavailable
+from sidecar.net.deadline import Within
 
 AT_ONCE: Final = 32  # writes under way
 LONGEST: Final = 20_000  # writes that wait; what is dropped beyond is written by `overflowed`
@@ -125,7 +126,7 @@ class Outbox:
 
     async def _is_made(self, item: _Item) -> bool:
         try:
-            async with asyncio.timeout(LONGEST_WRITE):
+            async with Within(LONGEST_WRITE):
                 await item.write()
         except (StoreUnavailable, TimeoutError):
             return False
@@ -140,7 +141,7 @@ class Outbox:
     async def _is_confirmed(self) -> bool:
         try:
             if self.confirm is not None:
-                async with asyncio.timeout(LONGEST_WRITE):
+                async with Within(LONGEST_WRITE):
                     await self.confirm()
         except (StoreUnavailable, TimeoutError):
             return False

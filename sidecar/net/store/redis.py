@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -11,9 +10,9 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.connection import Connection, ConnectionPool, RedisSSLContext, SSLConnection
+from redis.asyncio.connection import ConnectionPool
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import MasterNotFoundError, SentinelManagedConnection
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, ResponseError
@@ -21,6 +20,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from sidecar.core.errors import StoreUnavailable
 from sidecar.core.store_url import Kind, StoreUrl
+from sidecar.net.deadline import Within
 from sidecar.net.store.base import (
     BATCH,
     KEPT_MESSAGES,
@@ -36,6 +36,15 @@ from sidecar.net.store.base import (
     lifetime,
 )
 from sidecar.net.store.measured import StoreFill
+from sidecar.net.store.redis_connections import (
+    MasterConnection,
+    NodeConnection,
+    PlainConnection,
+    TlsConnection,
+    TlsContext,
+    TlsMasterConnection,
+    TlsNodeConnection,
+)
 from sidecar.net.store.redis_memory import LOOK, MemoryState
 
 _PREFIX: Final = "sidecar:"
@@ -164,7 +173,7 @@ class RedisStore:
         for _ in range(_AT_ONCE):  # what is under way ends, at the latest by its time limit
             await self._turns.acquire()
         with suppress(Exception):  # what cannot be closed properly is gone already
-            async with asyncio.timeout(self._limit):
+            async with Within(self._limit):
                 await self._server.close()
         for _ in range(_AT_ONCE):
             self._turns.release()
@@ -316,60 +325,6 @@ class _Cluster:
         await self._client.nodes_manager.aclose("startup_nodes")
 
 
-class _Context(RedisSSLContext):
-    """What TLS is checked against, read once for all connections.
-
-    Left alone, each connection reads it for itself, some 20 ms in which the process does nothing
-    else; and it would trust the system's authorities besides `ca`.
-    """
-
-    def get(self) -> ssl.SSLContext:
-        if self.context is None:
-            context = ssl.create_default_context(cafile=self.ca_certs)
-            if self.certfile is not None:
-                context.load_cert_chain(self.certfile, self.keyfile)
-            self.context = context
-        return self.context
-
-
-class _TlsConnection(SSLConnection):
-    def __init__(self, *, tls: _Context, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.ssl_context = tls
-
-    async def disconnect(self, nowait: bool = False, *why: Any, **more: Any) -> None:
-        """A connection that is given up does not stay until the other side says goodbye."""
-        if nowait and self._writer is not None:
-            self._writer.transport.abort()
-        await super().disconnect(nowait, *why, **more)
-
-
-class _TlsMasterConnection(SentinelManagedConnection, _TlsConnection):
-    pass
-
-
-class _NodeConnection(Connection):
-    """A connection that is made anew when it is found dead before use.
-
-    As the pools of the other forms do it; those of a cluster's nodes do not look.
-    """
-
-    async def send_packed_command(
-        self, command: bytes | str | Iterable[bytes], check_health: bool = True
-    ) -> None:
-        if self.is_connected:
-            dead = True
-            with suppress(RedisConnectionError):
-                dead = await self.can_read()
-            if dead:
-                await self.disconnect(nowait=True)
-        await super().send_packed_command(command, check_health)
-
-
-class _TlsNodeConnection(_NodeConnection, _TlsConnection):
-    pass
-
-
 def _settings(url: StoreUrl, limit: float) -> dict[str, Any]:
     """What every connection is made with. One attempt: who repeats, and when, is not redis-py's."""
     return {
@@ -387,11 +342,11 @@ def _settings(url: StoreUrl, limit: float) -> dict[str, Any]:
 def _tls(url: StoreUrl) -> dict[str, Any]:
     if not url.tls:
         return {}
-    return {"tls": _Context(ca_certs=url.ca, certfile=url.cert, keyfile=url.key)}
+    return {"tls": TlsContext(ca_certs=url.ca, certfile=url.cert, keyfile=url.key)}
 
 
 def _client(host: str, port: int, tls: Mapping[str, Any], settings: Mapping[str, Any]) -> Redis:
-    kind = _TlsConnection if tls else Connection
+    kind = TlsConnection if tls else PlainConnection
     return Redis.from_pool(
         ConnectionPool(connection_class=kind, host=host, port=port, **tls, **settings)
     )
@@ -416,7 +371,7 @@ def _connect_sentinel(url: StoreUrl, limit: float) -> _Server:
     sentinel.sentinels = [_client(host, port, tls, asking) for host, port in url.hosts]
     master = sentinel.master_for(
         url.service,
-        connection_class=_TlsMasterConnection if tls else SentinelManagedConnection,
+        connection_class=TlsMasterConnection if tls else MasterConnection,
         db=url.database,
         **tls,
         **settings,
@@ -434,7 +389,7 @@ def _connect_cluster(url: StoreUrl, limit: float) -> _Server:
         | {"socket_connect_timeout": limit / 3, "socket_timeout": limit / 3},
     )
     tls = _tls(url)
-    kind = _TlsNodeConnection if tls else _NodeConnection
+    kind = TlsNodeConnection if tls else NodeConnection
     client.connection_kwargs |= {"connection_class": kind, **tls}
     for node in client.startup_nodes:
         node.connection_class = kind

@@ -18,6 +18,7 @@ from sidecar.core.store_url import parse_store_url
 from sidecar.net.store.base import KEPT_MESSAGES, guarded
 from sidecar.net.store.redis import RedisStore
 from sidecar.net.store.redis_memory import LOOK
+from tests.loops import busy
 from tests.net.store.conftest import (
     PATIENCE,
     MakeServer,
@@ -298,6 +299,16 @@ async def test_a_hanging_server_takes_no_longer_than_the_limit(
         server.resume()
     for store in (used, fresh):
         await until_works(store.ping, SOON if len(form.servers) == 1 else 15)
+
+
+async def test_process_that_is_late_takes_no_sentinel_for_silent(
+    server: MakeServer, connect: Connect, tmp_path: Path
+) -> None:
+    """A connect and a command take several turns of its loop; what comes meanwhile is in time."""
+    store = connect(start_watched(server, tmp_path).url)
+    async with busy(0.4 * LIMIT):
+        await store.put("k", b"v", 60)
+        assert await store.get("k") == b"v"
 
 
 async def test_connections_are_bounded(one: Server, connect: Connect) -> None:
