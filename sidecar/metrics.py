@@ -20,7 +20,8 @@ from sidecar.core.histogram import BUCKETS, Histogram, total
 from sidecar.core.observed_route import Would
 from sidecar.core.route_table import UNROUTED
 from sidecar.net.store.measured import StoreCounts
-from sidecar.tls import ends_at
+from sidecar.tls import authorities_end_at, ends_at
+from sidecar.tls_failure import HandshakeFailure
 
 if TYPE_CHECKING:
     from sidecar.access_log import Access, Served
@@ -145,6 +146,7 @@ class Metrics:
         "connections_limited",
         "cookies_dropped",
         "ejections",
+        "handshakes_failed",
         "lasting",
         "logins",
         "logout_steps",
@@ -174,6 +176,7 @@ class Metrics:
         self.connections = 0
         self.connections_limited: Counter[str] = _zeros(("idle_closed", "refused", "per_client"))
         self.proxy_headers_refused: Counter[str] = _zeros(PROXY_HEADER_REFUSALS)
+        self.handshakes_failed: Counter[str] = _zeros(HandshakeFailure)
         self.rate_limited: Counter[str] = _zeros(("login", "logout", "refresh"))
         self.lasting: Counter[str] = _zeros(("websocket", "event_stream"))
         self.sessions = SessionCounts()
@@ -187,7 +190,7 @@ class Metrics:
         )
         self.refreshes = RefreshCounts()
         self.store = StoreCounts()
-        self.certificates: dict[str, float] = {}
+        self.certificates: dict[tuple[str, str], float] = {}  # by file and use
 
     def begin(self, policy: Policy) -> None:
         """Counts for another policy from now on: what it can count begins at zero."""
@@ -206,8 +209,11 @@ class Metrics:
             self.sessions.unreadable.setdefault(source, 0)
             for result in OPENED:
                 self.sessions.opened.setdefault((source, result), 0)
-        ends = ((file, ends_at(file)) for file in policy.certificates)
-        self.certificates = {file: end.timestamp() for file, end in ends if end is not None}
+        ends = {
+            **{(file, "own"): ends_at(file) for file in policy.certificates},
+            **{(file, "client_ca"): authorities_end_at(file) for file in policy.client_authorities},
+        }
+        self.certificates = {one: end.timestamp() for one, end in ends.items() if end is not None}
 
     def log_to(self, access: Access | None) -> None:
         """Has requests logged so from now on."""

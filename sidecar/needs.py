@@ -21,7 +21,14 @@ from sidecar.core.upstream_url import split_upstream_url
 from sidecar.net.parsers import ParserMissing, require_c_parsers
 from sidecar.page_files import read_pages
 from sidecar.spans import require_opentelemetry
-from sidecar.tls import UnusableFile, client_context, ends_at, now, server_context
+from sidecar.tls import (
+    UnusableFile,
+    authorities_end_at,
+    client_context,
+    ends_at,
+    now,
+    server_context,
+)
 from sidecar.web.listeners import EVERYWHERE, addresses_of
 from sidecar.workers.private import private_directory
 
@@ -51,12 +58,16 @@ def unmet(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
 
 def remarks(config: Config) -> Iterator[str]:
     """What is there, but not for long."""
-    files = {one.tls_key: one.tls.cert for one in config.listeners if one.tls is not None}
-    for key, file in files.items():
-        end = ends_at(file)
-        if end is not None and end - now() < SOON:
-            verb = "ended" if end <= now() else "ends"
-            yield f"{key}.cert: {file}: the certificate {verb} on {end:%Y-%m-%d %H:%M} UTC"
+    for key, tls in {one.tls_key: one.tls for one in config.listeners}.items():
+        if tls is None:
+            continue
+        ends = [(f"{key}.cert", tls.cert, ends_at(tls.cert))]
+        if tls.client_ca is not None:
+            ends.append((f"{key}.client_ca", tls.client_ca, authorities_end_at(tls.client_ca)))
+        for at, file, end in ends:
+            if end is not None and end - now() < SOON:
+                verb = "ended" if end <= now() else "ends"
+                yield f"{at}: {file}: the certificate {verb} on {end:%Y-%m-%d %H:%M} UTC"
 
 
 def _tls(config: Config) -> Iterator[Callable[[], object]]:

@@ -269,6 +269,12 @@ class Policy:
         clients = (one.tls.cert for one in self.config.upstreams.values())
         return tuple(dict.fromkeys((*listeners, *(one for one in clients if one is not None))))
 
+    @property
+    def client_authorities(self) -> tuple[str, ...]:
+        """The files of the authorities whose clients listeners let in."""
+        files = (one.tls.client_ca for one in self.config.listeners if one.tls is not None)
+        return tuple(dict.fromkeys(one for one in files if one is not None))
+
     def routes_of(self, upstream: str) -> tuple[str, ...]:
         """The paths of an upstream's routes."""
         return tuple(one.path for one in self.config.routes if one.upstream == upstream)

@@ -91,10 +91,19 @@ def show_certificate(context: ssl.SSLContext, cert: str, key: str, at: str) -> N
 
 def ends_at(cert: str) -> datetime | None:
     """When the first certificate of a file ends; None where it holds none that can be read."""
+    return next(iter(_ends(cert)), None)
+
+
+def authorities_end_at(ca: str) -> datetime | None:
+    """When the first of all authorities in a file ends; None where it holds none."""
+    return min(_ends(ca), default=None)
+
+
+def _ends(file: str) -> Sequence[datetime]:
     try:
-        return _certificates(Path(cert).read_bytes())[0].not_valid_after_utc
-    except (OSError, ValueError, IndexError):
-        return None
+        return [one.not_valid_after_utc for one in _certificates(Path(file).read_bytes())]
+    except (OSError, ValueError):
+        return []
 
 
 def now() -> datetime:

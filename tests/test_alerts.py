@@ -55,7 +55,7 @@ HEALTHY: Final[Mapping[str, str]] = {
     f'sidecar_requests_in_flight_limit{{{IT},kind="api"}}': "1000x32",
     f'sidecar_logins_total{{{IT},outcome="done"}}': "0+5x32",
     f'sidecar_logins_total{{{IT},outcome="loop"}}': "0x32",
-    f'sidecar_tls_certificate_expiry_timestamp_seconds{{{IT},file="/tls.pem"}}': f"{90 * DAY}x32",
+    f'sidecar_tls_certificate_expiry_timestamp_seconds{{{IT},use="own"}}': f"{90 * DAY}x32",
     f"process_open_fds{{{IT}}}": "100x32",
     f"process_max_fds{{{IT}}}": "1000x32",
     f"process_start_time_seconds{{{IT}}}": "1000x32",

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from sidecar.admin_call import connection_to
 from sidecar.cli import cli
 from tests.e2e.servers import write_certificate
+from tests.net.store.conftest import make_certificates
 
 if TYPE_CHECKING:
     from tests.conftest import StartCommand, Upstream
@@ -331,6 +332,28 @@ def test_health_asks_a_unix_socket(tmp_path: Path) -> None:
             got = CliRunner().invoke(cli, ["health", "--ready", "--admin", f"unix:{path}"])
             assert asked.result(10).startswith(b"GET /readyz ")
     assert got.exit_code == 0
+
+
+@pytest.mark.parametrize(("seconds", "verb"), [(3600.0, "ends"), (-60.0, "ended")])
+def test_certificates_and_authorities_that_end_soon_are_told(
+    check: Check, tmp_path: Path, seconds: float, verb: str
+) -> None:
+    """Each with its key; those that last are not."""
+    late = make_certificates(tmp_path / "late", ends_in=seconds)
+    lasting = make_certificates(tmp_path / "lasting", ends_in=100 * 86400.0)
+    both = tmp_path / "both.pem"
+    both.write_bytes(lasting.ca.read_bytes() + late.ca.read_bytes())
+    for shown, ca, told in (
+        (late, lasting.ca, [f"tls.cert: {late.cert}"]),
+        (lasting, both, [f"tls.client_ca: {both}"]),
+        (lasting, lasting.ca, []),
+    ):
+        tls = {"cert": str(shown.cert), "key": str(shown.key), "client_ca": str(ca)}
+        lines = check(site(tls=tls)).output.splitlines()
+        found = [line for line in lines if "the certificate en" in line]
+        assert len(found) == len(told)
+        for line, start in zip(found, told, strict=True):
+            assert f"{start}: the certificate {verb} on " in line
 
 
 ROUTES: Final = {"routes": [{"path": "/", "kind": "page", "upstream": "api"}]}

@@ -49,6 +49,7 @@ LAYERS: Final = (
         "sidecar.descriptor_signals",
         "sidecar.page_files",
         "sidecar.tls",
+        "sidecar.tls_failure",
         "sidecar.inotify",
         "sidecar.file_watch",
         "sidecar.log_level",

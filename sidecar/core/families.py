@@ -112,6 +112,11 @@ PROXY_HEADERS_REFUSED: Final = _counter(
     "Connections closed for lack of a PROXY header that is believed (listen.proxy_protocol).",
     "reason",
 )
+HANDSHAKES_FAILED: Final = _counter(
+    "tls_handshakes_failed",
+    "TLS handshakes of clients that came to nothing, by reason.",
+    "reason",
+)
 RATE_LIMITED: Final = _counter(
     "rate_limited", "What was refused above a rate of limits.per_client.", "limit"
 )
@@ -265,8 +270,8 @@ RELOADED_AT: Final = _gauge(
 )
 CERTIFICATES: Final = _gauge(
     "tls_certificate_expiry_timestamp_seconds",
-    "When the certificate of a file ends, as it was loaded last.",
-    "file",
+    "When the certificate of a file ends, as it was loaded last; of several authorities the first.",
+    *("file", "use"),
     merge=Merge.MIN,
 )
 READY: Final = _gauge(

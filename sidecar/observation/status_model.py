@@ -101,7 +101,7 @@ class Process:
     last_reload: ReloadRow | None
     workers: tuple[WorkerRow, ...]
     certificates: dict[str, float]
-    """When the certificates end that are presented here, by file."""
+    """When the certificates end that are presented here, and those of clients' authorities."""
     workers_replaced: int = 0
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from sidecar.core.proxy_protocol import BadProxyHeader, Origin
 from sidecar.net.deadline import Within
 from sidecar.net.open_files import open_files
+from sidecar.tls_failure import HandshakeFailure, failure_of
 from sidecar.web.proxy_header import receive_header
 
 if TYPE_CHECKING:
@@ -118,8 +119,10 @@ class Receptionist(Protocol):
     def made_room(self) -> None:
         """One that waited was closed, since too many do."""
 
-    def refused(self, number: int, refusal: Refusal, address: str, detail: str) -> None:
-        """A connection of this listener was closed for its PROXY header."""
+    def refused(
+        self, number: int, refusal: Refusal | HandshakeFailure, address: str, detail: str
+    ) -> None:
+        """A connection of this listener was closed for its PROXY header or its TLS handshake."""
 
 
 class Refusal(StrEnum):
@@ -129,13 +132,19 @@ class Refusal(StrEnum):
     MALFORMED = "malformed"
     TIMEOUT = "timeout"
 
+    @property
+    def level(self) -> str:
+        """How loudly it is told."""
+        return "warning"
+
 
 class _RefusedConnection(Exception):
     """It is to be closed, and told."""
 
-    def __init__(self, refusal: Refusal, detail: str) -> None:
+    def __init__(self, refusal: Refusal | HandshakeFailure, address: str, detail: str) -> None:
         super().__init__(detail)
         self.refusal: Final = refusal
+        self.address: Final = address
 
 
 class Acceptor:
@@ -275,12 +284,12 @@ class Acceptor:
         self, connection: socket.socket, address: str, number: int, reception: Reception
     ) -> bool:
         """Returns whether there is a connection now."""
-        # Clients that leave at once, or fail in their TLS handshake, are no trouble of ours.
+        # Clients that leave at once are no trouble of ours.
         with suppress(OSError, asyncio.CancelledError):
             try:
                 return await self._open(connection, address, reception)
             except _RefusedConnection as error:
-                self._receptionist.refused(number, error.refusal, address, str(error))
+                self._receptionist.refused(number, error.refusal, error.address, str(error))
         return False
 
     def _begun(self, connection: socket.socket, task: asyncio.Task[bool]) -> None:
@@ -304,12 +313,18 @@ class Acceptor:
             return False
         if reception.tls is None and (task := asyncio.current_task()) is not None:
             self._go_on(task)
-        await self._loop.connect_accepted_socket(
-            partial(self._receptionist.protocol, arrival),
-            connection,
-            ssl=reception.tls,
-            ssl_handshake_timeout=None if reception.tls is None else reception.seconds,
-        )
+        try:
+            await self._loop.connect_accepted_socket(
+                partial(self._receptionist.protocol, arrival),
+                connection,
+                ssl=reception.tls,
+                ssl_handshake_timeout=None if reception.tls is None else reception.seconds,
+            )
+        except OSError as error:
+            if reception.tls is None:
+                raise
+            failure, detail = failure_of(error)
+            raise _RefusedConnection(failure, arrival.address, detail) from None
         return True
 
     async def _introduced(
@@ -318,14 +333,15 @@ class Acceptor:
         """For whom the peer has connected, by its PROXY header; None if it leaves before."""
         assert reception.believes is not None
         if not reception.believes(address):
-            raise _RefusedConnection(Refusal.UNTRUSTED, "its address is not in trusted_proxies")
+            told = "its address is not in trusted_proxies"
+            raise _RefusedConnection(Refusal.UNTRUSTED, address, told)
         try:
             async with Within(reception.seconds):
                 header = await receive_header(self._loop, connection)
         except BadProxyHeader as error:
-            raise _RefusedConnection(Refusal.MALFORMED, str(error)) from None
+            raise _RefusedConnection(Refusal.MALFORMED, address, str(error)) from None
         except TimeoutError:
-            raise _RefusedConnection(Refusal.TIMEOUT, "no whole header in time") from None
+            raise _RefusedConnection(Refusal.TIMEOUT, address, "no whole header in time") from None
         if header is None:
             return None
         if header.origin is Origin.CLIENT:

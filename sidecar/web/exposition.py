@@ -110,6 +110,7 @@ class Exposition:
         yield value(families.CONNECTIONS_LIMIT, limits.connections)
         yield values(families.LIMITED_CONNECTIONS, _by_name(metrics.connections_limited))
         yield values(families.PROXY_HEADERS_REFUSED, _by_name(metrics.proxy_headers_refused))
+        yield values(families.HANDSHAKES_FAILED, _by_name(metrics.handshakes_failed))
         yield values(families.RATE_LIMITED, _by_name(metrics.rate_limited))
 
     def _upstreams(self) -> Iterable[Metric]:
@@ -217,7 +218,7 @@ class Exposition:
         metrics = self._runtime.metrics
         yield values(families.BUILD, {_BUILD: 1})
         yield from reloads(self._history())
-        yield values(families.CERTIFICATES, _by_name(metrics.certificates))
+        yield values(families.CERTIFICATES, metrics.certificates)
         yield value(families.READY, self.is_ready)
         yield value(families.LOG_LINES_LOST, metrics.log_lines_lost)
         yield value(families.LAG, self.lag)

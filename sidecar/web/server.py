@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.core.forwarding import Peer
 from sidecar.tls import listener_contexts
+from sidecar.tls_failure import HandshakeFailure
 from sidecar.web.accepting import ALONE, REPORT_SECONDS, Acceptor, Reception, Refusal
 from sidecar.web.client_counts import ClientCounts
 from sidecar.web.connection import ClientConnection, Handler
@@ -35,7 +36,7 @@ class Server:
         self._acceptor: Acceptor | None = None
         self._shares: Shares = ALONE
         self._receptions: tuple[Reception, ...] = ()
-        self._silent_until = dict.fromkeys(Refusal, -inf)
+        self._silent_until: dict[tuple[str, str], float] = {}  # by event and reason
         self._closing: set[ClientConnection] = set()  # to make room for others
         self._is_full = False
         self._no_room_until = 0.0
@@ -80,18 +81,23 @@ class Server:
         """One that waited was closed, since too many do."""
         self._runtime.metrics.connections_limited["idle_closed"] += 1
 
-    def refused(self, number: int, refusal: Refusal, address: str, detail: str) -> None:
-        """A connection of this listener was closed for its PROXY header."""
+    def refused(
+        self, number: int, refusal: Refusal | HandshakeFailure, address: str, detail: str
+    ) -> None:
+        """A connection of this listener was closed for its PROXY header or its TLS handshake."""
         runtime = self._runtime
-        runtime.metrics.proxy_headers_refused[refusal] += 1
+        is_of_tls = isinstance(refusal, HandshakeFailure)
+        event = "tls handshake failed" if is_of_tls else "proxy header refused"
+        metrics = runtime.metrics
+        (metrics.handshakes_failed if is_of_tls else metrics.proxy_headers_refused)[refusal] += 1
         now = runtime.loop.time()
-        if now < self._silent_until[refusal]:
+        if now < self._silent_until.get((event, refusal), -inf):
             return
-        self._silent_until[refusal] = now + REPORT_SECONDS
-        runtime.log.warning(
-            "proxy header refused",
+        self._silent_until[event, refusal] = now + REPORT_SECONDS
+        getattr(runtime.log, refusal.level)(
+            event,
             listen=str(runtime.policy.config.listeners[number].address),
-            reason=refusal,
+            reason=str(refusal),
             peer=address,
             detail=detail,
         )

@@ -111,7 +111,7 @@ def _process(
         last_reload=None
         if last is None
         else ReloadRow(last.when, last.result, "; ".join((*last.faults, *last.kept))),
-        certificates=dict(metrics.certificates),
+        certificates={file: end for (file, _), end in metrics.certificates.items()},
         workers=(
             WorkerRow(
                 number=worker,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import pytest
 import structlog
 
+from sidecar.tls_failure import HandshakeFailure
 from sidecar.web import accepting
 from sidecar.web.accepting import Acceptor, Arrival, Reception, Refusal
 
@@ -67,7 +68,7 @@ class Desk:
     def __init__(self, reception: Reception) -> None:
         self._reception = reception
         self.arrivals: list[Arrival] = []
-        self.refusals: list[tuple[Refusal, str, str]] = []
+        self.refusals: list[tuple[Refusal | HandshakeFailure, str, str]] = []
         self.most = 100
         self.rooms = 0
 
@@ -85,7 +86,9 @@ class Desk:
     def made_room(self) -> None:
         self.rooms += 1
 
-    def refused(self, number: int, refusal: Refusal, address: str, detail: str) -> None:
+    def refused(
+        self, number: int, refusal: Refusal | HandshakeFailure, address: str, detail: str
+    ) -> None:
         assert number == 0
         self.refusals.append((refusal, address, detail))
 

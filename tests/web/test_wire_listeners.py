@@ -10,18 +10,19 @@ import signal
 import socket
 import ssl
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.tls import ends_at
 from tests.conftest import PATIENCE, Client
 from tests.net.store.conftest import Certificates, make_certificates
 from tests.ports import free_port
 
 if TYPE_CHECKING:
-    from tests.conftest import Command, Start, StartCommand, Upstream
+    from tests.conftest import Command, Embedded, Start, StartCommand, Upstream
 
 WORKERS = pytest.mark.parametrize("workers", [1, 2])
 
@@ -97,7 +98,7 @@ async def test_each_listener_has_its_own_scheme_and_certificate(
     assert await status(own, by_ours) == "SSLCertVerificationError"
     assert unix.stat().st_mode & 0o777 == 0o600
     metrics = await running.metrics()
-    name = 'sidecar_tls_certificate_expiry_timestamp_seconds{file="%s"}'
+    name = 'sidecar_tls_certificate_expiry_timestamp_seconds{file="%s",use="own"}'
     assert name % ours.cert in metrics
     assert name % theirs.cert in metrics
 
@@ -143,6 +144,86 @@ async def test_older_version_of_tls_is_refused(sidecar: Start, ours: Certificate
     assert await status(usual, old) == 200
     assert await status(newest, old) in {"SSLError", "ConnectionResetError"}
     assert await status(newest, trusting(ours)) == 200
+
+
+FAILED = 'sidecar_tls_handshakes_failed_total{reason="%s"}'
+
+
+def failures(running: Embedded) -> list[dict[str, Any]]:
+    told = (json.loads(line) for line in running.log.getvalue().splitlines())
+    return [line for line in told if line["event"] == "tls handshake failed"]
+
+
+async def raw(port: int, data: bytes) -> None:
+    """Sends bytes in the place of a handshake, and waits for the end of the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    with suppress(ConnectionError):
+        async with asyncio.timeout(PATIENCE):
+            await reader.read()
+    writer.transport.abort()
+
+
+def refuse(port: int, context: ssl.SSLContext) -> None:
+    """Ends a handshake with an alert, which asyncio does not send."""
+    with socket.create_connection(("127.0.0.1", port)) as wire, pytest.raises(ssl.SSLError):
+        context.wrap_socket(wire, server_hostname="127.0.0.1")
+
+
+async def test_every_client_that_comes_to_no_tls_connection_is_counted_and_told(
+    sidecar: Start, ours: Certificates, theirs: Certificates, tmp_path: Path
+) -> None:
+    """By reason, with its address; once a minute for each."""
+    port, newest = free_port(), free_port()
+    late = make_certificates(tmp_path / "late", ends_in=-60)
+    both = tmp_path / "both.pem"
+    both.write_bytes(ours.ca.read_bytes() + late.ca.read_bytes())
+    running = await sidecar(
+        listen=[
+            at(port, tls=tls(ours, client_ca=str(both))),
+            at(newest, tls=tls(ours, min_version="1.3")),
+        ],
+        limits={"client_head": "1s"},
+    )
+    for _ in range(2):
+        await status(port, trusting(ours))
+        await status(port, trusting(ours, theirs))
+        await status(port, trusting(ours, late))
+        await asyncio.to_thread(refuse, newest, trusting(theirs))
+        await status(newest, trusting(ours, maximum_version=ssl.TLSVersion.TLSv1_2))
+        await raw(newest, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await raw(newest, b"")
+        _, writer = await asyncio.open_connection("127.0.0.1", newest)
+        writer.transport.abort()
+    expected = {
+        **dict.fromkeys(("no_certificate", "certificate", "expired"), ("warning", port)),
+        **dict.fromkeys(("refused", "protocol", "no_tls", "timeout"), ("info", newest)),
+    }
+    await running.wait_for(
+        lambda found: all(found[FAILED % reason] == 2 for reason in (*expected, "left"))
+    )
+    assert await status(port, trusting(ours, ours)) == 200
+    assert (await running.metrics())[FAILED % "other"] == 0
+    told = {one["reason"]: (one["level"], one["listen"]) for one in failures(running)}
+    assert told == {reason: (level, f"127.0.0.1:{it}") for reason, (level, it) in expected.items()}
+    assert len(failures(running)) == len(expected)
+    assert {one["peer"] for one in failures(running)} == {"127.0.0.1"}
+
+
+async def test_end_of_the_authorities_of_clients_is_in_a_metric(
+    sidecar: Start, tmp_path: Path, ours: Certificates
+) -> None:
+    """Of several the first that ends."""
+    port, both = free_port(), tmp_path / "both.pem"
+    soon = make_certificates(tmp_path / "soon", ends_in=600)
+    both.write_bytes(ours.ca.read_bytes() + soon.ca.read_bytes())
+    running = await sidecar(listen=[at(port, tls=tls(ours, client_ca=str(both)))])
+    name = 'sidecar_tls_certificate_expiry_timestamp_seconds{file="%s",use="%s"}'
+    metrics = await running.metrics()
+    end = ends_at(str(soon.ca))
+    assert end is not None
+    assert metrics[name % (both, "client_ca")] == end.timestamp()
+    assert metrics[name % (ours.cert, "own")] > end.timestamp()
 
 
 # -- the command -----------------------------------------------------------------------------------

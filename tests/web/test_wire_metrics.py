@@ -357,7 +357,7 @@ async def test_certificates_tell_when_they_end(
             },
         }
     )
-    name = 'sidecar_tls_certificate_expiry_timestamp_seconds{file="%s"}'
+    name = 'sidecar_tls_certificate_expiry_timestamp_seconds{file="%s",use="own"}'
     metrics = await at.metrics()
     for file in (server, shown):
         end = ends_at(str(file))

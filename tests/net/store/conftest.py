@@ -225,8 +225,8 @@ def key_usage(*, signs: bool) -> x509.KeyUsage:
     return x509.KeyUsage(digital_signature=not signs, key_cert_sign=signs, **unused)
 
 
-def make_certificates(directory: Path) -> Certificates:
-    """For 127.0.0.1, valid for an hour."""
+def make_certificates(directory: Path, ends_in: float = 3600.0) -> Certificates:
+    """For 127.0.0.1, valid for so many seconds from now."""
     directory.mkdir(exist_ok=True)
     now = datetime.datetime.now(datetime.UTC)
 
@@ -240,7 +240,7 @@ def make_certificates(directory: Path) -> Certificates:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(minutes=5))
-            .not_valid_after(now + datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(seconds=ends_in))
             .add_extension(
                 x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
                 critical=False,
