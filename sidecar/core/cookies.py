@@ -78,11 +78,12 @@ class CookieJar:
     """The cookies of one request, parsed once.
 
     `pairs` holds (name, value, raw segment) in the order presented, odd segments included: one
-    without `=` is a nameless cookie (RFC 6265bis section 5.8.3) and has the name `""`.
+    without `=` is a nameless cookie (RFC 6265bis section 5.8.3) and has the name `""`. `numbered`
+    are the distinct names that end in a digit, as those of chunks do.
     The repr shows names only, since values are credentials.
     """
 
-    __slots__ = ("_places", "header", "pairs")
+    __slots__ = ("_places", "header", "numbered", "pairs")
 
     def __init__(self, header: str, pairs: tuple[tuple[str, str, str], ...]) -> None:
         self.header = header
@@ -90,6 +91,7 @@ class CookieJar:
         self._places: dict[str, list[int]] = {}
         for place, (name, _, _) in enumerate(pairs):
             self._places.setdefault(name, []).append(place)
+        self.numbered = tuple(name for name in self._places if name[-1:].isdigit())
 
     @classmethod
     def parse(cls, header: str) -> CookieJar:
@@ -246,7 +248,9 @@ def collect_chunks(
     as do more than `MAX_CHUNKS`: pieces of two sessions are never taken for one.
     """
     stem = name + separator
-    presented = {n for n in jar.names() if n.startswith(stem) and _is_index(n[len(stem) :])}
+    if not jar.numbered:
+        return None
+    presented = {n for n in jar.numbered if n.startswith(stem) and _is_index(n[len(stem) :])}
     if not presented:
         return None
     names = tuple(f"{stem}{index}" for index in range(min(len(presented), MAX_CHUNKS + 1)))

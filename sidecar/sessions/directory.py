@@ -200,15 +200,17 @@ class SessionDirectory:
         handles = self._reader.handles(jar) if 0 in allowed and not is_settled else ()
         if self._on_read is not None and view.results and not (handles or is_expected):
             self._on_read(view, now)
+        lasts = view.is_lasting and not handles
         view = replace(
             view,
             key=key,
             handles=handles,
             renews_at=self._attention_at(view.reading),
             is_checked=not handles and self._is_known(view),
+            bearer=self._bearer(view) if lasts else None,
         )
         self._cache.forget(key)
-        return view if handles or not view.is_lasting else self._remember(key, view)
+        return self._cache.put(key, view) if lasts else view
 
     def _is_known(self, view: SessionView) -> bool:
         """Whether the store was asked for each of the sessions."""
