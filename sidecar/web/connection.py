@@ -35,6 +35,7 @@ from sidecar.core.errors import (
     VersionNotSupported,
 )
 from sidecar.net.deadline import Deadline
+from sidecar.net.parsers import MAX_FIELDS
 from sidecar.net.reset import reset
 from sidecar.net.stream_protocol import StreamProtocol
 from sidecar.web.exchange import Exchange
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from sidecar.web.accepting import Arrival
 
 BACKLOG: Final = 65536  # bytes of pipelined requests held before reading pauses
+FEW_COOKIES: Final = MAX_COOKIES - MAX_FIELDS
+"""Semicolons of a head that cannot have too many cookies: only a field's first one has none."""
 OVERSIZE: Final = 262_144  # bytes of a head above its limit that are read, for a helpful response
 
 
@@ -443,7 +446,7 @@ class ClientConnection(StreamProtocol):
 
     def _is_too_large(self, exchange: Exchange, size: int) -> bool:
         return size > self._limits.header or (
-            size > MAX_COOKIES and has_too_many(exchange.raw_fields)  # each has its semicolon
+            self._requests.semicolons > FEW_COOKIES and has_too_many(exchange.raw_fields)
         )
 
     # -- bodies ---------------------------------------------------------------------------------

@@ -59,7 +59,8 @@ def refusal_of(error: HttpProcessingError) -> ProxyError:
 class RequestParser:
     """The requests of one connection, one after the other.
 
-    `head_bytes` counts the bytes of the head that is under way, and of the last one that was read;
+    `head_bytes` counts the bytes of the head that is under way, and of the last one that was read,
+    and `semicolons` those among them;
     `waiting` holds the bytes behind the current request; `is_framed` is False once the end of a
     request is unknown.
     """
@@ -78,6 +79,7 @@ class RequestParser:
         "_protocol",
         "head_bytes",
         "is_framed",
+        "semicolons",
         "waiting",
     )
 
@@ -106,7 +108,7 @@ class RequestParser:
         )
 
     def _begin_next(self) -> None:
-        self.head_bytes = 0
+        self.head_bytes = self.semicolons = 0
         self._head_window = b""  # the last bytes of an incomplete head, to recognise its end
         self._line: bytes | None = b""  # what is here of the request line; None behind its end
         self._chunk_window = b"\r\n"  # the last bytes before a chunk, to recognise the last one
@@ -130,6 +132,7 @@ class RequestParser:
         while data:
             head, rest = self._cut_head(data)
             self.head_bytes += len(head)
+            self.semicolons += head.count(b";")
             messages = self._feed_head(head)
             if messages:
                 self._begin_body(*messages[0])

@@ -240,6 +240,15 @@ async def test_cookies_of_several_lines_count_together(
     assert (await one.get("/a", half, half)).status == 431
 
 
+@pytest.mark.parametrize(("lines", "status"), [(500, 200), (501, 431)])
+async def test_cookies_of_very_many_lines_count_together(
+    sidecar: Start, upstream: Upstream, client: Clients, lines: int, status: int
+) -> None:
+    """With hardly half as many semicolons as cookies, which is as few as there can be."""
+    one = await client(await sidecar())
+    assert (await one.get("/a", *["Cookie: a=b; c=d"] * lines)).status == status
+
+
 async def test_thousand_cookies_pass(sidecar: Start, upstream: Upstream, client: Clients) -> None:
     one = await client(await sidecar())
     cookie = "; ".join(f"c{number}=x" for number in range(1000))
