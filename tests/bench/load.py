@@ -12,31 +12,39 @@ from tests.bench.samples import Ask, size_of
 from tests.bench.servers import Server
 from tests.bench.stage import Sample, Stage
 
-# Each request another session, of a plain cookie; all are of the same length.
+# Each request another session than the last one, of a plain cookie; all are of the same length.
 _COOKIE: Final = "access_token=%024d-%012d; seen=x"
 _NEW_SESSIONS: Final = """
 local number = 0
 request = function()
-  number = number + 1
+  number = (number + 1) % {count}
   wrk.headers["Cookie"] = string.format("{cookie}", {began}, number)
   return wrk.format()
 end
 """
 
 
-def new_sessions() -> str:
-    """Lua that presents sessions which no other call presents."""
-    began = str(time.monotonic_ns())
-    return _NEW_SESSIONS.replace("{cookie}", _COOKIE).replace("{began}", began)
+_NO_END: Final = 10**12
+
+
+def new_sessions(count: int = _NO_END) -> str:
+    """Lua that presents sessions which no other call presents: so many, by turns."""
+    script = _NEW_SESSIONS.replace("{cookie}", _COOKIE).replace("{count}", str(count))
+    return script.replace("{began}", str(time.monotonic_ns()))
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A request, and how many connections repeat it: with one session, or each with another."""
+    """A request, and how many connections repeat it.
+
+    All are of one session; or each is of another one; or `sessions` take turns on each connection,
+    as behind a proxy whose clients share its connections.
+    """
 
     ask: Ask
     connections: int = 32
     each_new: bool = False
+    sessions: int = 0
 
     def __call__(self, stage: Stage, name: str) -> Sample:
         """On a contender as it comes."""
@@ -55,16 +63,21 @@ class Load:
             connections=self.connections,
             seconds=stage.seconds,
             home=stage.site.home,
-            lua=new_sessions() if self.each_new else "",
+            lua=new_sessions(self.sessions or _NO_END) if self._has_others else "",
         )
         spent = cpu_seconds(server.pid) - before
         load = wrk.judge(server.name, told, self.ask, size)
         cpu = spent / load.requests * 1e6
         return {"cpu": cpu, "rate": load.per_second, "p50": load.p50, "p99": load.p99}
 
+    @property
+    def _has_others(self) -> bool:
+        """Whether other sessions are presented than the run's."""
+        return self.each_new or self.sessions > 0
+
     def _sample(self) -> Ask:
         """The request once, with a session that no other has."""
-        if not self.each_new:
+        if not self._has_others:
             return self.ask
         cookie = _COOKIE % (time.monotonic_ns(), 0)
         return replace(self.ask, fields={**self.ask.fields, "Cookie": cookie})

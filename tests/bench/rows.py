@@ -71,6 +71,7 @@ FEATURES: Final[Mapping[str, Row]] = {
             "plain cookie": Entry(_PLAIN, _1K),
             "next-auth v4": Entry("next-auth v4 cookie", _1K),
             **_all(_1K, OWN_LOGINS),
+            "plain cookie, 256 by turns": Entry(_PLAIN, Load(Ask("/1k.json"), sessions=256)),
             "plain cookie, each request another": Entry(_PLAIN, _EACH_NEW),
         },
         "Auth.js v5",
