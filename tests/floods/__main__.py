@@ -89,9 +89,9 @@ async def play(site: Site, name: str, seconds: float, number: int, calm: float =
     if name == NOTHING:
         sent = 0
     elif calm:
-        sent = await _apart(name, site.port, seconds)
+        sent = await _apart(name, site, seconds)
     else:
-        sent = await flood(name, site.port, seconds)
+        sent = await flood(name, site.port, site.balanced, seconds)
     seen = await working
     watching.cancel()
     await look()
@@ -102,11 +102,13 @@ async def play(site: Site, name: str, seconds: float, number: int, calm: float =
     )
 
 
-async def _apart(name: str, port: int, seconds: float) -> int:
+async def _apart(name: str, site: Site, seconds: float) -> int:
     """Floods from another process."""
-    command = (sys.executable, "-m", "tests.floods.stranger", name, str(port), str(seconds))
+    how = map(str, (site.port, site.balanced, seconds))
     process = await asyncio.create_subprocess_exec(
-        *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "tests.floods.stranger", name, *how),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
     )
     told, _ = await process.communicate()
     return int(told)

@@ -56,6 +56,8 @@ def fills(sidecar: Sidecar) -> Iterator[tuple[str, float, float]]:
     yield "events for the admin page", len(events), events.maxlen or 0
     most = runtime.policy.config.limits.connections
     yield "client connections", len(server._connections), most
+    if server._acceptor is not None:
+        yield "connections that wait to begin", len(server._acceptor._waiting), most
     budgets = sidecar._proxy.budgets
     for kind, limit in budgets.limits.items():
         yield f"requests under way, {kind}", budgets.in_flight[kind], limit

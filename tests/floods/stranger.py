@@ -1,4 +1,7 @@
-"""One flood, as a process of its own: `python -m tests.floods.stranger NAME PORT SECONDS`."""
+"""One flood, as a process of its own.
+
+`python -m tests.floods.stranger NAME PORT BALANCED SECONDS`
+"""
 
 from __future__ import annotations
 
@@ -10,4 +13,5 @@ from tests.floods.strangers import flood, raise_descriptors
 
 if __name__ == "__main__":
     raise_descriptors()
-    print(uvloop.run(flood(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))))
+    name, port, balanced, seconds = sys.argv[1:]
+    print(uvloop.run(flood(name, int(port), int(balanced), float(seconds))))

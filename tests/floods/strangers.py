@@ -20,6 +20,8 @@ SLOW: Final = 1200  # connections of one that sends slowly
 # The other side has left; uvloop says RuntimeError of a transport that is closed.
 _LEFT: Final = (OSError, asyncio.IncompleteReadError, RuntimeError)
 CRAWLING: Final = 600  # of one that begins quickly, and then sends slowly
+BALANCER: Final = "127.0.0.9"  # whose PROXY header is believed
+OTHER: Final = "127.0.0.8"
 IDLE: Final = 3500  # connections of one that sends nothing
 
 
@@ -28,6 +30,8 @@ class Stranger:
     """Whom to flood, and until when (`time.monotonic`)."""
 
     port: int
+    balanced: int
+    """Where a PROXY header must come first, from `BALANCER`."""
     until: float
 
     @property
@@ -35,9 +39,16 @@ class Stranger:
         return time.monotonic() >= self.until
 
     @asynccontextmanager
-    async def connected(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        """A connection. Raises `OSError`."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+    async def connected(
+        self, source: str | None = None
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A connection; of one that says who it is for, `source` is the address it comes from.
+
+        Raises `OSError`.
+        """
+        port = self.port if source is None else self.balanced
+        local = None if source is None else (source, 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=local)
         try:
             yield reader, writer
         finally:
@@ -91,7 +102,7 @@ async def _response(reader: asyncio.StreamReader) -> None:
     await reader.readexactly(length)
 
 
-def _held(first: bytes, piece: bytes, pause: float, most: int) -> Flood:
+def _held(first: bytes, piece: bytes, pause: float, most: int, source: str | None = None) -> Flood:
     """A flood of connections that send a piece now and then, or nothing."""
 
     async def flood(stranger: Stranger) -> int:
@@ -99,7 +110,7 @@ def _held(first: bytes, piece: bytes, pause: float, most: int) -> Flood:
             opened = 0
             while not stranger.is_over:
                 with suppress(*_LEFT):
-                    async with stranger.connected() as (_, writer):
+                    async with stranger.connected(source) as (_, writer):
                         opened += 1
                         writer.write(first)
                         while not stranger.is_over and not writer.transport.is_closing():
@@ -202,6 +213,50 @@ async def _knocks(stranger: Stranger) -> int:
     return sum(await asyncio.gather(*(one() for _ in range(CONNECTIONS))))
 
 
+_V2: Final = b"\r\n\r\n\0\r\nQUIT\n!\x11"  # PROXY, TCP over IPv4; the length comes next
+_ADDRESSES: Final = bytes((203, 0, 113, 7, 192, 0, 2, 1, 1, 0, 1, 0))
+_V1: Final = b"PROXY TCP4 203.0.113.7 192.0.2.1 1024 443\r\n"
+_UNTIL_THE_LIMIT: Final = (  # headers that come slowly, and never to an end
+    (b"", b""),
+    (_V1[:20], b"1"),
+    (_V2, b"\0"),
+    (_V2 + (4000).to_bytes(2) + _ADDRESSES, b"\x04" * 8),
+)
+_AT_ONCE: Final = (  # headers that are none, and those of somebody who may send none
+    (BALANCER, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    (BALANCER, b"PROXY TCP4 " + b"1" * 200),
+    (BALANCER, _V2 + b"\xff\xff" + b"\0" * 5000),
+    (BALANCER, _V2 + (14).to_bytes(2) + _ADDRESSES + b"\x04\xff"),
+    (BALANCER, _V1.replace(b"203", b"999") + _head("GET", "/api/x")),
+    (BALANCER, _V1 + b"\0" * 64),
+    (OTHER, _V1 + _head("GET", "/api/x")),
+    (OTHER, _V2 + (12).to_bytes(2) + _ADDRESSES + _head("GET", "/api/x")),
+    (OTHER, b""),
+)
+
+
+async def _headers_of_balancers(stranger: Stranger) -> int:
+    """PROXY headers: half ones and slow ones, huge and wrong ones, and those of anybody."""
+
+    async def one(number: int) -> int:
+        sent = number
+        while not stranger.is_over:
+            source, header = _AT_ONCE[sent % len(_AT_ONCE)]
+            with suppress(*_LEFT):
+                async with stranger.connected(source) as (reader, writer):
+                    sent += 1
+                    writer.write(header)
+                    async with asyncio.timeout(1.0):  # longer only if it is taken for a header
+                        await reader.read()
+        return sent - number
+
+    slow = (
+        _held(first, piece, 0.5, SLOW // len(_UNTIL_THE_LIMIT), BALANCER)(stranger)
+        for first, piece in _UNTIL_THE_LIMIT
+    )
+    return sum(await asyncio.gather(*slow, *(one(number) for number in range(CONNECTIONS))))
+
+
 def _refresh_cookie() -> bytes:
     claims = base64.urlsafe_b64encode(json.dumps({"exp": 1, "jti": _name()}).encode()).decode()
     token = f"eyJhbGciOiJub25lIn0.{claims.rstrip('=')}.x"
@@ -280,6 +335,7 @@ FLOODS: Final[Mapping[str, Flood]] = MappingProxyType(
         "WebSockets": _held(_opening("/open/ws"), b"\x8a\x80\0\0\0\0", 0.5, SLOW),
         "event streams": _held(_EVENTS, b"", 1.0, SLOW),
         "connections opened and closed": _knocks,
+        "PROXY headers": _headers_of_balancers,
         "slow bodies": _held(_SLOW_BODY, b"x", 0.5, SLOW),
         "crawling uploads": _held(_CRAWL, b"x" * 500, 0.5, CRAWLING),
         "slow heads": _held(_SLOW_HEAD, b"a: b\r\n", 0.5, SLOW),
@@ -288,9 +344,9 @@ FLOODS: Final[Mapping[str, Flood]] = MappingProxyType(
 )
 
 
-async def flood(name: str, port: int, seconds: float) -> int:
+async def flood(name: str, port: int, balanced: int, seconds: float) -> int:
     """Floods for so long, from this event loop."""
-    return await FLOODS[name](Stranger(port, time.monotonic() + seconds))
+    return await FLOODS[name](Stranger(port, balanced, time.monotonic() + seconds))
 
 
 def raise_descriptors() -> None:

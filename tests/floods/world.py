@@ -19,6 +19,7 @@ from urllib.parse import parse_qs
 
 from aiohttp import ClientSession, web
 
+from tests.floods.strangers import BALANCER
 from tests.oracle.users import SECRET
 from tests.ports import free_port
 
@@ -33,6 +34,8 @@ class Site:
     """Where the sidecar listens, and its process."""
 
     port: int
+    balanced: int
+    """Where the balancer connects, with a PROXY header."""
     pid: int
     log: Path
     memory: Path
@@ -114,12 +117,16 @@ class Backend:
         return web.json_response({"keys": []})
 
 
-def configuration(url: str, port: int) -> dict[str, Any]:
+def configuration(url: str, port: int, balanced: int) -> dict[str, Any]:
     """What the sidecar is run with."""
     renewed = {"refresh_token": "refreshToken", "expires_at": "exp2"}
     sealed = {"type": "authjs", "secret": SECRET, "token": "accessToken", **renewed}
     return {
-        "listen": f"127.0.0.1:{port}",
+        "listen": [
+            f"127.0.0.1:{port}",
+            {"address": f"127.0.0.1:{balanced}", "proxy_protocol": True},
+        ],
+        "trusted_proxies": [BALANCER],
         "admin": None,
         "public_url": f"http://127.0.0.1:{port}",
         "secret": "a secret of the tests, 32 bytes or more",
@@ -169,14 +176,14 @@ async def running_site() -> AsyncIterator[Site]:
     application.router.add_route("*", "/{path:.*}", backend.api)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
-    behind, port = free_port(), free_port()
+    behind, port, balanced = (free_port() for _ in range(3))
     backend.url = f"http://127.0.0.1:{behind}"
     await web.TCPSite(runner, "127.0.0.1", behind).start()
     with tempfile.TemporaryDirectory() as directory:
         log, memory = Path(directory, "log"), Path(directory, "memory")
-        config = json.dumps(configuration(backend.url, port))
+        config = json.dumps(configuration(backend.url, port, balanced))
         process = await _start(Path(directory, "sidecar.yaml"), config, log, memory)
-        site = Site(port, process.pid, log, memory)
+        site = Site(port, balanced, process.pid, log, memory)
         try:
             await _wait(site, process)
             yield site
