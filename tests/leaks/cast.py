@@ -31,8 +31,9 @@ class Cast:
     port: int = field(default_factory=free_port)
     heard: dict[str, bytes] = field(default_factory=dict)
     tokens: Mapping[str, Any] = field(default_factory=dict)
-    claims: Mapping[str, Any] = field(default_factory=dict)
+    claims: dict[str, Any] = field(default_factory=dict)
     echoes: bool = False
+    renewals: int = 0
     nonces: list[str] = field(default_factory=list)
     verifiers: list[str] = field(default_factory=list)
     id_tokens: list[str] = field(default_factory=list)
@@ -69,7 +70,8 @@ class Cast:
             return web.Response()
         if self.echoes or request.path.endswith("/fails"):
             return self._echo(told, 502)
-        if request.path.endswith("/unauthorized"):
+        is_stale = request.path.endswith("/renewed") and not self.renewals
+        if request.path.endswith("/unauthorized") or is_stale:
             return self._echo(told, 401)
         return web.json_response({"ok": True})
 
@@ -106,7 +108,14 @@ class Cast:
         if "code" in form and self.nonces:
             claims["nonce"] = self.nonces[-1]
         self.id_tokens.append(jwt.encode({"alg": "ES256", "kid": "k"}, claims, self._key))
-        return web.json_response({**self.tokens, "id_token": self.id_tokens[-1]})
+        self.renewals += "code" not in form
+        tokens = {name: self._renewed(text) for name, text in self.tokens.items()}
+        return web.json_response({**tokens, "id_token": self.id_tokens[-1]})
+
+    def _renewed(self, text: Any) -> Any:
+        """Another token each time, which still begins with its canary."""
+        is_token = isinstance(text, str) and text.startswith("cnry")
+        return f"{text}R{self.renewals}" if is_token else text
 
     async def other(self, request: web.Request) -> web.Response:
         """Revocation, UserInfo and the end of the session."""

@@ -7,7 +7,7 @@ import base64
 import json
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from sidecar.core.formats import FORMATS
 from tests.leaks.canaries import Sought, canary
 from tests.leaks.cast import CLIENT, Cast, playing
 from tests.leaks.site import DOCUMENT, Running, running
+from tests.leaks.stores import Dumped, dumped
 
 ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "access token": frozenset(("upstream", "provider", "hook")),
@@ -37,6 +38,8 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "client secret": frozenset(("provider",)),
     "hook secret": frozenset(("hook",)),
     "email": frozenset(("upstream", "session")),
+    "subject": frozenset(("session", "provider", "end of session")),  # the id token names it
+    "sid": frozenset(("provider", "end of session")),
     "trace key": frozenset(("traces",)),
     "query": frozenset(("upstream",)),
     "own authorization": frozenset(("upstream",)),
@@ -44,6 +47,13 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "session cookie": frozenset(("upstream",)),
 }
 """Where a kind of secret may be. Those that are not named are allowed nowhere."""
+
+GIVEN: Final = (
+    *("secret", "source secret", "client secret", "hook secret", "access token", "refresh token"),
+    *("plain token", "code", "subject", "sid", "email", "query", "own authorization"),
+    *("trace key", "store password"),
+)
+"""Those that the test makes up itself."""
 
 
 def leaks(sought: Mapping[str, str], sinks: Mapping[str, bytes]) -> list[str]:
@@ -60,12 +70,13 @@ def leaks(sought: Mapping[str, str], sinks: Mapping[str, bytes]) -> list[str]:
 
 def secret_file(folder: Path, name: str, text: str) -> str:
     given = folder / "given"
-    given.mkdir(exist_ok=True)
     (given / name).write_text(text)
     return str(given / name)
 
 
-def configuration(folder: Path, cast: Cast, known: Mapping[str, str]) -> dict[str, Any]:
+def configuration(
+    folder: Path, cast: Cast, store: Dumped, known: Mapping[str, str]
+) -> dict[str, Any]:
     api = {"kind": "api", "upstream": "main", "session": "optional"}
     return {
         "secret_file": secret_file(folder, "secret", known["secret"]),
@@ -96,7 +107,7 @@ def configuration(folder: Path, cast: Cast, known: Mapping[str, str]) -> dict[st
             "keep": "store",
         },
         "refresh": {"leeway": "1s"},
-        "store": {"url": f"sqlite:///{folder}/store.db"},
+        "store": {"url_file": secret_file(folder, "store", store.url)},
         "logout": {
             "redirect_to": "/open/",
             "hooks": [
@@ -148,6 +159,12 @@ async def everything(one: Running, cast: Cast, known: dict[str, str], sealed: st
     for path in ("/bearer/x", "/open/x"):
         await one.ask("GET", path + query, headers=own)
     await one.ask_admin("/explain", post={"cookie": cookie, "request": f"GET /api/x{query}"})
+    await one.ask("GET", "/need/renewed", headers={"Cookie": cookie}, sink="")
+    assert cast.renewals == 1
+    for name in ("user", "sid", "email"):
+        await log_in(one, cast, known)
+        claim = cast.claims["sub" if name == "user" else name]
+        await one.ask_admin("/sessions/end", post={name: claim})
     refresh = f"access_token={known['plain token']}; refresh_token={known['refresh token']}"
     cast.echoes = True
     for given in (refresh, f"authjs.session-token={sealed}"):
@@ -176,22 +193,19 @@ async def admin_and_commands(one: Running, cookie: str) -> None:
     )
 
 
-async def test_secrets_are_nowhere_but_where_they_must_be(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", ["sqlite", "redis"])
+async def test_secrets_are_nowhere_but_where_they_must_be(
+    tmp_path: Path, require_program: Callable[[str], str], kept: str
+) -> None:
     """Through every way that there is, with servers that fail and say back what they were sent."""
-    names = ("secret", "source secret", "client secret", "hook secret", "access token")
-    names_more = (
-        "refresh token",
-        "plain token",
-        "code",
-        "email",
-        "query",
-        "own authorization",
-        "trace key",
-    )
-    known = {name: canary(name.replace(" ", "")) for name in (*names, *names_more)}
-    async with playing() as cast:
+    known = {name: canary(name.replace(" ", "")) for name in GIVEN}
+    program = require_program("redis-server") if kept == "redis" else ""
+    (tmp_path / "given").mkdir()
+    keeping = dumped(kept, program, tmp_path / "given", known["store password"])
+    async with playing() as cast, keeping as store:
         email = f"{known['email']}@example.com"
-        cast.claims = {"sub": "zoe", "email": email, "email_verified": True}
+        cast.claims = {"sub": known["subject"], "sid": known["sid"], "email": email}
+        cast.claims |= {"email_verified": True}
         cast.tokens = {
             "access_token": known["access token"],
             "refresh_token": known["refresh token"],
@@ -206,7 +220,7 @@ async def test_secrets_are_nowhere_but_where_they_must_be(tmp_path: Path) -> Non
         sealed = source.opener.seal(claims, "authjs.session-token")  # type: ignore[attr-defined]
         known["sealed cookie"] = sealed[-60:]
         key = {"OTEL_EXPORTER_OTLP_HEADERS": f"x-key={known['trace key']}"}
-        async with running(tmp_path, configuration(tmp_path, cast, known), key) as one:
+        async with running(tmp_path, configuration(tmp_path, cast, store, known), key) as one:
             tail = asyncio.create_task(one.ask_admin("/tail"))
             await everything(one, cast, known, sealed)
             await admin_and_commands(one, f"authjs.session-token={sealed}")
@@ -219,6 +233,7 @@ async def test_secrets_are_nowhere_but_where_they_must_be(tmp_path: Path) -> Non
             one.write()
             await asyncio.sleep(0.3)  # spans and log lines leave behind the responses
             one.collect()
+            one.told("store", store.dump())
             one.process.send_signal(signal.SIGABRT)  # faulthandler writes where each thread is
             await one.process.wait()
             tail.cancel()
@@ -227,10 +242,10 @@ async def test_secrets_are_nowhere_but_where_they_must_be(tmp_path: Path) -> Non
             one.told("crash", one.log.read_bytes())
         sinks = {**one.sinks, **cast.heard}
     assert b"Fatal Python error" in sinks["crash"]
-    for sink in ("upstream", "provider", "hook", "traces", "log", "file store.db"):
+    for sink in ("upstream", "provider", "hook", "traces", "log", "store"):
         assert len(sinks[sink]) > 100, sink
     for kind, allowed in ALLOWED.items():
-        if kind in known and kind not in ("id token", "state", "nonce"):
+        if kind in known and kind not in ("id token", "sid", "state", "nonce"):
             places = [sinks.get(sink, b"") for sink in allowed]
             assert any(Sought(kind, known[kind]).context(data) for data in places), kind
     found = leaks(known, sinks)
