@@ -126,11 +126,18 @@ def _indented(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.splitlines())
 
 
+_DEFECTS: Final = (LookupError, ValueError, TypeError, AttributeError, AssertionError)
+"""What the parser raises for some texts that are no YAML, such as those of a version to come."""
+
+
 def _compose(text: str) -> Node | None:
     if len(text) > MAX_CHARACTERS:
         raise BadValue(f"must have at most {MAX_CHARACTERS} characters", "move secrets into files")
-    yaml = YAML(typ="safe", pure=True)
-    node: Node | None = yaml.compose(hide_references(text))
+    yaml, hidden = YAML(typ="safe", pure=True), hide_references(text)
+    try:
+        node: Node | None = yaml.compose(hidden)
+    except _DEFECTS:
+        raise YAMLError from None
     return node
 
 

@@ -25,6 +25,8 @@ FAULTS = [
     ("a: *nothing", "", 1, "invalid YAML", ""),
     ("a: \0", "", None, "invalid YAML", ""),
     ("[" * 600, "", None, "invalid YAML", ""),
+    ("%YAML 2.1\n---\na:\n", "", 1, "invalid YAML", ""),
+    ("a:\n%YAML 2.1\n- b\n", "", None, "invalid YAML", ""),
     ("- a", "", None, "must be a mapping", "listen: "),
     ("text", "", None, "must be a mapping", "listen: "),
     ("#" * 300_000, "", None, "must have at most", "files"),

@@ -78,7 +78,8 @@ def _by_aiohttp(text: bytes, size: int) -> Read | None:
             return None
         message, payload = found
         is_whole = payload.is_eof()
-        if not is_whole:
+        is_tunnel_to_none = message.code == 101 and not message.upgrade
+        if not is_whole or is_tunnel_to_none:  # `net.upstream` refuses the latter
             return None
         is_clean &= not (message.should_close or message.upgrade)
         head = UpstreamHead(message.code, message.raw_headers, message.reason)
