@@ -22,14 +22,18 @@ class Pace:
         self._window: Final = window
         self._marks: Final[deque[tuple[float, int]]] = deque([(0.0, 0)])
 
-    def is_too_slow(self, waited: float, received: int) -> bool:
-        """Judges by the seconds waited and the bytes received so far, which both only grow."""
+    def note(self, waited: float, received: int) -> None:
+        """Notes the seconds waited and the bytes received so far, which both only grow."""
         marks = self._marks
         while len(marks) > 1 and marks[1][0] <= waited - self._window:
             marks.popleft()
-        since, before = marks[0]
         if waited - marks[-1][0] >= self._window / MARKS:
             marks.append((waited, received))
+
+    def is_too_slow(self, waited: float, received: int) -> bool:
+        """Judges by what is noted until now."""
+        self.note(waited, received)
+        since, before = self._marks[0]
         span = waited - since
         return span >= self._window and received - before < self._rate * span
 

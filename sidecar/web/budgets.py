@@ -7,6 +7,7 @@ slowly keeps nobody out but others who do.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -19,12 +20,12 @@ STREAM: Final = "stream"  # the budget of event streams, WebSockets, and whateve
 BODY: Final = "body"  # requests of which the end of the body is not here yet
 
 
-class Coming(Protocol):
-    """The body of a request while it comes."""
+class Body(Protocol):
+    """The body of a request while it comes, or of a response while it goes."""
 
     @property
     def rate(self) -> float:
-        """How fast it comes, in bytes a second (`core.pace`)."""
+        """How fast its client sends or takes it, in bytes a second (`core.pace`)."""
 
     def give_up(self, why: str) -> None:
         """Waits no longer, and says why."""
@@ -33,7 +34,7 @@ class Coming(Protocol):
 class Budgets:
     """Counts requests, by kind: `in_flight` are under way, `limits` may be at a time."""
 
-    __slots__ = ("_coming", "in_flight", "limits")
+    __slots__ = ("_coming", "_going", "in_flight", "limits")
 
     def __init__(self, limits: InFlight) -> None:
         self.limits: Final[dict[str, int]] = {
@@ -42,7 +43,8 @@ class Budgets:
             STREAM: limits.stream,
             BODY: limits.api + limits.page + limits.stream,
         }
-        self._coming: Final[set[Coming]] = set()
+        self._coming: Final[set[Body]] = set()
+        self._going: Final[set[Body]] = set()  # those that count as streams
         self.in_flight: Final[dict[str, int]] = dict.fromkeys(self.limits, 0)
 
     def take(self, kind: str) -> None:
@@ -55,13 +57,22 @@ class Budgets:
         """Counts a request in whose body has come to its end: its upstream has it, so it stays."""
         self.in_flight[kind] += 1
 
-    def move_to_streams(self, kind: str) -> bool:
+    def move_to_streams(self, kind: str, response: Body | None = None) -> bool:
         """Counts a request as a stream from now on. Returns False if their budget is used up.
 
-        `kind` is empty if its body is still coming.
+        `kind` is empty if its body is still coming. A `response` is one that lasts for its client's
+        sake, until `goes_no_more`. If these are most of the streams, the slowest make room for it:
+        where it is it would keep others out.
         """
-        if self.in_flight[STREAM] >= self.limits[STREAM]:
+        limit = self.limits[STREAM]
+        if self.in_flight[STREAM] >= limit and response and 2 * len(self._going) > limit:
+            for slow in _slowest(self._going):
+                self._going.remove(slow)
+                slow.give_up("the client takes its response too slowly, as many others do")
+        if self.in_flight[STREAM] >= limit:
             return False
+        if response is not None:
+            self._going.add(response)
         if kind:
             self.in_flight[kind] -= 1
         self.in_flight[STREAM] += 1
@@ -71,23 +82,30 @@ class Budgets:
         """Counts a request out."""
         self.in_flight[kind] -= 1
 
-    def comes(self, body: Coming) -> None:
+    def goes_no_more(self, response: Body) -> None:
+        """A response has gone to its end."""
+        self._going.discard(response)
+
+    def comes(self, body: Body) -> None:
         """Counts a request in whose body comes.
 
-        If there are too many, the slowest are given up (408): some at once, since each look goes
-        through all of them.
+        If there are too many, the slowest are given up (408).
         """
         self._coming.add(body)
         self.in_flight[BODY] += 1
-        limit = self.limits[BODY]
-        if self.in_flight[BODY] <= limit:
+        if self.in_flight[BODY] <= self.limits[BODY]:
             return
-        for slow in nsmallest(max(1, limit // 100), self._coming, key=lambda one: one.rate):
+        for slow in _slowest(self._coming):
             self.comes_no_more(slow)
             slow.give_up("the request body comes too slowly, and many others come")
 
-    def comes_no_more(self, body: Coming) -> None:
+    def comes_no_more(self, body: Body) -> None:
         """Counts a request out whose body has come, or does not come."""
         if body in self._coming:
             self._coming.remove(body)
             self.in_flight[BODY] -= 1
+
+
+def _slowest(bodies: Collection[Body]) -> list[Body]:
+    """Those to be given up: some at once, since each look goes through all of them."""
+    return nsmallest(max(1, len(bodies) // 100), bodies, key=lambda one: one.rate)

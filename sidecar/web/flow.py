@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.runtime import Runtime
     from sidecar.tracing import RequestTrace
-    from sidecar.web.budgets import Budgets
+    from sidecar.web.budgets import Body, Budgets
     from sidecar.web.exchange import Connection
     from sidecar.web.lasting import Lasting
 
@@ -254,14 +254,15 @@ class Flow(Exchange):
             self.handler.budgets.release(self.kind)
             self.kind = ""
 
-    def outlast(self) -> bool:
+    def outlast(self, response: Body | None = None) -> bool:
         """Counts a request that lasts as a stream. Returns False if their budget is used up.
 
-        The request leaves its own kind's budget, and its place in its upstream's pool.
+        The request leaves its own kind's budget, and its place in its upstream's pool. If it lasts
+        for its client's sake, `response` may be given up later (`Budgets.move_to_streams`).
         """
         if self.over or self.kind == STREAM:
             return True
-        if not self.handler.budgets.move_to_streams(self.kind):
+        if not self.handler.budgets.move_to_streams(self.kind, response):
             return False
         self.kind = STREAM
         if self.upstream is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -141,6 +142,60 @@ async def test_slow_readers_keep_nobody_out(
     await others_are_served(client, at)
     metrics = await at.wait_for(lambda found: states(found)["lent"] == MAX)
     assert metrics['sidecar_requests_in_flight{kind="stream"}'] == MAX
+
+
+async def test_slow_readers_keep_only_each_other_out(
+    sidecar: Start, upstream: Upstream, client: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though they are more than the streams that there may be: the slowest are broken off."""
+    monkeypatch.setattr("sidecar.web.transfer_watch.LOOK_SECONDS", 0.1)
+    big = upstream.reply(b"x" * (16 << 20), type="text/plain")
+    upstream.default = lambda request: big if "slow" in request.target else upstream.reply(b"{}")
+    at = await sidecar(config(upstream, in_flight={"api": MAX, "stream": 2 * MAX}))
+    api, streams = (f'sidecar_requests_in_flight{{kind="{kind}"}}' for kind in ("api", "stream"))
+    for number in range(5 * MAX):
+        one = await client(at, window=4096)
+        one.send(f"GET /slow HTTP/1.1\r\n{HOST}\r\n")
+        assert (await one.read_head())[0].endswith(b" 200 OK")
+        one.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        most = min(number + 1, 2 * MAX)
+        await at.wait_for(partial(_are, {api: 0, streams: most}))
+    await at.wait_for(partial(_are, {"sidecar_client_connections": 2 * MAX}))
+    await others_are_served(client, at)
+
+
+def _are(expected: dict[str, float], found: dict[str, float]) -> bool:
+    return expected.items() <= found.items()
+
+
+async def test_slow_readers_break_off_no_event_stream(
+    sidecar: Start, upstream: Upstream, client: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor each other, if most of the streams are none of theirs."""
+    monkeypatch.setattr("sidecar.web.transfer_watch.LOOK_SECONDS", 0.1)
+    big = upstream.reply(b"x" * (16 << 20), type="text/plain")
+    answers(upstream, events=[EVENTS, EVENT, "hang"], slow=big)
+    at = await sidecar(config(upstream, in_flight={"api": MAX, "stream": 2 * MAX}))
+    streams = []
+    for _ in range(MAX + 1):
+        one = await client(at)
+        one.send(f"GET /events HTTP/1.1\r\n{HOST}Accept: text/event-stream\r\n\r\n")
+        await one.read_head()
+        streams.append(one)
+    readers = []
+    for _ in range(MAX):
+        one = await client(at, window=4096)
+        one.send(f"GET /slow HTTP/1.1\r\n{HOST}\r\n")
+        await one.read_head()
+        readers.append(one)
+    counted = 'sidecar_requests_in_flight{{kind="{}"}}'.format
+    await at.wait_for(lambda found: found[counted("stream")] == 2 * MAX)
+    for one in readers:
+        one.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        async with asyncio.timeout(20):
+            assert len(await one.reader.readexactly(16 << 20)) == 16 << 20
+    found = await at.wait_for(lambda found: found[counted("api")] == 0)
+    assert found[counted("stream")] == MAX + 1
 
 
 @pytest.mark.parametrize(
