@@ -59,6 +59,27 @@ class Running:
         out, errors = await process.communicate(given.encode())
         self.told(f"sidecar {' '.join(arguments)}", out + errors)
 
+    @asynccontextmanager
+    async def following(self, *arguments: str) -> AsyncIterator[None]:
+        """Runs `sidecar tail`, from when it follows until the context is left."""
+        process = await _started(self.folder, "tail", *arguments, "-c", str(self.file))
+        assert process.stdout is not None
+        first = asyncio.ensure_future(process.stdout.readline())
+        async with asyncio.timeout(PATIENCE):
+            while not first.done():
+                await self.ask("GET", "/first")
+                await asyncio.wait([first], timeout=0.1)
+        try:
+            yield
+        finally:
+            await self.ask("GET", "/last")
+            async with asyncio.timeout(PATIENCE):
+                while b"/last" not in (line := await process.stdout.readline()):
+                    assert line, "it has ended"
+                    self.told("sidecar tail", line)
+            process.terminate()
+            self.told("sidecar tail", (await process.communicate())[1])
+
     async def ask(
         self, method: str, path: str, *, sink: str = "client", **more: Any
     ) -> Mapping[str, Any]:
