@@ -188,13 +188,17 @@ async def running(
 
 async def _serving(one: Running) -> None:
     async with asyncio.timeout(PATIENCE):
-        while True:
-            assert one.process is not None
-            assert one.process.returncode is None, one.log.read_text()
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", one.admin)
-            except OSError:
+        for port in (one.port, one.admin):
+            while not await _is_open(port):
+                assert one.process is not None
+                assert one.process.returncode is None, one.log.read_text()
                 await asyncio.sleep(0.05)
-            else:
-                writer.close()
-                return
+
+
+async def _is_open(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
