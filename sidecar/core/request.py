@@ -70,6 +70,11 @@ class Fields:
         self.plan_bytes = 0
         self.logged = ""
 
+    def forget_plans(self) -> None:
+        """Forgets the memo. Its plans hold on to these fields, so neither goes by itself."""
+        self.plans.clear()
+        self.plan_bytes = 0
+
 
 class Request:
     """The head of one request: what its line says, and its `fields`.

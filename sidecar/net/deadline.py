@@ -63,8 +63,12 @@ class Deadline:
         self._due = inf
 
     def close(self) -> None:
-        """Takes the deadline off for good: `set` does nothing from now on."""
+        """Takes the deadline off for good: `set` does nothing from now on.
+
+        Nor does it hold on to whom it told: both would wait for the garbage collector together.
+        """
         self._due = inf
+        self._expired = _nothing
         self._looks_at = -inf
         if self._handle is not None:
             self._handle.cancel()
@@ -92,6 +96,10 @@ class Deadline:
         else:
             self._due = inf
             self._expired()
+
+
+def _nothing() -> None:
+    """There is nobody to tell."""
 
 
 class Within:

@@ -325,6 +325,18 @@ class ClientConnection(StreamProtocol):
             if not exchange.payload.is_eof():
                 exchange.payload.set_exception(ConnectionResetError("client left"))
             exchange.cancel()
+        else:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Lets go of what holds on to this connection, so that all of it is gone at once.
+
+        Else it stays for the garbage collector, which looks at what has lived for a while once in
+        millions of objects.
+        """
+        self._parser = None
+        self._requests.close()
+        self._known.forget()
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange

@@ -55,7 +55,12 @@ class KnownSection:
 
     def forget(self) -> None:
         """Forgets the section, and what was planned for it."""
-        self.fields, self._section = None, b""
+        self._keep(None)
+
+    def _keep(self, fields: Fields | None) -> None:
+        if self.fields is not None:
+            self.fields.forget_plans()
+        self.fields, self._section = fields, b""
 
     def remember(self, exchange: Exchange, size: int) -> None:
         """Remembers the header section of a request that the pipeline has accepted.
@@ -66,6 +71,8 @@ class KnownSection:
         if fields is None:
             return
         if fields is not self.fields:
-            self.fields, self._section = fields if size <= FIELDS_BYTES else None, b""
+            if size > FIELDS_BYTES:
+                fields.forget_plans()
+            self._keep(fields if size <= FIELDS_BYTES else None)
         elif not (self._section or exchange.closes) and exchange.payload is EMPTY_PAYLOAD:
             self._section = render_section(fields.raw) if size <= SECTION_BYTES else b""

@@ -380,8 +380,7 @@ def _remember(plan: Plan, flow: Flow) -> None:
     if size > PLANS_BYTES:
         return
     if len(fields.plans) >= PLANS or fields.plan_bytes + size > PLANS_BYTES:
-        fields.plans.clear()
-        fields.plan_bytes = 0
+        fields.forget_plans()
     fields.plans[flow.method, flow.target] = plan
     fields.plan_bytes += size
 

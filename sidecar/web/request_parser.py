@@ -117,6 +117,11 @@ class RequestParser:
         self._payload: StreamReader = EMPTY_PAYLOAD
         self._is_complete = False
 
+    def close(self) -> None:
+        """Lets go of the connection, which has ended: nothing is read any more."""
+        del self._parser, self._protocol
+        self.waiting = b""
+
     def pause_reading(self) -> None:
         """Makes the C parser hold a body back (called by `BaseProtocol.pause_reading`)."""
         self._parser.pause_reading()

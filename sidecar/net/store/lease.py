@@ -64,6 +64,7 @@ class Lease:
         """Holds on no longer: lock and claim end by themselves."""
         if self._keeping is not None:
             self._keeping.cancel()
+            self._keeping = None  # it holds this lease: else both wait for the garbage collector
 
     async def free(self) -> None:
         """Removes the lock, though it may not have been taken. Raises `StoreUnavailable`."""
