@@ -15,6 +15,9 @@ import traceback
 import warnings
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import RequestPayloadError
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
@@ -23,8 +26,11 @@ if TYPE_CHECKING:
 
     CurrentLog: TypeAlias = Callable[[], FilteringBoundLogger]
 
-_DEFECTS: Final = frozenset(("asyncio", "aiohttp.server"))
+_SERVER: Final = "aiohttp.server"  # of the admin listener
+_DEFECTS: Final = frozenset(("asyncio", _SERVER))
 """Loggers that tell of an exception which the sidecar's own code has let go."""
+_OF_CLIENTS: Final = (HttpProcessingError, RequestPayloadError, ConnectionError)
+"""A request that is none, or whose client has left: nobody but that client need know."""
 _UNTOLD: Final = "…"
 
 
@@ -83,6 +89,8 @@ class _Strays(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
+        if record.name == _SERVER and isinstance(error, _OF_CLIENTS):
+            return
         if error is not None and record.name in _DEFECTS:
             self._defect(error)
             return

@@ -11,8 +11,11 @@ import pytest
 
 from tests.conftest import PATIENCE
 from tests.leaks.canaries import Sought, canary
+from tests.leaks.site import running
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Client, Clients, Start, Upstream
 
 HEAD: Final = b"GET /x?q=CANARY HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
@@ -83,6 +86,29 @@ async def test_refused_request_is_told_without_its_secrets(
     told = [json.loads(line) for line in at.log.getvalue().splitlines()]
     assert any(line["event"] == "request" for line in told)
     assert not Sought(name, secret).context(at.log.getvalue().encode())
+
+
+async def test_refused_request_to_the_admin_listener_is_its_clients_business(
+    tmp_path: Path,
+) -> None:
+    """It is neither a defect, nor is a byte of it in the log."""
+    secret = canary("client")
+    async with running(tmp_path, {"upstream": "http://127.0.0.1:1"}) as one:
+        for data in (*REQUESTS.values(), b"\x16\x03\x01CANARY\r\n\r\n"):
+            _, writer = await asyncio.open_connection("127.0.0.1", one.admin)
+            writer.write(data.replace(b"CANARY", secret.encode()))
+            with suppress(ConnectionError):
+                writer.write_eof()
+                await writer.drain()
+            writer.close()
+        await one.ask_admin("/healthz")  # once it has come to this, it has read them
+        assert one.process is not None
+        one.process.terminate()
+        await one.process.wait()
+        said = one.log.read_bytes()
+    told = [json.loads(line) for line in said.splitlines()]
+    assert {line["event"] for line in told}.isdisjoint(("defect", "library"))
+    assert not Sought("client", secret).context(said)
 
 
 @pytest.mark.parametrize("kind", ["api", "page"])
