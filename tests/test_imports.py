@@ -25,6 +25,7 @@ LAYERS: Final = (
         "sidecar.core.config",
         "sidecar.core.cookie_date",
         "sidecar.core.cookies",
+        "sidecar.core.envelope_members",
         "sidecar.core.headers",
         "sidecar.core.identity",
         "sidecar.core.jwe",

@@ -530,6 +530,15 @@ def test_kept_members_follow_the_five() -> None:
     assert json.loads(ok(b"[1]", rule=rule))["data"] == [1]
 
 
+def test_the_payload_is_not_kept_besides() -> None:
+    """Whichever member it is: of a success one may be kept that holds the details of an error."""
+    rule = EnvelopeRule(keep=("result", "errors"), data=("result",), error_data=("errors",))
+    body = b'{"result":1,"errors":[2]}'
+    assert ok(body, rule=rule).endswith(b'"data":1,"status":200,"errorData":null,"errors":[2]}')
+    failed = wrap(rule, parse(body), 400, "")
+    assert failed.endswith(b'"data":null,"status":400,"errorData":[2],"result":1}')
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [

@@ -370,6 +370,15 @@ def test_kept_members_follow_wherever_they_stand(size: int) -> None:
     )
 
 
+@pytest.mark.parametrize("size", [1, 1000])
+def test_the_payload_is_not_kept_besides(size: int) -> None:
+    rule = EnvelopeRule(buffer=24, keep=("result", "errors"), data=("result",))
+    body = b'{"result":"0123456789","errors":[1],"more":"0123456789"}'
+    assert stream(in_chunks(body, size), rule).endswith(
+        b'"data":"0123456789","message":null,"status":200,"errorData":null,"errors":[1]}'
+    )
+
+
 def test_a_long_kept_member_is_broken_off() -> None:
     rule = EnvelopeRule(buffer=24, keep=("meta",))
     assert not is_complete(broken_off(b'{"data":"0123456789","meta":%b}' % LONG, 999, rule))

@@ -53,6 +53,7 @@ from sidecar.core.config.fields import (
 )
 from sidecar.core.config.units import parse_duration, parse_size, parse_wait
 from sidecar.core.config.values import parse_status_range
+from sidecar.core.envelope_members import ENVELOPE
 from sidecar.core.upstream_url import split_upstream_url
 
 Kind: TypeAlias = Literal["api", "page"]
@@ -222,6 +223,27 @@ class Envelope(Section):
         "Which JSON answers below 400 are wrapped as errors: {path, equals} or {path, not}.",
         written=[],
     )
+
+    @field_validator("keep", mode="after")
+    @classmethod
+    def _keeps_no_own_member(cls, keep: tuple[str, ...]) -> tuple[str, ...]:
+        for name in keep:
+            if name in ENVELOPE:
+                raise BadValue(f"must not have {name}: that is a member of each envelope")
+        return keep
+
+    @model_validator(mode="after")
+    def _keeps_nothing_that_is_looked_into(self) -> Envelope:
+        """A large response is written as it comes: either a member is held, or a part of it is."""
+        for key, path in (
+            ("data", self.data),
+            ("message", self.message),
+            ("error_data", self.error_data),
+        ):
+            if path is not None and len(path) > 1 and path[0] in self.keep:
+                problem = f"must not have {path[0]} in keep, since {key} stands within it"
+                raise BadValue(problem, f"leave out {path[0]}, or move {key}")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

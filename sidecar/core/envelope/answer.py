@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from sidecar.core.envelope.document import BOOLEANS, ENVELOPE
+from sidecar.core.envelope.document import BOOLEANS
 from sidecar.core.envelope.render import (
     EnvelopeRule,
     default_message,
@@ -15,6 +15,7 @@ from sidecar.core.envelope.render import (
     success_head,
     success_tail,
 )
+from sidecar.core.envelope_members import ENVELOPE
 from sidecar.core.jsonscan import Utf8Check
 from sidecar.core.jsonwalk import Path, Piece, Walker
 
@@ -59,6 +60,7 @@ class Answer:
     __slots__ = (
         "captures",
         "is_error",
+        "keep",
         "message_paths",
         "payload_path",
         "problem",
@@ -85,6 +87,7 @@ class Answer:
         self.reason = reason
         self.problem = problem
         self.payload_path = rule.error_data if self.is_error else rule.data
+        self.keep = rule.kept(self.payload_path)
         self.message_paths = rule.message_paths(problem=problem and self.is_error)
         self.captures: dict[Path, Capture] = {}
         self.utf8 = Utf8Check()
@@ -94,7 +97,7 @@ class Answer:
         targets = (self.payload_path, *self.message_paths)
         inside = {path[:depth] for path in targets for depth in range(len(path))}
         inside.discard(self.payload_path)  # it is written as it comes
-        kept = {(name,) for name in self.rule.keep}
+        kept = {(name,) for name in self.keep}
         return Walker(frozenset(inside), frozenset({*targets, *kept, *_FIVE} - inside))
 
     def read(self, chunk: bytes) -> list[Piece]:
@@ -120,7 +123,7 @@ class Answer:
 
     def carries(self, path: Path) -> bool:
         """Whether the member at `path` may appear in the envelope, besides the payload."""
-        return path in self.message_paths or (len(path) == 1 and path[0] in self.rule.keep)
+        return path in self.message_paths or (len(path) == 1 and path[0] in self.keep)
 
     def value(self, path: Path) -> bytes | None:
         capture = self.captures.get(path)
@@ -162,7 +165,7 @@ class Answer:
             yield b',"message":' + self.message()
         if not self.is_error:
             yield success_tail(self.status)
-        for name in self.rule.keep:
+        for name in self.keep:
             value = self.value((name,))
             if value is not None:
                 yield b",%b:%b" % (encode(name), value)

@@ -8,11 +8,11 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
+from sidecar.core.envelope_members import ENVELOPE
 from sidecar.core.jsonscan import MAX_DEPTH, InvalidJSON, decoder_stops, is_shallow
 from sidecar.core.jsonwalk import Walker
 
 ABSENT: Final = msgspec.UNSET
-ENVELOPE: Final = frozenset({"isError", "message", "data", "status", "errorData"})
 BOOLEANS: Final = (b"true", b"false")
 BOM: Final = b"\xef\xbb\xbf"
 WHITESPACE: Final = b" \t\n\r"

@@ -52,6 +52,13 @@ class EnvelopeRule:
     compress: bool = True
     failure: tuple[FailureRule, ...] = ()
 
+    def kept(self, payload: tuple[str, ...]) -> tuple[str, ...]:
+        """The names of `keep` that an answer with its payload at this path carries.
+
+        The payload's own member is not carried twice.
+        """
+        return tuple(name for name in self.keep if payload[:1] != (name,))
+
     def message_paths(self, *, problem: bool) -> tuple[tuple[str, ...], ...]:
         """Where an error's message is looked for, in this order."""
         return (self.message, *_PROBLEM_STAND_INS) if problem else (self.message,)
@@ -114,7 +121,7 @@ def envelope_parts(
         b',"data":',
         _whole(rule, document) if payload is None else payload,
         _SUCCESS_TAIL[status],
-        _kept(rule.keep, document) if rule.keep else b"",
+        _kept(rule.kept(rule.data), document) if rule.keep else b"",
         b"}",
     )
 
@@ -128,7 +135,7 @@ def _error_parts(
         _find_message(rule, document, problem=problem) or default_message(status, reason),
         _ERROR_MIDDLE[status],
         _whole(rule, document) if payload is None else payload,
-        _kept(rule.keep, document) if rule.keep else b"",
+        _kept(rule.kept(rule.error_data), document) if rule.keep else b"",
         b"}",
     )
 

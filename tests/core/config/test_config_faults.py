@@ -74,6 +74,20 @@ FAULTS = [
         "equals: false",
     ),
     (
+        GOOD + "envelope: {keep: [meta, status]}",
+        "envelope.keep",
+        2,
+        "must not have status",
+        "",
+    ),
+    (
+        ROUTED + "- {path: /a, kind: api, upstream: api, envelope: {keep: [a], message: a.b}}",
+        "routes[0].envelope",
+        3,
+        "must not have a in keep, since message stands within it",
+        "leave out a",
+    ),
+    (
         GOOD + "envelope: {failure: [{path: code, not: []}]}",
         "envelope.failure[0].not",
         2,

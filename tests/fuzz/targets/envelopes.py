@@ -25,6 +25,16 @@ FAILURES: Final = (
     (FailureRule(("code",), (0, 200), is_excluding=True),),
     (FailureRule(("success",), (False,)), FailureRule(("a", "b"), ("x", None, 1.5))),
 )
+DATA: Final = ("data",)
+SHAPES: Final = (
+    ((), DATA),
+    (("meta",), DATA),
+    (("a", "result"), DATA),
+    (("a", "result"), ("a",)),
+    (("a", "result"), ("result",)),
+    (("meta",), ("result", "a")),
+)
+"""What is kept of a body, and where its payload is."""
 DEEP: Final = 200  # levels up to which Python's own json is asked
 
 
@@ -33,9 +43,10 @@ def check(data: bytes) -> None:
     status, kind = draw.pick(STATUSES), draw.pick(KINDS)
     buffer, size = draw.pick(BUFFERS), draw.byte() % 32 + 1
     failure = draw.pick(FAILURES)
-    keep = draw.pick(((), ("meta",), ("data", "a")))
+    keep, path = draw.pick(SHAPES)
     body = draw.rest()
-    rule = EnvelopeRule(buffer=buffer, keep=keep, failure=failure)
+    kept = tuple(name for name in keep if name != path[0])
+    rule = EnvelopeRule(buffer=buffer, keep=keep, data=path, error_data=path, failure=failure)
     problem = kind == KINDS[1]
     whole = _whole(rule, body, status, problem=problem)
     streamed = _streamed(rule, body, status, size, problem=problem)
@@ -46,13 +57,15 @@ def check(data: bytes) -> None:
     _is_as_json_says(body, whole, value)
     if len(body) <= buffer:
         assert streamed == whole, "a body that fits is wrapped in one way only"
-    if body and not keep and not failure and value is not _TOO_DEEP:
+    is_plain = not (keep or failure) and path == DATA
+    if body and is_plain and value is not _TOO_DEEP:
         _is_as_specified(Sent(status, kind, "", body, buffer), streamed)
         _is_as_specified(Sent(status, kind, "", body, len(body)), whole)
     if streamed is not None:
         assert _value(streamed) is not None, "what was completed is no JSON"
+        _has_no_member_twice(streamed, body)
     if whole is not None and value is not _TOO_DEEP:
-        _has_the_members(whole, value, keep)
+        _has_the_members(whole, value, kept)
 
 
 def _whole(rule: EnvelopeRule, body: bytes, status: int, *, problem: bool) -> bytes | None:
@@ -124,6 +137,20 @@ def _has_the_members(whole: bytes, value: Any, keep: tuple[str, ...]) -> None:
     names = {"isError", "message", "data", "status", "errorData"}
     kept = {name for name in keep if isinstance(given, dict) and name in given}
     assert set(envelope) == names | kept
+    assert len(_top_level(whole)) == len(envelope), "a member stands twice"
+
+
+def _has_no_member_twice(envelope: bytes, body: bytes) -> None:
+    """Unless the body passed unchanged."""
+    if envelope != body.removeprefix(b"\xef\xbb\xbf").strip() and _value(body) is not _TOO_DEEP:
+        names = _top_level(envelope)
+        assert len(names) == len(set(names)), "a member stands twice"
+
+
+def _top_level(text: bytes) -> list[str]:
+    """The names of a JSON object's members, each as often as it stands there."""
+    pairs = json.loads(text.removeprefix(b"\xef\xbb\xbf"), object_pairs_hook=list)
+    return [name for name, _ in pairs]
 
 
 TARGET: Final = Target(
