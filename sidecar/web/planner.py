@@ -102,14 +102,15 @@ class Planner:
         presented = flow.presented = self._present(flow, request, route)
         if request.is_websocket and not route.strip_cookies:
             self._check_handshake(flow, request)
-        renews = flow.by_cookie and self._renews(request, route)
-        is_ready = self._coordinator.is_ready(presented, flow.began, renews=renews)
-        if self._waits(route) and not is_ready:
-            if route.vouches and flow.by_cookie and presented.fingerprint is not None:
-                self._check_csrf(flow, request)  # before anything is done
-            flow.admit(_budget(request, route))
-            flow.spawn(self._wait, renews)
-            return None
+        is_ready, now = self._coordinator.is_ready, flow.began
+        if self._waits(route) and not is_ready(presented, now, renews=True):
+            renews = flow.by_cookie and self._renews(request, route)
+            if not is_ready(presented, now, renews=renews):
+                if route.vouches and flow.by_cookie and presented.fingerprint is not None:
+                    self._check_csrf(flow, request)  # before anything is done
+                flow.admit(_budget(request, route))
+                flow.spawn(self._wait, renews)
+                return None
         return self._plan_with(flow, presented)
 
     # -- the session ----------------------------------------------------------------------------
