@@ -12,6 +12,7 @@ from typing import Final
 
 from sidecar.core.headers import MEMO_LIMIT
 from sidecar.core.known_heads import KnownHeads
+from sidecar.core.memo import Memo
 from sidecar.core.upstream_head import UpstreamHead, answer_field
 
 # Possessive throughout: each byte is looked at once, whatever follows (RFC 9112 4, 5).
@@ -48,10 +49,10 @@ def scan_answer(data: bytes, limit: int = 65536) -> tuple[UpstreamHead, int, int
             missing = length + begins - len(data)
             return None if missing < 0 or begins > limit else (head, begins, missing)
     first, *fields = section.split(_END_OF_LINE)
-    match = _STATUS_LINE.fullmatch(first)
-    if match is None:
+    status = _STATUSES[first]
+    if status is None:
         return None
-    head = UpstreamHead(int(match[1]), (), match[2].decode("ascii"))
+    head = UpstreamHead(status[0], (), status[1])
     facts, lines, read = head.facts, head.lines, _KNOWN_LINES.get
     for line in fields:
         entry = read(line) or _read_line(line)
@@ -82,6 +83,13 @@ def scan_answer(data: bytes, limit: int = 65536) -> tuple[UpstreamHead, int, int
     return head, begins, missing
 
 
+def _read_status_line(line: bytes) -> tuple[int, str] | None:
+    """The status and the reason phrase; None if it is no status line."""
+    match = _STATUS_LINE.fullmatch(line)
+    return None if match is None else (int(match[1]), match[2].decode("ascii"))
+
+
+_STATUSES: Final = Memo(_read_status_line, 64)
 _KNOWN_HEADS: Final = KnownHeads()
 _KNOWN_LINES: Final[dict[bytes, tuple[bytes, bytes]]] = {}
 """Field lines that were read before: servers say most of them in every answer."""
