@@ -125,7 +125,7 @@ class JsonAccess:
     ) -> None:
         self._output: Final = output
         self._level: Final = level
-        self._mask: Final = mask or None
+        self._mask: Final = mask
         begin = "".join(f"{quoted(name)}: {json.dumps(value)}, " for name, value in bound.items())
         self._begin: Final = f'{{{begin}"request_id": "'.encode("ascii")
         self._longest: Final = longest - len(self._begin) - _LONGEST_REST
@@ -203,9 +203,7 @@ class JsonAccess:
 
     def _said(self, flow: Served) -> bytes:
         """What a line says between the request's id and its bytes."""
-        path = flow.request.path
-        if self._mask is not None:
-            path = self._mask(path)
+        path = self._mask(flow.request.path)
         said = _render(flow, path)
         if len(said) > self._longest:
             said = _render(flow, _cut(path, len(said) - self._longest))

@@ -1,5 +1,8 @@
 """Paths as logs may show them: the segments that hold a secret, or a person's number, are `*`.
 
+So is the value of each parameter in a path, such as `;jsessionid=` (RFC 3986 3.3): a session's name
+stands there, or what else might stand in a query, which no log shows.
+
 A pattern such as `/users/*/cards/*` stands for every path that begins so, segment by segment. What
 follows it stays as it is. No other spelling hides a segment: a pattern stands for whatever some
 server reads so (`core.target.readings`, `folded`). Where segments cannot say it, such as with `%2F`
@@ -8,6 +11,7 @@ for a slash, the whole path is `/*`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
@@ -17,11 +21,12 @@ from sidecar.core.memo import Memo
 from sidecar.core.target import LONGEST_READ, folded, is_odd, readings
 
 STAR: Final = "*"
+_VALUE: Final = re.compile(r"(;[^;/=]*=)[^;/]*")  # of a parameter in a segment
 _MOST: Final = 512  # paths whose masked form is remembered
 
 
 class PathMask:
-    """Masks paths by all of its patterns that match. True if it has any."""
+    """Masks paths by all of its patterns that match, and the values of parameters."""
 
     __slots__ = ("_depth", "_memo", "_patterns")
 
@@ -30,12 +35,9 @@ class PathMask:
         self._depth: Final = max(map(len, self._patterns), default=0)
         self._memo: Final = Memo(self._mask, _MOST)
 
-    def __bool__(self) -> bool:
-        return bool(self._patterns)
-
     def __call__(self, path: str) -> str:
-        """Returns the path with `*` for each segment that a `*` of a pattern stands for."""
-        return self._memo[path] if self._patterns else path
+        """Returns the path with `*` for each value, and for what a `*` of a pattern stands for."""
+        return self._memo[path] if self._patterns or ";" in path else path
 
     def _mask(self, path: str) -> str:
         segments = path.split("/")
@@ -43,7 +45,7 @@ class PathMask:
         masked = "/".join(STAR if at in hidden else one for at, one in enumerate(segments))
         if is_odd(path) and (len(path) > LONGEST_READ or self._shows(masked, path)):
             return f"/{STAR}"
-        return masked
+        return _VALUE.sub(rf"\1{STAR}", masked)
 
     def _shows(self, masked: str, path: str) -> bool:
         """Whether some reading of a masked path shows a segment that one of the path hides."""

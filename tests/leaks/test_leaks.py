@@ -43,6 +43,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "sid": frozenset(("provider", "end of session")),
     "trace key": frozenset(("traces",)),
     "query": frozenset(("upstream",)),
+    "path": frozenset(("upstream",)),
     "own authorization": frozenset(("upstream",)),
     "sealed cookie": frozenset(("upstream",)),  # pages read their own session
     "session cookie": frozenset(("upstream",)),
@@ -51,7 +52,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
 
 GIVEN: Final = (
     *("secret", "source secret", "client secret", "hook secret", "access token", "refresh token"),
-    *("plain token", "code", "subject", "sid", "email", "query", "own authorization"),
+    *("plain token", "code", "subject", "sid", "email", "query", "path", "own authorization"),
     *("trace key", "store password"),
 )
 """Those that the test makes up itself."""
@@ -153,7 +154,8 @@ async def everything(one: Running, cast: Cast, known: dict[str, str], sealed: st
     query = f"?token={known['query']}&next=/"
     await one.ask("GET", "/auth/session", headers={"Cookie": cookie}, sink="session")
     for given in (cookie, f"authjs.session-token={sealed}", f"access_token={known['plain token']}"):
-        for path in ("/api/x", "/need/x", "/open/x", "/bearer/x", "/page", "/nowhere/../x"):
+        named = f"/api/y;jsessionid={known['path']}"
+        for path in ("/api/x", named, "/need/x", "/open/x", "/bearer/x", "/page", "/nowhere/../x"):
             await one.ask("GET", path + query, headers={**own, "Cookie": given})
         for path in ("/api/fails", "/api/dies", "/need/dies"):
             await one.ask("GET", path + query, headers={"Cookie": given}, sink="")
