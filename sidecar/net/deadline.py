@@ -16,13 +16,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 from types import TracebackType
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 LOOKS: Final = 8  # at the clock, on the way to the end of a limit
 TURN: Final = 0.001  # seconds: the loop's next turn, behind what it reads in this one
 
 
-Value = TypeVar("Value")
+Waited = TypeVar("Waited", bound="asyncio.Future[Any]")
 
 
 class Deadline:
@@ -150,11 +150,11 @@ class Within:
 
 
 async def wait_within(
-    tasks: set[asyncio.Task[Value]], seconds: float | None, *, until: str = asyncio.ALL_COMPLETED
-) -> tuple[set[asyncio.Task[Value]], set[asyncio.Task[Value]]]:
+    these: set[Waited], seconds: float | None, *, until: str = asyncio.ALL_COMPLETED
+) -> tuple[set[Waited], set[Waited]]:
     """As `asyncio.wait`, within a limit of this kind: those that are done, and the others."""
     with suppress(TimeoutError):
         async with Within(seconds):
-            await asyncio.wait(tasks, return_when=until)
-    done = {task for task in tasks if task.done()}
-    return done, tasks - done
+            await asyncio.wait(these, return_when=until)
+    done = {one for one in these if one.done()}
+    return done, these - done

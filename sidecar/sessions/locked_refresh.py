@@ -219,7 +219,7 @@ class LockedRefresh:
     async def _conclude(self, name: str, lease: Lease, outcome: Write) -> None:
         """Writes what has become of an exchange, and then releases the lock: in one task.
 
-        Requests wait for it for a moment only.
+        Requests wait for a moment only, and not for the lock: each turn of a busy loop counts.
         """
 
         async def write() -> None:
@@ -228,16 +228,21 @@ class LockedRefresh:
 
         async def conclude() -> None:
             try:
-                await self._outbox.put(f"renewal:{name}", "renewal", write, is_urgent=True)
-                self._succession.saved(name)
+                await taken
                 await lease.release()
             finally:
                 lease.abandon()
 
+        def is_taken(done: asyncio.Future[bool]) -> None:
+            if not done.cancelled():
+                self._succession.saved(name)
+
+        taken = self._outbox.put(f"renewal:{name}", "renewal", write, is_urgent=True)
+        taken.add_done_callback(is_taken)
         task = asyncio.get_running_loop().create_task(conclude())
         self.concluding.add(task)
         task.add_done_callback(self.concluding.discard)
-        await wait_within({task}, WRITTEN)
+        await wait_within({taken}, WRITTEN)
         if self._succession.is_unsaved(name):
             self._report("renewed tokens are not stored yet", "the store does not take them")
 
