@@ -28,6 +28,8 @@ NO_FILE: Final = "no configuration file"
 DEFAULT_FILES: Final = ("sidecar.yaml", "/etc/sidecar/sidecar.yaml")
 
 _SECRET_BYTES: Final = 32
+OWN_PROCESS: Final = True
+"""The object of a command that has this process for itself, as one in a test has not."""
 
 Answer = TypeVar("Answer")
 
@@ -57,7 +59,8 @@ def cli() -> None:
 @cli.command()
 @_file_option
 @click.option("--upstream", metavar="URL", help="One upstream for every path. Needs no file.")
-def run(file: str | None, upstream: str | None) -> NoReturn:
+@click.pass_obj
+def run(is_own: bool | None, file: str | None, upstream: str | None) -> NoReturn:
     """Serve until SIGTERM. SIGHUP has the configuration read anew, SIGUSR2 restarts."""
     options = {} if upstream is None else {"upstream": upstream}
     for number in (signal.SIGHUP, signal.SIGUSR2):
@@ -67,7 +70,7 @@ def run(file: str | None, upstream: str | None) -> NoReturn:
 
     import_by_parts()
     path = _config_file(file)
-    load = ConfigLoader(path, options)
+    load = ConfigLoader(path, options, hides=bool(is_own))
     config = _or_exit(load, path)
     if config.core_dumps:
         from sidecar.secrecy import allow_core_dumps
@@ -380,7 +383,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # pydantic would look through the metadata of every library that is installed for plugins, and
     # have those that it finds see the configuration with its secrets.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    cli.main(args=arguments, prog_name="sidecar")
+    cli.main(args=arguments, prog_name="sidecar", obj=OWN_PROCESS)
     raise AssertionError("click exits")
 
 

@@ -27,12 +27,15 @@ NO_FILE: Final = "no configuration file"
 class ConfigLoader:
     """Loads the file at `path` (None: there is none) with the command line's `options` (`Load`).
 
-    The variables that it is made of cannot be read in /proc any more.
+    `hides`: the variables that it is made of cannot be read in /proc any more (`secrecy.conceal`).
     """
 
-    def __init__(self, path: str | None, options: Mapping[str, object]) -> None:
+    def __init__(
+        self, path: str | None, options: Mapping[str, object], *, hides: bool = False
+    ) -> None:
         self._path: Final = path
         self._options: Final = options
+        self._hides: Final = hides
         self._read: dict[str, bytes | None] = {}
 
     @property
@@ -44,7 +47,8 @@ class ConfigLoader:
         """Raises `ConfigError`, and `OSError` if the file cannot be read."""
         self._read = {}
         text = None if self._path is None else self._text(self._path)
-        conceal(variables(text, os.environ))
+        if self._hides:
+            conceal(variables(text, os.environ))
         config = load(
             text,
             source=self._path or NO_FILE,
