@@ -43,10 +43,9 @@ class KnownSection:
         body behind it.
         """
         section = self._section
-        if not section or data[data.find(b"\r\n") :] != section:
+        if not section or not data.endswith(section):
             return None
-        line = _REQUEST_LINE.match(data)
-        return line if line is not None and line.end() == len(data) - len(section) else None
+        return _REQUEST_LINE.fullmatch(data, 0, len(data) - len(section))
 
     def reuse(self, raw: RawFields) -> Fields | None:
         """Returns the fields that are remembered if these are the same."""
