@@ -31,8 +31,9 @@ DOCUMENT: Final = {
 class Running:
     """One process: `sinks` is what it said, by where it said so."""
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, config: Mapping[str, Any], environ: Mapping[str, str]) -> None:
         self.folder: Final = folder
+        self.environ: Final = {**_environment(folder), **environ}
         self.port, self.admin = free_port(), free_port()
         self.config: Final = {
             "listen": f"127.0.0.1:{self.port}",
@@ -53,16 +54,26 @@ class Running:
     def write(self) -> None:
         self.file.write_text(json.dumps(self.config, indent=1))
 
+    async def _started(self, *arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "sidecar", *arguments),
+            cwd=self.folder,
+            env=self.environ,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
     async def run(self, *arguments: str, given: str = "") -> None:
         """Runs a command of the sidecar; what it prints is a sink."""
-        process = await _started(self.folder, *arguments, "-c", str(self.file))
+        process = await self._started(*arguments, "-c", str(self.file))
         out, errors = await process.communicate(given.encode())
         self.told(f"sidecar {' '.join(arguments)}", out + errors)
 
     @asynccontextmanager
     async def following(self, *arguments: str) -> AsyncIterator[None]:
         """Runs `sidecar tail`, from when it follows until the context is left."""
-        process = await _started(self.folder, "tail", *arguments, "-c", str(self.file))
+        process = await self._started("tail", *arguments, "-c", str(self.file))
         assert process.stdout is not None
         first = asyncio.ensure_future(process.stdout.readline())
         async with asyncio.timeout(PATIENCE):
@@ -144,17 +155,6 @@ def _environment(folder: Path) -> dict[str, str]:
     }
 
 
-async def _started(folder: Path, *arguments: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "sidecar", *arguments),
-        cwd=folder,
-        env=_environment(folder),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-
-
 @asynccontextmanager
 async def running(
     folder: Path,
@@ -164,13 +164,13 @@ async def running(
     **started: Any,
 ) -> AsyncIterator[Running]:
     """`sidecar run`, until the context is left; `started` is how the process is."""
-    one = Running(folder, config)
+    one = Running(folder, config, environ)
     one.write()
     with one.log.open("wb") as log:
         one.process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-X", "faulthandler", *program, "run", "-c", str(one.file)),
             cwd=folder,
-            env={**_environment(folder), **environ},
+            env=one.environ,
             stdout=log,
             stderr=log,
             **started,
