@@ -88,7 +88,9 @@ def test_other_readings_show_nothing_either(path: str, masked: str) -> None:
 
 @given(st.data())
 def test_secret_is_in_no_log_however_it_is_spelled(data: st.DataObject) -> None:
-    between = st.sampled_from(["/", "//", "%2F", "%252f", "%25%32F", "/;x/", ";a%2Fb/", "%3Bx/"])
+    # A parameter that holds an encoded slash is one for servers alone that leave it encoded.
+    slashes = data.draw(st.sampled_from([["%2F", "%252f", "%25%32F", "%3Bx/"], [";a%2Fb/"]]))
+    between = st.sampled_from(["/", "//", "/;x/", *slashes])
     users = st.sampled_from(["users", "USERS", "%75sers", "%2575sers", "users;v=1", "users%3Bv"])
     cards = st.sampled_from(["cards", "Cards", "%63ards", "%2563ards", "cards;v=1", "cards%3Bv"])
     parts = [users, st.just("SECRET1"), cards, st.just("SECRET2")]
