@@ -107,8 +107,9 @@ def _held(first: bytes, piece: bytes, pause: float, most: int, source: str | Non
 
     async def flood(stranger: Stranger) -> int:
         async def one() -> int:
-            opened = 0
-            while not stranger.is_over:
+            opened = tried = 0
+            while not (tried and stranger.is_over):  # once at least, however busy the machine is
+                tried += 1
                 with suppress(*_LEFT):
                     async with stranger.connected(source) as (_, writer):
                         opened += 1
