@@ -335,6 +335,7 @@ FLOODS: Final[Mapping[str, Flood]] = MappingProxyType(
         "WebSocket handshakes": _requests(_handshake),
         "WebSockets": _held(_opening("/open/ws"), b"\x8a\x80\0\0\0\0", 0.5, SLOW),
         "event streams": _held(_EVENTS, b"", 1.0, SLOW),
+        "empty lines": _held(b"\r\n" * 150_000, b"\r\n", 0.1, CONNECTIONS),
         "connections opened and closed": _knocks,
         "PROXY headers": _headers_of_balancers,
         "slow bodies": _held(_SLOW_BODY, b"x", 0.5, SLOW),

@@ -101,6 +101,32 @@ def test_requests_are_the_same_in_every_segmentation(
     assert (cut.parser.head_bytes, cut.parser.waiting) == (0, b"")
 
 
+@pytest.mark.parametrize("size", [1 << 18, 1])
+def test_empty_lines_before_a_request_are_no_work(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """However many there are in a segment, and however many segments they come in.
+
+    Reading them one after the other took a segment of 256 KiB many seconds, for everybody.
+    """
+    fed: list[bytes] = []
+    feed = RequestParser._feed_head
+
+    def counted(self: RequestParser, data: bytes) -> Any:
+        fed.append(data)
+        return feed(self, data)
+
+    monkeypatch.setattr(RequestParser, "_feed_head", counted)
+    cut, lines = Cut(), b"\r\n" * (size if size > 1 else 1000)
+    for at in range(0, len(lines), size):
+        cut.receive(lines[at : at + size])
+    assert fed == []
+    assert cut.parser.head_bytes == len(lines)  # so that their number has a limit
+    cut.receive(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert [path for path, _, _ in cut.found] == ["/x"]
+    assert len(fed) == 1
+
+
 def test_a_request_waits_outside_the_c_parser() -> None:
     parser = Cut().parser
     second = b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3"
