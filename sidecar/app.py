@@ -10,9 +10,9 @@ import ssl
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import uvloop
 
 from sidecar import __version__
@@ -151,8 +151,7 @@ class Shutdown:
             self.drain.set()
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerSlot:
+class WorkerSlot(msgspec.Struct, frozen=True):
     """The slot of one worker among several, with what all of them share."""
 
     number: int

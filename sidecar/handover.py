@@ -12,10 +12,10 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from sidecar.core.activation import HANDOVER, GivenSocket, Handover
+from sidecar.core.record import replace
 from sidecar.descriptor_signals import signal_when_readable
 from sidecar.inheritance import READY
 from sidecar.web.listeners import ADMIN

@@ -6,9 +6,10 @@ import os
 import socket
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from sidecar.core.activation import (
     ACTIVATION,
@@ -27,11 +28,10 @@ if TYPE_CHECKING:
 READY: Final = b"1"
 
 
-@dataclass(frozen=True, slots=True)
-class Inheritance:
+class Inheritance(msgspec.Struct, frozen=True):
     """What this process was given."""
 
-    sockets: Mapping[Key, Opened] = field(default_factory=lambda: MappingProxyType({}))
+    sockets: Mapping[Key, Opened] = msgspec.field(default_factory=lambda: MappingProxyType({}))
     unused: tuple[str, ...] = ()
     """Addresses of sockets that are for nothing here; they are closed."""
     ready: int | None = None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+import msgspec
 import structlog
 
 from sidecar.access_log import ChosenAccess, ConsoleAccess, JsonAccess
@@ -36,8 +36,7 @@ FAILED: Final = "request failed"
 """The event of a request that the sidecar fails; each is remembered for itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Logging:
+class Logging(msgspec.Struct, frozen=True):
     """Where lines go, and from which level."""
 
     output: Output

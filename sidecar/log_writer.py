@@ -36,8 +36,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, Protocol, TextIO, TypeAlias
+
+import msgspec
 
 from sidecar.core.config.values import log_file
 from sidecar.tls import UnusableFile
@@ -92,8 +93,7 @@ class Output(Protocol):
         """How wide the terminal is that lines go to; None if it is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogTarget:
+class LogTarget(msgspec.Struct, frozen=True):
     """A file descriptor to write to.
 
     `written` is what it was opened for (`log.target`), empty if it cannot be opened anew.

@@ -10,13 +10,13 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.config.values import log_file
+from sidecar.core.record import replace
 from sidecar.core.upstream_url import split_upstream_url
 from sidecar.net.parsers import ParserMissing, require_c_parsers
 from sidecar.page_files import read_pages

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from joserfc.jwk import KeySet
 from yarl import URL
 
@@ -77,6 +78,7 @@ from sidecar.core.oidc.session_index import SessionIndex
 from sidecar.core.onward import OnwardTickets
 from sidecar.core.own_pages import OwnPages
 from sidecar.core.path_mask import PathMask
+from sidecar.core.record import replace
 from sidecar.core.request import FieldRule
 from sidecar.core.route_table import UNROUTED, Route, RouteTable
 from sidecar.core.sweep import USUAL_PREFIXES, Sweep, Swept
@@ -88,8 +90,7 @@ from sidecar.page_files import read_pages
 from sidecar.tls import UnusableFile, client_context
 
 
-@dataclass(frozen=True, slots=True)
-class UnauthorizedRule:
+class UnauthorizedRule(msgspec.Struct, frozen=True):
     """Which answers say that the credential is no longer good (behaviour: 401)."""
 
     statuses: frozenset[int]
@@ -132,8 +133,7 @@ def _says_nothing_else(document: Document) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class LoginPolicy:
+class LoginPolicy(msgspec.Struct, frozen=True):
     """The sidecar's own login (behaviour: own login). `base` begins the paths of its endpoints.
 
     `asks_userinfo`: UserInfo is asked for what the id_token lacks.
@@ -154,8 +154,7 @@ class LoginPolicy:
         return isinstance(self.source, LoginStoreSource)
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True):
     """A path that the sidecar answers itself: by what, and what it is called where counted."""
 
     name: str
@@ -179,8 +178,7 @@ class UpstreamServer(NamedTuple):
         return f"{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class HealthCheck:
+class HealthCheck(msgspec.Struct, frozen=True):
     """How the servers of an upstream are checked. Durations in seconds.
 
     `request` is sent as it is; `statuses` are those of a server that is well.
@@ -192,8 +190,7 @@ class HealthCheck:
     statuses: Statuses
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamAddress:
+class UpstreamAddress(msgspec.Struct, frozen=True):
     """Where the servers of an upstream listen and how long they may take. Durations in seconds."""
 
     name: str

@@ -8,10 +8,11 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from email.utils import formatdate
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from sidecar.core.brake import Brakes
 from sidecar.core.client_assertion import read_private_key
@@ -19,6 +20,7 @@ from sidecar.core.config.renewal import ClientAuth, Refresh
 from sidecar.core.discovery import OPTIONAL, REQUIRED
 from sidecar.core.formats.ended import EndedSessions
 from sidecar.core.rate_limit import RateLimit, rate_limits
+from sidecar.core.record import replace
 from sidecar.core.rejections import Rejections
 from sidecar.core.token_response import AnswerPaths
 from sidecar.core.view import ViewReader
@@ -108,8 +110,7 @@ class Ids:
         return b"%b%08x" % (self._prefix, self._count)
 
 
-@dataclass(frozen=True, slots=True)
-class LoginParts:
+class LoginParts(msgspec.Struct, frozen=True):
     """The sidecar's own login and what it holds open."""
 
     policy: LoginPolicy
@@ -124,8 +125,7 @@ class LoginParts:
             await self.provider.metadata()
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
+class Runtime(msgspec.Struct, frozen=True):
     """The policy, its open ports and its memory."""
 
     policy: Policy
@@ -202,8 +202,7 @@ class Runtime:
             await self.tracer.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Ports:
+class _Ports(msgspec.Struct, frozen=True):
     """The policy, what is open towards others, and what all parts are given."""
 
     policy: Policy
@@ -221,8 +220,7 @@ class _Ports:
     ended: EndedSessions
 
 
-@dataclass(frozen=True, slots=True)
-class _Sessions:
+class _Sessions(msgspec.Struct, frozen=True):
     """What knows sessions: here, in the store, and together with other processes."""
 
     openings: Openings

@@ -17,7 +17,7 @@ FILES: Final = sorted((ROOT / "sidecar").rglob("*.py"))
 # From the bottom up, by the longest prefix that matches. A module imports from its own layer and
 # from those above it in this list.
 LAYERS: Final = (
-    ("sidecar.__init__", "sidecar.core.errors", "sidecar.core.memo"),
+    ("sidecar.__init__", "sidecar.core.errors", "sidecar.core.memo", "sidecar.core.record"),
     (
         "sidecar.core.access",
         "sidecar.core.attributes",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import msgspec
@@ -82,8 +81,7 @@ def needed_for(paths: Iterable[ClaimPath]) -> tuple[ClaimPath, ...]:
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
-class AccessRule:
+class AccessRule(msgspec.Struct, frozen=True):
     """One rule: a claim has one of `any`, each of `all`, and a mail address of one of `domains`.
 
     What is empty demands nothing. `domains` are in lower case.
@@ -161,8 +159,7 @@ def _state(rule: AccessRule, claim: ClaimOf) -> str:
     return "has other values"
 
 
-@dataclass(frozen=True, slots=True)
-class RouteGate:
+class RouteGate(msgspec.Struct, frozen=True):
     """Who may use a route: whom one of the `rules` lets in.
 
     `sources` are the places of the sources whose sessions count; None: all. `name` is the path of

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class AccessFilter:
+class AccessFilter(msgspec.Struct, frozen=True):
     """A request that fails always gets one; one that meets a minimum does; others by chance.
 
     `sample` is the fraction of the others. `min_duration` is in seconds.

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from sidecar.core.record import values_of
 
 Role: TypeAlias = Literal["http", "admin"]
 """What a socket is for: the key `listen`, or the key `admin`."""
@@ -21,8 +24,7 @@ FIRST: Final = 3
 """The number of the first descriptor that a service manager gives."""
 
 
-@dataclass(frozen=True, slots=True)
-class GivenSocket:
+class GivenSocket(msgspec.Struct, frozen=True):
     """One socket: its descriptor, and what it is for, as far as it is said."""
 
     fd: int
@@ -35,8 +37,7 @@ class GivenSocket:
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Handover:
+class Handover(msgspec.Struct, frozen=True):
     """What a process gives to the one that takes its place."""
 
     sockets: tuple[GivenSocket, ...]
@@ -45,7 +46,9 @@ class Handover:
 
     def as_text(self) -> str:
         """The value of the variable."""
-        return json.dumps({"sockets": [asdict(one) for one in self.sockets], "ready": self.ready})
+        return json.dumps(
+            {"sockets": [values_of(one) for one in self.sockets], "ready": self.ready}
+        )
 
 
 def read_handover(environ: Mapping[str, str]) -> Handover | None:
@@ -67,8 +70,7 @@ def read_activation(environ: Mapping[str, str], pid: int) -> tuple[GivenSocket, 
     return tuple(GivenSocket(FIRST + at, names[at]) for at in range(int(count)))
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """An address that the configuration wants a socket for."""
 
     key: str

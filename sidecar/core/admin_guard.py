@@ -7,9 +7,10 @@ another address (DNS rebinding).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
+
+import msgspec
 
 HEADER: Final = "X-Sidecar-Admin"
 """Makes browsers ask before a script of another site sends it, and no form can send it."""
@@ -21,8 +22,7 @@ _SAFE: Final = frozenset(("GET", "HEAD"))
 _OWN_SITE: Final = frozenset(("same-origin", "none"))
 
 
-@dataclass(frozen=True, slots=True)
-class AdminRequest:
+class AdminRequest(msgspec.Struct, frozen=True):
     """What the guard looks at; None stands for a header that is missing."""
 
     method: str

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
+
+import msgspec
+
+from sidecar.core.record import replace
 
 LAX: Final = "Lax"
 NONE: Final = "None"
@@ -18,8 +21,7 @@ MAX_ATTRIBUTE: Final = 255
 """Bytes of a Domain or Path that is followed; it goes into every renewed cookie."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(msgspec.Struct, frozen=True):
     """A cookie's attributes but for its lifetime; `domain` is empty for this host only.
 
     `same_site` is None where none is known; a cookie is set with Lax then.
@@ -36,8 +38,7 @@ class Attributes:
 PLAIN: Final = Attributes()
 
 
-@dataclass(frozen=True, slots=True)
-class CookieKeys:
+class CookieKeys(msgspec.Struct, frozen=True):
     """What a configuration says of a cookie's attributes. What is None, it leaves open."""
 
     domain: str | None = None
@@ -50,15 +51,14 @@ class CookieKeys:
 NO_KEYS: Final = CookieKeys()
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(msgspec.Struct, frozen=True):
     """Where the sidecar sets cookies: whether browsers come by https, to which host, and with what
     attributes the applications there were seen to set cookies, by base name.
     """
 
     https: bool = False
     host: str = ""
-    seen: Mapping[str, Attributes] = field(default_factory=lambda: MappingProxyType({}))
+    seen: Mapping[str, Attributes] = msgspec.field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def own(self) -> Attributes:

@@ -21,9 +21,10 @@ do all sessions that name the same user.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from math import inf
 from typing import Final, NamedTuple, TypeVar
+
+import msgspec
 
 KEPT: Final = 2048  # users of each kind that are counted; the one judged longest ago goes first
 FIRST_GAP: Final = 1.0  # seconds until the first session ends while the brake is engaged
@@ -33,8 +34,7 @@ WATCHED: Final = 32  # routes, and kinds of sessions on them, that are watched a
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, slots=True)
-class BrakeRule:
+class BrakeRule(msgspec.Struct, frozen=True):
     """When it engages: `sessions` rejected within `window` seconds, and that `share` of all."""
 
     sessions: int

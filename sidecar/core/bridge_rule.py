@@ -6,8 +6,9 @@ being rendered, the sidecar gives the page's own request the answer (behaviour: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from sidecar.core.client import Client
 from sidecar.core.request import Request
@@ -23,8 +24,7 @@ def _navigates(request: Request) -> bool:
     return client is Client.DOCUMENT or (client is Client.ROUTER and request.method == "GET")
 
 
-@dataclass(frozen=True, slots=True)
-class BridgeRule:
+class BridgeRule(msgspec.Struct, frozen=True):
     """Compiled: `login` is the path of `redirect_to` on this site (None: it is elsewhere), `hold`
     how many seconds router data may be held.
     """

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from urllib.parse import unquote
 
 from sidecar.core.attributes import LAX, Attributes, every_attribute, parse_attributes
 from sidecar.core.cookie_date import cookie_date
+from sidecar.core.record import replace
 
 OWS = " \t"
 """Optional whitespace, RFC 9110 section 5.6.3. `str.strip()` alone would take U+0085 and U+00A0."""

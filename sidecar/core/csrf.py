@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from sidecar.core.errors import CsrfRejected
 from sidecar.core.request import SAFE_METHODS, Request
@@ -11,8 +11,7 @@ from sidecar.core.target import normal_origin
 _SAME_ORIGIN = (b"same-origin", b"none")
 
 
-@dataclass(frozen=True, slots=True)
-class CsrfRule:
+class CsrfRule(msgspec.Struct, frozen=True):
     """The CSRF rule, compiled (behaviour: browser protection).
 
     `origins` are the listed origins besides the public one, all in normal form; `header` is a

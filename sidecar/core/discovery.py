@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -23,8 +22,7 @@ class BadMetadata(SidecarError):
     """The metadata cannot be used. The text says why, for a log."""
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
+class Metadata(msgspec.Struct, frozen=True):
     """The members that a client needs, under their registered names; None: not published.
 
     `odd` are the optional members that were published and cannot be used.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
 from sidecar.core.access import folded_email
+from sidecar.core.record import values_of
 
 NAMES: Final = ("sub", "sid", "email", "fingerprint")
 FORM: Final = 'must be a JSON object with one of "sub", "sid", "email" and "fingerprint"'
@@ -47,7 +48,7 @@ class EndRequest:
 
     def as_json(self) -> dict[str, Any]:
         """The JSON object that `read_end_request` reads."""
-        return {name: value for name, value in asdict(self).items() if value}
+        return {name: value for name, value in values_of(self).items() if value}
 
 
 def read_end_request(body: bytes) -> EndRequest:
@@ -77,8 +78,7 @@ def read_end_request(body: bytes) -> EndRequest:
     return EndRequest(**given)
 
 
-@dataclass(frozen=True, slots=True)
-class EndResult:
+class EndResult(msgspec.Struct, frozen=True):
     """What came of it: how many sessions ended. `result` is done, refused or failed.
 
     `is_known`: somebody here knew the session, or it had ended before; else it is refused from now

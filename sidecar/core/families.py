@@ -6,10 +6,11 @@ configuration and from tables in the code, never from a request.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
+
+import msgspec
 
 
 class MetricKind(StrEnum):
@@ -29,8 +30,7 @@ class Merge(StrEnum):
     EACH = "each"  # one value for each worker, with the label `worker`
 
 
-@dataclass(frozen=True, slots=True)
-class MetricFamily:
+class MetricFamily(msgspec.Struct, frozen=True):
     """One metric. `name` has no suffix: a counter's samples end in `_total`."""
 
     name: str

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
+
+import msgspec
 
 from sidecar.core.access import EMAIL, EMAIL_VERIFIED, ClaimOf, ClaimPath, is_verified, texts
 
@@ -18,8 +19,7 @@ _PLAIN: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != 
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class IdentityField:
+class IdentityField(msgspec.Struct, frozen=True):
     """A field of the sidecar's own, and the claim that its value is made of."""
 
     name: bytes

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -26,8 +25,7 @@ class SealError(SidecarError):
     """A sealed value cannot be opened or believed. The text is for a person and holds no secret."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContentEncryption:
+class ContentEncryption(msgspec.Struct, frozen=True):
     """Sizes that an `enc` fixes: the key in octets, IV and tag in base64url characters."""
 
     key_size: int

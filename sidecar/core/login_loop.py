@@ -7,7 +7,6 @@ browser itself carries the trace, sealed in a cookie: nothing is remembered here
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -22,8 +21,7 @@ QUICK: Final = 30.0  # seconds after a login in which the next one means that it
 MOST: Final = 3  # such logins in a row; then the next one is not begun
 
 
-@dataclass(frozen=True, slots=True)
-class LoginTrace:
+class LoginTrace(msgspec.Struct, frozen=True):
     """The last login of a browser: when (Unix seconds), the fingerprint of its session, and how
     many logins before it were of no use.
     """

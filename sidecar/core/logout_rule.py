@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 from urllib.parse import parse_qsl, quote
+
+import msgspec
 
 from sidecar.core.client import Client
 from sidecar.core.csrf import CsrfRule
@@ -30,8 +31,7 @@ class Verdict(StrEnum):
     REFUSE = "refuse"  # 405: a GET that proves nothing
 
 
-@dataclass(frozen=True, slots=True)
-class LogoutRule:
+class LogoutRule(msgspec.Struct, frozen=True):
     """The logout, compiled (behaviour: logout). `redirect_to`: a local path or an allowed URL.
 
     `home` is where a document goes that has asked for the logout and names no place: the login by

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from enum import StrEnum
+
+import msgspec
 
 from sidecar.core.actions import RELAY, UNAUTHORIZED, Action
 from sidecar.core.envelope import InvalidJSON
+from sidecar.core.record import replace
 from sidecar.core.route_table import Route
 
 
@@ -27,8 +29,7 @@ class Would(StrEnum):
     DROP_SET_COOKIE = "drop_set_cookie"  # of a session's name
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(msgspec.Struct, frozen=True):
     """What was found of a request: whether it would have been refused, and a 401 would count."""
 
     is_refused: bool

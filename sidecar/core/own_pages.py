@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from html import escape
 from html.parser import HTMLParser
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final
+
+import msgspec
 
 LOGIN_FAILED: Final = "login_failed"
 LOGOUT: Final = "logout"
@@ -158,8 +159,7 @@ class UnusablePage(ValueError):
     """A page cannot be shown. The text says why, and what helps."""
 
 
-@dataclass(frozen=True, slots=True)
-class PageTemplate:
+class PageTemplate(msgspec.Struct, frozen=True):
     """A page that was read: literal texts and, between them, placeholders.
 
     `head` is its Content-Type and Content-Security-Policy, as whole lines.
@@ -262,8 +262,7 @@ def page_names() -> frozenset[str]:
     return frozenset({*(WORDS.keys() - {CONFIRM}), *statuses, ERROR, LOGIN_FAILED, LOGOUT})
 
 
-@dataclass(frozen=True, slots=True)
-class OwnPages:
+class OwnPages(msgspec.Struct, frozen=True):
     """The pages by name. The built-in one stands in for all that are missing."""
 
     by_name: Mapping[str, PageTemplate]

@@ -8,10 +8,11 @@ for the caller to say.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
+
+import msgspec
 
 LONGEST: Final = 4096
 """Bytes of a header of version 2, with all that is appended to the addresses."""
@@ -44,8 +45,7 @@ class Origin(Enum):
     """Somebody whose address the sender does not know, or cannot name."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyHeader:
+class ProxyHeader(msgspec.Struct, frozen=True):
     """What a header says."""
 
     origin: Origin

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 IN_A_ROW: Final = 3  # sessions rejected without one success between that are worth a warning
 WITHIN: Final = 60.0  # seconds between two of them; and between two warnings of a route
 KEPT: Final = 1000  # sessions of which it is remembered who rejected them
 
 
-@dataclass(slots=True)
-class _Row:
+class _Row(msgspec.Struct):
     count: int = 0
     successes: int = 0
     last: float = float("-inf")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from sidecar.core.record import replace, values_of
 
 Outcome: TypeAlias = Literal["started", "reloaded", "refused", "failed"]
 """`failed` is a defect of the sidecar; the old configuration stays, as it does if refused."""
@@ -14,8 +17,7 @@ OUTCOMES: Final[tuple[Outcome, ...]] = ("reloaded", "refused", "failed")
 """What may come of a reload."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadResult:
+class ReloadResult(msgspec.Struct, frozen=True):
     """One attempt, or the start."""
 
     result: Outcome
@@ -41,15 +43,14 @@ class ReloadResult:
         return {**common, "kept": list(self.kept), told: list(getattr(self, told))}
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadHistory:
+class ReloadHistory(msgspec.Struct, frozen=True):
     """What holds since when, and what came of the last attempt."""
 
     holds: ReloadResult
     """The start, or the last reload that was not refused."""
     last: ReloadResult | None = None
     """The last attempt; None before the first one."""
-    counts: Mapping[Outcome, int] = field(
+    counts: Mapping[Outcome, int] = msgspec.field(
         default_factory=lambda: MappingProxyType(dict.fromkeys(OUTCOMES, 0))
     )
     """How many attempts had which outcome."""
@@ -62,8 +63,8 @@ class ReloadHistory:
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object; `read_history` reads it."""
-        last = None if self.last is None else asdict(self.last)
-        return {"holds": asdict(self.holds), "last": last, "counts": dict(self.counts)}
+        last = None if self.last is None else values_of(self.last)
+        return {"holds": values_of(self.holds), "last": last, "counts": dict(self.counts)}
 
 
 def read_history(told: Mapping[str, Any]) -> ReloadHistory:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from sidecar.core.client import Client, asks_for_websocket, tell_apart
 from sidecar.core.errors import BadRequest
@@ -194,8 +195,7 @@ def without_lines(lines: list[bytes], names: Collection[bytes]) -> list[bytes]:
     return kept
 
 
-@dataclass(frozen=True, slots=True)
-class FieldRule:
+class FieldRule(msgspec.Struct, frozen=True):
     """Which fields of its clients a route keeps back besides, and which it lets pass.
 
     Names are in lower case.

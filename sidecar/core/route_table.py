@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
 from sidecar.core.access import RouteGate
 from sidecar.core.envelope import EnvelopeRule
 from sidecar.core.identity import IdentityField
+from sidecar.core.record import replace
 from sidecar.core.request import FieldRule
 from sidecar.core.target import (
     LONGEST_READ,

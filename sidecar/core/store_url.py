@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 from urllib.parse import unquote
 
+import msgspec
+
 Kind: TypeAlias = Literal["memory", "sqlite", "redis", "sentinel", "cluster"]
 
 # RFC 3986 appendix B, without a fragment. `urlsplit` takes one host only, and drops characters.
@@ -59,8 +61,7 @@ class StoreUrl:
         return self.kind not in ("memory", "sqlite")
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
+class _Parts(msgspec.Struct, frozen=True):
     """What stands between the delimiters: `authority` None where there is no `//`."""
 
     authority: str | None

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import accumulate
 from math import inf
 from typing import Final
 
+import msgspec
+
 from sidecar.core.attributes import NO_KEYS, NONE, Attributes, CookieKeys, Scope
 from sidecar.core.cookies import MAX_PRESENTED, PREFIXES, NameMatcher, base_of, gone_line
+from sidecar.core.record import replace
 
 HEAD_BYTES: Final = 4096
 """Above this head many a proxy answers 502: nginx takes one memory page (`proxy_buffer_size`)."""
@@ -25,8 +28,7 @@ USUAL_PREFIXES: Final = ("", "__Secure-", "__Host-")
 MARGIN: Final = 160  # bytes of what an answer is given besides: its framing, its caching
 
 
-@dataclass(frozen=True, slots=True)
-class Swept:
+class Swept(msgspec.Struct, frozen=True):
     """Cookies of one base name: what is configured of them, and under which prefixes, the most
     likely first, they are taken away although they were not presented.
     """

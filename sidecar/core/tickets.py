@@ -6,8 +6,9 @@ import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from sidecar.core.keys import derive_key
 
@@ -152,8 +153,7 @@ def _claim_mac(key: bytes, fingerprint: str, issued_at: float | None) -> str:
     return encode(hmac.digest(key, text, "sha256")[:_MAC_BYTES])
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(msgspec.Struct, frozen=True):
     """An opened ticket: the fingerprint of the session that died, if there was one, and the sources
     of the route that it was on, if not all. `errors`: how its client is told of errors.
     """

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
@@ -16,6 +15,7 @@ import msgspec
 
 from sidecar.core.credential import is_b64token
 from sidecar.core.headers import media_type
+from sidecar.core.record import replace
 from sidecar.core.token_set import TokenSet, token_set
 
 _REFUSING_STATUSES: Final = frozenset((400, 401, 403, 404, 409, 410, 422))
@@ -87,8 +87,7 @@ class Trouble(StrEnum):
     MISCONFIGURED = "misconfigured"  # the same: it does not accept this client
 
 
-@dataclass(frozen=True, slots=True)
-class Renewal:
+class Renewal(msgspec.Struct, frozen=True):
     """The outcome of one exchange; `why` is fit for a log and holds no token.
 
     `trouble` counts where the outcome is trouble.
@@ -100,8 +99,7 @@ class Renewal:
     trouble: Trouble = Trouble.UNCLEAR
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerPaths:
+class AnswerPaths(msgspec.Struct, frozen=True):
     """Where a token answer has what (RFC 6749 5.1 by default)."""
 
     access_token: tuple[str, ...] = ("access_token",)

@@ -8,9 +8,11 @@ no upstream finds another one that was passed over.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
 from typing import Final, TypeAlias
+
+import msgspec
 
 from sidecar.core.cookies import CookieJar, NameMatcher
 from sidecar.core.credential import (
@@ -30,6 +32,7 @@ from sidecar.core.formats.login_session import (
 from sidecar.core.formats.raw import TYPE as RAW
 from sidecar.core.formats.raw import RawSource
 from sidecar.core.formats.sealed import SealedSource
+from sidecar.core.record import replace
 
 LoginSource: TypeAlias = LoginCookieSource | LoginStoreSource
 
@@ -48,8 +51,7 @@ _READABLE: Final = _OPENED | {Result.EXPIRED}
 _LASTING: Final = frozenset((Result.OK, Result.TOKEN_MISSING, Result.NO_SESSION))
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedSession:
+class OpenedSession(msgspec.Struct, frozen=True):
     """A session that opened: its fingerprint, what was read, and the place of its source."""
 
     fingerprint: str
@@ -67,8 +69,7 @@ class OpenedSession:
         return self.reading.source != RAW
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SessionView:
+class SessionView(msgspec.Struct, frozen=True, eq=False):
     """The sessions of a Cookie header, and the one that its requests are served with.
 
     `reading` and `fingerprint` are those of that session; if none of the allowed sources has a
@@ -178,8 +179,7 @@ NOTHING_PRESENTED: Final = SessionView(Reading(Result.NO_SESSION), None, b"", b"
 """Stands in until a request's cookies have been looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(msgspec.Struct, frozen=True):
     """What one source made of the header: every reading, and the pairs that may be its."""
 
     source: int

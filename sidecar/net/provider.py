@@ -6,7 +6,7 @@ import asyncio
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from secrets import token_urlsafe
 from time import time
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
@@ -34,6 +34,7 @@ from sidecar.core.jws import (
     parse_keys,
     verify,
 )
+from sidecar.core.record import replace
 from sidecar.net.causes import too_late
 from sidecar.net.deadline import Within
 from sidecar.net.outbound import DIRECT, Outbound, Way

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from heapq import merge
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
+
 from sidecar.core.errors import ProxyError
+from sidecar.core.record import replace
 from sidecar.observation.session_log import bounded, cut
 from sidecar.observation.status_model import RefusedRow, TroubleRow
 
@@ -36,8 +38,7 @@ COOKIES: Final = 20
 """Names of cookies that are told of a header that is too large."""
 
 
-@dataclass(frozen=True, slots=True)
-class Blame:
+class Blame(msgspec.Struct, frozen=True):
     """What an upstream was last blamed for. `since`: the first failure with no success between.
 
     `successes` is how many requests it had answered by then.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from sidecar.core.record import replace
 from sidecar.observation import counters
 from sidecar.observation.failure_log import FailureLog
 from sidecar.observation.first_seen import FirstSeen

@@ -7,10 +7,10 @@ a space of its own, and displaces nothing.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import fields, replace
 from heapq import merge
 from typing import Any, Final, TypeVar
 
+from sidecar.core.record import replace, values_of
 from sidecar.observation.status_model import RefusedRow, SessionEvent, TroubleRow
 
 Row = TypeVar("Row", SessionEvent, RefusedRow, TroubleRow)
@@ -32,9 +32,9 @@ def bounded(text: str) -> str:
 def cut(row: Row) -> Row:
     """A row with all its texts cut to what is remembered of them."""
     texts: dict[str, Any] = {
-        one.name: bounded(value)
-        for one in fields(row)
-        if isinstance(value := getattr(row, one.name), str) and len(value) > LONGEST_TEXT
+        name: bounded(value)
+        for name, value in values_of(row).items()
+        if isinstance(value, str) and len(value) > LONGEST_TEXT
     }
     return replace(row, **texts) if texts else row
 

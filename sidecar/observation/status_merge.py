@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
+from sidecar.core.record import replace
 from sidecar.observation.failure_log import REFUSED, TROUBLE
 from sidecar.observation.quantiles import added, latency, quantile
 from sidecar.observation.session_log import SHOWN

@@ -7,8 +7,9 @@ the oldest. Several workers' documents are merged into one of the same form
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
 
 FORMAT: Final = 1
 """Grows if a member changes its meaning or goes."""
@@ -30,8 +31,7 @@ A series of `STEPS` ends at `Traffic.until`, one of `WINDOW` seconds at `Traffic
 # -- verdict -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Symptom:
+class Symptom(msgspec.Struct, frozen=True):
     """One thing that is not well, in words. `panel` is where to read on."""
 
     state: State
@@ -40,8 +40,7 @@ class Symptom:
     since: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StatusVerdict:
+class StatusVerdict(msgspec.Struct, frozen=True):
     """One sentence, made of facts alone: how long it has served, and what is not well."""
 
     state: State
@@ -50,8 +49,7 @@ class StatusVerdict:
     symptoms: tuple[Symptom, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadRow:
+class ReloadRow(msgspec.Struct, frozen=True):
     """The last reload. `outcome` is `reloaded` or `refused`; `detail` names the faults, or keys
     that take a restart.
     """
@@ -61,8 +59,7 @@ class ReloadRow:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerRow:
+class WorkerRow(msgspec.Struct, frozen=True):
     """One process that serves."""
 
     number: int
@@ -74,8 +71,7 @@ class WorkerRow:
     requests: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class WarningRow:
+class WarningRow(msgspec.Struct, frozen=True):
     """The last line of one event that was logged as a warning or an error, and how many."""
 
     event: str
@@ -85,8 +81,7 @@ class WarningRow:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(msgspec.Struct, frozen=True):
     """The program and its configuration. `log_level_until` is None if the level stays."""
 
     version: str
@@ -108,8 +103,7 @@ class Process:
 # -- traffic -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Latency:
+class Latency(msgspec.Struct, frozen=True):
     """A distribution: `counts` by `Traffic.bounds_ms`, the last above all bounds; and what follows
     of it, None without a request.
     """
@@ -123,8 +117,7 @@ class Latency:
     """All of it together."""
 
 
-@dataclass(frozen=True, slots=True)
-class InFlightRow:
+class InFlightRow(msgspec.Struct, frozen=True):
     """How many of one kind are under way, and may be."""
 
     kind: str
@@ -132,8 +125,7 @@ class InFlightRow:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class RouteRow:
+class RouteRow(msgspec.Struct, frozen=True):
     """One route in the window. `requests` and `errors` (5xx) are series of `STEP` seconds."""
 
     route: str
@@ -148,8 +140,7 @@ class RouteRow:
     upstream_latency: Latency
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
+class Traffic(msgspec.Struct, frozen=True):
     """Requests of the window. The series by second have `WINDOW` places, the others `STEPS`."""
 
     until: float
@@ -182,8 +173,7 @@ class Traffic:
 # -- upstreams ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class AddressRow:
+class AddressRow(msgspec.Struct, frozen=True):
     """One server of an upstream. `resolved` are the addresses that its name stands for.
 
     `ejected_until` is None if it takes requests; `failures` are those in a row; `check` is the last
@@ -201,8 +191,7 @@ class AddressRow:
     check: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRow:
+class UpstreamRow(msgspec.Struct, frozen=True):
     """One upstream. `busy` connections count against `limit`, `lent` ones (streams) do not.
 
     `failing_since`: since when every request has failed; None if the last one has not.
@@ -230,8 +219,7 @@ class UpstreamRow:
 # -- sessions ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class SessionEvent:
+class SessionEvent(msgspec.Struct, frozen=True):
     """What happened to a session. `kind` is login, opened (first seen in this process), renewed,
     renewal_failed, rejected, ended, or missing: cookies hold none for a request that needs one.
     `reason` says why.
@@ -250,8 +238,7 @@ class SessionEvent:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """Sessions that ended: by reason, as series of `STEP` seconds, and the last ones.
 
     Beside the reasons for which sessions end there are results of reading (expired, invalid,
@@ -263,8 +250,7 @@ class Ended:
     last: tuple[SessionEvent, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class FailingExample:
+class FailingExample(msgspec.Struct, frozen=True):
     """The first Cookie header of a source that failed, as `sidecar explain` words it: names of
     cookies and claims, never a value.
     """
@@ -277,8 +263,7 @@ class FailingExample:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class SourceRow:
+class SourceRow(msgspec.Struct, frozen=True):
     """Cookie headers that were read anew since the start, by what the source made of them."""
 
     source: str
@@ -289,8 +274,7 @@ class SourceRow:
     example: FailingExample | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sessions:
+class Sessions(msgspec.Struct, frozen=True):
     """What the session cookies hold, and what lasts. `cached`: Cookie headers remembered."""
 
     sources: tuple[SourceRow, ...]
@@ -306,8 +290,7 @@ class Sessions:
 # -- renewals, provider, store -----------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Renewals:
+class Renewals(msgspec.Struct, frozen=True):
     """Exchanges of refresh tokens; series of `STEP` seconds by outcome (renewed, refused,
     unavailable). None in `Status` if nothing is renewed.
     """
@@ -328,8 +311,7 @@ class Renewals:
     last_error_at: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class FetchedRow:
+class FetchedRow(msgspec.Struct, frozen=True):
     """The provider's metadata or keys, as they are remembered."""
 
     fetched_at: float | None
@@ -337,8 +319,7 @@ class FetchedRow:
     last_error_at: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderRow:
+class ProviderRow(msgspec.Struct, frozen=True):
     """The identity provider."""
 
     issuer: str | None
@@ -346,8 +327,7 @@ class ProviderRow:
     keys: FetchedRow
 
 
-@dataclass(frozen=True, slots=True)
-class StoreRow:
+class StoreRow(msgspec.Struct, frozen=True):
     """The store. `round_trip` and `is_up` are of a question that was asked for this document."""
 
     kind: str
@@ -373,8 +353,7 @@ class StoreRow:
 # -- refused, trouble --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedRow:
+class RefusedRow(msgspec.Struct, frozen=True):
     """One request that was refused. Which members are there depends on `code`:
 
     csrf_rejected: `origin` seen, `allowed`; overloaded and rate_limited: `detail` names the budget;
@@ -397,16 +376,14 @@ class RefusedRow:
     cookies: tuple[tuple[str, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """The last of each status (403, 429, 431, 503), and how many in the window by code."""
 
     totals: dict[str, int]
     last: tuple[RefusedRow, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TroubleRow:
+class TroubleRow(msgspec.Struct, frozen=True):
     """A request that failed: 5xx, or a response that broke off."""
 
     at: float
@@ -426,8 +403,7 @@ class TroubleRow:
 # -- configuration -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRow:
+class KeyRow(msgspec.Struct, frozen=True):
     """One key that holds. Secrets are shown as their length."""
 
     key: str
@@ -435,8 +411,7 @@ class KeyRow:
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class KeyDifference:
+class KeyDifference(msgspec.Struct, frozen=True):
     """A key whose value on disk is another one. None: it is not there."""
 
     key: str
@@ -444,8 +419,7 @@ class KeyDifference:
     on_disk: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Configuration:
+class Configuration(msgspec.Struct, frozen=True):
     """What runs, and how the file on disk differs from it; `faults` of the file, if it has any."""
 
     keys: tuple[KeyRow, ...]
@@ -453,8 +427,7 @@ class Configuration:
     faults: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(msgspec.Struct, frozen=True):
     """The whole document. `renewals` and `provider` are None if nothing is configured for them."""
 
     format: int
@@ -474,8 +447,7 @@ class Status:
     trouble: tuple[TroubleRow, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Story:
+class Story(msgspec.Struct, frozen=True):
     """What is known of one session, oldest first: of `/session?id=`."""
 
     session: str | None

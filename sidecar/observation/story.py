@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
+from sidecar.core.record import replace
 from sidecar.observation.first_seen import KIND
 from sidecar.observation.status_model import RefusedRow, SessionEvent, Story, TroubleRow
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
+
+import msgspec
 
 from sidecar.observation.status_model import STEP, STEPS, WINDOW
 
@@ -24,8 +25,7 @@ Growth: TypeAlias = "Mapping[Name, Sequence[float]]"
 _AHEAD: Final = 2.0  # seconds that the clock may be set back without notice
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
+class Past(msgspec.Struct, frozen=True):
     """What was counted until now. `steps` are the last `STEPS`, `seconds` the last `WINDOW`.
 
     Each second has the number of requests, and of those that failed.

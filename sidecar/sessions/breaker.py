@@ -20,9 +20,11 @@ provider at a time, and what is remembered of their failures makes nothing forgo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
+
+from sidecar.core.record import replace
 from sidecar.core.token_response import Trouble
 
 SEVERAL: Final = 3  # different tokens in a row without a response, which speak for an outage
@@ -35,8 +37,7 @@ DOUBTS: Final = 3  # answers `invalid_request` to one token that refuse it, if a
 _THERE: Final = frozenset((Trouble.THERE, Trouble.DOUBT, Trouble.MISCONFIGURED))
 
 
-@dataclass(frozen=True, slots=True)
-class _Pause:
+class _Pause(msgspec.Struct, frozen=True):
     """What is remembered of a token that failed; `renewals` were made until its first doubt."""
 
     failures: int = 0

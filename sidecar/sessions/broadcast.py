@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from sidecar.core.proof import Proof
+from sidecar.core.record import replace
 from sidecar.net.store.outbox import Outbox
 from sidecar.sessions.bounds import Budget, Latest
 from sidecar.sessions.listener import SessionListener

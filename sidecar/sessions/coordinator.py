@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
 from sidecar.core.attributes import Scope
@@ -16,6 +15,7 @@ from sidecar.core.errors import (
 )
 from sidecar.core.formats.login_session import LoginReading
 from sidecar.core.proof import Proof
+from sidecar.core.record import replace
 from sidecar.core.token_set import TokenSet
 from sidecar.core.view import OpenedSession, SessionView
 from sidecar.net.deadline import Within

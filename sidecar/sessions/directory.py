@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from math import inf
 from typing import Final
 
@@ -18,6 +17,7 @@ from sidecar.core.formats.login_session import (
     LoginSession,
     LoginStoreSource,
 )
+from sidecar.core.record import replace
 from sidecar.core.token_set import TokenSet
 from sidecar.core.view import Key, OpenedSession, SessionView, SourceSet, ViewReader
 from sidecar.sessions.bounds import Latest

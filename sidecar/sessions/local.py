@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from sidecar.core.tickets import Signer
 from sidecar.core.view import SessionView, ViewReader
@@ -17,8 +18,7 @@ from sidecar.sessions.tombstones import Tombstones
 from sidecar.sessions.view_cache import ViewCache
 
 
-@dataclass(frozen=True, slots=True)
-class LocalSessions:
+class LocalSessions(msgspec.Struct, frozen=True):
     """What one process knows of sessions. Nothing here waits for anything."""
 
     names: SessionNames

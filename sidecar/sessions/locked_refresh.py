@@ -19,11 +19,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from sidecar.core.errors import RefreshRefused, RefreshUnavailable, StoreUnavailable
+from sidecar.core.record import replace
 from sidecar.core.token_response import Outcome, Renewal
 from sidecar.core.token_set import TokenSet
 from sidecar.net.deadline import wait_within

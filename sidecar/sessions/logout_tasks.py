@@ -14,7 +14,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from math import inf
 from types import MappingProxyType
@@ -51,8 +50,7 @@ COST: Final = 12 * 1024  # bytes of a logout's tasks besides their tokens
 _TOLD: Final = {True: "done", False: "failed", None: "none"}
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(msgspec.Struct, frozen=True):
     """What a lane has room for.
 
     `at_once` requests, so that a wave of logouts leaves room for everything else; `max_bytes` of

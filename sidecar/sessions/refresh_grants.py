@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from sidecar.core.jws import InvalidToken
 from sidecar.core.oidc.id_token import ID_TOKEN, check_refreshed, may_be_of_same_user
 from sidecar.core.oidc.relying_party import OidcClient
+from sidecar.core.record import replace
 from sidecar.core.token_response import (
     AnswerPaths,
     Outcome,

@@ -10,8 +10,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, TypeAlias
+
+import msgspec
 
 from sidecar.core.errors import RefreshUnavailable
 from sidecar.core.token_set import TokenSet
@@ -36,16 +37,14 @@ def without_limit() -> None:
     """Permits every exchange."""
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshTimes:
+class RefreshTimes(msgspec.Struct, frozen=True):
     """Seconds: when tokens are renewed before their expiry, and how long old ones lead on."""
 
     leeway: float
     grace: float
 
 
-@dataclass(frozen=True, slots=True)
-class Renewed:
+class Renewed(msgspec.Struct, frozen=True):
     """The newest tokens of a session. `is_fresh`: from an exchange that was waited for."""
 
     tokens: TokenSet

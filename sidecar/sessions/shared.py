@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from sidecar.net.store import Store
 from sidecar.net.store.outbox import Outbox
@@ -17,8 +18,7 @@ from sidecar.sessions.session_records import SessionRecords
 from sidecar.sessions.stored import StoredLogins
 
 
-@dataclass(frozen=True, slots=True)
-class SharedSessions:
+class SharedSessions(msgspec.Struct, frozen=True):
     """What this process sends to the others, and what it receives."""
 
     broadcast: Broadcast

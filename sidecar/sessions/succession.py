@@ -12,11 +12,13 @@ In the store, each under the keyed hash of a refresh token:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+import msgspec
+
 from sidecar.core.errors import RefreshSuperseded, RefreshUnavailable, StoreUnavailable
+from sidecar.core.record import replace
 from sidecar.core.token_set import TokenSet, from_bytes, to_bytes
 from sidecar.net.store import Store
 from sidecar.net.store.outbox import Write
@@ -33,8 +35,7 @@ _SENT: Final = b"sent"
 _DONE: Final = b"done"
 
 
-@dataclass(frozen=True, slots=True)
-class _Exchanged:
+class _Exchanged(msgspec.Struct, frozen=True):
     """Tokens, and what they were exchanged for: `old` is None if another process did it.
 
     `until` is until when the old ones lead to the new ones (Unix seconds), once the new ones have

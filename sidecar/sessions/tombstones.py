@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
+
 from sidecar.core.proof import Proof
+from sidecar.core.record import replace
 from sidecar.sessions.bounds import Latest
 
 MiB: Final = 1024 * 1024
@@ -22,8 +24,7 @@ MAX_NAMES: Final = 32  # credentials of a session; a client with a dead token co
 MAX_REINSTATED: Final = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class Tombstone:
+class Tombstone(msgspec.Struct, frozen=True):
     """A dead session: until when its credential could still be presented, and since when.
 
     Times are Unix seconds. `credentials` are the names of its tokens besides its fingerprint: if

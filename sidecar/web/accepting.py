@@ -12,10 +12,11 @@ import errno
 import ssl
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
 
 from sidecar.core.proxy_protocol import BadProxyHeader, Origin
 from sidecar.net.deadline import Within
@@ -71,8 +72,7 @@ class _Alone:
 ALONE: Final[Shares] = _Alone()
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True):
     """A connection that a listener has accepted."""
 
     address: str
@@ -83,8 +83,7 @@ class Arrival:
     """Whether the other end is a trusted proxy if its address is one's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reception:
+class Reception(msgspec.Struct, frozen=True):
     """How the connections of one listener begin."""
 
     tls: ssl.SSLContext | None

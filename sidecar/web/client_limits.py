@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sidecar.core.client import Client
 from sidecar.core.client_address import client_network
 from sidecar.core.errors import RateLimited, RefreshLimited
+from sidecar.core.record import replace
 
 if TYPE_CHECKING:
     from sidecar.web.flow import Flow

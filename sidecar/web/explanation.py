@@ -6,8 +6,9 @@ Nothing is sent, stored or logged. The words name cookies and claims that are th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, TypedDict
+
+import msgspec
 
 from sidecar.core.access import AccessRule, lets_in, why_not
 from sidecar.core.actions import leads_to_logout
@@ -47,8 +48,7 @@ class AskedRequest(TypedDict):
     decisions: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class SessionFacts:
+class SessionFacts(msgspec.Struct, frozen=True):
     """What only a running sidecar knows of a session: its fingerprint, and whether it has ended."""
 
     fingerprint: str
@@ -127,8 +127,7 @@ def _fields(lines: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
             yield name.strip(), value.strip()
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
+class _Case(msgspec.Struct, frozen=True):
     """A request, where it leads, and the session that it presents."""
 
     policy: Policy

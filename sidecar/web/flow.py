@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+
+import msgspec
 
 from sidecar import spans
 from sidecar.core.client import Facts
@@ -42,8 +43,7 @@ Hold: TypeAlias = "Callable[[Flow, AsyncIterator[bytes]], Awaitable[AsyncIterato
 """Returns a body's pieces once its response need not be held any longer."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, eq=False):
     """What is done with requests of one method, target and header section; made once for all.
 
     `head` is the upstream's request head up to the value of X-Request-Id, `request_id` the

@@ -13,10 +13,11 @@ import socket
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+import msgspec
 
 from sidecar.web.accepting import BACKLOG
 
@@ -31,8 +32,7 @@ EVERYWHERE: Final = "::"
 _EVERYWHERE_V4: Final = "0.0.0.0"  # noqa: S104 - what is asked for
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """The sockets that listen on what an address of the configuration stands for."""
 
     address: Listen

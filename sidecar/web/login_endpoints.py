@@ -9,7 +9,6 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -49,6 +48,7 @@ from sidecar.core.oidc.provider_logout import (
 )
 from sidecar.core.oidc.relying_party import LoginFailed, LoginRefused
 from sidecar.core.own_pages import LOGIN_FAILED
+from sidecar.core.record import replace
 from sidecar.core.target import local_reference, normal_origin
 from sidecar.net.provider import ProviderUnavailable
 from sidecar.web import logout_endpoint as logout

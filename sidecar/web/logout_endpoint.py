@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -32,6 +31,7 @@ from sidecar.core.oidc.provider_logout import end_session_url
 from sidecar.core.onward import PARAM as ONWARD_PARAM
 from sidecar.core.onward import Onward
 from sidecar.core.own_pages import CONFIRM, LOGOUT
+from sidecar.core.record import replace
 from sidecar.core.sweep import room_beside
 from sidecar.web.client_limits import admit
 from sidecar.web.origin import public_origin, scope_of

@@ -9,7 +9,6 @@ What must be waited for first (the store's word on a session, its renewal) goes 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core import max_forwards
@@ -23,6 +22,7 @@ from sidecar.core.errors import (
 )
 from sidecar.core.forwarding import given_request_id, prepare_request
 from sidecar.core.identity import identity_lines
+from sidecar.core.record import replace
 from sidecar.web import login_endpoints as login
 from sidecar.web.allowed import check_allowed
 from sidecar.web.budgets import STREAM

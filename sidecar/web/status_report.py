@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from sidecar import __version__
 from sidecar.core.errors import StoreUnavailable
+from sidecar.core.record import replace
 from sidecar.observation import counters
 from sidecar.observation.failure_log import REFUSAL_CODES
 from sidecar.observation.quantiles import BOUNDS_MS, latency, quantile

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 _GENERATION: Final = 0  # how many processes have had this place, this one included
 _SERVES: Final = 1  # 1 or 0
@@ -19,8 +20,7 @@ _BYTES: Final = 8  # of a cell, which is so written at once
 _MARGIN: Final = 8  # to be ahead by one, or by one in so many, does not count
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerId:
+class WorkerId(msgspec.Struct, frozen=True):
     """A worker that serves: its place, and which of its processes, counted from 1."""
 
     number: int

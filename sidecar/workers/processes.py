@@ -6,11 +6,11 @@ import asyncio
 import os
 import signal
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import uvloop
 
 from sidecar.app import Shutdown, WorkerSlot, serve
@@ -46,8 +46,7 @@ HURRY: Final = signal.SIGQUIT
 """Not a second SIGTERM: service managers send one to every process, beside the supervisor's."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerContext:
+class WorkerContext(msgspec.Struct, frozen=True):
     """What the supervisor has made, once, for all processes."""
 
     config: Config

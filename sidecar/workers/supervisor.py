@@ -15,13 +15,15 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import msgspec
 
 from sidecar import __version__
 from sidecar.allocator import keep_freed_memory
 from sidecar.app import FORGETS, cannot_start, has_sessions, report_shortage, where
 from sidecar.core.errors import ConfigError
+from sidecar.core.record import replace
 from sidecar.handover import ASKED, offered
 from sidecar.log import Logging, report_gaps
 from sidecar.log_level import LogLevel
@@ -171,8 +173,7 @@ def _open_files(config: Config, entropy: bytes) -> None:
     listener_contexts(config.listeners)
 
 
-@dataclass(frozen=True, slots=True)
-class _Process:
+class _Process(msgspec.Struct, frozen=True):
     """One that was forked, and when (seconds of the monotonic clock)."""
 
     worker: WorkerId

@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from sidecar.core import families
 from sidecar.core.admin_guard import HEADER
 from sidecar.core.end_request import EndRequest, EndResult, all_together, read_end_result
+from sidecar.core.record import replace
 from sidecar.core.reload_result import ReloadHistory, ReloadResult, read_history, together
 from sidecar.log_level import LogLevel
 from sidecar.web.exposition import reloads, value, values

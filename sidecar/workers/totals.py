@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+import msgspec
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -18,12 +18,11 @@ Series: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
 _GROWING: Final = frozenset({"counter", "histogram", "summary"})
 
 
-@dataclass(slots=True)
-class _Family:
+class _Family(msgspec.Struct):
     documentation: str
     type: str
     merge: Merge
-    values: dict[Series, float] = field(default_factory=dict)
+    values: dict[Series, float] = msgspec.field(default_factory=dict)
 
     def add(self, series: Series, value: float) -> None:
         before = self.values.get(series)

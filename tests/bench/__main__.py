@@ -9,10 +9,10 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+from sidecar.core.record import replace
 from tests.bench import plot
 from tests.bench.children import SIGNALS
 from tests.bench.conditions import conditions

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
+from sidecar.core.record import replace
 from tests.bench import wrk
 from tests.bench.procfs import cpu_seconds
 from tests.bench.samples import Ask, size_of

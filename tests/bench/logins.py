@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Final
 
+from sidecar.core.record import replace
 from sidecar.demo.idp import RunningIdp, running_idp
 from tests.bench.children import child
 from tests.bench.contenders import Contender, program

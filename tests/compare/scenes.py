@@ -6,11 +6,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import ClientWebSocketResponse, WSMsgType
 
+from sidecar.core.record import replace
 from tests.compare.site import (
     DENIED,
     DOCUMENT,

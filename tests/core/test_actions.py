@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from sidecar.core.actions import Action, decide, names_other_problem
 from sidecar.core.envelope import EnvelopeRule
+from sidecar.core.record import replace
 from sidecar.core.route_table import UNROUTED, Route
 from sidecar.core.upstream_head import UpstreamHead
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final
 
 import pytest
 
 from sidecar.core.admin_guard import AdminRequest, refusal
+from sidecar.core.record import replace
 
 NAMES: Final = frozenset(("admin.internal",))
 POST: Final = AdminRequest(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from sidecar.core.attributes import Attributes, CookieKeys, Scope, attributes_in
+from sidecar.core.record import replace
 
 SCOPE = Scope(https=True, host="app.example.com")
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from sidecar.core.bridge_rule import AGAIN, KNOWN, MOST_KNOWN, BridgeRule, UndeletedCookies
+from sidecar.core.record import replace
 from sidecar.core.request import Request
 from sidecar.core.route_table import UNROUTED
 

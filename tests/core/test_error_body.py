@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 
 from sidecar.core.envelope import EnvelopeRule
 from sidecar.core.error_body import error_body, error_shape
+from sidecar.core.record import replace
 from sidecar.core.request import Request
 from sidecar.core.route_table import UNROUTED
 

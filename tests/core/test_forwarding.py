@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TypeAlias
 
 import pytest
@@ -24,6 +23,7 @@ from sidecar.core.forwarding import (
     status_line,
 )
 from sidecar.core.headers import TARGETED_CACHING
+from sidecar.core.record import replace
 from sidecar.core.request import Request
 from sidecar.core.route_table import UNROUTED, Route
 from sidecar.core.upstream_head import UpstreamHead

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +9,7 @@ from hypothesis import strategies as st
 from sidecar.core.actions import Action
 from sidecar.core.envelope import Document, EnvelopeRule, InvalidJSON
 from sidecar.core.observed_route import Would, answer_change, passing, request_changes
+from sidecar.core.record import replace
 from sidecar.core.route_table import UNROUTED
 
 RULES = replace(

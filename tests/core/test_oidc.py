@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
@@ -51,6 +50,7 @@ from sidecar.core.oidc.session_index import (
     sessions_in,
     with_session,
 )
+from sidecar.core.record import replace
 from sidecar.core.tickets import encode
 
 NOW = 1_800_000_000.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 from itertools import permutations
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core.record import replace
 from sidecar.core.route_table import UNROUTED, Route, RouteTable
 from sidecar.core.target import LONGEST_READ, normalise
 

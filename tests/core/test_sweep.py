@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.attributes import Attributes, CookieKeys, Scope
 from sidecar.core.cookies import MAX_PRESENTED
+from sidecar.core.record import replace
 from sidecar.core.sweep import LINE_BYTES, Sweep, Swept
 
 DATES = "Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from sidecar.core.record import replace
 from tests.differential.__main__ import cases, check
 from tests.differential.answers import ANSWERS
 from tests.differential.explained import ANSWERS_TOLD, RULES

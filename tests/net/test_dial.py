@@ -7,13 +7,13 @@ import socket
 import time
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sidecar.core.config.routes import Ejection
 from sidecar.core.errors import UpstreamTimeout, UpstreamUnreachable
+from sidecar.core.record import replace
 from sidecar.net.members import Member
 from sidecar.net.pool import Pool
 from sidecar.policy import UpstreamAddress, UpstreamServer

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.config.routes import Ejection
+from sidecar.core.record import replace
 from sidecar.net.members import Member, Members
 from sidecar.policy import UpstreamAddress, UpstreamServer
 

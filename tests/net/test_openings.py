@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sidecar.core.cookies import NameMatcher
+from sidecar.core.record import replace
 from sidecar.core.view import NOTHING_PRESENTED, SessionView
 from sidecar.sessions.openings import Openings
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from sidecar.core.errors import UpstreamTimeout, UpstreamUnreachable
+from sidecar.core.record import replace
 from sidecar.net import outage
 from sidecar.net.outage import Outage
 from sidecar.net.upstream import UpstreamConnection

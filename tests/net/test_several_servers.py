@@ -6,12 +6,12 @@ import asyncio
 import random
 from collections import Counter
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sidecar.core.errors import ProxyError
+from sidecar.core.record import replace
 from sidecar.net.pool import Pool
 from sidecar.policy import UpstreamServer
 from tests.conftest import Upstream

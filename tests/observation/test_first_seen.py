@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from sidecar.core.record import replace
 from sidecar.observation.first_seen import PROVEN, UNPROVEN, FirstSeen
 from sidecar.observation.status_model import SessionEvent, Story
 from sidecar.observation.story import begun

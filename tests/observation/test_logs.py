@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from sidecar.core.record import replace
 from sidecar.observation.failure_log import COOKIES, REFUSED, TROUBLE, FailureLog
 from sidecar.observation.session_log import (
     LONGEST_TEXT,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from sidecar.core.record import replace
 from sidecar.observation.status_merge import merged, one_story
 from sidecar.observation.status_model import STEP, STEPS, Status, Story, WorkerRow
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from sidecar.core.record import names_of
 from sidecar.observation.status_model import STEPS, WINDOW, Status
 
 ROOT: Final = Path(__file__).parents[2]
@@ -29,4 +29,4 @@ def test_page_names_members_that_there_are() -> None:
     """Each member of the document stands in a panel of docs/admin.md."""
     page = (ROOT / "docs" / "admin.md").read_text().partition("## Panels")[2]
     named = set(re.findall(r"`(\w+)`", page))
-    assert {one.name for one in fields(Status)} - {"format", "now", "window"} <= named
+    assert set(names_of(Status)) - {"format", "now", "window"} <= named

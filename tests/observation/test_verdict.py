@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from sidecar.core.record import replace
 from sidecar.observation.status_model import ReloadRow, Status
 from sidecar.observation.verdict import clock, span, verdict_of
 

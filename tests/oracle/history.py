@@ -6,11 +6,13 @@ strategy `histories`, which draws the same choices from Hypothesis, so that it c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import Final
 
 from hypothesis import strategies as st
+
+from sidecar.core.record import replace
 
 LARGE: Final = 70_000  # bytes of a request body that does not fit into one window of 64 KiB
 SIZES: Final = (0, 5, 300, 300, 4000, LARGE)

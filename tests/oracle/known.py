@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Final
 
+from sidecar.core.record import replace
 from tests.oracle.history import ALL, Ask, Cut, History, Talk
 from tests.oracle.users import user
 from tests.oracle.wording import worded

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
+from sidecar.core.record import replace
 from tests.oracle.replicas_history import History
 
 

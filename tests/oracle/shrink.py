@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Final, TypeVar
 
+from sidecar.core.record import replace
 from tests.oracle.history import ALL, Ask, Cut, History, Talk
 
 T = TypeVar("T")

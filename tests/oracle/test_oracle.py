@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
 
+from sidecar.core.record import replace
 from sidecar.web.connection import ClientConnection
 from tests.oracle.history import Ask, Cut, History, Talk, generate
 from tests.oracle.known import FIXED, TWO

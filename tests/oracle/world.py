@@ -6,13 +6,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, redirect_stderr
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.app import Sidecar
 from sidecar.core.config import Listen, load
 from sidecar.core.config.listen_section import listeners_at
+from sidecar.core.record import replace
 from tests.oracle.api import Api
 from tests.oracle.history import Ask, History, Talk
 from tests.oracle.judge import Normal, Step, faults_of, normal, steps

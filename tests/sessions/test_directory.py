@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from typing import Any
 
@@ -23,6 +23,7 @@ from sidecar.core.formats.login_session import (
 )
 from sidecar.core.formats.raw import raw_source
 from sidecar.core.proof import Proof
+from sidecar.core.record import replace
 from sidecar.core.tickets import Signer
 from sidecar.core.token_set import TokenSet
 from sidecar.core.view import NOTHING_PRESENTED, SessionView, ViewReader

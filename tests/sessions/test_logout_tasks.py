@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from sidecar.core.config.renewal import Hook
 from sidecar.core.cookies import NameMatcher
 from sidecar.core.formats.raw import raw_source
 from sidecar.core.proof import Proof
+from sidecar.core.record import replace
 from sidecar.core.tickets import Signer
 from sidecar.core.view import OpenedSession, ViewReader
 from sidecar.net.outbound_answer import OutboundAnswer, Unreachable

@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
 from typing import Any, Final
 
 from pydantic import SecretStr
@@ -14,6 +13,7 @@ from pydantic import SecretStr
 from sidecar.core.config.effective import leaves, safe
 from sidecar.core.config.faults import dotted
 from sidecar.core.config.model import Config
+from sidecar.core.record import is_record, values_of
 
 DIGITS: Final = 12
 """Hex digits: enough to tell configurations apart, and short enough to read aloud."""
@@ -37,8 +37,8 @@ def _plain(value: Any) -> Any:
     """A value of JSON that is the same in every process, secrets included."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
-    if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
+    if is_record(value):
+        return _plain(values_of(value))
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, tuple | list):

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True):
     """One thing to put right: what is wrong, and what would be right unless `problem` says it.
 
     `path` is the key's path (`routes[0].upstream`, empty for the file as a whole), `line` counts
@@ -35,8 +35,7 @@ class Fault:
         return ": ".join(part for part in (place, self.path, words) if part)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """A fault before it is located; `line` overrides the line of the key at `path`."""
 
     path: KeyPath

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
+import msgspec
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from sidecar.core.config.faults import BadValue
@@ -106,8 +106,7 @@ Listeners: TypeAlias = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class PublicListener:
+class PublicListener(msgspec.Struct, frozen=True):
     """A listener as it holds: the TLS that others leave to the top level is its own here."""
 
     key: str

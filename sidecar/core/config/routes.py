@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
+import msgspec
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -246,8 +246,7 @@ class Envelope(Section):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class KindDefaults:
+class KindDefaults(msgspec.Struct, frozen=True):
     """What a route's kind decides where its own keys do not."""
 
     session: SessionRule

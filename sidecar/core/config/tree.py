@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -25,16 +25,15 @@ _TAG: Final = "tag:yaml.org,2002:"
 _BOOLEANS: Final = {"true": True, "false": False}
 
 
-@dataclass(slots=True)
-class Tree:
+class Tree(msgspec.Struct):
     """A configuration on its way to becoming values; later stages change it in place."""
 
     source: str
-    data: dict[str, Any] = field(default_factory=dict)
-    places: dict[KeyPath, Place] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    data: dict[str, Any] = msgspec.field(default_factory=dict)
+    places: dict[KeyPath, Place] = msgspec.field(default_factory=dict)
+    findings: list[Finding] = msgspec.field(default_factory=list)
     # Keys whose fault has been found under another name, such as `secret` under `secret_file`.
-    told: set[KeyPath] = field(default_factory=set)
+    told: set[KeyPath] = msgspec.field(default_factory=set)
 
     def forget(self, path: KeyPath) -> None:
         """Drop what is known about a key that is about to be replaced."""

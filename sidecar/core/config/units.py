@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from sidecar.core.config.faults import BadValue, one_of
 
@@ -27,8 +28,7 @@ _RATE: Final = re.compile(r"([0-9]{1,9})/([A-Za-z]{1,9})", re.ASCII)
 _PER: Final = ("s", "m", "h")
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(msgspec.Struct, frozen=True):
     """So many times in a unit of time (s, m or h)."""
 
     count: int

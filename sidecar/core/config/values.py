@@ -8,9 +8,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
+
+import msgspec
 
 from sidecar.core.attributes import SAME_SITES
 from sidecar.core.config.faults import BadValue
@@ -44,8 +45,7 @@ class FileName(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Listen:
+class Listen(msgspec.Struct, frozen=True):
     """An address to listen on: host and port, or the path of a Unix socket (then port is 0).
 
     The host `::` is every address of the machine, of IPv4 too. `mode` is that of the socket's file;

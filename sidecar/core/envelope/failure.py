@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from sidecar.core.envelope.beginning import read_beginning
 from sidecar.core.envelope.document import ABSENT, Document, decoded
 from sidecar.core.envelope.lookup import Path, values_at
 
 
-@dataclass(frozen=True, slots=True)
-class FailureRule:
+class FailureRule(msgspec.Struct, frozen=True):
     """A member that says so: it is one of `values`, or with `is_excluding` it is none of them."""
 
     path: Path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
@@ -34,8 +33,7 @@ Parts: TypeAlias = tuple[bytes | Raw, ...]
 """A text in pieces, so that a long one need not be copied."""
 
 
-@dataclass(frozen=True, slots=True)
-class EnvelopeRule:
+class EnvelopeRule(msgspec.Struct, frozen=True):
     """How one route's answers are wrapped; compiled at load.
 
     `keep` names members carried along behind the five; `data`, `message` and `error_data` are

@@ -31,8 +31,7 @@ TOLERANCE = 15
 """Seconds of clock skew that every one of these libraries allows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(msgspec.Struct, frozen=True):
     """What tells one library's cookie from another's.
 
     `salt` and `info` go into HKDF, `{name}` being the cookie's name with prefix. `encryptions` are
@@ -47,7 +46,7 @@ class Family:
     salt: str
     info: str
     encryptions: tuple[str, ...]
-    kid_hashes: Mapping[str, KidHash] = field(default_factory=dict)
+    kid_hashes: Mapping[str, KidHash] = msgspec.field(default_factory=dict)
     separator: str = "."
     broken: Result = Result.INVALID
     chunk_size: int = 3936

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -44,6 +44,7 @@ from sidecar.core.formats.packed import pack, unpack
 from sidecar.core.formats.sealed import MAX_ATTEMPTS, base_name, prefixed
 from sidecar.core.jwe import A256GCM, Keyring, SealError
 from sidecar.core.keys import derive_key
+from sidecar.core.record import names_of, replace, values_of
 from sidecar.core.tickets import encode
 from sidecar.core.token_set import TokenSet, jwt_claims
 
@@ -62,8 +63,7 @@ _SHOWN: Final = (("name",), EMAIL, ("picture",))
 _MAX_USES: Final = 2  # such cookies that are looked into
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(msgspec.Struct, frozen=True):
     """What is told of a user, and nothing else: sessions in cookies must stay small.
 
     `claims` are what the newest id_token says at the paths that the configuration names, None if
@@ -73,8 +73,8 @@ class Profile:
     name: str | None = None
     email: str | None = None
     picture: str | None = None
-    claims: dict[str, Any] = field(default_factory=dict)
-    more: dict[str, Any] = field(default_factory=dict)
+    claims: dict[str, Any] = msgspec.field(default_factory=dict)
+    more: dict[str, Any] = msgspec.field(default_factory=dict)
 
     def claim(self, path: ClaimPath) -> object:
         """What is held at this path: what the id_token says goes before what UserInfo said.
@@ -94,8 +94,7 @@ class Profile:
         return replace(self, claims=picked(claims, map(path_of, self.claims)))
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetimes:
+class Lifetimes(msgspec.Struct, frozen=True):
     """A session ends `idle` seconds after its last use, and `absolute` seconds after its login."""
 
     idle: float
@@ -181,7 +180,7 @@ class LoginSession:
     def packed(self) -> bytes:
         """For cookies, into which it is sealed."""
         rest = {name: getattr(self, name) for name in _PACKED_AS_THEY_ARE}
-        return pack(rest, asdict(self.profile), self.tokens)
+        return pack(rest, values_of(self.profile), self.tokens)
 
     @staticmethod
     def unpacked(packed: bytes) -> LoginSession:
@@ -196,7 +195,7 @@ class LoginSession:
 
 
 _PACKED_AS_THEY_ARE: Final = tuple(
-    one.name for one in fields(LoginSession) if one.name not in ("tokens", "profile")
+    name for name in names_of(LoginSession) if name not in ("tokens", "profile")
 )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple
 from urllib.parse import quote
+
+import msgspec
 
 from sidecar.core.attributes import NO_KEYS, Attributes, CookieKeys, Scope
 from sidecar.core.cookies import (
@@ -22,6 +23,7 @@ from sidecar.core.cookies import (
 )
 from sidecar.core.credential import Reading, Result, is_b64token
 from sidecar.core.formats.sealed import MAX_ATTEMPTS, base_name, prefixed
+from sidecar.core.record import replace
 from sidecar.core.token_set import TokenSet, jwt_subject, token_set
 
 _NO_TOKEN: Final = partial(re.compile(r"[^A-Za-z0-9\-._~+/=]+").sub, "")
@@ -51,8 +53,7 @@ class _RawValue(NamedTuple):
     is_encoded: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RawSource:
+class RawSource(msgspec.Struct, frozen=True):
     """Takes the value as it is: whether it is a JWT, and has expired, is the upstream's to say."""
 
     names: tuple[str, ...]

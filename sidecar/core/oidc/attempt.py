@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 from urllib.parse import urlencode
 
@@ -23,6 +23,7 @@ from sidecar.core.formats.sealed import base_name, prefixed
 from sidecar.core.jwe import A256GCM, Keyring, SealError
 from sidecar.core.keys import derive_key
 from sidecar.core.oidc.relying_party import TOLERANCE, LoginFailed, OidcClient
+from sidecar.core.record import values_of
 from sidecar.core.target import local_reference
 from sidecar.core.tickets import encode
 
@@ -192,7 +193,7 @@ class AttemptCookies:
             if one and not one.is_over(now, self._lifetime)
         }
         name = self._name(attempt.state, scope)
-        sealed = self._keyring.seal(msgspec.json.encode(astuple(attempt)))
+        sealed = self._keyring.seal(msgspec.json.encode(tuple(values_of(attempt).values())))
         kept, room = set(), ATTEMPT_BYTES - len(name) - len(sealed)
         for one in sorted(alive, key=alive.__getitem__, reverse=True):
             room -= len(one) + sum(map(len, jar.values(one)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from sidecar.core.access import (
@@ -19,6 +19,7 @@ from sidecar.core.formats.login_session import Profile
 from sidecar.core.jws import InvalidToken, Verified
 from sidecar.core.oidc.relying_party import LoginRefused, OidcClient
 from sidecar.core.oidc.token_claims import check_origin, check_times, identifier
+from sidecar.core.record import replace
 from sidecar.core.tickets import encode
 from sidecar.core.token_set import jwt_subject
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from sidecar.core.access import (
     EMAIL,
@@ -40,8 +41,7 @@ class LoginRefused(LoginFailed):
         self.who = who
 
 
-@dataclass(frozen=True, slots=True)
-class OidcClient:
+class OidcClient(msgspec.Struct, frozen=True):
     """What the sidecar is at the provider, and what it asks for.
 
     `parameters` are more of the authorization request; None: that one is not sent. `tolerance` is
@@ -52,7 +52,7 @@ class OidcClient:
     issuer: str
     client_id: str
     scopes: tuple[str, ...]
-    parameters: Mapping[str, str | None] = field(default_factory=dict)
+    parameters: Mapping[str, str | None] = msgspec.field(default_factory=dict)
     tolerance: float = TOLERANCE
     claims: tuple[ClaimPath, ...] = ()
     allow: tuple[AccessRule, ...] = ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -61,8 +60,7 @@ class SessionIndex:
         return f"{kind}:{encode(hmac.digest(key, text, 'sha256')[:16])}"
 
 
-@dataclass(frozen=True, slots=True)
-class IndexEntry:
+class IndexEntry(msgspec.Struct, frozen=True):
     """One session under a key of the index, and when it ends at the latest (Unix seconds).
 
     `has_sid`: whether the provider has named it.

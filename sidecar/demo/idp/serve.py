@@ -8,11 +8,11 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from typing import Any, Final
 
 from aiohttp import web
 
+from sidecar.core.record import replace
 from sidecar.demo.idp.demo_provider import Clock, DemoProvider
 from sidecar.demo.idp.grants import mint
 from sidecar.demo.idp.options import EVERYBODY, OFFLINE_ACCESS, OPENID, Options, RegisteredClient

@@ -7,9 +7,10 @@ import random
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
+
+import msgspec
 
 from sidecar.core.errors import StoreUnavailable
 from sidecar.net.deadline import Within
@@ -25,8 +26,7 @@ Write = Callable[[], Awaitable[object]]
 """Writes once more if it is called again. Raises `StoreUnavailable`."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Item:
+class _Item(msgspec.Struct, frozen=True, eq=False):
     kind: str
     write: Write
     taken: asyncio.Future[bool]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +23,7 @@ from sidecar.core.formats.login_session import (
     new_session,
     presented_names,
 )
+from sidecar.core.record import replace
 from sidecar.core.token_set import TokenSet
 
 NOW = 1_800_000_000.0

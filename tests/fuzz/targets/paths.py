@@ -5,10 +5,10 @@ The servers run, and are asked for what the sidecar would forward without one.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from sidecar.core.errors import BadRequest
+from sidecar.core.record import replace
 from sidecar.core.route_table import UNROUTED, RouteTable
 from sidecar.core.target import split_target
 from tests.fuzz import oracles

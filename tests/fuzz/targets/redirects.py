@@ -5,9 +5,9 @@ Node.js is asked, whose `URL` is that algorithm (WHATWG URL).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
+from sidecar.core.record import replace
 from sidecar.core.route_table import UNROUTED
 from sidecar.core.target import is_local_path, local_reference
 from tests.fuzz import oracles
