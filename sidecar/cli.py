@@ -379,7 +379,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.excepthook = _tell_defect
     # Nearly all that is made while modules are imported stays, so that to look for garbage every
     # 700 objects is a tenth of the time of a start.
-    gc.set_threshold(50_000, 50, 50)
+    gc.set_threshold(200_000, 50, 50)
     # pydantic would look through the metadata of every library that is installed for plugins, and
     # have those that it finds see the configuration with its secrets.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
