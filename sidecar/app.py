@@ -18,6 +18,7 @@ import uvloop
 from sidecar import __version__
 from sidecar.access_log import Access
 from sidecar.allocator import keep_freed_memory
+from sidecar.compilation.compile_policy import compile_policy
 from sidecar.core.config.listen_section import addresses
 from sidecar.handover import offered
 from sidecar.inheritance import NOTHING, Inheritance
@@ -29,7 +30,7 @@ from sidecar.metrics import Metrics
 from sidecar.net.open_files import raise_open_files, shortage
 from sidecar.net.parsers import require_c_parsers
 from sidecar.observation.warning_log import WarningLog
-from sidecar.policy import Policy, compile_policy
+from sidecar.policy import Policy
 from sidecar.reload import Load, Reloads
 from sidecar.reload_on_change import ReloadOnChange
 from sidecar.runtime import FINISH_SECONDS, Runtime, open_runtime

@@ -284,12 +284,12 @@ def explain(
 def _explained(config: Config, cookie: str, now: float, request: str | None) -> Mapping[str, Any]:
     """What `explain` prints, or an exit with the fault of the request."""
     if request is None:
+        from sidecar.compilation.compile_sources import compile_sources
         from sidecar.explain import explain as explained
-        from sidecar.policy import compile_sources
 
         return explained(compile_sources(config), cookie, now)
+    from sidecar.compilation.compile_policy import compile_policy
     from sidecar.core.errors import BadRequest
-    from sidecar.policy import compile_policy
     from sidecar.web.explanation import explain_request
 
     try:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from yarl import URL
 
+from sidecar.compilation.compile_policy import compile_policy
 from sidecar.core.errors import StoreUnavailable
 from sidecar.net.causes import of_connection
 from sidecar.net.outbound import way_of
 from sidecar.net.provider import ProviderUnavailable
 from sidecar.net.store import open_store
-from sidecar.policy import compile_policy
 from sidecar.runtime import open_provider
 
 if TYPE_CHECKING:

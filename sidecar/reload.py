@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
+from sidecar.compilation.compile_policy import config_hash
 from sidecar.core.errors import ConfigError
 from sidecar.core.reload_result import ReloadHistory, ReloadResult
-from sidecar.policy import config_hash
 from sidecar.tls import UnusableFile
 
 if TYPE_CHECKING:

@@ -32,6 +32,7 @@ from aiohttp import (
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from sidecar import demo
+from sidecar.compilation.compile_sources import compile_sources
 from sidecar.core.cookies import CookieJar as Presented
 from sidecar.core.credential import Result, read_credential
 from sidecar.demo import controls
@@ -41,7 +42,6 @@ from sidecar.demo.idp import running_idp
 from sidecar.demo.page import asset
 from sidecar.demo.session_cookies import ALL_COOKIES, KINDS, SessionCookies
 from sidecar.demo.trace import MAX_ENTRIES, AccessLog, Seen, Trace
-from sidecar.policy import compile_sources
 
 DOCUMENT = {"Accept": "text/html", "Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "same-origin"}
 ARTIFACTS = Path(__file__).parents[1] / "artifacts" / "demo"

@@ -46,6 +46,7 @@ LAYERS: Final = (
     ("sidecar.core.logout_rule", "sidecar.core.route_table"),
     ("sidecar.core",),
     (
+        "sidecar.compilation",
         "sidecar.policy",
         "sidecar.descriptor_signals",
         "sidecar.page_files",

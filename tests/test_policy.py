@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.compilation.compile_policy import compile_policy
 from sidecar.core.config import Config, load
 from sidecar.core.cookies import CookieJar
 from sidecar.core.credential import Result, read_credential
@@ -15,13 +16,7 @@ from sidecar.core.envelope import parse
 from sidecar.core.keys import derive_key
 from sidecar.core.route_table import Route
 from sidecar.core.tickets import Signer
-from sidecar.policy import (
-    Policy,
-    TrustedPeers,
-    UnauthorizedRule,
-    UpstreamServer,
-    compile_policy,
-)
+from sidecar.policy import Policy, TrustedPeers, UnauthorizedRule, UpstreamServer
 from sidecar.tls import UnusableFile
 
 ENTROPY = b"e" * 32

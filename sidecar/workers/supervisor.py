@@ -22,6 +22,7 @@ import msgspec
 from sidecar import __version__
 from sidecar.allocator import keep_freed_memory
 from sidecar.app import FORGETS, cannot_start, has_sessions, report_shortage, where
+from sidecar.compilation.compile_policy import compile_policy
 from sidecar.core.errors import ConfigError
 from sidecar.core.record import replace
 from sidecar.handover import ASKED, offered
@@ -31,7 +32,6 @@ from sidecar.log_writer import LogWriter, open_target
 from sidecar.net.open_files import raise_open_files
 from sidecar.net.outbound import way_of
 from sidecar.net.parsers import require_c_parsers
-from sidecar.policy import compile_policy
 from sidecar.reload import (
     ENDING,
     STAYS,

@@ -10,10 +10,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sidecar.cli import cli
+from sidecar.compilation.compile_policy import compile_policy
 from sidecar.core.config import load
 from sidecar.core.credential import Reading
 from sidecar.core.errors import BadRequest
-from sidecar.policy import Policy, compile_policy
+from sidecar.policy import Policy
 from sidecar.web.explanation import RequestExplanation, SessionFacts, explain_request
 
 CANARY = "canary-c4n4ry-7f3a9e51d2"

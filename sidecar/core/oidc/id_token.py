@@ -8,13 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sidecar.core.access import (
-    SUBJECT,
-    ClaimPath,
-    lets_in,
-    picked,
-    why_not,
-)
+from sidecar.core.access import SUBJECT, ClaimPath, lets_in, picked, why_not
 from sidecar.core.formats.login_session import Profile
 from sidecar.core.jws import InvalidToken, Verified
 from sidecar.core.oidc.relying_party import LoginRefused, OidcClient

@@ -7,12 +7,7 @@ from typing import Final
 
 import msgspec
 
-from sidecar.core.access import (
-    EMAIL,
-    EMAIL_VERIFIED,
-    AccessRule,
-    ClaimPath,
-)
+from sidecar.core.access import EMAIL, EMAIL_VERIFIED, AccessRule, ClaimPath
 from sidecar.core.errors import NotAllowed, SidecarError
 
 TOLERANCE: Final = 60.0  # seconds that clocks may differ, by default

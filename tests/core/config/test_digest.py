@@ -62,7 +62,7 @@ def test_it_is_the_same_in_every_process(loaded: Loader) -> None:
     """Whatever order hashing gives; of the reference configuration, which has every key."""
     code = f"""
 from sidecar.core.config import load
-from sidecar.policy import config_hash
+from sidecar.compilation.compile_policy import config_hash
 text = open("config/sidecar.yaml").read()
 environ = dict.fromkeys({NAMES!r}, "x" * 40)
 print(config_hash(load(text, source="f", environ=environ, read_file=lambda _: "x" * 40)))

@@ -1,0 +1,1 @@
+"""A configuration becomes what requests are served by: `Config` → `sidecar.policy.Policy`."""
