@@ -18,6 +18,7 @@ import uvloop
 from sidecar import __version__
 from sidecar.access_log import Access
 from sidecar.allocator import keep_freed_memory
+from sidecar.assembly.open_runtime import open_runtime
 from sidecar.compilation.compile_policy import compile_policy
 from sidecar.core.config.listen_section import addresses
 from sidecar.handover import offered
@@ -33,7 +34,7 @@ from sidecar.observation.warning_log import WarningLog
 from sidecar.policy import Policy
 from sidecar.reload import Load, Reloads
 from sidecar.reload_on_change import ReloadOnChange
-from sidecar.runtime import FINISH_SECONDS, Runtime, open_runtime
+from sidecar.runtime import FINISH_SECONDS, Runtime
 from sidecar.service_manager import ServiceManager
 from sidecar.strays import into_log
 from sidecar.tls import UnusableFile, listener_contexts

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from yarl import URL
 
+from sidecar.assembly.open_provider import open_provider
 from sidecar.compilation.compile_policy import compile_policy
 from sidecar.core.errors import StoreUnavailable
 from sidecar.net.causes import of_connection
 from sidecar.net.outbound import way_of
 from sidecar.net.provider import ProviderUnavailable
 from sidecar.net.store import open_store
-from sidecar.runtime import open_provider
 
 if TYPE_CHECKING:
     from sidecar.core.config import Config

@@ -70,7 +70,7 @@ LAYERS: Final = (
         "sidecar.tracing",
     ),
     ("sidecar.sessions",),
-    ("sidecar.runtime",),
+    ("sidecar.runtime", "sidecar.assembly"),
     ("sidecar.reload",),
     ("sidecar.web",),
     (

@@ -10,10 +10,10 @@ from urllib.parse import parse_qs
 import pytest
 from aiohttp import web
 
+from sidecar.assembly.open_provider import open_provider
 from sidecar.core.config import load
 from sidecar.net.outbound import way_of
 from sidecar.net.provider import Provider, ProviderUnavailable
-from sidecar.runtime import open_provider
 from sidecar.tls import UnusableFile
 from tests.net.store.conftest import Certificates, make_certificates
 from tests.ports import free_port

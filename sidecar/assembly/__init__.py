@@ -1,0 +1,1 @@
+"""A policy becomes what runs: `sidecar.policy.Policy` → `sidecar.runtime.Runtime`."""
