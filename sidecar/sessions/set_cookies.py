@@ -38,8 +38,12 @@ class SetCookies:
         self.listener: SessionListener = NOBODY
 
     def is_session_cookie(self, set_cookie: bytes) -> bool:
-        """Returns whether a Set-Cookie value names a session cookie."""
-        return self._reader.names.matches(set_cookie_name(set_cookie))
+        """Returns whether a Set-Cookie value names a session cookie.
+
+        Names are compared as those of a Cookie header are (`CookieJar.named`): what an application
+        would find by trimming more than RFC 6265 allows must not be set either.
+        """
+        return self._reader.names.matches(set_cookie_name(set_cookie).strip())
 
     # -- sessions that begin ----------------------------------------------------------------------
 

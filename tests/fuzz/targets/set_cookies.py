@@ -38,7 +38,7 @@ def check(data: bytes) -> None:
     presented = set_by_browser["pair"]
     names = {one.strip() for one, _, _ in CookieJar.parse(presented).pairs}
     for one in names:
-        assert not READER.names.matches(one) or READER.names.matches(name), (
+        assert not READER.names.matches(one) or READER.names.matches(name.strip()), (
             f"{one} is not seen in {line!r}"
         )
     is_gone = set_by_browser["ends"] is not None and set_by_browser["ends"] <= NOW * 1000
