@@ -93,7 +93,7 @@ class _Cut:
         fields = tuple(message.raw_headers)
         self.found.append(Read(message.method, message.path, fields, version, body, True))
         self._message = None
-        # As `web.exchange` has it: whoever asks for an upgrade may speak something else from here on.
+        # As `web.exchange` has it: who asks for an upgrade may speak something else from here on.
         self._is_last = message.should_close or message.upgrade or not self.parser.is_framed
 
 
