@@ -263,5 +263,6 @@ def servers() -> tuple[Server, ...]:
         _serves(port)
     made = tuple(Server(name, port) for name, port in ports.items())
     for one in made:
+        atexit.register(one.close)
         assert MARK.encode() in one.body_of(b"/" + SECRET.encode()), f"{one.name} has nothing gated"
     return made
