@@ -15,17 +15,18 @@ from typing import Final
 # none of them takes a port while nobody listens on it.
 _FIRST: Final = 15_000
 _END: Final = 32_000
-_SHARES: Final = 16
-"""Test processes side by side (pytest-xdist) that never find the same port."""
 
 
 def _share() -> range:
-    """The ports of this process: its own share beside others, else all of them."""
+    """The ports of this process: its own share beside others (pytest-xdist), else all of them.
+
+    Shares are as large as can be: a port on which connections have just ended is not free for a
+    minute (TIME_WAIT), in which tests that follow each other quickly ask for more than a thousand.
+    """
     number = re.search(r"\d+", os.environ.get("PYTEST_XDIST_WORKER", ""))
-    if number is None:
-        return range(_FIRST, _END)
-    size = (_END - _FIRST) // _SHARES
-    first = _FIRST + size * (int(number.group()) % _SHARES)
+    shares = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    size = (_END - _FIRST) // shares
+    first = _FIRST + size * (0 if number is None else int(number.group()) % shares)
     return range(first, first + size)
 
 

@@ -124,7 +124,7 @@ def test_both_renderings_are_the_same_bytes(
     assert told | expected == told
 
 
-@given(flows(), st.floats(0, 1e6), ANY_TEXT.filter(len))
+@given(flows(), st.floats(0, 1e6), ANY_TEXT.filter(lambda text: text and ";" not in text))
 def test_a_path_that_is_too_long_is_cut(flow: Flow, seconds: float, text: str) -> None:
     """So that lines of several processes do not mix; all else stays."""
     request = Request("GET", "/", [(b"Host", b"a")], http11=True)
