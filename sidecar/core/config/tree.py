@@ -133,6 +133,7 @@ def _compose(text: str) -> Node | None:
     if len(text) > MAX_CHARACTERS:
         raise BadValue(f"must have at most {MAX_CHARACTERS} characters", "move secrets into files")
     yaml, hidden = YAML(typ="safe", pure=True), hide_references(text)
+    yaml.composer.warn_double_anchors = False  # YAML 1.2 3.2.2.2 has them; a warning shows the text
     try:
         node: Node | None = yaml.compose(hidden)
     except _DEFECTS:

@@ -248,6 +248,18 @@ def test_aliases_are_ordinary_yaml(loaded: Loader) -> None:
     assert config.limits.header == config.limits.body == 2048
 
 
+def test_an_anchor_may_come_again(loaded: Loader, recwarn: pytest.WarningsRecorder) -> None:
+    """And nothing is warned of: such a warning would show the lines, and what secret is there."""
+    config = loaded(
+        "upstream: http://a\nlimits: {header: &a 2KiB, body: &a 3KiB}\nenvelope: {buffer: *a}"
+    )
+    assert config.limits.body == 3072
+    (route,) = config.routes
+    assert route.envelope is not None
+    assert route.envelope.buffer == 3072
+    assert not recwarn.list
+
+
 def test_yaml_is_version_1_2(loaded: Loader) -> None:
     """`no` and dates are text there."""
     config = loaded("upstream: http://a\nunauthorized: {messages: [no, 2020-01-01, 12:30:45]}")
