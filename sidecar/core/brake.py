@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from math import inf
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -30,8 +30,6 @@ KEPT: Final = 2048  # users of each kind that are counted; the one judged longes
 FIRST_GAP: Final = 1.0  # seconds until the first session ends while the brake is engaged
 LONGEST_GAP: Final = 300.0
 WATCHED: Final = 32  # routes, and kinds of sessions on them, that are watched at a time
-
-Value = TypeVar("Value")
 
 
 class BrakeRule(msgspec.Struct, frozen=True):
@@ -51,7 +49,8 @@ class _Rejection(NamedTuple):
 class Brake:
     """The brake of one route. Times are seconds of one clock; `user` and `session` are names.
 
-    Memory is bounded by `KEPT` users each, accepted and rejected.
+    Memory is bounded by `KEPT` users each, accepted and rejected. If there are more, both count
+    over the time for which all are known, so that a share is one of the same time.
     """
 
     def __init__(self, rule: BrakeRule) -> None:
@@ -61,6 +60,7 @@ class Brake:
         self._fresh: Final[set[str]] = set()  # accepted for the first time since the last end
         self._gap = FIRST_GAP
         self._next_end = inf
+        self._known_since = -inf
         self.is_engaged = False
 
     @property
@@ -84,7 +84,10 @@ class Brake:
             self._rejected.pop(user, None)
             if user not in self._accepted and len(self._fresh) < KEPT:
                 self._fresh.add(user)
-            _put(self._accepted, user, now)
+            self._accepted[user] = now
+            self._accepted.move_to_end(user)
+            if len(self._accepted) > KEPT:
+                self._known_since = self._accepted.popitem(last=False)[1]
         self._judge(now)
 
     def reject(self, user: str, session: str, now: float, *, is_renewed: bool = False) -> bool:
@@ -97,7 +100,9 @@ class Brake:
         renewed_at = -inf if before is None else before.renewed_at
         self._accepted.pop(user, None)
         self._fresh.discard(user)
-        _put(self._rejected, user, _Rejection(now, session, now if is_renewed else renewed_at))
+        self._rejected[user] = _Rejection(now, session, now if is_renewed else renewed_at)
+        if len(self._rejected) > KEPT:
+            self._known_since = self._rejected.popitem(last=False)[1].at
         self._judge(now)
         if not self.is_engaged:
             return False
@@ -121,12 +126,14 @@ class Brake:
         self._judge(now)
 
     def _forget(self, now: float) -> None:
-        """Forgets what is older than the window."""
-        since = now - self._rule.window
-        while self._rejected and next(iter(self._rejected.values())).at <= since:
+        """Forgets what is older than the window, or than all that is known."""
+        while self._rejected and self._is_over(next(iter(self._rejected.values())).at, now):
             self._rejected.popitem(last=False)
-        while self._accepted and next(iter(self._accepted.values())) <= since:
+        while self._accepted and self._is_over(next(iter(self._accepted.values())), now):
             self._accepted.popitem(last=False)
+
+    def _is_over(self, at: float, now: float) -> bool:
+        return at <= now - self._rule.window or at < self._known_since
 
     def _judge(self, now: float) -> None:
         is_most = self.rejected >= self._rule.share * self.judged
@@ -136,13 +143,6 @@ class Brake:
             self.is_engaged = True
             self._gap, self._next_end = FIRST_GAP, now + FIRST_GAP
             self._fresh.clear()
-
-
-def _put(table: OrderedDict[str, Value], user: str, value: Value) -> None:
-    table[user] = value
-    table.move_to_end(user)
-    if len(table) > KEPT:
-        table.popitem(last=False)
 
 
 class Brakes:

@@ -48,6 +48,20 @@ def test_as_many_who_are_accepted_keep_it_from_engaging() -> None:
         assert not brake.reject(f"bad{at}", "s", at * 0.1)
 
 
+def test_so_many_that_not_all_are_kept_are_shares_of_the_same_time() -> None:
+    """A quarter is no half, though of both kinds as many are kept."""
+    brake = Brake(RULE)
+    for at in range(6 * KEPT):
+        now = at * RULE.window / (6 * KEPT)
+        if at % 4 == 3:
+            assert not brake.reject(f"u{at}", f"s{at}", now)
+        else:
+            brake.accept(f"u{at}", f"s{at}", now)
+    spared = [brake.reject(f"v{at}", f"s{at}", RULE.window) for at in range(2 * KEPT)]
+    assert spared[-1]
+    assert not spared[0]
+
+
 def test_success_of_a_rejected_session_does_not_speak_for_it() -> None:
     """An upstream may look at no token on some path; a new session of the user does speak."""
     brake = Brake(RULE)
