@@ -18,11 +18,12 @@ from typing import Final
 from urllib.parse import unquote
 
 from sidecar.core.memo import Memo
-from sidecar.core.target import LONGEST_READ, folded, is_odd, readings
+from sidecar.core.target import folded, is_odd, readings
 
 STAR: Final = "*"
 _VALUE: Final = re.compile(r"(;[^;/=]*=)[^;/]*")  # of a parameter in a segment
 _MOST: Final = 512  # paths whose masked form is remembered
+_LONGEST_ODD: Final = 1024  # characters; to try all readings of a longer one would take long
 
 
 class PathMask:
@@ -37,15 +38,17 @@ class PathMask:
 
     def __call__(self, path: str) -> str:
         """Returns the path with `*` for each value, and for what a `*` of a pattern stands for."""
-        return self._memo[path] if self._patterns or ";" in path else path
+        if self._patterns:
+            return self._memo[path]
+        return _without_values(path) if ";" in path else path
 
     def _mask(self, path: str) -> str:
         segments = path.split("/")
         hidden = self._hidden(segments)
         masked = "/".join(STAR if at in hidden else one for at, one in enumerate(segments))
-        if is_odd(path) and (len(path) > LONGEST_READ or self._shows(masked, path)):
+        if is_odd(path) and (len(path) > _LONGEST_ODD or self._shows(masked, path)):
             return f"/{STAR}"
-        return _VALUE.sub(rf"\1{STAR}", masked)
+        return _without_values(masked)
 
     def _shows(self, masked: str, path: str) -> bool:
         """Whether some reading of a masked path shows a segment that one of the path hides."""
@@ -81,3 +84,7 @@ def _matches(pattern: Sequence[str], names: Sequence[str]) -> bool:
     return len(names) >= len(pattern) and all(
         part in (STAR, name) for part, name in zip(pattern, names, strict=False)
     )
+
+
+def _without_values(path: str) -> str:
+    return _VALUE.sub(rf"\1{STAR}", path)
