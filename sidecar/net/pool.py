@@ -4,7 +4,8 @@
 
 `pool.max` bounds the connections that are idle or busy. One that is lent belongs to an exchange
 that lasts (an event stream, a tunnel, a slow client) and counts against `limits.in_flight.stream`
-instead, so that however many of these there are, the next request finds a connection.
+instead, so that however many of these there are, the next request finds a connection. So does one
+whose request body is still coming; from its end on it is busy (`count`).
 """
 
 from __future__ import annotations
@@ -251,6 +252,10 @@ class Pool:
         if connection in self._open:
             self._lent.add(connection)
             self._make_room()
+
+    def count(self, connection: UpstreamConnection) -> None:
+        """Counts a lent connection again, be there as many as may be: the exchange goes on."""
+        self._lent.discard(connection)
 
     def lost(self, connection: UpstreamConnection) -> None:
         """Counts a connection out, which makes room for another."""

@@ -80,8 +80,9 @@ class RequestBody:
         return self._pace.rate(self._waited_for, self._flow.payload.total_bytes)
 
     def give_up(self, why: str) -> None:
-        """Stops waiting for the client."""
-        self._flow.connection.give_up(why)
+        """Stops waiting for the client, unless the request is over."""
+        if not self._flow.over:
+            self._flow.connection.give_up(why)
 
     @property
     def _waited_for(self) -> float:

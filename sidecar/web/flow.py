@@ -250,7 +250,7 @@ class Flow(Exchange):
 
     def leave_budget(self) -> None:
         """Counts the request against no budget, until it is admitted again."""
-        if self.kind:
+        if self.kind and not self.over:
             self.handler.budgets.release(self.kind)
             self.kind = ""
 

@@ -468,7 +468,10 @@ async def _end_named(flow: Flow, said: LogoutToken) -> int:
 
 
 async def _read_form(flow: Flow) -> bytes:
-    """The body of a form. Raises `BadRequest` and `BodyTooLarge`."""
+    """The body of a form, whose request counts again from then on.
+
+    Raises `BadRequest`, `BodyTooLarge` and `Overloaded`.
+    """
     facts, raw = flow.request.facts, flow.request.fields.raw
     types = [value for name, value in raw if name.lower() == b"content-type"]
     if [media_type(value) for value in types] != [FORM_TYPE]:
@@ -482,6 +485,7 @@ async def _read_form(flow: Flow) -> bytes:
             form += data
             if len(form) > FORM_BYTES:
                 raise BodyTooLarge(f"the form is above {FORM_BYTES}", close=True)
+    flow.admit(flow.route.kind)
     return bytes(form)
 
 

@@ -150,6 +150,8 @@ async def _upload(flow: Flow, kind: str) -> None:
             if not flow.upstream_status:  # else it has answered before the body's end
                 raise
     flow.admit_late(kind)
+    if flow.kind != STREAM and flow.upstream is not None:
+        flow.upstream.pool.count(flow.upstream)
 
 
 async def _send_body(flow: Flow, body: RequestBody) -> None:

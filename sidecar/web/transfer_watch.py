@@ -48,8 +48,13 @@ class TransferWatch:
         return self._pace.rate(self._waited, self._flow.bytes_out)
 
     def give_up(self, why: str) -> None:
-        """Breaks the response off, and makes room at once."""
+        """Breaks the response off, and makes room at once.
+
+        Nothing if its client has just left: then the connection may be with its next request.
+        """
         flow = self._flow
+        if flow.over:
+            return
         flow.leave_budget()
         flow.detail = why
         flow.connection.give_up(why)

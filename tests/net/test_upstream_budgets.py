@@ -399,6 +399,24 @@ async def test_uploads_that_crawl_are_in_no_budget_of_others(
     await others_are_served(client, at)
 
 
+async def test_upload_counts_again_once_its_body_has_come(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """From then on its upstream is what it waits for, and has as many requests as it takes."""
+    upstream.default = lambda _: ["hang"]
+    at = await sidecar(config(upstream))
+    for _ in range(2 * MAX):
+        one = await client(at)
+        one.send(f"POST /upload HTTP/1.1\r\n{HOST}Content-Length: 100000\r\n\r\n" + "x" * 100_000)
+    found = await at.wait_for(lambda found: states(found)["busy"] == 2 * MAX)
+    assert found['sidecar_requests_in_flight{kind="api"}'] == 2 * MAX
+    assert states(found) == {"idle": 0, "busy": 2 * MAX, "lent": 0}
+    waiting = await client(at)
+    waiting.send(f"GET /orders HTTP/1.1\r\n{HOST}\r\n")
+    waits = 'sidecar_upstream_waiting{upstream="main"}'
+    await at.wait_for(lambda found: found[waits] == 1)
+
+
 async def test_upload_that_keeps_coming_outlives_those_that_crawl(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
