@@ -248,7 +248,7 @@ class Pool:
         return True
 
     def lend(self, connection: UpstreamConnection) -> None:
-        """Lets a busy connection count no more, until `put` or its end."""
+        """Lets a busy connection count no more, until `count`, `put` or its end."""
         if connection in self._open:
             self._lent.add(connection)
             self._make_room()

@@ -88,7 +88,10 @@ class Home(Protocol):
         """Whether another server may take what one has failed."""
 
     def lend(self, connection: UpstreamConnection) -> None:
-        """Lets a busy connection count no more, until `put` or its end."""
+        """Lets a busy connection count no more, until `count`, `put` or its end."""
+
+    def count(self, connection: UpstreamConnection) -> None:
+        """Counts a lent connection again."""
 
     def put(self, connection: UpstreamConnection) -> None:
         """Takes a clean connection back."""
