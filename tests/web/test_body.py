@@ -33,6 +33,7 @@ class Read:
             connection=connection,
             payload=self,
             handler=handler,
+            over=False,
             leave_budget=lambda: None,
         )
         self._body = RequestBody(flow)
