@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from tests.floods.__main__ import play
 from tests.floods.strangers import BALANCER, FLOODS, flood, raise_descriptors
 from tests.floods.world import running_site
@@ -13,8 +11,6 @@ from tests.floods.world import running_site
 MIB = 1 << 20
 
 
-# A stranger may leave a connection to the collector. The sidecar is a process of its own.
-@pytest.mark.filterwarnings("ignore:.*StreamWriter:pytest.PytestUnraisableExceptionWarning")
 async def test_users_are_served_beside_every_flood() -> None:
     """No error, no other user's answer; the long run is `python -m tests.floods`."""
     raise_descriptors()

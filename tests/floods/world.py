@@ -52,8 +52,10 @@ class Site:
     async def fills(self) -> Mapping[str, tuple[float, float]]:
         """What each of its memories holds, and its bound (`inside.fills`)."""
         reader, writer = await asyncio.open_unix_connection(self.memory)
-        told = json.loads(await reader.read())
-        writer.close()
+        try:
+            told = json.loads(await reader.read())
+        finally:  # whoever watches is cancelled when the flood is over
+            writer.close()
         return {name: (holds, bound) for name, holds, bound in told}
 
 
