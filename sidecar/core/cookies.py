@@ -61,6 +61,7 @@ _COOKIE_OCTETS = re.compile(r"[!#-+\--:<-\[\]-~]*").fullmatch  # RFC 6265 sectio
 _PERCENT_ENCODED = re.compile(r"(?>(?:[^%]++|%[0-9A-Fa-f]{2})*)").fullmatch
 _JS_SPACE = "\t\n\v\f\r \xa0"  # what String.prototype.trim takes off, of latin-1
 _EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
+_LAST_SECOND = 253402300799.0  # of the year 9999
 
 
 def has_too_many(fields: Iterable[tuple[bytes, bytes]]) -> bool:
@@ -323,8 +324,16 @@ def set_line(name: str, value: str, attributes: Attributes, expires_at: float | 
     """
     if not is_cookie_value(value):
         raise ValueError("a cookie cannot hold this value")
-    dates = [] if expires_at is None else [f"Expires={formatdate(expires_at, usegmt=True)}"]
+    dates = [] if expires_at is None else [f"Expires={_date(expires_at)}"]
     return _line(name, value, attributes, dates)
+
+
+def _date(at: float) -> str:
+    """The date of a Unix time (RFC 9110 5.6.7), whose year has four digits.
+
+    Applications may seal a time in milliseconds, which in seconds lies in the year 59000.
+    """
+    return formatdate(min(max(at, 0.0), _LAST_SECOND), usegmt=True)
 
 
 def gone_line(name: str, attributes: Attributes, *, dated: bool = True) -> bytes:

@@ -158,12 +158,6 @@ def head_size(fields: Iterable[tuple[bytes, bytes]]) -> int:
     return sum(len(name) + len(value) + 4 for name, value in fields)
 
 
-def content_length(fields: Iterable[tuple[bytes, bytes]]) -> int:
-    """The Content-Length in bytes of a head that the C parser has accepted, 0 without one."""
-    lengths = (int(value) for name, value in fields if name.lower() == b"content-length")
-    return next(lengths, 0)
-
-
 _FIELD_VALUE_BYTES: Final = bytes([9, *range(32, 127), *range(128, 256)])
 
 

@@ -15,9 +15,11 @@ connection to the next user. What is used of aiohttp, and why:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
@@ -29,7 +31,7 @@ from sidecar.core.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from sidecar.core.headers import content_length, head_size
+from sidecar.core.headers import head_size
 from sidecar.core.keep_alive import usable
 from sidecar.core.scan import scan_answer
 from sidecar.net.causes import of_answer, of_connection
@@ -47,8 +49,6 @@ if TYPE_CHECKING:
 
 MAX_INTERIM: Final = 32  # 1xx responses before a final one; more is abuse
 _VERSIONS: Final = (HttpVersion11, HttpVersion10)
-_END_OF_HEAD: Final = b"\r\n\r\n"
-_LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 _LOST_WHILE_SENDING: Final = "the connection was lost while the request body was sent"
 
 
@@ -341,11 +341,11 @@ class UpstreamConnection(StreamProtocol):
         try:
             messages, upgraded, tail = parser.feed_data(data)
         except HttpProcessingError as error:
-            whole = None if self._answered else self._before_excess(bytes(self._head_data))
-            if whole is None:
+            messages = () if self._answered else self._before_excess(bytes(self._head_data))
+            if not messages:
                 self._broken(UpstreamProtocolError(of_answer(error)))
                 return
-            messages, upgraded, tail = [whole], False, b""
+            upgraded, tail = False, b""
         if messages:
             if sum(message.code >= 200 for message, _ in messages) > 1:
                 self._dirty = True  # a second response, seen before the first is passed on
@@ -359,33 +359,37 @@ class UpstreamConnection(StreamProtocol):
         elif data:
             self._heard = True
 
-    def _before_excess(self, data: bytes) -> Any:
-        """The response that `data` is up to its excess; None if it is none, or is not whole.
+    def _before_excess(self, data: bytes) -> Sequence[Any]:
+        """The messages up to the response that `data` is up to its excess; none if there is none.
 
         Some servers send a body with HEAD, 204 or 304, or more of one than its length. That must
         not depend on where a segment ends: bytes that come later close the connection, too (T20,
-        RFC 9112 6.3).
+        RFC 9112 6.3). Where the response ends, the parser alone knows: it wants more of everything
+        shorter.
         """
-        end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
-        limit = self.pool.address.header_limit
-        parser = response_parser(self, self._loop, limit, has_body=self._expects_body)
-        try:
-            messages, upgraded, _ = parser.feed_data(data[:end])
-            if len(messages) != 1 or upgraded or messages[0][0].code < 200:
-                return None
-            message, payload = messages[0]
-            if message.chunked:
-                behind = data.find(_LAST_CHUNK, end - 2) + len(_LAST_CHUNK)
+        short, long = 0, len(data)
+        while long - short > 1:
+            middle = (short + long) // 2
+            _, messages = self._read_once(data[:middle], BaseProtocol(self._loop))
+            if messages is not None and not _is_here(messages):
+                short = middle
             else:
-                behind = end + content_length(message.raw_headers)
-            if not payload.is_eof():
-                parser.feed_data(data[end:behind])
-        except HttpProcessingError:
-            return None
-        if not payload.is_eof():
-            return None
+                long = middle
+        parser, messages = self._read_once(data[:long], self)
+        if messages is None or not _is_here(messages):
+            return ()
         self._parser, self._dirty = parser, True
-        return message, payload
+        return messages[self._interim :]
+
+    def _read_once(self, data: bytes, protocol: BaseProtocol) -> tuple[Any, Sequence[Any] | None]:
+        """A parser that was fed `data`, and its messages; None if it refuses them."""
+        limit = self.pool.address.header_limit
+        parser = response_parser(protocol, self._loop, limit, has_body=self._expects_body)
+        try:
+            messages, upgraded, _ = parser.feed_data(data)
+        except HttpProcessingError:
+            return parser, None
+        return parser, None if upgraded else messages
 
     def _whole(self, head: UpstreamHead, body: bytes) -> None:
         """The common case: nothing is left over, so the next exchange may begin at once."""
@@ -509,6 +513,14 @@ class UpstreamConnection(StreamProtocol):
             self._broken(UpstreamUnreachable(cause), untouched=untouched)
         elif self._answered and not self.payload.is_eof():
             _end_of_body(self._parser, self.payload, exc)
+
+
+def _is_here(messages: Sequence[Any]) -> bool:
+    """Whether the last message is a final response that is here to its end."""
+    if not messages:
+        return False
+    message, payload = messages[-1]
+    return message.code >= 200 and bool(payload.is_eof())
 
 
 def _end_of_body(parser: Any, payload: StreamReader, exc: BaseException | None) -> None:

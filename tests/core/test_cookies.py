@@ -242,6 +242,20 @@ def test_no_value_leaves_its_cookie(value: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("at", "date"),
+    [
+        (1_800_000_000.5, b"Fri, 15 Jan 2027 08:00:00 GMT"),
+        (1_800_000_000_000.0, b"Fri, 31 Dec 9999 23:59:59 GMT"),  # in milliseconds
+        (2.0**53, b"Fri, 31 Dec 9999 23:59:59 GMT"),
+        (-1.0, b"Thu, 01 Jan 1970 00:00:00 GMT"),
+    ],
+)
+def test_a_date_has_four_digits_for_its_year(at: float, date: bytes) -> None:
+    """RFC 9110 5.6.7: whatever an application says of its session's end, its cookie can be set."""
+    assert b"; Expires=%b; " % date in set_line("a", "b", PLAIN, at)
+
+
+@pytest.mark.parametrize(
     ("header", "values", "after"),
     [
         ("a=1; b=2", [b"a=; Max-Age=0"], "b=2"),

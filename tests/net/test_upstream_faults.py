@@ -301,6 +301,25 @@ EXCESS = {
         OK + JSON + b"Transfer-Encoding: chunked\r\n\r\n3\r\n\x22a\x22\r\n0\r\n\r\n",
         b"evil",
     ),
+    "204 bare LF": ("GET", b"HTTP/1.1 204 No Content\nContent-Length: 5\n\n", b"hello"),
+    "length bare LF": (
+        "GET",
+        b"HTTP/1.1 200 OK\nContent-Type: application/json\nContent-Length: 3\n\n" + b'"a"',
+        b"evil",
+    ),
+    "length behind an interim one": (
+        "GET",
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+        + OK
+        + JSON
+        + b'Content-Length: 3\r\n\r\n"a"',
+        b"evil",
+    ),
+    "chunked with trailers": (
+        "GET",
+        OK + JSON + b"Transfer-Encoding: chunked\r\n\r\n3\r\n\x22a\x22\r\n00\r\nA: b\r\n\r\n",
+        b"evil",
+    ),
 }
 
 
@@ -314,8 +333,8 @@ async def test_bytes_behind_an_answer_do_not_spoil_it(
     upstream.answers([whole + excess] if gap == 0.0 else [whole, gap, excess])
     one = await client(await sidecar(both(upstream)))
     answer = await one.ask(method, PAGE)
-    assert str(answer.status) == (kind if kind.isdigit() else "200")
-    assert answer.body == (b'"a"' if kind in ("length", "chunked") else b"")
+    assert str(answer.status) == (kind[:3] if kind[:3].isdigit() else "200")
+    assert answer.body == (b'"a"' if kind.startswith(("length", "chunked")) else b"")
     await asyncio.sleep(2 * gap)
     assert (await one.get(PAGE)).body == b'{"a":1}'
     assert upstream.connections == 2

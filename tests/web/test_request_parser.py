@@ -12,7 +12,6 @@ from aiohttp.http_exceptions import HttpProcessingError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.headers import content_length
 from sidecar.web.request_parser import RequestParser, render_section
 
 LOOP = asyncio.new_event_loop()
@@ -164,8 +163,3 @@ def test_a_rendered_section_reads_as_the_fields_that_it_was_made_of(
     cut = Cut()
     cut.receive(b"GET / HTTP/1.1" + section)
     assert [raw for _, raw, _ in cut.found] == [tuple(fields)]
-
-
-def test_a_length_is_that_of_the_head() -> None:
-    assert content_length([(b"host", b"a"), (b"CONTENT-length", b"17")]) == 17
-    assert content_length([(b"host", b"a")]) == 0

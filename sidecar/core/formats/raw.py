@@ -182,8 +182,13 @@ def _is_encoded(value: str) -> bool:
 
 
 def _spelled(token: str, is_encoded: bool) -> str:
-    """A token as a cookie's value: encoded as the former one was, or if it read otherwise."""
-    return quote(token, safe=_UNENCODED) if is_encoded or _value(token) != token else token
+    """A token as a cookie's value: encoded as the former one was, or if it read otherwise.
+
+    Each character of a token stands for an octet, as in all cookie text.
+    """
+    if not is_encoded and _value(token) == token:
+        return token
+    return quote(token, safe=_UNENCODED, encoding="latin-1")
 
 
 def _first_chunks(name: str) -> tuple[str, ...]:

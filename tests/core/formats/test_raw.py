@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.core.attributes import Scope
 from sidecar.core.cookies import CookieJar
 from sidecar.core.credential import Result, read_credential
 from sidecar.core.formats.raw import raw_source
+from sidecar.core.token_set import TokenSet
 
 SOURCE = raw_source(cookie="access_token")
 
@@ -64,3 +66,18 @@ def test_reading_says_where_the_token_came_from() -> None:
     assert reading.names == ("__Secure-access_token",)
     assert reading.chunks == 1
     assert reading.header_bytes == len(header)
+
+
+@pytest.mark.parametrize(
+    ("presented", "written"),
+    [("r%C3%A9s", b"refresh_token=r%C3%A9s"), ("r%E2%98%83", b"refresh_token=r%E2%98%83")],
+)
+def test_a_refresh_token_that_stays_is_written_as_it_came(presented: str, written: bytes) -> None:
+    """A provider that does not rotate must be sent the same octets at the next renewal."""
+    source = raw_source(cookie="access_token", refresh_cookie="refresh_token")
+    jar = CookieJar.parse(f"access_token=a; refresh_token={presented}")
+    (reading,) = source.readings(jar, 0.0)
+    assert reading.tokens is not None
+    renewed = TokenSet("b", reading.tokens.refresh_token, issued_at=0.0)
+    lines = source.write(reading, renewed, "fingerprint", Scope())
+    assert [line.partition(b";")[0] for line in lines] == [b"access_token=b", written]
