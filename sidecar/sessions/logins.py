@@ -34,6 +34,7 @@ from sidecar.core.token_response import Outcome, Renewal, Trouble, read_oauth2
 from sidecar.core.token_set import TokenSet
 from sidecar.net.provider import Provider, ProviderUnavailable
 from sidecar.sessions.bounds import Budget
+from sidecar.sessions.entries import read_entry
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -181,7 +182,7 @@ class Logins:
             await asyncio.sleep(POLL)
         if stored == _FAILED or stored.startswith(_BEGUN):
             raise LoginFailed("login_expired", "its answer was used before")
-        session = LoginSession.from_bytes(stored)
+        session = read_entry(stored, LoginSession.from_bytes)
         current = await self._own.get(session.fingerprint) if self._own.is_stored else session
         if current is None:
             raise LoginFailed("login_expired", "the session of its answer has ended")

@@ -20,6 +20,7 @@ import msgspec
 from sidecar.core.proof import Proof
 from sidecar.net.store import Store
 from sidecar.sessions.bounds import Latest
+from sidecar.sessions.entries import read_entry, text_of
 from sidecar.sessions.tombstones import Tombstone
 
 ALIAS: Final = 30 * 86400.0  # seconds that a renewed credential is known as its session's
@@ -50,9 +51,20 @@ class Message(msgspec.Struct):
     def from_bytes(data: bytes) -> Message | None:
         """Returns a message that was read, or None if it is of another version."""
         try:
-            return msgspec.json.decode(data, type=Message)
-        except ValueError:
+            return _read_message(data)
+        except (ValueError, RecursionError):
             return None
+
+
+def _read_message(data: bytes) -> Message:
+    return msgspec.json.decode(data, type=Message)
+
+
+def _read_death(data: bytes) -> tuple[str, Tombstone]:
+    message = _read_message(data)
+    if message.tombstone is None:
+        raise ValueError("it has no tombstone")
+    return message.fingerprint, message.tombstone
 
 
 class SessionRecords:
@@ -68,10 +80,7 @@ class SessionRecords:
     async def death(self, name: str) -> tuple[str, Tombstone] | None:
         """Returns the dead session that a name is of, with its tombstone."""
         stored = await self._store.get(f"dead:{name}")
-        message = None if stored is None else Message.from_bytes(stored)
-        if message is None or message.tombstone is None:
-            return None
-        return message.fingerprint, message.tombstone
+        return None if stored is None else read_entry(stored, _read_death)
 
     async def put_death(self, fingerprint: str, tombstone: Tombstone, *, is_told: bool) -> None:
         """Writes a tombstone. `is_told`: the other processes are notified at once."""
@@ -94,7 +103,7 @@ class SessionRecords:
     async def alias(self, name: str) -> str | None:
         """Returns the fingerprint of the session that a credential is a later one of."""
         stored = await self._store.get(f"alias:{name}")
-        return None if stored is None else stored.decode()
+        return None if stored is None else read_entry(stored, text_of)
 
     def note_alias(self, name: str, fingerprint: str) -> None:
         """Remembers an alias here, for a store that loses its data; bounded in number."""

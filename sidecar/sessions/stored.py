@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.core.errors import StoreUnavailable
 from sidecar.core.formats.login_session import LoginSession, store_key
 from sidecar.core.oidc.session_index import IndexEntry, sessions_in, with_session
+from sidecar.sessions.entries import read_entry
 
 if TYPE_CHECKING:
     from sidecar.net.store import Store
@@ -146,7 +147,7 @@ class StoredLogins:
             stored = await self._store.get(key)
             try:
                 value = with_session(stored, entry, now)
-            except ValueError:
+            except (ValueError, RecursionError):
                 value = with_session(None, entry, now)  # a login is the way out of a broken one
             if stored is None:
                 is_written = await self._store.add(key, value, entry.ends_at - now)
@@ -175,14 +176,8 @@ class StoredLogins:
 
 
 def _read(stored: bytes) -> LoginSession:
-    try:
-        return LoginSession.from_bytes(stored)
-    except (ValueError, RecursionError):
-        raise StoreUnavailable("an entry is not what was written") from None
+    return read_entry(stored, LoginSession.from_bytes)
 
 
 def _entries(stored: bytes | None, now: float) -> list[IndexEntry]:
-    try:
-        return sessions_in(stored, now)
-    except ValueError:
-        raise StoreUnavailable("an entry is not what was written") from None
+    return read_entry(stored or b"", lambda entry: sessions_in(entry, now))

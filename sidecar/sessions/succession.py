@@ -17,12 +17,13 @@ from typing import Final
 
 import msgspec
 
-from sidecar.core.errors import RefreshSuperseded, RefreshUnavailable, StoreUnavailable
+from sidecar.core.errors import RefreshSuperseded, RefreshUnavailable
 from sidecar.core.record import replace
 from sidecar.core.token_set import TokenSet, from_bytes, to_bytes
 from sidecar.net.store import Store
 from sidecar.net.store.outbox import Write
 from sidecar.sessions.bounds import Latest
+from sidecar.sessions.entries import read_entry
 
 RECENT: Final = 10_000  # exchanges that are remembered here for a store that loses its data
 SPENT: Final = 50_000  # spent refresh tokens that are remembered besides
@@ -105,10 +106,7 @@ class Succession:
         stored = await self.stored(name)
         if stored is None:
             return await self._forgotten(name)
-        try:
-            return from_bytes(stored)
-        except ValueError:
-            raise StoreUnavailable("an entry is not what was written") from None
+        return read_entry(stored, _successor)
 
     async def stored(self, name: str) -> bytes | None:
         """Returns the entry of a successor, as far as the store has one."""
@@ -168,7 +166,7 @@ class Succession:
             await self._store.put(f"next:{name}", to_bytes(new), DAY)
             await self._store.remove(f"used:{name}")
             return
-        before = (await self._store.get(f"prev:{name}") or b"").decode().split()
+        before = _names(await self._store.get(f"prev:{name}") or b"")
         await self._store.put(f"next:{name}", to_bytes(new), DAY)
         await self._store.put(f"used:{name}", _DONE, USED)
         line = " ".join((name, *before[: STEPS - 1]))
@@ -187,7 +185,7 @@ class Succession:
         before = await self._store.get(f"prev:{name}")
         if before is None:
             return False
-        for number, old in enumerate(before.decode().split()):
+        for number, old in enumerate(_names(before)):
             if number == 0 and old not in self._recent:
                 self._remember(old, _Exchanged(None, tokens))
             await self._retire(old)
@@ -228,7 +226,7 @@ class Succession:
         now, new = self._now(), exchanged.new
         if not exchanged.rotates:
             stored = await self.stored(name)
-            if stored is None or from_bytes(stored).generation < new.generation:
+            if stored is None or read_entry(stored, _successor).generation < new.generation:
                 await self._store.put(f"next:{name}", to_bytes(new), DAY)
         elif exchanged.until is None and exchanged.old is not None:
             await self._write(name, exchanged.old, new)
@@ -236,3 +234,16 @@ class Succession:
             if exchanged.until is not None and now < exchanged.until:
                 await self._store.put(f"next:{name}", to_bytes(new), exchanged.until - now)
             await self._store.put(f"used:{name}", _DONE, self._grace + RETIRED)
+
+
+def _names(stored: bytes) -> list[str]:
+    """The names in an entry of `prev:`. What is none leads nowhere."""
+    return stored.decode("ascii", "ignore").split()
+
+
+def _successor(stored: bytes) -> TokenSet:
+    """The tokens in an entry of `next:`, which are renewed in their turn."""
+    tokens = from_bytes(stored)
+    if tokens.refresh_token is None:
+        raise ValueError("it has no refresh token")
+    return tokens

@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import h11
-from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http_exceptions import HttpProcessingError
 
 from sidecar.core.client import tell_apart
 from sidecar.core.errors import ProxyError
 from sidecar.core.request import Request
-from sidecar.web.request_parser import RequestParser, render_section
+from sidecar.web.request_parser import render_section
 from tests.fuzz.target import Draw, Target
-
-LIMIT: Final = 2048
-_LOOP: Final = asyncio.new_event_loop()
-
-
-class Read(NamedTuple):
-    """One request as it was read; `is_whole`: all of its body is here."""
-
-    method: str
-    target: str
-    fields: tuple[tuple[bytes, bytes], ...]
-    version: str
-    body: bytes
-    is_whole: bool
+from tests.fuzz.targets._requests import Read, cut
 
 
 def check(data: bytes) -> None:
     draw = Draw(data)
     size = draw.byte() % 16 + 1
     text = draw.rest()
-    read, again = _by_product(text, len(text) or 1), _by_product(text, size)
+    read, again = cut(text, [len(text) or 1]), cut(text, [size])
     common = min(len(read.found), len(again.found))
     assert read.found[:common] == again.found[:common], "the cuts make a difference"
     ended = [one for one in (read, again) if len(one.found) == common]
@@ -44,57 +28,6 @@ def check(data: bytes) -> None:
     other = _by_h11(text)
     if read.found and other is not None:
         _is_same(read.found[0], other)
-
-
-def _by_product(text: bytes, size: int) -> _Cut:
-    """The requests that the sidecar cuts a connection's bytes into, up to a refusal.
-
-    If the end of one is not known for sure, the connection closes behind it.
-    """
-    cut = _Cut()
-    try:
-        for at in range(0, len(text), size):
-            cut.receive(text[at : at + size])
-    except (HttpProcessingError, ProxyError):
-        pass
-    return cut
-
-
-class _Cut:
-    def __init__(self) -> None:
-        protocol = BaseProtocol(_LOOP)
-        self.parser = RequestParser(protocol, _LOOP, LIMIT)
-        protocol._parser = self.parser  # type: ignore[assignment]
-        self.found: list[Read] = []
-        self._message: Any = None
-        self._payload: Any = None
-        self._is_last = False  # the connection closes behind this request
-
-    def receive(self, data: bytes) -> None:
-        if self._message is not None:
-            self.parser.feed_body(data)
-            data = b""
-        while not self._is_last:
-            if self._message is None:
-                read = self.parser.read_head(data)
-                if read is None:
-                    return
-                self._message, self._payload = read
-                data = b""
-            if not self._payload.is_eof():
-                return
-            self._note()
-            if not self._is_last:
-                self.parser.next_request()
-
-    def _note(self) -> None:
-        message, body = self._message, self._payload.read_nowait(-1)
-        version = f"{message.version.major}.{message.version.minor}"
-        fields = tuple(message.raw_headers)
-        self.found.append(Read(message.method, message.path, fields, version, body, True))
-        self._message = None
-        # As `web.exchange` has it: who asks for an upgrade may speak something else from here on.
-        self._is_last = message.should_close or message.upgrade or not self.parser.is_framed
 
 
 def _can_be_served(read: Read) -> None:
@@ -129,7 +62,7 @@ def _by_h11(text: bytes) -> Read | None:
                     head.method.decode(),
                     head.target.decode("utf-8", "surrogateescape"),
                 )
-                return Read(method, target, fields, head.http_version.decode(), body, True)
+                return Read(method, target, fields, head.http_version.decode(), body)
             else:
                 return None
     except h11.RemoteProtocolError:
