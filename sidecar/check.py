@@ -10,6 +10,7 @@ from sidecar import needs
 from sidecar.core.config.effective import Effective, effective
 from sidecar.core.config.faults import Fault
 from sidecar.core.config.listen_section import addresses
+from sidecar.core.config.path_faults import path_on_this_site
 from sidecar.core.config.renewal import FRONTCHANNEL
 from sidecar.core.errors import ConfigError
 
@@ -107,7 +108,7 @@ def registrations(config: Config) -> dict[str, str]:
         return {}
     origin = config.public_url or _HERE
     home = config.logout.redirect_to
-    home = "/" if home == oidc.login else home
+    home = "/" if oidc.is_login(path_on_this_site(home, config.public_url)) else home
     found = {
         "redirect_uri": f"{origin}{oidc.base}/callback",
         "post_logout_redirect_uri": f"{origin}{home}" if home.startswith("/") else home,

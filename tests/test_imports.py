@@ -33,6 +33,7 @@ LAYERS: Final = (
         "sidecar.core.keys",
         "sidecar.core.jsonscan",
         "sidecar.core.jsonwalk",
+        "sidecar.core.path_table",
         "sidecar.core.store_url",
         "sidecar.core.target",
         "sidecar.core.tickets",

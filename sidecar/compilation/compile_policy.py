@@ -19,8 +19,8 @@ from sidecar.core.attributes import NO_KEYS, CookieKeys
 from sidecar.core.brake import BrakeRule
 from sidecar.core.bridge_rule import BridgeRule
 from sidecar.core.config import Config
-from sidecar.core.config.contradictions import path_on_this_site
 from sidecar.core.config.digest import digest
+from sidecar.core.config.path_faults import path_on_this_site
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
 from sidecar.core.cookies import LIBRARY_COOKIES, PREFIXES, NameMatcher, parent_domains, unprefixed
 from sidecar.core.cors import CorsRule
@@ -151,7 +151,8 @@ def _clearable(config: Config) -> tuple[str, ...]:
 
 def _compile_logout(config: Config) -> LogoutRule:
     written, oidc = config.logout, config.oidc
-    leads_to_own_login = oidc is not None and oidc.is_login(written.redirect_to)
+    target = path_on_this_site(written.redirect_to, config.public_url)
+    leads_to_own_login = oidc is not None and oidc.is_login(target)
     return LogoutRule(
         written.path,
         written.redirect_to,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -10,17 +10,13 @@ from typing import Final
 from sidecar.core.access import RouteGate
 from sidecar.core.envelope import EnvelopeRule
 from sidecar.core.identity import IdentityField
+from sidecar.core.path_table import PathTable
 from sidecar.core.record import replace
 from sidecar.core.request import FieldRule
 from sidecar.core.target import (
-    LONGEST_READ,
     LONGEST_REMEMBERED,
-    folded,
-    is_cased,
-    is_odd,
     normal_origin,
     prefix_key,
-    readings,
     split_authority,
 )
 
@@ -163,58 +159,27 @@ def _gated(route: Route, authorization: str | None) -> Route:
 
 
 class RouteTable:
-    """Longest-prefix match at segment boundaries; costs a path's depth, not the routes' number.
+    """The routes by their paths.
 
     A route with `session: required` holds for every spelling of its path: what some server may
     read as a path below it is served as its spelling says, but with a session of somebody whom that
     route lets in, and a client's own bearer stands for one only if the required route lets it.
-    Some servers do not look at the case of letters; routes that differ in it alone are told apart.
-    `endpoints` are paths that the sidecar answers itself: another spelling of one is no route's,
-    unless a route is written in just these letters.
+    What such spellings are, and what becomes of `endpoints`, `PathTable` says.
     """
 
-    __slots__ = (
-        "_by_prefix",
-        "_by_reading",
-        "_cased",
-        "_depth",
-        "_endpoints",
-        "_folded",
-        "_folded_endpoints",
-        "_gated",
-        "_odd",
-        "_often",
-    )
+    __slots__ = ("_by_prefix", "_gated", "_often", "_paths")
 
     def __init__(self, routes: Iterable[Route], endpoints: Iterable[str] = ()) -> None:
         self._by_prefix: Final = {prefix_key(route.path): route for route in routes}
-        required = [one for one in self._by_prefix.values() if one.session == "required"]
-        self._by_reading: Final = self._by_prefix | {
-            prefix_key(reading): route
-            for route in required
-            for reading in readings(route.path, as_url=False)
-        }
-        self._folded: Final = {
-            folded(key): route
-            for is_required in (False, True)
-            for key, route in self._by_reading.items()
-            if (route.session == "required") is is_required
-        }
-        self._depth: Final = max((key.count("/") for key in self._by_reading), default=0)
-        own = [*endpoints]
-        self._endpoints: Final = frozenset(
-            prefix_key(reading) for path in own for reading in readings(path, as_url=False)
+        self._paths: Final = PathTable(
+            {route.path: route.session == "required" for route in self._by_prefix.values()},
+            endpoints,
         )
-        self._folded_endpoints: Final = frozenset(map(folded, self._endpoints))
         self._gated: Final = {
             (route, authorization): _gated(route, authorization)
             for route in self._by_prefix.values()
             for authorization in (route.authorization, None)
         }
-        # Of these even a plain path may be another spelling.
-        closed = [*(route.path for route in required), *own]
-        self._odd: Final = any(map(is_odd, closed))
-        self._cased: Final = any(map(is_cased, closed))
         self._often: Final = lru_cache(maxsize=4096)(self._match)
 
     @property
@@ -230,55 +195,16 @@ class RouteTable:
         return self._often(path) if len(path) <= LONGEST_REMEMBERED else self._match(path)
 
     def _match(self, path: str) -> Route | None:
-        key = self._longest(path, self._by_prefix)
-        route = None if key is None else self._by_prefix[key]
-        is_odd_one = self._odd or is_odd(path)
-        if route is None or not (is_odd_one or self._cased or is_cased(path)):
-            return route
-        if is_odd_one and len(path) > LONGEST_READ:
+        found = self._paths.find(path)
+        if found is None:
             return None
-        found = readings(path) if is_odd_one else frozenset((path,))
-        if any(self._is_an_endpoint(reading, path) for reading in found):
-            return None
-        gates = [gate for gate in map(self._gate, found) if gate is not None]
-        if not gates:
+        route = self._by_prefix[found.prefix]
+        if not found.closed:
             return route
+        gates = [self._by_prefix[prefix] for prefix in found.closed]
         # A client's own bearer opens no gate that it would not open in the usual spelling.
         is_open = all(gate.authorization is not None for gate in gates)
         gated = self._gated[route, route.authorization if is_open else None]
         closed = tuple(dict.fromkeys(one for gate in gates for one in gate.gates))
         others = tuple(one for one in closed if one not in gated.gates)
         return replace(gated, gates=(*gated.gates, *others)) if others else gated
-
-    def _is_an_endpoint(self, reading: str, path: str) -> bool:
-        """Whether a server may take a path by this reading for one that the sidecar answers."""
-        key = prefix_key(reading)
-        if key in self._endpoints:
-            return True
-        is_a_routes = reading == path and key in self._by_prefix
-        return not is_a_routes and folded(key) in self._folded_endpoints
-
-    def _gate(self, reading: str) -> Route | None:
-        """The required route that a reading of a path leads to, or None.
-
-        In other letters it leads to another route only if that has more segments of it.
-        """
-        key = self._longest(reading, self._by_reading)
-        route = None if key is None else self._by_reading[key]
-        if route is not None and route.session == "required":
-            return route
-        other = self._longest(folded(reading), self._folded)
-        if other is None or (key is not None and other.count("/") <= key.count("/")):
-            return None
-        route = self._folded[other]
-        return route if route.session == "required" else None
-
-    def _longest(self, path: str, by_prefix: Mapping[str, Route]) -> str | None:
-        """The longest key that is a prefix of `path`, at segment boundaries."""
-        key = prefix_key("/".join(path.split("/", self._depth + 1)[: self._depth + 1]))
-        while True:
-            if key in by_prefix:
-                return key
-            if not key:
-                return None
-            key = key[: key.rfind("/")]

@@ -6,12 +6,10 @@ other fault. A key of the wrong type is told elsewhere and makes a rule silent h
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from ipaddress import ip_address
-from typing import Any, Final, TypeAlias
-from urllib.parse import urlsplit
+from typing import Final
 
 from sidecar.core.config.claim_faults import (
     NamedSource,
@@ -22,16 +20,20 @@ from sidecar.core.config.claim_faults import (
 )
 from sidecar.core.config.faults import BadValue, Finding, KeyPath, did_you_mean, dotted
 from sidecar.core.config.listen_section import takes_common_tls
-from sidecar.core.config.model import LISTEN, ConfigDocument, Logout
-from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL, RESERVED_PARAMETERS, Oidc
-from sidecar.core.config.routes import KIND_DEFAULTS
+from sidecar.core.config.model import LISTEN, ConfigDocument
+from sidecar.core.config.path_faults import (
+    PATH_RULES,
+    Data,
+    Rule,
+    demands_session,
+    section,
+    written_routes,
+)
+from sidecar.core.config.renewal import RESERVED_PARAMETERS, Oidc
 from sidecar.core.config.sources import source_name
 from sidecar.core.config.units import parse_duration, parse_wait
-from sidecar.core.config.values import Listen, parse_listen, parse_origin, parse_redirect
+from sidecar.core.config.values import Listen, parse_listen
 from sidecar.core.store_url import StoreUrl, parse_store_url
-
-Data: TypeAlias = Mapping[str, Any]
-Rule: TypeAlias = Callable[[Data], Iterator[Finding]]
 
 SOURCE_VARIABLES: Final = {"AUTH_SECRET": "authjs", "NEXTAUTH_SECRET": "nextauth"}
 """Each gives a source with that secret where no sources are written."""
@@ -52,16 +54,6 @@ def contradictions(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield from _kept_values_have_a_secret(data, environ)
     yield from _sources_exist(data, environ)
     yield from _rules_have_claims(data, environ)
-
-
-def longest_match(path: str, prefixes: Mapping[Any, str]) -> Any:
-    """The key of the longest prefix that `path` lies under at segment boundaries, or None."""
-    under = {
-        key: prefix.rstrip("/")
-        for key, prefix in prefixes.items()
-        if f"{path.rstrip('/')}/".startswith(f"{prefix.rstrip('/')}/")
-    }
-    return max(under, key=lambda key: len(under[key]), default=None)
 
 
 def _shorthand_alone(data: Data) -> Iterator[Finding]:
@@ -86,7 +78,7 @@ def _upstreams_exist(data: Data) -> Iterator[Finding]:
     names = data.get("upstreams")
     if not isinstance(names, dict):
         return
-    for index, route in _routes(data):
+    for index, route in written_routes(data):
         name = route.get("upstream")
         if isinstance(name, str) and name not in names:
             where = ("routes", index, "upstream")
@@ -95,7 +87,7 @@ def _upstreams_exist(data: Data) -> Iterator[Finding]:
 
 def _sources_exist(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
     names = [one.name for one in _sources(data, environ) if one.name is not None]
-    for index, route in _routes(data):
+    for index, route in written_routes(data):
         wanted = route.get("sources")
         for at, name in enumerate(wanted if isinstance(wanted, list) else ()):
             if isinstance(name, str) and name not in names:
@@ -105,20 +97,20 @@ def _sources_exist(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 def _rules_have_claims(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
     sources = _sources(data, environ)
-    for index, route in _routes(data):
-        is_gated = _demands_session(route)
+    for index, route in written_routes(data):
+        is_gated = demands_session(route)
         yield from route_rule_faults(index, route, sources, demands_session=is_gated)
         yield from route_field_faults(index, route, sources)
-    yield from passed_elsewhere(_routes(data))
+    yield from passed_elsewhere(written_routes(data))
 
 
 def _sources(data: Data, environ: Mapping[str, str]) -> list[NamedSource]:
     """The sources, written or by default; that of `oidc` comes first."""
     found = []
     if data.get("oidc") is not None:
-        cookie = _section(data, "oidc").get("cookie", Oidc.model_fields["cookie"].default)
+        cookie = section(data, "oidc").get("cookie", Oidc.model_fields["cookie"].default)
         found.append(NamedSource(source_name("oidc", cookie=cookie), "oidc"))
-    sources = _section(data, "session").get("sources")
+    sources = section(data, "session").get("sources")
     if isinstance(sources, list):
         found += [
             NamedSource(
@@ -142,61 +134,9 @@ def _default_types(environ: Mapping[str, str]) -> Iterator[str]:
             yield type_
 
 
-def _paths_unique(data: Data) -> Iterator[Finding]:
-    first: dict[str, int] = {}
-    for index, path in _paths(data).items():
-        taken = first.setdefault(path.rstrip("/"), index)
-        if taken != index:
-            problem = f"must not be the path of routes[{taken}] too"
-            yield Finding(("routes", index, "path"), problem, "keep one route for each path")
-
-
-def _redirect_goes_somewhere_allowed(data: Data) -> Iterator[Finding]:
-    target = _redirect(data)
-    if target is None or path_on_this_site(target, _public_origin(data)) is not None:
-        return
-    if _origin(target) not in _origins(_section(data, "logout").get("allowed_origins")):
-        remedy = "add its origin to logout.allowed_origins, or use a local path"
-        yield Finding(("logout", "redirect_to"), "must lead to an allowed origin", remedy)
-
-
-def _redirect_ends_the_loop(data: Data) -> Iterator[Finding]:
-    target = _redirect(data)
-    path = target and path_on_this_site(target, _public_origin(data))
-    if path is None:
-        return
-    if path.rstrip("/") in _own_paths(data):
-        if path.rstrip("/") != _own_login(data):
-            yield Finding(
-                ("logout", "redirect_to"),
-                "must be a login",
-                f"use {_own_login(data)}, or remove it",
-            )
-        return
-    if path.rstrip("/") == _logout_path(data).rstrip("/"):
-        yield Finding(
-            ("logout", "redirect_to"), "must not be logout.path", "use the path of the login"
-        )
-        return
-    index = longest_match(path, _paths(data))
-    if index is not None and _demands_session(dict(_routes(data))[index]):
-        yield Finding(
-            ("logout", "redirect_to"),
-            f"must not lead to routes[{index}], which requires a session: a logout would loop",
-            f'add a route for "{path}" with session: optional or none, or use another path',
-        )
-
-
-def _logout_is_a_path_of_its_own(data: Data) -> Iterator[Finding]:
-    if _logout_path(data) == "/":
-        yield Finding(
-            ("logout", "path"), "must not be the whole site", "use a path such as /api/logout"
-        )
-
-
 def _own_login_is_asked_for_right(data: Data) -> Iterator[Finding]:
-    oidc = _section(data, "oidc")
-    scopes, parameters = oidc.get("scopes"), _section(oidc, "parameters")
+    oidc = section(data, "oidc")
+    scopes, parameters = oidc.get("scopes"), section(oidc, "parameters")
     if isinstance(scopes, list) and "openid" not in scopes:
         yield Finding(
             ("oidc", "scopes"), "must contain openid", "add it: it makes the login name a user"
@@ -220,16 +160,9 @@ def _own_login_knows_its_origin(data: Data) -> Iterator[Finding]:
         )
 
 
-def _own_login_has_its_paths(data: Data) -> Iterator[Finding]:
-    path = _logout_path(data).rstrip("/")
-    if path in _own_paths(data) and path != f"{_own_base(data)}/logout":
-        remedy = f"use {_own_base(data)}/logout, or a path elsewhere"
-        yield Finding(("logout", "path"), "must not be another endpoint of oidc", remedy)
-
-
 def _own_cookie_is_its_own(data: Data) -> Iterator[Finding]:
-    cookie = _section(data, "oidc").get("cookie", Oidc.model_fields["cookie"].default)
-    sources = _section(data, "session").get("sources")
+    cookie = section(data, "oidc").get("cookie", Oidc.model_fields["cookie"].default)
+    sources = section(data, "session").get("sources")
     for index, source in enumerate(sources if isinstance(sources, list) else ()):
         named = isinstance(source, dict) and [source.get("cookie"), source.get("refresh_cookie")]
         if data.get("oidc") is not None and named and cookie in named:
@@ -239,7 +172,7 @@ def _own_cookie_is_its_own(data: Data) -> Iterator[Finding]:
 
 def _own_login_is_renewed_where_it_began(data: Data) -> Iterator[Finding]:
     """There is one provider: what renews is what the login is with."""
-    oidc, refresh = _section(data, "oidc"), _section(data, "refresh")
+    oidc, refresh = section(data, "oidc"), section(data, "refresh")
     if not oidc or not refresh:
         return
     if refresh.get("type") == "http":
@@ -321,10 +254,10 @@ def _kept_values_have_a_secret(data: Data, environ: Mapping[str, str]) -> Iterat
 
 
 def _drain_waits_less_than_it_lasts(data: Data) -> Iterator[Finding]:
-    section = _section(data, "drain")
+    drain = section(data, "drain")
     with suppress(BadValue):
-        wait = parse_wait(section.get("wait", "5s"))
-        if wait >= parse_duration(section.get("timeout", "25s")):
+        wait = parse_wait(drain.get("wait", "5s"))
+        if wait >= parse_duration(drain.get("timeout", "25s")):
             remedy = "use wait: 5s and timeout: 25s, for example"
             yield Finding(("drain", "wait"), "must be shorter than drain.timeout", remedy)
 
@@ -333,13 +266,9 @@ _RULES: Final[tuple[Rule, ...]] = (
     _shorthand_alone,
     _something_to_serve,
     _upstreams_exist,
-    _paths_unique,
-    _redirect_goes_somewhere_allowed,
-    _redirect_ends_the_loop,
-    _logout_is_a_path_of_its_own,
+    *PATH_RULES,
     _own_login_is_asked_for_right,
     _own_login_knows_its_origin,
-    _own_login_has_its_paths,
     _own_cookie_is_its_own,
     _own_login_is_renewed_where_it_began,
     _listeners_apart,
@@ -348,84 +277,6 @@ _RULES: Final[tuple[Rule, ...]] = (
     _drain_waits_less_than_it_lasts,
     _workers_share_a_store,
 )
-
-
-def path_on_this_site(target: str, own_origin: str | None) -> str | None:
-    """The path that a redirect in normal form leads to, or None if it leaves the site."""
-    if not target.startswith("/"):
-        if _origin(target) != own_origin:
-            return None
-        target = urlsplit(target).path
-    return re.split("[?#]", target, maxsplit=1)[0]
-
-
-def _redirect(data: Data) -> str | None:
-    default = _own_login(data) or Logout().redirect_to
-    target = _section(data, "logout").get("redirect_to", default)
-    with suppress(BadValue):
-        return parse_redirect(target) if isinstance(target, str) else None
-    return None
-
-
-def _public_origin(data: Data) -> str | None:
-    return _origin(data.get("public_url"))
-
-
-def _origins(values: object) -> set[str | None]:
-    return {_origin(value) for value in (values if isinstance(values, list) else ())} - {None}
-
-
-def _origin(value: object) -> str | None:
-    """The origin of a URL, None if it has none."""
-    with suppress(BadValue, ValueError):
-        split = urlsplit(value) if isinstance(value, str) else None
-        return parse_origin(f"{split.scheme}://{split.netloc}") if split else None
-    return None
-
-
-def _section(data: Data, name: str) -> Data:
-    section = data.get(name)
-    return section if isinstance(section, dict) else {}
-
-
-def _logout_path(data: Data) -> str:
-    path = _section(data, "logout").get("path")
-    return path if isinstance(path, str) else Logout().path
-
-
-def _own_base(data: Data) -> str | None:
-    """What the paths of the sidecar's own login begin with; None where there is none."""
-    if not isinstance(data.get("oidc"), dict):
-        return None
-    path = data["oidc"].get("path", Oidc.model_fields["path"].default)
-    return path.rstrip("/") if isinstance(path, str) else None
-
-
-def _own_login(data: Data) -> str | None:
-    base = _own_base(data)
-    return None if base is None else f"{base}/{ENDPOINTS[0]}"
-
-
-def _own_paths(data: Data) -> frozenset[str]:
-    base = _own_base(data)
-    names = () if base is None else (*ENDPOINTS, FRONTCHANNEL)
-    return frozenset(f"{base}/{name}" for name in names)
-
-
-def _routes(data: Data) -> Iterator[tuple[int, Data]]:
-    routes = data.get("routes")
-    for index, route in enumerate(routes if isinstance(routes, list) else ()):
-        if isinstance(route, dict):
-            yield index, route
-
-
-def _paths(data: Data) -> dict[int, str]:
-    return {i: route["path"] for i, route in _routes(data) if isinstance(route.get("path"), str)}
-
-
-def _demands_session(route: Data) -> bool:
-    defaults = KIND_DEFAULTS.get(str(route.get("kind")))
-    return bool(route.get("session", defaults and defaults.session) == "required")
 
 
 def _listeners(data: Data) -> dict[KeyPath, Listen]:
@@ -478,7 +329,7 @@ def _is_loopback(listen: Listen) -> bool:
 
 def _store(data: Data) -> StoreUrl | None:
     """The store that is written, None where there is none."""
-    url = _section(data, "store").get("url")
+    url = section(data, "store").get("url")
     with suppress(ValueError):
         return parse_store_url(url) if isinstance(url, str) else None
     return None
@@ -496,7 +347,7 @@ def _has_secret(data: Data, environ: Mapping[str, str]) -> bool:
     """Whether something is written from which the secret comes, be it right or wrong."""
     if data.get("secret"):
         return True
-    sources = _section(data, "session").get("sources")
+    sources = section(data, "session").get("sources")
     if not isinstance(sources, list):
         return any(environ.get(name) for name in SOURCE_VARIABLES)
     return any(

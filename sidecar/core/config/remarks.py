@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_network
 
 from pydantic import SecretStr
 
 from sidecar.core.attributes import NONE
-from sidecar.core.config.contradictions import longest_match, path_on_this_site
 from sidecar.core.config.fields import MIN_SECRET_BYTES
 from sidecar.core.config.listen_section import addresses
 from sidecar.core.config.model import Config
+from sidecar.core.config.path_faults import path_on_this_site
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
 from sidecar.core.config.sources import CookieSource, IronSessionSource, SourceSection, source_name
+from sidecar.core.path_table import PathTable
+from sidecar.core.target import prefix_key
 
 
 def remarks(config: Config) -> Iterator[str]:
@@ -23,6 +25,7 @@ def remarks(config: Config) -> Iterator[str]:
     yield from _sources(config)
     yield from _observed(config)
     yield from _proxies(config)
+    yield from _unreached(config)
     yield from _logout(config)
     yield from _own_login(config)
     if config.core_dumps:
@@ -119,16 +122,36 @@ def _proxies(config: Config) -> Iterator[str]:
         )
 
 
+def _unreached(config: Config) -> Iterator[str]:
+    """Routes whose own path is an endpoint, in any spelling that a server may read so."""
+    for whose, endpoints in _endpoints(config).items():
+        taken = frozenset(map(prefix_key, endpoints))
+        table = _table(config, endpoints)
+        for index, route in enumerate(config.routes):
+            if prefix_key(route.path) in taken or table.find(route.path) is None:
+                yield f"routes[{index}].path: never reached; the sidecar answers {whose}"
+
+
 def _logout(config: Config) -> Iterator[str]:
-    paths = {index: route.path for index, route in enumerate(config.routes)}
-    for index, path in paths.items():
-        if path.rstrip("/") == config.logout.path.rstrip("/"):
-            yield f"routes[{index}].path: never reached; the sidecar answers logout.path itself"
     target = path_on_this_site(config.logout.redirect_to, config.public_url)
-    if config.oidc is not None and config.oidc.is_login(target):
+    if target is None or (config.oidc is not None and config.oidc.is_login(target)):
         return
-    if target is not None and longest_match(target, paths) is None:
+    if _table(config, ()).find(target) is None:
         yield f"logout.redirect_to: no route serves {target}, so a logout ends in 404"
+
+
+def _table(config: Config, endpoints: Iterable[str]) -> PathTable:
+    return PathTable({one.path: one.session == "required" for one in config.routes}, endpoints)
+
+
+def _endpoints(config: Config) -> Mapping[str, Sequence[str]]:
+    """What the sidecar answers before any route, by what a remark says of it."""
+    oidc = config.oidc
+    own = () if oidc is None else (*ENDPOINTS, *((FRONTCHANNEL,) if oidc.frontchannel else ()))
+    return {
+        "logout.path itself": (config.logout.path,),
+        "endpoints of oidc": tuple(f"{oidc.base}/{name}" for name in own) if oidc else (),
+    }
 
 
 def _own_login(config: Config) -> Iterator[str]:
@@ -142,7 +165,3 @@ def _own_login(config: Config) -> Iterator[str]:
         )
     if oidc.keep == "store" and not config.store.url.is_shared:
         yield "oidc.keep: keeps sessions in memory, so a restart logs everybody out"
-    endpoints = {f"{oidc.base}/{name}" for name in (*ENDPOINTS, FRONTCHANNEL)}
-    for index, route in enumerate(config.routes):
-        if route.path.rstrip("/") in endpoints:
-            yield f"routes[{index}].path: never reached; the sidecar answers endpoints of oidc"

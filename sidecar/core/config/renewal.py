@@ -186,9 +186,9 @@ class Oidc(_Client):
         """The path where a login begins."""
         return f"{self.base}/login"
 
-    def is_login(self, place: str | None) -> bool:
-        """Whether a login begins there; a slash behind it does not count."""
-        return place is not None and place.rstrip("/") == self.login
+    def is_login(self, path: str | None) -> bool:
+        """Whether a login begins at a path of this site; a slash behind it does not count."""
+        return path is not None and path.rstrip("/") == self.login
 
 
 class StoreSection(Section):

@@ -13,6 +13,7 @@ from sidecar.core.config.model import (
     Logout,
     SessionSection,
 )
+from sidecar.core.config.path_faults import path_on_this_site
 from sidecar.core.config.remarks import remarks
 from sidecar.core.config.renewal import LOGIN_PARAM
 from sidecar.core.config.routes import Envelope, RouteSection, Upstream
@@ -65,7 +66,8 @@ def _logout(document: ConfigDocument) -> Logout:
         return logout
     if "redirect_to" not in logout.model_fields_set:
         logout = logout.model_copy(update={"redirect_to": oidc.login})
-    if oidc.is_login(logout.redirect_to) and logout.return_param is None:
+    target = path_on_this_site(logout.redirect_to, document.public_url)
+    if oidc.is_login(target) and logout.return_param is None:
         logout = logout.model_copy(update={"return_param": LOGIN_PARAM})
     return logout
 
