@@ -232,8 +232,9 @@ def test_effective_has_every_key_with_its_origin_and_no_secret(check: Check) -> 
     assert of("session.sources[0].secret") == ([f"({len(CANARY)} characters)"], "derived")
     assert "canary" not in result.output
     assert "canary" not in check(config, "--effective", "--probe", **environ).output
-    request = {"url": f"http://r/x?key={CANARY}", "json": {"key": [CANARY]}}
-    config = site(refresh={"type": "http", "request": request})
+    request = {"url": f"http://r/x?key={CANARY}", "json": {"key": [CANARY, "{refresh_token}"]}}
+    source = {"type": "authjs", "secret": CANARY, "refresh_token": "refreshToken"}
+    config = site(refresh={"type": "http", "request": request}, session={"sources": [source]})
     result = check(config, "--effective", "--probe", **environ)
     assert (result.exit_code, "canary" in result.output) == (1, False)
 

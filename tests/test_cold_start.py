@@ -81,7 +81,13 @@ async def test_a_plain_configuration_imports_no_more_than_it_needs(
     ("more", "module"),
     [
         (
-            {"refresh": {"request": {"url": "http://127.0.0.1:9/"}, "type": "http"}},
+            {
+                "refresh": {
+                    "request": {"url": "http://127.0.0.1:9/", "json": ["{refresh_token}"]},
+                    "type": "http",
+                },
+                "session": {"sources": [{"type": "cookie", "cookie": "a", "refresh_cookie": "b"}]},
+            },
             "sidecar.net.http_client",
         ),
         ({"logout": {"hooks": [{"url": "http://127.0.0.1:9/"}]}}, "sidecar.net.http_client"),

@@ -30,6 +30,7 @@ from sidecar.core.config.path_faults import (
     written_routes,
 )
 from sidecar.core.config.renewal import RESERVED_PARAMETERS, Oidc
+from sidecar.core.config.renewal_faults import RENEWAL_RULES
 from sidecar.core.config.sources import source_name
 from sidecar.core.config.units import parse_duration, parse_wait
 from sidecar.core.config.values import Listen, parse_listen
@@ -170,20 +171,6 @@ def _own_cookie_is_its_own(data: Data) -> Iterator[Finding]:
             yield Finding(("oidc", "cookie"), problem, "use another name")
 
 
-def _own_login_is_renewed_where_it_began(data: Data) -> Iterator[Finding]:
-    """There is one provider: what renews is what the login is with."""
-    oidc, refresh = section(data, "oidc"), section(data, "refresh")
-    if not oidc or not refresh:
-        return
-    if refresh.get("type") == "http":
-        remedy = "remove it: login sessions are renewed by their provider"
-        yield Finding(("refresh", "type"), "contradicts oidc", remedy)
-    for name in ("issuer", "client_id"):
-        value = refresh.get(name)
-        if value is not None and oidc.get(name) is not None and value != oidc[name]:
-            yield Finding(("refresh", name), f"must be the same as oidc.{name}", "remove it")
-
-
 def _listeners_apart(data: Data) -> Iterator[Finding]:
     listeners = [*_listeners(data).items()]
     for at, (path, one) in enumerate(listeners):
@@ -270,7 +257,7 @@ _RULES: Final[tuple[Rule, ...]] = (
     _own_login_is_asked_for_right,
     _own_login_knows_its_origin,
     _own_cookie_is_its_own,
-    _own_login_is_renewed_where_it_began,
+    *RENEWAL_RULES,
     _listeners_apart,
     _tls_is_for_somebody,
     _balancers_are_trusted,

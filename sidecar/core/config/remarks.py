@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_network
+from typing import Final
 
 from pydantic import SecretStr
 
@@ -17,6 +18,8 @@ from sidecar.core.config.sources import CookieSource, IronSessionSource, SourceS
 from sidecar.core.path_table import PathTable
 from sidecar.core.target import prefix_key
 
+_PLACEHOLDERS: Final = ("{refresh_token}", "{access_token}")
+
 
 def remarks(config: Config) -> Iterator[str]:
     """Sentences for people, each beginning with its key; none holds a value of a secret."""
@@ -28,6 +31,7 @@ def remarks(config: Config) -> Iterator[str]:
     yield from _unreached(config)
     yield from _logout(config)
     yield from _own_login(config)
+    yield from _renewal(config)
     if config.core_dumps:
         yield "core_dumps: true, so a core file holds every secret and token of the process"
 
@@ -152,6 +156,29 @@ def _endpoints(config: Config) -> Mapping[str, Sequence[str]]:
         "logout.path itself": (config.logout.path,),
         "endpoints of oidc": tuple(f"{oidc.base}/{name}" for name in own) if oidc else (),
     }
+
+
+def _renewal(config: Config) -> Iterator[str]:
+    """A refresh token that is named and not renewed, or not sent."""
+    refresh = config.refresh
+    if refresh is not None and refresh.type == "http" and refresh.request is not None:
+        request = refresh.request
+        if not any(map(_holds_a_token, (request.body, request.headers))):
+            yield "refresh.request.json: does not send {refresh_token}, so nothing can be renewed"
+    if config.oidc is not None or config.refresh is not None:
+        return
+    for index, source in enumerate(config.session.sources):
+        for name in ("refresh_token", "refresh_cookie"):
+            if getattr(source, name, None) is not None:
+                yield f"session.sources[{index}].{name}: renews nothing, since there is no refresh"
+
+
+def _holds_a_token(template: object) -> bool:
+    if isinstance(template, str):
+        return any(one in template for one in _PLACEHOLDERS)
+    if isinstance(template, Mapping):
+        return any(map(_holds_a_token, template.values()))
+    return isinstance(template, tuple) and any(map(_holds_a_token, template))
 
 
 def _own_login(config: Config) -> Iterator[str]:

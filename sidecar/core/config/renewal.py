@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field
 
 from sidecar.core.config.allow import ABOUT_ALLOW, AllowRule
-from sidecar.core.config.faults import BadValue
 from sidecar.core.config.fields import (
     Duration,
     EndpointUrl,
@@ -63,15 +62,6 @@ class _Client(Section):
     key: PrivatePem | None = secret_setting(_ABOUT_KEY)
     cert: FilePath | None = setting(None, _ABOUT_CERT)
 
-    @model_validator(mode="after")
-    def _has_proof(self) -> _Client:
-        wanted = {"private_key_jwt": ("key",), "tls": ("key", "cert")}.get(self.auth, ())
-        missing = [name for name in wanted if getattr(self, name) is None]
-        if missing:
-            must = f"auth: {self.auth} must have {' and '.join(wanted)}"
-            raise BadValue(must, f"add {' and '.join(missing)}")
-        return self
-
 
 class RefreshRequest(Section):
     """The request to a refresh endpoint of one's own."""
@@ -115,7 +105,9 @@ class Refresh(_Client):
     revocation_endpoint: EndpointUrl | None = setting(
         None, "The revocation endpoint (RFC 7009), where issuer does not name it."
     )
-    client_id: str | None = setting(None, "The client's id. Default: that of oidc.")
+    client_id: Annotated[str, Field(min_length=1)] | None = setting(
+        None, "The client's id. Default: that of oidc."
+    )
     scope: str | None = setting(None, "The scope to ask for; left out by default.")
     leeway: Duration = parsed(
         parse_duration,

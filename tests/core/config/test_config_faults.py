@@ -96,14 +96,14 @@ FAULTS = [
     ),
     (
         PUBLIC + "oidc: {issuer: https://idp, client_id: a, auth: private_key_jwt}",
-        "oidc",
+        "oidc.auth",
         3,
         "auth: private_key_jwt must have key",
         "add key",
     ),
     (
         PUBLIC + "oidc: {issuer: https://idp, client_id: a, auth: tls}",
-        "oidc",
+        "oidc.auth",
         3,
         "auth: tls must have key and cert",
         "add key and cert",
