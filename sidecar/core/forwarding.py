@@ -24,6 +24,7 @@ from sidecar.core.headers import (
     decodable_codings,
     vary_by,
 )
+from sidecar.core.https_site import HttpsSite
 from sidecar.core.memo import Memo
 from sidecar.core.representation import DESCRIBED, representation_lines, strong_tags
 from sidecar.core.request import Request, override_lines
@@ -227,6 +228,7 @@ def clean_response(
     cors: bytes | None = b"",
     by_origin: bool = False,
     coding: bytes | None = None,
+    site: HttpsSite | None = None,
 ) -> tuple[bytes, bytes]:
     """Renders the client's answer head but for framing and the final empty line.
 
@@ -238,7 +240,8 @@ def clean_response(
     expired; `cookies`: the Set-Cookie values that may pass; `cors`: whole lines in place of the
     upstream's own policy, which stands where it is None, but never for credentials unless the route
     is only observed; `by_origin`: whether other origins would be given other lines; `coding`: that
-    of an envelope which depends on what the client accepts, empty for none.
+    of an envelope which depends on what the client accepts, empty for none; `site`: the public one
+    if that is https.
     """
     facts = head.facts
     if b"via" in facts or head.version != b"1.1":
@@ -263,7 +266,7 @@ def clean_response(
         by_coding=coding is not None,
     )
     if b"location" in facts or b"content-location" in facts:
-        _add_locations(lines, facts, route)
+        _add_locations(lines, facts, route, site)
     lines += map(b"Set-Cookie: ".__add__, cookies)
     if cors is None:
         policy = ANONYMOUS_CORS if route.observes is None else CORS_POLICY
@@ -309,11 +312,15 @@ def _add_caching(
         lines.append(b"Vary: " + vary)
 
 
-def _add_locations(lines: list[bytes], facts: dict[bytes, bytes], route: Route) -> None:
+def _add_locations(
+    lines: list[bytes], facts: dict[bytes, bytes], route: Route, site: HttpsSite | None
+) -> None:
     for name, canonical in (
         (b"location", b"Location: "),
         (b"content-location", b"Content-Location: "),
     ):
         if name in facts:
             public = route.public_location(facts[name].decode("latin-1"))
+            if site is not None:
+                public = site.location(public)
             lines.append(canonical + public.encode("latin-1"))

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from sidecar.core.forwarding import clean_response
 from sidecar.core.headers import is_for_everybody
+from sidecar.core.https_site import HttpsSite
 from sidecar.core.known_heads import keep
 from sidecar.core.sweep import room_beside
 from sidecar.web.observing import head_as_it_came
-from sidecar.web.origin import scope_of
+from sidecar.web.origin import public_origin, scope_of
 from sidecar.web.session_end import signed_out, sweep_lines
 from sidecar.web.storm_brake import note_success
 
@@ -42,7 +43,9 @@ def render_head(
     sets_cookies = head.cookies or flow.sweeps or flow.presented.sets
     private = flow.live is not None and flow.route.vouches
     # A head that came before is given out as it was then, unless something else has a part in it.
-    made = None if sets_cookies or by_origin or b"date" not in head.facts else head.made
+    site = _https_site(flow, head)
+    is_alone = not (sets_cookies or by_origin or site) and b"date" in head.facts
+    made = head.made if is_alone else None
     parts = None
     if made is not None:
         key = flow.route, wrapped, private, coding
@@ -60,11 +63,19 @@ def render_head(
             cors=b"" if flow.route.vouches and not by_origin else _cors(flow, head),
             by_origin=by_origin,
             coding=coding,
+            site=site,
         )
         if made is not None:
             keep(made, key, parts)
     before, behind = parts
     return b"%b%b%b" % (before, flow.request_id, behind)
+
+
+def _https_site(flow: Flow, head: UpstreamHead) -> HttpsSite | None:
+    """The site, if it is https and the response says where something is."""
+    if b"location" in head.facts or b"content-location" in head.facts:
+        return HttpsSite.of(public_origin(flow))
+    return None
 
 
 def _accept(flow: Flow, head: UpstreamHead) -> None:

@@ -604,6 +604,41 @@ async def test_location_of_the_upstream_is_mapped_back(
     assert answer.get(name) == mapped.format(url=upstream.url)
 
 
+@pytest.mark.parametrize("name", ["Location", "Content-Location"])
+@pytest.mark.parametrize("path", ["/page", "/api/a"])
+async def test_location_of_an_https_site_is_https(
+    sidecar: Start, upstream: Upstream, client: Clients, *, name: str, path: str
+) -> None:
+    """Servers behind TLS often take http for their clients' scheme; each client's site is its own,
+    though the same head comes again."""
+    at = await sidecar(routes(upstream), trusted_proxies=["127.0.0.1"])
+    upstream.default = upstream.reply(
+        b"", f"{name}: http://app.test/a", "Date: Thu, 01 Jan 2026 00:00:00 GMT", status="302 Found"
+    )
+    one = await client(at)
+    for _ in range(3):
+        for host, proto, said in [
+            ("app.test", "https", "https://app.test/a"),
+            ("app.test", "http", "http://app.test/a"),
+            ("other.test", "https", "http://app.test/a"),
+            ("app.test:8443", "https", "http://app.test/a"),
+        ]:
+            answer = await one.get(path, f"Host: {host}", f"X-Forwarded-Proto: {proto}")
+            assert answer.get(name) == said, (host, proto)
+
+
+async def test_location_follows_the_public_url(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """A scheme that a stranger claims says nothing."""
+    upstream.default = upstream.reply(b"", "Location: http://app.test/a", status="302 Found")
+    at = await sidecar(routes(upstream), public_url="https://app.test")
+    assert (await (await client(at)).get("/page")).get("Location") == "https://app.test/a"
+    at = await sidecar(routes(upstream))
+    answer = await (await client(at)).get("/page", "Host: app.test", "X-Forwarded-Proto: https")
+    assert answer.get("Location") == "http://app.test/a"
+
+
 async def test_upstream_location_stays_local_whatever_it_is(
     site: Running, upstream: Upstream, client: Clients
 ) -> None:
