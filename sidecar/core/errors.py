@@ -71,6 +71,8 @@ class ProxyError(SidecarError):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     message: ClassVar[str] = "Internal Server Error"
+    challenge: ClassVar[bytes] = b""
+    """What a 401 demands, in every one of them (RFC 9110 11.6.1); empty for any other status."""
     retry_after = 0
     """Seconds after which a client may try again (RFC 9110 10.2.3); 0: nothing is said of it."""
 
@@ -84,28 +86,41 @@ class BadRequest(ProxyError):
     status, code, message = 400, "bad_request", "Bad Request"
 
 
-class SessionRequired(ProxyError):
-    status, code, message = 401, "session_required", "A session is required"
+class Unauthorized(ProxyError):
+    """The root of every 401. No browser asks for a password at `Bearer`."""
+
+    status = 401
+    challenge = b'Bearer realm="sidecar"'
 
 
-class SessionExpired(ProxyError):
-    status, code, message = 401, "session_expired", "The session has expired"
+class UnauthorizedToken(Unauthorized):
+    """A token was there, and is not good any more (RFC 6750 3.1)."""
+
+    challenge = Unauthorized.challenge + b', error="invalid_token"'
 
 
-class TokenRejected(ProxyError):
-    status, code, message = 401, "token_rejected", "The session's token was rejected"
+class SessionRequired(Unauthorized):
+    code, message = "session_required", "A session is required"
 
 
-class PrefetchUnauthenticated(ProxyError):
-    status, code, message = 401, "prefetch_unauthenticated", "A prefetch never ends a session"
+class SessionExpired(UnauthorizedToken):
+    code, message = "session_expired", "The session has expired"
 
 
-class SessionChanged(ProxyError):
-    status, code, message = 401, "session_changed", "Another session is active"
+class TokenRejected(UnauthorizedToken):
+    code, message = "token_rejected", "The session's token was rejected"
 
 
-class TokenRefreshed(ProxyError):
-    status, code, message = 401, "token_refreshed", "The token was renewed; repeat the request"
+class PrefetchUnauthenticated(Unauthorized):
+    code, message = "prefetch_unauthenticated", "A prefetch never ends a session"
+
+
+class SessionChanged(Unauthorized):
+    code, message = "session_changed", "Another session is active"
+
+
+class TokenRefreshed(UnauthorizedToken):
+    code, message = "token_refreshed", "The token was renewed; repeat the request"
 
 
 class CsrfRejected(ProxyError):

@@ -39,6 +39,7 @@ from sidecar.web.page_offers import offer_logout
 from sidecar.web.rescue import rescue
 from sidecar.web.responses import (
     common_lines,
+    error_lines,
     page,
     redirect,
     redirect_head,
@@ -136,17 +137,17 @@ def _end(flow: Flow, request: Request, given: dict[str, str], ticket: Ticket | N
         return
     links = {"loginUrl": rule.redirect_to, "logoutUrl": _logout_url(flow, given)}
     if ticket is None:
-        status, type_line = 200, JSON_TYPE
+        status, lines, type_line = 200, common_lines(flow, 200), JSON_TYPE
         body = success(200, {"code": "logged_out", **links})
     else:
         error = SessionExpired()
         runtime.metrics.responses[error.code] += 1
         request_id = flow.request_id.decode("latin-1")
-        status = error.status
+        status, lines = error.status, error_lines(flow, error)
         type_line, body = error_body(
             ticket.errors, status, error.message, error.code, request_id, **links
         )
-    head = _swept(flow, common_lines(flow, status) + type_line, ticket)
+    head = _swept(flow, lines + type_line, ticket)
     flow.respond(head, body, status=status)
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from sidecar.core import max_forwards
 from sidecar.core.client import Client
 from sidecar.core.error_body import error_body, error_shape
-from sidecar.core.errors import MethodNotAllowed, ProxyError, UpstreamBusy, UpstreamError, loggable
+from sidecar.core.errors import ProxyError, UpstreamBusy, UpstreamError, loggable
 from sidecar.core.request import UNREAD
 from sidecar.log import FAILED
 from sidecar.web.page_offers import offer_of
-from sidecar.web.responses import common_lines, page, set_cookies
+from sidecar.web.responses import common_lines, error_lines, page, set_cookies
 
 if TYPE_CHECKING:
     from sidecar.web.flow import Flow
@@ -81,12 +81,7 @@ def tell_retry(flow: Flow, cause: str) -> None:
 
 def render_error(flow: Flow, error: ProxyError) -> tuple[bytes, bytes]:
     """The head (without framing) and body that answer `error`."""
-    lines = common_lines(flow, error.status)
-    lines += set_cookies(flow.renewed_cookies)
-    if error.retry_after:
-        lines += b"Retry-After: %d\r\n" % error.retry_after
-    if isinstance(error, MethodNotAllowed):
-        lines += b"Allow: %b\r\n" % ", ".join(error.allowed).encode()
+    lines = error_lines(flow, error) + set_cookies(flow.renewed_cookies)
     if wants_page(flow, error):
         type_line, body = page(flow, error.status, error.code, offer=offer_of(flow, error))
         return lines + type_line, body

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from sidecar.core.errors import MethodNotAllowed
 from sidecar.core.forwarding import status_line
 from sidecar.web.page_offers import NOTHING, Offer
 
 if TYPE_CHECKING:
+    from sidecar.core.errors import ProxyError
     from sidecar.web.flow import Flow
 
 
@@ -22,6 +24,18 @@ def common_lines(flow: Flow, status: int) -> bytes:
         b"%bX-Request-Id: %b\r\n"
         % (status_line(status), runtime.clock.date(runtime.clock.now()), by_origin, flow.request_id)
     )
+
+
+def error_lines(flow: Flow, error: ProxyError) -> bytes:
+    """The same of a response that is an error, with what its status demands besides."""
+    lines = common_lines(flow, error.status)
+    if error.challenge:
+        lines += b"WWW-Authenticate: %b\r\n" % error.challenge
+    if error.retry_after:
+        lines += b"Retry-After: %d\r\n" % error.retry_after
+    if isinstance(error, MethodNotAllowed):
+        lines += b"Allow: %b\r\n" % ", ".join(error.allowed).encode()
+    return lines
 
 
 def set_cookies(lines: Iterable[bytes]) -> bytes:

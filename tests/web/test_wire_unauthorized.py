@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.core.errors import ProxyError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -59,6 +61,79 @@ async def is_alive(
     count = len(upstream.requests)
     await (await client(at)).get("/api/optional/probe", cookie)
     return len(upstream.requests) > count and upstream.last.get("Authorization") is not None
+
+
+# -- the challenge ---------------------------------------------------------------------------------
+
+PLAIN = 'Bearer realm="sidecar"'
+INVALID = f'{PLAIN}, error="invalid_token"'
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "challenge"),
+    [
+        ("/api/me", ["Sec-Purpose: prefetch"], PLAIN),
+        ("/api/me", ["RSC: 1"], PLAIN),
+        ("/api/me", ["RSC: 1", "Cookie: access_token=a,b"], PLAIN),
+        ("/api/me", ["RSC: 1", SESSION], INVALID),
+        ("/api/me", [SESSION, *HANDSHAKE], INVALID),
+        ("/api/me", HANDSHAKE, PLAIN),
+        ("/api/soft/me", FETCH, PLAIN),
+        ("/api/soft/me", [SESSION, *FETCH], INVALID),
+        ("/api/soft/me", [SESSION, *DOCUMENT], INVALID),
+        ("/api/soft/said", [SESSION, *FETCH], INVALID),
+        ("/api/logout?ticket={ticket}", FETCH, INVALID),
+        ("/api/logout?ticket={ticket}", [*FETCH, "Cookie: access_token=other"], PLAIN),
+        ("/needs", ["RSC: 1"], PLAIN),
+    ],
+)
+async def test_every_401_of_the_sidecar_has_a_challenge(
+    sidecar: Start,
+    upstream: Upstream,
+    client: Clients,
+    *,
+    path: str,
+    fields: list[str],
+    challenge: str,
+) -> None:
+    """RFC 9110 11.6.1; an error is named if a token was there (RFC 6750 3.1)."""
+    config = site(upstream)
+    page = {"path": "/needs", "kind": "page", "upstream": "main", "session": "required"}
+    config["routes"].append(page)
+    upstream.default = lambda asked: (
+        upstream.reply(b'{"message":"UnAuthentication"}')
+        if asked.target == "/said"
+        else refuses(upstream)(asked)
+    )
+    at = await sidecar(config)
+    one = await client(at)
+    led = await one.get("/api/me", SESSION) if "{ticket}" in path else None
+    ticket = "" if led is None else (led.get("Location") or "").partition("?ticket=")[2]
+    answer = await one.get(path.format(ticket=ticket), *fields)
+    assert answer.status == 401
+    assert answer.get("WWW-Authenticate") == challenge
+
+
+@pytest.mark.parametrize("path", ["/api/login/x", "/api/own/x", "/api/bearer/x", "/page"])
+async def test_challenge_of_an_upstream_passes_as_it_is(
+    sidecar: Start, upstream: Upstream, client: Clients, path: str
+) -> None:
+    """RFC 9110 11.6.1: no proxy may change it; without one the 401 stays the upstream's."""
+    one = await client(await sidecar(site(upstream)))
+    own = [SESSION] if "bearer" not in path else ["Authorization: Bearer mine"]
+    for said in (['WWW-Authenticate: Basic realm="x", DPoP'], []):
+        upstream.default = upstream.reply(b"{}", *said, status="401 Unauthorized")
+        answer = await one.get(path, *own, *FETCH)
+        assert answer.status == 401
+        assert answer.all("WWW-Authenticate") == [line.partition(": ")[2] for line in said]
+
+
+def test_every_error_of_status_401_has_a_challenge() -> None:
+    def kinds(kind: type[ProxyError]) -> list[type[ProxyError]]:
+        return [kind, *(below for one in kind.__subclasses__() for below in kinds(one))]
+
+    for kind in kinds(ProxyError):
+        assert bool(kind.challenge) is (kind.status == 401), kind
 
 
 # -- who asks --------------------------------------------------------------------------------------
