@@ -38,7 +38,8 @@ MAX_LOCAL: Final = 2048  # characters of a redirect target that is handed back
 _PATH_END: Final = re.compile(r"[?#]")
 
 # RFC 9110 7.2 and RFC 3986 3.2.2: reg-name, IPv4 or bracketed IPv6, with an optional port.
-_HOST: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
+_LAST_PORT: Final = 65535
 
 _ORIGIN: Final = re.compile(
     rb"([A-Za-z][A-Za-z0-9+.-]{0,15})://(\[[0-9A-Fa-f:.]{2,45}\]|[^][@/?#:\\\s]{1,255})"
@@ -159,8 +160,12 @@ def folded(reading: str) -> str:
 
 
 def is_host(value: str) -> bool:
-    """Whether a Host field value has the syntax of one (RFC 9110 7.2); empty does not count."""
-    return bool(_HOST.fullmatch(value))
+    """Whether a Host field value has the syntax of one (RFC 9110 7.2); empty does not count.
+
+    A port that no server can have names no host, and servers differ in what they make of it.
+    """
+    match = _HOST.fullmatch(value)
+    return match is not None and int(match[1] or 0) <= _LAST_PORT
 
 
 def normal_origin(origin: bytes) -> bytes:

@@ -13,7 +13,7 @@ with exactly that octet, its end is known (`is_framed`). Otherwise a trailer or 
 be inside the C parser, and the connection must close behind the response.
 
 Private names of aiohttp used here: `aiohttp.http_parser.HttpRequestParser`, the C parser;
-`max_msg_queue_size=1` makes it stop behind each message.
+`max_msg_queue_size=1` makes it stop behind each message; and `BaseProtocol._reading_paused`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     from sidecar.core.request import RawFields
 
+FRAMING: Final = 16384  # bytes of a chunked body that may bring no data
+FRAMING_OF_EACH: Final = 16  # and for each byte of data: chunks of one byte have about half of it
 LARGE_HEAD: Final = 2048  # bytes of a head that no idle connection holds
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LINE_ENDS: Final = b"\r\n"
@@ -69,6 +71,7 @@ class RequestParser:
     __slots__ = (
         "_body_left",
         "_chunk_window",
+        "_chunked_bytes",
         "_head_limit",
         "_head_window",
         "_is_chunked",
@@ -114,6 +117,7 @@ class RequestParser:
         self._line: bytes | None = b""  # what is here of the request line; None behind its end
         self._chunk_window = b"\r\n"  # the last bytes before a chunk, to recognise the last one
         self._body_left = 0
+        self._chunked_bytes = 0  # of the body as it came, with its framing
         self._is_chunked = False
         self._payload: StreamReader = EMPTY_PAYLOAD
         self._is_complete = False
@@ -214,6 +218,7 @@ class RequestParser:
         window = self._chunk_window + data[-len(_LAST_CHUNK) :]
         self._chunk_window = window[-len(_LAST_CHUNK) + 1 :]
         is_last = bool(data) and window.endswith(_LAST_CHUNK)
+        self._chunked_bytes += len(data)
         self._parser.feed_data(data[:-1] if is_last else data)
         if self._payload.is_eof():
             self.is_framed = False
@@ -221,6 +226,19 @@ class RequestParser:
         elif is_last:
             self._parser.feed_data(data[-1:])
             self._is_complete = self._payload.is_eof()
+        self._bound_framing()
+
+    def _bound_framing(self) -> None:
+        """Refuses a chunked body that is nearly all framing: zeros before a size, extensions.
+
+        No limit on bodies counts them, and the C parser takes any number (RFC 9112 7.1 and 7.1.1).
+        Raises `BadHttpMessage`.
+        """
+        size = self._payload.total_bytes
+        if self._chunked_bytes <= FRAMING + (1 + FRAMING_OF_EACH) * size:
+            return
+        if not self._protocol._reading_paused:  # else some of it is data that is held back
+            raise BadHttpMessage("chunks are nearly all framing")
 
     def next_request(self) -> None:
         """Goes on behind the current request, which must be complete."""

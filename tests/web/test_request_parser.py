@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -163,3 +164,29 @@ def test_a_rendered_section_reads_as_the_fields_that_it_was_made_of(
     cut = Cut()
     cut.receive(b"GET / HTTP/1.1" + section)
     assert [raw for _, raw, _ in cut.found] == [tuple(fields)]
+
+
+@pytest.mark.parametrize("cut", [1, 7, 65536])
+@pytest.mark.parametrize("size", [b"1", b"00000001", b"1;a=b"])
+def test_small_chunks_are_no_framing_alone(size: bytes, cut: int) -> None:
+    """However small they are, and whoever writes their sizes with zeros or a few extensions."""
+    one = Cut()
+    data = request(1, b"", chunked=True, blank=False).removesuffix(b"0\r\n\r\n")
+    data += (size + b"\r\nx\r\n") * 20_000 + b"0\r\n\r\n"
+    for at in range(0, len(data), cut):
+        one.receive(data[at : at + cut])
+        one.protocol.resume_reading(resume_parser=False)
+    while not one.found:
+        one.protocol.resume_reading(resume_parser=False)
+        one.receive(b"")
+    assert one.found[0][2] == b"x" * 20_000
+
+
+@pytest.mark.parametrize("cut", [1, 1000, 65536])
+def test_chunk_that_never_begins_is_refused(cut: int) -> None:
+    """RFC 9112 7.1: the zeros before a chunk's size are bounded, as no limit on bodies is."""
+    one = Cut()
+    one.receive(request(1, b"", chunked=True, blank=False).removesuffix(b"0\r\n\r\n"))
+    zeros = [b"0" * cut] * (200_000 // cut)
+    with pytest.raises(HttpProcessingError, match="framing"):
+        deque(map(one.receive, zeros), 0)

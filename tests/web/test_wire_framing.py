@@ -123,6 +123,8 @@ HEADS = {
     "Host with space": "GET /a HTTP/1.1\r\nHost: a b\r\n\r\n",
     "Host list": "GET /a HTTP/1.1\r\nHost: a, b\r\n\r\n",
     "Host with port name": "GET /a HTTP/1.1\r\nHost: a:http\r\n\r\n",
+    "Host with no port": "GET /a HTTP/1.1\r\nHost: a:99999\r\n\r\n",
+    "absolute-form with no port": "GET http://a:99999/a HTTP/1.1\r\nHost: a:99999\r\n\r\n",
 }
 
 
@@ -161,6 +163,10 @@ BODIES = {
     "last chunk bare LF": "5\r\nhello\r\n0\n\n",
     "trailer folded": "5\r\nhello\r\n0\r\nX: a\r\n b\r\n\r\n",
     "trailer no colon": "5\r\nhello\r\n0\r\nGET /b HTTP/1.1\r\n\r\n",
+    "size of zeros": f"{'0' * 20_000}5\r\nhello\r\n0\r\n\r\n",
+    "last size of zeros": f"5\r\nhello\r\n{'0' * 20_000}\r\n\r\n",
+    "long extension": f"5;{'a' * 20_000}\r\nhello\r\n0\r\n\r\n",
+    "long extensions": f"1;{'a' * 99}\r\nh\r\n" * 300 + "0\r\n\r\n",
     "trailer NUL": "5\r\nhello\r\n0\r\nX: a\0\r\n\r\n",
 }
 
