@@ -86,40 +86,40 @@ class BadRequest(ProxyError):
     status, code, message = 400, "bad_request", "Bad Request"
 
 
-class Unauthorized(ProxyError):
+class CredentialDemanded(ProxyError):
     """The root of every 401. No browser asks for a password at `Bearer`."""
 
     status = 401
     challenge = b'Bearer realm="sidecar"'
 
 
-class UnauthorizedToken(Unauthorized):
+class CredentialRejected(CredentialDemanded):
     """A token was there, and is not good any more (RFC 6750 3.1)."""
 
-    challenge = Unauthorized.challenge + b', error="invalid_token"'
+    challenge = CredentialDemanded.challenge + b', error="invalid_token"'
 
 
-class SessionRequired(Unauthorized):
+class SessionRequired(CredentialDemanded):
     code, message = "session_required", "A session is required"
 
 
-class SessionExpired(UnauthorizedToken):
+class SessionExpired(CredentialRejected):
     code, message = "session_expired", "The session has expired"
 
 
-class TokenRejected(UnauthorizedToken):
+class TokenRejected(CredentialRejected):
     code, message = "token_rejected", "The session's token was rejected"
 
 
-class PrefetchUnauthenticated(Unauthorized):
+class PrefetchUnauthenticated(CredentialDemanded):
     code, message = "prefetch_unauthenticated", "A prefetch never ends a session"
 
 
-class SessionChanged(Unauthorized):
+class SessionChanged(CredentialDemanded):
     code, message = "session_changed", "Another session is active"
 
 
-class TokenRefreshed(UnauthorizedToken):
+class TokenRefreshed(CredentialRejected):
     code, message = "token_refreshed", "The token was renewed; repeat the request"
 
 

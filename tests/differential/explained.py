@@ -234,6 +234,7 @@ RULES: Final = (
         "RFF",
         (
             "Host with a port that is no number",
+            "Host with a port above 65535",
             "Host with user information",
             "Host with octets beyond ASCII",
         ),
