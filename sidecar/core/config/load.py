@@ -11,7 +11,9 @@ from sidecar.core.config.model import Config
 from sidecar.core.config.overrides import apply_overrides
 from sidecar.core.config.resolve import resolve
 from sidecar.core.config.secret_files import ReadFile, read_secret_files
+from sidecar.core.config.short_forms import expand
 from sidecar.core.config.tree import Tree, read_tree
+from sidecar.core.config.typed_variables import type_references
 from sidecar.core.config.validation import validate
 from sidecar.core.errors import ConfigError
 
@@ -50,7 +52,10 @@ def load_tree(
     The parameters stand twice, so that both are checked by their types.
     """
     tree = Tree(source) if text is None else read_tree(text, source, environ)
+    type_references(tree)
+    expand(tree.data)
     apply_overrides(tree, environ, overrides)
+    expand(tree.data)
     read_secret_files(tree, read_file)
     document = validate(tree)
     tree.findings.extend(contradictions(tree.data, environ))

@@ -2,10 +2,9 @@
 
 `SIDECAR_LISTEN` is the key `listen`; `__` goes deeper and a number is a list's index, so
 `SIDECAR_ROUTES__0__UPSTREAM` is `routes[0].upstream` (the index after the last one appends). Names
-are compared without regard to case, and `-` in a key is `_` in its variable. The value is text, as
-it is, unless it begins with `[`, `{` or `- `: then it is YAML, but for an address such as
-`[::1]:8080`. An empty variable counts as not set, `null` is null. References (`${NAME}`) are not
-replaced in it.
+are compared without regard to case, and `-` in a key is `_` in its variable. The value is read by
+the type of its key (`typed_variables`). An empty variable counts as not set. References (`${NAME}`)
+are not replaced in it.
 """
 
 from __future__ import annotations
@@ -16,7 +15,9 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from sidecar.core.config.faults import BadValue, Finding, KeyPath
-from sidecar.core.config.tree import Tree, read_value
+from sidecar.core.config.short_forms import shape_of
+from sidecar.core.config.tree import Tree
+from sidecar.core.config.typed_variables import typed
 
 PREFIX: Final = "SIDECAR_"
 # Read by the command line: the default of -c.
@@ -28,8 +29,6 @@ _SERVICE_LINK: Final = re.compile(
     r"(SERVICE_(HOST|PORT(_\w+)?)=|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=|PORT=\w+://).*",
     re.ASCII | re.DOTALL,
 )
-_YAML_STARTS: Final = ("[", "{", "- ")
-_ADDRESS: Final = re.compile(r"\[[0-9A-Fa-f:.]+\]:[0-9]+", re.ASCII)
 _REPLACES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "secret": "secret_file",
@@ -46,12 +45,12 @@ def apply_overrides(tree: Tree, environ: Mapping[str, str], options: Mapping[str
     """Set the keys that variables, then options (`upstream` for `--upstream`), name."""
     for name, text in sorted(_variables(environ), key=lambda item: _order(item[0])):
         try:
-            _put(tree, _parts(name), _read(text), name)
+            _put(tree, _parts(name), text, name)
         except BadValue as error:
             tree.findings.append(Finding(_parts(name), error.problem, error.remedy))
             tree.places[_parts(name)] = name
     for key, value in options.items():
-        _put(tree, (key,), value, f"--{key}")
+        _put(tree, (key,), value, f"--{key}", is_typed=True)
 
 
 def sets_a_key(name: str) -> bool:
@@ -79,14 +78,11 @@ def _order(name: str) -> tuple[tuple[int, str], ...]:
     return tuple((part, "") if isinstance(part, int) else (-1, part) for part in _parts(name))
 
 
-def _read(text: str) -> Any:
-    if text.startswith(_YAML_STARTS) and not _ADDRESS.fullmatch(text):
-        return read_value(text)
-    return None if text == "null" else text
+def _put(tree: Tree, parts: KeyPath, value: object, name: str, *, is_typed: bool = False) -> None:
+    """Set the key at `parts`, making the sections on the way; BadValue if there is none.
 
-
-def _put(tree: Tree, parts: KeyPath, value: object, name: str) -> None:
-    """Set the key at `parts`, making the sections on the way; BadValue if there is none."""
+    Text is read by the type of the key, unless it is typed already.
+    """
     inside: Any = tree.data
     path: KeyPath = ()
     for part, following in zip(parts, (*parts[1:], None), strict=True):
@@ -96,6 +92,8 @@ def _put(tree: Tree, parts: KeyPath, value: object, name: str) -> None:
         if following is None:
             tree.forget(path)
             tree.places[path] = name
+            if isinstance(value, str) and not is_typed:
+                value = typed(value, shape_of(tree.data, path))
             _set(inside, key, value)
         elif _get(inside, key) is None:
             tree.places.setdefault(path, name)

@@ -1,9 +1,10 @@
 """`${NAME}` and `${NAME:-default}` in a configuration's scalars; `$${` stands for a literal `${`.
 
-What comes from the environment is always text: it never changes the structure of the YAML around
-it and is not typed by YAML's rules, so that a secret of digits keeps its leading zeros. Keys that
-want a number or a switch read it from the text (`8080`, `true`); an unquoted scalar that reads
-`null` after replacement is null. As in a POSIX shell, `:-` also stands in for an empty variable.
+What comes from the environment is text: it never changes the structure of the YAML around it and is
+not typed by YAML's rules, so that a secret of digits keeps its leading zeros. Keys that want a
+number or a switch read it from the text (`8080`, `true`), and a list may be one unquoted reference
+whose value is separated by commas (`typed_variables`); an unquoted scalar that reads `null` after
+replacement is null. As in a POSIX shell, `:-` also stands in for an empty variable.
 """
 
 from __future__ import annotations
@@ -46,6 +47,12 @@ def referenced(text: str) -> frozenset[str]:
     """The names of the variables that a configuration's text refers to."""
     found = (_REFERENCE.fullmatch(one[0]) for one in _CANDIDATE.finditer(text))
     return frozenset(match[1] for match in found if match is not None)
+
+
+def whole_reference(text: str) -> str | None:
+    """The name of the variable that a scalar is the value of; None if there is more in it."""
+    match = _REFERENCE.fullmatch(text)
+    return None if match is None else match[1]
 
 
 def substitute(text: str, environ: Mapping[str, str]) -> str:

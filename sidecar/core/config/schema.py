@@ -15,6 +15,7 @@ from pydantic_core.core_schema import WithDefaultSchema
 from sidecar.core.config.fields import HAS_FILE_VARIANT
 from sidecar.core.config.model import ConfigDocument
 from sidecar.core.config.references import REFERENCE_PATTERN
+from sidecar.core.config.short_forms import MAIN_KEYS, SWITCHED
 
 Node: TypeAlias = dict[str, Any]
 
@@ -33,6 +34,7 @@ _SECRET_FILE: Final[Node] = {
 }
 _RESTRICTED_TYPES: Final = frozenset({"integer", "number", "boolean"})
 _ANNOTATIONS: Final = frozenset({"description", "default"})
+_NOT_SHORT: Final = frozenset({"description", "default", "title", HAS_FILE_VARIANT})
 _RESTRICTIONS: Final = frozenset({"pattern", "enum"})
 
 
@@ -47,6 +49,9 @@ def schema() -> Node:
         "description": "${NAME} or ${NAME:-default}, replaced from the environment.",
     }
     root = {**made, "title": "Sidecar configuration"}
+    for section in (*definitions.values(), root):
+        for node in section.get("properties", {}).values():
+            _accept_short_forms(node, definitions)
     for section in (root, *definitions.values()):
         _finish(section)
     head = {"$schema": GenerateJsonSchema.schema_dialect, "$id": ID}
@@ -72,6 +77,39 @@ def _finish(section: Node) -> None:
             about = f"The file that {name} is read from instead."
             properties[f"{name}_file"] = {"$ref": "#/$defs/SecretFile", "description": about}
             _require_one_of(section, name)
+
+
+def _accept_short_forms(node: Node, definitions: Node) -> None:
+    """One value for a list, and for a section that has a main key, or that may be switched off."""
+    alternatives = node.get("anyOf", [node])
+    short = [one for choice in alternatives for one in _short_forms(choice, definitions)]
+    for inner in (node, *alternatives):
+        named = (inner.get("additionalProperties"), *inner.get("patternProperties", {}).values())
+        for one in named:
+            if isinstance(one, dict):
+                _accept_short_forms(one, definitions)
+        if inner.get("type") == "array" and "$ref" in inner["items"]:
+            _accept_short_forms(inner["items"], definitions)
+    if not short:
+        return
+    if "anyOf" not in node:
+        node["anyOf"] = [{name: node.pop(name) for name in list(node) if name not in _ANNOTATIONS}]
+    known = list(node["anyOf"])
+    node["anyOf"] = [*(one for one in short if one not in known), *known]
+
+
+def _short_forms(choice: Node, definitions: Node) -> list[Node]:
+    if choice.get("type") == "array":
+        return [dict(choice["items"])] if "type" in choice["items"] else []
+    name = choice.get("$ref", "").rpartition("/")[2]
+    section = definitions.get(name, {})
+    if name in MAIN_KEYS:
+        main = section["properties"][MAIN_KEYS[name]]
+        given = main.get(
+            "anyOf", [{key: one for key, one in main.items() if key not in _NOT_SHORT}]
+        )
+        return [one for one in given if one.get("type") != "null"]
+    return [{"type": "boolean"}] if name in SWITCHED else []
 
 
 def _values(node: Node) -> Iterator[Node]:

@@ -11,7 +11,12 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sidecar.core.config.faults import BadValue, Fault, Finding, KeyPath, dotted
-from sidecar.core.config.references import hide_references, show_references, substitute
+from sidecar.core.config.references import (
+    hide_references,
+    show_references,
+    substitute,
+    whole_reference,
+)
 from sidecar.core.errors import ConfigError
 
 MAX_CHARACTERS: Final = 256 * 1024
@@ -34,12 +39,19 @@ class Tree(msgspec.Struct):
     findings: list[Finding] = msgspec.field(default_factory=list)
     # Keys whose fault has been found under another name, such as `secret` under `secret_file`.
     told: set[KeyPath] = msgspec.field(default_factory=set)
+    # Keys whose value is that of one variable, `${NAME}`, and the variable's name.
+    referenced: dict[KeyPath, str] = msgspec.field(default_factory=dict)
+
+    def find(self, path: KeyPath, problem: str, remedy: str, line: int | None = None) -> None:
+        """Notes a fault of the key at `path`."""
+        self.findings.append(Finding(path, problem, remedy, line))
 
     def forget(self, path: KeyPath) -> None:
         """Drop what is known about a key that is about to be replaced."""
         size = len(path)
         self.places = {known: at for known, at in self.places.items() if known[:size] != path}
         self.findings = [found for found in self.findings if found.path[:size] != path]
+        self.referenced = {key: name for key, name in self.referenced.items() if key[:size] != path}
 
     def faults(self) -> tuple[Fault, ...]:
         """Every finding with its place, in the file's order; one complaint per key and stage."""
@@ -68,10 +80,16 @@ class Tree(msgspec.Struct):
 
     def _locate(self, finding: Finding) -> Fault:
         place = finding.line or self._place(finding.path)
-        told = (dotted(finding.path), finding.problem, finding.remedy)
+        told = (dotted(finding.path), f"{finding.problem}{self._variable(finding)}", finding.remedy)
         if isinstance(place, str):
             return Fault(told[0], None, *told[1:], place)
         return Fault(told[0], place, *told[1:], self.source)
+
+    def _variable(self, finding: Finding) -> str:
+        """Names the variable whose value is at fault, unless the message is about names."""
+        paths = (finding.path[:size] for size in range(len(finding.path), 0, -1))
+        name = next((self.referenced[path] for path in paths if path in self.referenced), None)
+        return f" (the value of {name})" if name and name not in finding.problem else ""
 
     def _place(self, path: KeyPath) -> Place | None:
         """Where the key stands, else the nearest key around it."""
@@ -202,6 +220,9 @@ class _Builder:
         except BadValue as error:
             self._find(path, error.problem, error.remedy)
             return text
+        name = whole_reference(text)
+        if plain and name is not None:
+            self._tree.referenced[path] = name
         return None if plain and replaced == "null" else replaced
 
     def _check_tag(self, node: Node, path: KeyPath) -> None:
@@ -209,7 +230,7 @@ class _Builder:
             self._find(path, "must not have a custom YAML tag", "write the plain value")
 
     def _find(self, path: KeyPath, problem: str, remedy: str, line: int | None = None) -> None:
-        self._tree.findings.append(Finding(path, problem, remedy, line))
+        self._tree.find(path, problem, remedy, line)
 
 
 def _tag(node: Node) -> str:

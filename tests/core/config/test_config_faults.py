@@ -173,7 +173,7 @@ FAULTS = [
     # types
     (GOOD + "listen: 8080", "listen", 2, "must be text", "quotes"),
     (GOOD + "cors: true", "cors", 2, "must be a mapping", "keys and values"),
-    (GOOD + "trusted_proxies: unix", "trusted_proxies", 2, "must be a list", "dash"),
+    (GOOD + "trusted_proxies: {unix: 1}", "trusted_proxies", 2, "must be a list", "dash"),
     (GOOD + "csrf: {enabled: maybe}", "csrf.enabled", 2, "must be true or false", "true"),
     (GOOD + "csrf: {enabled: []}", "csrf.enabled", 2, "must be true or false", "true"),
     (GOOD + "limits: {in_flight: {api: x}}", "limits.in_flight.api", 2, "must be an integer", ""),

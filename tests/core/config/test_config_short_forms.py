@@ -1,0 +1,133 @@
+"""A short form is the long one: in the values, in rules over several keys, and in the schema."""
+
+from __future__ import annotations
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from sidecar.core.config import schema
+from sidecar.core.config.tree import read_tree
+from tests.core.config.conftest import FaultFinder, Loader
+
+S = "s" * 32
+UP = "upstream: http://a\n"
+ROUTES = "routes: [{path: /, kind: api, session: optional, upstream: a%s}]\n"
+UPSTREAM = "upstreams: {a: %s}\n" + ROUTES % ""
+SOURCE = UP + "session: {sources: [{type: %s}]}"
+VALIDATOR = Draft202012Validator(schema())
+
+PAIRS = [
+    # Those of the contract.
+    (f"secret: {S}", f"secret: [{S}]"),
+    (
+        SOURCE % "iron-session, cookie: a, password: p",
+        SOURCE % "iron-session, cookie: a, password: {1: p}",
+    ),
+    (SOURCE % "authjs, secret: s, token: a.b", SOURCE % "authjs, secret: [s], token: [a, b]"),
+    (SOURCE % "jwt, cookie: a, secret: s", SOURCE % "jwt, cookie: a, secret: [s]"),
+    ("listen: ':80'", "listen: [':80']"),
+    ("listen: ':80'", "listen: [{address: ':80'}]"),
+    ("log: {access: true}", "log: {access: {}}"),
+    ("envelope: {compress: true}", "envelope: {compress: auto}"),
+    ("envelope: {failure: [{path: a, not: 0}]}", "envelope: {failure: [{path: a, not: [0]}]}"),
+    # One value for a list of one.
+    ("trusted_proxies: unix", "trusted_proxies: [unix]"),
+    ("unauthorized: {status: 403, messages: no}", "unauthorized: {status: [403], messages: [no]}"),
+    ("logout: {cookies: a, paths: /b}", "logout: {cookies: [a], paths: [/b]}"),
+    ("logout: {domains: b.example}", "logout: {domains: [b.example]}"),
+    ("logout: {allowed_origins: https://b}", "logout: {allowed_origins: [https://b]}"),
+    ("cors: {origins: https://b}", "cors: {origins: [https://b]}"),
+    ("envelope: {keep: meta}", "envelope: {keep: [meta]}"),
+    ("log: {mask: /a/*}", "log: {mask: [/a/*]}"),
+    (UPSTREAM % "{urls: http://a}", UPSTREAM % "{urls: [http://a]}"),
+    (
+        UPSTREAM % "{url: http://a, ejection: {statuses: 502}}",
+        UPSTREAM % "{url: http://a, ejection: {statuses: [502]}}",
+    ),
+    (
+        "upstreams: {a: {url: http://a}}\n" + ROUTES % ", headers: {drop: x-a, pass: x-user}",
+        "upstreams: {a: {url: http://a}}\n" + ROUTES % ", headers: {drop: [x-a], pass: [x-user]}",
+    ),
+    (
+        "oidc: {issuer: https://i, client_id: c, scopes: openid}",
+        "oidc: {issuer: https://i, client_id: c, scopes: [openid]}",
+    ),
+    # A value for a section's main key.
+    (UPSTREAM % "http://a", UPSTREAM % "{url: http://a}"),
+    (UPSTREAM % "{url: http://a, check: /up}", UPSTREAM % "{url: http://a, check: {path: /up}}"),
+    (f"secret: {S}\nstore: redis://r", f"secret: {S}\nstore: {{url: redis://r}}"),
+    ("cors: https://b", "cors: {origins: [https://b]}"),
+    ("cors: [https://b, https://c]", "cors: {origins: [https://b, https://c]}"),
+    ("csrf: false", "csrf: {enabled: false}"),
+    ("bridge: 1s", "bridge: {hold: 1s}"),
+    ("tracing: http://c:4318", "tracing: {endpoint: http://c:4318}"),
+    ("logout: {hooks: [http://h]}", "logout: {hooks: [{url: http://h}]}"),
+    # True and false.
+    ("unauthorized: {brake: false}", "unauthorized: {brake: null}"),
+    ("unauthorized: {brake: true}", "unauthorized: {brake: {}}"),
+    (
+        UPSTREAM % "{urls: [http://a, http://b], ejection: false}",
+        UPSTREAM % "{urls: [http://a, http://b], ejection: null}",
+    ),
+    (
+        "upstreams: {a: http://a}\n" + ROUTES % ", envelope: true",
+        "upstreams: {a: http://a}\n" + ROUTES % ", envelope: {}",
+    ),
+    (
+        "upstreams: {a: http://a}\n"
+        + ROUTES % ", sources: access_token"
+        + "session: {sources: [{type: cookie, cookie: access_token}]}",
+        "upstreams: {a: http://a}\n"
+        + ROUTES % ", sources: [access_token]"
+        + "session: {sources: [{type: cookie, cookie: access_token}]}",
+    ),
+]
+
+
+def whole(text: str) -> str:
+    """A configuration that has something to serve."""
+    return text if "upstream" in text else UP + text
+
+
+@pytest.mark.parametrize(("short", "long"), PAIRS, ids=[short for short, _ in PAIRS])
+def test_a_short_form_is_the_long_one(loaded: Loader, short: str, long: str) -> None:
+    assert loaded(whole(short)) == loaded(whole(long))
+
+
+@pytest.mark.parametrize("short", [short for short, _ in PAIRS])
+def test_the_schema_takes_each_short_form(short: str) -> None:
+    """So no editor underlines it."""
+    tree = read_tree(whole(short), "file.yaml", {})
+    assert not [error.message for error in VALIDATOR.iter_errors(tree.data)]
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "problem"),
+    [
+        (UP + "store: nowhere", "store.url", "must be"),
+        (UP + "store: redis://r", "store.url", "needs a secret"),
+        (UP + "workers: 2\nstore: 'memory:'", "store.url", "must be a shared store"),
+        (UPSTREAM % "ftp://a", "upstreams.a.url", "must be an http or https URL"),
+        (UP + "trusted_proxies: nowhere", "trusted_proxies[0]", "must be a network"),
+        (UP + "cors: '*'", "cors.origins[0]", "must be an http or https URL"),
+        (UP + "csrf: maybe", "csrf", "must be a mapping"),
+        (UP + "bridge: 1", "bridge.hold", "must be a duration"),
+        (UP + "unauthorized: {brake: on}", "unauthorized.brake", "must be a mapping"),
+        (UPSTREAM % "5", "upstreams.a.url", "must be text"),
+    ],
+)
+def test_a_fault_in_a_short_form_names_its_key_and_line(
+    faults: FaultFinder, text: str, path: str, problem: str
+) -> None:
+    (fault,) = faults(text)
+    assert fault.path == path
+    assert fault.line is not None
+    assert problem in fault.problem
+
+
+def test_a_variable_goes_into_what_the_file_has_in_short(loaded: Loader) -> None:
+    text = f"secret: {S}\nstore: redis://r\n" + UPSTREAM % "http://a"
+    environ = {"SIDECAR_STORE__READY": "false", "SIDECAR_UPSTREAMS__A__CONNECT": "1s"}
+    config = loaded(text, environ)
+    assert (config.store.url.kind, config.store.ready) == ("redis", False)
+    assert (config.upstreams["a"].url, config.upstreams["a"].connect) == ("http://a", 1.0)
