@@ -14,7 +14,8 @@ from sidecar.core.config.listen_section import addresses
 from sidecar.core.config.model import Config
 from sidecar.core.config.path_faults import path_on_this_site
 from sidecar.core.config.renewal import ENDPOINTS, FRONTCHANNEL
-from sidecar.core.config.sources import CookieSource, IronSessionSource, SourceSection, source_name
+from sidecar.core.config.sources import CookieSource, IronSessionSource, SourceSection
+from sidecar.core.config.unverified_remarks import unverified_remarks
 from sidecar.core.path_table import PathTable
 from sidecar.core.target import prefix_key
 
@@ -26,6 +27,7 @@ def remarks(config: Config) -> Iterator[str]:
     yield from _secret(config)
     yield from _short_secrets(config)
     yield from _sources(config)
+    yield from unverified_remarks(config)
     yield from _observed(config)
     yield from _proxies(config)
     yield from _unreached(config)
@@ -75,11 +77,6 @@ def _sources(config: Config) -> Iterator[str]:
                     "session.sources: empty, and there is no oidc, so no request to "
                     f"routes[{index}] ever has a session"
                 )
-    gated = {
-        index: route
-        for index, route in enumerate(config.routes)
-        if route.kind == "page" and route.session == "required"
-    }
     is_plain = (config.public_url or "").startswith("http:")
     for index, source in enumerate(sources):
         if is_plain and (source.same_site == NONE or source.partitioned):
@@ -87,15 +84,6 @@ def _sources(config: Config) -> Iterator[str]:
             yield (
                 f"session.sources[{index}].{key}: needs https for browsers to "
                 "accept the cookie, and public_url is plain http"
-            )
-        if not isinstance(source, CookieSource):
-            continue
-        name = source_name(source.type, source.name, source.cookie)
-        pages = [at for at, one in gated.items() if one.sources is None or name in one.sources]
-        if pages:
-            yield (
-                f"session.sources[{index}]: the sidecar cannot verify this cookie, so anybody can "
-                f"make one that opens the page routes[{pages[0]}]; its frontend must check it"
             )
 
 
