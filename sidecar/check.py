@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sidecar import needs
 from sidecar.core.config.effective import Effective, effective
-from sidecar.core.config.faults import Fault
+from sidecar.core.config.faults import Fault, undotted
 from sidecar.core.config.listen_section import addresses
 from sidecar.core.config.path_faults import path_on_this_site
 from sidecar.core.config.renewal import FRONTCHANNEL
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sidecar.probes import Probe
 
 _HERE = "<public_url>"
+_KEY: Final = re.compile(r"[a-z_]+(\.[^\s.\[\]:]+|\[[0-9]+\])*")
 
 
 class CheckReport:
@@ -29,6 +31,7 @@ class CheckReport:
         self._source = source
         self._environ = environ
         self._config: Config | None = None
+        self._tree: Tree | None = None
         self._keys: list[Effective] = []
         self._faults: list[Fault | str] = []
         self._warnings: list[str] = []
@@ -41,7 +44,7 @@ class CheckReport:
         except ConfigError as error:
             self._faults += [one for one in error.faults if isinstance(one, Fault)]
             return
-        self._config, self._keys = config, effective(config, tree)
+        self._config, self._tree, self._keys = config, tree, effective(config, tree)
         self._faults += [f"{self._source}: {one}" for one in needs.unmet(config, self._environ)]
         self._warnings += [*config.warnings, *needs.remarks(config)]
         if asks and not self._faults:
@@ -78,8 +81,12 @@ class CheckReport:
         said: dict[str, Any] = {
             "ok": not self._faults,
             "source": self._source,
-            "faults": [_fault(one) for one in self._faults],
+            "faults": [self._fault(one) for one in self._faults],
             "warnings": self._warnings,
+            "findings": [
+                *({"severity": "fault", **self._fault(one)} for one in self._faults),
+                *({"severity": "warning", **self._placed(one)} for one in self._warnings),
+            ],
         }
         if self._config is not None:
             said |= facts(self._config)
@@ -89,16 +96,31 @@ class CheckReport:
             said["probes"] = [{**one._asdict(), "ok": not one.trouble} for one in self._probes]
         return [json.dumps(said, indent=2)]
 
+    def _fault(self, one: Fault | str) -> dict[str, Any]:
+        if isinstance(one, str):  # of what `run` needs, in front of which the file is named
+            return {**self._placed(one.removeprefix(f"{self._source}: ")), "text": one}
+        place = {"path": one.path, "line": one.line, "source": one.source}
+        return {"text": str(one), **place, "problem": one.problem, "remedy": one.remedy}
+
+    def _placed(self, text: str) -> dict[str, Any]:
+        """A sentence that begins with its key, with the place where the key is written."""
+        path, colon, words = text.partition(": ")
+        is_key = bool(colon) and _KEY.fullmatch(path) is not None
+        problem, _, remedy = (words if is_key else text).partition("; ")
+        place = self._tree.locate(undotted(path)) if self._tree and is_key else None
+        source = place if isinstance(place, str) else self._source
+        return {
+            "text": text,
+            "path": path if is_key else "",
+            "line": place if isinstance(place, int) else None,
+            "source": source,
+            "problem": problem,
+            "remedy": remedy,
+        }
+
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _fault(one: Fault | str) -> dict[str, Any]:
-    if isinstance(one, str):
-        return {"text": one}
-    place = {"path": one.path, "line": one.line, "source": one.source}
-    return {"text": str(one), **place, "problem": one.problem, "remedy": one.remedy}
 
 
 def registrations(config: Config) -> dict[str, str]:

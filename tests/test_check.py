@@ -404,3 +404,49 @@ def test_health_is_bad_where_no_http_is_spoken(said: bytes) -> None:
         got = CliRunner().invoke(cli, ["health", "--admin", address])
         asked.result(10)
     assert (got.exit_code, got.stderr) == (1, f"{address}: the answer is not HTTP\n")
+
+
+def test_json_tells_each_finding_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faults of the file, of what it names, and warnings: each with key, line, cause and remedy."""
+    monkeypatch.chdir(tmp_path)
+
+    def findings(text: str) -> list[dict[str, Any]]:
+        (tmp_path / "x.yaml").write_text(text)
+        said = CliRunner().invoke(cli, ["check", "-c", "x.yaml", "--json"]).stdout
+        found: list[dict[str, Any]] = json.loads(said)["findings"]
+        return found
+
+    text = (
+        "upstream: http://a\n"
+        "session:\n"
+        "  sources:\n"
+        "  - {type: iron-session, cookie: app, password: short}\n"
+        "tls:\n"
+        "  cert: /missing.pem\n"
+        "  key: /missing.key\n"
+    )
+    found = {one["path"]: one for one in findings(text)}
+    warning, fault = found["session.sources[0].password"], found["tls.cert"]
+    assert (warning["severity"], warning["line"], warning["source"]) == ("warning", 4, "x.yaml")
+    assert warning["problem"] == "should have at least 32 bytes"
+    assert "an attacker who guesses it" in warning["remedy"]
+    assert (fault["severity"], fault["line"], fault["source"]) == ("fault", 6, "x.yaml")
+    assert "/missing.pem" in fault["problem"]
+    (wrong,) = findings("upstream: ftp://a\n")
+    assert (wrong["severity"], wrong["path"], wrong["line"]) == ("fault", "upstream", 1)
+    assert wrong["problem"]
+    assert wrong["remedy"]
+
+
+def test_json_names_the_variable_behind_a_warning(check: Check) -> None:
+    said = json.loads(check(site(), "--json", SIDECAR_CORE_DUMPS="true").stdout)
+    (one,) = (one for one in said["findings"] if one["path"] == "core_dumps")
+    assert (one["source"], one["line"]) == ("SIDECAR_CORE_DUMPS", None)
+
+
+@pytest.mark.parametrize("options", [(), ("--json",), ("--effective",)])
+def test_strict_is_two_for_a_warning_in_each_form(check: Check, options: tuple[str, ...]) -> None:
+    assert check(site(core_dumps=True), *options).exit_code == 0
+    assert check(site(core_dumps=True), "--strict", *options).exit_code == 2

@@ -7,6 +7,7 @@ into `Fault` values. Neither ever holds a value that may be secret.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
@@ -57,6 +58,12 @@ def dotted(path: KeyPath) -> str:
     """The path as users write it: `("routes", 0, "upstream")` is `routes[0].upstream`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".")
+
+
+def undotted(text: str) -> KeyPath:
+    """The inverse, for names without dots of their own."""
+    parts = re.findall(r"\[([0-9]+)\]|([^.\[\]]+)", text)
+    return tuple(int(index) if index else name for index, name in parts)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -75,11 +75,11 @@ class Tree(msgspec.Struct):
             if not _has(inside, part):
                 return None
             inside = inside[part]
-        place = self._place(path)
+        place = self.locate(path)
         return f"{self.source}:{place}" if isinstance(place, int) else place
 
     def _locate(self, finding: Finding) -> Fault:
-        place = finding.line or self._place(finding.path)
+        place = finding.line or self.locate(finding.path)
         told = (dotted(finding.path), f"{finding.problem}{self._variable(finding)}", finding.remedy)
         if isinstance(place, str):
             return Fault(told[0], None, *told[1:], place)
@@ -91,7 +91,7 @@ class Tree(msgspec.Struct):
         name = next((self.referenced[path] for path in paths if path in self.referenced), None)
         return f" (the value of {name})" if name and name not in finding.problem else ""
 
-    def _place(self, path: KeyPath) -> Place | None:
+    def locate(self, path: KeyPath) -> Place | None:
         """Where the key stands, else the nearest key around it."""
         for size in range(len(path), 0, -1):
             if path[:size] in self.places:
