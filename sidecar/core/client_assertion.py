@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 from joserfc import jwt
-from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
+
+from sidecar.core.jws import UNFIT
 
 TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 LIFETIME: Final = 60
@@ -22,11 +23,12 @@ def read_private_key(text: str) -> PrivateKey:
     for kind in (RSAKey, ECKey):
         try:
             key = kind.import_key(text)
-        except (JoseError, ValueError, TypeError, KeyError, AttributeError):
+            is_fit = key.is_private and (isinstance(key, RSAKey) or key.curve_name in _CURVES)
+        except UNFIT:
             continue
-        if key.is_private and (isinstance(key, RSAKey) or key.curve_name in _CURVES):
+        if is_fit:
             return key
-    raise ValueError("must be a private RSA or EC key in PEM, without a password")
+    raise ValueError("must be a private RSA key, or an EC key of P-256, P-384 or P-521, in PEM")
 
 
 def client_assertion(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwa import JWSAlgModel
@@ -33,6 +34,12 @@ SYMMETRIC: Final = ("HS256", "HS384", "HS512")
 
 PublicKey: TypeAlias = RSAKey | ECKey | OKPKey
 _KEY_TYPES: Final[Mapping[str, type[PublicKey]]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
+_CURVES: Final = frozenset(("P-256", "P-384", "P-521", "Ed25519", "Ed448"))
+"""Those that an algorithm here verifies with. X25519 is for encryption, and others are unknown."""
+
+UNFIT: Final = (JoseError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, AttributeError)
+"""What reading a key raises that no algorithm takes, though its text may be right."""
+
 _PUBLIC_MEMBERS: Final = ("kty", "use", "key_ops", "alg", "kid", "n", "e", "crv", "x", "y")
 _MIN_RSA_BITS: Final = 2048  # RFC 7518 3.3
 _MAX_KEYS: Final = 100
@@ -116,7 +123,7 @@ def key_of_pem(text: str) -> PublicKey:
     for kind in _KEY_TYPES.values():
         try:
             found = _public_key(kind.import_key(text).as_dict(private=False))
-        except (JoseError, ValueError, TypeError, KeyError, AttributeError):
+        except UNFIT:
             continue
         if found is not None:
             return found
@@ -134,9 +141,10 @@ def _public_key(given: object) -> PublicKey | None:
         if kind is RSAKey and 8 * len(urlsafe_b64decode(public["n"].encode())) < _MIN_RSA_BITS:
             return None
         key = kind.import_key(public)
-    except (JoseError, ValueError, TypeError, KeyError, AttributeError):
+        is_fit = isinstance(key, RSAKey) or key.curve_name in _CURVES
+    except UNFIT:
         return None
-    return key
+    return key if is_fit else None
 
 
 def verify(

@@ -8,6 +8,9 @@ import json
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc import jws
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
@@ -17,6 +20,7 @@ from sidecar.core.jws import (
     InvalidToken,
     UnknownKey,
     WrongSignature,
+    key_of_pem,
     parse_keys,
     verify,
 )
@@ -185,6 +189,8 @@ def test_keys_that_cannot_be_used_are_left_out() -> None:
         {"kty": "RSA", "kid": "odd", "n": 1, "e": "AQAB"},
         {"kty": "EC", "kid": "off", "crv": "P-256", "x": "AA", "y": "AA"},
         {"kty": "EC", "kid": "curve", "crv": "P-999", "x": "AA", "y": "AA"},
+        {**ECKey.generate_key("secp256k1").as_dict(private=False), "kid": "no algorithm"},
+        {**OKPKey.generate_key("X25519").as_dict(private=False), "kid": "for agreement"},
         {"kty": "ML-DSA", "kid": "new"},
         "no key",
         None,
@@ -200,3 +206,19 @@ def test_keys_that_cannot_be_used_are_left_out() -> None:
 def test_a_key_set_that_is_none_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidToken, match="key set"):
         parse_keys(body)
+
+
+@pytest.mark.parametrize("curve", [ec.BrainpoolP256R1(), ec.SECP256K1(), None])
+def test_a_pem_key_that_no_algorithm_takes_is_refused(curve: ec.EllipticCurve | None) -> None:
+    """At load: with it no session would ever be believed."""
+    key = X25519PrivateKey.generate() if curve is None else ec.generate_private_key(curve)
+    text = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    with pytest.raises(InvalidToken, match="must be RSA"):
+        key_of_pem(text)
+
+
+def test_a_pem_key_of_an_unknown_type_is_refused() -> None:
+    known, unknown = bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d4201")
+    der = base64.b64encode(EC.as_der(private=False).replace(known, unknown)).decode()
+    with pytest.raises(InvalidToken, match="must be RSA"):
+        key_of_pem(f"-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n")

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from sidecar.core.config.faults import Finding
+from sidecar.core.config.faults import BadValue, Finding
 from sidecar.core.config.path_faults import Data, Rule, section
+from sidecar.core.config.values import check_signing_pem
 
 _SOURCE_KEYS: Final = ("refresh_token", "refresh_cookie")
 """What names the refresh token of a source."""
@@ -72,6 +73,18 @@ def _proves_its_client(data: Data) -> Iterator[Finding]:
             yield Finding((name, "auth"), problem, f"add {' and '.join(missing)}")
 
 
+def _signs_with_its_key(data: Data) -> Iterator[Finding]:
+    """An assertion is signed on some curves only, but a certificate's key may be on any."""
+    given = [(name, section(data, name)) for name in ("refresh", "oidc")]
+    is_signed = any(one.get("auth") == "private_key_jwt" for _, one in given)
+    held = next(((name, one["key"]) for name, one in given if one.get("key")), None)
+    if is_signed and held is not None:
+        try:
+            check_signing_pem(str(held[1]))
+        except BadValue as fault:
+            yield Finding((held[0], "key"), fault.problem, fault.remedy)
+
+
 def _renews_where_the_login_began(data: Data) -> Iterator[Finding]:
     """There is one provider: what renews is what the login is with."""
     oidc, refresh = section(data, "oidc"), section(data, "refresh")
@@ -104,6 +117,7 @@ RENEWAL_RULES: Final[tuple[Rule, ...]] = (
     _has_an_endpoint,
     _has_keys_of_its_type,
     _proves_its_client,
+    _signs_with_its_key,
     _renews_where_the_login_began,
     _has_something_to_renew,
 )

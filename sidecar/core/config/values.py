@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -19,6 +19,10 @@ from sidecar.core.errors import BadRequest
 from sidecar.core.headers import is_own_field, is_request_field
 from sidecar.core.target import normalise
 from sidecar.core.upstream_url import UNIX
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 TOKEN_PATTERN: Final = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"  # noqa: S105 - RFC 9110 section 5.6.2
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
@@ -209,6 +213,30 @@ def parse_pem(value: str) -> str:
 
 def check_private_pem(value: str) -> None:
     """Raises `BadValue` for what is no private RSA or EC key in PEM, or has a password."""
+    if _private_key(value) is None:
+        raise BadValue(
+            "must be a private RSA or EC key in PEM, without a password",
+            "use key_file: with its path",
+        )
+
+
+_SIGNING_CURVES: Final = frozenset(("secp256r1", "secp384r1", "secp521r1"))
+
+
+def check_signing_pem(value: str) -> None:
+    """Raises `BadValue` for a key that signs no client assertion (RFC 7518 3.4).
+
+    What is no private key at all is left to `check_private_pem`.
+    """
+    curve = getattr(_private_key(value), "curve", None)
+    if curve is not None and curve.name not in _SIGNING_CURVES:
+        raise BadValue(
+            "must be a private RSA key, or an EC key of P-256, P-384 or P-521, in PEM",
+            "make a key of one of these",
+        )
+
+
+def _private_key(value: str) -> RSAPrivateKey | EllipticCurvePrivateKey | None:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -217,12 +245,8 @@ def check_private_pem(value: str) -> None:
     try:
         key = load_pem_private_key(value.encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, RSAPrivateKey | EllipticCurvePrivateKey):
-        raise BadValue(
-            "must be a private RSA or EC key in PEM, without a password",
-            "use key_file: with its path",
-        )
+        return None
+    return key if isinstance(key, RSAPrivateKey | EllipticCurvePrivateKey) else None
 
 
 def parse_endpoint_url(value: str) -> str:

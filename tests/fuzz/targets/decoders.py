@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sidecar.core.cookies import CookieJar
+from sidecar.core.cookies import CookieJar, decoded
 from sidecar.core.credential import Reading, Result, is_b64token
 from tests.fuzz.target import Draw, Target
 from tests.fuzz.targets._seals import (
@@ -72,12 +72,12 @@ def _changed(type_: str, draw: Draw) -> None:
 
 
 def _octets(value: str, *, is_iron: bool) -> list[bytes | str]:
-    """What a seal says, whatever characters its base64url leaves out or leaves open."""
-    value = (
-        value.split(";", maxsplit=1)[0]
-        .strip('" \t\n\v\f\r\xa0')
-        .translate(str.maketrans("+/", "-_"))
-    )
+    """What a seal says, whatever characters its base64url leaves out or leaves open.
+
+    As npm `cookie` has it, a quotation mark at the beginning takes the last character with it.
+    """
+    text = decoded(value.split(";", maxsplit=1)[0].strip(" \t"))
+    value = text.strip('" \t\n\v\f\r\xa0').translate(str.maketrans("+/", "-_"))
     if is_iron:
         kept = re.sub(r"[^A-Za-z0-9_.*-]", "", value.partition("~")[0])
     else:
