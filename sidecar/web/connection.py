@@ -42,7 +42,6 @@ from sidecar.web.exchange import Exchange
 from sidecar.web.known_section import KnownSection
 from sidecar.web.lingering import Lingering
 from sidecar.web.request_parser import RequestParser, refusal_of
-from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
@@ -93,6 +92,9 @@ class Registry(Protocol):
     def closed(self, connection: ClientConnection) -> None:
         """Counts a connection out."""
 
+    def puts_off(self, connection: ClientConnection) -> None:
+        """Has the connection go on with what was pipelined once others have had their turn."""
+
 
 class ClientConnection(StreamProtocol):
     """The server side of one connection."""
@@ -101,7 +103,6 @@ class ClientConnection(StreamProtocol):
         "_close_after",
         "_deadline",
         "_exchange",
-        "_feeding",
         "_handler",
         "_is_waiting",
         "_known",
@@ -137,7 +138,6 @@ class ClientConnection(StreamProtocol):
         self._is_waiting = False
         self._unsent = sys.maxsize  # bytes that the client had not taken at the last look
         self._lingering: Lingering | None = None
-        self._feeding = False
         self._close_after = False
         self._tunnel: Any = None
         self.peer: Peer
@@ -263,19 +263,34 @@ class ClientConnection(StreamProtocol):
         if requests.head_bytes:  # 0 if the request was known without parsing it
             requests.next_request()
         self._deadline.set(self._limits.client_idle)
-        if requests.waiting and not self._feeding:
-            self._go_on_if_held()
+        if requests.waiting:
+            self._put_off()
 
-    def _go_on_if_held(self) -> None:
-        """Serves the next request that waits, unless the client has responses to take first."""
-        if self._requests.waiting and self.is_idle and not (self._paused or self._lingering):
-            self._read(b"")
+    def _put_off(self) -> None:
+        """Has the next request that waits served in its turn.
+
+        Not while the client has responses to take first: then it is put off once it has.
+        """
+        if self._may_go_on:
+            self._registry.puts_off(self)
+
+    def go_on(self) -> None:
+        """Serves the next request that waits, as its turn has come."""
+        if self._may_go_on:
+            self._read_request(b"")
+
+    @property
+    def _may_go_on(self) -> bool:
+        """Whether a request waits, and may be served now."""
+        is_held = self._paused or self._lingering is not None
+        return bool(self._requests.waiting) and self.is_idle and not is_held
 
     def _end(self, *, clean: bool) -> None:
         """Closes. If the client may still be sending, reads on for a moment.
 
         Otherwise the response could be lost: closing with unread bytes resets the connection.
         """
+        self._requests.waiting = b""  # nothing is served behind the last response
         transport = self.transport
         if transport is None:
             return
@@ -308,8 +323,8 @@ class ClientConnection(StreamProtocol):
         super().resume_writing()
         if self._tunnel is not None:
             self._tunnel.resume_upstream()
-        elif self._exchange is None and not self._lingering:
-            self._go_on_if_held()
+        else:
+            self._put_off()
 
     def eof_received(self) -> bool:
         return self._tunnel is not None and self._tunnel.client_ended()
@@ -341,8 +356,10 @@ class ClientConnection(StreamProtocol):
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
         if exchange is None and self._tunnel is None and not (self._lingering or self._paused):
-            if not self._serve_known(data):
-                self._read(data)
+            if self._requests.waiting:
+                self._hold(data)  # its turn comes
+            elif not self._serve_known(data):
+                self._read_request(data)
         elif self._tunnel is not None:
             self._tunnel.client_data(data)
         elif self._lingering is not None:
@@ -354,7 +371,7 @@ class ClientConnection(StreamProtocol):
             self._feed_body(data)
 
     def _hold(self, data: bytes) -> None:
-        """Keeps what is pipelined behind a request that is still being answered."""
+        """Keeps what is pipelined behind a request that is still being answered, or put off."""
         if data:
             self._requests.waiting += data
             self._bound_waiting()
@@ -373,17 +390,11 @@ class ClientConnection(StreamProtocol):
         """Serves a request whose header section is known; returns False if `data` is not such a
         request.
 
-        Nothing may be incomplete or waiting before it.
+        Nothing may be waiting, nor be incomplete before it.
         """
         requests = self._requests
         line = self._known.match(data)
-        if (
-            line is None
-            or len(data) > self._limits.header
-            or self._feeding
-            or requests.head_bytes
-            or requests.waiting
-        ):
+        if line is None or len(data) > self._limits.header or requests.head_bytes:
             return False
         exchange = self._exchange = self._handler.exchange(self, EMPTY_PAYLOAD)
         method, target = line.groups()
@@ -394,52 +405,25 @@ class ClientConnection(StreamProtocol):
         self._handler.handle(exchange)
         return True
 
-    def _read(self, data: bytes) -> None:
-        """Serves the requests that are here in turn, never nested."""
-        requests = self._requests
-        if self._feeding:
-            requests.waiting += data
-            return
-        self._feeding = True
-        try:
-            if self._read_request(data) and requests.waiting:
-                self._read_pipelined()
-        finally:
-            self._feeding = False
-
-    def _read_pipelined(self) -> None:
-        """Serves requests that were sent together, as long as they are answered at once.
-
-        After a while the other connections are served in between.
-        """
-        turn = Turn()
-        while self.is_idle and self._requests.waiting and not (self._lingering or self._paused):
-            if turn.is_over:
-                self._loop.call_soon(self._go_on_if_held)
-                return
-            if not self._read_request(b""):
-                return
-
-    def _read_request(self, data: bytes) -> bool:
-        """Reads one request and serves it; False if no whole request is here."""
+    def _read_request(self, data: bytes) -> None:
+        """Reads one request and serves it, if a whole one is here. Others wait for their turn."""
         requests = self._requests
         if self.transport is None:
-            return False
+            return
         is_first = not requests.head_bytes
         try:
             read = requests.read_head(data)
         except HttpProcessingError as error:
             self._unreadable(error)
-            return False
+            return
         self._bound_waiting()
         if read is None:
             if is_first and requests.head_bytes:
                 self._deadline.set(self._limits.client_head)
             if requests.head_bytes > self._limits.header + OVERSIZE:
                 self._refuse(HeadersTooLarge(close=True))
-            return False
+            return
         self._serve(*read)
-        return True
 
     def _serve(self, message: RawRequestMessage, payload: StreamReader) -> None:
         exchange = self._exchange = self._handler.exchange(self, payload)

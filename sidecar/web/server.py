@@ -15,6 +15,7 @@ from sidecar.tls_failure import HandshakeFailure
 from sidecar.web.accepting import ALONE, REPORT_SECONDS, Acceptor, Reception, Refusal
 from sidecar.web.client_counts import ClientCounts
 from sidecar.web.connection import ClientConnection, Handler
+from sidecar.web.turn import Turns
 
 if TYPE_CHECKING:
     import socket
@@ -38,6 +39,7 @@ class Server:
         self._receptions: tuple[Reception, ...] = ()
         self._silent_until: dict[tuple[str, str], float] = {}  # by event and reason
         self._closing: set[ClientConnection] = set()  # to make room for others
+        self._turns = Turns(runtime.loop)
         self._is_full = False
         self._no_room_until = 0.0
         self._empty = asyncio.Event()
@@ -185,6 +187,7 @@ class Server:
         """Counts a connection out."""
         self._connections.pop(connection, None)
         self._closing.discard(connection)
+        self._turns.forget(connection)
         self._clients.closed(connection.peer)
         if self._is_full and len(self._connections) < self._limit * 0.9:
             self._is_full, self._no_room_until = False, 0.0  # the next time is worth a line again
@@ -192,6 +195,10 @@ class Server:
         self._shares.closed()
         if not self._connections:
             self._empty.set()
+
+    def puts_off(self, connection: ClientConnection) -> None:
+        """Has the connection go on with what was pipelined once others have had their turn."""
+        self._turns.put_off(connection)
 
     def announce(self) -> None:
         """Still serves, but is not ready, and closes each connection after its response."""

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tests.conftest import Clients, Received, Running, Script, Start, StartCommand, Upstream
+    from tests.conftest import (
+        Client,
+        Clients,
+        Received,
+        Running,
+        Script,
+        Start,
+        StartCommand,
+        Upstream,
+    )
 
 HOST = "Host: app.example.com\r\n"
 MIB = 1 << 20
@@ -137,11 +146,72 @@ async def test_pipelined_requests_that_are_answered_at_once_stop_nobody(
     assert share < 0.5
 
 
+async def test_pipelined_requests_of_many_connections_stop_nobody(
+    command: StartCommand, upstream: Upstream, client: Clients
+) -> None:
+    """Together they have one share: others wait no longer than beside one that pipelines."""
+    at = await command({"log": {"level": "error"}})
+    many = [await client(at) for _ in range(200)]
+    number = 24
+
+    async def one(pipelines: Client) -> None:
+        answered = 0
+        while answered < number:
+            answered += (await pipelines.reader.readuntil(b"HTTP/1.1 200")).count(b"HTTP/1.1 200")
+
+    async def work() -> None:
+        for pipelines in many:
+            pipelines.send(f"GET /api/logout HTTP/1.1\r\n{HOST}\r\n" * number)
+        await asyncio.gather(*map(one, many))
+
+    share, took = await share_of_the_wait(at, client, work())
+    assert took > 0.1  # else it says nothing
+    assert share < 0.3
+
+
+async def test_requests_that_are_put_off_have_their_turn_when_the_sidecar_drains(
+    command: StartCommand, upstream: Upstream, client: Clients
+) -> None:
+    """Each connection gets one response more, which says that it is the last one."""
+    at = await command({"log": {"level": "error"}, "drain": {"timeout": "20s"}})
+    many = [await client(at) for _ in range(20)]
+    for one in many:
+        one.send(f"GET /api/logout HTTP/1.1\r\n{HOST}\r\n" * 4000)
+    for one in many:
+        assert (await one.answer()).status == 200
+    at.terminate()
+    for one in many:
+        answer = await one.answer()
+        while answer.get("Connection") is None:
+            assert answer.status == 200
+            answer = await one.answer()
+        assert answer.get("Connection") == "close"
+        assert await one.rest() == b""
+        one.close()
+    assert await at.exit_code() == 0
+
+
+async def test_connections_that_end_while_they_are_put_off_are_forgotten(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    at = await sidecar()
+    many = [await client(at) for _ in range(20)]
+    for one in many:
+        one.send(f"GET /api/logout HTTP/1.1\r\n{HOST}\r\n" * 1500)
+    for one in many:
+        assert (await one.answer()).status == 200
+        one.reset()
+    await at.wait_for(lambda metrics: metrics["sidecar_client_connections"] == 0)
+    turns = at.sidecar._server._turns
+    assert not turns._waiting
+    assert (await (await client(at)).get("/api/logout")).status == 200
+
+
 async def test_pipelined_requests_in_turns_are_answered_in_order(
     sidecar: Start, upstream: Upstream, client: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever comes in between, each once."""
-    monkeypatch.setattr("sidecar.web.turn.SHARE", 0.0)
+    monkeypatch.setattr("sidecar.web.turn.PIPELINED", 0.0)
     at = await sidecar()
     one = await client(at)
     targets = [f"/{'none' if number % 3 else 'api/logout'}?{number}" for number in range(60)]
