@@ -291,10 +291,11 @@ def _explained(config: Config, cookie: str, now: float, request: str | None) -> 
     from sidecar.compilation.compile_policy import compile_policy
     from sidecar.core.errors import BadRequest
     from sidecar.web.explanation import explain_request
+    from sidecar.web.foresight import Foresight
 
     try:
         policy = compile_policy(config, os.urandom(_SECRET_BYTES))
-        return explain_request(policy, request, cookie, now)
+        return explain_request(Foresight(policy), request, cookie, now)
     except (BadRequest, OSError) as error:
         click.echo(f"--request: {error}", err=True)
         sys.exit(WRONG)

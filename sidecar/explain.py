@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from sidecar.core.cookies import CookieJar
-from sidecar.core.credential import Source, read_credential
+from sidecar.core.credential import Reading, Source, read_credential
 
 
 class Explanation(TypedDict):
@@ -29,7 +29,11 @@ def explain(sources: Sequence[Source], cookie_header: str, now: float) -> Explan
     Text beyond ASCII stands for its UTF-8 octets, which is what a client would send.
     """
     octets = cookie_header.encode("utf-8", "surrogatepass")
-    reading = read_credential(sources, CookieJar.parse(octets.decode("latin-1")), now)
+    return facts_of(read_credential(sources, CookieJar.parse(octets.decode("latin-1")), now))
+
+
+def facts_of(reading: Reading) -> Explanation:
+    """What became of a Cookie header, without a value of it."""
     return {
         "result": reading.result.value,
         "source": reading.source,

@@ -80,6 +80,12 @@ class UndeletedCookies:
         """Notes that a document that presented them is led to the logout."""
         _remember(self._led_at, cookies, now)
 
+    def would_stay(self, cookies: int, now: float) -> bool:
+        """Whether `is_known` or `is_found` would say so; nothing is noted."""
+        led_at = self._led_at.get(cookies)
+        is_found = led_at is not None and now - led_at < AGAIN
+        return is_found or now < self._kept_until.get(cookies, now)
+
     def is_known(self, cookies: int, now: float) -> bool:
         """Whether they were found to stay."""
         if now >= self._kept_until.get(cookies, now):

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+import msgspec
+
 from sidecar.core.attributes import Scope
 from sidecar.core.errors import (
     RefreshRefused,
@@ -20,6 +22,7 @@ from sidecar.core.token_set import TokenSet
 from sidecar.core.view import OpenedSession, SessionView
 from sidecar.net.deadline import Within
 from sidecar.sessions.broadcast import Broadcast
+from sidecar.sessions.directory import Onlooker
 from sidecar.sessions.local import LocalSessions
 from sidecar.sessions.login_views import LoginViews
 from sidecar.sessions.refresher import Permit, Refresher, without_limit
@@ -29,6 +32,13 @@ from sidecar.sessions.tombstones import Tombstone
 
 ROUNDS: Final = 8  # sessions of one header, of which one after the other turns out to be dead
 VOUCHING: Final = 0.5  # seconds that a logout waits for what other processes know
+
+
+class Foreseen(msgspec.Struct, frozen=True):
+    """The view that a request would be served with. `is_due`: its token would be renewed first."""
+
+    view: SessionView
+    is_due: bool = False
 
 
 class SessionCoordinator:
@@ -66,10 +76,6 @@ class SessionCoordinator:
         self._renewed: Final = renewed
 
     # -- before a request -------------------------------------------------------------------------
-
-    def is_ready(self, view: SessionView, now: float, *, renews: bool) -> bool:
-        """Returns whether a view can be used as it is. `renews`: its token must be valid."""
-        return view.is_checked and not (renews and now >= view.renews_at)
 
     async def ready(
         self,
@@ -153,15 +159,22 @@ class SessionCoordinator:
 
     async def _known_as(self, session: OpenedSession) -> str:
         """The fingerprint that a session had before it was renewed. Raises `StoreUnavailable`."""
-        if session.reading.identity is not None:
+        alias = await self._alias(session)
+        if alias is None:
             return session.fingerprint
+        if not session.is_sealed:
+            self._local.evidence.vouch(alias)  # it has been renewed
+        return alias
+
+    async def _alias(self, session: OpenedSession) -> str | None:
+        """The same if it is another one than now. Raises `StoreUnavailable`."""
+        if session.reading.identity is not None:
+            return None
         for name in self._names(session, session.fingerprint):
             fingerprint = await self._records.alias(name)
             if fingerprint is not None:
-                if not session.is_sealed:
-                    self._local.evidence.vouch(fingerprint)  # it has been renewed
                 return fingerprint
-        return session.fingerprint
+        return None
 
     def _names(self, session: OpenedSession, fingerprint: str) -> tuple[str, ...]:
         """What the store may know a session by."""
@@ -187,6 +200,51 @@ class SessionCoordinator:
             self._broadcast.learn_death(fingerprint, tombstone)
         else:
             self._revocations.learn(fingerprint, tombstone)
+
+    # -- what would be done -----------------------------------------------------------------------
+
+    async def foresee(
+        self, view: SessionView, by: Onlooker, *, renews: bool, by_cookie: bool
+    ) -> Foreseen:
+        """Returns what `ready` would make of a view, as far as that can be read. Changes nothing.
+
+        What the provider would say is not asked: of a renewal it is known that it is due. Raises
+        `StoreUnavailable`.
+        """
+        for _ in range(ROUNDS):
+            if view.is_checked:
+                break
+            if view.handles:
+                assert self._logins is not None
+                view = await self._logins.load(view, by.directory)
+            else:
+                view = await self._foreseen(view, by, by_cookie=by_cookie)
+        else:
+            raise StoreUnavailable("the sessions presented change while they are looked up")
+        now = self._now()
+        is_live = by.revocations.live_fingerprint(view, now) is not None
+        if not renews or now < view.renews_at or not is_live:
+            return Foreseen(view)
+        tokens, refresher = view.reading.tokens, self._refresher
+        is_due = tokens is not None and refresher is not None and refresher.is_due(tokens, now)
+        return Foreseen(view, is_due=is_due)
+
+    async def _foreseen(self, view: SessionView, by: Onlooker, *, by_cookie: bool) -> SessionView:
+        """What `_check` would make of it. Raises `StoreUnavailable`."""
+        key, has_died = view.key, False
+        assert key is not None
+        for session in by.revocations.living(view, self._now()):
+            alias = await self._alias(session)
+            if await self._death(session, alias or session.fingerprint) is not None:
+                by.learn_death(session.fingerprint)
+                has_died = True
+            elif alias is not None and alias != session.fingerprint:
+                view = by.directory.rename(view, session, alias)
+        if has_died:
+            cookie, allowed = key
+            again = by.directory.present(cookie, self._now(), allowed)
+            return again if by_cookie else replace(again, is_checked=True)
+        return replace(view, is_checked=True)
 
     # -- renewal ----------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from math import inf
 from typing import Final
 
+import msgspec
+
 from sidecar.core.attributes import Scope
 from sidecar.core.cookies import CookieJar, with_set_cookies
 from sidecar.core.credential import Reading, Result, is_b64token
@@ -22,6 +24,7 @@ from sidecar.core.token_set import TokenSet
 from sidecar.core.view import Key, OpenedSession, SessionView, SourceSet, ViewReader
 from sidecar.sessions.bounds import Latest
 from sidecar.sessions.names import SessionNames
+from sidecar.sessions.onlooking import OnlookingCache, OnlookingRevocations
 from sidecar.sessions.revocations import Revocations
 from sidecar.sessions.view_cache import ViewCache
 
@@ -81,6 +84,20 @@ class SessionDirectory:
         self._login: Final = reader.login
         self._spent: Final = Latest[None](MAX_SPENT)  # refresh tokens that were exchanged
         self.is_shared: Final = is_shared
+
+    def onlooking(self) -> Onlooker:
+        """Returns what reads headers as this does now, and leaves no trace of it."""
+        cache = OnlookingCache(self._names, self._cache)
+        revocations = OnlookingRevocations(self._revocations, cache)
+        directory = SessionDirectory(
+            self._reader,
+            self._names,
+            cache,
+            revocations,
+            leeway=self._leeway,
+            is_shared=self.is_shared,
+        )
+        return Onlooker(directory, revocations, cache)
 
     # -- what is presented ------------------------------------------------------------------------
 
@@ -351,6 +368,19 @@ class SessionDirectory:
         opened = self._open(view.key, now, is_settled=True)
         until = min(opened.valid_until, now + NOT_FOUND)
         return self._replace(opened, replace(opened, valid_until=until))
+
+
+class Onlooker(msgspec.Struct, frozen=True):
+    """A directory and revocations that look on (`sessions.onlooking`)."""
+
+    directory: SessionDirectory
+    revocations: OnlookingRevocations
+    cache: OnlookingCache
+
+    def learn_death(self, fingerprint: str) -> None:
+        """Takes a session for dead, for this one look."""
+        self.revocations.found.add(fingerprint)
+        self.cache.is_outdated = True
 
 
 def _for_this_request(

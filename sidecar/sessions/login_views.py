@@ -13,6 +13,7 @@ from sidecar.core.formats.login_session import Handle, LoginReading, LoginSessio
 from sidecar.core.token_set import TokenSet
 from sidecar.core.view import SessionView
 from sidecar.net.store.outbox import Outbox
+from sidecar.sessions.directory import SessionDirectory
 from sidecar.sessions.local import LocalSessions
 from sidecar.sessions.refresher import Refresher
 from sidecar.sessions.stored import StoredLogins
@@ -48,20 +49,23 @@ class LoginViews:
         """Returns whether the request's session is one that is kept in the store."""
         return self._stored.is_stored and isinstance(view.reading, LoginReading)
 
-    async def load(self, view: SessionView) -> SessionView:
+    async def load(
+        self, view: SessionView, directory: SessionDirectory | None = None
+    ) -> SessionView:
         """Returns the view with the login session that the store holds, if it holds any.
 
-        Raises `StoreUnavailable`.
+        `directory` is where it is remembered, if not in this process. Raises `StoreUnavailable`.
         """
+        directory = directory or self._local.directory
         for handle in view.handles:
             session = await self._stored.get(handle.fingerprint)
             if session is not None:
-                found = self._local.directory.adopt(view, handle, session, self._now())
+                found = directory.adopt(view, handle, session, self._now())
                 if found is not None:
                     return found
         if not all(self._is_dead(one.fingerprint) for one in view.handles):
             self._check_doubt()
-        return self._local.directory.not_found(view, self._now())
+        return directory.not_found(view, self._now())
 
     async def reload(self, view: SessionView) -> SessionView:
         """Returns a session as the store has it now; expired if it has ended there.

@@ -1,26 +1,32 @@
-"""What would become of a request: the route, the session and each decision, in words.
+"""What would become of a request (`web.foresight`), in words.
 
-Nothing is sent, stored or logged. The words name cookies and claims that are there, never a value.
+The words name cookies, claims and fields that are there, never a value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Final, TypedDict
 
 import msgspec
 
-from sidecar.core.access import AccessRule, lets_in, why_not
-from sidecar.core.actions import leads_to_logout
 from sidecar.core.client import Client
 from sidecar.core.cookies import CookieJar
-from sidecar.core.credential import Reading, Result, read_credential
-from sidecar.core.errors import BadRequest, CsrfRejected, loggable
-from sidecar.core.formats.login_session import LoginReading
-from sidecar.core.request import Request
-from sidecar.core.route_table import Route
-from sidecar.explain import Explanation, explain
+from sidecar.core.errors import (
+    BadRequest,
+    CsrfRejected,
+    NoRoute,
+    NotAllowed,
+    StoreUnavailable,
+    loggable,
+)
+from sidecar.core.request import UNREAD, Request
+from sidecar.core.route_table import UNROUTED, Route
+from sidecar.explain import Explanation, facts_of
 from sidecar.policy import Policy
+from sidecar.web.foresight import Forecast, Foresight, Response
+from sidecar.web.request_judge import Step
 
 MOST_BYTES: Final = 256 * 1024
 """Of a request and its Cookie header together that are looked at."""
@@ -34,7 +40,12 @@ class RequestExplanation(Explanation):
 
 
 class AskedRequest(TypedDict):
-    """The members of `request`. `session` is the fingerprint, if there is a session."""
+    """The members of `request`. `session` is the fingerprint, if there is a session.
+
+    `state` is what becomes of that: live, due, ended, or none. `status`, `code` and `location` are
+    those of the sidecar's own response, None if the upstream is asked: for `upstream_path`, with
+    the fields `sends`; a 401 of it then leads to `rejected` (status, code), None if it passes.
+    """
 
     method: str
     path: str
@@ -44,59 +55,119 @@ class AskedRequest(TypedDict):
     upstream: str | None
     endpoint: str | None
     session: str | None
+    state: str
+    status: int | None
+    code: str | None
+    location: str | None
+    upstream_path: str | None
+    sends: list[str]
+    rejected: tuple[int, str | None] | None
     cookies: list[tuple[str, int]]
     decisions: list[str]
 
 
-class SessionFacts(msgspec.Struct, frozen=True):
-    """What only a running sidecar knows of a session: its fingerprint, and whether it has ended."""
-
-    fingerprint: str
-    is_dead: bool
-
-
-Known = Callable[[Reading], SessionFacts | None]
-
-
 def explain_request(
-    policy: Policy,
-    request: str,
-    cookie_header: str,
-    now: float,
-    known: Known = lambda _: None,
+    foresight: Foresight, text: str, cookie_header: str, now: float
 ) -> RequestExplanation:
-    """What becomes of a request, given as its text. Raises `BadRequest` if it is none."""
-    asked = read_request(policy, request, cookie_header)
-    endpoint = policy.endpoints.get(asked.route_path)
-    route = endpoint.route if endpoint is not None else policy.routes.match(asked.route_path)
-    allowed = [
-        source
-        for at, source in enumerate(policy.sources)
-        if route is None or route.sources is None or at in route.sources
-    ]
-    whole = explain(allowed, cookie_header, now)
-    jar = CookieJar.parse(asked.cookie.decode("latin-1"))
-    reading = read_credential(allowed, jar, now)
-    session = known(reading) if reading.result is Result.OK else None
-    case = _Case(policy, asked, route, jar, reading, session)
+    """What becomes of a request, given as its text, by what is known here.
+
+    Raises `BadRequest` if the text is none.
+    """
+    asked = read_text(foresight.policy, text, cookie_header)
+    try:
+        return _explained(foresight.policy, foresight.now(asked.request(), now))
+    except BadRequest as error:
+        return _unread(foresight.policy, asked, error)
+
+
+async def explain_asking(
+    foresight: Foresight, text: str, cookie_header: str, now: float
+) -> RequestExplanation:
+    """The same with what the store says of its session. Raises `BadRequest`."""
+    asked = read_text(foresight.policy, text, cookie_header)
+    try:
+        return _explained(foresight.policy, await foresight.asking(asked.request(), now))
+    except BadRequest as error:
+        return _unread(foresight.policy, asked, error)
+
+
+def _unread(policy: Policy, asked: AskedText, error: BadRequest) -> RequestExplanation:
+    """What becomes of a request that cannot be read: it is refused before anything else."""
+    found = _explained(policy, Forecast(UNREAD, None, None, UNROUTED, own=Response(error)))
+    path = loggable(asked.target.partition("?")[0])
+    found["request"] |= {"method": asked.method, "path": path}
+    return found
+
+
+def _explained(policy: Policy, seen: Forecast) -> RequestExplanation:
+    request, route = seen.request, seen.route
+    is_routed = seen.step is not None and seen.endpoint is None
+    jar = CookieJar.parse(request.cookie.decode("latin-1"))
+    line, names = _head(seen.head)
+    own, rejected = seen.own, seen.rejected
     return {
-        **whole,
+        **facts_of(seen.presented.reading),
         "request": {
-            "method": asked.method,
-            "path": loggable(asked.path),
-            "client": asked.client.value,
-            "route": None if route is None or endpoint is not None else route.path,
-            "kind": None if route is None or endpoint is not None else route.kind,
-            "upstream": None if route is None or endpoint is not None else route.upstream,
-            "endpoint": None if endpoint is None else endpoint.name,
-            "session": None if session is None else session.fingerprint,
+            "method": request.method,
+            "path": loggable(request.path),
+            "client": request.client.value,
+            "route": route.path if is_routed else None,
+            "kind": route.kind if is_routed else None,
+            "upstream": route.upstream if is_routed else None,
+            "endpoint": seen.endpoint,
+            "session": seen.presented.fingerprint,
+            "state": _state(seen),
+            "status": 204 if seen.step in _STEPS else None if own is None else own.status,
+            "code": None if own is None else own.code,
+            "location": _location(own),
+            "upstream_path": line,
+            "sends": names,
+            "rejected": None if rejected is None else (rejected.status, rejected.code),
             "cookies": [(loggable(name.strip()), len(value)) for name, value, _ in jar.pairs],
-            "decisions": list(_decisions(case, None if endpoint is None else endpoint.name)),
+            "decisions": list(_decisions(policy, seen, jar)),
         },
     }
 
 
-def read_request(policy: Policy, text: str, cookie_header: str) -> Request:
+def _location(own: Response | None) -> str | None:
+    """Where a redirect leads, without the values of its query."""
+    location = None if own is None else own.location
+    return location and _VALUES.sub("=…", location)
+
+
+def _state(seen: Forecast) -> str:
+    if seen.is_dead:
+        return "ended"
+    if seen.live is None:
+        return "none"
+    return "due" if seen.is_due else "live"
+
+
+def _head(head: bytes) -> tuple[str | None, list[str]]:
+    """The path (without its query) and the names of the fields that the upstream is sent."""
+    if not head:
+        return None, []
+    line, *fields = head.split(b"\r\n")
+    target = line.split(b" ")[1].partition(b"?")[0]
+    names = sorted(
+        {field.partition(b":")[0].decode("latin-1").lower() for field in fields if field}
+    )
+    return loggable(target.decode("latin-1")), names
+
+
+class AskedText(msgspec.Struct, frozen=True):
+    """A request as it was written down."""
+
+    method: str
+    target: str
+    fields: tuple[tuple[bytes, bytes], ...]
+
+    def request(self) -> Request:
+        """The request, read as one that has come. Raises `BadRequest`."""
+        return Request(self.method, self.target, self.fields, http11=True)
+
+
+def read_text(policy: Policy, text: str, cookie_header: str) -> AskedText:
     """The request of its first line, and of header lines if some follow. Raises `BadRequest`.
 
     `cookie_header` stands above a Cookie line; the host is the public one if none is named.
@@ -114,7 +185,7 @@ def read_request(policy: Policy, text: str, cookie_header: str) -> Request:
     if not any(name.lower() == b"host" for name, _ in fields):
         origin = policy.public_origin or b"http://localhost"
         fields.append((b"Host", origin.partition(b"://")[2]))
-    return Request(parts[0].upper(), parts[1], fields, http11=True)
+    return AskedText(parts[0].upper(), parts[1], tuple(fields))
 
 
 def _fields(lines: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
@@ -127,44 +198,35 @@ def _fields(lines: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
             yield name.strip(), value.strip()
 
 
-class _Case(msgspec.Struct, frozen=True):
-    """A request, where it leads, and the session that it presents."""
-
-    policy: Policy
-    request: Request
-    route: Route | None
-    jar: CookieJar
-    reading: Reading
-    session: SessionFacts | None
-
-    @property
-    def is_live(self) -> bool:
-        """Whether a session can be used, as far as is known."""
-        is_dead = self.session is not None and self.session.is_dead
-        return self.reading.result is Result.OK and not is_dead
-
-    @property
-    def public_origin(self) -> bytes:
-        """That of the configuration, else of the Host."""
-        return self.policy.public_origin or b"http://%b" % self.request.host
+_VALUES: Final = re.compile(r"=[^&]*")
+_STEPS: Final = {
+    Step.PREFLIGHT: "The sidecar answers the preflight itself: 204.",
+    Step.LAST_HOP: "The sidecar answers itself, since Max-Forwards is 0.",
+}
 
 
-def _decisions(case: _Case, endpoint: str | None) -> Iterator[str]:
-    if endpoint is not None:
-        yield f"The sidecar answers this path itself ({endpoint}); no upstream is asked."
-        return
-    if case.route is None:
-        yield "No route matches the path: 404 no_route."
-        return
-    yield from _of_route(case.route)
-    yield from _of_session(case, case.route)
-    is_refused = False
-    for line in _of_refusal(case, case.route):
-        is_refused = True
-        yield line
-    if not is_refused:
-        yield from _of_forwarding(case, case.route)
-        yield from _of_response(case, case.route)
+def _decisions(policy: Policy, seen: Forecast, jar: CookieJar) -> Iterator[str]:
+    if seen.step is None:
+        assert seen.own is not None
+        if isinstance(seen.own.error, NoRoute):
+            yield f"No route matches the path: {_response(seen.own)}."
+        else:
+            yield f"The request is refused. {_because(seen.own)}"
+    elif seen.step in _STEPS:
+        yield _STEPS[seen.step]
+    elif seen.endpoint is not None:
+        yield f"The sidecar answers this path itself ({seen.endpoint}); no upstream is asked."
+    else:
+        yield from _of_route(seen.route)
+        if seen.step is Step.OBSERVE:
+            yield "The route is only observed: the request and its response pass as they came."
+            return
+        yield from _of_session(seen)
+        if seen.own is not None:
+            yield _refusal(seen.route, seen.own)
+            return
+        yield from _of_forwarding(policy, seen, jar)
+        yield from _of_response(seen)
 
 
 def _of_route(route: Route) -> Iterator[str]:
@@ -174,84 +236,88 @@ def _of_route(route: Route) -> Iterator[str]:
     )
 
 
-def _of_session(case: _Case, route: Route) -> Iterator[str]:
-    if route.session == "none":
+def _of_session(seen: Forecast) -> Iterator[str]:
+    reading = seen.presented.reading
+    if seen.route.session == "none":
         yield "The route takes no session, whatever the cookies hold."
-    elif case.session is not None and case.session.is_dead:
+    elif seen.is_dead:
         yield "The session has ended here: its cookies count as none."
-    elif case.is_live:
-        source, cookie = case.reading.source, case.reading.cookie
-        yield f"A session of the source {source} counts (cookie {cookie})."
+    elif seen.live is not None and reading.cookie is None:
+        yield "A session counts that the client's own bearer stands for."
+    elif seen.live is not None:
+        yield f"A session of the source {reading.source} counts (cookie {reading.cookie})."
+    elif seen.presented.handles:
+        yield "The store has not been asked: the cookies may hold a session that is kept there."
     else:
-        yield f"No session counts: {case.reading.why or case.reading.result.value}."
+        yield f"No session counts: {reading.why or reading.result.value}."
+    if seen.is_due:
+        yield "Its token is due for renewal, which comes first; what is sent is then the new one."
 
 
-def _of_refusal(case: _Case, route: Route) -> Iterator[str]:
-    """Why no upstream is asked; nothing if one is."""
-    own = b"authorization" in case.request.facts and route.authorization is not None
-    if route.session == "required" and not case.is_live and not own:
-        answer = _led(case, route)
-        yield f"The route requires a session: no upstream is asked, and the answer is {answer}."
-    elif case.is_live and route.session != "none":
-        if route.vouches:
-            try:
-                case.policy.csrf.check(case.request, case.public_origin)
-            except CsrfRejected as error:
-                yield f"403 csrf_rejected: {loggable(error.detail)}."
-        for rules in _rules(case, route):
-            if not lets_in(rules, case.reading.claim):
-                yield f"403 not_allowed: {why_not(rules, case.reading.claim)}."
+def _refusal(route: Route, own: Response) -> str:
+    """Why no upstream is asked."""
+    error = own.error
+    if isinstance(error, CsrfRejected | NotAllowed | StoreUnavailable | BadRequest):
+        return _because(own)
+    if route.session == "required":
+        return (
+            "The route requires a session: no upstream is asked, and the answer is "
+            f"{_response(own)}."
+        )
+    return f"No upstream is asked, and the answer is {_response(own)}."
 
 
-def _rules(case: _Case, route: Route) -> Iterator[Sequence[AccessRule]]:
-    """The lists of rules that must each let the user in."""
-    login = case.policy.login
-    if login is not None and isinstance(case.reading, LoginReading):
-        yield login.client.allow
-    yield from (gate.rules for gate in route.gates)
+def _because(own: Response) -> str:
+    assert own.error is not None
+    return f"{own.status} {own.code}: {loggable(own.error.detail)}."
 
 
-def _led(case: _Case, route: Route) -> str:
-    """The answer to a 401 that counts."""
-    client = case.request.client
-    if client is Client.PREFETCH:
-        return "401 prefetch_unauthenticated"
-    has_login = case.policy.login is not None
-    if leads_to_logout(client, route, is_live=case.is_live, has_login=has_login):
-        return f"303 to {case.policy.logout.path}"
-    return f"401 {'token_rejected' if case.is_live else 'session_required'}"
+def _response(own: Response) -> str:
+    if own.error is not None:
+        return f"{own.status} {own.code}"
+    return f"{own.status} to {(own.location or '').partition('?')[0]}"
 
 
-def _of_forwarding(case: _Case, route: Route) -> Iterator[str]:
-    injects = case.is_live and route.inject and route.session != "none"
-    own = b"authorization" in case.request.facts
-    if injects:
-        yield "Authorization is set to the session's token."
-    elif own and (route.authorization is not None or not route.inject):
-        yield "The client's own Authorization passes."
-    else:
+def _of_forwarding(policy: Policy, seen: Forecast, jar: CookieJar) -> Iterator[str]:
+    route, is_live = seen.route, seen.live is not None
+    _, names = _head(seen.head)
+    if "authorization" not in names:
         yield "No Authorization is sent."
-    if route.identity and case.is_live:
-        told = [one.name.decode() for one in route.identity if one.line(case.reading.claim)]
+    elif is_live and route.inject:
+        yield "Authorization is set to the session's token."
+    else:
+        yield "The client's own Authorization passes."
+    if route.identity and is_live:
+        claim = seen.presented.reading.claim
+        told = [one.name.decode() for one in route.identity if one.line(claim)]
         yield f"Fields that name the user: {', '.join(told) or 'none, as no claim is there'}."
-    named = case.jar.named(case.policy.session_names)
-    names = sorted({loggable(case.jar.pairs[at][0].strip()) for at in named})
-    if names:
-        fate = "are taken out" if route.strip_cookies or not case.is_live else "pass"
-        yield f"Session cookies {fate}: {', '.join(names)}."
+    given = {loggable(jar.pairs[at][0].strip()) for at in jar.named(policy.session_names)}
+    passing = _session_cookies(policy, seen.head)
+    for fate, some in (("are taken out", given - passing), ("pass", given & passing)):
+        if some:
+            yield f"Session cookies {fate}: {', '.join(sorted(some))}."
     if route.strip:
         yield f"{route.strip} is taken off the path."
 
 
-def _of_response(case: _Case, route: Route) -> Iterator[str]:
-    if case.is_live and route.inject and route.on_unauthorized != "pass":
-        renewal = "the token is renewed if that is possible, else " if case.reading.tokens else ""
-        end = f"the session ends, and the answer is {_led(case, route)}"
+def _session_cookies(policy: Policy, head: bytes) -> set[str]:
+    """The names of session cookies that the upstream is sent."""
+    lines = (line for line in head.split(b"\r\n") if line.startswith(b"Cookie: "))
+    jar = CookieJar.parse(next(lines, b"").partition(b": ")[2].decode("latin-1"))
+    return {loggable(jar.pairs[at][0].strip()) for at in jar.named(policy.session_names)}
+
+
+def _of_response(seen: Forecast) -> Iterator[str]:
+    if seen.rejected is not None:
+        renewal = "the token is renewed if that is possible, else " if seen.can_renew else ""
+        end = f"the session ends, and the answer is {_response(seen.rejected)}"
+        if seen.request.client is Client.PREFETCH:
+            renewal, end = "", f"nothing ends, and the answer is {_response(seen.rejected)}"
         yield f"On a 401 of the upstream {renewal}{end}."
     else:
         yield "A 401 of the upstream passes as any other answer."
     yield (
         "JSON is wrapped in the envelope."
-        if route.envelope is not None
+        if seen.route.envelope is not None
         else "Bodies are not wrapped."
     )

@@ -47,6 +47,11 @@ class Bridge:
         self.answer(flow)
         return True
 
+    def would_lead(self, flow: Flow) -> bool:
+        """Returns what `lead` would return; does and notes nothing."""
+        is_document = flow.request.client is Client.DOCUMENT
+        return not (is_document and self._undeleted.would_stay(_cookies(flow), flow.began))
+
     def answer(self, flow: Flow) -> None:
         """Responds to a request whose session is dead."""
         if flow.request.client is Client.DOCUMENT:

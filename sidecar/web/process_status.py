@@ -14,13 +14,13 @@ from sidecar.core.config.effective import Effective, effective
 from sidecar.core.config.tree import Tree
 from sidecar.core.errors import ConfigError
 from sidecar.observation.status_model import Configuration, KeyDifference, KeyRow
-from sidecar.web.explanation import SessionFacts, explain_request
+from sidecar.web.explanation import explain_asking
+from sidecar.web.foresight import Foresight
 from sidecar.web.status_feed import Tail, TooManyListeners
 from sidecar.web.status_report import status_of
 
 if TYPE_CHECKING:
     from sidecar.access_log import Served
-    from sidecar.core.credential import Reading
     from sidecar.log_level import LogLevel
     from sidecar.observation.status_model import Status, Story
     from sidecar.reload import Reloads
@@ -85,16 +85,10 @@ class ProcessStatus:
 
     async def explain(self, cookie: str, request: str | None) -> Mapping[str, Any]:
         """What becomes of a request here; `GET /` if none is given. Raises `BadRequest`."""
-        policy = self._runtime.policy
-        return explain_request(policy, request or "GET /", cookie, time.time(), self._known)
-
-    def _known(self, reading: Reading) -> SessionFacts | None:
         runtime = self._runtime
-        fingerprint = runtime.directory.fingerprint_of(reading)
-        if fingerprint is None:
-            return None
-        is_dead = runtime.revocations.is_dead(fingerprint, runtime.clock.now())
-        return SessionFacts(fingerprint, is_dead=is_dead)
+        foresight = Foresight(runtime.policy, runtime, self._proxy.bridge.would_lead)
+        now = runtime.clock.now()
+        return await explain_asking(foresight, request or "GET /", cookie, now)
 
     async def tail(self, session: str | None, *, errors: bool) -> AsyncGenerator[bytes]:
         """Requests as they end. Raises `TooManyListeners`."""

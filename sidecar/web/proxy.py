@@ -63,8 +63,8 @@ class Proxy:
         routes = runtime.policy.config.routes
         buffers = (route.envelope.buffer for route in routes if route.envelope)
         self._short: Final = min(buffers, default=0)  # bytes of a body that every route wraps
-        bridge = Bridge(runtime.loop, runtime.policy.bridge.hold)
-        self._planner: Final = Planner(runtime, bridge)
+        self.bridge: Final = Bridge(runtime.loop, runtime.policy.bridge.hold)
+        self._planner: Final = Planner(runtime, self.bridge)
 
     # -- the request half -------------------------------------------------------------------------
 

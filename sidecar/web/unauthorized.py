@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.core.actions import leads_to_logout
 from sidecar.core.client import Client
 from sidecar.core.error_body import error_shape
-from sidecar.core.errors import PrefetchUnauthenticated, SessionRequired, TokenRejected
+from sidecar.core.errors import PrefetchUnauthenticated, ProxyError, SessionRequired, TokenRejected
 from sidecar.core.logout_rule import way_back
 from sidecar.core.rejections import IN_A_ROW
 from sidecar.web import storm_brake
@@ -49,11 +49,38 @@ def unauthorized(flow: Flow) -> None:
     else:
         flow.reason = f"session {flow.presented.reading.result}"
         note_missing(flow)
-    has_login = flow.runtime.login is not None
-    if leads_to_logout(flow.request.client, flow.route, is_live=is_live, has_login=has_login):
+    _answer(flow, error_of(flow))
+
+
+def error_of(flow: Flow) -> ProxyError | None:
+    """The error that a client is told whose request may not pass, or was rejected.
+
+    None if the client is led to the logout.
+    """
+    client, is_live = flow.request.client, flow.live is not None
+    if client is Client.PREFETCH:
+        return PrefetchUnauthenticated()
+    has_login = flow.runtime.policy.login is not None
+    if leads_to_logout(client, flow.route, is_live=is_live, has_login=has_login):
+        return None
+    return TokenRejected() if is_live else SessionRequired()
+
+
+def bridged_error_of(flow: Flow) -> ProxyError | None:
+    """The same of a page's request whose session is dead."""
+    return TokenRejected() if flow.request.client is Client.ROUTER else None
+
+
+def logout_location(flow: Flow, ticket: str) -> str:
+    """Where a client is led to the logout."""
+    return flow.runtime.policy.logout.location(ticket, way_back(flow.request))
+
+
+def _answer(flow: Flow, error: ProxyError | None) -> None:
+    if error is None:
         _send_to_logout(flow)
     else:
-        rescue(flow, TokenRejected() if is_live else SessionRequired())
+        rescue(flow, error)
 
 
 def _may_recover(flow: Flow) -> bool:
@@ -99,10 +126,7 @@ def bridged(flow: Flow) -> None:
     """
     flow.decision = "unauthorized"
     flow.reason = "session ended"
-    if flow.request.client is Client.ROUTER:
-        rescue(flow, TokenRejected())
-    else:
-        _send_to_logout(flow)
+    _answer(flow, bridged_error_of(flow))
 
 
 def _send_to_logout(flow: Flow) -> None:
@@ -113,5 +137,4 @@ def _send_to_logout(flow: Flow) -> None:
         flow.route.sources,
         error_shape(flow.route, request),
     )
-    location = policy.logout.location(ticket, way_back(request))
-    redirect(flow, location)
+    redirect(flow, logout_location(flow, ticket))

@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 from sidecar.cli import cli
 from sidecar.compilation.compile_policy import compile_policy
 from sidecar.core.config import load
-from sidecar.core.credential import Reading
 from sidecar.core.errors import BadRequest
 from sidecar.policy import Policy
-from sidecar.web.explanation import RequestExplanation, SessionFacts, explain_request
+from sidecar.web.explanation import RequestExplanation, explain_request
+from sidecar.web.foresight import Foresight
 
 CANARY = "canary-c4n4ry-7f3a9e51d2"
 CONFIG: dict[str, Any] = {
@@ -42,7 +42,7 @@ def policy() -> Policy:
 
 
 def told(policy: Policy, request: str, cookie: str = COOKIE) -> RequestExplanation:
-    found = explain_request(policy, request, cookie, 1_764_437_400.0)
+    found = explain_request(Foresight(policy), request, cookie, 1_764_437_400.0)
     assert CANARY not in json.dumps(found)
     return found
 
@@ -95,18 +95,6 @@ def test_route_without_sessions_injects_nothing(policy: Policy) -> None:
     whole = " ".join(told(policy, "POST /api/login")["request"]["decisions"])
     assert "The route takes no session" in whole
     assert "No Authorization is sent." in whole
-
-
-def test_session_that_has_ended_counts_as_none(policy: Policy) -> None:
-    """Only a running sidecar knows that."""
-
-    def ended(_: Reading) -> SessionFacts:
-        return SessionFacts("fingerprint", is_dead=True)
-
-    found = explain_request(policy, "GET /api/orders", COOKIE, 1.0, ended)["request"]
-    assert found["session"] == "fingerprint"
-    assert "has ended here" in found["decisions"][1]
-    assert "no upstream is asked" in found["decisions"][-1]
 
 
 @pytest.mark.parametrize("text", ["", "GET", "GET api", "/api", "GET /a b c", "GET /a\nbroken"])
