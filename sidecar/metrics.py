@@ -161,6 +161,8 @@ class Metrics:
         "sessions",
         "sessions_ended",
         "store",
+        "unread_bytes",
+        "unread_cut",
         "upstreams",
     )
 
@@ -174,6 +176,7 @@ class Metrics:
         self.observed: Counter[tuple[str, str]] = Counter()
         self.retries = 0
         self.connections = 0
+        self.unread_bytes = self.unread_cut = 0  # of all connections; connections that were cut
         self.connections_limited: Counter[str] = _zeros(("idle_closed", "refused", "per_client"))
         self.proxy_headers_refused: Counter[str] = _zeros(PROXY_HEADER_REFUSALS)
         self.handshakes_failed: Counter[str] = _zeros(HandshakeFailure)

@@ -107,6 +107,16 @@ LIMITED_CONNECTIONS: Final = _counter(
     "limits.per_client.connections.",
     "outcome",
 )
+UNREAD_BYTES: Final = _gauge(
+    "unread_bytes",
+    "Bytes of clients that are no request yet: heads that are not whole, pipelined requests.",
+)
+UNREAD_BYTES_LIMIT: Final = _gauge(
+    "unread_bytes_limit", "How many of these there may be, before connections are cut."
+)
+UNREAD_CUT: Final = _counter(
+    "unread_cut", "Client connections cut, as they held most of too many unread bytes."
+)
 PROXY_HEADERS_REFUSED: Final = _counter(
     "proxy_headers_refused",
     "Connections closed for lack of a PROXY header that is believed (listen.proxy_protocol).",

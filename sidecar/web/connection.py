@@ -95,6 +95,9 @@ class Registry(Protocol):
     def puts_off(self, connection: ClientConnection) -> None:
         """Has the connection go on with what was pipelined once others have had their turn."""
 
+    def holds(self, connection: ClientConnection, size: int) -> None:
+        """The connection holds so many bytes that are no request yet. May cut connections."""
+
 
 class ClientConnection(StreamProtocol):
     """The server side of one connection."""
@@ -111,6 +114,7 @@ class ClientConnection(StreamProtocol):
         "_registry",
         "_requests",
         "_tunnel",
+        "_unread",
         "_unsent",
         "arrival",
         "peer",
@@ -136,6 +140,7 @@ class ClientConnection(StreamProtocol):
         self._parser = self._requests  # type: ignore[assignment] # all that BaseProtocol calls
         self._known: Final = KnownSection()
         self._is_waiting = False
+        self._unread = 0  # bytes that are no request yet, as the registry knows them
         self._unsent = sys.maxsize  # bytes that the client had not taken at the last look
         self._lingering: Lingering | None = None
         self._close_after = False
@@ -219,7 +224,7 @@ class ClientConnection(StreamProtocol):
         self._upgraded = True
         self._deadline.clear()
         waiting, self._requests.waiting = self._requests.waiting, b""
-        self._bound_waiting()
+        self._bound_unread()
         if waiting:
             receiver.client_data(waiting)
 
@@ -290,7 +295,8 @@ class ClientConnection(StreamProtocol):
 
         Otherwise the response could be lost: closing with unread bytes resets the connection.
         """
-        self._requests.waiting = b""  # nothing is served behind the last response
+        self._requests.forget_unread()  # nothing is served behind the last response
+        self._tell_unread()
         transport = self.transport
         if transport is None:
             return
@@ -374,15 +380,22 @@ class ClientConnection(StreamProtocol):
         """Keeps what is pipelined behind a request that is still being answered, or put off."""
         if data:
             self._requests.waiting += data
-            self._bound_waiting()
+            self._bound_unread()
 
-    def _bound_waiting(self) -> None:
+    def _bound_unread(self) -> None:
         """Reads from the client as long as what waits behind the current request is little."""
         is_much = len(self._requests.waiting) > BACKLOG
         if is_much and not self._buffer_paused:
             self._pause_reading_for_buffer()
         elif self._buffer_paused and not is_much:
             self._resume_reading_for_buffer()
+        self._tell_unread()
+
+    def _tell_unread(self) -> None:
+        unread = self._requests.unread
+        if unread != self._unread:
+            self._unread = unread
+            self._registry.holds(self, unread)
 
     # -- heads ----------------------------------------------------------------------------------
 
@@ -416,7 +429,8 @@ class ClientConnection(StreamProtocol):
         except HttpProcessingError as error:
             self._unreadable(error)
             return
-        self._bound_waiting()
+        if requests.waiting or requests.held or self._unread:
+            self._bound_unread()
         if read is None:
             if is_first and requests.head_bytes:
                 self._deadline.set(self._limits.client_head)
@@ -452,7 +466,7 @@ class ClientConnection(StreamProtocol):
             self._requests.feed_body(data)
         except HttpProcessingError as error:
             self._unreadable(error)
-        self._bound_waiting()
+        self._bound_unread()
 
     # -- what cannot be read --------------------------------------------------------------------
 

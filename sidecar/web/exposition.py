@@ -21,6 +21,7 @@ from sidecar import __version__
 from sidecar.core import families
 from sidecar.core.families import MetricFamily, MetricKind
 from sidecar.core.histogram import BUCKETS, Histogram
+from sidecar.web.unread import BYTES
 
 if TYPE_CHECKING:
     from sidecar.core.reload_result import ReloadHistory
@@ -109,6 +110,9 @@ class Exposition:
         yield value(families.CONNECTIONS, metrics.connections)
         yield value(families.CONNECTIONS_LIMIT, limits.connections)
         yield values(families.LIMITED_CONNECTIONS, _by_name(metrics.connections_limited))
+        yield value(families.UNREAD_BYTES, metrics.unread_bytes)
+        yield value(families.UNREAD_BYTES_LIMIT, BYTES)
+        yield value(families.UNREAD_CUT, metrics.unread_cut)
         yield values(families.PROXY_HEADERS_REFUSED, _by_name(metrics.proxy_headers_refused))
         yield values(families.HANDSHAKES_FAILED, _by_name(metrics.handshakes_failed))
         yield values(families.RATE_LIMITED, _by_name(metrics.rate_limited))

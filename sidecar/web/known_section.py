@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # of each is another 8.
 FIELDS_BYTES: Final = 8192
 SECTION_BYTES: Final = 4096
+FIELDS: Final = 64  # of a section that is remembered: each takes more than its bytes
 # Method and origin-form target of requests without surprises (RFC 9112 3).
 _REQUEST_LINE: Final = re.compile(rb"(GET|HEAD|OPTIONS|POST|PUT|PATCH|DELETE) (/[!-~]*+) HTTP/1\.1")
 
@@ -70,8 +71,9 @@ class KnownSection:
         if fields is None:
             return
         if fields is not self.fields:
-            if size > FIELDS_BYTES:
+            is_short = size <= FIELDS_BYTES and len(fields.raw) <= FIELDS
+            if not is_short:
                 fields.forget_plans()
-            self._keep(fields if size <= FIELDS_BYTES else None)
+            self._keep(fields if is_short else None)
         elif not (self._section or exchange.closes) and exchange.payload is EMPTY_PAYLOAD:
             self._section = render_section(fields.raw) if size <= SECTION_BYTES else b""

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 FRAMING: Final = 16384  # bytes of a chunked body that may bring no data
 FRAMING_OF_EACH: Final = 16  # and for each byte of data: chunks of one byte have about half of it
+LINE_BYTES: Final = 300  # that the objects of a line of a head take besides its bytes
 LARGE_HEAD: Final = 2048  # bytes of a head that no idle connection holds
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LINE_ENDS: Final = b"\r\n"
@@ -64,8 +65,9 @@ class RequestParser:
 
     `head_bytes` counts the bytes of the head that is under way, and of the last one that was read,
     and `semicolons` those among them;
-    `waiting` holds the bytes behind the current request; `is_framed` is False once the end of a
-    request is unknown.
+    `waiting` holds the bytes behind the current request; `held` is what the C parser holds of a
+    head or a trailer section that is not whole, in bytes, with the objects of its lines;
+    `is_framed` is False once the end of a request is unknown.
     """
 
     __slots__ = (
@@ -82,6 +84,7 @@ class RequestParser:
         "_payload",
         "_protocol",
         "head_bytes",
+        "held",
         "is_framed",
         "semicolons",
         "waiting",
@@ -112,7 +115,7 @@ class RequestParser:
         )
 
     def _begin_next(self) -> None:
-        self.head_bytes = self.semicolons = 0
+        self.head_bytes = self.semicolons = self.held = 0
         self._head_window = b""  # the last bytes of an incomplete head, to recognise its end
         self._line: bytes | None = b""  # what is here of the request line; None behind its end
         self._chunk_window = b"\r\n"  # the last bytes before a chunk, to recognise the last one
@@ -126,6 +129,18 @@ class RequestParser:
         """Lets go of the connection, which has ended: nothing is read any more."""
         del self._parser, self._protocol
         self.waiting = b""
+
+    @property
+    def unread(self) -> int:
+        """How many bytes are kept that are no request yet."""
+        return len(self.waiting) + self.held + len(self._line or b"")
+
+    def forget_unread(self) -> None:
+        """Lets go of them: nothing is read any more."""
+        self.waiting = self._line = b""
+        if self.held:
+            self.held = 0
+            self._restart()
 
     def pause_reading(self) -> None:
         """Makes the C parser hold a body back (called by `BaseProtocol.pause_reading`)."""
@@ -145,9 +160,11 @@ class RequestParser:
             self.semicolons += head.count(b";")
             messages = self._feed_head(head)
             if messages:
+                self.held = 0
                 self._begin_body(*messages[0])
                 self.feed_body(rest)
                 return messages[0]
+            self.held += len(head) + LINE_BYTES * head.count(b"\n")
             data = rest
         return None
 
@@ -219,6 +236,7 @@ class RequestParser:
         self._chunk_window = window[-len(_LAST_CHUNK) + 1 :]
         is_last = bool(data) and window.endswith(_LAST_CHUNK)
         self._chunked_bytes += len(data)
+        before = self._payload.total_bytes
         self._parser.feed_data(data[:-1] if is_last else data)
         if self._payload.is_eof():
             self.is_framed = False
@@ -227,6 +245,7 @@ class RequestParser:
             self._parser.feed_data(data[-1:])
             self._is_complete = self._payload.is_eof()
         self._bound_framing()
+        self._bound_trailers(data, self._payload.total_bytes - before)
 
     def _bound_framing(self) -> None:
         """Refuses a chunked body that is nearly all framing: zeros before a size, extensions.
@@ -239,6 +258,20 @@ class RequestParser:
             return
         if not self._protocol._reading_paused:  # else some of it is data that is held back
             raise BadHttpMessage("chunks are nearly all framing")
+
+    def _bound_trailers(self, data: bytes, grown: int) -> None:
+        """Counts what came behind the last data of a chunked body, which has `grown`.
+
+        Without a bound of its own, a trailer section could be as long as the body and a head's
+        fields together allow. Raises `LineTooLong`.
+        """
+        if self._is_complete or self._protocol._reading_paused:
+            self.held = 0  # what is held back is data, and bounded as such
+            return
+        size = len(data) + LINE_BYTES * data.count(b"\n") if data else 0
+        self.held = max(0, len(data) - grown) if grown else self.held + size
+        if self.held > self._head_limit + LINE_BYTES * MAX_FIELDS:
+            raise LineTooLong(b"trailers", self._head_limit)
 
     def next_request(self) -> None:
         """Goes on behind the current request, which must be complete."""

@@ -16,6 +16,7 @@ from sidecar.web.accepting import ALONE, REPORT_SECONDS, Acceptor, Reception, Re
 from sidecar.web.client_counts import ClientCounts
 from sidecar.web.connection import ClientConnection, Handler
 from sidecar.web.turn import Turns
+from sidecar.web.unread import BYTES, Unread
 
 if TYPE_CHECKING:
     import socket
@@ -40,6 +41,8 @@ class Server:
         self._silent_until: dict[tuple[str, str], float] = {}  # by event and reason
         self._closing: set[ClientConnection] = set()  # to make room for others
         self._turns = Turns(runtime.loop)
+        self._unread: Unread[ClientConnection] = Unread()
+        self._unread_silent_until = -inf
         self._is_full = False
         self._no_room_until = 0.0
         self._empty = asyncio.Event()
@@ -188,6 +191,7 @@ class Server:
         self._connections.pop(connection, None)
         self._closing.discard(connection)
         self._turns.forget(connection)
+        self.holds(connection, 0)
         self._clients.closed(connection.peer)
         if self._is_full and len(self._connections) < self._limit * 0.9:
             self._is_full, self._no_room_until = False, 0.0  # the next time is worth a line again
@@ -199,6 +203,30 @@ class Server:
     def puts_off(self, connection: ClientConnection) -> None:
         """Has the connection go on with what was pipelined once others have had their turn."""
         self._turns.put_off(connection)
+
+    def holds(self, connection: ClientConnection, size: int) -> None:
+        """The connection holds so many bytes that are no request yet.
+
+        If all hold too many together, those that hold most are cut.
+        """
+        metrics = self._runtime.metrics
+        cut = self._unread.note(connection, size)
+        metrics.unread_bytes = self._unread.bytes
+        if not cut:
+            return
+        metrics.unread_cut += len(cut)
+        now = self._runtime.loop.time()
+        if now >= self._unread_silent_until:
+            self._unread_silent_until = now + REPORT_SECONDS
+            self._runtime.log.warning(
+                "too many bytes unread",
+                limit=BYTES,
+                connections_cut=len(cut),
+                client=cut[0].peer.address,
+                detail="heads that are not whole, and pipelined requests; those that held most",
+            )
+        for one in cut:
+            one.reset()
 
     def announce(self) -> None:
         """Still serves, but is not ready, and closes each connection after its response."""
