@@ -16,17 +16,27 @@ from tests.fuzz.target import Target
 
 OPEN: Final = replace(UNROUTED, path="/", kind="page", session="optional")
 GATED: Final = replace(OPEN, path="/gated/", session="required")
-TABLE: Final = RouteTable([OPEN, GATED])
+STRIPS: Final = replace(OPEN, path="/app/", strip="/app", strip_segments=1)
+TABLES: Final = (
+    ("/", RouteTable([OPEN, GATED])),
+    ("/app/", RouteTable([STRIPS, replace(STRIPS, path="/app/gated/", session="required")])),
+)
+"""Where a client finds what the servers have at `/`, and the routes to it."""
 SERVERS: Final = oracles.servers()
 
 
 def check(data: bytes) -> None:
-    target = "/" + data.decode("utf-8", "surrogateescape")
+    text = data.decode("utf-8", "surrogateescape")
+    for prefix, table in TABLES:
+        _needs_a_session(prefix + text, table)
+
+
+def _needs_a_session(target: str, table: RouteTable) -> None:
     try:
         path, query, route_path = split_target(target)
     except BadRequest:
         return
-    route = TABLE.match(route_path)
+    route = table.match(route_path)
     if route is None or route.session == "required":
         return
     sent = route.upstream_target(path, query).encode("utf-8", "surrogateescape")
