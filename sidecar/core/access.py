@@ -6,8 +6,10 @@ know claims by their paths and ask for each with a function, wherever the sessio
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final, TypeAlias
 
 import msgspec
@@ -21,6 +23,10 @@ ClaimOf: TypeAlias = Callable[[ClaimPath], object]
 SUBJECT: Final = ("sub",)
 EMAIL: Final = ("email",)
 EMAIL_VERIFIED: Final = ("email_verified",)
+
+_OTHER_DOT: Final = "\u3002"  # stands for a dot in domains (RFC 3490 3.1), as others do by NFKC
+_normal: Final = partial(unicodedata.normalize, "NFKC")
+_NO_SPACE: Final = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]+").fullmatch
 
 LONGEST_CLAIM: Final = 16 * 1024
 """Bytes of one claim that are kept of a user, as JSON. A larger one counts as missing."""
@@ -125,11 +131,16 @@ def folded_email(address: str) -> str | None:
     Case, compatible characters (NFKC) and the ASCII form of a domain (RFC 5891) make no other
     address. Dots and `+` do: only some providers ignore them.
     """
-    local, _, domain = unicodedata.normalize("NFKC", address.strip()).casefold().rpartition("@")
-    if not (local and domain) or len(address) > LONGEST_CLAIM:
+    if len(address) > LONGEST_CLAIM:
+        return None
+    # To fold letters may undo the normal form, and to normalise may make white space.
+    text = _normal(_normal(address).casefold()).strip()
+    local, _, written = text.rpartition("@")
+    domain = written.replace(_OTHER_DOT, ".").rstrip(".")
+    if not local or not _NO_SPACE(domain):
         return None
     try:
-        return f"{local}@{domain.rstrip('.').encode('idna').decode()}"
+        return f"{local}@{domain.encode('idna').decode()}"
     except UnicodeError:  # a domain that DNS does not know, which is compared as it is
         return f"{local}@{domain}"
 
