@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from sidecar.core.access import ClaimPath
-from sidecar.core.config.faults import Finding
+from sidecar.core.config.faults import BadValue, Finding
+from sidecar.core.config.values import parse_member_path
 
 Data: TypeAlias = Mapping[str, Any]
 
@@ -62,8 +64,9 @@ def route_rule_faults(
 
 def as_path(value: object) -> ClaimPath | None:
     """A plain value as the path that it is, None if it is none."""
-    parts = value.split(".") if isinstance(value, str) else value
-    return tuple(parts) if isinstance(parts, list) else None
+    with suppress(BadValue):
+        return parse_member_path(value)
+    return None
 
 
 def route_field_faults(

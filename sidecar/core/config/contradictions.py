@@ -18,7 +18,7 @@ from sidecar.core.config.claim_faults import (
     route_field_faults,
     route_rule_faults,
 )
-from sidecar.core.config.faults import BadValue, Finding, KeyPath, did_you_mean, dotted
+from sidecar.core.config.faults import BadValue, Finding, KeyPath, did_you_mean, dotted, shown
 from sidecar.core.config.listen_section import takes_common_tls
 from sidecar.core.config.model import LISTEN, ConfigDocument
 from sidecar.core.config.path_faults import (
@@ -83,7 +83,7 @@ def _upstreams_exist(data: Data) -> Iterator[Finding]:
         name = route.get("upstream")
         if isinstance(name, str) and name not in names:
             where = ("routes", index, "upstream")
-            yield Finding(where, f'unknown upstream "{name}"', did_you_mean(name, names))
+            yield Finding(where, f'unknown upstream "{shown(name)}"', did_you_mean(name, names))
 
 
 def _sources_exist(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -93,7 +93,7 @@ def _sources_exist(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
         for at, name in enumerate(wanted if isinstance(wanted, list) else ()):
             if isinstance(name, str) and name not in names:
                 where = ("routes", index, "sources", at)
-                yield Finding(where, f'unknown source "{name}"', did_you_mean(name, names))
+                yield Finding(where, f'unknown source "{shown(name)}"', did_you_mean(name, names))
 
 
 def _rules_have_claims(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:

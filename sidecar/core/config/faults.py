@@ -9,9 +9,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
+
+_LONGEST_NAME: Final = 100
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
@@ -56,8 +58,13 @@ class BadValue(ValueError):
 
 def dotted(path: KeyPath) -> str:
     """The path as users write it: `("routes", 0, "upstream")` is `routes[0].upstream`."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in path)
     return text.removeprefix(".")
+
+
+def shown(name: str) -> str:
+    """A name that somebody wrote, cut if it is too long for a message."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
 
 
 def undotted(text: str) -> KeyPath:

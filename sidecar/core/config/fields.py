@@ -28,6 +28,8 @@ MIN_SECRET_BYTES: Final = 32
 # The schema generator adds the `_file` variant beside every key that carries this mark.
 HAS_FILE_VARIANT: Final = "x-file-variant"
 SCALAR: Final = (str, int, float, bool)
+MOST_WORKERS: Final = 1024
+MOST_DIGITS: Final = 9
 
 
 class Section(BaseModel):
@@ -135,8 +137,11 @@ def _compress(value: object) -> object:
 
 def _workers(value: object) -> object:
     """A number may come as text from the environment."""
-    number = int(value) if isinstance(value, str) and value.isdigit() else value
+    is_number = isinstance(value, str) and value.isdecimal() and len(value) <= MOST_DIGITS
+    number = int(value) if is_number else value  # type: ignore[call-overload]
     if value == "auto" or (isinstance(number, int) and not isinstance(number, bool) and number > 0):
+        if isinstance(number, int) and number > MOST_WORKERS:
+            raise BadValue(f"must be at most {MOST_WORKERS}", "use auto, one for each processor")
         return number
     raise BadValue("must be a positive integer or `auto`")
 
@@ -281,7 +286,7 @@ IdentityName: TypeAlias = Annotated[
 UpstreamName: TypeAlias = Annotated[str, _text(values.parse_name), _string(values.NAME_PATTERN)]
 SourceName: TypeAlias = Token
 QueryName: TypeAlias = Annotated[str, _text(values.parse_query_name), _string("^[A-Za-z0-9_.~-]+$")]
-FilePath: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(values.FileName)]
+FilePath: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(values.parse_file_name)]
 MemberPath: TypeAlias = Annotated[
     tuple[str, ...],
     PlainValidator(values.parse_member_path),

@@ -12,7 +12,7 @@ from sidecar.core.config.overrides import apply_overrides
 from sidecar.core.config.resolve import resolve
 from sidecar.core.config.secret_files import ReadFile, read_secret_files
 from sidecar.core.config.short_forms import expand
-from sidecar.core.config.tree import Tree, read_tree
+from sidecar.core.config.tree import Tree, read_tree, refuse_surrogates
 from sidecar.core.config.typed_variables import type_references
 from sidecar.core.config.validation import validate
 from sidecar.core.errors import ConfigError
@@ -56,6 +56,7 @@ def load_tree(
     expand(tree.data)
     apply_overrides(tree, environ, overrides)
     expand(tree.data)
+    refuse_surrogates(tree)
     read_secret_files(tree, read_file)
     document = validate(tree)
     tree.findings.extend(contradictions(tree.data, environ))

@@ -17,7 +17,10 @@ from sidecar.core.config.faults import BadValue
 
 REFERENCE_PATTERN: Final = r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^{}]*)?\}"
 
-_CANDIDATE: Final = re.compile(r"\$?\$\{(?:[^{}\n]*\})?")
+# Quotes end it, but in a default, so that a `${` in quotes takes nothing along that stands behind.
+_CANDIDATE: Final = re.compile(
+    r"\$?\$\{(?:[A-Za-z_][A-Za-z0-9_]*:-[^{}\n]*\}|[^{}\n\"']*\})?", re.ASCII
+)
 _REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}\n]*))?\}", re.ASCII)
 
 # YAML ends a plain scalar of a flow mapping at `{` or `}`, so `{secret: ${NAME}}` would not parse.

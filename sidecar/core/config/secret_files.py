@@ -75,3 +75,5 @@ def _contents(named: object, read_file: ReadFile) -> object:
         raise BadValue(f"cannot be read: {reason}", "mount the file, or correct the path") from None
     except UnicodeError:
         raise BadValue("must be UTF-8 text", "store the secret as text") from None
+    except ValueError:
+        raise BadValue("must be the path of a file", "remove the NUL character") from None

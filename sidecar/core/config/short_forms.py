@@ -81,7 +81,7 @@ def _below(shape: Shape, inside: Any, part: str | int) -> Shape | None:
     if shape.is_mapping and isinstance(part, str):
         return Shape(shape.models) if shape.models else Shape(is_text=True, is_nullable=True)
     models = _of_type(shape, inside) or shape.models  # its type may be set by a later variable
-    return next((found for one in models if (found := _shapes(one).get(str(part)))), None)
+    return next((found for one in models if (found := keys_of(one).get(str(part)))), None)
 
 
 def _inner(inside: Any, part: str | int) -> Any:
@@ -92,7 +92,7 @@ def _inner(inside: Any, part: str | int) -> Any:
 
 
 def _expand_section(model: Model, data: dict[str, Any]) -> None:
-    for key, shape in _shapes(model).items():
+    for key, shape in keys_of(model).items():
         if data.get(key) is not None:
             data[key] = _expanded(shape, data[key])
 
@@ -144,7 +144,7 @@ def _kinds(model: Model) -> tuple[Any, ...]:
 
 
 @cache
-def _shapes(model: Model) -> Mapping[str, Shape]:
+def keys_of(model: Model) -> Mapping[str, Shape]:
     """The shapes of a section's keys, by their written names."""
     return {info.alias or name: _shape(info) for name, info in model.model_fields.items()}
 

@@ -99,6 +99,32 @@ class Tree(msgspec.Struct):
         return None
 
 
+def refuse_surrogates(tree: Tree) -> None:
+    """Tells of text that is no Unicode, and puts `?` for what is wrong, so that rules can read it.
+
+    YAML has escapes for surrogates, and variables may hold bytes that are no UTF-8.
+    """
+    tree.data = _encodable(tree, tree.data, ())
+
+
+def _encodable(tree: Tree, value: Any, path: KeyPath) -> Any:
+    if isinstance(value, dict):
+        return {
+            (clean := _clean(tree, name, path)): _encodable(tree, inner, (*path, clean))
+            for name, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [_encodable(tree, inner, (*path, at)) for at, inner in enumerate(value)]
+    return _clean(tree, value, path) if isinstance(value, str) else value
+
+
+def _clean(tree: Tree, text: str, path: KeyPath) -> str:
+    clean = text.encode("utf-8", "replace").decode()
+    if clean != text:
+        tree.find(path, "must be text in UTF-8, without surrogates", "write the character itself")
+    return clean
+
+
 def _has(inside: Any, part: str | int) -> bool:
     """Whether a mapping or list has such a key or index."""
     if isinstance(inside, list):

@@ -59,7 +59,7 @@ def _written_path(loc: KeyPath, data: Mapping[str, Any]) -> KeyPath:
     field in short.
     """
     path = loc[:3] + loc[4:] if loc[:2] == ("session", "sources") else loc
-    if path[2:4] == _SET_FIELDS and _at(data, path[:5]) is None:
+    if len(path) > 4 and path[2:4] == _SET_FIELDS and _at(data, path[:5]) is None:
         path = path[:3] + path[4:5]  # `X-User: claim.email` without `set`
     sizes = (size for size in range(1, len(path)) if isinstance(_at(data, path[:size]), SCALAR))
     return path[: next(sizes, len(path))]

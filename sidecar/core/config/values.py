@@ -49,6 +49,13 @@ class FileName(str):
     __slots__ = ()
 
 
+def parse_file_name(value: str) -> FileName:
+    """The path of a file or directory, absolute or not."""
+    if "\0" in value:
+        raise BadValue("must be the path of a file", "remove the NUL character")
+    return FileName(value)
+
+
 class Listen(msgspec.Struct, frozen=True):
     """An address to listen on: host and port, or the path of a Unix socket (then port is 0).
 

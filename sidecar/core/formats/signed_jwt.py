@@ -6,6 +6,7 @@ written them: the signature is checked with a secret (HS256 to HS512), or with p
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -139,10 +140,17 @@ def jwt_source(
         type=TYPE,
         names=prefixed(base_name(cookie)),
         opener=SignedOpener(
-            tuple(OctKey.import_key(secret.encode()) for secret in secrets),
+            tuple(map(_shared_key, secrets)),
             ring or HeldKeys(KeySet([])),
         ),
         token=token or ("accessToken",),
         expires_at=expires_at,
         keys=keys,
     )
+
+
+def _shared_key(secret: str) -> OctKey:
+    """The key of a secret. The configuration warns of a short one by its own name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return OctKey.import_key(secret.encode())
