@@ -29,6 +29,7 @@ from sidecar.core.memo import Memo
 from sidecar.core.representation import DESCRIBED, representation_lines, strong_tags
 from sidecar.core.request import Request, override_lines
 from sidecar.core.route_table import NOSNIFF, Route
+from sidecar.core.target import is_host, is_port
 from sidecar.core.trace_context import trace_id_of
 from sidecar.core.upstream_head import UpstreamHead
 
@@ -89,10 +90,13 @@ class Peer(msgspec.Struct, frozen=True):
         return self.asked_host(request) if self.public is None else self.public[1]
 
     def asked_host(self, request: Request) -> bytes:
-        """The same, also where another host is the public one."""
+        """The same, also where another host is the public one.
+
+        What is no host is not believed: clients may have written it, and servers make URLs of it.
+        """
         if self.trusted:
             told = request.fact(b"x-forwarded-host").split(b",", 1)[0].strip()
-            if told:
+            if told and is_host(told.decode("latin-1")):
                 return told
         return request.host
 
@@ -113,7 +117,7 @@ class Peer(msgspec.Struct, frozen=True):
             lines += b"X-Forwarded-Host: %b\r\n" % host
         if self.trusted:
             port = request.fact(b"x-forwarded-port")
-            if port and self.public is None:
+            if self.public is None and is_port(port):
                 lines += b"X-Forwarded-Port: %b\r\n" % port
             stripped = request.fact(b"x-forwarded-prefix").rstrip(b"/") + stripped
         if stripped:

@@ -168,6 +168,11 @@ def is_host(value: str) -> bool:
     return match is not None and int(match[1] or 0) <= _LAST_PORT
 
 
+def is_port(value: bytes) -> bool:
+    """Whether a field value is the number of a port."""
+    return value.isdigit() and len(value) <= 5 and int(value) <= _LAST_PORT
+
+
 def normal_origin(origin: bytes) -> bytes:
     """An origin as browsers write it (RFC 6454 6.2): in lower case, without the default port.
 

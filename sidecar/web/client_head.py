@@ -43,8 +43,10 @@ def render_head(
     sets_cookies = head.cookies or flow.sweeps or flow.presented.sets
     private = flow.live is not None and flow.route.vouches
     # A head that came before is given out as it was then, unless something else has a part in it.
-    site = _https_site(flow, head)
-    is_alone = not (sets_cookies or by_origin or site) and b"date" in head.facts
+    facts, site = head.facts, None
+    if b"location" in facts or b"content-location" in facts:
+        site = HttpsSite.of(public_origin(flow))
+    is_alone = not (sets_cookies or by_origin or site) and b"date" in facts
     made = head.made if is_alone else None
     parts = None
     if made is not None:
@@ -69,13 +71,6 @@ def render_head(
             keep(made, key, parts)
     before, behind = parts
     return b"%b%b%b" % (before, flow.request_id, behind)
-
-
-def _https_site(flow: Flow, head: UpstreamHead) -> HttpsSite | None:
-    """The site, if it is https and the response says where something is."""
-    if b"location" in head.facts or b"content-location" in head.facts:
-        return HttpsSite.of(public_origin(flow))
-    return None
 
 
 def _accept(flow: Flow, head: UpstreamHead) -> None:

@@ -687,3 +687,23 @@ def test_an_empty_answer_is_known_by_its_head() -> None:
     assert answer(200, ("Content-Length", "0")).is_empty
     assert not answer(200, ("Content-Length", "1")).is_empty
     assert not answer(200).is_empty
+
+
+@pytest.mark.parametrize(
+    "told", ["[", "a:99999", "a/b", "a b", "u@a", "[::1]:x", "\xe9", "a:99999, app.example.com"]
+)
+def test_forwarded_host_that_is_none_is_not_believed(told: str) -> None:
+    """T16: clients may have written it, and servers make URLs of it."""
+    asked = request(("X-Forwarded-Host", told))
+    assert PROXY.asked_host(asked) == asked.host
+    _, fields = sent(asked, peer=PROXY)
+    assert values(fields, b"X-Forwarded-Host") == [asked.host]
+
+
+@pytest.mark.parametrize(
+    ("port", "passes"),
+    [("443", True), ("65535", True), ("65536", False), ("4 4", False), ("0x1", False)],
+)
+def test_forwarded_port_is_one(port: str, *, passes: bool) -> None:
+    _, fields = sent(request(("X-Forwarded-Port", port)), peer=PROXY)
+    assert values(fields, b"X-Forwarded-Port") == ([port.encode()] if passes else [])

@@ -734,3 +734,16 @@ async def test_many_cookies_of_one_source_are_one_logout_a_name(
     assert len(at.sidecar.runtime.revocations.tombstones) == 1
     assert (await one.post("/api/logout?clear=cookies", f"Cookie: {cookies}")).status == 303
     assert len(at.sidecar.runtime.revocations.tombstones) <= 2
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "a:99999", "a/b"])
+async def test_forwarded_host_that_is_none_spoils_no_logout(
+    sidecar: Start, upstream: Upstream, client: Clients, host: str
+) -> None:
+    """A proxy may pass on what its client says; the site is then that of the Host."""
+    at = await sidecar(site(upstream), trusted_proxies=["127.0.0.1"])
+    answer = await (await client(at)).post(
+        "/api/logout", f"X-Forwarded-Host: {host}", "Cookie: access_token=tok"
+    )
+    assert answer.status == 200
+    assert answer.all("Set-Cookie")
