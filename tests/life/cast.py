@@ -33,6 +33,8 @@ Library = Callable[[Sequence[object]], list[Any]]
 Expired = dict[tuple[str, str], list[dict[str, str]]]
 """By the type of their session and their user: the cookies of those who are not in use yet."""
 
+LATE: Final = "refresh_unavailable"
+PATIENCE: Final = 60.0  # seconds in which a request is asked again where a busy provider was late
 STOCK: Final = 12  # sessions of each of the first users that are made at a time
 
 
@@ -90,6 +92,18 @@ class Browser:
     async def get(self, at: Replica, path: str = "/api/me", **fields: str) -> Got:
         """A request, as `fetch` of a page sends it."""
         return await self.ask("GET", at, path, **fields)
+
+    async def served(self, at: Replica, path: str = "/api/me", **fields: str) -> Got:
+        """What comes in the end: asked again while 503 says that the session's renewal was late.
+
+        Anything else is returned as it is, and so is the last 503.
+        """
+        end = time.monotonic() + PATIENCE
+        while True:
+            got = await self.get(at, path, **fields)
+            if (got.status, got.code) != (503, LATE) or time.monotonic() > end:
+                return got
+            await asyncio.sleep(0.2)
 
     async def ask(self, method: str, at: Replica, path: str, **fields: str) -> Got:
         """A request, whatever becomes of it; redirects are not followed."""

@@ -21,13 +21,14 @@ async def at_expiry(
 ) -> list[Got]:
     """100 requests at once with an expired token: one exchange, and a session that lives.
 
-    They are all there before the provider answers. Afterwards the session is renewed once more,
-    which a provider that had seen a token twice would refuse.
+    They are all there before the provider answers. Whoever waited in vain on a busy
+    machine asks again: the exchange, the user and the token are the same for him too. Afterwards
+    the session is renewed once more, which a provider that had seen a token twice would refuse.
     """
     await cast.set(refresh_delay=1.0)
     same = browser.frozen()  # none of the 100 has seen the answer to another one
-    asked = [same.get(replicas[number % len(replicas)], "/api/live") for number in range(99)]
-    first, *others = await asyncio.gather(browser.get(replicas[0], "/api/live"), *asked)
+    asked = [same.served(replicas[number % len(replicas)], "/api/live") for number in range(99)]
+    first, *others = await asyncio.gather(browser.served(replicas[0], "/api/live"), *asked)
     answers = [first, *others]
     assert Counter((got.status, got.code) for got in answers) == {(200, ""): 100}
     assert {got.user for got in answers} == {browser.user}
@@ -37,7 +38,7 @@ async def at_expiry(
     assert (stats["refresh_exchanges"], stats["refused_exchanges"]) == (1, 0)
     # The session goes on: its token is refused once more, and renewed once more.
     await cast.set(burst=1)
-    again = await browser.get(replicas[-1], "/api/live")
+    again = await browser.served(replicas[-1], "/api/live")
     assert (again.status, again.user) == (200, browser.user)
     assert again.token != first.token
     stats = await cast.stats()
@@ -76,7 +77,7 @@ async def test_many_sessions_expire_together(cast: Cast, replicas: list[Replica]
     """Each of 200 is exchanged once, though three requests of each come; nobody gets another's."""
     browsers = await cast.expired(USERS)
     asked = [
-        browser.get(replicas[number % 2], "/api/live")
+        browser.served(replicas[number % 2], "/api/live")
         for browser in browsers
         for number in range(3)
     ]

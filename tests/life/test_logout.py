@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.life.programs import Replica
 
 SECOND: Final = 1.0
+LOOKS: Final = 20  # that a machine with nothing else to do has within a second
+PATIENCE: Final = 30.0  # seconds for what need not be fast
 FRESH: Final = {"Connection": "close"}  # each on a connection of its own, so to any worker
 
 
@@ -41,21 +43,27 @@ class Stream:
 async def listening(stack: AsyncExitStack, browser: Browser, at: Replica) -> Stream:
     """A stream that has brought an event."""
     fields = {"Accept": "text/event-stream", **FRESH}
+    await browser.served(at)  # whatever is to be renewed has been, however late the provider is
     answer = await stack.enter_async_context(browser.opened("GET", at, "/api/events", **fields))
     assert answer.status == 200
     one = Stream(answer)
     stack.callback(one.task.cancel)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not one.events:
             await asyncio.sleep(0.01)
     return one
 
 
 async def within(began: float, condition: Callable[[], Awaitable[bool]]) -> None:
-    """Comes true within a second of a moment."""
+    """Comes true within a second of a moment, or as many looks as an idle machine has in one.
+
+    Only a look that began too late counts: one that is slow itself says nothing of the product.
+    """
+    looks, looked = 1, time.monotonic()
     while not await condition():
-        assert time.monotonic() - began < SECOND
+        assert looked - began < SECOND or looks < LOOKS, f"not after {looks} looks"
         await asyncio.sleep(0.02)
+        looks, looked = looks + 1, time.monotonic()
 
 
 @pytest.mark.parametrize("type_", COOKIES)
@@ -67,7 +75,7 @@ async def test_logout_counts_everywhere(cast: Cast, replicas: list[Replica], typ
     here, elsewhere = replicas
     browser, other = await cast.log_in(USERS[:2], type_=type_)
     replays = [browser.frozen()]
-    assert (await browser.get(elsewhere)).status == 200
+    assert (await browser.served(elsewhere)).status == 200
     replays.append(browser.frozen())
     assert replays[0].cookies != replays[1].cookies
     (claims,) = await cast.opened(browser, type_=type_)
@@ -107,13 +115,13 @@ async def test_logout_counts_everywhere(cast: Cast, replicas: list[Replica], typ
         )
         assert {event for one in streams for event in one.events} == {f"data: {browser.user}"}
         count = len(theirs.events)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             while len(theirs.events) < count + 3:
                 await asyncio.sleep(0.02)
     assert (await cast.stats())["revocations"] == 2
     assert (await cast.refresh(claims["refreshToken"]))["error"] == "invalid_grant"
     left = await replays[1].get(elsewhere, (await replays[1].get(elsewhere)).location)
     assert (left.status, left.code) == (401, "session_expired")
-    assert (await other.get(here, "/api/live")).user == other.user
+    assert (await other.served(here, "/api/live")).user == other.user
     receipts = [line for at in replicas for line in at.said("session ended")]
     assert any((one["refresh_token"], one["access_token"]) == ("done", "done") for one in receipts)

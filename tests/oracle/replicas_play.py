@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import aiohttp
@@ -26,6 +26,10 @@ PROMPT: Final = 5.0  # seconds that an answer may take, and longer by what the p
 PROVIDER_BACK: Final = 10.0  # seconds in which it is noticed that the provider answers again
 KILLED: Final = 16.0  # seconds for which one who was killed may hold up the sessions it renewed
 LONGEST: Final = 30.0  # seconds that any request may take
+BEHIND: Final = 5.0  # seconds by which a stalled machine may bring a logout to others too late
+UNAVAILABLE: Final = "with the store and the provider there"
+SLOW: Final = "late, with the store and the provider there"
+WAITED: Final = frozenset({"refresh_unavailable", "store_unavailable"})  # codes of waits that end
 LARGEST: Final = 200  # MiB that a process may need
 NAME: Final = "__Secure-authjs.session-token"
 PATHS: Final = {"token": ("accessToken",), "refresh_token": ("refreshToken",)}
@@ -47,8 +51,15 @@ NAVIGATES: Final = {
 }
 
 
+Played = TypeVar("Played")
+
+
 class Wrong(AssertionError):
     """What was promised did not hold."""
+
+
+class Late(Wrong):
+    """Nothing was wrong but the time: a clock passed a limit, as it does when a machine stalls."""
 
 
 @dataclass(eq=False)
@@ -131,6 +142,7 @@ class Player:
         self.users: list[User] = []
         self._places: list[User] = []  # who is there now
         self.wrong: list[str] = []
+        self.late: list[str] = []
         self.notes: list[str] = []
         self.checks = 0
         self.excused = 0
@@ -173,15 +185,17 @@ class Player:
     def _note(self, *what: object) -> None:
         self.notes.append(f"{time.monotonic() - self._began:6.2f} {' '.join(map(str, what))}")
 
-    def _fault(self, what: str) -> None:
-        self._note("WRONG:", what)
-        self.wrong.append(what)
+    def _fault(self, what: str, *, is_late: bool = False) -> None:
+        self._note("LATE:" if is_late else "WRONG:", what)
+        (self.late if is_late else self.wrong).append(what)
 
     def _judge(self) -> None:
         for failed in self.world.failed:
             raise failed
         if self.wrong:
             raise Wrong("\n".join(self.wrong))
+        if self.late:
+            raise Late("\n".join(self.late))
 
     # -- steps ------------------------------------------------------------------------------------
 
@@ -345,7 +359,7 @@ class Player:
                 got = await self._fetch(method, replica, f"/api/x?n={asking.nonce}", cookie, FETCH)
         except TimeoutError:
             if not leaves:
-                self._fault(f"{asking}: no answer in {LONGEST:g} s")
+                self._fault(f"{asking}: no answer in {LONGEST:g} s", is_late=True)
         else:
             self._take(asking, got)
         finally:
@@ -357,7 +371,8 @@ class Player:
         self._note(f"{asking}: {got.status} {got.code} after {seconds:.2f} s")
         wrong = self._wrong_with(asking, got, seconds)
         if wrong:
-            self._fault(f"{asking}: {got.status} {got.code} after {seconds:.2f} s: {wrong}")
+            what = f"{asking}: {got.status} {got.code} after {seconds:.2f} s: {wrong}"
+            self._fault(what, is_late=is_late(wrong, got.code))
         user = asking.user
         if got.sets and not user.is_ending:
             cookie = with_set_cookies(asking.cookie, got.sets, time.time())
@@ -422,9 +437,9 @@ class Player:
             wrong = "the session of somebody who has not logged out"
             is_excused = user.is_forgotten
         elif got.status == 503:
-            wrong = "with the store and the provider there"
+            wrong = UNAVAILABLE
         elif seconds > PROMPT + self.world.provider.longest_delay:
-            wrong = "late, with the store and the provider there"
+            wrong = SLOW
         self.excused += wrong is not None and is_excused
         return None if is_excused else wrong
 
@@ -483,7 +498,8 @@ class Player:
                     late = now - fact.at
                     self._fault(
                         f"replica {replica} sends a token of {user}, who logged out at replica"
-                        f" {fact.origin.replica} {late:.2f} s before"
+                        f" {fact.origin.replica} {late:.2f} s before",
+                        is_late=late < BEHIND,
                     )
 
     def _is_one(self, user: User, logout: Fact) -> bool:
@@ -523,7 +539,7 @@ class Player:
             is_up = all(one is not None and not one.is_leaving for one in self.world.processes)
             if is_up and not self._asking:
                 return
-        self._fault("what was begun is never over")
+        self._fault("what was begun is never over", is_late=True)
 
     def _check_bounds(self) -> None:
         users, exchanges = len(self.users), self.world.provider.exchanges
@@ -538,6 +554,14 @@ class Player:
         largest = self.world.resident() >> 20
         if largest > LARGEST:
             self._fault(f"a process needs {largest} MiB")
+
+
+def is_late(why: str, code: str) -> bool:
+    """Whether an answer is wrong by its time alone.
+
+    It is the user's own data, or a wait for somebody else that came to its end.
+    """
+    return why == SLOW or (why == UNAVAILABLE and code in WAITED)
 
 
 def _sealed(user: str, tokens: Tokens) -> str:
@@ -558,11 +582,26 @@ def play(directory: Path, history: History, *, is_shared: bool = True) -> Player
 
     `is_shared`: whether the replicas share a store; without one they must be found wrong.
     """
+    return again_if_late(directory, lambda place: _play(place, history, is_shared=is_shared))
+
+
+def again_if_late(directory: Path, played: Callable[[Path], Played]) -> Played:
+    """Plays it once more where it was nothing but late. Raises `Wrong`: late twice is wrong."""
+    try:
+        return played(directory)
+    except Late:
+        again = directory / "again"
+        again.mkdir()
+        return played(again)
+
+
+def _play(directory: Path, history: History, *, is_shared: bool) -> Player:
     player = Player(directory, history, is_shared=is_shared)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(player.play())
         except AssertionError as wrong:
+            kind = Late if isinstance(wrong, Late) else Wrong
             notes = "\n".join(player.notes)
-            raise Wrong(f"{wrong}\n\n{notes}\n\n{history}") from None
+            raise kind(f"{wrong}\n\n{notes}\n\n{history}") from None
     return player

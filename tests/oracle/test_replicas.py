@@ -11,7 +11,16 @@ import pytest
 
 from tests.oracle.replicas_history import History, history
 from tests.oracle.replicas_known import KNOWN
-from tests.oracle.replicas_play import Wrong, play
+from tests.oracle.replicas_play import (
+    SLOW,
+    UNAVAILABLE,
+    Late,
+    Player,
+    Wrong,
+    again_if_late,
+    is_late,
+    play,
+)
 from tests.oracle.replicas_shorten import shortened
 from tests.oracle.replicas_world import fake_clock
 
@@ -64,6 +73,59 @@ def test_replicas_that_share_nothing_are_found_wrong(
     alone = History(0, ("authjs",), (0.0, 0.0, 0.0), KNOWN["rejected again"].steps)
     with pytest.raises(Wrong, match="sends a spent refresh token"):
         play(tmp_path, alone, is_shared=False)
+
+
+@pytest.mark.parametrize(
+    ("comes", "plays"),
+    [([None], 1), ([Late, None], 2), ([Late, Late], 2), ([Late, Wrong], 2), ([Wrong, None], 1)],
+)
+def test_what_was_late_is_played_once_more_and_what_was_wrong_is_not(
+    tmp_path: Path, comes: list[type[Wrong] | None], plays: int
+) -> None:
+    """Late twice is a failure, and anything else that is wrong is one at once."""
+    places: list[Path] = []
+
+    def played(place: Path) -> int:
+        assert list(place.iterdir()) == []
+        error = comes[len(places)]
+        places.append(place)
+        if error is not None:
+            raise error
+        return len(places)
+
+    if comes[plays - 1] is None:
+        assert again_if_late(tmp_path, played) == plays
+    else:
+        with pytest.raises(Wrong):
+            again_if_late(tmp_path, played)
+    assert len(places) == plays
+
+
+@pytest.mark.parametrize(
+    ("why", "code", "late"),
+    [
+        (SLOW, "", True),
+        (UNAVAILABLE, "refresh_unavailable", True),
+        (UNAVAILABLE, "store_unavailable", True),
+        (UNAVAILABLE, "overloaded", False),
+        ("the answer of user1, n7", "", False),
+        ("the session of somebody who has not logged out", "session_expired", False),
+        ("a broken connection", "ServerDisconnectedError", False),
+    ],
+)
+def test_only_the_clock_makes_an_answer_late(why: str, code: str, late: bool) -> None:
+    assert is_late(why, code) is late
+
+
+def test_what_is_wrong_and_late_is_wrong(tmp_path: Path) -> None:
+    player = Player(tmp_path, history(1), is_shared=True)
+    player._fault("after 9 s", is_late=True)
+    with pytest.raises(Late, match="after 9 s"):
+        player._judge()
+    player._fault("the answer of somebody else")
+    with pytest.raises(Wrong, match="the answer of somebody else") as raised:
+        player._judge()
+    assert not isinstance(raised.value, Late)
 
 
 def test_a_history_can_be_read_again() -> None:

@@ -77,8 +77,9 @@ async def soak(
         ending.cancel()
         load.leave()
         after = await _settled(site, before)
+        brakes = len(site.sidecar.lines("brake engaged"))
         defects = [f"defect: {one[:2000]}" for one in site.sidecar.defects()]
-    found = violations(load.seen, points, before, after, **bounds)
+    found = violations(load.seen, points, before, after, brakes=brakes, **bounds)
     return Soak(seconds, connections, load.seen, points, [*found, *defects])
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from statistics import linear_regression
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.soak.load import BRAKED
+
 if TYPE_CHECKING:
     from tests.soak.load import Seen
     from tests.soak.site import Point
@@ -14,6 +16,7 @@ MIB: Final = 1 << 20
 WARM: Final = 2 / 3  # the share of the time after which memory must be flat
 FLAT: Final = 8 * MIB  # that memory may grow from then on, by the slope of what was measured
 REFUSED_MOST: Final = 0.002  # share of the requests that may be 503 with a code
+BRAKED_MOST: Final = 0.5  # share of the rejected that the brake may spare: stalls look like storms
 TASKS_MOST: Final = 100  # that there may be more at the end: those of requests under way
 DESCRIPTORS_MOST: Final = 20
 CACHED_BYTES: Final = 16 * MIB
@@ -68,12 +71,21 @@ def violations(
     *,
     flat: float = FLAT,
     trends: bool = True,
+    brakes: int = 0,
 ) -> list[str]:
-    """What did not hold. `trends` of tasks and descriptors take a while to show."""
+    """What did not hold. `trends` of tasks and descriptors take a while to show.
+
+    `brakes`: how often the brake on storms of 401 was engaged, by the log.
+    """
     found = [f"wrong: {one}" for one in seen.wrong]
     found += [f"{count} of {what}" for what, count in sorted(seen.errors.items())]
-    if seen.refused.total() > REFUSED_MOST * seen.requests:
+    braked = seen.refused[BRAKED]
+    if seen.refused.total() - braked > REFUSED_MOST * seen.requests:
         found.append(f"too many were refused: {dict(seen.refused)}")
+    if braked and not brakes:
+        found.append(f"{braked} rejected sessions were spared, and no brake was engaged")
+    if braked > BRAKED_MOST * seen.ended["rejected"]:
+        found.append(f"the brake spared {braked} of {seen.ended['rejected']} rejected sessions")
     done = {"requests": seen.right, "events": seen.events, "ends of streams": seen.streams_ended}
     found += [f"there were no {name}" for name, count in done.items() if not count]
     above = {

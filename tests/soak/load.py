@@ -24,6 +24,7 @@ SECRET: Final = "a secret of the soak, 32 bytes or more"
 COOKIE: Final = "authjs.session-token"
 UNDER_WAY: Final = 100  # requests, of all connections together: one process has enough to do
 LASTING: Final = 4  # times as long as others, sessions of streams are used
+BRAKED: Final = "brake engaged"  # what the refused are counted by whose session was spared
 LOGOUTS: Final = 50  # of streams, at a time
 RENEWED: Final = 3  # one session of so many is renewed
 _BODY: Final = b"b" * 2000
@@ -70,7 +71,7 @@ class Seen:
     streams_ended: int = 0
     """By the logout of their session, as they must."""
     refused: Counter[str] = field(default_factory=Counter)
-    """Clean errors, by their code."""
+    """Clean errors, by their code; by `BRAKED` the 401s of sessions that the brake spared."""
     errors: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -232,7 +233,11 @@ class Asker(Wire):
         self._replay()
 
     def _judge_rejected(self, status: int, body: bytes) -> None:
-        self._take(status, body, "rejected", 303)
+        if status == 401 and _code(body) == "token_rejected":
+            self.load.seen.ended["rejected"] += 1
+            self.load.seen.refused[BRAKED] += 1
+        else:
+            self._take(status, body, "rejected", 303)
         self._replay()
 
     def _replay(self) -> None:
