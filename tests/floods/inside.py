@@ -19,6 +19,7 @@ from sidecar.sessions.bounds import Latest
 from sidecar.sessions.breaker import TOKENS
 from sidecar.sessions.tombstones import ROOM
 from sidecar.sessions.view_cache import CACHE_BYTES
+from sidecar.web.unread import BYTES
 
 
 def fills(sidecar: Sidecar) -> Iterator[tuple[str, float, float]]:
@@ -58,6 +59,7 @@ def fills(sidecar: Sidecar) -> Iterator[tuple[str, float, float]]:
     yield "client connections", len(server._connections), most
     if server._acceptor is not None:
         yield "connections that wait to begin", len(server._acceptor._waiting), most
+    yield "bytes that are no request yet", server._unread.bytes, BYTES
     budgets = sidecar._proxy.budgets
     for kind, limit in budgets.limits.items():
         yield f"requests under way, {kind}", budgets.in_flight[kind], limit

@@ -22,6 +22,8 @@ _LEFT: Final = (OSError, asyncio.IncompleteReadError, RuntimeError)
 CRAWLING: Final = 600  # of one that begins quickly, and then sends slowly
 BALANCER: Final = "127.0.0.9"  # whose PROXY header is believed
 OTHER: Final = "127.0.0.8"
+PIPELINING: Final = 200  # of one that pipelines whole segments
+HEADS: Final = 1500  # of one whose heads are large, and never whole
 IDLE: Final = 3500  # connections of one that sends nothing
 
 
@@ -89,6 +91,28 @@ def _requests(make: Callable[[], bytes], answers: int = 1) -> Flood:
         return sum(await asyncio.gather(*(one() for _ in range(CONNECTIONS))))
 
     return flood
+
+
+async def _segments(stranger: Stranger) -> int:
+    """Segments full of small requests that are answered at once, as fast as they are taken."""
+    request = _head("GET", "/nowhere")
+    segment = request * (65536 // len(request))
+
+    async def one() -> int:
+        answered = 0
+        while not stranger.is_over:
+            with suppress(*_LEFT):
+                async with stranger.connected() as (reader, writer):
+                    while not stranger.is_over:
+                        if not writer.transport.get_write_buffer_size():
+                            writer.write(segment)
+                        got = await reader.read(65536)
+                        if not got:
+                            break
+                        answered += got.count(b"HTTP/1.1 ")
+        return answered
+
+    return sum(await asyncio.gather(*(one() for _ in range(PIPELINING))))
 
 
 async def _response(reader: asyncio.StreamReader) -> None:
@@ -301,6 +325,8 @@ _EVENTS: Final = _head("GET", "/open/events", "Accept: text/event-stream")
 _SLOW_BODY: Final = _head("POST", "/open/x", "Content-Length: 100000")
 # More than is held in memory, and then just fast enough to be let go on.
 _CRAWL: Final = _head("POST", "/open/x", "Content-Length: 10000000") + b"x" * 70_000
+_LARGE_HALF: Final = _head("GET", "/api/x")[:-2] + b"X-Large: " + b"x" * 60_000
+_TINY_LINES: Final = _head("GET", "/api/x")[:-2] + b"a:\r\n" * 500  # objects above all
 _SLOW_HEAD: Final = b"GET /api/x HTTP/1.1\r\nHost: a\r\n"
 
 FLOODS: Final[Mapping[str, Flood]] = MappingProxyType(
@@ -340,6 +366,9 @@ FLOODS: Final[Mapping[str, Flood]] = MappingProxyType(
         "PROXY headers": _headers_of_balancers,
         "slow bodies": _held(_SLOW_BODY, b"x", 0.5, SLOW),
         "crawling uploads": _held(_CRAWL, b"x" * 500, 0.5, CRAWLING),
+        "segments of pipelined requests": _segments,
+        "heads not whole": _held(_LARGE_HALF, b"x", 0.5, HEADS),
+        "heads of tiny lines": _held(_TINY_LINES, b"a", 0.5, HEADS),
         "slow heads": _held(_SLOW_HEAD, b"a: b\r\n", 0.5, SLOW),
         "idle connections": _held(b"", b"", 1.0, IDLE),
     }
