@@ -313,6 +313,15 @@ class ClientConnection(StreamProtocol):
         if self.transport is not None:
             reset(self.transport)
 
+    def cut(self) -> None:
+        """Breaks off, and lets go of what is not read yet at once.
+
+        Until the loop tells of the end, a turn full of others might have come and filled memory.
+        """
+        self._requests.forget_unread()
+        self._unread = 0
+        self.reset()
+
     # -- protocol -------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

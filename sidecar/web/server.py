@@ -226,7 +226,7 @@ class Server:
                 detail="heads that are not whole, and pipelined requests; those that held most",
             )
         for one in cut:
-            one.reset()
+            one.cut()
 
     def announce(self) -> None:
         """Still serves, but is not ready, and closes each connection after its response."""

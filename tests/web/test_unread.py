@@ -122,6 +122,22 @@ async def test_heads_that_are_not_whole_are_cut_above_the_bound(
     assert at.log.getvalue().count("too many bytes unread") == 1
 
 
+async def test_connection_that_is_cut_holds_nothing_from_then_on(
+    sidecar: Start, upstream: Upstream, client: Clients, bound: int
+) -> None:
+    """Not until the loop tells of its end: in one turn, a thousand others may send as much."""
+    at = await sidecar()
+    one = await client(at)
+    one.send(HEAD + "X-Large: " + "x" * 45_000)
+    await at.wait_for(lambda metrics: metrics[HELD] > 45_000)
+    server = at.sidecar._server
+    connection = next(each for each in server._connections if each._unread)
+    server.holds(connection, bound + 1)
+    assert connection._requests.unread == 0
+    assert server._unread.bytes == 0
+    assert await one.broken() == b""
+
+
 async def test_requests_that_wait_behind_a_slow_one_are_cut_above_the_bound(
     sidecar: Start, upstream: Upstream, client: Clients, bound: int
 ) -> None:
