@@ -128,6 +128,13 @@ RULES: Final = (
         together=("method CONNECT", "no Host"),
     ),
     Rule(
+        "RRF",
+        ("absolute form with user information",),
+        "A request in HTTP/1.1 has a Host, and an http URI no user information.",
+        "RFC 9112 3.2.2, RFC 9110 4.2.4",
+        together=("no Host",),
+    ),
+    Rule(
         "RFF",
         ("absolute form of another host",),
         "A request in HTTP/1.1 has a Host, whatever its target says.",

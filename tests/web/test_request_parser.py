@@ -190,3 +190,12 @@ def test_chunk_that_never_begins_is_refused(cut: int) -> None:
     zeros = [b"0" * cut] * (200_000 // cut)
     with pytest.raises(HttpProcessingError, match="framing"):
         deque(map(one.receive, zeros), 0)
+
+
+def test_what_is_pipelined_behind_a_chunked_body_is_not_its_framing() -> None:
+    """However long it is: the body before is whole, and its request is served."""
+    cut = Cut()
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    behind = b"POST /next HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
+    cut.receive(head + b"5\r\nhello\r\n0\r\n\r\n" + behind)
+    assert len(cut.found) == 1
