@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from tests.life.cast import PATIENCE
 from tests.life.programs import USERS
 
 if TYPE_CHECKING:
@@ -23,19 +24,19 @@ async def test_connection_reset_during_the_exchange(
     many = [await client(replicas[0].port) for _ in range(8)]
     for one in many:
         one.send(f"GET /api/live HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not (await cast.stats())["refresh_exchanges"]:
             await asyncio.sleep(0.01)
     for one in many:
         one.reset()
-    got = await browser.get(replicas[1], "/api/live")
+    got = await browser.served(replicas[1], "/api/live")
     assert (got.status, got.user) == (200, browser.user)
     assert got.sets
-    again = await browser.get(replicas[0], "/api/live")
+    again = await browser.served(replicas[0], "/api/live")
     assert (again.status, again.token) == (200, got.token)
     stats = await cast.stats()
     assert (stats["refresh_exchanges"], stats["refused_exchanges"]) == (1, 0)
     await cast.set(refresh_delay=0, burst=1)
-    third = await browser.get(replicas[1], "/api/live")
+    third = await browser.served(replicas[1], "/api/live")
     assert third.status == 200
     assert third.token != got.token

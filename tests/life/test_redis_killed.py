@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.life.cast import Traffic, until
+from tests.life.cast import PATIENCE, Traffic, until
 from tests.life.programs import LIFETIME, USERS
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ async def is_refused(browser: Browser, *replicas: Replica) -> bool:
 async def exchanges(cast: Cast, count: int) -> None:
     """Waits until the provider has carried out that many more."""
     before = (await cast.stats())["refresh_exchanges"]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while (await cast.stats())["refresh_exchanges"] < before + count:
             await asyncio.sleep(0.02)
 
@@ -139,7 +139,7 @@ async def test_process_begun_later_knows_of_logouts(
     """Though a token of the session is good for a while yet, and the API does not ask for more."""
     redis, replicas = site.redis, site.replicas
     (browser,) = await cast.log_in(USERS[:1])
-    assert (await browser.get(replicas[0])).status == 200
+    assert (await browser.served(replicas[0])).status == 200
     last = browser.frozen()
     assert (await browser.ask("POST", replicas[0], "/api/logout")).status == 200
     async with asyncio.timeout(1):
@@ -188,7 +188,7 @@ async def test_late_caller(cast: Cast, site: Site, lasting: bool, asked: int) ->
     (browser,) = await cast.expired(USERS[:1])
     late = browser.frozen()
     await cast.set(access_token_lifetime=LONG)
-    assert (await browser.get(replicas[0])).status == 200
+    assert (await browser.served(replicas[0])).status == 200
     redis.kill()
     await restarted(redis)
     got = await late.get(replicas[asked])

@@ -159,7 +159,7 @@ async def test_gone_back_behind_a_renewal(
     late = browser.frozen()
     redis.save()
     await cast.set(access_token_lifetime=LONG)
-    assert (await browser.get(replicas[0])).status == 200
+    assert (await browser.served(replicas[0])).status == 200
     await asyncio.sleep(1)
     await restarted(redis)
     await still_lives(cast, (late, browser), replicas[::-1])
