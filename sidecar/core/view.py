@@ -79,10 +79,12 @@ class SessionView(msgspec.Struct, frozen=True, eq=False):
     sessions were read from. `is_ambiguous`: there are session cookies that did not open, in which
     another session may hide.
 
-    `is_checked`: the store has nothing to add. `handles` are login sessions in the store that the
-    cookies may be, to be loaded first. `renews_at`: from when on the token is due for renewal, or
-    the use is to be noted. `valid_until`: from when on the same header reads otherwise (Unix
-    seconds). `key` is what the view is remembered by, None if it is not. `bearer` names the token.
+    `is_checked`: the store has nothing to add. `leads_on`: an upstream has rejected the token, and
+    others have taken its place, with which requests go on. `handles` are login sessions in the
+    store that the cookies may be, to be loaded first. `renews_at`: from when on the token is due
+    for renewal, or the use is to be noted. `valid_until`: from when on the same header reads
+    otherwise (Unix seconds). `key` is what the view is remembered by, None if it is not. `bearer`
+    names the token.
     `readable` and `unreadable` are the sources with a secret whose cookies opened, and did not;
     `results` what came of the cookies of each source that has some.
     `is_raw`: the request's session is a plain value, of which nothing here says that it is one.
@@ -99,6 +101,7 @@ class SessionView(msgspec.Struct, frozen=True, eq=False):
     living: tuple[str, ...] = ()
     is_ambiguous: bool = False
     is_checked: bool = True
+    leads_on: bool = False
     handles: tuple[Handle, ...] = ()
     renews_at: float = inf
     valid_until: float = inf
@@ -174,6 +177,7 @@ class SessionView(msgspec.Struct, frozen=True, eq=False):
             fingerprint=None,
             sessions=sessions,
             is_ambiguous=True,
+            leads_on=False,
             renews_at=inf,
             bearer=None,
         )

@@ -19,6 +19,7 @@ from sidecar.sessions.tombstones import Tombstone
 SHARED: Final = 60.0  # seconds for which others know of a death without proof
 REFUSAL: Final = 5.0  # seconds in which one is not sent again, though each request is refused
 REFUSALS: Final = 10_000  # that are remembered for that
+RENEWALS: Final = 10_000  # that are remembered so that each is sent once
 
 
 class DropStored(SessionListener):
@@ -56,6 +57,7 @@ class Broadcast(SessionListener):
         self.unproven: Final = Budget(200, 2)
         self.acceptances: Final = Budget(10_000, 1)
         self._refused: Final = Latest[float](REFUSALS)
+        self._renewed: Final = Latest[None](RENEWALS)
 
     # -- revocations ------------------------------------------------------------------------------
 
@@ -173,6 +175,17 @@ class Broadcast(SessionListener):
         self._records.note_alias(name, fingerprint)
         write = partial(self._records.put_alias, name, fingerprint, seconds)
         self._outbox.put(f"alias:{name}", "name", write)
+
+    def renewed(self, fingerprint: str, name: str) -> None:
+        """Sends that a token which an upstream has rejected has a successor in the store.
+
+        `name` is that of the successor: many requests find the same one.
+        """
+        key = f"{fingerprint} {name}"
+        if key not in self._renewed:
+            self._renewed.put(key, None)
+            message = Message("renewed", fingerprint)
+            self._outbox.put(f"renewed:{key}", "name", partial(self._records.publish, message))
 
     def rotated(self, name: str, earlier: tuple[str, ...]) -> None:
         """Sends the earlier names, which a logout ends as well."""

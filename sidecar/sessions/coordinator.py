@@ -97,14 +97,19 @@ class SessionCoordinator:
         now = self._now()
         if not renews or now < view.renews_at or not self._is_live(view):
             return view
-        tokens = view.reading.tokens
-        if tokens is None or self._refresher is None or not self._refresher.is_due(tokens, now):
+        tokens, refresher = view.reading.tokens, self._refresher
+        rejected = None if tokens is None or not view.leads_on else tokens.access_token
+        if (
+            tokens is None
+            or refresher is None
+            or not (view.leads_on or refresher.is_due(tokens, now))
+        ):
             assert self._logins is not None
             return self._logins.touch(view, scope, now)
         try:
-            view, _ = await self.recover(view, scope, None, permit)
+            view, _ = await self.recover(view, scope, rejected, permit)
         except (RefreshUnavailable, StoreUnavailable):
-            if not tokens.is_valid(self._now()):
+            if rejected is not None or not tokens.is_valid(self._now()):
                 raise
         return view
 
@@ -155,7 +160,14 @@ class SessionCoordinator:
             tokens = session.reading.tokens
             if tokens is not None and self._refresher is not None and tokens.refresh_token:
                 await self._refresher.presented(tokens)
-        return self._directory.checked(view)
+        return self._directory.checked(view, leads_on=await self._leads_on(view))
+
+    async def _leads_on(self, view: SessionView) -> bool:
+        """Whether the token was rejected, and has a successor. Raises `StoreUnavailable`."""
+        tokens = view.reading.tokens if view.has_credential else None
+        if tokens is None or self._refresher is None or not tokens.refresh_token:
+            return False
+        return await self._refresher.leads(tokens)
 
     async def _known_as(self, session: OpenedSession) -> str:
         """The fingerprint that a session had before it was renewed. Raises `StoreUnavailable`."""
@@ -261,7 +273,8 @@ class SessionCoordinator:
     ) -> tuple[SessionView, bool]:
         """Returns the session with its newest tokens, after an upstream has refused `rejected`.
 
-        And whether there is nothing left to be tried with its refresh token. Raises
+        And whether there is nothing left to be tried with its refresh token. Whoever else comes
+        with that token is led on to the newest ones from now on, in each process. Raises
         `StoreUnavailable` and `RefreshUnavailable`.
         """
         refresher = self._refresher
@@ -288,9 +301,20 @@ class SessionCoordinator:
             if rejected is None and tokens.is_valid(self._now()):
                 return view, True
             return self._directory.supersede(view), True
+        if rejected is not None and not view.leads_on:
+            self._lead_on(view, renewed.tokens)
         newest = await self._with_tokens(view, renewed.tokens, scope)
         self._renewed(view, newest)
         return newest, renewed.is_fresh
+
+    def _lead_on(self, view: SessionView, newest: TokenSet) -> None:
+        """Has those who come with a rejected token led on, here and elsewhere."""
+        if view.fingerprint is None:
+            return
+        self._directory.recheck(view.fingerprint)
+        if self._broadcast is not None:
+            name = self._local.names.name_of(newest.access_token)
+            self._broadcast.renewed(view.fingerprint, name)
 
     def _has_stored(self, view: SessionView) -> bool:
         return self._logins is not None and self._logins.has_stored(view)

@@ -253,12 +253,8 @@ class SessionDirectory:
 
     def _bearer(self, view: SessionView) -> str | None:
         """The name of the token that the view injects."""
-        reading, fingerprint = view.reading, view.fingerprint
-        if not view.has_credential or not reading.token:
-            return None
-        tombstones = self._revocations.tombstones
-        is_first = reading.identity is None and tombstones.dead_session(fingerprint or "") is None
-        return fingerprint if is_first else self._names.name_of(reading.token)
+        token = view.reading.token if view.has_credential else None
+        return self._names.name_of(token) if token else None
 
     # -- what is learned of a session -------------------------------------------------------------
 
@@ -266,9 +262,26 @@ class SessionDirectory:
         """Gives one of the sessions the fingerprint that it had before it was renewed."""
         return self._replace(view, view.renamed(session, fingerprint))
 
-    def checked(self, view: SessionView) -> SessionView:
-        """Notes that the store has nothing else to say of the sessions."""
-        return self._replace(view, replace(view, is_checked=True))
+    def checked(self, view: SessionView, *, leads_on: bool = False) -> SessionView:
+        """Notes that the store has nothing else to say of the sessions.
+
+        `leads_on`: the token was rejected, and others have taken its place.
+        """
+        renews_at = 0.0 if leads_on else view.renews_at
+        checked = replace(view, is_checked=True, leads_on=leads_on, renews_at=renews_at)
+        return self._replace(view, checked)
+
+    def recheck(self, fingerprint: str) -> None:
+        """Has the store asked once more of a session: a token of it has a successor there.
+
+        Its bearer is still known, but what the store itself holds is loaded anew.
+        """
+        for view in tuple(self._cache.of_session(fingerprint)):
+            assert view.key is not None
+            if any(isinstance(one.reading, LoginReading) for one in view.sessions):
+                self._cache.forget(view.key)
+            elif view.is_checked and not view.leads_on:
+                self._cache.put(view.key, replace(view, is_checked=False))
 
     def postponed(self, view: SessionView, renews_at: float) -> SessionView:
         """Notes that the session needs no attention before `renews_at`."""
@@ -389,5 +402,10 @@ def _for_this_request(
     """The session as a request goes on with it, whose client is to be given `lines`."""
     cookie = with_set_cookies(view.forwarded.decode("latin-1"), lines, now).encode("latin-1")
     return replace(
-        view.with_reading(reading), sets=tuple(lines), cookie=cookie, renews_at=inf, is_checked=True
+        view.with_reading(reading),
+        sets=tuple(lines),
+        cookie=cookie,
+        renews_at=inf,
+        is_checked=True,
+        leads_on=False,
     )

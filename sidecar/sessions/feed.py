@@ -80,6 +80,8 @@ class SessionFeed:
             self._revocations.mark_reinstated(message.fingerprint)
         elif message.what == "refused":
             self._revocations.close_attached(message.fingerprint, message.gate)
+        elif message.what == "renewed":
+            self._directory.recheck(message.fingerprint)
         elif message.what == "rotated":
             self._revocations.rotate(message.fingerprint, message.earlier)
         elif message.what == "restored":

@@ -96,7 +96,7 @@ class LockedRefresh:
                 if not is_mine:
                     await self._give_back(name, lease)
             if is_mine:
-                return await self._exchanged(name, lease, tokens)
+                return await self._exchanged(name, lease, tokens, rejected)
             if successor is not None:
                 return successor
         raise RefreshUnavailable("the store has lost what it had taken")
@@ -175,7 +175,9 @@ class LockedRefresh:
 
     # -- the exchange -----------------------------------------------------------------------------
 
-    async def _exchanged(self, name: str, lease: Lease, tokens: TokenSet) -> TokenSet:
+    async def _exchanged(
+        self, name: str, lease: Lease, tokens: TokenSet, rejected: str | None
+    ) -> TokenSet:
         """Exchanges the tokens, and releases the lock behind what has become of them.
 
         Raises what `run` raises.
@@ -193,7 +195,7 @@ class LockedRefresh:
             if renewal.outcome is Outcome.RENEWED and renewal.tokens is not None:
                 new = replace(renewal.tokens, generation=tokens.generation + 1)
                 self._attempts.renewed(self._succession.name_of(new))
-                outcome = self._succession.note(name, tokens, new)
+                outcome = self._succession.note(name, tokens, new, rejected)
                 return new
             return await self._refused(name, renewal)
         except AnswerLost as lost:

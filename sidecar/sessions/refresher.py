@@ -238,6 +238,13 @@ class Refresher:
         if await self._succession.presented(tokens):
             self._attempts.prove(self._succession.name_of(tokens))
 
+    async def leads(self, tokens: TokenSet) -> bool:
+        """Returns whether an upstream has rejected the access token, and it has a successor.
+
+        Raises `StoreUnavailable`.
+        """
+        return await self._succession.leads(tokens)
+
     async def restore(self) -> None:
         """Writes once more what is known of exchanged tokens. Raises `StoreUnavailable`."""
         await self._succession.restore()

@@ -33,8 +33,8 @@ AT_ONCE: Final = 32  # writes under way while lost entries are written again
 class Message(msgspec.Struct):
     """A message from one process to the others.
 
-    `what`: dead, alive, refused, rotated or restored. `gate` is of a refusal, empty if it is not
-    about one route.
+    `what`: dead, alive, refused, renewed, rotated or restored. `gate` is of a refusal, empty if it
+    is not about one route.
     """
 
     what: str

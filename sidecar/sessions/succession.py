@@ -3,6 +3,8 @@
 In the store, each under the keyed hash of a refresh token:
 
 - `next:` the tokens that it was exchanged for, until `grace` after a request has presented them;
+  `follows` in it has digests of access tokens that were exchanged since an upstream had rejected
+  them: who presents one of these is led on, however long it would have been valid;
 - `prev:` the tokens before it, the last one first, unless a request has presented a later one;
 - `used:` that it was sent to the provider (`sent`), or exchanged for another one (`done`). This is
   kept as long as the token could still be presented: until a request has presented a later one, and
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -40,12 +43,13 @@ class _Exchanged(msgspec.Struct, frozen=True):
     """Tokens, and what they were exchanged for: `old` is None if another process did it.
 
     `until` is until when the old ones lead to the new ones (Unix seconds), once the new ones have
-    been presented.
+    been presented. `follows` are digests of rejected access tokens.
     """
 
     old: TokenSet | None
     new: TokenSet
     until: float | None = None
+    follows: tuple[str, ...] = ()
 
     @property
     def rotates(self) -> bool:
@@ -55,6 +59,12 @@ class _Exchanged(msgspec.Struct, frozen=True):
     def leads(self, now: float) -> bool:
         """Whether the old tokens lead to the new ones."""
         return self.until is None or now < self.until
+
+
+class _Follows(msgspec.Struct, frozen=True):
+    """What an entry of a successor has besides the tokens, if another version did not write it."""
+
+    follows: tuple[str, ...] = ()
 
 
 class Succession:
@@ -76,7 +86,7 @@ class Succession:
         self._hash_of: Final = hash_of
         self._now: Final = now
         self._grace: Final = grace
-        self._unsaved: Final[dict[str, TokenSet]] = {}  # that the store has not taken yet
+        self._unsaved: Final[dict[str, _Exchanged]] = {}  # that the store has not taken yet
         self._recent: Final[dict[str, _Exchanged]] = {}  # what this process exchanged
         self._spent: Final = Latest[None](SPENT)  # refresh tokens that are known to be spent
 
@@ -102,11 +112,21 @@ class Succession:
         """Returns what a refresh token was exchanged for."""
         unsaved = self._unsaved.get(name)
         if unsaved is not None:
-            return unsaved
+            return unsaved.new
         stored = await self.stored(name)
         if stored is None:
             return await self._forgotten(name)
         return read_entry(stored, _successor)
+
+    async def leads(self, tokens: TokenSet) -> bool:
+        """Returns whether the access token was rejected, and others have taken its place.
+
+        Such a token would be rejected again.
+        """
+        name, digest = self.name_of(tokens), _digest(tokens.access_token)
+        unsaved = self._unsaved.get(name)
+        follows = _follows(await self.stored(name)) if unsaved is None else unsaved.follows
+        return digest in follows
 
     async def stored(self, name: str) -> bytes | None:
         """Returns the entry of a successor, as far as the store has one."""
@@ -147,11 +167,17 @@ class Succession:
         """The token was not sent, or has been answered without a renewal."""
         await self._store.remove(f"used:{name}", _SENT)
 
-    def note(self, name: str, old: TokenSet, new: TokenSet) -> Write:
-        """Notes a successor, which serves here at once. Returns what writes it to the store."""
-        self._unsaved[name] = new
-        self._remember(name, _Exchanged(old, new))
-        return partial(self._write, name, old, new)
+    def note(self, name: str, old: TokenSet, new: TokenSet, rejected: str | None = None) -> Write:
+        """Notes a successor, which serves here at once. Returns what writes it to the store.
+
+        `rejected` is the access token that an upstream has refused.
+        """
+        is_rejected = rejected == old.access_token != new.access_token
+        follows = (_digest(old.access_token),) if is_rejected else ()
+        exchanged = _Exchanged(old, new, follows=follows)
+        self._unsaved[name] = exchanged
+        self._remember(name, exchanged)
+        return partial(self._write, name, old, exchanged)
 
     def is_unsaved(self, name: str) -> bool:
         """Returns whether the store has not taken a successor yet."""
@@ -161,18 +187,26 @@ class Succession:
         """The store has taken a successor."""
         self._unsaved.pop(name, None)
 
-    async def _write(self, name: str, old: TokenSet, new: TokenSet) -> None:
+    async def _write(self, name: str, old: TokenSet, exchanged: _Exchanged) -> None:
+        new = exchanged.new
         if new.refresh_token == old.refresh_token:
-            await self._store.put(f"next:{name}", to_bytes(new), DAY)
+            await self._write_again(name, exchanged, await self.stored(name))
             await self._store.remove(f"used:{name}")
             return
         before = _names(await self._store.get(f"prev:{name}") or b"")
-        await self._store.put(f"next:{name}", to_bytes(new), DAY)
+        await self._store.put(f"next:{name}", _entry(new, exchanged.follows), DAY)
         await self._store.put(f"used:{name}", _DONE, USED)
         line = " ".join((name, *before[: STEPS - 1]))
         await self._store.put(f"prev:{self.name_of(new)}", line.encode(), DAY)
         for one in before[STEPS - 1 :]:
             await self._retire(one)  # nothing leads on from there
+
+    async def _write_again(self, name: str, exchanged: _Exchanged, before: bytes | None) -> None:
+        """A refresh token that does not rotate leads all its access tokens to the newest one."""
+        follows = dict.fromkeys((*_follows(before), *exchanged.follows))
+        follows.pop(_digest(exchanged.new.access_token), None)  # it was handed out once more
+        entry = _entry(exchanged.new, tuple(follows)[-STEPS:])
+        await self._store.put(f"next:{name}", entry, DAY)
 
     # -- the end of old tokens --------------------------------------------------------------------
 
@@ -227,12 +261,13 @@ class Succession:
         if not exchanged.rotates:
             stored = await self.stored(name)
             if stored is None or read_entry(stored, _successor).generation < new.generation:
-                await self._store.put(f"next:{name}", to_bytes(new), DAY)
+                await self._write_again(name, exchanged, stored)
         elif exchanged.until is None and exchanged.old is not None:
-            await self._write(name, exchanged.old, new)
+            await self._write(name, exchanged.old, exchanged)
         else:
             if exchanged.until is not None and now < exchanged.until:
-                await self._store.put(f"next:{name}", to_bytes(new), exchanged.until - now)
+                entry = _entry(new, exchanged.follows)
+                await self._store.put(f"next:{name}", entry, exchanged.until - now)
             await self._store.put(f"used:{name}", _DONE, self._grace + RETIRED)
 
 
@@ -247,3 +282,25 @@ def _successor(stored: bytes) -> TokenSet:
     if tokens.refresh_token is None:
         raise ValueError("it has no refresh token")
     return tokens
+
+
+def _digest(token: str) -> str:
+    """Stands for a token in an entry, which is encrypted, and of tokens that nobody can guess."""
+    return sha256(token.encode()).hexdigest()[:32]
+
+
+def _entry(new: TokenSet, follows: tuple[str, ...]) -> bytes:
+    """The entry of a successor; `from_bytes` reads the tokens in it."""
+    if not follows:
+        return to_bytes(new)
+    return msgspec.json.encode({**msgspec.to_builtins(new), "follows": follows})
+
+
+def _follows(entry: bytes | None) -> tuple[str, ...]:
+    """The digests in an entry."""
+    if entry is None:
+        return ()
+    try:
+        return msgspec.json.decode(entry, type=_Follows).follows
+    except ValueError:
+        return ()

@@ -120,7 +120,8 @@ class Planner:
             presented = self._judge.without_store(flow, presented, error)
         before, flow.presented = flow.presented, presented
         if before.reading.token not in (None, presented.reading.token):
-            note_renewed(flow, "before its expiry")
+            is_early = before.leads_on or flow.began < before.renews_at
+            note_renewed(flow, "after a 401" if is_early else "before its expiry")
         self._runtime.large.look_at(presented)
         plan = self._plan_with(flow, presented)
         if plan is not None:

@@ -200,6 +200,44 @@ async def test_renewed_session_keeps_its_name(processes: tuple[Process, Process]
     assert later.fingerprint == old.fingerprint
 
 
+async def test_rejected_token_leads_on_in_each_process(
+    processes: tuple[Process, Process], store: Flaky
+) -> None:
+    """In those that have it open, and in others by what the store says; without another exchange.
+
+    Each renewal is sent once, however many requests find it.
+    """
+    heard: list[bytes] = []
+    await store.subscribe(heard.append)
+    one, two = processes
+    views = [await one.present(), await one.present(PAIR + b"; a=b")]
+    assert (await two.present()).reading.token == "a1"
+    await asyncio.gather(*(one.renew(view, rejected="a1") for view in views * 10))
+    await one.settled()
+    assert sum(b"renewed" in message for message in heard) == 1
+    for process in (one, two, Process(store)):
+        for cookie in (PAIR, PAIR + b"; a=b", PAIR + b"; c=d"):
+            assert (await process.present(cookie)).reading.token == "a2"
+    newest = await two.present(b"access_token=a2; refresh_token=r2")
+    assert (newest.reading.token, newest.sets) == ("a2", ())
+
+
+async def test_bearer_of_a_rejected_token_is_still_its_sessions(
+    processes: tuple[Process, Process],
+) -> None:
+    """A frontend's server may hold it while its page is made: it is told, and nobody else is."""
+    bearer = b"Bearer a1"
+    for process in processes:
+        await process.present()
+    one, two = processes
+    await one.renew(await one.present(), rejected="a1")
+    await one.settled()
+    for process in processes:
+        known = process.sessions.directory.recognise(bearer, process.now())
+        assert known is not None
+        assert known.fingerprint == (await two.present()).fingerprint
+
+
 async def test_unknown_session_cannot_be_used_without_the_store(
     processes: tuple[Process, Process], store: Flaky
 ) -> None:

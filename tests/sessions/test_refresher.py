@@ -15,7 +15,7 @@ from sidecar.core.errors import (
     StoreUnavailable,
 )
 from sidecar.core.token_response import Outcome, Renewal
-from sidecar.core.token_set import TokenSet
+from sidecar.core.token_set import TokenSet, to_bytes
 from sidecar.net.outbound_answer import Unreachable
 from sidecar.net.store import lease
 from sidecar.net.store.memory import MemoryStore
@@ -175,6 +175,43 @@ async def test_newer_generation_is_used_without_an_exchange(world: World) -> Non
     await one.renew(tokens)
     assert (await one.renew(tokens, rejected="a0")).access_token == "a1"
     assert len(world.provider.exchanges) == 1
+
+
+@pytest.mark.parametrize("rotates", [True, False])
+async def test_rejected_token_leads_on(world: World, rotates: bool) -> None:
+    """Through later renewals, in each process, also if the store takes it late or loses it; one
+    that was renewed before its expiry leads nobody on while it is good.
+    """
+    world.provider.rotates = rotates
+    one, tokens = world.process(), world.tokens(expires_in=HOUR)
+    assert not await one.leads(tokens)
+    new = await one.renew(tokens, rejected="a0")
+    later = await one.renew(new, rejected="a1")
+    for process in (one, world.process()):
+        assert [await process.leads(each) for each in (tokens, new, later)] == [True, True, False]
+    world.store.lose_everything()
+    await one.restore()
+    assert await world.process().leads(new)
+    world.store.down = frozenset(("put next",))
+    last = await one.renew(later, rejected="a2")
+    assert [await one.leads(each) for each in (later, last)] == [True, False]
+    world.store.down = frozenset()
+    due = TokenSet(last.access_token, last.refresh_token, world.now() + 5, world.now() - HOUR)
+    await asyncio.sleep(0.5)
+    await one.renew(due)
+    assert not await one.leads(due)
+
+
+async def test_entry_of_another_version_is_read(world: World) -> None:
+    """Without `follows`, and with what a later version may add."""
+    one, tokens = world.process(), world.tokens()
+    await world.store.put("next:h-r0", to_bytes(TokenSet("a1", "r1")), HOUR)
+    assert not await one.leads(tokens)
+    await world.store.put(
+        "next:h-r0", b'{"access_token":"a1","refresh_token":"r1","follows":[],"more":1}', HOUR
+    )
+    assert not await one.leads(tokens)
+    assert (await one.newest(TokenSet("a0", "r0"))).access_token == "a1"
 
 
 async def test_presented_successor_ends_the_old_tokens_grace(world: World) -> None:
