@@ -98,14 +98,10 @@ class SessionCoordinator:
         if not renews or now < view.renews_at or not self._is_live(view):
             return view
         tokens, refresher = view.reading.tokens, self._refresher
-        rejected = None if tokens is None or not view.leads_on else tokens.access_token
-        if (
-            tokens is None
-            or refresher is None
-            or not (view.leads_on or refresher.is_due(tokens, now))
-        ):
+        if tokens is None or refresher is None or not _is_due(view, refresher, now):
             assert self._logins is not None
             return self._logins.touch(view, scope, now)
+        rejected = tokens.access_token if view.leads_on else None
         try:
             view, _ = await self.recover(view, scope, rejected, permit)
         except (RefreshUnavailable, StoreUnavailable):
@@ -237,9 +233,8 @@ class SessionCoordinator:
         is_live = by.revocations.live_fingerprint(view, now) is not None
         if not renews or now < view.renews_at or not is_live:
             return Foreseen(view)
-        tokens, refresher = view.reading.tokens, self._refresher
-        is_due = tokens is not None and refresher is not None and refresher.is_due(tokens, now)
-        return Foreseen(view, is_due=is_due)
+        refresher = self._refresher
+        return Foreseen(view, is_due=refresher is not None and _is_due(view, refresher, now))
 
     async def _foreseen(self, view: SessionView, by: Onlooker, *, by_cookie: bool) -> SessionView:
         """What `_check` would make of it. Raises `StoreUnavailable`."""
@@ -256,7 +251,7 @@ class SessionCoordinator:
             cookie, allowed = key
             again = by.directory.present(cookie, self._now(), allowed)
             return again if by_cookie else replace(again, is_checked=True)
-        return replace(view, is_checked=True)
+        return by.directory.checked(view, leads_on=by_cookie and await self._leads_on(view))
 
     # -- renewal ----------------------------------------------------------------------------------
 
@@ -405,3 +400,9 @@ class SessionCoordinator:
 def _is_sealed(view: SessionView) -> bool:
     """Whether the session came in a cookie that no stranger can make up."""
     return view.reading.claims is not None or isinstance(view.reading, LoginReading)
+
+
+def _is_due(view: SessionView, refresher: Refresher, now: float) -> bool:
+    """Whether other tokens are to take the place of the session's."""
+    tokens = view.reading.tokens
+    return tokens is not None and (view.leads_on or refresher.is_due(tokens, now))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from tests.web.test_wire_foresight import explained
 from tests.web.test_wire_login import (  # noqa: F401
     Browsers,
     browsers,
@@ -296,3 +297,21 @@ async def test_the_same_token_handed_out_again_is_no_rejected_one(
     for _ in range(3):
         assert (await ask(client, at, first)).json["data"] == {"token": "a0"}
     assert api.exchanges == 2
+
+
+async def test_explain_says_that_a_rejected_token_is_led_on(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """For a header that was presented, and for one that only the store can say something of."""
+    api = Api(upstream, rotates=True)
+    replicas = Replicas(sidecar, client, api.site())
+    at = await replicas.begin()
+    first = COOKIES["sealed"]
+    assert await replicas.tokens(first) == {"a0"}
+    request = "\n".join(("GET /api/me", "Host: app.example.com", *FETCH))
+    assert (await explained(at, client, request, first))["state"] == "live"
+    api.rejected.add("a0")
+    await replicas.renewed(first)
+    for cookie in (first, f"{first}; a=b"):
+        assert (await explained(at, client, request, cookie))["state"] == "due"
+    assert api.exchanges == 1
