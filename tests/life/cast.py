@@ -8,7 +8,7 @@ import json
 import time
 from base64 import urlsafe_b64encode
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import cycle, groupby
@@ -35,6 +35,7 @@ Expired = dict[tuple[str, str], list[dict[str, str]]]
 
 LATE: Final = "refresh_unavailable"
 PATIENCE: Final = 60.0  # seconds in which a request is asked again where a busy provider was late
+LOOKS: Final = 20  # that a machine with nothing else to do has within a second
 STOCK: Final = 12  # sessions of each of the first users that are made at a time
 
 
@@ -346,3 +347,18 @@ class Cast:
         claims = await asyncio.to_thread(self._library, deeds)
         assert None not in claims
         return claims
+
+
+async def within(
+    began: float, condition: Callable[[], Awaitable[bool]], seconds: float = 1.0
+) -> None:
+    """Comes true within so many seconds of a moment, or as many looks as an idle machine has then.
+
+    Only a look that began too late counts: one that is slow itself says nothing of the product.
+    """
+    looks, looked = 1, time.monotonic()
+    while not await condition():
+        is_early = looked - began < seconds or looks < LOOKS * seconds
+        assert is_early, f"not after {looks} looks"
+        await asyncio.sleep(0.02)
+        looks, looked = looks + 1, time.monotonic()

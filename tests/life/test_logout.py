@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import pytest
 
+from tests.life.cast import within
 from tests.life.programs import COOKIES, USERS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from tests.life.cast import Browser, Cast
     from tests.life.programs import Replica
 
-SECOND: Final = 1.0
-LOOKS: Final = 20  # that a machine with nothing else to do has within a second
 PATIENCE: Final = 30.0  # seconds for what need not be fast
 FRESH: Final = {"Connection": "close"}  # each on a connection of its own, so to any worker
 
@@ -52,18 +49,6 @@ async def listening(stack: AsyncExitStack, browser: Browser, at: Replica) -> Str
         while not one.events:
             await asyncio.sleep(0.01)
     return one
-
-
-async def within(began: float, condition: Callable[[], Awaitable[bool]]) -> None:
-    """Comes true within a second of a moment, or as many looks as an idle machine has in one.
-
-    Only a look that began too late counts: one that is slow itself says nothing of the product.
-    """
-    looks, looked = 1, time.monotonic()
-    while not await condition():
-        assert looked - began < SECOND or looks < LOOKS, f"not after {looks} looks"
-        await asyncio.sleep(0.02)
-        looks, looked = looks + 1, time.monotonic()
 
 
 @pytest.mark.parametrize("type_", COOKIES)

@@ -8,11 +8,12 @@ do then.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.life.cast import PATIENCE, Traffic, until
+from tests.life.cast import PATIENCE, Traffic, until, within
 from tests.life.programs import LIFETIME, USERS
 
 if TYPE_CHECKING:
@@ -142,15 +143,12 @@ async def test_process_begun_later_knows_of_logouts(
     assert (await browser.served(replicas[0])).status == 200
     last = browser.frozen()
     assert (await browser.ask("POST", replicas[0], "/api/logout")).status == 200
-    async with asyncio.timeout(1):
-        while not await is_refused(last, *replicas):
-            await asyncio.sleep(0.02)
+    await within(time.monotonic(), lambda: is_refused(last, *replicas))
     redis.kill()
     await restarted(redis)
     (later,) = stage.run(1, store={"url": redis.url})
-    async with asyncio.timeout(1 if lasting else REMEMBERED):
-        while not await is_refused(last, later):
-            await asyncio.sleep(0.02)
+    seconds = 1.0 if lasting else REMEMBERED
+    await within(time.monotonic(), lambda: is_refused(last, later), seconds)
 
 
 @pytest.mark.parametrize(
