@@ -77,11 +77,12 @@ def _requests(make: Callable[[], bytes], answers: int = 1) -> Flood:
 
     async def flood(stranger: Stranger) -> int:
         async def one() -> int:
-            sent = 0
-            while not stranger.is_over:
+            sent = tried = 0
+            while not (tried and stranger.is_over):  # once at least, however busy the machine is
+                tried += 1
                 with suppress(*_LEFT):
                     async with stranger.connected() as (reader, writer):
-                        while not stranger.is_over:
+                        while not (sent and stranger.is_over):
                             writer.write(make())
                             sent += answers
                             for _ in range(answers):
@@ -99,11 +100,12 @@ async def _segments(stranger: Stranger) -> int:
     segment = request * (65536 // len(request))
 
     async def one() -> int:
-        answered = 0
-        while not stranger.is_over:
+        answered = tried = 0
+        while not (tried and stranger.is_over):
+            tried += 1
             with suppress(*_LEFT):
                 async with stranger.connected() as (reader, writer):
-                    while not stranger.is_over:
+                    while not (answered and stranger.is_over):
                         if not writer.transport.get_write_buffer_size():
                             writer.write(segment)
                         got = await reader.read(65536)
