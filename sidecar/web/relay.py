@@ -94,8 +94,8 @@ async def _relay(flow: Flow, answer: UpstreamConnection, head: UpstreamHead) -> 
         await _stream(flow, answer, head, _then(first or b"", payload.iter_any()))
         return
     if is_events:
-        end_with_session(flow, partial(_session_ended, flow))
-        end_with_server(flow, partial(_server_ends, flow), "event_stream")
+        end_with_session(flow, partial(_end_events, flow, "session ended"))
+        end_with_server(flow, partial(_end_events, flow, "going away"), "event_stream")
     await _stream(flow, answer, head, payload.iter_any())
 
 
@@ -140,15 +140,12 @@ async def _then(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes
         yield data
 
 
-def _session_ended(flow: Flow) -> None:
-    """Ends an event stream with its session; EventSource then asks again, and gets the 401."""
-    flow.reason = "session ended"
-    flow.abort()
+def _end_events(flow: Flow, reason: str) -> None:
+    """Ends an event stream as one that is complete, with its session or with the server.
 
-
-def _server_ends(flow: Flow) -> None:
-    """Ends an event stream as one that is complete; EventSource then asks again, elsewhere."""
-    flow.reason = "going away"
+    EventSource then asks again: it gets the 401, or is served elsewhere.
+    """
+    flow.reason = reason
     if not (flow.started and flow.is_open_ended):
         flow.abort()
         flow.left()

@@ -113,7 +113,7 @@ async def test_stream_that_breaks_off_is_broken(
 async def test_logout_ends_the_stream(
     sidecar: Start, upstream: Upstream, client: Clients, path: str
 ) -> None:
-    """Of this session only, within a moment; the upstream is left."""
+    """Of this session only, within a moment, as one that is whole; the upstream is left."""
     upstream.default = [CHUNKED, *([event("a", chunked=True)] if path == "/e" else []), "hang"]
     at = await sidecar(config(upstream))
     one = await subscribe(client, at, path)
@@ -122,7 +122,7 @@ async def test_logout_ends_the_stream(
     answer = await (await client(at)).post("/api/logout", f"Cookie: {SESSION}")
     assert answer.status == 200
     async with asyncio.timeout(2):
-        await one.ends()
+        assert (await one.rest()).endswith(b"0\r\n\r\n")
         await upstream.wires[0].ended.wait()
     for still in (other, nobody):
         if path == "/e":
