@@ -130,9 +130,13 @@ class SessionView(msgspec.Struct, frozen=True, eq=False):
         """Whether the view is worth remembering: guesses at a session are not."""
         return not self.sets and self.reading.result in _LASTING
 
+    def is_due(self, now: float) -> bool:
+        """Whether the session is more than read: its token is renewed, or its use noted."""
+        return self.leads_on or now >= self.renews_at
+
     def is_ready(self, now: float, *, renews: bool) -> bool:
         """Whether the view can be used as it is. `renews`: its token must be valid."""
-        return self.is_checked and not (renews and now >= self.renews_at)
+        return self.is_checked and not (renews and self.is_due(now))
 
     def presents(self, fingerprint: str) -> bool:
         """Whether a session is, or may be, among those presented."""

@@ -95,7 +95,7 @@ class SessionCoordinator:
         """
         view = await self.checked(view, by_cookie=by_cookie)
         now = self._now()
-        if not renews or now < view.renews_at or not self._is_live(view):
+        if not (renews and view.is_due(now)) or not self._is_live(view):
             return view
         tokens, refresher = view.reading.tokens, self._refresher
         if tokens is None or refresher is None or not _is_due(view, refresher, now):
@@ -231,7 +231,7 @@ class SessionCoordinator:
             raise StoreUnavailable("the sessions presented change while they are looked up")
         now = self._now()
         is_live = by.revocations.live_fingerprint(view, now) is not None
-        if not renews or now < view.renews_at or not is_live:
+        if not (renews and view.is_due(now)) or not is_live:
             return Foreseen(view)
         refresher = self._refresher
         return Foreseen(view, is_due=refresher is not None and _is_due(view, refresher, now))

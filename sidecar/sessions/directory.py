@@ -267,9 +267,7 @@ class SessionDirectory:
 
         `leads_on`: the token was rejected, and others have taken its place.
         """
-        renews_at = 0.0 if leads_on else view.renews_at
-        checked = replace(view, is_checked=True, leads_on=leads_on, renews_at=renews_at)
-        return self._replace(view, checked)
+        return self._replace(view, replace(view, is_checked=True, leads_on=leads_on))
 
     def recheck(self, fingerprint: str) -> None:
         """Has the store asked once more of a session: a token of it has a successor there.
@@ -280,8 +278,8 @@ class SessionDirectory:
             assert view.key is not None
             if any(isinstance(one.reading, LoginReading) for one in view.sessions):
                 self._cache.forget(view.key)
-            elif view.is_checked and not view.leads_on:
-                self._cache.put(view.key, replace(view, is_checked=False))
+            elif view.is_checked:
+                self._cache.put(view.key, replace(view, is_checked=False, leads_on=False))
 
     def postponed(self, view: SessionView, renews_at: float) -> SessionView:
         """Notes that the session needs no attention before `renews_at`."""

@@ -24,10 +24,11 @@ from sidecar.net.store.watch import StoreWatch
 from sidecar.sessions.locked_refresh import WRITTEN, LockedRefresh
 from sidecar.sessions.refresh_attempts import RefreshAttempts
 from sidecar.sessions.refresh_grants import RefreshGrant
-from sidecar.sessions.succession import STEPS, Succession
+from sidecar.sessions.succession import Succession
 
 WAIT: Final = 8.0  # seconds that a request waits for a renewal
 SHORT_WAIT: Final = 2.0  # the same if its token is still good afterwards
+EXCHANGES: Final = 3  # that a request waits for: one may give it what it cannot use
 
 Permit: TypeAlias = Callable[[], None]
 """Is called before an exchange begins. Raises `RefreshUnavailable` if it must not."""
@@ -168,7 +169,7 @@ class Refresher:
         """Raises `TimeoutError`, and what `renewed` raises."""
         counts = self._attempts.counts
         async with Within(seconds):
-            for _ in range(STEPS):
+            for _ in range(EXCHANGES):
                 newest = await self.newest(tokens)
                 if self._is_good(newest, rejected):
                     counts.late += newest != tokens
@@ -183,7 +184,7 @@ class Refresher:
                     counts.waiting -= 1
                 if tokens.access_token != rejected and tokens.is_valid(self._now()):
                     return Renewed(tokens, is_fresh=True)
-        raise RefreshUnavailable("the provider hands out tokens that have expired")
+        raise RefreshUnavailable("the provider hands out tokens that have expired or were rejected")
 
     def _under_way(
         self, tokens: TokenSet, rejected: str | None, permit: Permit

@@ -173,7 +173,10 @@ class Succession:
         `rejected` is the access token that an upstream has refused.
         """
         is_rejected = rejected == old.access_token != new.access_token
-        follows = (_digest(old.access_token),) if is_rejected else ()
+        follows: tuple[str, ...] = (_digest(old.access_token),) if is_rejected else ()
+        before = self._recent.get(name)
+        if before is not None and not before.rotates:
+            follows = _newest_of(before.follows, follows, new)
         exchanged = _Exchanged(old, new, follows=follows)
         self._unsaved[name] = exchanged
         self._remember(name, exchanged)
@@ -203,10 +206,8 @@ class Succession:
 
     async def _write_again(self, name: str, exchanged: _Exchanged, before: bytes | None) -> None:
         """A refresh token that does not rotate leads all its access tokens to the newest one."""
-        follows = dict.fromkeys((*_follows(before), *exchanged.follows))
-        follows.pop(_digest(exchanged.new.access_token), None)  # it was handed out once more
-        entry = _entry(exchanged.new, tuple(follows)[-STEPS:])
-        await self._store.put(f"next:{name}", entry, DAY)
+        follows = _newest_of(_follows(before), exchanged.follows, exchanged.new)
+        await self._store.put(f"next:{name}", _entry(exchanged.new, follows), DAY)
 
     # -- the end of old tokens --------------------------------------------------------------------
 
@@ -287,6 +288,13 @@ def _successor(stored: bytes) -> TokenSet:
 def _digest(token: str) -> str:
     """Stands for a token in an entry, which is encrypted, and of tokens that nobody can guess."""
     return sha256(token.encode()).hexdigest()[:32]
+
+
+def _newest_of(before: tuple[str, ...], follows: tuple[str, ...], new: TokenSet) -> tuple[str, ...]:
+    """Digests of rejected tokens, without that of a token which was handed out once more."""
+    digests = dict.fromkeys((*before, *follows))
+    digests.pop(_digest(new.access_token), None)
+    return tuple(digests)[-STEPS:]
 
 
 def _entry(new: TokenSet, follows: tuple[str, ...]) -> bytes:

@@ -62,6 +62,7 @@ class Planner:
         return (
             now < view.valid_until
             and now < view.renews_at
+            and not view.leads_on
             and self._directory.is_current(view)
             and (plan.revision is None or plan.revision == self._revocations.revision)
         )
@@ -186,7 +187,7 @@ class Planner:
                 self._judge.check_handshake(flow)
             return self._judge.credential(flow, presented)
 
-        is_due = renews and flow.began >= presented.renews_at
+        is_due = renews and presented.is_due(flow.began)
         note_request(flow, credential, is_due=is_due)
         return self._made(flow, presented, *as_it_came(request), is_bridged=False)
 

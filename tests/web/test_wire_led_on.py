@@ -315,3 +315,33 @@ async def test_explain_says_that_a_rejected_token_is_led_on(
     for cookie in (first, f"{first}; a=b"):
         assert (await explained(at, client, request, cookie))["state"] == "due"
     assert api.exchanges == 1
+
+
+@pytest.mark.parametrize("kind", COOKIES)
+async def test_header_that_was_led_on_is_served_with_its_token_handed_out_again(
+    sidecar: Start, upstream: Upstream, client: Clients, *, kind: str
+) -> None:
+    """It is good again, for every header that holds it, and nobody is asked for another one."""
+    api, first = Api(upstream, rotates=False), COOKIES[kind]
+    api.names = ["a1", "a0"]
+    replicas = Replicas(sidecar, client, api.site())
+    at = await replicas.begin()
+    api.rejected = {"a0"}
+    second = await replicas.renewed(first)
+    assert await replicas.tokens(f"{first}; a=b") == {"a1"}
+    api.rejected = {"a1"}
+    assert (await ask(client, at, second)).json["data"]["token"] == "a0"
+    api.rejected = set()
+    assert await replicas.tokens(first, f"{first}; a=b") == {"a0"}
+    assert api.exchanges == 2
+
+
+async def test_provider_that_hands_out_the_rejected_token_is_asked_a_few_times_only(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """For a request; it is no better the next time."""
+    api = Api(upstream, rotates=False)
+    api.names, api.rejected = ["a0"] * 20, {"a0"}
+    at = await sidecar(api.site())
+    assert (await ask(client, at, COOKIES["raw"])).status in (401, 503)
+    assert 1 <= api.exchanges <= 3
