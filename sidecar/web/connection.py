@@ -156,7 +156,7 @@ class ClientConnection(StreamProtocol):
         Infinite while a request or its response is under way.
         """
         transport = self.transport
-        if not self.is_idle or transport is None or transport.is_closing():
+        if not self.is_idle or self._requests.waiting or transport is None or self._is_over:
             return inf
         return inf if transport.get_write_buffer_size() else self._deadline.due
 
@@ -287,8 +287,13 @@ class ClientConnection(StreamProtocol):
     @property
     def _may_go_on(self) -> bool:
         """Whether a request waits, and may be served now."""
-        is_held = self._paused or self._lingering is not None
+        is_held = self._paused or self._lingering is not None or self._is_over
         return bool(self._requests.waiting) and self.is_idle and not is_held
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the connection is closing, by either side."""
+        return self.transport is None or self.transport.is_closing()
 
     def _end(self, *, clean: bool) -> None:
         """Closes. If the client may still be sending, reads on for a moment.
@@ -440,6 +445,8 @@ class ClientConnection(StreamProtocol):
             return
         if requests.waiting or requests.held or self._unread:
             self._bound_unread()
+            if self._is_over:
+                return
         if read is None:
             if is_first and requests.head_bytes:
                 self._deadline.set(self._limits.client_head)

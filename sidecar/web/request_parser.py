@@ -232,8 +232,7 @@ class RequestParser:
             self._parser.feed_data(body)
 
     def _feed_chunked(self, data: bytes) -> None:
-        held = self._chunk_window
-        window = held + data[-len(_LAST_CHUNK) :]
+        window = self._chunk_window + data[-len(_LAST_CHUNK) :]
         self._chunk_window = window[-len(_LAST_CHUNK) + 1 :]
         is_last = bool(data) and window.endswith(_LAST_CHUNK)
         self._chunked_bytes += len(data)
@@ -242,11 +241,11 @@ class RequestParser:
         if self._payload.is_eof():
             self.is_framed = False
             self._is_complete = True
-            self._chunked_bytes -= _behind_last_chunk(held + data)
         elif is_last:
             self._parser.feed_data(data[-1:])
             self._is_complete = self._payload.is_eof()
-        self._bound_framing()
+        if not self._is_complete:  # else some of it is what the client has pipelined behind
+            self._bound_framing()
         self._bound_trailers(data, self._payload.total_bytes - before)
 
     def _bound_framing(self) -> None:
@@ -284,12 +283,6 @@ class RequestParser:
         else:
             self._parser.message_consumed()
         self._begin_next()
-
-
-def _behind_last_chunk(data: bytes) -> int:
-    """How many bytes may be the next request's, behind a body that ends in `data`."""
-    end = data.find(_LAST_CHUNK)
-    return 0 if end < 0 else len(data) - end - len(_LAST_CHUNK)
 
 
 def render_section(fields: RawFields) -> bytes:

@@ -192,10 +192,11 @@ def test_chunk_that_never_begins_is_refused(cut: int) -> None:
         deque(map(one.receive, zeros), 0)
 
 
-def test_what_is_pipelined_behind_a_chunked_body_is_not_its_framing() -> None:
-    """However long it is: the body before is whole, and its request is served."""
+@pytest.mark.parametrize("last", [b"0", b"00", b"0;a", b"0\r\nX-T: 1"])
+def test_what_is_pipelined_behind_a_chunked_body_is_not_its_framing(last: bytes) -> None:
+    """However long it is, and the body ends: that is whole, and its request is served."""
     cut = Cut()
     head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     behind = b"POST /next HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
-    cut.receive(head + b"5\r\nhello\r\n0\r\n\r\n" + behind)
+    cut.receive(head + b"5\r\nhello\r\n" + last + b"\r\n\r\n" + behind)
     assert len(cut.found) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,9 +11,11 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import LineTooLong
 
 from sidecar.web.request_parser import LINE_BYTES, RequestParser
+from sidecar.web.turn import Turns
 from sidecar.web.unread import Unread
 
 if TYPE_CHECKING:
+    from sidecar.web.connection import ClientConnection
     from tests.conftest import Clients, Start, Upstream
 
 CUT = "sidecar_unread_cut_total"
@@ -180,3 +183,41 @@ async def test_section_of_very_many_fields_is_not_remembered(
         known = [each._known for each in at.sidecar._server._connections if each._known.fields]
         assert any(len(each.fields.raw) >= number for each in known if each.fields) is is_kept
         one.close()
+
+
+async def test_connection_that_is_cut_is_served_no_more(
+    sidecar: Start, upstream: Upstream, client: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would have the response of the request that came together with too much."""
+    monkeypatch.setattr("sidecar.web.unread.BYTES", 10_000)
+    monkeypatch.setattr("sidecar.web.unread.FREED", 1_000)
+    at = await sidecar()
+    warm = await client(at)
+    assert (await warm.get("/api/warm")).status == 200
+    one = await client(at)
+    order = "POST /api/order HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+    one.send(order + (HEAD + "\r\n") * 1500)  # within one segment
+    await at.wait_for(lambda metrics: metrics[CUT] == 1 and metrics[HELD] == 0)
+    await one.ends()
+    assert (await warm.get("/api/warm")).status == 200
+    assert {request.target for request in upstream.requests} == {"/api/warm"}
+
+
+async def test_connection_whose_next_request_is_put_off_is_not_idle(
+    sidecar: Start, client: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It makes no room for others: its client waits for a response."""
+    ends: list[float] = []
+    put_off = Turns.put_off
+
+    def noted(turns: Turns, connection: ClientConnection) -> None:
+        put_off(turns, connection)
+        ends.append(connection.closes_at)
+
+    monkeypatch.setattr(Turns, "put_off", noted)
+    one = await client(await sidecar())
+    one.send((HEAD + "\r\n") * 2)
+    for _ in range(2):
+        assert (await one.answer()).status == 200
+    assert ends
+    assert set(ends) == {inf}

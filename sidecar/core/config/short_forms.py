@@ -118,7 +118,7 @@ def _as_section(shape: Shape, value: Any) -> Any:
     if isinstance(value, SCALAR) or (isinstance(value, list) and models[0].__name__ == "Cors"):
         if main is not None and (isinstance(value, bool) is (main == "enabled")):
             value = {main: value}
-        elif main == "enabled" and value in _SWITCHES:
+        elif main == "enabled" and _is_switch(value):
             value = {main: _SWITCHES[value]}
         elif models[0].__name__ in SWITCHED and _is_switch(value):
             return {} if _SWITCHES[value] else None

@@ -111,6 +111,8 @@ def test_the_schema_takes_each_short_form(short: str) -> None:
         (UP + "trusted_proxies: nowhere", "trusted_proxies[0]", "must be a network"),
         (UP + "cors: '*'", "cors.origins[0]", "must be an http or https URL"),
         (UP + "csrf: maybe", "csrf", "must be a mapping"),
+        (UP + "csrf: 0", "csrf", "must be a mapping"),
+        (UP + "csrf: 0.0", "csrf", "must be a mapping"),
         (UP + "bridge: 1", "bridge.hold", "must be a duration"),
         (UP + "unauthorized: {brake: on}", "unauthorized.brake", "must be a mapping"),
         (UPSTREAM % "5", "upstreams.a.url", "must be text"),
