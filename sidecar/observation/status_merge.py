@@ -224,6 +224,7 @@ def _upstream(rows: Sequence[UpstreamRow]) -> UpstreamRow:
         last_error_at=blamed.last_error_at,
         certificate_days_left=min(days, default=None),
         latency=_latency([row.latency for row in rows]),
+        is_missing=any(row.is_missing for row in rows),
     )
 
 

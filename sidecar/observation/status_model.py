@@ -195,6 +195,7 @@ class UpstreamRow(msgspec.Struct, frozen=True):
     """One upstream. `busy` connections count against `limit`, `lent` ones (streams) do not.
 
     `failing_since`: since when every request has failed; None if the last one has not.
+    `is_missing`: readiness depends on it, and it cannot be reached now.
     """
 
     name: str
@@ -214,6 +215,7 @@ class UpstreamRow(msgspec.Struct, frozen=True):
     last_error_at: float | None
     certificate_days_left: float | None
     latency: Latency
+    is_missing: bool = False
 
 
 # -- sessions ----------------------------------------------------------------------------------

@@ -73,6 +73,8 @@ def _upstream(row: UpstreamRow, now: float) -> tuple[str, ...]:
     state = "serves"
     if row.failing_since is not None:
         state = f"fails since {clock(row.failing_since, now)}: {row.last_error}"
+    elif row.is_missing:
+        state = "cannot be reached"
     elif row.last_error is not None:
         state = f"serves; last error {clock(row.last_error_at or now, now)}: {row.last_error}"
     counts = (row.idle, row.busy, row.lent, row.waiting, row.requests_failed)

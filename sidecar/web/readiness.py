@@ -35,7 +35,7 @@ async def readiness(runtime: Runtime, *, draining: bool) -> dict[str, Any]:
     }
     told = {
         "reachable": store,
-        "required": config.store.url.is_shared and config.store.ready,
+        "required": needs_store(runtime),
         "pending": runtime.outbox.pending.total(),
     }
     missing = ["store"] if _is_missing(told) else []
@@ -48,6 +48,21 @@ async def readiness(runtime: Runtime, *, draining: bool) -> dict[str, Any]:
         "provider": _provider(runtime.provider),
         "upstreams": upstreams,
     }
+
+
+def needs_store(runtime: Runtime) -> bool:
+    """Whether readiness depends on the store."""
+    store = runtime.policy.config.store
+    return store.url.is_shared and store.ready
+
+
+async def missing_upstreams(runtime: Runtime) -> frozenset[str]:
+    """The names of those that readiness depends on, and that cannot be reached now."""
+    needed = [name for name, one in runtime.policy.config.upstreams.items() if one.ready]
+    reached = await asyncio.gather(
+        *(runtime.pools[name].is_reachable(PROBE_SECONDS) for name in needed)
+    )
+    return frozenset(name for name, fine in zip(needed, reached, strict=True) if not fine)
 
 
 def of_all(reports: Mapping[int, dict[str, Any] | None]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from sidecar.observation.status_model import (
     WorkerRow,
 )
 from sidecar.observation.verdict import verdict_of
+from sidecar.web.readiness import needs_store
 from sidecar.web.upstream_report import upstream_rows
 
 if TYPE_CHECKING:
@@ -68,19 +69,25 @@ async def status_of(
     store = await _store(runtime)
     now = time.time()
     past = runtime.recorder.timeline.past(now)
+    upstreams = await upstream_rows(runtime, past, now)
+    is_missing = any(one.is_missing for one in upstreams) or (
+        needs_store(runtime) and not store.is_up
+    )
     document = Status(
         format=FORMAT,
         now=now,
         window=WINDOW,
         verdict=StatusVerdict("well", "", now),
         process=replace(
-            _process(runtime, history, is_draining=is_draining, worker=worker),
+            _process(
+                runtime, history, is_draining=is_draining, is_missing=is_missing, worker=worker
+            ),
             log_level=log_level.current,
             log_level_until=now + log_level.remaining if log_level.remaining else None,
         ),
         warnings=runtime.recorder.warnings.rows,
         traffic=_traffic(runtime, budgets, past),
-        upstreams=upstream_rows(runtime, past, now),
+        upstreams=upstreams,
         ended=_ended(runtime, past),
         sessions=_sessions(runtime),
         renewals=_renewals(runtime, past),
@@ -93,7 +100,12 @@ async def status_of(
 
 
 def _process(
-    runtime: Runtime, history: ReloadHistory, *, is_draining: bool, worker: int
+    runtime: Runtime,
+    history: ReloadHistory,
+    *,
+    is_draining: bool,
+    is_missing: bool,
+    worker: int,
 ) -> Process:
     config, metrics = runtime.policy.config, runtime.metrics
     last = history.last
@@ -117,7 +129,7 @@ def _process(
                 number=worker,
                 pid=os.getpid(),
                 started_at=runtime.recorder.started_at,
-                is_ready=not is_draining,
+                is_ready=not (is_draining or is_missing),
                 connections=metrics.connections,
                 requests=requests,
             ),

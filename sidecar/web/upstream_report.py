@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from sidecar.core.record import replace
 from sidecar.observation import counters
 from sidecar.observation.quantiles import BOUNDS_MS, latency
 from sidecar.observation.status_model import AddressRow, UpstreamRow
+from sidecar.web.readiness import missing_upstreams
 
 if TYPE_CHECKING:
     from sidecar.net.members import ServerSnapshot
@@ -18,9 +20,11 @@ _BUCKETS: Final = len(BOUNDS_MS) + 1
 _DAY: Final = 86400.0
 
 
-def upstream_rows(runtime: Runtime, past: Past, now: float) -> tuple[UpstreamRow, ...]:
-    """A row for each upstream."""
-    return tuple(_row(runtime, past, now, name, pool) for name, pool in runtime.pools.items())
+async def upstream_rows(runtime: Runtime, past: Past, now: float) -> tuple[UpstreamRow, ...]:
+    """A row for each upstream. Those that readiness depends on are reached for."""
+    missing = await missing_upstreams(runtime)
+    rows = (_row(runtime, past, now, name, pool) for name, pool in runtime.pools.items())
+    return tuple(replace(row, is_missing=row.name in missing) for row in rows)
 
 
 def _row(runtime: Runtime, past: Past, now: float, name: str, pool: Pool) -> UpstreamRow:

@@ -96,6 +96,26 @@ async def test_upstream_that_is_down_is_the_verdict(
     assert (await story_of(at, row.request_id)).trouble == (row,)
 
 
+async def test_upstream_that_readiness_wants_is_the_verdict_before_any_request(
+    sidecar: Start, upstream: Upstream
+) -> None:
+    """What `/readyz` says and what the page says is the same, until it is back."""
+    config = routes(upstream)
+    config["upstreams"]["main"]["ready"] = True
+    at = await sidecar(config)
+    assert (await status_of(at)).verdict.state == "well"
+    await upstream.stop()
+    status = await status_of(at)
+    assert status.verdict.state == "down"
+    assert "upstream main: it cannot be reached" in status.verdict.text
+    assert [one.is_ready for one in status.process.workers] == [False]
+    assert {row.name for row in status.upstreams if row.is_missing} == {"main"}
+    await upstream.start()
+    status = await status_of(at)
+    assert status.verdict.state == "well"
+    assert [one.is_ready for one in status.process.workers] == [True]
+
+
 async def test_upstream_that_answers_again_fails_no_longer(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:

@@ -181,7 +181,9 @@ function upstreamCard(one, now) {
   const days = one.certificate_days_left;
   const state = one.failing_since
     ? h("span", { class: "bad" }, `failing for ${span(now - one.failing_since)}`)
-    : h("span", { class: "good" }, "answers");
+    : one.is_missing
+      ? h("span", { class: "bad" }, "cannot be reached")
+      : h("span", { class: "good" }, "answers");
   return h(
     "div",
     { class: "sub" },
