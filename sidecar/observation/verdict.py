@@ -103,7 +103,7 @@ def _of_upstream(one: UpstreamRow, now: float) -> Iterator[Symptom]:
         yield Symptom("down", "upstreams", text, one.failing_since)
     elif one.is_missing:
         text = f"{name}: it cannot be reached, so this is not ready (`ready: true`)"
-        yield Symptom("down", "upstreams", text, one.last_error_at)
+        yield Symptom("down", "upstreams", text, now)
     elif one.requests_failed:
         text = f"{name}: {_requests(one.requests_failed)} failed, the last: {one.last_error}"
         yield Symptom("degraded", "upstreams", text, one.last_error_at)

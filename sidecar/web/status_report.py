@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Mapping
@@ -66,10 +67,9 @@ async def status_of(
     worker: int,
 ) -> Status:
     """What one process has to tell now. The store is asked once for it."""
-    store = await _store(runtime)
     now = time.time()
     past = runtime.recorder.timeline.past(now)
-    upstreams = await upstream_rows(runtime, past, now)
+    store, upstreams = await asyncio.gather(_store(runtime), upstream_rows(runtime, past, now))
     is_missing = any(one.is_missing for one in upstreams) or (
         needs_store(runtime) and not store.is_up
     )
