@@ -1,11 +1,11 @@
-"""Whether a request costs more where there are many sessions, or many connections."""
+"""What a request costs where there are many sessions, connections or workers."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from typing import Final
 
-from tests.bench import wrk
+from tests.bench import quotas, wrk
 from tests.bench.costs import allow_open_files, open_connections
 from tests.bench.load import Load, new_sessions
 from tests.bench.samples import Ask
@@ -13,6 +13,7 @@ from tests.bench.servers import Server
 from tests.bench.stage import Sample, Stage, Take
 
 _1K: Final = Load(Ask("/1k.json"))
+_MANY: Final = Load(Ask("/1k.json"), connections=64)  # enough for each worker to have some
 
 
 def after_sessions(count: int) -> Take:
@@ -44,3 +45,12 @@ def beside_connections(count: int) -> Take:
         return _1K.on(stage, stage.server(name, f"{count} connections", connect))
 
     return take
+
+
+def within_shares(stage: Stage, name: str) -> Sample:
+    """A request where each process has its share of a processor."""
+
+    def limit(server: Server, stack: ExitStack) -> None:
+        quotas.limit(server.pid, stack)
+
+    return _MANY.on(stage, stage.server(name, "within shares", limit))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +21,11 @@ def cpu_seconds(pid: int) -> float:
     """
     fields = _stats()
     return sum(sum(map(int, fields[one][_TIMES])) for one in _tree(pid, fields)) / _TICKS
+
+
+def tree(pid: int) -> Sequence[int]:
+    """The process and all its descendants."""
+    return tuple(_tree(pid, _stats()))
 
 
 def resident_bytes(pid: int) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from tests.bench import costs, growth, wires
+from tests.bench import costs, growth, quotas, wires
 from tests.bench.contenders import DIRECT
 from tests.bench.load import Load
 from tests.bench.samples import Ask
 from tests.bench.servers import BESIDE
-from tests.bench.sidecars import DEFAULT, IMAGE_PYTHON, NO_LOG, OWN_LOGINS, ROUTES
+from tests.bench.sidecars import DEFAULT, NO_LOG, OWN_LOGINS, ROUTES, WORKERS
 from tests.bench.stage import Entry, Row, Take
 from tests.bench.upstream import EVENT
 
@@ -59,7 +59,6 @@ FEATURES: Final[Mapping[str, Row]] = {
             "no envelope": Entry("no envelope", _1K),
             "POST of 1 KB": Entry(DEFAULT, _POST),
             "two workers": Entry("two workers", _1K),
-            IMAGE_PYTHON: Entry(IMAGE_PYTHON, _1K),
         },
         "as it comes",
     ),
@@ -112,6 +111,11 @@ WIRES: Final[Mapping[str, Row]] = {
 }
 
 GROWTH: Final[Mapping[str, Row]] = {
+    "workers": Row(
+        f"workers, each with {quotas.SHARE:.0%} of a processor",
+        {str(count): Entry(name, growth.within_shares) for name, count in WORKERS.items()},
+        "1",
+    ),
     "routes": Row(
         "routes",
         {"2": Entry(DEFAULT, _1K), **{f"{ROUTES[name]:,}": Entry(name, _1K) for name in ROUTES}},
@@ -147,9 +151,9 @@ def _large(what: str, transfer: costs.Transfer, names: Iterable[str] = _PROXIES)
 
 
 COSTS: Final[Mapping[str, Row]] = {
-    "start": Row("cold start to the first answer", _all(costs.start), BASELINE, "ms", "< 500 ms"),
+    "start": Row("cold start to the first answer", _all(costs.start), BASELINE, "ms", "< 300 ms"),
     "rest": Row("memory of a process", _all(costs.at_rest), BASELINE, "MiB", once=True),
-    "idle": _held("idle connection", costs.IDLE, 2000, "≤ 10 KB"),
+    "idle": _held("idle connection", costs.IDLE, 2000, "≤ 8 KB"),
     "stream-open": _held("open event stream", costs.STREAM, 1000),
     "socket-open": _held("open WebSocket", costs.SOCKET, 1000),
     "download": _large("download", costs.download),

@@ -19,7 +19,7 @@ from tests.bench.contenders import DIRECT, OTHERS, Contender, upstream
 from tests.bench.faults import BenchError
 from tests.bench.logins import OAUTH2_PROXY
 from tests.bench.nextjs import NEXT_JS
-from tests.bench.sidecars import DEFAULT, NO_LOG, SIDECARS
+from tests.bench.sidecars import DEFAULT, IMAGE_PYTHON, IMAGE_PYTHON_NO_LOG, NO_LOG, SIDECARS
 from tests.bench.site import (
     HOST,
     POLL_SECONDS,
@@ -38,6 +38,8 @@ BESIDE: Mapping[str, Contender] = {
     "Next.js route handler": NEXT_JS,
     DEFAULT: SIDECARS[DEFAULT],
     NO_LOG: SIDECARS[NO_LOG],
+    IMAGE_PYTHON: SIDECARS[IMAGE_PYTHON],
+    IMAGE_PYTHON_NO_LOG: SIDECARS[IMAGE_PYTHON_NO_LOG],
 }
 """Who is compared, in the table's order."""
 

@@ -11,7 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from tests.bench import pythons
+from tests.bench import pythons, quotas
 from tests.bench.contenders import Body, Contender, Cookies, lacks
 from tests.bench.faults import BenchError
 from tests.bench.logins import (
@@ -153,13 +153,23 @@ def _login_sidecar(
     return sidecar(_login(keep, store), beside=beside, missing=missing, session=SIDECAR_LOGIN)
 
 
+WORKERS: Final = {"workers: 1": 1, "workers: 2": 2, "workers: 3": 3}
+_no_log: Final = _set(log={"access": False})
+
+
+def _of_image(change: Change) -> Contender:
+    """By the Python that the image has."""
+    return sidecar(change, python=pythons.interpreter, missing=pythons.missing, build=pythons.build)
+
+
 ROUTES: Final = {f"{count:,} more routes": count for count in (10, 100, 1000)}
 OWN_LOGINS: Final = ("own login, in the cookie", "own login, in SQLite", "own login, in Redis")
-IMAGE_PYTHON: Final = f"Python {pythons.image_version()}"
+IMAGE_PYTHON: Final = f"sidecar, Python {pythons.image_version()}"
+IMAGE_PYTHON_NO_LOG: Final = f"{IMAGE_PYTHON}, log off"
 
 SIDECARS: Final[Mapping[str, Contender]] = {
     DEFAULT: sidecar(),
-    NO_LOG: sidecar(_set(log={"access": False})),
+    NO_LOG: sidecar(_no_log),
     "no envelope": sidecar(_route(envelope=False), body=Body.AS_IT_IS),
     "no session": sidecar(_route(session="none"), with_token=False),
     "next-auth v4 cookie": sidecar(_next_auth, session=next_auth),
@@ -174,6 +184,11 @@ SIDECARS: Final[Mapping[str, Contender]] = {
         lambda: "apt-get install redis-server" if lacks("redis-server") else None,
     ),
     "two workers": sidecar(_set(workers=2)),
-    IMAGE_PYTHON: sidecar(python=pythons.interpreter, missing=pythons.missing, build=pythons.build),
+    **{
+        name: sidecar(_set(workers=count), missing=quotas.missing)
+        for name, count in WORKERS.items()
+    },
+    IMAGE_PYTHON: _of_image(_set()),
+    IMAGE_PYTHON_NO_LOG: _of_image(_no_log),
     **{name: sidecar(_many_routes(count)) for name, count in ROUTES.items()},
 }
