@@ -33,7 +33,7 @@ _STYLE: Final = """
 def svg(results: Results) -> str:
     """CPU time as a ratio to nginx, on one logarithmic scale from a half on: median and range."""
     panels = {LOADS[one].title: results.rows[one] for one in _PANELS if one in results.rows}
-    names = [name for name in BESIDE if name not in results.missing]
+    names = [name for name in BESIDE if results.has(name, _PANELS)]
     every = [max(ratios(rounds, name, BASELINE)) for rounds in panels.values() for name in names]
     decades = ceil(log10(max(every, default=10.0)))
     height = _TOP + len(panels) * (_HEAD + _LINE * len(names)) + 16

@@ -54,6 +54,8 @@ def _beside(results: Results) -> str:
         if name in results.missing:
             lines.append([name, f"missing: `{results.missing[name]}`", *[_NONE] * (len(heads) - 2)])
             continue
+        if not results.has(name, rows):
+            continue  # an earlier run did not know of it
         cells = [_load_cell(rounds, name) for rounds in rows.values()]
         lines.append([name, contender.does, *cells, *([_added(latency, name)] if latency else [])])
     return table(heads, lines) if rows else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -24,6 +24,10 @@ class Results:
     conditions: Mapping[str, str | int]
     missing: Mapping[str, str]
     rows: Mapping[str, Rounds]
+
+    def has(self, name: str, rows: Iterable[str]) -> bool:
+        """Whether a contender was measured in each of these rows that the run has."""
+        return all(name in self.rows[row][0] for row in rows if row in self.rows)
 
 
 def encoded(results: Results) -> bytes:
