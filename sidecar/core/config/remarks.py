@@ -153,12 +153,21 @@ def _renewal(config: Config) -> Iterator[str]:
         request = refresh.request
         if not any(map(_holds_a_token, (request.body, request.headers))):
             yield "refresh.request.json: does not send {refresh_token}, so nothing can be renewed"
-    if config.oidc is not None or config.refresh is not None:
+    if config.oidc is not None:
         return
-    for index, source in enumerate(config.session.sources):
-        for name in ("refresh_token", "refresh_cookie"):
-            if getattr(source, name, None) is not None:
-                yield f"session.sources[{index}].{name}: renews nothing, since there is no refresh"
+    named = [
+        f"session.sources[{index}].{name}"
+        for index, source in enumerate(config.session.sources)
+        for name in ("refresh_token", "refresh_cookie")
+        if getattr(source, name, None) is not None
+    ]
+    if refresh is None:
+        yield from (f"{key}: renews nothing, since there is no refresh" for key in named)
+    elif not named and refresh.revocation_endpoint is None:
+        yield (
+            "refresh: renews nothing, since no source gives a refresh token; add refresh_token (or "
+            "refresh_cookie to a plain cookie) to a source of session.sources"
+        )
 
 
 def _holds_a_token(template: object) -> bool:

@@ -12,9 +12,6 @@ from sidecar.core.config.faults import BadValue, Finding
 from sidecar.core.config.path_faults import Data, Rule, section
 from sidecar.core.config.values import check_signing_pem
 
-_SOURCE_KEYS: Final = ("refresh_token", "refresh_cookie")
-"""What names the refresh token of a source."""
-
 _PROOFS: Final[Mapping[str, tuple[str, ...]]] = {
     "basic": ("client_secret",),
     "post": ("client_secret",),
@@ -99,35 +96,13 @@ def _renews_where_the_login_began(data: Data) -> Iterator[Finding]:
             yield Finding(("refresh", name), f"must be the same as oidc.{name}", "remove it")
 
 
-def _has_something_to_renew(data: Data) -> Iterator[Finding]:
-    """Tokens may be revoked without being renewed, if it is said where."""
-    refresh = section(data, "refresh")
-    if not _stands_alone(data):
-        return
-    if refresh.get("revocation_endpoint") is None and not any(_renewed(data)):
-        yield Finding(
-            ("refresh",),
-            "needs a source that gives a refresh token, and there is none",
-            "add refresh_token (or refresh_cookie to a plain cookie) to a source of "
-            "session.sources; or revocation_endpoint, if tokens are only revoked at a logout",
-        )
-
-
 RENEWAL_RULES: Final[tuple[Rule, ...]] = (
     _has_an_endpoint,
     _has_keys_of_its_type,
     _proves_its_client,
     _signs_with_its_key,
     _renews_where_the_login_began,
-    _has_something_to_renew,
 )
-
-
-def _renewed(data: Data) -> Iterator[bool]:
-    """Of each source, whether it names a refresh token; right or wrong."""
-    sources = section(data, "session").get("sources")
-    for one in sources if isinstance(sources, list) else [sources]:
-        yield isinstance(one, dict) and any(one.get(key) is not None for key in _SOURCE_KEYS)
 
 
 def _stands_alone(data: Data) -> bool:

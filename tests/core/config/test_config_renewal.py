@@ -77,24 +77,6 @@ JSON = '{refreshToken: "{refresh_token}"}'
                 *("revocation_endpoint: https://idp", "client_secret: s", "scope: a"),
             )
         ),
-        (
-            PLAIN + f"refresh: {{{CLIENT}}}",
-            "",
-            "needs a source that gives a refresh token",
-            "refresh_token",
-        ),
-        (
-            PLAIN + f"refresh: {{type: http, request: {{url: http://r, json: {JSON}}}}}",
-            "",
-            "needs a source that gives a refresh token",
-            "refresh_cookie",
-        ),
-        (
-            f"upstream: http://a\nrefresh: {{{CLIENT}}}",
-            "",
-            "needs a source that gives a refresh token",
-            "session.sources",
-        ),
     ],
 )
 def test_what_is_missing_is_named_with_its_remedy(
@@ -144,7 +126,7 @@ def test_what_is_complete_is_no_fault(loaded: Loader, text: str) -> None:
 
 def test_all_that_is_missing_is_told_at_once(faults: FaultFinder) -> None:
     found = {fault.path for fault in faults(PLAIN + "refresh: {auth: post}")}
-    assert found == {"refresh", "refresh.issuer", "refresh.client_id", "refresh.auth"}
+    assert found == {"refresh.issuer", "refresh.client_id", "refresh.auth"}
 
 
 @pytest.mark.parametrize(
@@ -160,6 +142,23 @@ def test_a_refresh_token_that_nothing_renews_is_warned_of(loaded: Loader, source
     words = f"session.sources[0].{name}: renews nothing, since there is no refresh"
     assert words in loaded(text).warnings
     assert words not in loaded(text + f"refresh: {{{CLIENT}}}").warnings
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PLAIN + f"refresh: {{{CLIENT}}}",
+        PLAIN + f"refresh: {{type: http, request: {{url: http://r, json: {JSON}}}}}",
+        f"upstream: http://a\nrefresh: {{{CLIENT}}}",
+    ],
+)
+def test_a_refresh_that_no_source_has_a_token_for_is_warned_of(loaded: Loader, text: str) -> None:
+    """It does no harm; where tokens are only revoked, there is nothing to say."""
+    words = "refresh: renews nothing, since no source gives a refresh token"
+    assert any(one.startswith(words) for one in loaded(text).warnings)
+    assert not any(
+        one.startswith(words) for one in loaded(SOURCES + f"refresh: {{{CLIENT}}}").warnings
+    )
 
 
 @pytest.mark.parametrize(
