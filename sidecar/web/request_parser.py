@@ -45,6 +45,8 @@ LARGE_HEAD: Final = 2048  # bytes of a head that no idle connection holds
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LINE_ENDS: Final = b"\r\n"
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
+# The last chunk with an extension and a few trailer fields, up to the end of the body.
+_END_OF_BODY: Final = re.compile(rb"\r\n0++(?>[ \t]*+;[^\r\n]*+)?+\r\n(?>[^\r\n]++\r\n){0,8}+\r\n")
 _LATER_VERSION: Final = re.compile(rb"\A([\r\n]*[^ \r\n]+ [^ \r\n]+ HTTP/1\.)[2-9](?=\r|\Z)")
 
 Message: TypeAlias = "tuple[RawRequestMessage, StreamReader]"
@@ -232,7 +234,8 @@ class RequestParser:
             self._parser.feed_data(body)
 
     def _feed_chunked(self, data: bytes) -> None:
-        window = self._chunk_window + data[-len(_LAST_CHUNK) :]
+        held = self._chunk_window
+        window = held + data[-len(_LAST_CHUNK) :]
         self._chunk_window = window[-len(_LAST_CHUNK) + 1 :]
         is_last = bool(data) and window.endswith(_LAST_CHUNK)
         self._chunked_bytes += len(data)
@@ -241,11 +244,11 @@ class RequestParser:
         if self._payload.is_eof():
             self.is_framed = False
             self._is_complete = True
+            self._chunked_bytes -= _behind_last_chunk(held + data)
         elif is_last:
             self._parser.feed_data(data[-1:])
             self._is_complete = self._payload.is_eof()
-        if not self._is_complete:  # else some of it is what the client has pipelined behind
-            self._bound_framing()
+        self._bound_framing()
         self._bound_trailers(data, self._payload.total_bytes - before)
 
     def _bound_framing(self) -> None:
@@ -283,6 +286,12 @@ class RequestParser:
         else:
             self._parser.message_consumed()
         self._begin_next()
+
+
+def _behind_last_chunk(data: bytes) -> int:
+    """How many bytes may be the next request's, behind a body that ends in `data`."""
+    found = _END_OF_BODY.search(data)
+    return 0 if found is None else len(data) - found.end()
 
 
 def render_section(fields: RawFields) -> bytes:
