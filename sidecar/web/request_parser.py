@@ -244,21 +244,20 @@ class RequestParser:
         if self._payload.is_eof():
             self.is_framed = False
             self._is_complete = True
-            self._chunked_bytes -= _behind_last_chunk(held + data)
         elif is_last:
             self._parser.feed_data(data[-1:])
             self._is_complete = self._payload.is_eof()
-        self._bound_framing()
+        self._bound_framing(held + data if self._is_complete else b"")
         self._bound_trailers(data, self._payload.total_bytes - before)
 
-    def _bound_framing(self) -> None:
+    def _bound_framing(self, end: bytes) -> None:
         """Refuses a chunked body that is nearly all framing: zeros before a size, extensions.
 
         No limit on bodies counts them, and the C parser takes any number (RFC 9112 7.1 and 7.1.1).
-        Raises `BadHttpMessage`.
+        `end` is what ended the body, maybe with requests behind it. Raises `BadHttpMessage`.
         """
-        size = self._payload.total_bytes
-        if self._chunked_bytes <= FRAMING + (1 + FRAMING_OF_EACH) * size:
+        most = FRAMING + (1 + FRAMING_OF_EACH) * self._payload.total_bytes
+        if self._chunked_bytes <= most or self._chunked_bytes - _behind_last_chunk(end) <= most:
             return
         if not self._protocol._reading_paused:  # else some of it is data that is held back
             raise BadHttpMessage("chunks are nearly all framing")
