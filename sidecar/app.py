@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
     from sidecar.core.activation import GivenSocket
     from sidecar.core.config import Config
+    from sidecar.net.store.wakeup import Wakeup
     from sidecar.web.accepting import Shares
 
 FORGETS: Final = (
@@ -162,6 +163,8 @@ class WorkerSlot(msgspec.Struct, frozen=True):
     sockets: tuple[tuple[socket.socket, ...], ...]
     """Those of each listener; they listen already."""
     shares: Shares
+    wakeup: Wakeup
+    """Reaches the other workers."""
     serving: Callable[[], None]
     """Called once it serves."""
 
@@ -262,6 +265,7 @@ class Sidecar:
         self.logging: Final = logging
         self._entropy: Final = os.urandom(32) if slot is None else slot.entropy
         self._slot: Final = slot
+        self._wakeup: Final = None if slot is None else slot.wakeup
         self._warnings: Final = WarningLog()
         self._inheritance: Final = inheritance
         self._offered: tuple[GivenSocket, ...] = ()
@@ -269,7 +273,12 @@ class Sidecar:
         log, access = self._open_logs(policy)
         metrics = Metrics(access, self.logging.output)
         self.runtime = open_runtime(
-            policy, asyncio.get_running_loop(), metrics, log, warnings=self._warnings
+            policy,
+            asyncio.get_running_loop(),
+            metrics,
+            log,
+            warnings=self._warnings,
+            wakeup=self._wakeup,
         )
         self._proxy = Proxy(self.runtime)
         self._server: Final = Server(self.runtime, self._proxy)
@@ -348,7 +357,7 @@ class Sidecar:
     ) -> None:
         old, old_proxy = self.runtime, self._proxy
         log, access = self._open_logs(policy)
-        runtime = open_runtime(policy, old.loop, old.metrics, log, old)
+        runtime = open_runtime(policy, old.loop, old.metrics, log, old, wakeup=self._wakeup)
         try:
             await runtime.start()
             proxy = Proxy(runtime)

@@ -367,6 +367,54 @@ async def test_secret_and_dead_sessions_are_shared(
     assert "access_token=" in " ".join(logout.all("Set-Cookie"))
 
 
+NO_LOOK: Final = """import sidecar.net.store.sqlite
+sidecar.net.store.sqlite._POLL = 3600.0
+"""
+
+
+async def test_workers_wake_each_other(
+    start: Start,
+    upstream: Upstream,
+    client: Clients,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker learns of a death though it looks into the file once an hour; one that took the
+    place of another, and one that has reloaded, too.
+    """
+    (tmp_path / "sitecustomize.py").write_text(NO_LOOK)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    at = await start()
+
+    async def ends_everywhere(token: str) -> None:
+        first, second = await one_of_each(at, client)
+        cookie = f"Cookie: access_token={token}"
+        assert (await second.get("/api/a", cookie)).status == 200
+        assert (await first.post("/api/logout", cookie)).status == 200
+
+        async def is_dead() -> bool:
+            return (await second.get("/api/a", cookie)).status != 200
+
+        await eventually(is_dead)
+
+    await ends_everywhere("one")
+    before = pids(at)
+    os.kill(before[2], signal.SIGKILL)
+
+    async def is_replaced() -> bool:
+        return pids(at)[2] != before[2]
+
+    await eventually(is_replaced)
+    await ends_everywhere("two")
+    at.process.send_signal(signal.SIGHUP)
+
+    async def have_reloaded() -> bool:
+        return len(lines(at, "reloaded")) >= 3
+
+    await eventually(have_reloaded)
+    await ends_everywhere("three")
+
+
 async def test_administrator_ends_a_session_of_any_worker(
     start: Start, upstream: Upstream, client: Clients
 ) -> None:

@@ -17,6 +17,7 @@ from sidecar.net.pool import Pool
 from sidecar.net.provider import Provider
 from sidecar.net.store import Store, open_store
 from sidecar.net.store.outbox import Outbox
+from sidecar.net.store.wakeup import Wakeup
 from sidecar.net.store.watch import StoreWatch
 from sidecar.observation.recorder import Recorder
 from sidecar.runtime import Clock, Runtime
@@ -52,6 +53,8 @@ def open_ports(
     recorder: Recorder,
     log: FilteringBoundLogger,
     before: Runtime | None,
+    *,
+    wakeup: Wakeup | None,
 ) -> Ports:
     """Opens the store and the way to others; a store in this process's memory goes on."""
     metrics, config, report = recorder.metrics, policy.config, partial(write_report, log, "store")
@@ -60,7 +63,8 @@ def open_ports(
     if before is not None and not (is_shared or before.policy.config.store.url.is_shared):
         store = before.store
     else:
-        store = open_store(config.store.url, policy.secrets, report, counts=metrics.store)
+        url = config.store.url
+        store = open_store(url, policy.secrets, report, counts=metrics.store, wakeup=wakeup)
     background = Background(loop, log)
     return Ports(
         policy=policy,

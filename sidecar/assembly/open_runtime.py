@@ -19,6 +19,7 @@ from sidecar.assembly.open_sessions import (
 from sidecar.core.brake import Brakes
 from sidecar.core.rate_limit import RateLimit, rate_limits
 from sidecar.core.rejections import Rejections
+from sidecar.net.store.wakeup import Wakeup
 from sidecar.observation.recorder import Recorder
 from sidecar.observation.warning_log import WarningLog
 from sidecar.runtime import Ids, Runtime
@@ -43,10 +44,11 @@ def open_runtime(
     before: Runtime | None = None,
     *,
     warnings: WarningLog | None = None,
+    wakeup: Wakeup | None = None,
 ) -> Runtime:
     """Opens what the policy needs; connections to upstreams are made on demand.
 
-    `warnings` are what the log remembers.
+    `warnings` are what the log remembers; `wakeup` reaches the other workers.
 
     `before` served until now: what this process alone remembers goes on.
     """
@@ -54,7 +56,7 @@ def open_runtime(
         require_opentelemetry(policy.config.tracing.endpoint)  # first: it opens nothing
     metrics.begin(policy)
     recorder = Recorder(metrics, time.time(), warnings) if before is None else before.recorder
-    ports = open_ports(policy, loop, recorder, log, before)
+    ports = open_ports(policy, loop, recorder, log, before, wakeup=wakeup)
     sessions = open_sessions(ports, before)
     local = sessions.local
     logout_tasks = open_logout_tasks(ports, local, sessions.refresher)

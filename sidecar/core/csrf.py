@@ -32,7 +32,12 @@ class CsrfRule(msgspec.Struct, frozen=True):
             return
         if not self.is_trusted_origin(request, public_origin):
             raise CsrfRejected(self._untrusted(request, public_origin))
-        if self.header and not request.is_websocket and not self._has_header(request):
+        if not request.is_websocket:
+            self.check_header(request)
+
+    def check_header(self, request: Request) -> None:
+        """Raises `CsrfRejected` where the field is missing that is to be present."""
+        if self.enabled and self.header and not self._has_header(request):
             raise CsrfRejected(f"the field {self.header.decode()} is missing (csrf.header)")
 
     def _untrusted(self, request: Request, public_origin: bytes) -> str:

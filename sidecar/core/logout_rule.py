@@ -101,11 +101,14 @@ def judge(
     `ticket` is a valid one or None; `live` the fingerprint of the live session presented, None
     if there is none (absent, expired, unreadable or already dead); `has_cookie` whether any
     session cookie was presented; `goes_on` whether it proves that a login session ended here
-    lately. Raises `CsrfRejected` for a POST from elsewhere.
+    lately. Raises `CsrfRejected` for a POST from elsewhere, and for a script's without the field
+    that `csrf.header` names.
     """
     if request.method == "POST":
         if not csrf.is_trusted_origin(request, public_origin):
             raise CsrfRejected("logout is asked for from another origin")
+        if request.client is not Client.DOCUMENT:  # a form cannot send it
+            csrf.check_header(request)
         return Verdict.END
     if request.method not in ("GET", "HEAD"):
         return Verdict.REFUSE

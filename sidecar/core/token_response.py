@@ -21,6 +21,12 @@ from sidecar.core.token_set import TokenSet, token_set
 _REFUSING_STATUSES: Final = frozenset((400, 401, 403, 404, 409, 410, 422))
 """Statuses by which a refresh endpoint of one's own refuses a token."""
 
+_OF_THE_ENDPOINT: Final = frozenset((401, 410, 422))
+"""Those of them that nothing in between says of itself, so that a page refuses as well.
+
+Frameworks answer text as HTML by default.
+"""
+
 _REFUSALS: Final = frozenset(
     (
         "invalid_grant",  # RFC 6749 5.2
@@ -148,10 +154,10 @@ def read_oauth2(answer: TokenAnswer, old: TokenSet, now: float) -> Renewal:
 
 
 def read_http(answer: TokenAnswer, paths: AnswerPaths, old: TokenSet, now: float) -> Renewal:
-    """What a refresh endpoint of one's own means: some statuses refuse, unless in HTML.
+    """What a refresh endpoint of one's own means: some statuses refuse.
 
-    A page comes from something in between, such as a firewall, and says nothing of the token. An
-    OAuth 2 error code goes before the status.
+    A page with 400, 403, 404 or 409 may come from something in between, such as a firewall, and
+    says nothing of the token. An OAuth 2 error code goes before the status.
     """
     status, document = answer.status, _json_object(answer)
     error = _error(document)
@@ -160,7 +166,8 @@ def read_http(answer: TokenAnswer, paths: AnswerPaths, old: TokenSet, now: float
         return _told(status, error)
     if 200 <= status < 300 and document is not None:
         return _renewed(document, paths, old, now)
-    if status in _REFUSING_STATUSES and not _is_page(answer):
+    may_be_others = _is_page(answer) and status not in _OF_THE_ENDPOINT
+    if status in _REFUSING_STATUSES and not may_be_others:
         return Renewal(Outcome.REFUSED, why=f"status {status}")
     return _untold(answer, document)
 

@@ -37,7 +37,8 @@ from sidecar.sessions.succession import Succession
 
 WRITTEN: Final = 1.0  # seconds that requests wait for their successor to be written
 SETTLED: Final = 1.5  # seconds after a store's loss in which nothing is exchanged: see `lost_data`
-POLL: Final = 0.05  # seconds between two looks for what another process exchanges
+POLLS: Final = (0.05, 0.5)  # seconds between two looks for what another process exchanges
+PATIENCE: Final = 0.25  # share of the time waited so far that the next look is away, within those
 TRIES: Final = 3  # to begin an exchange while the store loses what it has taken
 
 
@@ -109,7 +110,8 @@ class LockedRefresh:
         Raises `StoreUnavailable`: without the lock nothing is exchanged.
         """
         loop = asyncio.get_running_loop()
-        until = loop.time() + ANSWER
+        began = loop.time()
+        until = began + ANSWER
         before = await self._succession.stored(name)
         while True:
             lease = Lease(self._store, name)
@@ -119,7 +121,7 @@ class LockedRefresh:
             except StoreUnavailable:
                 self._free_later(name, lease.free)  # it may be taken
                 raise
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(_pause(loop.time() - began))
             if await self._succession.stored(name) != before or loop.time() > until:
                 return None
 
@@ -132,7 +134,8 @@ class LockedRefresh:
         it is waited for. Raises what `run` raises.
         """
         loop = asyncio.get_running_loop()
-        until = loop.time() + ANSWER
+        began = loop.time()
+        until = began + ANSWER
         while True:
             # Once more behind the claim: the one before may have ended in between.
             has_claim = lease.has_claim
@@ -149,7 +152,7 @@ class LockedRefresh:
             if not await lease.claim():
                 if loop.time() > until:
                     raise RefreshUnavailable("the process that has sent the token does not answer")
-                await asyncio.sleep(POLL)
+                await asyncio.sleep(_pause(loop.time() - began))
 
     async def _good_successor(
         self, name: str, tokens: TokenSet, rejected: str | None
@@ -276,3 +279,9 @@ class LockedRefresh:
         if not is_whole:
             self.lost_data()
         return is_whole
+
+
+def _pause(waited: float) -> float:
+    """Seconds until the next look: the longer the provider takes, the less it is looked for."""
+    least, most = POLLS
+    return min(max(least, PATIENCE * waited), most)

@@ -26,6 +26,7 @@ from sidecar.web.listeners import admin_sockets, public_sockets
 from sidecar.workers.board import BoardShares, Scoreboard, WorkerId
 from sidecar.workers.status_together import WorkersStatus
 from sidecar.workers.together import WorkersFacts, socket_path
+from sidecar.workers.wakeups import WorkerWakeup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +57,8 @@ class WorkerContext(msgspec.Struct, frozen=True):
     opened: Mapping[Key, Opened]
     """What listens, for workers and for the admin process."""
     board: Scoreboard
+    wakeups: tuple[int, ...]
+    """What wakes each worker, by its number."""
     log_level: LogLevel
     directory: Path | None
     """Private to this run; None where nothing is kept there."""
@@ -97,6 +100,7 @@ async def _serve(context: WorkerContext, worker: WorkerId) -> int:
         entropy=context.entropy,
         sockets=public_sockets(context.opened),
         shares=BoardShares(context.board, worker.number),
+        wakeup=WorkerWakeup(context.wakeups, worker.number, loop),
         serving=partial(_serves, context, worker),
     )
     with closing(LogWriter(_log_target(context.config), loop)) as output:

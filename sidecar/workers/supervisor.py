@@ -64,6 +64,7 @@ from sidecar.workers.processes import (
 from sidecar.workers.standing import SupervisorStanding
 from sidecar.workers.supervised_files import TOUCHED, SupervisedFiles
 from sidecar.workers.together import socket_path, write_history
+from sidecar.workers.wakeups import close_wakeups, open_wakeups
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -151,12 +152,15 @@ def _gather(
     lifeline, held = os.pipe()
     stack.callback(os.close, lifeline)
     stack.callback(os.close, held)
+    wakeups = open_wakeups(count)
+    stack.callback(close_wakeups, wakeups)
     return WorkerContext(
         config=config,
         load=load,
         entropy=entropy,
         opened=opened,
         board=Scoreboard(count),
+        wakeups=wakeups,
         log_level=level,
         directory=directory,
         lifeline=lifeline,

@@ -358,3 +358,20 @@ def test_parameters_are_bounded_and_the_first_counts() -> None:
     """A query of thousands of parameters is no work and no surprise."""
     assert parameters("?a=1&a=2&b=&c") == {"a": "1", "b": "", "c": ""}
     assert len(parameters("&".join(f"p{number}=1" for number in range(1000)))) == 64
+
+
+@pytest.mark.parametrize(
+    "who", [FETCH | SAME, {}, OLD_BROWSER | {"X-Requested-With": "XMLHttpRequest"}]
+)
+def test_a_script_needs_the_field_besides(who: dict[str, str]) -> None:
+    """`csrf.header` holds for logouts by scripts. A form cannot send it, so its origin counts."""
+    rule = CsrfRule(enabled=True, header=b"x-csrf", origins=frozenset())
+    with pytest.raises(CsrfRejected, match="x-csrf"):
+        verdict("POST", who, csrf=rule)
+    assert verdict("POST", who | {"X-CSRF": "1"}, csrf=rule) is END
+    assert (
+        verdict("POST", who, csrf=CsrfRule(enabled=False, header=b"x-csrf", origins=frozenset()))
+        is END
+    )
+    assert verdict("POST", DOCUMENT | SAME | {"Accept": "text/html"}, csrf=rule) is END
+    assert verdict("GET", DOCUMENT | SAME, csrf=rule) is END

@@ -212,6 +212,11 @@ def test_no_answer_is_too_odd(status: int, body: bytes, content_type: str) -> No
         (answer(400, {}), Outcome.REFUSED),
         (answer(401, {}), Outcome.REFUSED),
         (Answer(401, b"", ""), Outcome.REFUSED),
+        (Answer(401, b"Unauthorized", "text/html; charset=utf-8"), Outcome.REFUSED),
+        (Answer(410, b"<html>", "text/html"), Outcome.REFUSED),
+        (Answer(422, b"<html>", "text/html"), Outcome.REFUSED),
+        (Answer(400, b"<html>", "text/html"), Outcome.TROUBLE),
+        (Answer(409, b"<html>", "text/html"), Outcome.TROUBLE),
         (answer(403, {}), Outcome.REFUSED),
         (Answer(403, b"<html>", "text/html; charset=utf-8"), Outcome.TROUBLE),
         (answer(404, {}), Outcome.REFUSED),
@@ -227,7 +232,10 @@ def test_no_answer_is_too_odd(status: int, body: bytes, content_type: str) -> No
     ],
 )
 def test_answers_of_an_endpoint_of_ones_own(got: Answer, outcome: Outcome) -> None:
-    """A page of a firewall or a web server says nothing about the token."""
+    """A page of a firewall or a web server says nothing about the token.
+
+    With 401, 410 and 422 it is the endpoint's own: frameworks send text as HTML.
+    """
     assert read_http(got, PATHS, OLD, NOW).outcome is outcome
 
 

@@ -9,6 +9,7 @@ from sidecar.net.store.base import LIMIT, Cancel, MessageListener, Receive, Repo
 from sidecar.net.store.measured import MeasuredStore, StoreCounts, StoreFill
 from sidecar.net.store.memory import MemoryStore
 from sidecar.net.store.sealed_store import SealedStore
+from sidecar.net.store.wakeup import Wakeup
 
 __all__ = ["Cancel", "MessageListener", "Receive", "Report", "Store", "open_store"]
 
@@ -20,15 +21,16 @@ def open_store(
     *,
     limit: float = LIMIT,
     counts: StoreCounts | None = None,
+    wakeup: Wakeup | None = None,
 ) -> Store:
     """The store at `url`, sealed with the first of `secrets` if it leaves this process.
 
     Touches nothing yet: a store that is down raises `StoreUnavailable` when it is used, and works
     once it is up. Belongs to the event loop that uses it, and is opened after a fork. `limit` is
     in seconds and holds for each operation; `report` gets lines for the log, `counts` is told
-    what the operations come to.
+    what the operations come to, `wakeup` reaches other processes on the same file.
     """
-    store, fill = _open_backend(url, report, limit)
+    store, fill = _open_backend(url, report, limit, wakeup)
     if counts is not None:
         store, counts.fill = MeasuredStore(store, counts), fill
     if url.kind == "memory":
@@ -38,7 +40,7 @@ def open_store(
 
 
 def _open_backend(
-    url: StoreUrl, report: Report, limit: float
+    url: StoreUrl, report: Report, limit: float, wakeup: Wakeup | None
 ) -> tuple[Store, Callable[[], StoreFill | None]]:
     """The store itself, and what says how full it is."""
     if url.kind == "memory":
@@ -48,7 +50,7 @@ def _open_backend(
     if url.kind == "sqlite":
         from sidecar.net.store.sqlite import SqliteStore
 
-        sqlite = SqliteStore(url.path, report, limit=limit)
+        sqlite = SqliteStore(url.path, report, limit=limit, wakeup=wakeup)
         return sqlite, sqlite.fill
     from sidecar.net.store.redis import RedisStore
 

@@ -28,10 +28,12 @@ from sidecar.net.store.base import (
     lifetime,
 )
 from sidecar.net.store.measured import StoreFill
+from sidecar.net.store.wakeup import LocalWakeup, Wakeup
 
 Result = TypeVar("Result")
 
-_POLL: Final = 0.2  # seconds between two looks for messages
+_POLL: Final = 0.2  # seconds between two looks for messages, where nobody wakes it
+_PACE: Final = 0.01  # seconds between two looks at least, however often it is woken
 _SWEEP: Final = 10.0  # seconds between two sweeps
 _SWEPT: Final = 5000  # entries that a sweep drops at most, so that it is short
 _MESSAGE_SECONDS: Final = 3600.0
@@ -90,6 +92,7 @@ class SqliteStore:
         *,
         limit: float = LIMIT,
         clock: Callable[[], float] = time.time,
+        wakeup: Wakeup | None = None,
     ) -> None:
         self._path = path
         self._limit = limit
@@ -99,6 +102,9 @@ class SqliteStore:
         self._swept = 0.0
         self._size = 0
         self._is_behind = False  # there are more messages than were read
+        self._wakeup: Final[Wakeup] = wakeup or LocalWakeup()
+        self._woken: Final = asyncio.Event()
+        self._unhear: Final = self._wakeup.add(self._woken.set)
         self._feed = Feed(
             beginning=0,
             latest=self._latest,
@@ -135,6 +141,8 @@ class SqliteStore:
             on.execute("COMMIT")
 
         await self._run(write)
+        if message is not None:
+            self._wakeup.send()
 
     async def add(self, key: str, value: bytes, seconds: float) -> bool:
         return await self._write(lambda now: (_ADD, (key, value, now + lifetime(seconds), now)))
@@ -151,6 +159,7 @@ class SqliteStore:
 
     async def publish(self, message: bytes) -> None:
         await self._write(lambda now: (_PUBLISH, (message, now)))
+        self._wakeup.send()
 
     async def subscribe(self, receive: Receive, listener: MessageListener | None = None) -> Cancel:
         return await self._feed.subscribe(receive, listener)
@@ -163,6 +172,7 @@ class SqliteStore:
         return StoreFill(self._size)
 
     async def close(self) -> None:
+        self._unhear()
         await self._feed.close()
         with suppress(StoreUnavailable):
             async with guarded(self._limit, _explain):
@@ -177,7 +187,11 @@ class SqliteStore:
 
     async def _read(self, position: int) -> tuple[int, list[bytes]]:
         if not self._is_behind:
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(_PACE)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_POLL):
+                    await self._woken.wait()
+        self._woken.clear()  # before it looks: what comes meanwhile wakes it again
 
         def look(on: sqlite3.Connection) -> tuple[int, list[tuple[int, bytes]]]:
             rows = on.execute(_READ, (position, BATCH)).fetchall()

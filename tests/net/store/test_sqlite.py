@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from sidecar.net.store import sqlite
 from sidecar.net.store.base import KEPT_MESSAGES
 from sidecar.net.store.sqlite import SqliteStore
+from sidecar.net.store.wakeup import LocalWakeup
 from tests.net.store.conftest import trouble, until, until_works
 
 if TYPE_CHECKING:
@@ -82,6 +84,25 @@ async def test_it_is_there_after_a_restart(connect: Connect) -> None:
     assert await second.get("k") == b"v"
     await second.publish(b"after")
     await until(lambda: heard == [b"after"])
+
+
+async def test_a_message_is_read_at_once_where_it_wakes_the_readers(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it was written; one that comes while others are read as well."""
+    monkeypatch.setattr(sqlite, "_POLL", 3600.0)
+    wakeup = LocalWakeup()
+    first, second, heard = connect(wakeup=wakeup), connect(wakeup=wakeup), list[bytes]()
+    await second.subscribe(heard.append)
+    await first.publish(b"1")
+    await until(lambda: heard == [b"1"])
+    await first.put_all({"k": b"v"}, 60, b"2")
+    await until(lambda: heard == [b"1", b"2"])
+    for number in range(3, 40):
+        await first.publish(b"%d" % number)
+        await asyncio.sleep(0.001 * (number % 3))
+    await until(lambda: len(heard) == 39)
+    assert heard == [b"%d" % number for number in range(1, 40)]
 
 
 async def test_a_place_that_is_none(tmp_path: Path, connect: Connect) -> None:
