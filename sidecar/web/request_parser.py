@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 FRAMING: Final = 16384  # bytes of a chunked body that may bring no data
 FRAMING_OF_EACH: Final = 16  # and for each byte of data: chunks of one byte have about half of it
 LINE_BYTES: Final = 300  # that the objects of a line of a head take besides its bytes
-LARGE_HEAD: Final = 2048  # bytes of a head that no idle connection holds
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LINE_ENDS: Final = b"\r\n"
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
@@ -101,11 +100,11 @@ class RequestParser:
         self._head_limit: Final = head_limit
         self.waiting = b""
         self.is_framed = True
-        self._restart()
+        self._parser: HttpRequestParser | None = None
         self._begin_next()
 
-    def _restart(self) -> None:
-        self._parser = HttpRequestParser(
+    def _new_parser(self) -> HttpRequestParser:
+        return HttpRequestParser(
             self._protocol,
             self._loop,
             BODY_WINDOW,
@@ -129,7 +128,8 @@ class RequestParser:
 
     def close(self) -> None:
         """Lets go of the connection, which has ended: nothing is read any more."""
-        del self._parser, self._protocol
+        del self._protocol
+        self._parser = None
         self.waiting = b""
 
     @property
@@ -142,11 +142,12 @@ class RequestParser:
         self.waiting = self._line = b""
         if self.held:
             self.held = 0
-            self._restart()
+            self._parser = None
 
     def pause_reading(self) -> None:
         """Makes the C parser hold a body back (called by `BaseProtocol.pause_reading`)."""
-        self._parser.pause_reading()
+        if self._parser is not None:
+            self._parser.pause_reading()
 
     def read_head(self, data: bytes) -> Message | None:
         """Reads one request head from what is waiting and `data`; None if it is incomplete.
@@ -198,6 +199,8 @@ class RequestParser:
         RFC 9110 2.5 wants that, and the C parser refuses them.
         """
         line = None if self._line is None else self._line + data
+        if self._parser is None:
+            self._parser = self._new_parser()
         try:
             messages, _, _ = self._parser.feed_data(data)
         except HttpProcessingError:
@@ -205,7 +208,7 @@ class RequestParser:
             if known is None or known == line:
                 raise
             line = None
-            self._restart()
+            self._parser = self._new_parser()
             messages, _, _ = self._parser.feed_data(known)
         self._line = None if line is None or b"\n" in line else line
         return messages
@@ -231,6 +234,10 @@ class RequestParser:
             body, rest = data[: self._body_left], data[self._body_left :]
             self._body_left -= len(body)
             self.waiting += rest
+            self._feed(body)
+
+    def _feed(self, body: bytes) -> None:
+        if self._parser is not None:  # else nothing is read any more
             self._parser.feed_data(body)
 
     def _feed_chunked(self, data: bytes) -> None:
@@ -240,12 +247,12 @@ class RequestParser:
         is_last = bool(data) and window.endswith(_LAST_CHUNK)
         self._chunked_bytes += len(data)
         before = self._payload.total_bytes
-        self._parser.feed_data(data[:-1] if is_last else data)
+        self._feed(data[:-1] if is_last else data)
         if self._payload.is_eof():
             self.is_framed = False
             self._is_complete = True
         elif is_last:
-            self._parser.feed_data(data[-1:])
+            self._feed(data[-1:])
             self._is_complete = self._payload.is_eof()
         self._bound_framing(held + data if self._is_complete else b"")
         self._bound_trailers(data, self._payload.total_bytes - before)
@@ -277,13 +284,12 @@ class RequestParser:
             raise LineTooLong(b"trailers", self._head_limit)
 
     def next_request(self) -> None:
-        """Goes on behind the current request, which must be complete."""
-        if self._is_chunked or self.head_bytes > LARGE_HEAD:
-            # A trailer field would become a header field of the next request; and the C parser
-            # holds its last head until the next one comes, in two forms.
-            self._restart()
-        else:
-            self._parser.message_consumed()
+        """Goes on behind the current request, which must be complete.
+
+        Another parser reads the next one. This one would hold the last head until then, in two
+        forms, and make a trailer field a header field of the next request.
+        """
+        self._parser = None
         self._begin_next()
 
 

@@ -219,7 +219,6 @@ class Supervisor:
         for number in (RELOAD, ASKED):
             signal.signal(number, signal.SIG_DFL)  # what is ignored cannot be waited for
         self._files.follow(self._context.config)
-        gc.collect()
         gc.freeze()  # shared with the workers, as long as no collector writes to it
         first = 1 if self._context.config.admin is None else _ADMIN
         self._due.update(dict.fromkeys(range(first, self._context.board.workers + 1), 0.0))
