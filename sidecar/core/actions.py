@@ -18,8 +18,12 @@ from sidecar.core.upstream_head import UpstreamHead
 is_json_type: Final = Memo[bytes, bool](_is_json_type, 64).__getitem__
 _NEVER_WRAPPED: Final = frozenset((204, 205, 206))
 
-# The auth-param `error` (RFC 9110 11.2), not `error_uri` nor what a URL's query holds.
-_CHALLENGE_ERROR: Final = re.compile(rb'(?:^|[\s,])error[ \t]*=[ \t]*"?([^",;\s]*)')
+# Auth-params (RFC 9110 11.2): name, and value as quoted-string or token. Nothing within quotation
+# marks is a parameter.
+_AUTH_PARAM: Final = re.compile(
+    rb"(?:^|[\s,])([!#-'*+.^-`|~0-9a-z-]++)[ \t]*+=[ \t]*+"
+    rb'(?:"([^"\\]*+(?>\\.[^"\\]*+)*+)|([^",;\s]*+))'
+)
 
 
 class Action(StrEnum):
@@ -86,8 +90,10 @@ def _decide(
         and not names_other_problem(head.fact(b"www-authenticate"))
     ):
         return UNAUTHORIZED
-    if is_head_request or not is_wrappable(head):
+    if is_head_request:
         return RELAY
+    if not is_wrappable(head):
+        return INSPECT if counts and _may_say_unauthorized(head) else RELAY
     if route.envelope is None:
         return (
             INSPECT if (counts or is_read) and is_json_type(head.fact(b"content-type")) else RELAY
@@ -130,10 +136,19 @@ def is_wrappable(head: UpstreamHead) -> bool:
     return media_type(facts.get(b"content-type", b"")) != b"text/event-stream"
 
 
+def _may_say_unauthorized(head: UpstreamHead) -> bool:
+    """Whether JSON that is never wrapped, of a redirect or a part, is looked into all the same."""
+    status, facts = head.status, head.facts
+    has_body = status == 206 or (300 <= status < 400 and status != 304)
+    is_plain = has_body and b"content-encoding" not in facts
+    return is_plain and is_json_type(head.fact(b"content-type"))
+
+
 def names_other_problem(www_authenticate: bytes) -> bool:
     """Whether a challenge names an error other than invalid_token: step-up, a DPoP nonce.
 
     (RFC 6750 3.1, RFC 9449 8, RFC 9470 3.) Such a 401 asks for more; it does not end a session.
     """
-    errors = _CHALLENGE_ERROR.findall(www_authenticate.lower())
+    params = _AUTH_PARAM.findall(www_authenticate.lower())
+    errors = {quoted or token for name, quoted, token in params if name == b"error"} - {b""}
     return bool(errors) and b"invalid_token" not in errors

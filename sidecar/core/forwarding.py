@@ -29,7 +29,7 @@ from sidecar.core.memo import Memo
 from sidecar.core.representation import DESCRIBED, representation_lines, strong_tags
 from sidecar.core.request import Request, override_lines
 from sidecar.core.route_table import NOSNIFF, Route
-from sidecar.core.target import is_host, is_port
+from sidecar.core.target import is_host, is_local_path, is_port
 from sidecar.core.trace_context import trace_id_of
 from sidecar.core.upstream_head import UpstreamHead
 
@@ -119,10 +119,16 @@ class Peer(msgspec.Struct, frozen=True):
             port = request.fact(b"x-forwarded-port")
             if self.public is None and is_port(port):
                 lines += b"X-Forwarded-Port: %b\r\n" % port
-            stripped = request.fact(b"x-forwarded-prefix").rstrip(b"/") + stripped
+            stripped = _told_prefix(request) + stripped
         if stripped:
             lines += b"X-Forwarded-Prefix: %b\r\n" % stripped
         return lines
+
+
+def _told_prefix(request: Request) -> bytes:
+    """The prefix that the proxy in front has taken off; empty for what is no path of this host."""
+    told = request.fact(b"x-forwarded-prefix").split(b",", 1)[0].strip()
+    return told.rstrip(b"/") if is_local_path(told.decode("latin-1")) else b""
 
 
 def prepare_request(
@@ -157,18 +163,19 @@ def prepare_request(
     ]
     if cookie:
         head += (b"Cookie: ", cookie, b"\r\n")
-    accepted = facts.get(b"accept-encoding")
+    accepted = request.passing(b"accept-encoding")
     if accepted is not None:
         codings = decodable_codings(accepted) if route.reads_answers else accepted
         head += (b"Accept-Encoding: ", codings, b"\r\n")
-    if max_forwards.NAME in facts:
+    if request.passing(max_forwards.NAME) is not None:
         head.append(max_forwards.forwarded_line(request.method, facts))
     if request.is_websocket:
         head.append(HANDSHAKE)
     for name in (b"if-match", b"if-none-match"):
-        if name in facts:
-            head += _validators(name, facts[name], wrapped=route.envelope is not None)
-    traceparent = facts.get(b"traceparent")
+        validators = request.passing(name)
+        if validators is not None:
+            head += _validators(name, validators, wrapped=route.envelope is not None)
+    traceparent = request.passing(b"traceparent")
     if traceparent is not None and not is_traced and trace_id_of(traceparent):
         head += (b"traceparent: ", traceparent, b"\r\n")
     return b"".join(head)
@@ -233,6 +240,7 @@ def clean_response(
     by_origin: bool = False,
     coding: bytes | None = None,
     site: HttpsSite | None = None,
+    sent_host: bytes = b"",
 ) -> tuple[bytes, bytes]:
     """Renders the client's answer head but for framing and the final empty line.
 
@@ -245,7 +253,7 @@ def clean_response(
     upstream's own policy, which stands where it is None, but never for credentials unless the route
     is only observed; `by_origin`: whether other origins would be given other lines; `coding`: that
     of an envelope which depends on what the client accepts, empty for none; `site`: the public one
-    if that is https.
+    if that is https; `sent_host`: the Host that it was sent, where a location may name it.
     """
     facts = head.facts
     if b"via" in facts or head.version != b"1.1":
@@ -270,7 +278,7 @@ def clean_response(
         by_coding=coding is not None,
     )
     if b"location" in facts or b"content-location" in facts:
-        _add_locations(lines, facts, route, site)
+        _add_locations(lines, facts, route, site, sent_host)
     lines += map(b"Set-Cookie: ".__add__, cookies)
     if cors is None:
         policy = ANONYMOUS_CORS if route.observes is None else CORS_POLICY
@@ -317,14 +325,18 @@ def _add_caching(
 
 
 def _add_locations(
-    lines: list[bytes], facts: dict[bytes, bytes], route: Route, site: HttpsSite | None
+    lines: list[bytes],
+    facts: dict[bytes, bytes],
+    route: Route,
+    site: HttpsSite | None,
+    sent_host: bytes,
 ) -> None:
     for name, canonical in (
         (b"location", b"Location: "),
         (b"content-location", b"Content-Location: "),
     ):
         if name in facts:
-            public = route.public_location(facts[name].decode("latin-1"))
+            public = route.public_location(facts[name].decode("latin-1"), sent_host)
             if site is not None:
                 public = site.location(public)
             lines.append(canonical + public.encode("latin-1"))

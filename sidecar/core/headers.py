@@ -144,7 +144,7 @@ def is_own_field(name: bytes) -> bool:
     Or for one that is meant for one connection only. `name` is in any case and spelling.
     """
     plain = _NOT_PLAIN.sub(b"-", name.lower())
-    return plain in _OWN_FIELDS or plain.startswith(b"x-forwarded-")
+    return plain in _OWN_FIELDS
 
 
 def is_request_field(name: bytes) -> bool:

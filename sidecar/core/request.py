@@ -24,6 +24,15 @@ WITHHOLD: Final = Fate.WITHHOLD
 
 SAFE_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 IDEMPOTENT_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
+KNOWN_METHODS: Final = frozenset(
+    (
+        *("ACL", "BIND", "CHECKOUT", "CONNECT", "COPY", "DELETE", "GET", "HEAD", "LINK", "LOCK"),
+        *("M-SEARCH", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL", "MOVE", "NOTIFY", "OPTIONS"),
+        *("PATCH", "POST", "PROPFIND", "PROPPATCH", "PURGE", "PUT", "QUERY", "REBIND", "REPORT"),
+        *("SEARCH", "SOURCE", "SUBSCRIBE", "TRACE", "UNBIND", "UNLINK", "UNLOCK", "UNSUBSCRIBE"),
+    )
+)
+"""Those that the C parser reads."""
 REFUSED_METHODS: Final = frozenset(("CONNECT", "TRACE", "PRI"))
 
 # Clients choose targets, so what is remembered of them is bounded in number and in size.
@@ -31,6 +40,7 @@ _split_often: Final = lru_cache(maxsize=4096)(split_target)
 
 # Connection options that name no field to be removed.
 _PLAIN_OPTIONS: Final = frozenset((b"keep-alive", b"close", b"upgrade", b"te"))
+_NONE: Final[frozenset[bytes]] = frozenset()
 
 
 class Fields:
@@ -39,8 +49,8 @@ class Fields:
     `raw` is what it was read from; `lines` are rendered field lines that pass on unchanged (four
     pieces a line), `withheld` those that do only if their route says so; `facts` are the values
     the sidecar reads, by lower-case name. Several fields of one name are joined as RFC 9110 5.3
-    says (Cookie with `; `, RFC 6265 5.4). `logged` is what the access log says of them, once it has
-    said something.
+    says (Cookie with `; `, RFC 6265 5.4). `nominated` are the names that Connection
+    names. `logged` is what the access log says of them, once it has said something.
     """
 
     __slots__ = (
@@ -50,6 +60,7 @@ class Fields:
         "is_websocket",
         "lines",
         "logged",
+        "nominated",
         "plan_bytes",
         "plans",
         "raw",
@@ -58,7 +69,7 @@ class Fields:
 
     def __init__(self, raw: RawFields, *, http11: bool = True) -> None:
         self.raw = raw
-        self.lines, self.withheld, self.facts = _read_fields(raw)
+        self.lines, self.withheld, self.facts, self.nominated = _read_fields(raw)
         facts = self.facts
         if not http11:
             facts.pop(b"upgrade", None)  # ignored in HTTP/1.0 (RFC 9110 7.8)
@@ -123,6 +134,13 @@ class Request:
         """The Cookie field value, or empty."""
         return self.facts.get(b"cookie", b"")
 
+    def passing(self, name: bytes) -> bytes | None:
+        """The value of a field that the sidecar reads, if the upstream may be sent it.
+
+        Not if Connection names it (RFC 9110 7.6.1).
+        """
+        return None if name in self.fields.nominated else self.facts.get(name)
+
     def fact(self, name: bytes) -> bytes:
         """The value of a field that the sidecar reads, or empty."""
         return self.facts.get(name, b"")
@@ -133,7 +151,7 @@ class Request:
         Raises `BadRequest` if there are two: it is no list (RFC 9110 5.3 and 11.6.2), and servers
         would disagree about which of them counts.
         """
-        value = self.facts.get(b"authorization")
+        value = self.passing(b"authorization")
         if value is not None and b"," in value:
             names = [name.lower() for name, _ in self.fields.raw]
             if names.count(b"authorization") > 1:
@@ -153,7 +171,7 @@ class Request:
 
 def _read_fields(
     fields: Iterable[tuple[bytes, bytes]],
-) -> tuple[list[bytes], list[bytes], dict[bytes, bytes]]:
+) -> tuple[list[bytes], list[bytes], dict[bytes, bytes], Collection[bytes]]:
     lines: list[bytes] = []
     withheld: list[bytes] = []
     facts: dict[bytes, bytes] = {}
@@ -177,13 +195,13 @@ def _read_fields(
             withheld += (name, b": ", value, b"\r\n")
         elif fate is BAD:
             raise BadRequest("a field name that is none")
-    connection = facts.get(b"connection")
+    connection, nominated = facts.get(b"connection"), _NONE
     if connection is not None:
-        nominated = set(list_members(connection)) - _PLAIN_OPTIONS
+        nominated = frozenset(list_members(connection)) - _PLAIN_OPTIONS
         if nominated:
             lines = without_lines(lines, nominated)
             withheld = without_lines(withheld, nominated)
-    return lines, withheld, facts
+    return lines, withheld, facts, nominated
 
 
 def without_lines(lines: list[bytes], names: Collection[bytes]) -> list[bytes]:

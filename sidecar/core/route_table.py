@@ -49,6 +49,7 @@ class Route:
     observes: Route | None = None  # the rules that are only noted; this route lets all pass
     vouches: bool = field(init=False)  # the upstream acts for the user: by a token, or a name
     authorities: frozenset[bytes] = field(init=False)  # host[:port] that mean the upstream
+    maps_host: bool = field(init=False)  # the Host that it is sent does too, and its paths differ
     is_private: bool = field(init=False)  # no shared cache may keep an answer
     by_cookie: bool = field(init=False)  # answers depend on the Cookie field
     reads_answers: bool = field(init=False)  # JSON is wrapped or looked into, and so decoded
@@ -65,6 +66,7 @@ class Route:
             or (self.inject and self.on_unauthorized != "pass"),
             "nosniff": NOSNIFF if self.kind == "api" and self.observes is None else b"",
             "authorities": _authorities(self.upstream_origins, self.host),
+            "maps_host": self.host is None and bool(self.strip or self.base),
         }
         for name, value in made.items():
             object.__setattr__(self, name, value)
@@ -80,24 +82,38 @@ class Route:
             path = _after_segments(path, self.strip_segments)
         return f"{self.base}{path}{query}"
 
-    def public_location(self, location: str) -> str:
+    def public_location(self, location: str, sent_host: bytes = b"") -> str:
         """Maps a Location back to the client's view (behaviour: forwarding); foreign ones stay.
 
         The upstream's own are those that name its host or the Host that it was sent, under either
-        scheme: it may believe X-Forwarded-Proto.
+        scheme: it may believe X-Forwarded-Proto. `sent_host` is that of the client, where
+        `maps_host`. A path that has the stripped prefix is of an upstream that knows of it, by
+        X-Forwarded-Prefix for example.
         """
         authority, rest = split_authority(location)
         if authority is None:
             if not location.startswith("/"):
                 return location
-        elif authority not in self.authorities:
+        elif not (authority in self.authorities or _is_authority(authority, sent_host)):
             return location
         else:
             location = rest if rest.startswith("/") else "/" + rest
         base = self.base
-        if base and (location == base or location.startswith((base + "/", base + "?", base + "#"))):
+        if _is_below(base, location):
             location = location[len(base) :]
-        return _no_authority(self.strip + location)
+        return _no_authority(location if _is_below(self.strip, location) else self.strip + location)
+
+
+def _is_below(prefix: str, location: str) -> bool:
+    """Whether a path-absolute reference leads to `prefix` or below; never, if that is empty."""
+    if not prefix or not location.startswith(prefix):
+        return False
+    return location[len(prefix) : len(prefix) + 1] in ("", "/", "?", "#")
+
+
+def _is_authority(authority: bytes, host: bytes) -> bool:
+    """Whether a Host value, unless it is empty, names the same as `split_authority` has found."""
+    return host != b"" and normal_origin(b"http://" + host) == b"http://" + authority
 
 
 def _authorities(origins: Iterable[str], host: bytes | None) -> frozenset[bytes]:

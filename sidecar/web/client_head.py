@@ -43,14 +43,15 @@ def render_head(
     sets_cookies = head.cookies or flow.sweeps or flow.presented.sets
     private = flow.live is not None and flow.route.vouches
     # A head that came before is given out as it was then, unless something else has a part in it.
-    facts, site = head.facts, None
+    facts, site, sent_host = head.facts, None, b""
     if b"location" in facts or b"content-location" in facts:
         site = HttpsSite.of(public_origin(flow))
+        sent_host = flow.request.host if flow.route.maps_host else b""
     is_alone = not (sets_cookies or by_origin or site) and b"date" in facts
     made = head.made if is_alone else None
     parts = None
     if made is not None:
-        key = flow.route, wrapped, private, coding
+        key = flow.route, wrapped, private, coding, sent_host
         parts = made.get(key)
     if parts is None:
         cookies, no_store = _cookies(flow, head) if sets_cookies else ((), False)
@@ -66,6 +67,7 @@ def render_head(
             by_origin=by_origin,
             coding=coding,
             site=site,
+            sent_host=sent_host,
         )
         if made is not None:
             keep(made, key, parts)

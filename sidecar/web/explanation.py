@@ -21,7 +21,7 @@ from sidecar.core.errors import (
     StoreUnavailable,
     loggable,
 )
-from sidecar.core.request import UNREAD, Request
+from sidecar.core.request import KNOWN_METHODS, UNREAD, Request
 from sidecar.core.route_table import UNROUTED, Route
 from sidecar.explain import Explanation, facts_of
 from sidecar.policy import Policy
@@ -164,6 +164,8 @@ class AskedText(msgspec.Struct, frozen=True):
 
     def request(self) -> Request:
         """The request, read as one that has come. Raises `BadRequest`."""
+        if self.method not in KNOWN_METHODS:
+            raise BadRequest(f"method {loggable(self.method)} is not known")
         return Request(self.method, self.target, self.fields, http11=True)
 
 
@@ -185,7 +187,7 @@ def read_text(policy: Policy, text: str, cookie_header: str) -> AskedText:
     if not any(name.lower() == b"host" for name, _ in fields):
         origin = policy.public_origin or b"http://localhost"
         fields.append((b"Host", origin.partition(b"://")[2]))
-    return AskedText(parts[0].upper(), parts[1], tuple(fields))
+    return AskedText(parts[0], parts[1], tuple(fields))
 
 
 def _fields(lines: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:

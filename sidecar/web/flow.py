@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
@@ -308,7 +309,9 @@ class Flow(Exchange):
         """Interim responses pass to clients that know them (RFC 9110 15.2)."""
         if self.http11 and not (self.started or self.over):
             told = message.code, message.reason, message.raw_headers
-            self.connection.write(interim_answer(*told, self.route.public_location))
+            sent_host = self.request.host if self.route.maps_host else b""
+            location = partial(self.route.public_location, sent_host=sent_host)
+            self.connection.write(interim_answer(*told, location))
 
     def wants_whole(self, head: UpstreamHead, length: int) -> bool:
         """Whether a response whose body is still coming is of use only once all of it is here."""

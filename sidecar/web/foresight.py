@@ -182,7 +182,9 @@ class Foresight:
         presented = flow.presented = foreseen.view
         judged = self._judge.judge(flow, presented)
         if judged is None:
-            return self._made(flow, Step.SESSION, own=_response(flow, error_of(flow)))
+            is_led = self._judge.is_over(flow, presented) and self._leads(flow)
+            error = bridged_error_of(flow) if is_led else error_of(flow)
+            return self._made(flow, Step.SESSION, own=_response(flow, error))
         if judged.is_bridged and judged.is_dead and self._leads(flow):
             return self._made(flow, Step.SESSION, own=_response(flow, bridged_error_of(flow)))
         head = upstream_head(flow, judged.cookie, judged.authorization, is_traced=self._is_traced)

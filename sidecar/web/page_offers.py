@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
 from sidecar.core.access import EMAIL
-from sidecar.core.errors import NotAllowed, ProxyError, TokenRejected
+from sidecar.core.errors import NotAllowed, ProxyError, SessionRequired, TokenRejected
 from sidecar.core.formats.login_session import LoginReading
-from sidecar.core.logout_rule import way_back
+from sidecar.core.logout_rule import RETURN_PARAM, way_back
 from sidecar.core.request import UNREAD
 from sidecar.core.target import local_reference
 
@@ -45,6 +45,10 @@ def offer_of(flow: Flow, error: ProxyError) -> Offer:
         return offer_switch(flow, _who(flow), way_back(flow.request))
     if isinstance(error, TokenRejected):
         return _again(flow, _link(flow.runtime.policy.logout.path, "Log out"))
+    if isinstance(error, SessionRequired):
+        back = way_back(flow.request) or ""
+        login = flow.runtime.policy.logout.next_location({RETURN_PARAM: back})
+        return Offer(actions=_link(login, "Log in"))
     return _again(flow) if error.status in _TRY_AGAIN else NOTHING
 
 

@@ -109,13 +109,12 @@ class Planner:
         try:
             presented = await self._ready(flow, renews=renews)
         except RefreshUnavailable as error:
-            route = flow.route
             note_presented(flow, "renewal_failed", detail=error.detail)
-            if route.session == "required" or (route.inject and route.kind != "page"):
+            if not _does_without(flow.route):
                 raise
             # A page goes on with the session as it is, and without a token that has expired.
             presented = await self._ready(flow, renews=False)
-            if route.inject:
+            if flow.route.inject:
                 presented = presented.expired()
         except StoreUnavailable as error:
             presented = self._judge.without_store(flow, presented, error)
@@ -148,9 +147,18 @@ class Planner:
         if self._runtime.tracer is not None:
             self._runtime.tracer.responded(flow)
         token = flow.presented.reading.token
-        flow.presented, is_last = await self._coordinator.recover(
-            flow.presented, scope_of(flow), rejected=token, permit=renewals(flow)
-        )
+        try:
+            flow.presented, is_last = await self._coordinator.recover(
+                flow.presented, scope_of(flow), rejected=token, permit=renewals(flow)
+            )
+        except RefreshUnavailable as error:
+            if not _does_without(flow.route) or flow.streaming_body:
+                raise
+            note_presented(flow, "renewal_failed", detail=error.detail)
+            flow.counts = False  # for the repetition: a 401 says nothing of a session then
+            flow.presented = flow.presented.expired()
+            self._repeat(flow, "the token was rejected, and the session cannot be renewed now")
+            return
         flow.recoveries += 2 if is_last else 1
         self._runtime.large.look_at(flow.presented)
         now = self._runtime.clock.now()
@@ -163,11 +171,15 @@ class Planner:
             # A client that has only a rejected token is not given another one.
             rescue(flow, TokenRefreshed())
         else:
-            plan = self._plan_with(flow, flow.presented)
-            if plan is not None:
-                flow.retries += 1
-                tell_retry(flow, "the token was rejected, and the session has another one")
-                send(flow, plan)
+            self._repeat(flow, "the token was rejected, and the session has another one")
+
+    def _repeat(self, flow: Flow, why: str) -> None:
+        """Sends the request once more. Raises `ProxyError`."""
+        plan = self._plan_with(flow, flow.presented)
+        if plan is not None:
+            flow.retries += 1
+            tell_retry(flow, why)
+            send(flow, plan)
 
     # -- the plan -------------------------------------------------------------------------------
 
@@ -195,7 +207,8 @@ class Planner:
         """The plan once the session is known. None if the sidecar itself has responded."""
         judged = self._judge.judge(flow, presented)
         if judged is None:
-            unauthorized(flow)
+            if not (self._judge.is_over(flow, presented) and self._bridge.lead(flow)):
+                unauthorized(flow)
             return None
         is_bridged = judged.is_bridged
         if is_bridged and judged.is_dead:
@@ -269,6 +282,11 @@ def _remember(plan: Plan, flow: Flow) -> None:
         fields.forget_plans()
     fields.plans[flow.method, flow.target] = plan
     fields.plan_bytes += size
+
+
+def _does_without(route: Route) -> bool:
+    """Whether a request is served though its session cannot be renewed now."""
+    return route.session != "required" and (route.kind == "page" or not route.inject)
 
 
 def _budget(request: Request, route: Route) -> str:

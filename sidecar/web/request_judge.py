@@ -186,13 +186,21 @@ class RequestJudge:
             self._met(flow)
             if route.session != "none":
                 check_allowed(flow)
-        is_dead = self._revocations.is_dead(presented.fingerprint, flow.began)
+        is_dead = self._is_dead(flow, presented)
         is_bridged = (is_dead or flow.live is not None) and self._policy.bridge.concerns(
             request, route
         )
         if route.identity and flow.live is not None:
             authorization += identity_lines(route.identity, presented.reading.claim)
         return Judged(cookie, authorization, is_dead, is_bridged)
+
+    def is_over(self, flow: Flow, presented: SessionView) -> bool:
+        """Whether the request is a navigation whose session has ended, so that its cookies go."""
+        is_dead = self._is_dead(flow, presented)
+        return is_dead and self._policy.bridge.concerns(flow.request, flow.route)
+
+    def _is_dead(self, flow: Flow, presented: SessionView) -> bool:
+        return self._revocations.is_dead(presented.fingerprint, flow.began)
 
     def credential(self, flow: Flow, presented: SessionView) -> tuple[bytes, bytes] | None:
         """The Cookie value and the Authorization line for the upstream (behaviour: credential).
@@ -201,8 +209,7 @@ class RequestJudge:
         """
         request, route = flow.request, flow.route
         live = flow.live = self._revocations.live_fingerprint(presented, flow.began)
-        is_dead = self._revocations.is_dead(presented.fingerprint, flow.began)
-        flow.sweeps = is_dead and self._policy.bridge.sweeps(request)
+        flow.sweeps = self._is_dead(flow, presented) and self._policy.bridge.sweeps(request)
         cookie = self._forwarded_cookie(flow, presented)
         if live is not None and route.vouches and flow.by_cookie:
             self._check_csrf(flow)

@@ -148,6 +148,12 @@ def test_a_401_that_counts_comes_before_all_else(fields: dict[str, str], is_head
         ('Bearer error="not_invalid_token"', True),
         ('Bearer, DPoP error="use_dpop_nonce"', True),
         ('DPoP error="use_dpop_nonce", Bearer error="invalid_token"', False),
+        ('Bearer error_description="token error=foo happened"', False),
+        ('Bearer scope="x error=y", realm="a\\" error=z"', False),
+        ('Bearer realm="example, error=x"', False),
+        ('Bearer error=""', False),
+        ('Bearer error="invalid_token', False),
+        ('Bearer realm="a \\" b", error="insufficient_scope"', True),
     ],
 )
 def test_a_challenge_that_asks_for_something_else_ends_no_session(
@@ -178,6 +184,22 @@ def test_without_an_envelope_json_is_looked_into(
     """`message` counts on requests that carried a credential (behaviour: 401)."""
     assert action(status, fields, route=PAGE, counts=True) is wanted
     assert action(status, fields, route=PAGE) is RELAY
+
+
+@pytest.mark.parametrize("status", [206, 300, 302, 307, 308])
+@pytest.mark.parametrize("route", [API, PAGE])
+def test_json_that_is_never_wrapped_is_looked_into(status: int, route: Route) -> None:
+    """A rule of `unauthorized.match` holds at any status. HEAD and codings are left alone."""
+    assert action(status, JSON, route=route, counts=True) is INSPECT
+    assert action(status, JSON, route=route) is RELAY
+    assert action(status, {**JSON, "Content-Encoding": "gzip"}, route=route, counts=True) is RELAY
+    assert action(status, JSON, route=route, counts=True, is_head=True) is RELAY
+    assert action(status, TEXT, route=route, counts=True) is RELAY
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_without_a_body_there_is_nothing_to_look_into(status: int) -> None:
+    assert action(status, JSON, counts=True) is RELAY
 
 
 def test_challenges_in_several_fields_are_read_together() -> None:

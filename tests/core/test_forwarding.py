@@ -104,6 +104,47 @@ def test_a_whole_head() -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "prefix"),
+    [
+        (["/a"], b"/a/api"),
+        (["/a/"], b"/a/api"),
+        (["/a", "/b"], b"/a/api"),
+        (["/a, /b"], b"/a/api"),
+        (["//evil.test"], b"/api"),
+        (["https://evil.test"], b"/api"),
+        (["a"], b"/api"),
+        (["/"], b"/api"),
+        ([""], b"/api"),
+    ],
+)
+def test_the_prefix_of_a_proxy_in_front_is_one_path(told: list[str], prefix: bytes) -> None:
+    """The first of several, and none that would lead to another host."""
+    asked = request(*(("X-Forwarded-Prefix", one) for one in told))
+    _, fields = sent(asked, peer=PROXY)
+    assert values(fields, b"X-Forwarded-Prefix") == [prefix]
+
+
+FORWARDED = ["Accept-Encoding", "If-Match", "If-None-Match", "Max-Forwards", "traceparent", "X-Own"]
+
+
+@pytest.mark.parametrize("name", FORWARDED)
+def test_fields_that_connection_names_go_no_further(name: str) -> None:
+    """Those too that are read here and written anew (RFC 9110 7.6.1)."""
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    value = {"Max-Forwards": "5", "traceparent": trace, "Accept-Encoding": "gzip"}.get(name, '"x"')
+    key, method = name.lower().encode(), "OPTIONS" if name == "Max-Forwards" else "GET"
+    _, fields = sent(request((name, value), method=method))
+    assert [one for one, _ in fields if one.lower() == key]
+    _, fields = sent(request((name, value), ("Connection", f"close, {name}"), method=method))
+    assert not [one for one, _ in fields if one.lower() == key]
+
+
+def test_own_authorization_that_connection_names_is_none() -> None:
+    asked = request(("Authorization", "Bearer own"), ("Connection", "authorization"))
+    assert asked.own_authorization() is None
+
+
+@pytest.mark.parametrize(
     ("target", "line"),
     [
         ("/api/a%2Fb/%7e?x=%2f..&y=%zz", b"GET /a%2Fb/%7e?x=%2f..&y=%zz HTTP/1.1"),

@@ -122,9 +122,10 @@ def test_the_memory_of_spellings_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     [
         *((name, True) for name in ("Authorization", "cookie", "HOST", "Content-Length", "Via")),
         *((name, True) for name in ("Transfer-Encoding", "Connection", "Upgrade", "TE", "Proxy")),
-        *((name, True) for name in ("X-Forwarded-For", "X-Forwarded-User", "X-Request-Id")),
+        *((name, True) for name in ("X-Forwarded-For", "X-Forwarded-Prefix", "X-Request-Id")),
         *((name, True) for name in ("X_Forwarded.For", "content_length", "X~Request.Id")),
         *((name, False) for name in ("X-User", "session_id", "Forwarded", "X-Forwardedfor")),
+        *((name, False) for name in ("X-Forwarded-User", "X-Forwarded-Email")),
     ],
 )
 def test_which_fields_are_the_sidecars_own_in_every_spelling(name: str, is_own: bool) -> None:

@@ -493,6 +493,52 @@ def test_locations_lead_back_by_the_host_that_was_sent(
     assert one.public_location(location) == public
 
 
+@pytest.mark.parametrize(
+    ("location", "public"),
+    [
+        ("/fa/items/?a=1", "/fa/items/?a=1"),
+        ("http://api:4000/fa/items", "/fa/items"),
+        ("/fa", "/fa"),
+        ("/fa?x", "/fa?x"),
+        ("/fa#x", "/fa#x"),
+        ("/fab", "/fa/fab"),
+        ("/items/fa/", "/fa/items/fa/"),
+    ],
+)
+def test_upstream_that_knows_its_prefix_gets_it_once(location: str, public: str) -> None:
+    """FastAPI by `--root-path`, Flask by `ProxyFix(x_prefix=1)`: they write it themselves."""
+    assert route("/fa/", strip="/fa").public_location(location) == public
+
+
+@pytest.mark.parametrize(
+    ("strip", "base", "sent", "location", "public"),
+    [
+        ("/app", "", b"app.test", "http://app.test/login", "/app/login"),
+        ("/app", "", b"App.Test:80", "//app.test/login", "/app/login"),
+        ("/app", "", b"app.test:8080", "https://app.test:8080/login", "/app/login"),
+        ("/app", "", b"app.test", "http://app.test:8080/login", "http://app.test:8080/login"),
+        ("/app", "", b"app.test", "http://app.test/app/x", "/app/x"),
+        ("/based", "/base", b"app.test", "http://app.test/base/login", "/based/login"),
+        ("/app", "", b"app.test", "http://other.test/login", "http://other.test/login"),
+        ("/app", "", b"", "//\\evil.test/x", "//\\evil.test/x"),
+        ("/app", "", b"", "http://api:4000/x", "/app/x"),
+    ],
+)
+def test_the_clients_host_means_the_upstream_that_was_sent_it(
+    strip: str, base: str, sent: bytes, location: str, public: str
+) -> None:
+    """An absolute location leads to where the path-absolute one of the same place leads."""
+    assert route("/", strip=strip, base=base).public_location(location, sent) == public
+
+
+def test_the_clients_host_is_mapped_only_where_paths_differ() -> None:
+    """With `host:` another one is sent, and without a prefix the location is right as it is."""
+    assert replace(route("/", strip="/app"), host=None).maps_host
+    assert replace(route("/", base="/v1"), host=None).maps_host
+    assert not replace(route("/"), host=None).maps_host
+    assert not replace(route("/", strip="/app"), host=b"x").maps_host
+
+
 @given(
     st.sampled_from(["", "/api"]),
     st.sampled_from(["", "/v1"]),

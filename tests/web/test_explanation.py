@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_exceptions import HttpProcessingError
 from click.testing import CliRunner, Result
 
 from sidecar.cli import cli
 from sidecar.compilation.compile_policy import compile_policy
 from sidecar.core.config import load
 from sidecar.core.errors import BadRequest
+from sidecar.core.request import KNOWN_METHODS
 from sidecar.policy import Policy
 from sidecar.web.explanation import RequestExplanation, explain_request
 from sidecar.web.foresight import Foresight
+from sidecar.web.request_parser import RequestParser
 
 CANARY = "canary-c4n4ry-7f3a9e51d2"
 CONFIG: dict[str, Any] = {
@@ -125,3 +130,28 @@ def test_command_names_what_is_wrong_with_a_request(tmp_path: Path) -> None:
     done = command(tmp_path, "--request", "orders")
     assert done.exit_code == 2
     assert done.stderr.startswith("--request: must be METHOD /path")
+
+
+@pytest.mark.parametrize("method", ["FOO", "get", "PRI", "VIEW"])
+def test_method_that_is_not_read_is_400(policy: Policy, method: str) -> None:
+    """As the request itself would be; nothing is said of routes and tokens."""
+    found = told(policy, f"{method} /api/x")["request"]
+    assert found["method"] == method
+    assert "400 bad_request" in found["decisions"][-1]
+
+
+def test_known_methods_are_those_of_the_parser() -> None:
+    others = "PRI DESCRIBE SETUP PLAY REDIRECT FOO get VIEW BASELINE-CONTROL UPDATEREDIRECTREF"
+
+    def is_read(method: str) -> bool:
+        loop = asyncio.new_event_loop()
+        try:
+            parser = RequestParser(BaseProtocol(loop), loop, 8192)
+            head = f"{method} / HTTP/1.1\r\nHost: x\r\n\r\n"
+            return parser.read_head(head.encode()) is not None
+        except HttpProcessingError:
+            return False
+        finally:
+            loop.close()
+
+    assert {one for one in (*KNOWN_METHODS, *others.split()) if is_read(one)} == KNOWN_METHODS

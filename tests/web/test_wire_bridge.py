@@ -33,6 +33,7 @@ def site(upstream: Upstream, **more: Any) -> dict[str, Any]:
         "routes": [
             {"path": "/api", **api},
             {"path": "/api/token", "authorization": "session", **api},
+            {"path": "/needs", "kind": "page", "upstream": "main", "session": "required"},
             {"path": "/", "kind": "page", "upstream": "main"},
         ],
         **more,
@@ -167,6 +168,27 @@ async def test_document_whose_head_has_left_goes_on(
     answer = await one.get("/streams-calls", SESSION, *DOCUMENT)
     assert (answer.status, answer.body) == (200, b"first401")
     assert (await one.get("/any", SESSION, *DOCUMENT)).status == 303
+
+
+async def test_page_that_requires_the_session_leads_to_the_logout(
+    at: Embedded, client: Clients, upstream: Upstream
+) -> None:
+    """Else nothing would take the dead cookies away. Who has none is told where the login is."""
+    one = await client(at)
+    answer = await one.get("/needs", *DOCUMENT)
+    assert (answer.status, b'href="/login">Log in</a>' in answer.body) == (401, True)
+    await die(one)
+    count = len(upstream.requests)
+    answer = await one.get("/needs/x", SESSION, *DOCUMENT)
+    assert answer.status == 303
+    location = answer.get("Location") or ""
+    assert location.startswith("/api/logout?ticket=")
+    logout = await one.get(location, SESSION, *DOCUMENT)
+    assert any(line.startswith("access_token=; ") for line in logout.all("Set-Cookie"))
+    assert (await one.get("/needs/x", SESSION, *ROUTER)).status == 401
+    kept = await one.get("/needs/x", SESSION, *DOCUMENT)  # the browser keeps the cookie
+    assert (kept.status, b'href="/login">Log in</a>' in kept.body) == (401, True)
+    assert len(upstream.requests) == count
 
 
 async def test_next_navigation_after_a_refusal_leads_to_the_logout(

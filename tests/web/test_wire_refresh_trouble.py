@@ -469,6 +469,30 @@ async def test_page_with_a_token_is_served_without_it_while_it_cannot_be_renewed
     assert (upstream.last.get("Authorization") or "").startswith("Bearer ")
 
 
+async def test_page_whose_token_is_rejected_is_served_without_it_while_it_cannot_be_renewed(
+    sidecar: Start, endpoint: TokenEndpoint, client: Clients, upstream: Upstream
+) -> None:
+    """As one whose token has expired. A 401 to the repetition ends no session."""
+    page = {"path": "/", "kind": "page", "upstream": "main", "inject": True}
+    counting = page | {"on_unauthorized": "logout"}
+    needed = counting | {"path": "/account", "session": "required"}
+    at = await sidecar(site(upstream) | {"routes": [counting, needed]})
+    endpoint.said["user"] = TROUBLE["500"]
+    cookie, one = sealed("user", expires_in=600), await client(at)
+
+    def answer(request: Received) -> Script:
+        if request.target == "/token":
+            return endpoint(request)
+        is_served = request.get("Authorization") is None and request.target == "/open"
+        return reply(b"page", "200 OK" if is_served else "401 Unauthorized", "text/html")
+
+    upstream.default = answer
+    assert (await one.get("/open", f"Cookie: {cookie}", *DOCUMENT)).status == 200
+    assert (await one.get("/account", f"Cookie: {cookie}", *DOCUMENT)).status == 503
+    assert (await one.get("/closed", f"Cookie: {cookie}", *DOCUMENT)).status == 401
+    assert (await one.get("/open", f"Cookie: {cookie}", *DOCUMENT)).status == 200
+
+
 async def test_page_does_not_wait_for_a_renewal_for_ever(
     at: Embedded,
     endpoint: TokenEndpoint,

@@ -127,7 +127,7 @@ def test_fields_are_set_in_short_and_at_length() -> None:
         ({"X-User": "claim.tok"}, "headers.X-User: must not lead to a token"),
         ({"X-User": ["email"]}, "unknown key"),
         ({"Authorization": "claim.sub"}, "must not be, or read like, a field that only"),
-        ({"X-Forwarded-User": "claim.sub"}, "must not be, or read like, a field that only"),
+        ({"X-Forwarded-Host": "claim.sub"}, "must not be, or read like, a field that only"),
         ({"X_User": "claim.sub"}, "must be a field name of letters, digits and -"),
         ({"Content-Type": "claim.sub"}, "must not be a field that says something else"),
         ({"Origin": "claim.sub"}, "must not be a field that says something else"),

@@ -418,7 +418,7 @@ FAULTS = [
         for key, name in (
             *(("pass", "Authorization"), ("pass", "COOKIE"), ("pass", "Host")),
             *(("pass", "Content-Length"), ("pass", "Transfer-Encoding"), ("pass", "Connection")),
-            *(("pass", "Upgrade"), ("pass", "X-Forwarded-User"), ("pass", "Via"), ("pass", "TE")),
+            *(("pass", "Upgrade"), ("pass", "X-Forwarded-Prefix"), ("pass", "Via"), ("pass", "TE")),
             *(("pass", "X-Request-Id"), ("pass", "x_forwarded_for"), ("pass", "content.length")),
             *(("drop", "Authorization"), ("drop", "X-Forwarded-For")),
         )
