@@ -18,6 +18,7 @@ from sidecar.core.config.sources import CookieSource, IronSessionSource, SourceS
 from sidecar.core.config.unverified_remarks import unverified_remarks
 from sidecar.core.path_table import PathTable
 from sidecar.core.target import prefix_key
+from sidecar.core.upstream_url import split_upstream_url
 
 _PLACEHOLDERS: Final = ("{refresh_token}", "{access_token}")
 
@@ -31,6 +32,7 @@ def remarks(config: Config) -> Iterator[str]:
     yield from _observed(config)
     yield from _proxies(config)
     yield from _unreached(config)
+    yield from _hosts(config)
     yield from _logout(config)
     yield from _own_login(config)
     yield from _renewal(config)
@@ -122,6 +124,20 @@ def _unreached(config: Config) -> Iterator[str]:
         for index, route in enumerate(config.routes):
             if prefix_key(route.path) in taken or table.find(route.path) is None:
                 yield f"routes[{index}].path: never reached; the sidecar answers {whose}"
+
+
+def _hosts(config: Config) -> Iterator[str]:
+    """Servers whose names TLS tells apart, and that get one Host all the same."""
+    sends_own = {one.upstream for one in config.routes if one.kind == "api" and one.host is None}
+    for name in sorted(sends_own):
+        upstream = config.upstreams[name]
+        urls = [split_upstream_url(one) for one in upstream.servers]
+        names = {one.host for one in urls if one.scheme == "https"}
+        if upstream.host is None and len(names) > 1:
+            yield (
+                f"upstreams.{name}.urls: have several names, and each server is sent "
+                f"{urls[0].authority} as Host; set host if that is not what they serve"
+            )
 
 
 def _logout(config: Config) -> Iterator[str]:

@@ -330,6 +330,29 @@ def test_warnings(loaded: Loader, text: str, warning: str | None) -> None:
     assert "".join(warnings).startswith(warning or "")
 
 
+@pytest.mark.parametrize(
+    ("upstream", "route", "is_warned"),
+    [
+        ("urls: [https://a.test, https://b.test]", "", True),
+        ("urls: [https://a.test, https://a.test:8443]", "", False),
+        ("urls: [http://a.test, http://b.test]", "", False),
+        ("{urls: [https://a.test, https://b.test], host: site.test}", "", False),
+        ("urls: [https://a.test, https://b.test]", ", host: site.test", False),
+        ("urls: [https://a.test, https://b.test]", ", kind: page", False),
+    ],
+)
+def test_warnings_about_several_names_of_servers(
+    loaded: Loader, upstream: str, route: str, is_warned: bool
+) -> None:
+    """TLS names each server by itself, and Host names the first: virtual hosts answer 421."""
+    written = upstream if upstream.startswith("{") else f"{{{upstream}}}"
+    kind = "" if "kind" in route else ", kind: api"
+    routes = f"[{{path: /, upstream: a{kind}{route}, session: none}}]"
+    text = f"upstreams: {{a: {written}}}\nroutes: {routes}\n"
+    keys = [one.partition(":")[0] for one in loaded(text).warnings]
+    assert ("upstreams.a.urls" in keys) is is_warned
+
+
 def test_warnings_about_logout(loaded: Loader) -> None:
     """A route that can never be reached, and a login that nobody serves."""
     unserved, shadowed = (
