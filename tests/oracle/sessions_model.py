@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
 
 from sidecar.core.formats import FORMATS
 from sidecar.core.jwe import SealError
@@ -137,11 +138,9 @@ class Model:
         return {**tokens, "expires_in": GOOD}
 
     def is_accepted(self, token: str | None) -> bool:
-        """Whether the API takes a token."""
-        session = self._by_token.get(token or "")
-        if session is None:
-            return False
-        return not session.doomed and session.tokens.index(token or "") >= session.stale
+        """Whether the API takes a token, in any spelling that servers accept."""
+        found = self.of_token(token or "")
+        return found is not None and not found[0].doomed and found[1] >= found[0].stale
 
     def of_token(self, token: str) -> Reading | None:
         """Whose token this is."""
@@ -234,8 +233,12 @@ def values(header: str) -> list[str]:
 
 
 def is_made_of(token: str, header: str) -> bool:
-    """Whether a token is put together of cookie values alone, as chunks of a raw cookie are."""
-    for value in sorted(values(header), key=len, reverse=True):
+    """Whether a token is put together of cookie values alone, as chunks of a raw cookie are.
+
+    Raw values are percent-decoded.
+    """
+    found = values(header)
+    for value in sorted([*found, *map(unquote, found)], key=len, reverse=True):
         if value:
             token = token.replace(value, "", 1)
     return not token
