@@ -182,8 +182,9 @@ class Model:
         """
         pairs = header.replace('"', "").split(";")
         chunks = ";".join(pair for pair in pairs if f"{SEALED}." in pair)
-        cut = (re.sub(r'=\s*"(.*).$', r"=\1", pair) for pair in header.split(";"))
-        ways = (header, ";".join(pairs), ";".join(reversed(pairs)), chunks, *pairs, *cut)
+        cut = [re.sub(r'=\s*"(.*).$', r"=\1", pair) for pair in header.split(";")]
+        whole = (";".join(pairs), ";".join(reversed(pairs)), ";".join(cut), chunks)
+        ways = (header, *whole, *pairs, *cut)
         pieces = "".join(values(header))
         tokens = [token for token in self._by_token if token in pieces]
         return [
