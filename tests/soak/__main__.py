@@ -22,6 +22,7 @@ from tests.soak.load import Load, Seen
 from tests.soak.site import Point, Site, running
 
 SHOWN = 20  # lines of the table
+FILLS = 0.2  # share of the time in which sessions are short
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ async def soak(
     life = (askers + streams) * seconds / sessions
     async with running(directory, connections) as site:
         before = await _settled(site)
-        load = Load(site.sidecar.port, life, seed)
+        load = Load(site.sidecar.port, life, seed, fills=FILLS * seconds)
         for number in range(streams):
             load.stream(("events", "socket")[number % 2])
         for _ in range(askers):

@@ -26,6 +26,7 @@ UNDER_WAY: Final = 100  # requests, of all connections together: one process has
 LASTING: Final = 4  # times as long as others, sessions of streams are used
 BRAKED: Final = "brake engaged"  # what the refused are counted by whose session was spared
 LOGOUTS: Final = 50  # of streams, at a time
+SHORT: Final = 0.15  # of their time, sessions are used while what is bounded fills
 RENEWED: Final = 3  # one session of so many is renewed
 _BODY: Final = b"b" * 2000
 _EXAMPLES: Final = 20
@@ -354,11 +355,16 @@ class Stream(Wire):
 
 
 class Load:
-    """All connections. `life` is how long a session is asked with, in seconds."""
+    """All connections. `life` is how long a session is asked with, in seconds.
 
-    def __init__(self, port: int, life: float, seed: int) -> None:
+    In the first `fills` seconds that is much shorter, so that what is bounded is full by the time
+    that memory must be flat.
+    """
+
+    def __init__(self, port: int, life: float, seed: int, fills: float = 0.0) -> None:
         self.port = port
         self.life = life
+        self._full_at = time.monotonic() + fills
         self.chance = random.Random(seed)
         self.seen = Seen()
         self.idle: deque[Asker] = deque()
@@ -383,6 +389,8 @@ class Load:
             claims |= {"refreshToken": f"r.{name}.0", "expiresAt": int(now + usual / 2)}
         sealed = SOURCE.opener.seal(claims, COOKIE)  # type: ignore[attr-defined]
         life = usual * self.chance.uniform(0.5, 1.5)
+        if time.monotonic() < self._full_at:
+            life *= SHORT
         end = self.chance.choice((End.LOGOUT, End.LOGOUT, End.REJECTED, End.FORGOTTEN))
         return Session(name, f"theme=dark; {COOKIE}={sealed}", time.monotonic() + life, end)
 
