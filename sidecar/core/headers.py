@@ -262,3 +262,36 @@ def _media_type(content_type: bytes) -> bytes:
 
 media_type: Final = Memo(_media_type, 256).__getitem__
 """The type/subtype of a Content-Type value, lower-cased, parameters left out."""
+
+
+# Members of a value whose quoted strings may hold commas (Fetch 2.2.2, "get, decode, and split").
+_MEMBER: Final = re.compile(rb'(?:"(?:[^"\\]|\\.)*+"?|[^,"])+', re.DOTALL)
+_MIME_TYPE: Final = re.compile(
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*(?:;.*)?", re.DOTALL
+)
+_CHARSET: Final = re.compile(rb';[ \t]*charset=("(?:[^"\\]|\\.)*+"|[^;"\s]+)', re.IGNORECASE)
+
+
+def _one_content_type(value: bytes) -> bytes:
+    counted, essence, charset = value, b"", b""
+    for member in _MEMBER.findall(value):
+        stripped = member.strip(b" \t")
+        valid = _MIME_TYPE.fullmatch(stripped)
+        if valid is None or valid[1] == b"*/*":
+            continue
+        said, counted = _CHARSET.search(stripped), stripped
+        if valid[1].lower() != essence:
+            essence, charset = valid[1].lower(), b""
+        if said is not None:
+            charset = said[1]
+        elif charset:
+            counted += b"; charset=" + charset
+    return counted
+
+
+one_content_type: Final = Memo(_one_content_type, 64).__getitem__
+"""The type that counts of a Content-Type value with commas: the last valid one, as in browsers.
+
+(Fetch 2.2.4, "extract a MIME type".) One without a charset has that of the same type before it. The
+value stays as it is if no member is a type.
+"""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sidecar.core.headers import MEMO_LIMIT
+from sidecar.core.headers import MEMO_LIMIT, one_content_type
 from sidecar.core.known_heads import KnownHeads
 from sidecar.core.memo import Memo
 from sidecar.core.upstream_head import UpstreamHead, answer_field
@@ -105,6 +105,8 @@ def _read_line(line: bytes) -> tuple[bytes, bytes] | None:
         return None
     name, value = match.groups()
     entry = answer_field(name), value.strip(b" \t")
+    if entry[0] == b"content-type" and b"," in value:
+        entry = entry[0], one_content_type(entry[1])
     if len(line) <= _LONGEST_KNOWN_LINE and entry[0] not in _OF_ONE_ANSWER:
         if len(_KNOWN_LINES) >= MEMO_LIMIT:
             _KNOWN_LINES.clear()  # such as the dates of the last minutes

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sidecar.core.errors import UpstreamProtocolError
-from sidecar.core.headers import MEMO_LIMIT, RESPONSE_FIELDS, Fate, is_clean_block, list_members
+from sidecar.core.headers import (
+    MEMO_LIMIT,
+    RESPONSE_FIELDS,
+    Fate,
+    is_clean_block,
+    list_members,
+    one_content_type,
+)
 
 BAD: Final = Fate.BAD
 PASS: Final = Fate.PASS
@@ -55,9 +62,12 @@ class UpstreamHead:
             elif lower not in facts:
                 facts[lower] = value
             elif lower not in _SINGLE:
-                facts[lower] += b", " + value
+                if lower not in _ALIKE or facts[lower] != value:
+                    facts[lower] += b", " + value
             elif facts[lower] != value and lower != b"date":  # of which the first one counts
                 raise UpstreamProtocolError(f"the answer has two different {lower.decode()} fields")
+        if b"," in facts.get(b"content-type", b""):
+            facts[b"content-type"] = one_content_type(facts[b"content-type"])
         # The C parser lets control characters pass in answers; they go no further.
         if not is_clean_block(b"".join([*lines, *facts.values(), *self.cookies]), 0):
             raise UpstreamProtocolError("a header field of the answer holds a control character")
@@ -114,6 +124,11 @@ _RESET_CONTENT: Final = 205
 # one line would name a place that neither means.
 _SINGLE: Final = frozenset(
     (b"location", b"content-location", b"content-disposition", b"content-range", b"etag", b"date")
+)
+# Fields that are no lists either. Different ones do no harm: of types one counts all the same
+# (`headers.one_content_type`), and the others are then not believed.
+_ALIKE: Final = frozenset(
+    (b"content-type", b"content-md5", b"sec-websocket-accept", b"x-content-type-options")
 )
 _KNOWN_FIELDS: Final[dict[bytes, bytes]] = {}
 """Spelling → lower-case name of what is read or dropped, empty of what passes. Filled on demand."""

@@ -56,7 +56,8 @@ TOKENS = st.sampled_from(
 VALUES = st.one_of(
     st.sampled_from(
         b"| |2| 2|02|+2|2 |close|keep-alive|Keep-Alive, X-A|chunked|a=1|gzip|a\x00b|a\rb|"
-        b"caf\xc3\xa9|a\tb|h2c".split(b"|")
+        b"caf\xc3\xa9|a\tb|h2c|"
+        b"a/b, c/d|a/b;charset=x,a/b".split(b"|")
     ),
     st.binary(max_size=8),
 )

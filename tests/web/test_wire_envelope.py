@@ -274,6 +274,38 @@ async def test_envelope_can_be_told_where_things_stand(
     assert (await one.get("/a")).json == failed({"e": 1}, 400, "t") | {"meta": {"n": 2}}
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["Content-Type: application/json", "Content-Type: application/json"],
+        ["Content-Type: application/json, application/json"],
+        ["Content-Type: text/html", "Content-Type: application/json"],
+    ],
+)
+async def test_type_that_is_said_twice_is_that_type(
+    site: Running, upstream: Upstream, client: Clients, fields: list[str]
+) -> None:
+    """An application and the server in front of it say it both. Of two types the last counts."""
+    one = await client(site)
+    upstream.answers(
+        upstream.reply(b'{"a":1}', *fields, type=None),
+        upstream.reply(b'{"message":"gone"}', *fields, status="404 X", type=None),
+        upstream.reply(b'{"message":"UnAuthentication"}', *fields, type=None),
+    )
+    assert (await one.get("/a")).json == wrapped({"a": 1})
+    assert (await one.get("/a")).json == failed(None, 404, "gone")
+    assert (await one.get("/a", "Cookie: access_token=tok")).status == 303
+
+
+async def test_type_of_what_passes_stands_there_once(
+    site: Running, upstream: Upstream, client: Clients
+) -> None:
+    kind = "Content-Type: text/html"
+    upstream.default = upstream.reply(b"<p>", kind, kind, type=None)
+    answer = await (await client(site)).get("/a")
+    assert (answer.body, answer.get("Content-Type")) == (b"<p>", "text/html")
+
+
 # -- representation headers ------------------------------------------------------------------------
 
 
