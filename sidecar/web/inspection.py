@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sidecar.core.envelope import (
@@ -64,6 +65,17 @@ async def first_piece(payload: StreamReader) -> bytes | None:
             return await payload.readany()
     except TimeoutError:
         return None
+
+
+async def passed_over(payload: StreamReader, limit: int) -> None:
+    """Reads what nobody needs of a body, up to `limit` bytes, so that its connection can be used
+    again: no longer than `LOOK_SECONDS`, since the response waits.
+    """
+    size = 0
+    with suppress(TimeoutError):
+        async with Within(LOOK_SECONDS):
+            while size <= limit and (data := await payload.readany()):
+                size += len(data)
 
 
 async def decoded_text(pieces: AsyncIterator[bytes], limit: int) -> Arrived:

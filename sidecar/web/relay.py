@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.core.actions import Action
 from sidecar.core.codings import content_coding, is_decodable
-from sidecar.core.envelope import Document, InvalidJSON, StreamWrapper, Unstreamable
+from sidecar.core.envelope import (
+    TEXT_LIMIT,
+    Document,
+    InvalidJSON,
+    StreamWrapper,
+    Unstreamable,
+)
 from sidecar.core.errors import (
     Overloaded,
     UndecodableBody,
+    UpstreamError,
     UpstreamProtocolError,
 )
 from sidecar.core.headers import media_type
@@ -25,10 +32,12 @@ from sidecar.web.inspection import (
     decoded_text,
     first_piece,
     is_told,
+    passed_over,
     walked,
 )
 from sidecar.web.lifetime import end_with_server, end_with_session
 from sidecar.web.observing import watched
+from sidecar.web.rescue import tell_broken_error
 from sidecar.web.response import conclude, deliver, is_problem
 from sidecar.web.transfer_watch import TransferWatch
 from sidecar.web.turn import Turn
@@ -38,7 +47,7 @@ if TYPE_CHECKING:
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.web.flow import Flow
 
-ERROR_BODY: Final = 65536  # bytes of an error's body that are read to keep its connection
+ERROR_BODY: Final = 65536  # bytes of a body that nobody needs, read to keep its connection
 # Bytes that one step of wrapping takes. They nest in no more levels than are followed, since each
 # takes two bytes, so nothing need be counted.
 WRAPPED_PIECE: Final = 16384
@@ -193,14 +202,22 @@ def _length(answer: UpstreamConnection, head: UpstreamHead) -> int | None:
 async def _wrap(
     flow: Flow, answer: UpstreamConnection | None, head: UpstreamHead, body: AsyncIterator[bytes]
 ) -> None:
-    """Wraps a JSON body. An error that turns out to be something else keeps its status."""
+    """Wraps a JSON body. An error keeps its status if it turns out to be something else, or if the
+    rest of its body does not come.
+    """
     try:
         await _wrap_pieces(flow, answer, head, _decoded(head, body))
     except (UndecodableBody, InvalidJSON) as error:
         if head.status < 400 or flow.started:
             raise UpstreamProtocolError(f"JSON type, but not valid JSON: {error}") from None
-        _let_go(flow, answer)
-        conclude(flow, head, Action.WRAP_ERROR, b"")
+    except UpstreamError as error:
+        if head.status < 400 or flow.started:
+            raise
+        tell_broken_error(flow, error)
+    else:
+        return
+    _let_go(flow, answer)
+    conclude(flow, head, Action.WRAP_ERROR, b"")
 
 
 async def _wrap_pieces(
@@ -250,8 +267,9 @@ async def _wrap_long(
         while len(body) <= limit:
             data = await anext(pieces, b"")
             if not data:
+                out += wrapper.finish()  # it may be no JSON, so before the connection is another's
                 _let_go(flow, answer)
-                await _answer_long(flow, head, bytes(body), out + wrapper.finish())
+                await _answer_long(flow, head, bytes(body), out)
                 return
             body += data
             out += await _fed(wrapper, data, turn)
@@ -346,19 +364,36 @@ def _cut(data: bytes) -> Iterator[bytes]:
 async def _wrap_error(
     flow: Flow, answer: UpstreamConnection | None, head: UpstreamHead, body: AsyncIterator[bytes]
 ) -> None:
-    """Wraps an error that is not JSON; a long body is not worth reading to its end."""
+    """Wraps an error that is not JSON.
+
+    Its status is known, and only a short text is carried besides; no client waits for more. An
+    upstream's trouble with the rest is told, and changes nothing.
+    """
+    text = b""
+    try:
+        if media_type(head.fact(b"content-type")) == b"text/plain":
+            text = await _short_text(_decoded(head, body))
+        if answer is not None:
+            await passed_over(answer.payload, ERROR_BODY)
+    except UndecodableBody:
+        text = b""
+    except UpstreamError as error:
+        tell_broken_error(flow, error)
+        text = b""
+    _let_go(flow, answer)
+    conclude(flow, head, Action.WRAP_ERROR, text)
+
+
+async def _short_text(pieces: AsyncIterator[bytes]) -> bytes:
+    """A text that is short enough to be carried; empty for any other, of which no more is read."""
     held: list[bytes] = []
     size = 0
-    try:
-        async for data in _decoded(head, body):
-            held.append(data)
-            size += len(data)
-            if size > ERROR_BODY:
-                break
-    except UndecodableBody:
-        held.clear()
-    _let_go(flow, answer)
-    conclude(flow, head, Action.WRAP_ERROR, b"".join(held))
+    async for data in pieces:
+        held.append(data)
+        size += len(data)
+        if size > TEXT_LIMIT:
+            return b""
+    return b"".join(held)
 
 
 async def receive_whole(flow: Flow, head: UpstreamHead, action: Action, body: bytes) -> None:

@@ -36,6 +36,26 @@ def rescue(flow: Flow, error: ProxyError) -> None:
     flow.respond(*render_error(flow, error), status=error.status)
 
 
+def tell_broken_error(flow: Flow, error: UpstreamError) -> None:
+    """Counts and logs that the body of an upstream's error broke off: its status is passed on, so
+    that nobody else tells.
+    """
+    flow.reason = flow.reason or error.code
+    flow.detail = flow.cause = loggable(error.detail)
+    flow.runtime.metrics.upstreams[flow.route.upstream].errors[error.cause] += 1
+    flow.runtime.log.warning(
+        "error broke off",
+        request_id=flow.request_id.decode("latin-1"),
+        method=flow.request.method,
+        path=flow.told_path,
+        route=flow.route.path,
+        upstream=flow.route.upstream,
+        address=flow.upstream_address,
+        status=flow.upstream_status,
+        detail=flow.detail,
+    )
+
+
 def _count(flow: Flow, error: ProxyError) -> None:
     metrics = flow.runtime.metrics
     metrics.responses[error.code] += 1

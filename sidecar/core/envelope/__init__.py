@@ -20,6 +20,7 @@ from sidecar.core.envelope.failure import FailureRule
 from sidecar.core.envelope.lookup import holds
 from sidecar.core.envelope.media import is_json_type
 from sidecar.core.envelope.render import (
+    TEXT_LIMIT,
     EnvelopeRule,
     Parts,
     envelope_parts,
@@ -34,6 +35,7 @@ from sidecar.core.jsonscan import InvalidJSON, Unstreamable
 
 __all__ = [
     "ABSENT",
+    "TEXT_LIMIT",
     "Beginning",
     "Document",
     "EnvelopeRule",
