@@ -17,6 +17,7 @@ from sidecar.core.envelope import (
     Document,
     EnvelopeRule,
     InvalidJSON,
+    StreamWrapper,
     fault,
     is_json_type,
     parse,
@@ -528,6 +529,16 @@ def test_kept_members_follow_the_five() -> None:
     assert ok(body, rule=rule).endswith(tail)
     assert b'"errorData":1,"meta":{"total":1.50}' in wrap(rule, parse(body), 400, "")
     assert json.loads(ok(b"[1]", rule=rule))["data"] == [1]
+
+
+def test_a_name_that_is_kept_twice_is_carried_once() -> None:
+    """In memory and as a stream."""
+    rule = EnvelopeRule(keep=("meta", "meta"), buffer=16)
+    body = b'{"data":1,"meta":{"n":2}}'
+    told = b'"data":1,"status":200,"errorData":null,"meta":{"n":2}}'
+    assert wrap(rule, parse(body), 200, "OK").endswith(told)
+    wrapper = StreamWrapper(rule, 200, "OK")
+    assert (wrapper.feed(body) + wrapper.finish()).count(b"meta") == 1
 
 
 def test_the_payload_is_not_kept_besides() -> None:

@@ -53,9 +53,9 @@ class EnvelopeRule(msgspec.Struct, frozen=True):
     def kept(self, payload: tuple[str, ...]) -> tuple[str, ...]:
         """The names of `keep` that an answer with its payload at this path carries.
 
-        The payload's own member is not carried twice.
+        Nothing is carried twice: neither the payload's own member, nor a name that is repeated.
         """
-        return tuple(name for name in self.keep if payload[:1] != (name,))
+        return tuple(name for name in dict.fromkeys(self.keep) if payload[:1] != (name,))
 
     def message_paths(self, *, problem: bool) -> tuple[tuple[str, ...], ...]:
         """Where an error's message is looked for, in this order."""
