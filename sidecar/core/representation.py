@@ -29,7 +29,9 @@ _PASSED_AS_THEY_ARE: Final = (
 DESCRIBED: Final = frozenset((b"etag", b"www-authenticate", b"content-range"))
 """The fields without which the head of an envelope says nothing of its body."""
 
-_ENTITY_TAG: Final = re.compile(rb'(?:W/)?("[^"]*")')
+# RFC 9110 8.8.3; `W` is case-sensitive.
+_is_entity_tag: Final = re.compile(rb'(?:W/)?"[!#-~\x80-\xff]*"').fullmatch
+_QUOTED: Final = re.compile(rb'(?:W/)?("[^"]*")')
 _NOT_MODIFIED: Final = 304
 _RANGE_NOT_SATISFIABLE: Final = 416
 
@@ -41,7 +43,7 @@ def representation_lines(head: UpstreamHead, *, wrapped: bool) -> list[bytes]:
         return [name + facts[key] for key, name in _PASSED_AS_THEY_ARE if key in facts]
     lines = []
     etag = facts.get(b"etag")
-    if etag is not None:
+    if etag is not None and _is_entity_tag(etag):  # no client could do anything with another
         lines.append(b"ETag: " + (etag if etag.startswith(b"W/") else b"W/" + etag))
     if b"www-authenticate" in facts:
         lines.append(b"WWW-Authenticate: " + facts[b"www-authenticate"])
@@ -52,7 +54,7 @@ def representation_lines(head: UpstreamHead, *, wrapped: bool) -> list[bytes]:
 
 def strong_tags(value: bytes) -> bytes:
     """An If-Match value without the `W/` that wrapping put on strong ETags (RFC 9110 13.1.1)."""
-    return _ENTITY_TAG.sub(rb"\1", value)
+    return _QUOTED.sub(rb"\1", value)
 
 
 def stands_for_envelope(head: UpstreamHead, request: Mapping[bytes, bytes]) -> bool:
@@ -71,11 +73,15 @@ def _was_envelope(head: UpstreamHead, presented: bytes) -> bool:
     """Whether a 304 confirms an envelope.
 
     Its head seldom says of which type the body is. But the client names the ETag that it was given,
-    which is a weak one only of an envelope.
+    which is a weak one only of an envelope. What is no entity-tag it was given of no envelope.
     """
-    etag, kind = head.fact(b"etag"), head.fact(b"content-type")
+    etag, kind = head.facts.get(b"etag"), head.fact(b"content-type")
     if kind and is_json_type(kind):
         return True
-    if not etag or etag.startswith(b"W/"):
+    if etag is None:
+        return False
+    if not _is_entity_tag(etag):
+        return not (kind or (etag and etag in presented))
+    if etag.startswith(b"W/"):
         return False
     return b"W/" + etag in presented or not (kind or etag in presented)

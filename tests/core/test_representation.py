@@ -23,7 +23,42 @@ def test_an_error_keeps_what_it_says_of_the_range_that_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "strong"), [(b'W/"a", "b", W/"c"', b'"a", "b", "c"'), (b"*", b"*"), (b"", b"")]
+    ("etag", "told"),
+    [
+        (b'"a"', b'W/"a"'),
+        (b'W/"a"', b'W/"a"'),
+        (b'""', b'W/""'),
+        (b'"a,\\b\xe9"', b'W/"a,\\b\xe9"'),
+        (b"", None),
+        (b"W/", None),
+        (b'w/"a"', None),
+        (b'W/W/"a"', None),
+        (b"a", None),
+        (b'"a', None),
+        (b'"a""b"', None),
+        (b'"a", "b"', None),
+        (b'"a b"', None),
+        (b'"a"\n', None),
+    ],
+)
+def test_an_envelope_has_an_entity_tag_or_none(etag: bytes, told: bytes | None) -> None:
+    """RFC 9110 8.8.3; what passes unwrapped passes as it came."""
+    head = UpstreamHead(200, [])
+    head.facts[b"etag"] = etag
+    lines = representation_lines(head, wrapped=True)
+    assert lines == ([] if told is None else [b"ETag: " + told])
+    assert representation_lines(head, wrapped=False) == [b"ETag: " + etag]
+
+
+@pytest.mark.parametrize(
+    ("given", "strong"),
+    [
+        (b'W/"a", "b", W/"c"', b'"a", "b", "c"'),
+        (b'W/"W/"', b'"W/"'),
+        (b'w/"a", W/b, W/"', b'w/"a", W/b, W/"'),
+        (b"*", b"*"),
+        (b"", b""),
+    ],
 )
 def test_tags_are_strong_again(given: bytes, strong: bytes) -> None:
     assert strong_tags(given) == strong
@@ -53,6 +88,12 @@ def test_tags_are_strong_again(given: bytes, strong: bytes) -> None:
         (304, [STRONG, TEXT], None, False),
         (304, [WEAK], b'W/"a"', False),
         (304, [], b'W/"a"', False),
+        # what is no entity-tag was given out as it came of no envelope alone
+        (304, [(b"ETag", b'w/"a"')], None, True),
+        (304, [(b"ETag", b'w/"a"')], b'w/"a"', False),
+        (304, [(b"ETag", b'w/"a"'), TEXT], None, False),
+        (304, [(b"ETag", b"")], b'"a"', True),
+        (304, [(b"ETag", b""), TEXT], b'W/"a"', False),
     ],
 )
 def test_a_head_stands_for_an_envelope(

@@ -333,6 +333,18 @@ async def test_etag_is_weak_and_strong_again_where_it_must_match(
     assert upstream.last.get("If-None-Match") == weak
 
 
+@pytest.mark.parametrize("etag", ["", 'w/"x"', "x", 'W/"x'])
+async def test_what_is_no_etag_is_none_of_an_envelope(
+    site: Running, upstream: Upstream, client: Clients, etag: str
+) -> None:
+    upstream.default = upstream.reply(b"{}", f"ETag: {etag}")
+    one = await client(site)
+    for method in ("GET", "HEAD"):
+        assert (await one.ask(method, "/a")).get("ETag") is None
+    upstream.default = f"HTTP/1.1 304 Not Modified\r\nETag: {etag}\r\n\r\n".encode()
+    assert (await one.get("/a")).get("ETag") is None
+
+
 @pytest.mark.parametrize(
     ("kind", "length"), [(JSON, None), ("text/plain", "5"), ("application/vnd.x+json", None)]
 )
