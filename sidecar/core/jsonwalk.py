@@ -60,6 +60,7 @@ class Walker:
         "coasting",
         "end",
         "entered",
+        "has_passed_over",
         "is_object",
     )
 
@@ -72,6 +73,7 @@ class Walker:
         self.is_object = False
         self.coasting = False  # set it once no further value is wanted: the rest goes faster
         self.entered: set[Path] = set()  # paths of the objects looked into
+        self.has_passed_over = False  # members of the text that nobody wants, before it coasts
         self.end: int | None = None  # the index behind the text, in the chunk it ended in
         self._descend = descend
         self._wanted = wanted
@@ -130,6 +132,8 @@ class Walker:
             yield from self._object(path)
         else:
             is_wanted = bool(path) if self._wanted is None else path in self._wanted
+            if len(path) == 1 and not is_wanted:
+                self.has_passed_over = True
             scanner = ValueScanner(levels=MAX_DEPTH - len(path))
             yield from self._scan(scanner, path if is_wanted else None)
 
@@ -139,7 +143,10 @@ class Walker:
             return
         skip = self._skip(path)
         while True:
-            self._pos = skip(self._data, self._pos)
+            behind = skip(self._data, self._pos)
+            if behind != self._pos and not path:
+                self.has_passed_over = True
+            self._pos = behind
             if self.coasting:
                 rest = ValueScanner(inside_object=True, levels=MAX_DEPTH - len(path))
                 yield from self._scan(rest, None)
@@ -148,6 +155,7 @@ class Walker:
             if (yield from self._take()) != _COLON:
                 raise InvalidJSON("':' expected")
             if name is None:
+                self.has_passed_over = self.has_passed_over or not path
                 yield from self._scan(ValueScanner(levels=MAX_DEPTH - len(path) - 1), None)
             else:
                 yield from self._value((*path, name))

@@ -196,7 +196,7 @@ def test_what_follows_the_text_breaks_it_off(text: bytes, behind: bytes) -> None
         ),
         (
             b'{"message":"","data":"0123456789abc"}',
-            b'{"isError":false,"message":null,"data":"0123456789abc","status":200,'
+            b'{"isError":false,"data":"0123456789abc","message":null,"status":200,'
             b'"errorData":null}',
         ),
         (
@@ -291,37 +291,169 @@ def test_an_envelope_passes_unchanged(is_error: bytes, size: int, space: bytes) 
         assert stream(in_chunks(body + space, size), rule, status) == body
 
 
-def test_an_envelope_in_its_own_order_comes_out_the_same() -> None:
-    """Recognised late, but what was written says what it says."""
-    body = b'{"isError":false,"message":"m","data":[1,2,3],"status":200,"errorData":null}'
-    assert stream(in_chunks(body, 7), EnvelopeRule(buffer=40)) == body
+BEFORE = b'{"isError":%b,"message":"%b","data":[1,2,3,4,5,6]'
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"isError":true,"message":"m","data":[1,2,3],"status":200,"errorData":null}',
-        b'{"isError":false,"message":"m","data":[1,2,3],"status":400,"errorData":null}',
-        b'{"isError":false,"message":"m","data":[1,2,3],"status":200,"errorData":{}}',
-        b'{"isError":false,"message":"m","data":[1,2,3],"status":200,"errorData":%b}' % LONG,
+        BEFORE % (b"false", b"m") + b',"status":200,"errorData":null}',
+        BEFORE % (b"false", b"") + b',"status":200,"errorData":null,"pagination":{"next":2}}',
+        BEFORE % (b"false", b"m") + b',"status":0,"errorData":{"a":1} }',
+        BEFORE % (b"true", b"m") + b',"a":1,"errorData":null,"b":2,"status":400,"c":3}',
+        BEFORE % (b"true", b"m") + b',"errorData":%b,"status":200}' % LONG,
+        b'{"status":0,"isError":false,"errorData":null,"message":"","data":[1,2,3]}',
     ],
 )
-def test_an_envelope_recognised_too_late_is_broken_off(body: bytes) -> None:
-    """Unless it says what was written already."""
-    assert not is_complete(broken_off(body, 7, EnvelopeRule(buffer=40)))
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_an_envelope_in_its_own_order_passes_unchanged(body: bytes, size: int) -> None:
+    """Though `status` and `errorData` stand behind the data, and others with them."""
+    for ahead in (1, 5, 20):
+        rule = EnvelopeRule(buffer=body.index(b"[1,2") + ahead)
+        assert stream(in_chunks(body, size), rule) == body
+
+
+@pytest.mark.parametrize("kept", [(), ("meta",)])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"data":[1,2,3,4,5,6,7],"errorData":null,"isError":false,"message":null,"status":200}',
+        b'{"data":[1,2,3,4,5,6,7],"errorData":{"a":1},"isError":false,"message":"","status":0}',
+        b'{"message":"","data":[1,2,3,4,5,6],"status":0,"errorData":1,"isError":false}',
+        b'{"message":"m","data":[1,2,3,4,5,6],"status":"x","errorData":1,"isError":false}',
+    ],
+)
+def test_an_envelope_that_is_recognised_late_says_what_it_said(
+    body: bytes, kept: tuple[str, ...]
+) -> None:
+    """Such as one with sorted keys; its members may stand in another order."""
+    rule = EnvelopeRule(buffer=body.index(b"[1,2") + 1, keep=kept)
+    for size in (1, 7, 1000):
+        envelope = stream(in_chunks(body, size), rule)
+        assert json.loads(envelope) == json.loads(body)
+
+
+SORTED = b'{"data":[1,2,3,4,5,6,7],"errorData":%b,"isError":%b,"message":"m","status":200%b}'
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (SORTED % (b"null", b"true", b""), 200),
+        (SORTED % (b"null", b"false", b',"total":7'), 200),
+        (SORTED % (b"null", b"false", b',"t\\u006ftal":7'), 200),
+        (b'{"count":1,' + SORTED[1:] % (b"null", b"false", b""), 200),
+        (b'{"%b":1,' % (b"n" * 70_000) + SORTED[1:] % (b"null", b"false", b""), 200),
+        (SORTED % (LONG, b"false", b""), 200),
+        (SORTED % (b"null", b"false", b""), 422),
+        (BEFORE % (b"true", b"m") + b',"status":422,"errorData":null}', 422),
+        (BEFORE % (b"false", b"m") + b',"isError":"x","status":200,"errorData":null}', 200),
+    ],
+)
+@pytest.mark.parametrize("size", [7, 100_000])
+def test_an_envelope_recognised_too_late_is_broken_off(body: bytes, status: int, size: int) -> None:
+    """Where something else was written, or members are gone that it would pass on if it were
+    short.
+    """
+    buffer = body.index(b"[1,2") + 5
+    assert not is_complete(broken_off(body, size, EnvelopeRule(buffer=buffer), status))
+
+
+@pytest.mark.parametrize(
+    ("behind", "added"),
+    [
+        (b"}", b',"status":200,"errorData":null}'),
+        (b',"status":200 }', b',"errorData":null}'),
+        (b',"total":7,"errorData":null}', b',"status":200}'),
+    ],
+)
+def test_what_began_as_an_envelope_is_completed(behind: bytes, added: bytes) -> None:
+    """A short object like it says the same, without the other members."""
+    body = BEFORE % (b"false", b"m") + behind
+    for size in (1, 7, 1000):
+        envelope = stream(in_chunks(body, size), EnvelopeRule(buffer=45))
+        assert envelope == body[:-1] + added
+        short = json.loads(wrap(SMALL, parse(body), 200, ""))
+        assert short.items() <= json.loads(envelope).items()
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"isError":"x","message":"m","data":[1,2,3],"status":400,"errorData":{}}',
-        b'{"isError":true,"message":"m","data":[1,2,3],"status":400,"errordata":{}}',
-        b'{"isError":true,"message":"m","data":[1,2,3]}',
+        BEFORE % (b"true", b"m") + b"}",
+        BEFORE % (b"false", b"m") + b',"status":0}',
+        BEFORE % (b"false", b"m") + b',"status":2000}',
+        BEFORE % (b"false", b"m") + b',"errorData":{}}',
+        BEFORE % (b"false", b"m") + b',"errorData":%b}' % LONG,
     ],
 )
-def test_what_only_resembles_an_envelope_is_wrapped(body: bytes) -> None:
-    envelope = json.loads(stream(in_chunks(body, 7), EnvelopeRule(buffer=40)))
-    assert envelope == dict(zip(FIVE, [False, "m", [1, 2, 3], 200, None], strict=True))
+def test_what_began_as_an_envelope_and_contradicts_one_is_broken_off(body: bytes) -> None:
+    """A short object like it is told as something else."""
+    for size in (1, 100_000):
+        assert not is_complete(broken_off(body, size, EnvelopeRule(buffer=45)))
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"isError":"x","message":"m","data":[1,2,3],"status":400,"errorData":{}}', 200),
+        (b'{"status":400,"isError":true,"message":"m","data":[1,2,3],"errordata":{}}', 200),
+        (b'{"status":"x","isError":false,"message":"m","data":[1,2,3]}', 200),
+        (b'{"isError":true,"message":"m","data":[1,2,3]}', 422),
+        (b'{"isError":true,"message":"m","data":[1,2,3]} \n', 200),
+    ],
+)
+def test_what_only_resembles_an_envelope_is_wrapped(body: bytes, status: int) -> None:
+    buffer = len(body.rstrip()) if body.endswith(b"\n") else body.index(b'"data"') + 9
+    envelope = json.loads(stream(in_chunks(body, 7), EnvelopeRule(buffer=buffer), status))
+    if status == 200:
+        assert envelope == dict(zip(FIVE, [False, "m", [1, 2, 3], 200, None], strict=True))
+    else:
+        assert envelope == dict(zip(FIVE, [True, "m", None, 422, [1, 2, 3]], strict=True))
+
+
+def test_other_paths_need_all_five_members() -> None:
+    """An object with `result` is no envelope by its `data`."""
+    body = b'{"isError":false,"message":"m","data":null,"result":[1,2,3]}'
+    rule = EnvelopeRule(buffer=55, data=("result",))
+    assert json.loads(stream([body], rule))["data"] == [1, 2, 3]
+
+
+members_of_envelopes = st.permutations(
+    [
+        st.tuples(st.just("isError"), st.booleans()),
+        st.tuples(st.just("message"), st.none() | st.text(max_size=9)),
+        st.tuples(st.just("data"), values),
+        st.tuples(st.just("status"), st.sampled_from([200, 0, "success"])),
+        st.tuples(st.just("errorData"), st.none() | values),
+        st.tuples(st.just("pagination"), values),
+    ]
+).flatmap(lambda members: st.tuples(*members))
+
+
+@given(
+    members_of_envelopes,
+    st.integers(0, 2),
+    st.integers(3, 150),
+    st.integers(1, 50),
+    st.sampled_from([200, 422]),
+)
+def test_an_envelope_of_any_length_is_told_as_a_short_one(
+    members: tuple[tuple[str, Any], ...], dropped: int, buffer: int, size: int, status: int
+) -> None:
+    """Or broken off, if its data begins within the buffer; with more members at most."""
+    text, starts = spelled(list(members[dropped:]))
+    rule = EnvelopeRule(buffer=buffer)
+    try:
+        told = json.loads(stream(in_chunks(text, size), rule, status))
+    except InvalidJSON:
+        return
+    if starts.get("data", buffer) >= buffer and len(text) > buffer:
+        return
+    short = json.loads(wrap(rule, parse(text), status, "Reason"))
+    told["message"] = told["message"] or short["message"]  # an empty one stays
+    assert short.items() <= told.items()
+    assert told.keys() - short.keys() <= {"pagination"}
 
 
 @pytest.mark.parametrize(

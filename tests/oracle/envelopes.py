@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 HELD_BACK: Final = 65536  # bytes beyond the buffer for which the head of an error waits
 TEXT_LIMIT: Final = 4096
 ENVELOPE: Final = ("isError", "message", "data", "status", "errorData")
+BEGINNING: Final = ("isError", "message", "data")
 JSON_TYPES: Final = ("application/json", "application/problem+json", "text/json")
 
 
@@ -63,10 +64,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Expected:
-    """The outcomes that are right. `may_break`: so is a connection that breaks."""
+    """The outcomes that are right. `may_break`: so is a connection that breaks.
+
+    `may_refuse`: a stream may refuse to go on, which breaks no connection while the head is held.
+    """
 
     outcomes: tuple[Outcome, ...]
     may_break: bool = False
+    may_refuse: bool = False
 
 
 BAD_GATEWAY: Final = Outcome(502, {"code": "upstream_protocol"})
@@ -159,14 +164,29 @@ def _wrapped(sent: Sent, value: Any) -> Expected:
     if not isinstance(value, dict):
         return Expected((whole,))
     places = _members(sent.body)
-    seen = {name: told for name, start, told in places if start < sent.buffer}
+    seen = {name: told for name, start, _, told in places if start < sent.buffer}
     late = value if "data" in seen else seen
     streamed = _envelope(sent, value, late, is_stream=True)
-    if len(places) == len(value) and not (_is_envelope(value) and not _is_envelope(seen)):
+    has_begun = seen.keys() >= set(BEGINNING) and isinstance(seen["isError"], bool)
+    completed = Outcome(sent.status, {"status": _Number(sent.status), "errorData": None} | value)
+    if len(places) != len(value):  # a repeated member: nobody may be told anything else
+        also = _envelope(sent, value, seen, is_stream=True)
+        outcomes = (whole, streamed, also, *([completed] if has_begun else []))
+        return Expected(outcomes, not is_held, may_refuse=True)
+    if _is_envelope(value):
+        is_known = any(name == "isError" and end < sent.buffer for name, _, end, _ in places)
+        if _is_envelope(seen) and is_known:
+            return Expected((whole,))
+        if "data" in seen:
+            return Expected((whole,), not is_held, may_refuse=True)
         return Expected((streamed,))
-    # A repeated member, or an envelope whose members come late: nobody may be told anything else.
-    also = _envelope(sent, value, seen, is_stream=True)
-    return Expected((whole, streamed, also), may_break=not is_held)
+    if not has_begun:
+        return Expected((streamed,))
+    # It began as an envelope, and is none: it may be completed if that is no other answer.
+    told = _success(sent, value["message"], value["data"]).envelope
+    if sent.status < 400 and told == {name: completed.envelope[name] for name in ENVELOPE}:
+        return Expected((streamed, completed))
+    return Expected((streamed,), not is_held, may_refuse=True)
 
 
 def _envelope(sent: Sent, value: Any, seen: Any, *, is_stream: bool = False) -> Outcome:
@@ -202,18 +222,18 @@ def _is_true(value: Any) -> bool:
     return isinstance(value, dict | list) or bool(value)
 
 
-def _members(body: bytes) -> list[tuple[str, int, Any]]:
-    """The members of an object in order, each with the byte at which its value begins."""
+def _members(body: bytes) -> list[tuple[str, int, int, Any]]:
+    """The members of an object in order, each with the bytes between which its value stands."""
     text = body.decode()
     decoder = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_no_constant)
-    found: list[tuple[str, int, Any]] = []
+    found: list[tuple[str, int, int, Any]] = []
     at = _behind_space(text, text.index("{") + 1)
     while text[at] != "}":
         name, at = decoder.raw_decode(text, at)
         at = _behind_space(text, _behind_space(text, at) + 1)
         start = len(text[:at].encode())
         value, at = decoder.raw_decode(text, at)
-        found.append((name, start, value))
+        found.append((name, start, len(text[:at].encode()), value))
         at = _behind_space(text, at)
         if text[at] == ",":
             at = _behind_space(text, at + 1)

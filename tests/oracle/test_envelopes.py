@@ -35,8 +35,22 @@ spaces = st.sampled_from(["", "", " ", "\r\n\t"])
 
 
 @st.composite
+def envelopes(draw: st.DrawFn) -> list[tuple[str, str]]:
+    """The members of an envelope in any order, often with others, or not all of them."""
+    members = [("isError", draw(st.sampled_from(["false", "false", "true", "0"])))]
+    members += [("status", draw(st.sampled_from(["200", "200", "0", '"success"', "422"])))]
+    members += [("errorData", draw(st.sampled_from(["null", "null", "{}"])))]
+    members += [(name, draw(values)) for name in ("message", "data")]
+    members += draw(st.lists(st.tuples(st.sampled_from(["a", "b\u00e9"]), values), max_size=2))
+    members = draw(st.permutations(members))
+    return members[: draw(st.sampled_from([9, 9, 9, 5, 4, 3]))]
+
+
+@st.composite
 def objects(draw: st.DrawFn) -> str:
     members = draw(st.lists(st.tuples(st.sampled_from(NAMES), values), max_size=7))
+    if draw(st.integers(0, 3)) == 0:
+        members = draw(envelopes())
     space = draw(spaces)
     parts = [f"{space}{json.dumps(name)}{space}:{space}{value}" for name, value in members]
     return space + "{" + f"{space},".join(parts) + space + "}" + space
@@ -134,6 +148,8 @@ LATE = (
     + b"x" * 40
     + b'","message":null,"status":200,"errorData":null,"isError":false}'
 )
+HALF = b'{"isError":false,"message":"m","data":"' + b"x" * 99 + b'"%b}'
+EXTRA = HALF % b',"status":200,"errorData":null,"pagination":{"next":2}'
 TWICE = b'{"data":1,"message":"m","pad":"' + b"x" * 900 + b'","data":2}'
 
 
@@ -142,6 +158,10 @@ TWICE = b'{"data":1,"message":"m","pad":"' + b"x" * 900 + b'","data":2}'
 @example(Sent(200, "application/json", "", LATE, 16), ("length", []))
 @example(Sent(422, "application/json", "", LATE, 16), ("length", []))
 @example(Sent(200, "application/json", "", TWICE, 100), ("length", []))
+@example(Sent(200, "application/json", "", EXTRA, 100), ("chunked", [(150, 0.01)]))
+@example(Sent(201, "application/json", "", EXTRA, 100), ("length", [(150, 0.01)]))
+@example(Sent(200, "application/json", "", HALF % b',"status":0', 100), ("length", []))
+@example(Sent(200, "application/json", "", HALF % b"", 100), ("length", [(150, 0.01)]))
 @example(Sent(422, "application/json", "", TWICE, 100), ("length", [(200, 0.01), (500, 0.01)]))
 @example(Sent(422, "application/json", "", TWICE[:-1], 100), ("chunked", [(200, 0.01)]))
 @example(

@@ -536,6 +536,52 @@ async def test_answer_beyond_the_buffer_is_wrapped_as_a_stream(
     assert answer.json == expected
 
 
+LARGE = (
+    b'{"isError":false,"message":"","data":%b,"status":%d,"errorData":null,"pagination":{"next":2}}'
+)
+
+
+@pytest.mark.parametrize("status", [200, 0])
+@pytest.mark.parametrize("coding", [None, "gzip"])
+@pytest.mark.parametrize("cut", [500, 90_000, 200_000])
+async def test_large_envelope_passes_unchanged(
+    sidecar: Start,
+    upstream: Upstream,
+    client: Clients,
+    *,
+    status: int,
+    coding: str | None,
+    cut: int,
+) -> None:
+    """As a small one does, with members that are none of the five."""
+    at = await sidecar(api(upstream, buffer="1KiB"))
+    body = LARGE % (LONG, status)
+    fields = ["Content-Encoding: gzip"] if coding else []
+    whole = upstream.reply(gzip.compress(body, 0) if coding else body, *fields)
+    upstream.default = [whole[:cut], 0.01, whole[cut:]]
+    answer = await (await client(at)).get("/a")
+    assert answer.body == body
+
+
+async def test_large_envelope_with_sorted_keys_loses_nothing(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """What cannot be passed on any more breaks the connection (T49)."""
+    at = await sidecar(api(upstream, buffer="1KiB"))
+    told = {"data": ROWS, "errorData": None, "isError": False, "message": "", "status": 0}
+    one = await client(at)
+    for members in (told, {**told, "total": 7}):
+        whole = upstream.reply(json.dumps(members, ensure_ascii=False).encode())
+        upstream.default = [whole[:5000], 0.02, whole[5000:]]
+        one.send(f"GET /a HTTP/1.1\r\n{HOST}\r\n")
+        answer = await one.answer_or_break()
+        if "total" in members:
+            assert answer is None
+        else:
+            assert answer is not None
+            assert answer.json == members
+
+
 HTML = b"<!doctype html>" + b"x" * 5000
 
 

@@ -16,12 +16,17 @@ from sidecar.core.envelope.render import (
     success_tail,
 )
 from sidecar.core.envelope_members import ENVELOPE
-from sidecar.core.jsonscan import Utf8Check
+from sidecar.core.jsonscan import Unstreamable, Utf8Check
 from sidecar.core.jsonwalk import Path, Piece, Walker
 
 HELD_LIMIT: Final = 65_536  # bytes of a captured value beyond the buffer
 
 _FIVE: Final[frozenset[Path]] = frozenset((name,) for name in ENVELOPE)
+IS_ERROR: Final[Path] = ("isError",)
+MESSAGE: Final[Path] = ("message",)
+DATA: Final[Path] = ("data",)
+STATUS: Final[Path] = ("status",)
+ERROR_DATA: Final[Path] = ("errorData",)
 
 
 class Capture:
@@ -118,7 +123,8 @@ class Answer:
         capture = self.captures[path] = Capture()
         return capture
 
-    def _has_begun(self, path: Path) -> bool:
+    def has_begun(self, path: Path) -> bool:
+        """Whether a member, or an object that is looked into, has begun."""
         return path in self.captures or path in self.walker.entered
 
     def carries(self, path: Path) -> bool:
@@ -132,7 +138,45 @@ class Answer:
     @property
     def claims_envelope(self) -> bool:
         """Whether all five members have begun and `isError` is a boolean."""
-        return self.value(("isError",)) in BOOLEANS and all(map(self._has_begun, _FIVE))
+        return self.value(IS_ERROR) in BOOLEANS and all(map(self.has_begun, _FIVE))
+
+    @property
+    def begins_as_envelope(self) -> bool:
+        """Whether an object that goes on is taken for an envelope by what has come of it.
+
+        What an envelope says behind its data is known too late to hold the data back for it. A
+        status that is not the answer's is not enough, since other objects have one too.
+        """
+        if self.walker.end is not None or not self.has_plain_paths:
+            return False
+        if self.value(IS_ERROR) not in BOOLEANS or not self.has_begun(MESSAGE):
+            return False
+        is_likely = not self.is_error and self.value(STATUS) in (None, b"%d" % self.status)
+        return self.has_begun(DATA) and (is_likely or self.has_begun(ERROR_DATA))
+
+    @property
+    def has_plain_paths(self) -> bool:
+        """Whether payload and message are where an envelope has them."""
+        return self.payload_path == DATA and self.rule.message == MESSAGE
+
+    def own_member(self, path: Path) -> bytes:
+        """A member with the upstream's own value. Raises `Unstreamable` if that is not held."""
+        value = self.value(path)
+        if value is None:
+            raise Unstreamable("a member of an envelope too long to be held")
+        return b",%b:%b" % (encode(path[0]), value)
+
+    def lacking_members(self) -> bytes:
+        """What a success that was taken for an envelope lacks of one.
+
+        Raises `Unstreamable` if a short one like it would be told as something else.
+        """
+        defaults = {STATUS: b"%d" % self.status, ERROR_DATA: b"null"}
+        lacking = {path: value for path, value in defaults.items() if not self.has_begun(path)}
+        is_told = all(path in lacking or self.value(path) == defaults[path] for path in defaults)
+        if lacking and (self.is_error or self.value(IS_ERROR) != b"false" or not is_told):
+            raise Unstreamable("it began as an envelope, and is none")
+        return b"".join(b",%b:%b" % (encode(one[0]), value) for one, value in lacking.items())
 
     def message(self) -> bytes:
         """The message as the captures tell it now."""
@@ -165,8 +209,10 @@ class Answer:
             yield b',"message":' + self.message()
         if not self.is_error:
             yield success_tail(self.status)
-        for name in self.keep:
-            value = self.value((name,))
-            if value is not None:
-                yield b",%b:%b" % (encode(name), value)
+        yield self.kept_members()
         yield b"}"
+
+    def kept_members(self) -> bytes:
+        """The members that are carried along."""
+        values = ((name, self.value((name,))) for name in self.keep)
+        return b"".join(b",%b:%b" % (encode(one), it) for one, it in values if it is not None)

@@ -6,8 +6,11 @@ Up to `rule.buffer` bytes are held, and give exactly what `wrap()` gives. Beyond
 * Message: in front where it is known when writing begins, else behind the payload. It counts if
   it begins within the buffer, or anywhere if the payload is a member.
 * An object with all five members begun within the buffer, `isError` a boolean, passes unchanged.
-  One that turns out to be an envelope later has been rewritten; that is broken off unless it says
-  the same as what was written.
+  So does one that has begun with `isError`, `message` and `data` alone, if it is a success: its
+  `status` and `errorData` may stand behind a long `data`. Where they do not come, they are added.
+  It is broken off instead if a short object like it would be told as something else.
+* An object that turns out to be an envelope later ends with its own members. It is broken off if
+  `isError` is not what was written, or if any other member was passed over.
 * Held values (message, `keep`) have at most `HELD_LIMIT` bytes beyond the buffer. A longer one is
   broken off, but counts as absent where the payload is the whole body, which carries it anyway.
 * A second occurrence of what was written already is broken off: browsers would take the last.
@@ -22,7 +25,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sidecar.core.envelope.answer import Answer
+from sidecar.core.envelope.answer import (
+    DATA,
+    ERROR_DATA,
+    IS_ERROR,
+    MESSAGE,
+    STATUS,
+    Answer,
+    Capture,
+)
 from sidecar.core.envelope.document import BOM, parse
 from sidecar.core.envelope.failure import begins_as_failure
 from sidecar.core.envelope.render import EnvelopeRule, wrap
@@ -114,7 +125,7 @@ class _Writer(Protocol):
 
 def _open(answer: Answer, head: bytes) -> tuple[_Writer, bytes]:
     """Decide by the first bytes how the answer is written; returns the writer and its beginning."""
-    if answer.claims_envelope:
+    if answer.claims_envelope or answer.begins_as_envelope:
         unchanged = _Unchanged(answer)
         return unchanged, unchanged.cut(head)
     if answer.payload_path in answer.captures:
@@ -123,20 +134,37 @@ def _open(answer: Answer, head: bytes) -> tuple[_Writer, bytes]:
 
 
 class _Unchanged:
-    """Passes an envelope through. Its closing brace waits until everything is validated."""
+    """Passes an envelope through. Its closing brace waits until everything is validated.
+
+    What it lacks of the five members yet must come, or follows it.
+    """
 
     __slots__ = ("_answer",)
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
-        answer.walker.coasting = True
+        for path in {MESSAGE, DATA} & answer.captures.keys():
+            answer.captures[path] = Capture()  # they may be as long as the buffer
+        answer.walker.coasting = answer.claims_envelope
 
     def write(self, chunk: bytes) -> bytes:
-        if self._answer.walker.end is not None:
-            self._answer.read(chunk)
-            return b""
-        self._answer.read(chunk)
-        return self.cut(chunk)
+        is_over = self._answer.walker.end is not None
+        self._note(self._answer.read(chunk))
+        return b"" if is_over else self.cut(chunk)
+
+    def _note(self, pieces: list[Piece]) -> None:
+        answer = self._answer
+        if answer.walker.coasting:
+            return
+        for piece in pieces:
+            if piece.path == IS_ERROR and piece.begins:
+                raise Unstreamable("isError occurs again")  # and may be no boolean any more
+            if piece.path in (STATUS, ERROR_DATA):
+                capture = answer.begin(piece.path) if piece.begins else answer.captures[piece.path]
+                capture.add_late(piece)
+                if answer.claims_envelope:
+                    answer.walker.coasting = True
+                    return
 
     def cut(self, chunk: bytes) -> bytes:
         """The part of the chunk just read that lies before the closing brace."""
@@ -144,8 +172,8 @@ class _Unchanged:
         return chunk if end is None else chunk[: end - 1]
 
     def finish(self) -> bytes:
-        self._answer.end()
-        return b"}"
+        self._note(self._answer.end())
+        return self._answer.lacking_members() + b"}"
 
 
 def _open_whole(answer: Answer, head: bytes) -> tuple[_Writer, bytes]:
@@ -185,6 +213,8 @@ class _Whole:
 
 def _open_member(answer: Answer) -> tuple[_Writer, bytes]:
     message = answer.settled_message(absent_is_final=False)
+    if message == b"null" and not answer.is_error:
+        message = None  # an envelope may say it with other words
     payload = answer.captures[answer.payload_path]
     written = answer.head(message) + payload.data
     payload.data.clear()
@@ -205,22 +235,18 @@ class _Member:
 
     def finish(self) -> bytes:
         written = self._take(self._answer.end())
-        if self._answer.claims_envelope and not self._repeats_envelope:
-            raise Unstreamable("an envelope that was recognised too late")
+        if self._answer.claims_envelope:
+            return written + self._own_tail()
         return written + self._answer.tail(with_message=not self._message_written)
 
-    @property
-    def _repeats_envelope(self) -> bool:
-        """Whether the upstream's own envelope says what has been written."""
+    def _own_tail(self) -> bytes:
+        """What is missing of the upstream's own envelope, if that is all that is missing."""
         answer = self._answer
-        return (
-            answer.rule.data == ("data",)
-            and answer.rule.message == ("message",)
-            and not answer.is_error
-            and answer.value(("isError",)) == b"false"
-            and answer.value(("status",)) == b"%d" % answer.status
-            and answer.value(("errorData",)) == b"null"
-        )
+        plain = answer.has_plain_paths and not answer.is_error
+        if not plain or answer.value(IS_ERROR) != b"false" or answer.walker.has_passed_over:
+            raise Unstreamable("an envelope that was recognised too late")
+        missing = (STATUS, ERROR_DATA) if self._message_written else (MESSAGE, STATUS, ERROR_DATA)
+        return b"".join(map(answer.own_member, missing)) + answer.kept_members() + b"}"
 
     def _take(self, pieces: list[Piece]) -> bytes:
         written = []
