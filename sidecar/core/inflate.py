@@ -8,6 +8,7 @@ from typing import Final
 
 PIECE: Final = 65536  # bytes that one step yields at most
 
+_PADDING: Final = b"\0"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
 _RAW: Final = -zlib.MAX_WBITS
@@ -21,7 +22,8 @@ class CorruptCoding(ValueError):
 class Inflater:
     """gzip (of several members), zlib, and the raw deflate that some servers send as deflate.
 
-    The first two bytes tell which one it is, in whatever pieces they come.
+    The first two bytes tell which one it is, in whatever pieces they come. Zero bytes behind a
+    whole member are padding, which servers leave of their buffers, and gzip(1) passes over.
     """
 
     __slots__ = ("_head", "_stream")
@@ -43,6 +45,9 @@ class Inflater:
             self._head = b""
         while data:
             if self._stream.eof:
+                data = data.lstrip(_PADDING)
+                if not data:
+                    return
                 self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
             try:
                 part = self._stream.decompress(data, PIECE)

@@ -623,10 +623,16 @@ def test_an_empty_success_has_null_data(status: int) -> None:
         (b'a"b\\\x00\n', 'a"b\\\x00\n'),
         (b"x" * 4096, "x" * 4096),
         (b"x" * 4097, None),
+        (b"\xef\xbb\xbfcaf\xc3\xa9", "caf\u00e9"),
+        (b"\xef\xbb\xbf", None),
+        (b"\xff\xfe" + "caf\u00e9 \U0001f600".encode("utf-16-le"), "caf\u00e9 \U0001f600"),
+        (b"\xfe\xff" + "caf\u00e9".encode("utf-16-be"), "caf\u00e9"),
+        (b"\xff\xfea\0\0\xd8b", "a\ufffd"),
+        (b"\xff\xfe", None),
     ],
 )
 def test_a_short_error_text_is_carried(text: bytes | None, error_data: str | None) -> None:
-    """UTF-8, else Latin-1; at most 4 KiB."""
+    """By its byte order mark, which is no part of it; else UTF-8, else Latin-1; at most 4 KiB."""
     assert json.loads(wrap_text(404, "Not Found", text)) == {
         "isError": True,
         "message": "Not Found",

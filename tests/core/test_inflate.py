@@ -48,6 +48,17 @@ def test_each_format_is_undone_however_it_is_cut(name: str, data: bytes, cuts: l
     assert inflated([coded[at : at + 1] for at in range(len(coded))]) == data
 
 
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("padding", [1, 300])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_zeros_behind_a_whole_member_are_padding(name: str, padding: int, size: int) -> None:
+    """As for gzip(1). What else follows is no padding."""
+    coded = FORMATS[name](b"some text") + bytes(padding)
+    assert inflated([coded[at : at + size] for at in range(0, len(coded), size)]) == b"some text"
+    with pytest.raises(CorruptCoding):
+        inflated([coded + b"junk"])
+
+
 def test_nothing_is_whole() -> None:
     """A body without bytes says nothing of its coding."""
     assert inflated([]) == inflated([b"", b""]) == b""

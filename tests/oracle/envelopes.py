@@ -133,17 +133,18 @@ def _not_valid(sent: Sent) -> Expected:
 
 def _not_json(sent: Sent) -> Outcome:
     is_text = sent.kind == "text/plain" and sent.coding in UNDOES
-    text = sent.body.decode("latin-1" if not _is_utf8(sent.body) else "utf-8") if is_text else ""
+    text = _text(sent.body) if is_text else ""
     carried = text if text and len(sent.body) <= TEXT_LIMIT else None
     return _failure(sent, "Some Phrase", carried)
 
 
-def _is_utf8(text: bytes) -> bool:
+def _text(body: bytes) -> str:
+    if body[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return body.decode("utf-16", "replace")
     try:
-        text.decode()
+        return body.decode("utf-8-sig")
     except ValueError:
-        return False
-    return True
+        return body.decode("latin-1")
 
 
 def _success(sent: Sent, message: Any, data: Any) -> Outcome:

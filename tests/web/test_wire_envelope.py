@@ -89,6 +89,8 @@ def failed(error: Any, status: int, message: str) -> dict[str, Any]:
             failed({"title": "t", "detail": "d"}, 409, "d"),
         ),
         ("500 Oops", "text/plain", b"it broke", failed("it broke", 500, "Oops")),
+        ("500 Oops", "text/plain", b"\xef\xbb\xbfit broke", failed("it broke", 500, "Oops")),
+        ("500 Oops", "text/plain", b"\xff\xfei\0t\0", failed("it", 500, "Oops")),
         ("500 Oops", "text/plain", b"x" * 4096, failed("x" * 4096, 500, "Oops")),
         ("500 Oops", "text/plain", b"x" * 4097, failed(None, 500, "Oops")),
         ("502 Bad Gateway", "text/html", b"<h1>nginx</h1>", failed(None, 502, "Bad Gateway")),
@@ -378,6 +380,7 @@ CODED = {
     "deflate ": raw_deflate(BODY),
     "identity": BODY,
     " gzip": gzip.compress(BODY[:99]) + gzip.compress(BODY[99:]),
+    "gzip ": gzip.compress(BODY) + bytes(300),
 }
 
 

@@ -27,6 +27,8 @@ _ERROR_MIDDLE: Final = {
 _falsy: Final = re.compile(rb'null|false|""|-?0(?:\.0+)?(?:[eE][+-]?[0-9]+)?').fullmatch
 _PROBLEM_STAND_INS: Final = (("detail",), ("title",))  # RFC 9457 section 3.1
 
+_UTF_16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
+
 _encode_json: Final = msgspec.json.encode
 
 Parts: TypeAlias = tuple[bytes | Raw, ...]
@@ -188,13 +190,17 @@ def wrap_text(status: int, reason: str, text: bytes | None) -> bytes:
 
     `text` is the body if it is text/plain, else None; carried up to `TEXT_LIMIT` bytes.
     """
-    error_data = b"null" if not text or len(text) > TEXT_LIMIT else encode(_decode_text(text))
+    told = "" if text is None or len(text) > TEXT_LIMIT else _decode_text(text)
+    error_data = encode(told) if told else b"null"
     return _error(default_message(status, reason), status, error_data)
 
 
 def _decode_text(text: bytes) -> str:
+    """A text by its byte order mark (Encoding Standard, "decode"), else UTF-8, else Latin-1."""
+    if text.startswith(_UTF_16_MARKS):
+        return text.decode("utf-16", "replace")
     try:
-        return text.decode()
+        return text.decode("utf-8-sig")
     except UnicodeDecodeError:
         return text.decode("latin-1")
 
