@@ -127,9 +127,7 @@ _SINGLE: Final = frozenset(
 )
 # Fields that are no lists either. Different ones do no harm: of types one counts all the same
 # (`headers.one_content_type`), and the others are then not believed.
-_ALIKE: Final = frozenset(
-    (b"content-type", b"content-md5", b"sec-websocket-accept", b"x-content-type-options")
-)
+_ALIKE: Final = frozenset((b"content-type", b"content-md5", b"sec-websocket-accept"))
 _KNOWN_FIELDS: Final[dict[bytes, bytes]] = {}
 """Spelling → lower-case name of what is read or dropped, empty of what passes. Filled on demand."""
 
