@@ -6,9 +6,10 @@ Up to `rule.buffer` bytes are held, and give exactly what `wrap()` gives. Beyond
 * Message: in front where it is known when writing begins, else behind the payload. It counts if
   it begins within the buffer, or anywhere if the payload is a member.
 * An object with all five members begun within the buffer, `isError` a boolean, passes unchanged.
-  So does one that has begun with `isError`, `message` and `data` alone, if it is a success: its
+  So does one of which only `isError`, `message` and `data` have begun, if it is a success: its
   `status` and `errorData` may stand behind a long `data`. Where they do not come, they are added.
-  It is broken off instead if a short object like it would be told as something else.
+  Of an error `errorData` must have begun too. It is broken off instead if a short object like it
+  would be told as something else.
 * An object that turns out to be an envelope later ends with its own members. It is broken off if
   `isError` is not what was written, or if any other member was passed over.
 * Held values (message, `keep`) have at most `HELD_LIMIT` bytes beyond the buffer. A longer one is
