@@ -335,6 +335,8 @@ WRONG: Final = (
     "session: {sources: [{type: iron-session, cookie: a, password: {x: CANARY}, token: t}]}",
     "session: {sources: [{type: jwt, cookie: a, key: CANARY, token: t}]}",
     "session: {sources: [{type: jwt, cookie: a, secret: CANARY, key: CANARY, token: t}]}",
+    'session: {sources: [{type: jwt, cookie: a, key: "-----BEGIN PRIVATE KEY-----\\nCANARY"}]}',
+    'tls: {cert: /a, key: "-----BEGIN PRIVATE KEY-----\\nCANARY"}',
     "logout: {hooks: [{url: 'http://u:CANARY@a', headers: {X: CANARY}}]}",
     "logout: {hooks: [{url: 'http://a', headers: {'X Y': CANARY}}]}",
     "logout: {hooks: [{url: 'http://a', headers: {X: [CANARY]}}]}",

@@ -1,7 +1,7 @@
 """Every key that holds: its value as users write it, and where that comes from.
 
 Secrets are shown as their length, and so is whatever may hold one: header fields and bodies of
-requests to others, and the paths of hooks.
+requests to others, the paths of hooks, and keys in PEM.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sidecar.core.config.faults import KeyPath, dotted
 from sidecar.core.config.listen_section import ListenerSection
 from sidecar.core.config.model import Config
 from sidecar.core.config.tree import Tree
-from sidecar.core.config.values import Listen
+from sidecar.core.config.values import PEM, Listen
 from sidecar.core.store_url import StoreUrl
 
 DEFAULT: Final = "default"
@@ -108,15 +108,23 @@ def safe(path: KeyPath, value: Any, shown: Any) -> Any:
     if isinstance(value, tuple) and any(isinstance(one, SecretStr) for one in value):
         return [safe(path, one, None) for one in value]
     is_address_of_a_hook = "hooks" in path and path[-1] == "url"
-    is_hidden = is_address_of_a_hook or not _HIDDEN.isdisjoint(path)
-    if is_hidden and isinstance(value, str):
-        return f"({len(value)} characters)"
-    if isinstance(value, str) and value.startswith(("http://", "https://")):
+    if is_address_of_a_hook or not _HIDDEN.isdisjoint(path):
+        return _hidden(value)
+    if isinstance(value, str) and value.lower().startswith(("http://", "https://")):
         address, mark, _ = value.partition("?")
         return f"{address}?…" if mark else _plain(shown)
-    if not _HIDDEN.isdisjoint(path) and isinstance(value, tuple):
-        return [safe(path, one, one) for one in value]
+    if isinstance(value, str) and PEM in value:
+        return _hidden(value)  # what was written may say more than what is kept of it
     return _plain(shown)
+
+
+def _hidden(value: Any) -> Any:
+    """A value of JSON with the length of each text and number in it."""
+    if isinstance(value, tuple | list):
+        return [_hidden(one) for one in value]
+    if isinstance(value, Mapping):
+        return {str(key): _hidden(one) for key, one in value.items()}
+    return value if isinstance(value, bool) or value is None else f"({len(str(value))} characters)"
 
 
 def _store(url: StoreUrl) -> str:

@@ -42,6 +42,10 @@ _STATUS_RANGE: Final = re.compile(r"([2-5][0-9]{2})(?:-([2-5][0-9]{2}))?", re.AS
 _PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 
+PEM: Final = "-----BEGIN "
+"""What a text in PEM has in it (RFC 7468 section 2)."""
+_PRIVATE_PEM: Final = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----", re.ASCII)
+
 
 class FileName(str):
     """The path of a file or directory whose contents count, so that a change of them reloads."""
@@ -53,6 +57,8 @@ def parse_file_name(value: str) -> FileName:
     """The path of a file or directory, absolute or not."""
     if "\0" in value:
         raise BadValue("must be the path of a file", "remove the NUL character")
+    if PEM in value:  # paths are shown, and this may be a private key
+        raise BadValue("must be the path of a file, not what it holds", "save the text as a file")
     return FileName(value)
 
 
@@ -197,7 +203,15 @@ def parse_status_range(value: object) -> Statuses:
 
 
 def parse_pem(value: str) -> str:
-    """The public key of a PEM text, in PEM: of a key, public or private, or of a certificate."""
+    """The public key of a PEM text, in PEM: of a public key or of a certificate.
+
+    Raises `BadValue` for what has a private key in it, which nothing here needs.
+    """
+    if _PRIVATE_PEM.search(value):
+        raise BadValue(
+            "must be a public key: this text holds a private one",
+            "use what `openssl pkey -in key.pem -pubout` prints",
+        )
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization as form
@@ -206,7 +220,6 @@ def parse_pem(value: str) -> str:
     loaders: tuple[Callable[[], Any], ...] = (
         lambda: form.load_pem_public_key(text),
         lambda: x509.load_pem_x509_certificate(text).public_key(),
-        lambda: form.load_pem_private_key(text, None).public_key(),
     )
     for load in loaders:
         try:
