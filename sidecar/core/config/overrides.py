@@ -5,6 +5,9 @@
 are compared without regard to case, and `-` in a key is `_` in its variable. The value is read by
 the type of its key (`typed_variables`). An empty variable counts as not set. References (`${NAME}`)
 are not replaced in it.
+
+What the file refers to as `${SIDECAR_…}` may be meant for that place alone. So it sets no key if
+the reference is a part of that key's own value, and it need not be the name of any key.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from sidecar.core.config.faults import BadValue, Finding, KeyPath
+from sidecar.core.config.secret_files import file_key, secret_key
 from sidecar.core.config.short_forms import shape_of
-from sidecar.core.config.tree import Tree
+from sidecar.core.config.tree import Tree, value_at
 from sidecar.core.config.typed_variables import typed
 
 PREFIX: Final = "SIDECAR_"
@@ -29,21 +33,15 @@ _SERVICE_LINK: Final = re.compile(
     r"(SERVICE_(HOST|PORT(_\w+)?)=|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=|PORT=\w+://).*",
     re.ASCII | re.DOTALL,
 )
-_REPLACES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "secret": "secret_file",
-        "secret_file": "secret",
-        "password": "password_file",
-        "password_file": "password",
-        "upstreams": "upstream",
-        "routes": "upstream",
-    }
-)
+_ALTERNATIVES: Final[Mapping[str, str]] = MappingProxyType({"url": "urls", "urls": "url"})
+"""The keys of an upstream that say the same."""
 
 
 def apply_overrides(tree: Tree, environ: Mapping[str, str], options: Mapping[str, object]) -> None:
     """Set the keys that variables, then options (`upstream` for `--upstream`), name."""
     for name, text in sorted(_variables(environ), key=lambda item: _order(item[0])):
+        if name in tree.mentions and _serves_as_reference(tree, name):
+            continue
         try:
             _put(tree, _parts(name), text, name)
         except BadValue as error:
@@ -76,6 +74,44 @@ def _parts(name: str) -> KeyPath:
 def _order(name: str) -> tuple[tuple[int, str], ...]:
     """Outer keys before inner ones, and list indexes by number, so that 10 comes after 2."""
     return tuple((part, "") if isinstance(part, int) else (-1, part) for part in _parts(name))
+
+
+def _serves_as_reference(tree: Tree, name: str) -> bool:
+    """Whether a variable that the file refers to sets no key besides.
+
+    As all of a key's own value it may do both, which comes to the same.
+    """
+    key = _existing(tree.data, _parts(name))
+    for path, is_whole in tree.mentions[name]:
+        inside = _as_expanded(tree.data, path)
+        if inside[: len(key)] == key:
+            return not (is_whole and key in (path, inside))
+    return not _is_key(tree.data, key)
+
+
+def _existing(data: Any, parts: KeyPath) -> KeyPath:
+    """The path of `parts` in the spelling of the keys that are there."""
+    path: KeyPath = ()
+    for part in parts:
+        key = _key(data, part) if isinstance(data, dict) else part
+        path = (*path, key)
+        data = value_at(data, (key,))
+    return path
+
+
+def _as_expanded(data: Any, path: KeyPath) -> KeyPath:
+    """Where a value stands now that may have been a short form at `path`."""
+    inside = value_at(data, path)
+    while isinstance(inside, dict | list) and len(inside) == 1:
+        (key,) = inside if isinstance(inside, dict) else (0,)
+        path, inside = (*path, key), _get(inside, key)
+    return path
+
+
+def _is_key(data: Any, path: KeyPath) -> bool:
+    """Whether there is such a key, in the file or at all."""
+    is_there = value_at(data, path) is not None or secret_key(path) is not None
+    return is_there or shape_of(data, path) is not None
 
 
 def _put(tree: Tree, parts: KeyPath, value: object, name: str, *, is_typed: bool = False) -> None:
@@ -131,8 +167,15 @@ def _set(inside: Any, key: Any, value: object) -> None:
 
 def _drop_replaced(tree: Tree, inside: Any, path: KeyPath) -> None:
     """Take out the file's other way of saying the same, such as `secret_file` beside `secret`."""
-    other = _REPLACES.get(str(path[-1]))
-    where = (*path[:-1], other or "")
-    if other and isinstance(inside, dict) and isinstance(tree.places.get(where), int):
-        inside.pop(other, None)
-        tree.forget(where)
+    other = _other_form(path)
+    if other and isinstance(inside, dict) and isinstance(tree.locate(other), int):
+        inside.pop(other[-1], None)
+        tree.forget(other)
+
+
+def _other_form(path: KeyPath) -> KeyPath | None:
+    if path in (("upstreams",), ("routes",)):
+        return ("upstream",)
+    if path[0] == "upstreams" and len(path) == 3 and path[-1] in _ALTERNATIVES:
+        return (*path[:-1], _ALTERNATIVES[str(path[-1])])
+    return file_key(path) or secret_key(path)

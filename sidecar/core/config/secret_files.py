@@ -12,13 +12,27 @@ ReadFile: TypeAlias = Callable[[str], str]
 
 _SUFFIX: Final = "_file"
 # Which keys of which sections may come from a file. A store's URL may hold a password.
-_SECTIONS: Final = (
+_SECTIONS: Final[Sequence[tuple[tuple[str, ...], Sequence[str]]]] = (
     ((), ("secret",)),
     (("refresh",), ("client_secret", "key")),
     (("oidc",), ("client_secret", "key")),
     (("store",), ("url",)),
 )
 _OF_SOURCES: Final = ("secret", "password", "key")
+
+
+def file_key(path: KeyPath) -> KeyPath | None:
+    """The key that names the file of the secret at `path`; None if it has none."""
+    *inside, key = path
+    of_source = inside[:2] == ["session", "sources"] and len(inside) == 3
+    keys = _OF_SOURCES if of_source else dict(_SECTIONS).get(tuple(map(str, inside)), ())
+    return (*inside, f"{key}{_SUFFIX}") if key in keys else None
+
+
+def secret_key(path: KeyPath) -> KeyPath | None:
+    """The key of the secret whose file `path` names; the inverse of `file_key`."""
+    key = (*path[:-1], str(path[-1]).removesuffix(_SUFFIX))
+    return key if file_key(key) == path else None
 
 
 def read_secret_files(tree: Tree, read_file: ReadFile) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 from ruamel.yaml import YAML
@@ -13,6 +13,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from sidecar.core.config.faults import BadValue, Fault, Finding, KeyPath, dotted
 from sidecar.core.config.references import (
     hide_references,
+    referenced,
     show_references,
     substitute,
     whole_reference,
@@ -30,6 +31,13 @@ _TAG: Final = "tag:yaml.org,2002:"
 _BOOLEANS: Final = {"true": True, "false": False}
 
 
+class Mention(NamedTuple):
+    """A key in whose value a variable is referred to; `is_whole`: and nothing else stands there."""
+
+    path: KeyPath
+    is_whole: bool
+
+
 class Tree(msgspec.Struct):
     """A configuration on its way to becoming values; later stages change it in place."""
 
@@ -41,6 +49,8 @@ class Tree(msgspec.Struct):
     told: set[KeyPath] = msgspec.field(default_factory=set)
     # Keys whose value is that of one variable, `${NAME}`, and the variable's name.
     referenced: dict[KeyPath, str] = msgspec.field(default_factory=dict)
+    # Every variable that the text refers to, and the keys in whose values it does.
+    mentions: dict[str, list[Mention]] = msgspec.field(default_factory=dict)
 
     def find(self, path: KeyPath, problem: str, remedy: str, line: int | None = None) -> None:
         """Notes a fault of the key at `path`."""
@@ -52,6 +62,8 @@ class Tree(msgspec.Struct):
         self.places = {known: at for known, at in self.places.items() if known[:size] != path}
         self.findings = [found for found in self.findings if found.path[:size] != path]
         self.referenced = {key: name for key, name in self.referenced.items() if key[:size] != path}
+        for name, places in self.mentions.items():
+            self.mentions[name] = [one for one in places if one.path[:size] != path]
 
     def faults(self) -> tuple[Fault, ...]:
         """Every finding with its place, in the file's order; one complaint per key and stage."""
@@ -125,6 +137,13 @@ def _clean(tree: Tree, text: str, path: KeyPath) -> str:
     return clean
 
 
+def value_at(data: Any, path: KeyPath) -> Any:
+    """The value of a key in plain data; None if it is not there."""
+    for part in path:
+        data = data[part] if _has(data, part) else None
+    return data
+
+
 def _has(inside: Any, part: str | int) -> bool:
     """Whether a mapping or list has such a key or index."""
     if isinstance(inside, list):
@@ -139,6 +158,7 @@ def read_tree(text: str, source: str, environ: Mapping[str, str] | None) -> Tree
     text is no YAML or is too large: nothing more can be said about it then.
     """
     tree = Tree(source)
+    tree.mentions = {name: [] for name in referenced(text)}  # those of comments as well
     try:
         node = _compose(text)
         data = None if node is None else _Builder(tree, environ).build(node, ())
@@ -241,14 +261,16 @@ class _Builder:
     def _substituted(
         self, text: str, path: KeyPath, environ: Mapping[str, str], *, plain: bool
     ) -> str | None:
+        whole = whole_reference(text)
+        for name in referenced(text):
+            self._tree.mentions[name].append(Mention(path, name == whole))
         try:
             replaced = substitute(text, environ)
         except BadValue as error:
             self._find(path, error.problem, error.remedy)
             return text
-        name = whole_reference(text)
-        if plain and name is not None:
-            self._tree.referenced[path] = name
+        if plain and whole is not None:
+            self._tree.referenced[path] = whole
         return None if plain and replaced == "null" else replaced
 
     def _check_tag(self, node: Node, path: KeyPath) -> None:

@@ -179,3 +179,128 @@ def test_option_contradicts_routes_of_the_file(faults: FaultFinder) -> None:
     """It would silently drop their rules."""
     (fault,) = faults(FILE, upstream="http://b")
     assert (fault.source, fault.path) == ("--upstream", "upstream")
+
+
+NEW, OLD = "n" * 32, "o" * 32
+
+
+def secrets(config: Config) -> list[str]:
+    return [one.get_secret_value() for one in config.secret]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('secret: ["${SIDECAR_SECRET}", "${OLD}"]', [NEW, OLD]),
+        ("secret: [${OLD}, ${SIDECAR_SECRET}]", [OLD, NEW]),
+        ("secret: ${SIDECAR_SECRET}", [NEW]),
+        ('secret: "${SIDECAR_SECRET}"', [NEW]),
+        ('secret: "${SIDECAR_SECRET:-none}"', [NEW]),
+        ("secret: a-${SIDECAR_SECRET}", [f"a-{NEW}"]),
+        ("secret: other", [NEW]),
+    ],
+)
+def test_a_variable_that_a_key_refers_to_is_what_the_key_says(
+    loaded: Loader, line: str, expected: list[str]
+) -> None:
+    """It does not replace the value that it is a part of, such as a list that rotates secrets."""
+    config = loaded(f"{FILE}{line}\n", {"SIDECAR_SECRET": NEW, "OLD": OLD})
+    assert secrets(config) == expected
+
+
+def test_a_variable_is_a_part_of_a_short_form(loaded: Loader) -> None:
+    """Which is spelled out before variables are looked at."""
+    file = "upstreams: {a: 'http://${SIDECAR_UPSTREAMS__A__URL}:1'}\nroutes: {}\n"
+    environ = {
+        "SIDECAR_UPSTREAMS__A__URL": "api",
+        "SIDECAR_ROUTES": "[{path: /, kind: page, upstream: a}]",
+    }
+    assert loaded(file, environ).upstreams["a"].url == "http://api:1"
+
+
+def test_a_variable_of_a_key_that_is_replaced_counts_again(loaded: Loader) -> None:
+    file = "upstream: http://a\nstore: {url: 'redis://:${SIDECAR_STORE__URL}@a'}\n"
+    environ = {"SIDECAR_STORE": "{ready: false}", "SIDECAR_STORE__URL": "memory:"}
+    store = loaded(file, environ).store
+    assert (store.url.kind, store.ready) == ("memory", False)
+
+
+def test_a_variable_may_be_referred_to_that_is_no_key(loaded: Loader) -> None:
+    """Whatever it is called, as long as the file speaks of it; a comment will do."""
+    file = (
+        'upstream: http://a\nlisten: "0.0.0.0:${SIDECAR_PORT}"\n'
+        'secret: ["${SIDECAR_SECRET_NEW}", "${SIDECAR_SECRET__OLD}"]\n'
+        "log: {level: '${SIDECAR_LOG__LVL:-info}'} # or ${SIDECAR_LOGLEVEL}\n"
+    )
+    environ = {
+        "SIDECAR_PORT": "81",
+        "SIDECAR_SECRET_NEW": NEW,
+        "SIDECAR_SECRET__OLD": OLD,
+        "SIDECAR_LOG__LVL": "debug",
+        "SIDECAR_LOGLEVEL": "x",
+    }
+    config = loaded(file, environ)
+    assert config.listen == listeners_at(Listen("0.0.0.0", 81))
+    assert (secrets(config), config.log.level) == ([NEW, OLD], "debug")
+    # Also where the key that speaks of it is replaced.
+    config = loaded(file, {**environ, "SIDECAR_LISTEN": "b:2"})
+    assert config.listen == listeners_at(Listen("b", 2))
+
+
+def test_a_variable_of_another_key_still_sets_it(loaded: Loader, faults: FaultFinder) -> None:
+    file = "upstream: http://a\nlisten: '${SIDECAR_ADMIN}'\nadmin: a:1\n"
+    (fault,) = faults(file, {"SIDECAR_ADMIN": "127.0.0.1:81"})
+    assert fault.problem == "must not be the address of listen too"
+    file = "upstream: http://a\nsecret: '${SIDECAR_SECRET_FILE}'\n"
+    assert secrets(loaded(file, {"SIDECAR_SECRET_FILE": "/s"}, {"/s": NEW})) == [NEW]
+
+
+PUBLIC = "upstream: http://a\npublic_url: https://a.example\n"
+LOGIN = PUBLIC + "oidc: {issuer: https://i, client_id: c, %s}\n"
+BEHIND = "upstreams: {a: %s}\nroutes: [{path: /, kind: page, upstream: a}]\n"
+KEY = """-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
+-----END PUBLIC KEY-----
+"""
+SIGNED = PUBLIC + "session: {sources: [{type: jwt, cookie: c, %s: /wrong}]}\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "value"),
+    [
+        (LOGIN % "client_secret_file: /none", "OIDC__CLIENT_SECRET", "x"),
+        (LOGIN % "client_secret: y", "OIDC__CLIENT_SECRET_FILE", "/x"),
+        (SIGNED % "key_file", "SESSION__SOURCES__0__KEY", KEY),
+        (SIGNED % "key", "SESSION__SOURCES__0__KEY_FILE", "/key"),
+        (PUBLIC + "store: {url_file: /none}", "STORE__URL", "memory:"),
+        (PUBLIC + "store: {url: nothing}", "STORE__URL_FILE", "/store"),
+        (PUBLIC + "store: nothing", "STORE__URL_FILE", "/store"),
+        (BEHIND % "{url: http://b}", "UPSTREAMS__A__URLS", "http://x,http://y"),
+        (BEHIND % "http://b", "UPSTREAMS__A__URLS__0", "http://x"),
+        (BEHIND % "{urls: [http://b, http://c]}", "UPSTREAMS__A__URL", "http://x"),
+        (BEHIND % "{urls: [http://b, http://c]}", "UPSTREAMS__A__URLS__1", "http://x"),
+    ],
+)
+def test_override_takes_the_place_of_every_other_form(
+    loaded: Loader, file: str, name: str, value: str
+) -> None:
+    """Of a secret in a file, and of one server or several, in both directions."""
+    files = {"/x": "x", "/key": KEY, "/store": "memory:"}
+    loaded(file, {f"SIDECAR_{name}": value}, files)
+
+
+def test_forms_that_are_both_set_by_variables_contradict(faults: FaultFinder) -> None:
+    environ = {"SIDECAR_UPSTREAMS__A__URL": "http://x", "SIDECAR_UPSTREAMS__A__URLS": "http://y"}
+    (fault,) = faults(BEHIND % "http://b", environ)
+    assert fault.problem == "must have either url or urls"
+
+
+def test_override_of_an_upstream_called_routes_is_of_that_one_alone(loaded: Loader) -> None:
+    """Its name is that of a key elsewhere."""
+    file = "upstreams: {upstream: http://a, routes: http://b}\n"
+    file += "routes: [{path: /, kind: page, upstream: upstream}]\n"
+    config = loaded(file, {"SIDECAR_UPSTREAMS__ROUTES__URL": "http://c"})
+    assert {name: one.url for name, one in config.upstreams.items()} == {
+        "upstream": "http://a",
+        "routes": "http://c",
+    }
