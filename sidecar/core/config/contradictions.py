@@ -6,7 +6,7 @@ other fault. A key of the wrong type is told elsewhere and makes a rule silent h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Final
@@ -34,13 +34,18 @@ from sidecar.core.config.renewal_faults import RENEWAL_RULES
 from sidecar.core.config.sources import source_name
 from sidecar.core.config.units import parse_duration, parse_wait
 from sidecar.core.config.values import Listen, parse_listen
+from sidecar.core.cookies import LIBRARY_COOKIES, unprefixed
 from sidecar.core.store_url import StoreUrl, parse_store_url
+from sidecar.core.upstream_url import UNIX
 
 SOURCE_VARIABLES: Final = {"AUTH_SECRET": "authjs", "NEXTAUTH_SECRET": "nextauth"}
 """Each gives a source with that secret where no sources are written."""
 
 _TOKEN_KEYS: Final = ("token", "refresh_token")
 """What names the claims of a source that hold tokens."""
+
+_PLAIN: Final = ("http://", UNIX)
+"""What the URLs of upstreams begin with that no TLS is spoken to."""
 
 _ALL, _ALL_V4 = "::", "0.0.0.0"  # noqa: S104 - compared, not bound
 
@@ -53,6 +58,7 @@ def contradictions(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
     for rule in _RULES:
         yield from rule(data)
     yield from _kept_values_have_a_secret(data, environ)
+    yield from _own_cookie_is_its_own(data, environ)
     yield from _sources_exist(data, environ)
     yield from _rules_have_claims(data, environ)
 
@@ -161,14 +167,34 @@ def _own_login_knows_its_origin(data: Data) -> Iterator[Finding]:
         )
 
 
-def _own_cookie_is_its_own(data: Data) -> Iterator[Finding]:
-    cookie = section(data, "oidc").get("cookie", Oidc.model_fields["cookie"].default)
-    sources = section(data, "session").get("sources")
-    for index, source in enumerate(sources if isinstance(sources, list) else ()):
-        named = isinstance(source, dict) and [source.get("cookie"), source.get("refresh_cookie")]
-        if data.get("oidc") is not None and named and cookie in named:
-            problem = f"must not be the cookie of session.sources[{index}] too"
+def _own_cookie_is_its_own(data: Data, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """In no spelling: cookies are found under their base names, with any prefix."""
+    own = section(data, "oidc").get("cookie", Oidc.model_fields["cookie"].default)
+    if data.get("oidc") is None or not isinstance(own, str):
+        return
+    for whose, names in _cookies_of_sources(data, environ):
+        same = [name for name in names if unprefixed((name,)) == unprefixed((own,))]
+        if same:
+            spelling = "" if own in same else f", {shown(same[0])} in another spelling"
+            problem = f"must not be the cookie of {whose} too{spelling}"
             yield Finding(("oidc", "cookie"), problem, "use another name")
+
+
+def _cookies_of_sources(
+    data: Data, environ: Mapping[str, str]
+) -> Iterator[tuple[str, Sequence[str]]]:
+    """What each source is called here, and its cookies: named, or by its library."""
+    sources = section(data, "session").get("sources")
+    if not isinstance(sources, list):
+        for variable, type_ in SOURCE_VARIABLES.items():
+            if environ.get(variable):
+                yield f"the source by {variable}", (LIBRARY_COOKIES[type_],)
+        return
+    for index, source in enumerate(sources):
+        if isinstance(source, dict):
+            cookie = source.get("cookie") or LIBRARY_COOKIES.get(str(source.get("type")))
+            given = (cookie, source.get("refresh_cookie"))
+            yield f"session.sources[{index}]", [one for one in given if isinstance(one, str)]
 
 
 def _listeners_apart(data: Data) -> Iterator[Finding]:
@@ -198,6 +224,21 @@ def _tls_is_for_somebody(data: Data) -> Iterator[Finding]:
             "several, do not take it",
             "name it there, as in listen: [{address: unix:/run/sidecar.sock, tls: {…}}]",
         )
+
+
+def _upstream_tls_is_for_somebody(data: Data) -> Iterator[Finding]:
+    """Whoever names an authority to trust takes the connection for encrypted."""
+    for name, upstream in section(data, "upstreams").items():
+        tls = section(upstream, "tls") if isinstance(upstream, dict) else {}
+        given = [upstream.get("url"), *_listed(upstream.get("urls"))] if tls else []
+        urls = [one.lower() for one in given if isinstance(one, str)]
+        is_plain = urls and all(one.startswith(_PLAIN) for one in urls)
+        if is_plain and any(one is not None for one in tls.values()):
+            yield Finding(
+                ("upstreams", name, "tls"),
+                "must be for an https upstream: nothing is encrypted to this one",
+                "use https:// in its URL, or remove tls",
+            )
 
 
 def _balancers_are_trusted(data: Data) -> Iterator[Finding]:
@@ -256,10 +297,10 @@ _RULES: Final[tuple[Rule, ...]] = (
     *PATH_RULES,
     _own_login_is_asked_for_right,
     _own_login_knows_its_origin,
-    _own_cookie_is_its_own,
     *RENEWAL_RULES,
     _listeners_apart,
     _tls_is_for_somebody,
+    _upstream_tls_is_for_somebody,
     _balancers_are_trusted,
     _drain_waits_less_than_it_lasts,
     _workers_share_a_store,
@@ -341,3 +382,7 @@ def _has_secret(data: Data, environ: Mapping[str, str]) -> bool:
         isinstance(source, dict) and (source.get("secret") or source.get("password"))
         for source in sources
     )
+
+
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else ()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sidecar.core.config.tree import Tree
-    from tests.core.config.conftest import Loader
+    from tests.core.config.conftest import FaultFinder, Loader
 
 TLS = {"cert": "/cert.pem", "key": "/key.pem"}
 
@@ -218,3 +218,40 @@ def test_difference_is_told_key_by_key() -> None:
 def test_balancers_are_trusted_by_their_kind_of_socket(loaded: Loader) -> None:
     both = written(listen=[HEADER, UNIX_HEADER], trusted_proxies=["unix", "10.0.0.1"])
     assert [one.proxy_protocol for one in loaded(both).listeners] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        {"url": "http://a"},
+        {"url": "HTTP://a"},
+        {"url": "unix:/run/a.sock"},
+        {"urls": ["http://a", "http://b"]},
+    ],
+)
+@pytest.mark.parametrize("tls", [{"ca": "/ca"}, {"cert": "/c", "key": "/k"}])
+def test_tls_of_an_upstream_without_tls_is_a_fault(
+    faults: FaultFinder, server: dict[str, Any], tls: dict[str, str]
+) -> None:
+    """Nothing would be encrypted, and nobody verified."""
+    (fault,) = faults(json.dumps(behind({**server, "tls": tls})))
+    assert fault.path == "upstreams.a.tls"
+    assert fault.problem == "must be for an https upstream: nothing is encrypted to this one"
+
+
+@pytest.mark.parametrize(
+    "upstream",
+    [
+        {"url": "https://a", "tls": {"ca": "/ca"}},
+        {"urls": ["https://a", "https://b"], "tls": {"ca": "/ca"}},
+        {"url": "http://a", "tls": None},
+        {"url": "http://a", "tls": {"ca": None}},
+    ],
+)
+def test_tls_of_an_upstream_is_for_https(loaded: Loader, upstream: dict[str, Any]) -> None:
+    loaded(json.dumps(behind(upstream)))
+
+
+def behind(upstream: dict[str, Any]) -> dict[str, Any]:
+    route = {"path": "/", "kind": "page", "upstream": "a"}
+    return {"upstreams": {"a": upstream}, "routes": [route]}

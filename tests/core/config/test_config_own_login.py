@@ -102,6 +102,26 @@ def test_the_own_login_needs_no_route_of_its_own(loaded: Loader) -> None:
             "another name",
         ),
         (
+            OIDC % ", cookie: app" + "session: {sources: [{type: cookie, cookie: __Host-app}]}",
+            "oidc.cookie",
+            "must not be the cookie of session.sources[0] too, __Host-app in another spelling",
+            "another name",
+        ),
+        (
+            OIDC % ", cookie: __Secure-app"
+            + "session: {sources: [{type: cookie, cookie: x, refresh_cookie: app}]}",
+            "oidc.cookie",
+            "must not be the cookie of session.sources[0] too, app in another spelling",
+            "another name",
+        ),
+        (
+            OIDC % ", cookie: __Secure-authjs.session-token"
+            + "session: {sources: [{type: authjs, secret: s}]}",
+            "oidc.cookie",
+            "must not be the cookie of session.sources[0] too",
+            "another name",
+        ),
+        (
             OIDC % "" + "refresh: {type: http, request: {url: http://a}}",
             "refresh.type",
             "contradicts oidc",
@@ -198,3 +218,17 @@ def test_a_route_that_an_endpoint_covers_is_told(loaded: Loader) -> None:
 def test_without_a_secret_a_restart_logs_everybody_out(loaded: Loader) -> None:
     (warning,) = loaded("upstream: http://a\n" + OIDC % "").warnings
     assert warning.endswith("and other replicas do not accept them")
+
+
+def test_own_cookie_is_not_that_of_a_source_by_the_environment(faults: FaultFinder) -> None:
+    text = "upstream: http://a\n" + OIDC % ", cookie: authjs.session-token"
+    (fault,) = faults(text, {"AUTH_SECRET": "s" * 32})
+    assert fault.path == "oidc.cookie"
+    assert fault.problem == "must not be the cookie of the source by AUTH_SECRET too"
+
+
+def test_own_cookie_may_be_a_library_s_that_is_not_there(loaded: Loader) -> None:
+    """Names that merely begin alike are others, too."""
+    sources = "session: {sources: [{type: authjs, secret: s, cookie: sidecar2}]}"
+    loaded("upstream: http://a\n" + OIDC % ", cookie: authjs.session-token" + sources)
+    loaded("upstream: http://a\n" + OIDC % "" + sources)
