@@ -31,6 +31,8 @@ SCALAR: Final = (str, int, float, bool)
 MOST_WORKERS: Final = 1024
 MOST_DIGITS: Final = 9
 
+_SWITCHES: Final[Mapping[str, bool]] = MappingProxyType({"true": True, "false": False})
+
 
 class Section(BaseModel):
     """A mapping of the configuration: frozen, closed to unknown keys, silent about its input."""
@@ -74,6 +76,22 @@ def _text(parser: Callable[[str], Value]) -> PlainValidator:
 
 def _string(pattern: str | None = None, **more: object) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", **({"pattern": pattern} if pattern else {}), **more})
+
+
+def switch_of(value: object) -> bool | None:
+    """Whether it is on, of true and false, also as text from the environment; else None.
+
+    In any case, as in YAML.
+    """
+    if isinstance(value, str):
+        return _SWITCHES.get(value.lower())
+    return value if isinstance(value, bool) else None
+
+
+def section_of_switch(value: object) -> object:
+    """True is a section with every default, and false is none; anything else stays."""
+    is_on = switch_of(value)
+    return value if is_on is None else {} if is_on else None
 
 
 def _as_list(value: object) -> object:
@@ -130,9 +148,9 @@ def _sample_rate(value: object) -> object:
 
 
 def _compress(value: object) -> object:
-    """False is never, true is auto; also as text, from the environment."""
-    text = str(value).lower() if isinstance(value, bool) else value
-    return {"true": "auto", "false": "never"}.get(text, text) if isinstance(text, str) else text
+    """False is never, true is auto."""
+    is_on = switch_of(value)
+    return value if is_on is None else "auto" if is_on else "never"
 
 
 def _workers(value: object) -> object:
@@ -196,6 +214,11 @@ Duration: TypeAlias = Annotated[
     float,
     PlainValidator(units.parse_duration),
     _string(units.DURATION_PATTERN, examples=["250ms", "30s", "5m", "12h", "30d"]),
+]
+Grace: TypeAlias = Annotated[
+    float,
+    PlainValidator(units.parse_grace),
+    _string(units.DURATION_PATTERN, examples=["30s", "5m", "24h"]),
 ]
 Wait: TypeAlias = Annotated[
     float,

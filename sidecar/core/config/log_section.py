@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
@@ -14,6 +13,7 @@ from sidecar.core.config.fields import (
     SampleRate,
     Section,
     Target,
+    section_of_switch,
     setting,
 )
 
@@ -43,14 +43,9 @@ class AccessSection(Section):
     )
 
 
-_SWITCH: Final[Mapping[object, object]] = {True: {}, "true": {}, False: None, "false": None}
-
-
 def _switch(value: object) -> object:
     """True is every request, false is none; null is the default, as for a section."""
-    if value is None:
-        return {}
-    return _SWITCH.get(value, value) if isinstance(value, bool | str) else value
+    return {} if value is None else section_of_switch(value)
 
 
 class Log(Section):

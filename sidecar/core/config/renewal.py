@@ -12,6 +12,7 @@ from sidecar.core.config.fields import (
     Duration,
     EndpointUrl,
     FilePath,
+    Grace,
     MemberPath,
     PathText,
     PrivatePem,
@@ -27,7 +28,7 @@ from sidecar.core.config.fields import (
     setting,
     texts,
 )
-from sidecar.core.config.units import parse_duration
+from sidecar.core.config.units import parse_duration, parse_grace
 
 ClientAuth: TypeAlias = Literal["auto", "basic", "post", "none", "private_key_jwt", "tls"]
 
@@ -114,10 +115,11 @@ class Refresh(_Client):
         "30s",
         "How long before its expiry a token is renewed; at most half of its lifetime.",
     )
-    grace: Duration = parsed(
-        parse_duration,
+    grace: Grace = parsed(
+        parse_grace,
         "30s",
-        "How long the old refresh token still leads to its successor once that has been used.",
+        "How long the old refresh token still leads to its successor once that has been used; at "
+        "most a day.",
     )
     request: RefreshRequest | None = setting(None, "http: the request.")
     response: RefreshResponse = setting(

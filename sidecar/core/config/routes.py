@@ -49,6 +49,7 @@ from sidecar.core.config.fields import (
     Wait,
     freeze,
     parsed,
+    section_of_switch,
     setting,
 )
 from sidecar.core.config.units import parse_duration, parse_size, parse_wait
@@ -289,14 +290,6 @@ def _envelope_default(data: Mapping[str, Any]) -> Envelope | None:
     return Envelope() if _kind_defaults(data).envelope else None
 
 
-_SWITCH: Final[Mapping[object, object]] = {True: {}, "true": {}, False: None, "false": None}
-
-
-def _switch(value: object) -> object:
-    """True is an envelope with every default, false is none."""
-    return _SWITCH.get(value, value) if isinstance(value, bool | str) else value
-
-
 _OTHER_KEYS: Final = frozenset(("drop", "pass", "set"))
 
 
@@ -383,7 +376,8 @@ class RouteSection(Section):
     )
     cookies: CookieRule = _by_kind("cookies", "Whether session cookies reach the upstream.")
     envelope: Annotated[
-        Envelope | None, BeforeValidator(_switch, json_schema_input_type=bool | Envelope)
+        Envelope | None,
+        BeforeValidator(section_of_switch, json_schema_input_type=bool | Envelope),
     ] = Field(
         default_factory=_envelope_default,
         description="Whether answers are wrapped: true, false, or a mapping that says how. "
@@ -418,6 +412,15 @@ class RouteSection(Section):
         "For a first rollout: requests and responses pass as they came, without any rule for "
         "sessions, and what would be done is logged and counted.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _envelope_of_its_kind(cls, value: object) -> object:
+        """An envelope whose keys are all commented out is the default, and not `false`."""
+        if isinstance(value, Mapping) and "envelope" in value and value["envelope"] is None:
+            return {name: one for name, one in value.items() if name != "envelope"}
+        return value
+
     host: Authority | None = setting(None, "The Host to send, before the upstream's own `host`.")
     headers: FieldNames = Field(
         default_factory=FieldNames,

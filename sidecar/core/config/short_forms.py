@@ -15,7 +15,7 @@ import msgspec
 from pydantic import BaseModel, BeforeValidator, PlainValidator
 from pydantic.fields import FieldInfo
 
-from sidecar.core.config.fields import SCALAR
+from sidecar.core.config.fields import SCALAR, section_of_switch, switch_of
 from sidecar.core.config.model import ConfigDocument
 
 Model: TypeAlias = type[BaseModel]
@@ -36,9 +36,6 @@ MAIN_KEYS: Final[Mapping[str, str]] = MappingProxyType(
 
 SWITCHED: Final = frozenset(("BrakeSection", "Ejection"))
 """Sections of which true is every default, and false is null."""
-
-_SWITCHES: Final = {True: True, False: False, "true": True, "false": False}
-"""A switch as YAML has it, or as text from the environment."""
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -118,17 +115,13 @@ def _as_section(shape: Shape, value: Any) -> Any:
     if isinstance(value, SCALAR) or (isinstance(value, list) and models[0].__name__ == "Cors"):
         if main is not None and (isinstance(value, bool) is (main == "enabled")):
             value = {main: value}
-        elif main == "enabled" and _is_switch(value):
-            value = {main: _SWITCHES[value]}
-        elif models[0].__name__ in SWITCHED and _is_switch(value):
-            return {} if _SWITCHES[value] else None
+        elif main == "enabled" and switch_of(value) is not None:
+            value = {main: switch_of(value)}
+        elif models[0].__name__ in SWITCHED and switch_of(value) is not None:
+            return section_of_switch(value)
     if isinstance(value, dict):
         _expand_section(models[0], value)
     return value
-
-
-def _is_switch(value: object) -> bool:
-    return isinstance(value, bool | str) and value in _SWITCHES
 
 
 def _of_type(shape: Shape, value: Any) -> tuple[Model, ...]:

@@ -58,10 +58,21 @@ def parse_duration(value: object) -> float:
 
 
 def parse_wait(value: object) -> float:
-    """A duration as above, or `0s` (also `0`) for none at all, in seconds. Raises BadValue."""
-    if value in ("0s", "0", 0) and not isinstance(value, bool):
-        return 0.0
-    return parse_duration(value)
+    """A duration as above, or zero in any unit (also `0`) for none at all, in seconds.
+
+    Raises BadValue.
+    """
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    is_none = float(match[1]) == 0 if match else value in ("0", 0) and not isinstance(value, bool)
+    return 0.0 if is_none else parse_duration(value)
+
+
+def parse_grace(value: object) -> float:
+    """A duration of a day at most, in seconds. Raises BadValue."""
+    seconds = parse_duration(value)
+    if seconds > _SECONDS["d"]:
+        raise BadValue("must be at most a day", "use 24h, or less")
+    return seconds
 
 
 def parse_size(value: object) -> int:

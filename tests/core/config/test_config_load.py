@@ -183,6 +183,21 @@ def test_envelope_inherits_the_common_buffer(loaded: Loader, keys: str, buffer: 
     assert made.envelope.buffer == buffer
 
 
+@pytest.mark.parametrize("envelope", ["null", "", "\n    # keep: [meta]", "${NONE:-null}"])
+def test_an_envelope_without_keys_is_that_of_its_kind(loaded: Loader, envelope: str) -> None:
+    """All of its keys are commented out: nobody turned it off, or on."""
+    routes = "".join(
+        f"- path: /{kind}\n  kind: {kind}\n  upstream: a\n  envelope: {envelope}\n"
+        for kind in ("api", "page")
+    )
+    file = f"upstreams: {{a: http://a}}\nenvelope: {{buffer: 2KiB}}\nroutes:\n{routes}"
+    api, page = loaded(file).routes
+    assert api.envelope is not None
+    assert (api.envelope.buffer, page.envelope) == (2048, None)
+    environ = {"SIDECAR_ROUTES__0__ENVELOPE": "null"}
+    assert loaded(file, environ).routes[0].envelope is not None
+
+
 @pytest.mark.parametrize("value", ["false", "'false'", "${OFF:-false}"])
 def test_envelope_can_be_off(loaded: Loader, value: str) -> None:
     assert route(loaded, f"path: /x, kind: api, envelope: {value}").envelope is None

@@ -178,3 +178,12 @@ def test_a_request_that_sends_no_token_is_warned_of(
     text = SOURCES + f"refresh: {{type: http, request: {{url: http://r{more}}}}}"
     words = "refresh.request.json: does not send {refresh_token}, so nothing can be renewed"
     assert (words in loaded(text).warnings) is is_warned
+
+
+def test_grace_is_a_day_at_most(faults: FaultFinder, loaded: Loader) -> None:
+    """As long as what leads from one token to the next is kept."""
+    (fault,) = faults(SOURCES + f"refresh: {{{CLIENT}, grace: 25h}}")
+    assert str(fault) == "file.yaml:3: refresh.grace: must be at most a day; use 24h, or less"
+    refresh = loaded(SOURCES + f"refresh: {{{CLIENT}, grace: 24h}}").refresh
+    assert refresh is not None
+    assert refresh.grace == 86400.0

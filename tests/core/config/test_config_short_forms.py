@@ -133,3 +133,37 @@ def test_a_variable_goes_into_what_the_file_has_in_short(loaded: Loader) -> None
     config = loaded(text, environ)
     assert (config.store.url.kind, config.store.ready) == ("redis", False)
     assert (config.upstreams["a"].url, config.upstreams["a"].connect) == ("http://a", 1.0)
+
+
+@pytest.mark.parametrize("text", ["false", "False", "FALSE", "true", "True", "TRUE"])
+def test_true_and_false_are_text_in_any_case_from_the_environment(
+    loaded: Loader, text: str
+) -> None:
+    """In a short form as in every other key, by a variable of the key or by a reference."""
+    names = (
+        "CSRF",
+        "LOG__ACCESS",
+        "ROUTES__0__ENVELOPE",
+        "ROUTES__0__INJECT",
+        "UPSTREAMS__A__READY",
+    )
+    names += ("UNAUTHORIZED__BRAKE", "UPSTREAMS__A__EJECTION", "ENVELOPE__COMPRESS")
+    file = UPSTREAM % "{url: http://a}"
+    by_key = loaded(file, {f"SIDECAR_{name}": text for name in names})
+    written = "csrf: ${A}\nlog: {access: '${A}'}\nunauthorized: {brake: ${A}}\n"
+    written += "envelope: {compress: ${A}}\n"
+    written += "upstreams: {a: {url: http://a, ready: ${A}, ejection: ${A}}}\n"
+    by_reference = loaded(written + ROUTES % ", envelope: ${A}, inject: ${A}", {"A": text})
+    is_on = text.lower() == "true"
+    for config in (by_key, by_reference):
+        (route,) = config.routes
+        assert [
+            config.csrf.enabled,
+            config.log.access is not None,
+            route.envelope is not None,
+            route.inject,
+            config.upstreams["a"].ready,
+            config.unauthorized.brake is not None,
+            config.upstreams["a"].ejection is not None,
+            config.envelope.compress == "auto",
+        ] == [is_on] * 8

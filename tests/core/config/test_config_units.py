@@ -14,9 +14,11 @@ from sidecar.core.config.units import (
     RATE_PATTERN,
     SIZE_PATTERN,
     parse_duration,
+    parse_grace,
     parse_rate,
     parse_share,
     parse_size,
+    parse_wait,
 )
 
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -137,6 +139,26 @@ def test_share_is_a_number_or_its_text(share: float) -> None:
 def test_what_is_no_share_is_refused(value: object) -> None:
     with pytest.raises(BadValue, match="above 0"):
         parse_share(value)
+
+
+@pytest.mark.parametrize("value", ["0s", "0ms", "0m", "0h", "0d", "0.000s", "0", 0])
+def test_a_wait_may_be_none_in_any_unit(value: object) -> None:
+    assert parse_wait(value) == 0.0
+
+
+@pytest.mark.parametrize("value", ["0ss", "0 s", "00", "", False, None, "-0s"])
+def test_what_is_no_wait_is_refused(value: object) -> None:
+    with pytest.raises(BadValue, match=r"duration|unknown unit"):
+        parse_wait(value)
+
+
+def test_grace_is_a_day_at_most() -> None:
+    assert parse_grace("24h") == parse_grace("1d") == 86400.0
+    for value in ("86401s", "24.001h", "2d"):
+        with pytest.raises(BadValue, match="must be at most a day"):
+            parse_grace(value)
+    with pytest.raises(BadValue, match="duration"):
+        parse_grace("0s")
 
 
 @given(st.text(alphabet="0123456789./msdhKMGiB ", max_size=8))
