@@ -46,7 +46,8 @@ class Shape(msgspec.Struct, frozen=True):
     is_mapping: bool = False  # of names to such sections, or to values
     is_nullable: bool = False
     is_text: bool = False  # any text, which is one value
-    is_any: bool = False  # any JSON value, or any scalar
+    is_scalar: bool = False  # text, a number or a switch; or, beside is_list, each item is
+    is_any: bool = False  # any JSON value
     reads_itself: bool = False  # as a secret or the path of a member: one, or several in a form
 
     @property
@@ -74,7 +75,8 @@ def shape_of(data: Any, path: tuple[str | int, ...]) -> Shape | None:
 
 def _below(shape: Shape, inside: Any, part: str | int) -> Shape | None:
     if shape.is_list and isinstance(part, int):
-        return Shape(shape.models) if shape.models else Shape(is_text=True)
+        is_text = not shape.models and not shape.is_scalar
+        return Shape(shape.models, is_text=is_text, is_scalar=shape.is_scalar)
     if shape.is_mapping and isinstance(part, str):
         return Shape(shape.models) if shape.models else Shape(is_text=True, is_nullable=True)
     models = _of_type(shape, inside) or shape.models  # its type may be set by a later variable
@@ -146,26 +148,38 @@ def _shape(info: FieldInfo) -> Shape:
     parts = [*_parts(info.annotation, tuple(info.metadata))]
     models = tuple(one for kind, own in parts for one in _models(kind))
     kinds = {kind for kind, _ in parts}
-    # What reads its value itself has short forms of its own: secrets, paths of members, listeners.
-    several = [(kind, own) for kind, own in parts if get_origin(kind) in (tuple, _MAPPING)]
-    items = {inner for kind, own in several if own for inner, _ in _parts(get_args(kind)[0], ())}
+    several = [(kind, how) for kind, how in parts if get_origin(kind) in (tuple, _MAPPING)]
+    lists = [kind for kind, how in several if _is_list(kind, how)]
+    items = {inner for kind in lists for inner, _ in _parts(get_args(kind)[0], ())}
     return Shape(
         models,
-        is_list=any(get_origin(kind) is tuple and not own for kind, own in several),
+        is_list=bool(lists),
         is_mapping=any(get_origin(kind) is _MAPPING for kind, _ in several),
         is_nullable=NoneType in kinds,
-        is_text=str in kinds,
-        is_any=Any in kinds or kinds >= _SCALARS or items >= _SCALARS,
-        reads_itself=any(own for _, own in several),
+        is_text=str in kinds and not kinds >= _SCALARS,
+        is_scalar=kinds >= _SCALARS or items >= _SCALARS,
+        is_any=Any in kinds,
+        reads_itself=any(how and kind not in lists for kind, how in several),
     )
 
 
+def _is_list(kind: Any, how: Any) -> bool:
+    """Whether it is a list of sections or plain values, also if it takes one value besides.
+
+    What reads its value itself has short forms of its own: secrets, paths of members, listeners.
+    """
+    if get_origin(kind) is not tuple or how is PlainValidator:
+        return False
+    return how is None or {inner for inner, _ in _parts(get_args(kind)[0], ())} <= _PLAIN
+
+
 _SCALARS: Final = {str, int, bool}
+_PLAIN: Final = {*_SCALARS, float, NoneType}
 _MAPPING: Final = get_origin(Mapping[str, str])
 
 
-def _parts(kind: Any, metadata: tuple[Any, ...]) -> Iterator[tuple[Any, bool]]:
-    """The alternatives of an annotation, and whether each is read by a validator of its own."""
+def _parts(kind: Any, metadata: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
+    """The alternatives of an annotation, and what sort of validator of its own each has, if any."""
     origin = get_origin(kind)
     if origin is Annotated:
         inner, *more = get_args(kind)
@@ -174,7 +188,8 @@ def _parts(kind: Any, metadata: tuple[Any, ...]) -> Iterator[tuple[Any, bool]]:
         for one in get_args(kind):
             yield from _parts(one, metadata)
     else:
-        yield kind, any(isinstance(one, BeforeValidator | PlainValidator) for one in metadata)
+        sorts = {type(one) for one in metadata}
+        yield kind, next((one for one in (PlainValidator, BeforeValidator) if one in sorts), None)
 
 
 def _models(kind: Any) -> Iterator[Model]:

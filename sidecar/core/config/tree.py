@@ -185,6 +185,12 @@ def read_value(text: str) -> Any:
     return tree.data["value"]
 
 
+def read_scalar(text: str) -> Any:
+    """What YAML takes a text for that stands there without quotes."""
+    tag = YAML(typ="safe", pure=True).resolver.resolve(ScalarNode, text, (True, False))
+    return _typed(str(tag).removeprefix(_TAG), text)
+
+
 def _indented(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.splitlines())
 

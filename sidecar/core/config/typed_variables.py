@@ -3,20 +3,23 @@
 Text for a key that takes text stays as it is, whatever it looks like: `0123`, `1e5`, `yes`, `[a`.
 Numbers, switches, durations and sizes are read by the keys themselves. A list may be separated by
 commas, or be YAML or JSON, as a mapping must be. `null` is null, but for keys that take text and
-cannot be null.
+cannot be null. A key of which the file's quotes decide whether it is text or a number reads both
+as YAML does without quotes.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
 
 from sidecar.core.config.faults import BadValue
 from sidecar.core.config.short_forms import Shape, shape_of
-from sidecar.core.config.tree import Tree, read_value
+from sidecar.core.config.tree import Tree, read_scalar, read_value
 
 _STARTS: Final = ("[", "{", "- ")
+_CODE: Final = re.compile(r"[-+]?0[0-9].*|.*_.*", re.DOTALL)
 _UNKNOWN: Final = Shape(is_mapping=True)
 """Of a key that there is not, which is told by its name."""
 
@@ -28,20 +31,22 @@ def typed(text: str, shape: Shape | None) -> Any:
         return None
     if text.startswith(_STARTS) and shape.is_structured:
         return _structured(text, shape)
-    if shape.is_any:
-        return _scalar(text)
-    return _items(text) if shape.is_list and not shape.models else text
+    if shape.is_list and not shape.models:
+        return [*map(_scalar, _items(text))] if shape.is_scalar else _items(text)
+    return _scalar(text) if shape.is_scalar or shape.is_any else text
 
 
 def type_references(tree: Tree) -> None:
-    """Reads the values that `${NAME}` alone has put in place of lists."""
+    """Reads the values that `${NAME}` alone has put in place of lists, and of any scalar."""
     for path in tree.referenced:
         shape = shape_of(tree.data, path)
         inside: Any = tree.data
         for part in path[:-1]:
             inside = inside[part]
         text = inside[path[-1]]
-        if shape is None or not shape.is_list or shape.models or not isinstance(text, str):
+        if shape is None or shape.models or not isinstance(text, str):
+            continue
+        if not shape.is_list and not shape.is_scalar:
             continue
         try:
             inside[path[-1]] = typed(text, shape)
@@ -66,9 +71,13 @@ def _items(text: str) -> list[str]:
 
 
 def _scalar(text: str) -> Any:
-    """A JSON number, switch, null or text in quotes; else the text itself."""
-    try:
-        found = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return text
-    return text if isinstance(found, list | dict) else found
+    """A number, switch or null as in YAML, or a text in JSON's quotes; else the text itself.
+
+    With leading zeros or `_` it is rather a code than a number, and JSON has no such numbers.
+    """
+    if text.startswith('"'):
+        try:
+            return msgspec.json.decode(text, type=str)
+        except (msgspec.DecodeError, UnicodeError):
+            return text
+    return text if not text or _CODE.fullmatch(text) else read_scalar(text)

@@ -15,12 +15,13 @@ FILE = (
     """\
 upstreams: {a: {url: http://a}}
 routes:
-- {path: /, kind: page, upstream: a}
+- {path: /, kind: page, upstream: a, session: required, allow: [{claim: groups, any: x}]}
 session:
   sources:
   - {type: authjs, secret: s}
   - {type: iron-session, cookie: app, password: p}
 unauthorized: {match: [{path: code, equals: x}]}
+envelope: {failure: [{path: code, not: x}]}
 """
     + OIDC
 )
@@ -87,6 +88,21 @@ def value_of(config: Any, path: str) -> Any:
         ("UNAUTHORIZED__MATCH__0__EQUALS", "0123", "unauthorized.match.0.equals", "0123"),
         ("UNAUTHORIZED__MATCH__0__EQUALS", '"401"', "unauthorized.match.0.equals", "401"),
         ("UNAUTHORIZED__MATCH__0__EQUALS", "NO", "unauthorized.match.0.equals", "NO"),
+        ("UNAUTHORIZED__MATCH__0__EQUALS", "False", "unauthorized.match.0.equals", False),
+        ("UNAUTHORIZED__MATCH__0__EQUALS", "[a", "unauthorized.match.0.equals", "[a"),
+        ("UNAUTHORIZED__MATCH__0__EQUALS", "a: b #c", "unauthorized.match.0.equals", "a: b #c"),
+        # Lists that also take one value.
+        ("ENVELOPE__FAILURE__0__NOT", "0,200", "envelope.failure.0.not_", (0, 200)),
+        ("ENVELOPE__FAILURE__0__NOT", "0", "envelope.failure.0.not_", (0,)),
+        ("ENVELOPE__FAILURE__0__NOT", "[0, 'a,b']", "envelope.failure.0.not_", (0, "a,b")),
+        ("ENVELOPE__FAILURE__0__NOT__0", "7", "envelope.failure.0.not_", (7,)),
+        ("ROUTES__0__ALLOW__0__ANY", "staff, 7", "routes.0.allow.0.any", ("staff", "7")),
+        (
+            "ROUTES__0__ALLOW__0__DOMAIN",
+            "a.test,b.test",
+            "routes.0.allow.0.domain",
+            ("a.test", "b.test"),
+        ),
         # What has forms of its own.
         ("UNAUTHORIZED__MATCH__0__PATH", "a.b,c", "unauthorized.match.0.path", ("a", "b,c")),
         ("UNAUTHORIZED__MATCH__0__PATH", "[a.b, c]", "unauthorized.match.0.path", ("a.b", "c")),
@@ -202,3 +218,55 @@ def test_errors_of_a_reference_name_its_variable(
     assert (fault.path, fault.line) == (path, FILE.count("\n") + 1)
     assert problem in fault.problem
     assert "(the value of A)" in fault.problem
+
+
+@pytest.mark.parametrize(
+    ("text", "equals", "not_"),
+    [
+        ("4401", 4401, (4401,)),
+        ("0,200", "0,200", (0, 200)),
+        ("-1.5", -1.5, (-1.5,)),
+        ("1e3", 1000.0, (1000.0,)),
+        ("true", True, (True,)),
+        ("False", False, (False,)),
+        ("NO", "NO", ("NO",)),
+        ("null", None, (None,)),
+        ("0000", "0000", ("0000",)),
+        ("1_000", "1_000", ("1_000",)),
+        ('"4401"', "4401", ("4401",)),
+        ("a, true", "a, true", ("a", True)),
+        ("2026-01-01", "2026-01-01", ("2026-01-01",)),
+    ],
+)
+def test_a_reference_alone_is_read_as_the_scalar_that_it_stands_for(
+    *, loaded: Loader, text: str, equals: object, not_: tuple[object, ...]
+) -> None:
+    """A number would never match as a text. A list of them may be separated by commas."""
+    file = (
+        "upstream: http://a\n"
+        "unauthorized: {match: [{path: code, equals: ${A}}]}\n"
+        "envelope: {failure: [{path: a, equals: ${B:-DEFAULT}}, {path: b, not: ${A}}]}\n"
+    )
+    config = loaded(file.replace("DEFAULT", text), {"A": text})
+    found = (config.unauthorized.match[0].equals, config.envelope.failure[0].equals)
+    assert (found, *map(type, found)) == ((equals, equals), *[type(equals)] * 2)
+    assert config.envelope.failure[1].not_ == not_
+    assert [*map(type, config.envelope.failure[1].not_)] == [*map(type, not_)]
+
+
+def test_a_reference_in_a_list_of_scalars_is_one_scalar(loaded: Loader) -> None:
+    """In quotes, or with more around it, it is a text."""
+    file = "upstream: http://a\nenvelope: {failure: [{path: a, not: [${A}, '${A}', 1${A}, ${B}]}]}"
+    (rule,) = loaded(file, {"A": "200", "B": "1,2"}).envelope.failure
+    assert rule.not_ == (200, "200", "1200", "1,2")
+
+
+@pytest.mark.parametrize("line", ["any: ${A}", "all: ${A}"])
+def test_a_reference_alone_may_be_a_list_that_also_takes_one_value(
+    loaded: Loader, line: str
+) -> None:
+    file = FILE.replace("any: x", line)
+    (rule,) = loaded(file, {"A": "staff, 0123"}).routes[0].allow
+    assert (rule.any or rule.all) == ("staff", "0123")
+    (rule,) = loaded(file.replace("${A}", "'${A}'"), {"A": "cn=a,ou=b"}).routes[0].allow
+    assert (rule.any or rule.all) == ("cn=a,ou=b",)
