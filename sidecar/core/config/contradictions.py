@@ -44,6 +44,9 @@ SOURCE_VARIABLES: Final = {"AUTH_SECRET": "authjs", "NEXTAUTH_SECRET": "nextauth
 _TOKEN_KEYS: Final = ("token", "refresh_token")
 """What names the claims of a source that hold tokens."""
 
+_PAYLOAD_KEYS: Final = ("data", "message", "error_data")
+"""What names the members of a body that an envelope is made of."""
+
 _PLAIN: Final = ("http://", UNIX)
 """What the URLs of upstreams begin with that no TLS is spoken to."""
 
@@ -139,6 +142,25 @@ def _default_types(environ: Mapping[str, str]) -> Iterator[str]:
     for variable, type_ in SOURCE_VARIABLES.items():
         if environ.get(variable):
             yield type_
+
+
+def _envelopes_keep_nothing_that_is_looked_into(data: Data) -> Iterator[Finding]:
+    """As within one envelope, of one that takes a part of its keys from the common one."""
+    common = section(data, "envelope")
+    for index, route in written_routes(data):
+        own = section(route, "envelope")
+        kept = _listed(own.get("keep", common.get("keep")))
+        for key in _PAYLOAD_KEYS if own else ():
+            path = as_path(own.get(key, common.get(key)))
+            is_mixed = ("keep" in own) is not (key in own)
+            if is_mixed and path is not None and len(path) > 1 and path[0] in kept:
+                taken = key if "keep" in own else "keep"
+                yield Finding(
+                    ("routes", index, "envelope"),
+                    f"must not have {shown(path[0])} in keep, since {key} stands within it "
+                    f"({taken} is that of the common envelope)",
+                    f"set {taken} here, too",
+                )
 
 
 def _own_login_is_asked_for_right(data: Data) -> Iterator[Finding]:
@@ -295,6 +317,7 @@ _RULES: Final[tuple[Rule, ...]] = (
     _something_to_serve,
     _upstreams_exist,
     *PATH_RULES,
+    _envelopes_keep_nothing_that_is_looked_into,
     _own_login_is_asked_for_right,
     _own_login_knows_its_origin,
     *RENEWAL_RULES,

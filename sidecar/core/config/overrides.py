@@ -18,8 +18,9 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from sidecar.core.config.faults import BadValue, Finding, KeyPath
+from sidecar.core.config.fields import switch_of
 from sidecar.core.config.secret_files import file_key, secret_key
-from sidecar.core.config.short_forms import shape_of
+from sidecar.core.config.short_forms import expand, shape_of
 from sidecar.core.config.tree import Tree, value_at
 from sidecar.core.config.typed_variables import typed
 
@@ -44,6 +45,7 @@ def apply_overrides(tree: Tree, environ: Mapping[str, str], options: Mapping[str
             continue
         try:
             _put(tree, _parts(name), text, name)
+            expand(tree.data)  # so that a variable may go into a short form of one before it
         except BadValue as error:
             tree.findings.append(Finding(_parts(name), error.problem, error.remedy))
             tree.places[_parts(name)] = name
@@ -131,10 +133,16 @@ def _put(tree: Tree, parts: KeyPath, value: object, name: str, *, is_typed: bool
             if isinstance(value, str) and not is_typed:
                 value = typed(value, shape_of(tree.data, path))
             _set(inside, key, value)
-        elif _get(inside, key) is None:
+        elif _get(inside, key) is None or _is_switched_on(tree, path):
             tree.places.setdefault(path, name)
             _set(inside, key, [] if following == 0 else {})
         inside = _get(inside, key)
+
+
+def _is_switched_on(tree: Tree, path: KeyPath) -> bool:
+    """Whether true stands for a section with every default."""
+    shape = shape_of(tree.data, path)
+    return bool(switch_of(value_at(tree.data, path)) and shape is not None and shape.models)
 
 
 def _key(inside: Any, part: str | int) -> str | int:

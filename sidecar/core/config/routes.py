@@ -231,7 +231,7 @@ class Envelope(Section):
         for name in keep:
             if name in ENVELOPE:
                 raise BadValue(f"must not have {name}: that is a member of each envelope")
-        return keep
+        return tuple(dict.fromkeys(keep))  # in JSON a member stands once
 
     @model_validator(mode="after")
     def _keeps_nothing_that_is_looked_into(self) -> Envelope:

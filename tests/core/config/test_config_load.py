@@ -14,6 +14,7 @@ from sidecar.core.config import (
     Config,
     CookieSource,
     Envelope,
+    Fault,
     IronSessionSource,
     Listen,
     NextauthSource,
@@ -22,6 +23,7 @@ from sidecar.core.config import (
 from sidecar.core.config.listen_section import listeners_at
 
 Loader = Callable[..., Config]
+FaultFinder = Callable[..., tuple[Fault, ...]]
 
 UPSTREAMS = "upstreams: {api: {url: http://a}}\n"
 LONG = "x" * 32
@@ -196,6 +198,35 @@ def test_an_envelope_without_keys_is_that_of_its_kind(loaded: Loader, envelope: 
     assert (api.envelope.buffer, page.envelope) == (2048, None)
     environ = {"SIDECAR_ROUTES__0__ENVELOPE": "null"}
     assert loaded(file, environ).routes[0].envelope is not None
+
+
+@pytest.mark.parametrize(
+    ("common", "own", "problem"),
+    [
+        ("keep: [meta]", "message: meta.text", "since message stands within it (keep is that of"),
+        ("keep: [meta]", "data: [meta, d]", "since data stands within it (keep is that of"),
+        ("error_data: meta.e", "keep: [meta]", "within it (error_data is that of"),
+    ],
+)
+def test_an_inherited_key_of_an_envelope_is_held_to_the_same_rule(
+    faults: FaultFinder, loaded: Loader, common: str, own: str, problem: str
+) -> None:
+    """A member that is kept is not looked into, wherever each is written."""
+    text = (
+        "upstreams: {a: http://a}\nenvelope: {%s}\n"
+        "routes: [{path: /, kind: api, session: optional, upstream: a, envelope: {%s}}]"
+    )
+    (fault,) = faults(text.replace("%s", common, 1).replace("%s", own, 1))
+    assert (fault.path, fault.line) == ("routes[0].envelope", 3)
+    assert problem in fault.problem
+    name = "keep" if "keep" in common else "error_data"
+    other = f"{own}, {name}: {'[other]' if name == 'keep' else 'null'}"
+    assert loaded(text.replace("%s", common, 1).replace("%s", other, 1))
+
+
+def test_an_envelope_keeps_a_member_once(loaded: Loader) -> None:
+    config = loaded("upstream: http://a\nenvelope: {keep: [meta, page, meta]}")
+    assert config.envelope.keep == ("meta", "page")
 
 
 @pytest.mark.parametrize("value", ["false", "'false'", "${OFF:-false}"])

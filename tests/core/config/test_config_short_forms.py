@@ -141,13 +141,10 @@ def test_true_and_false_are_text_in_any_case_from_the_environment(
 ) -> None:
     """In a short form as in every other key, by a variable of the key or by a reference."""
     names = (
-        "CSRF",
-        "LOG__ACCESS",
-        "ROUTES__0__ENVELOPE",
-        "ROUTES__0__INJECT",
-        "UPSTREAMS__A__READY",
+        *("CSRF", "LOG__ACCESS", "ROUTES__0__ENVELOPE", "ROUTES__0__INJECT"),
+        *("UPSTREAMS__A__READY", "UPSTREAMS__A__EJECTION"),
+        *("UNAUTHORIZED__BRAKE", "ENVELOPE__COMPRESS"),
     )
-    names += ("UNAUTHORIZED__BRAKE", "UPSTREAMS__A__EJECTION", "ENVELOPE__COMPRESS")
     file = UPSTREAM % "{url: http://a}"
     by_key = loaded(file, {f"SIDECAR_{name}": text for name in names})
     written = "csrf: ${A}\nlog: {access: '${A}'}\nunauthorized: {brake: ${A}}\n"
@@ -167,3 +164,54 @@ def test_true_and_false_are_text_in_any_case_from_the_environment(
             config.upstreams["a"].ejection is not None,
             config.envelope.compress == "auto",
         ] == [is_on] * 8
+
+
+@pytest.mark.parametrize(
+    ("more", "environ", "same"),
+    [
+        (
+            f"secret: {S}\n",
+            {"STORE": "redis://r", "STORE__READY": "false"},
+            f"secret: {S}\nstore: {{url: redis://r, ready: false}}\n",
+        ),
+        (
+            "log: {access: true}\n",
+            {"LOG__ACCESS__MIN_STATUS": "400"},
+            "log: {access: {min_status: 400}}\n",
+        ),
+        (
+            "",
+            {"LOG__ACCESS": "True", "LOG__ACCESS__MIN_STATUS": "400"},
+            "log: {access: {min_status: 400}}\n",
+        ),
+        (
+            "",
+            {"CORS": "https://b", "CORS__ORIGINS__1": "https://c"},
+            "cors: {origins: [https://b, https://c]}\n",
+        ),
+        ("csrf: false\n", {"CSRF__HEADER": "X-A"}, "csrf: {enabled: false, header: X-A}\n"),
+        (
+            "",
+            {"UNAUTHORIZED__BRAKE": "true", "UNAUTHORIZED__BRAKE__SESSIONS": "7"},
+            "unauthorized: {brake: {sessions: 7}}\n",
+        ),
+    ],
+)
+def test_a_variable_goes_into_a_short_form_wherever_that_is_written(
+    loaded: Loader, more: str, environ: dict[str, str], same: str
+) -> None:
+    """In the file or in a variable, as into the mapping that it stands for."""
+    variables = {f"SIDECAR_{name}": text for name, text in environ.items()}
+    assert loaded(UP + more, variables) == loaded(UP + same)
+
+
+def test_a_variable_goes_into_the_envelope_of_a_route(loaded: Loader) -> None:
+    text = "upstreams: {a: http://a}\n" + ROUTES % ", envelope: true"
+    (route,) = loaded(text, {"SIDECAR_ROUTES__0__ENVELOPE__BUFFER": "2KiB"}).routes
+    assert route.envelope is not None
+    assert route.envelope.buffer == 2048
+
+
+def test_nothing_goes_into_what_is_turned_off(faults: FaultFinder) -> None:
+    (fault,) = faults(UP + "log: {access: false}", {"SIDECAR_LOG__ACCESS__SAMPLE": "1"})
+    assert fault.problem == "unknown key below a plain value"
