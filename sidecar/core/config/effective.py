@@ -23,8 +23,8 @@ DEFAULT: Final = "default"
 DERIVED: Final = "derived"
 """By what other keys or the environment say."""
 
-_HIDDEN: Final = frozenset(("headers", "json"))
-"""Sections whose texts may be secrets, such as a bearer."""
+_REQUESTS: Final = (("refresh", "request"), ("logout", "hooks"))
+"""Requests to others, whose header fields and bodies may hold secrets, such as a bearer."""
 _NOT_KEYS: Final = frozenset(("warnings", "upstream"))
 
 
@@ -107,8 +107,7 @@ def safe(path: KeyPath, value: Any, shown: Any) -> Any:
         return _store(value)
     if isinstance(value, tuple) and any(isinstance(one, SecretStr) for one in value):
         return [safe(path, one, None) for one in value]
-    is_address_of_a_hook = "hooks" in path and path[-1] == "url"
-    if is_address_of_a_hook or not _HIDDEN.isdisjoint(path):
+    if path[:2] in _REQUESTS and _may_be_secret(path):
         return _hidden(value)
     if isinstance(value, str) and value.lower().startswith(("http://", "https://")):
         address, mark, _ = value.partition("?")
@@ -116,6 +115,12 @@ def safe(path: KeyPath, value: Any, shown: Any) -> Any:
     if isinstance(value, str) and PEM in value:
         return _hidden(value)  # what was written may say more than what is kept of it
     return _plain(shown)
+
+
+def _may_be_secret(path: KeyPath) -> bool:
+    """Of a request: hooks often have their secret in the path of their URL."""
+    is_address_of_a_hook = path[1] == "hooks" and path[-1] == "url"
+    return is_address_of_a_hook or "headers" in path or "json" in path
 
 
 def _hidden(value: Any) -> Any:

@@ -128,3 +128,17 @@ def test_the_query_of_an_address_is_not_shown(scheme: str) -> None:
     )
     assert found["refresh.request.url"] == f"{scheme}://r/x?…"
     assert "canary" not in str(found)
+
+
+def test_a_name_that_is_that_of_a_secret_s_section_hides_nothing() -> None:
+    """Nor are the fields that a route sets secrets."""
+    route = {"path": "/", "kind": "page", "upstream": "json", "headers": {"X-User": "claim.email"}}
+    found = shown(
+        upstream=None,
+        upstreams={"json": {"url": "http://a"}, "hooks": {"url": "http://b"}},
+        routes=[route],
+        session={"sources": [{"type": "authjs", "secret": SECRET}]},
+    )
+    assert found["upstreams.json.url"] == "http://a"
+    assert found["upstreams.hooks.url"] == "http://b"
+    assert found["routes[0].headers.set.X-User"] == ["email"]
