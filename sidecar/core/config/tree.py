@@ -269,7 +269,8 @@ class _Builder:
     ) -> str | None:
         whole = whole_reference(text)
         for name in referenced(text):
-            self._tree.mentions[name].append(Mention(path, name == whole))
+            # Escapes of YAML may have made a reference that is none in the text.
+            self._tree.mentions.setdefault(name, []).append(Mention(path, name == whole))
         try:
             replaced = substitute(text, environ)
         except BadValue as error:

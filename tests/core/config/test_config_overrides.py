@@ -208,6 +208,13 @@ def test_a_variable_that_a_key_refers_to_is_what_the_key_says(
     assert secrets(config) == expected
 
 
+@pytest.mark.parametrize("text", [r'"\u0024{SIDECAR_PORT}"', "&a '${SIDECAR_PORT}'"])
+def test_a_reference_is_one_however_it_is_written(loaded: Loader, text: str) -> None:
+    """By an escape of YAML, or with an anchor."""
+    file = f"upstream: http://a\nlogout: {{path: {text}}}\n"
+    assert loaded(file, {"SIDECAR_PORT": "/out"}).logout.path == "/out"
+
+
 def test_a_variable_is_a_part_of_a_short_form(loaded: Loader) -> None:
     """Which is spelled out before variables are looked at."""
     file = "upstreams: {a: 'http://${SIDECAR_UPSTREAMS__A__URL}:1'}\nroutes: {}\n"
