@@ -90,7 +90,7 @@ def passed_elsewhere(routes: Iterable[tuple[int, Data]]) -> Iterator[Finding]:
     upstream: it could not tell one from the other.
     """
     rows = list(routes)
-    told = {(row.get("upstream"), name.lower()) for _, row in rows for name, _ in set_fields(row)}
+    told = [(row.get("upstream"), name.lower()) for _, row in rows for name, _ in set_fields(row)]
     for index, row in rows:
         passed = _section(row, "headers").get("pass")
         for at, name in enumerate(passed if isinstance(passed, list) else ()):
@@ -121,8 +121,7 @@ def _section(data: Data, name: str) -> Data:
 def _used(route: Data, sources: Iterable[NamedSource]) -> list[NamedSource]:
     """The sources that a route takes sessions of."""
     wanted = route.get("sources")
-    names = set(wanted) if isinstance(wanted, list) else None
-    return [one for one in sources if names is None or one.name in names]
+    return [one for one in sources if not isinstance(wanted, list) or one.name in wanted]
 
 
 def without_claims(

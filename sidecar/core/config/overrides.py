@@ -128,10 +128,10 @@ def _put(tree: Tree, parts: KeyPath, value: object, name: str, *, is_typed: bool
         path = (*path, key)
         _drop_replaced(tree, inside, path)
         if following is None:
-            tree.forget(path)
-            tree.places[path] = name
             if isinstance(value, str) and not is_typed:
                 value = typed(value, shape_of(tree.data, path))
+            tree.forget(path)
+            tree.places[path] = name
             _set(inside, key, value)
         elif _get(inside, key) is None or _is_switched_on(tree, path):
             tree.places.setdefault(path, name)

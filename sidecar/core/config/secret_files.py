@@ -67,7 +67,9 @@ def _replace(tree: Tree, inside: dict[str, Any], path: KeyPath, read_file: ReadF
     if key in inside:
         tree.findings.append(Finding(where, f"contradicts {key}", "keep one of them"))
         return
-    tree.places[path] = tree.places[where]
+    place = tree.locate(where)  # a variable may have set the section around it
+    if place is not None:
+        tree.places[path] = place
     try:
         inside[key] = _contents(named, read_file)
     except BadValue as error:

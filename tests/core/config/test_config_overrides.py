@@ -311,3 +311,22 @@ def test_override_of_an_upstream_called_routes_is_of_that_one_alone(loaded: Load
         "upstream": "http://a",
         "routes": "http://c",
     }
+
+
+def test_a_section_by_a_variable_may_name_the_file_of_a_secret(
+    loaded: Loader, faults: FaultFinder
+) -> None:
+    environ = {"SIDECAR_OIDC": "{issuer: https://i, client_id: c, client_secret_file: /x}"}
+    oidc = loaded(PUBLIC, environ, {"/x": "of the file"}).oidc
+    assert oidc is not None
+    assert oidc.client_secret is not None
+    assert oidc.client_secret.get_secret_value() == "of the file"
+    (fault,) = faults(PUBLIC, environ)
+    assert (fault.source, fault.path) == ("SIDECAR_OIDC", "oidc.client_secret_file")
+
+
+def test_a_variable_that_cannot_be_read_leaves_the_file_s_section(faults: FaultFinder) -> None:
+    """Which is still looked at, down to the files that it names."""
+    (fault, *more) = faults(LOGIN % "client_secret_file: /none", {"SIDECAR_OIDC": "["})
+    assert [fault.path, *(one.path for one in more)] == ["oidc.client_secret_file", "oidc"]
+    assert (fault.line, more[0].source) == (3, "SIDECAR_OIDC")

@@ -161,3 +161,13 @@ def test_a_short_secret_is_warned_of_by_its_key_alone(recwarn: pytest.WarningsRe
     compile_policy(config, bytes(32))
     assert any(one.startswith("session.sources[0].secret: ") for one in config.warnings)
     assert not [*recwarn]
+
+
+@pytest.mark.parametrize("wrong", [{"sources": [{"a": 1}]}, {"upstream": {"a": 1}}])
+def test_rules_over_claims_read_past_other_wrong_keys(wrong: dict[str, Any]) -> None:
+    data = with_value(("routes", 0, "allow"), "authjs", [{"claim": "g", "any": "a"}])
+    data["routes"][0] |= {"session": "required", "headers": {"X-User": "claim.sub"}, **wrong}
+    with pytest.raises(ConfigError) as caught:
+        load_tree(json.dumps(data), source="f.yaml", environ={}, read_file=read_file)
+    (name,) = wrong
+    assert any(f"routes[0].{name}" in str(fault) for fault in caught.value.faults)
