@@ -381,6 +381,8 @@ class Load:
         `lasting` is how many times longer than others the session is used.
         """
         seen, now, usual = self.seen, time.time(), self.life * lasting
+        if lasting == 1 and time.monotonic() < self._full_at:
+            usual *= SHORT
         seen.sessions += 1
         name = f"u{seen.sessions:07}"
         claims: dict[str, Any] = {"sub": name, "iat": int(now), "accessToken": f"t.{name}.0"}
@@ -389,8 +391,6 @@ class Load:
             claims |= {"refreshToken": f"r.{name}.0", "expiresAt": int(now + usual / 2)}
         sealed = SOURCE.opener.seal(claims, COOKIE)  # type: ignore[attr-defined]
         life = usual * self.chance.uniform(0.5, 1.5)
-        if time.monotonic() < self._full_at:
-            life *= SHORT
         end = self.chance.choice((End.LOGOUT, End.LOGOUT, End.REJECTED, End.FORGOTTEN))
         return Session(name, f"theme=dark; {COOKIE}={sealed}", time.monotonic() + life, end)
 
