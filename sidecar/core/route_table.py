@@ -99,8 +99,8 @@ class Route:
         else:
             location = rest if rest.startswith("/") else "/" + rest
         base = self.base
-        if _is_below(base, location):
-            location = location[len(base) :]
+        if _is_below(base, location):  # by the upstream's own view, so without the prefix
+            return _no_authority(self.strip + location[len(base) :])
         return _no_authority(location if _is_below(self.strip, location) else self.strip + location)
 
 

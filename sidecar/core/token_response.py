@@ -22,7 +22,7 @@ _REFUSING_STATUSES: Final = frozenset((400, 401, 403, 404, 409, 410, 422))
 """Statuses by which a refresh endpoint of one's own refuses a token."""
 
 _OF_THE_ENDPOINT: Final = frozenset((401, 410, 422))
-"""Those of them that nothing in between says of itself, so that a page refuses as well.
+"""Those that proxies and firewalls do not send on their own, so that HTML with them refuses, too.
 
 Frameworks answer text as HTML by default.
 """

@@ -510,6 +510,13 @@ def test_upstream_that_knows_its_prefix_gets_it_once(location: str, public: str)
     assert route("/fa/", strip="/fa").public_location(location) == public
 
 
+def test_location_by_the_upstreams_own_base_has_no_prefix_yet() -> None:
+    """Whatever its paths are called."""
+    one = route("/api/", strip="/api", base="/v1")
+    assert one.public_location("/v1/api/keys/") == "/api/api/keys/"
+    assert one.public_location("/api/keys/") == "/api/keys/"
+
+
 @pytest.mark.parametrize(
     ("strip", "base", "sent", "location", "public"),
     [

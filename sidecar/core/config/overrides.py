@@ -6,8 +6,8 @@ are compared without regard to case, and `-` in a key is `_` in its variable. Th
 the type of its key (`typed_variables`). An empty variable counts as not set. References (`${NAME}`)
 are not replaced in it.
 
-What the file refers to as `${SIDECAR_…}` may be meant for that place alone. So it sets no key if
-the reference is a part of that key's own value, and it need not be the name of any key.
+What the file refers to as `${SIDECAR_…}` may be meant for that place alone. Such a variable sets no
+key if the key of its name contains the reference, and its name need not be that of a key.
 """
 
 from __future__ import annotations
@@ -81,13 +81,14 @@ def _order(name: str) -> tuple[tuple[int, str], ...]:
 def _serves_as_reference(tree: Tree, name: str) -> bool:
     """Whether a variable that the file refers to sets no key besides.
 
-    As all of a key's own value it may do both, which comes to the same.
+    If the reference is the key's whole value, the variable may do both: the result is the same.
     """
     key = _existing(tree.data, _parts(name))
     for path, is_whole in tree.mentions[name]:
         inside = _as_expanded(tree.data, path)
         if inside[: len(key)] == key:
-            return not (is_whole and key in (path, inside))
+            is_only = path == (*key, 0) and len(value_at(tree.data, key)) == 1
+            return not (is_whole and (len(key) >= len(path) or is_only))
     return not _is_key(tree.data, key)
 
 

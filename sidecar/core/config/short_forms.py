@@ -170,11 +170,10 @@ def _is_list(kind: Any, how: Any) -> bool:
     """
     if get_origin(kind) is not tuple or how is PlainValidator:
         return False
-    return how is None or {inner for inner, _ in _parts(get_args(kind)[0], ())} <= _PLAIN
+    return how is None or {inner for inner, _ in _parts(get_args(kind)[0], ())} >= _SCALARS
 
 
 _SCALARS: Final = {str, int, bool}
-_PLAIN: Final = {*_SCALARS, float, NoneType}
 _MAPPING: Final = get_origin(Mapping[str, str])
 
 

@@ -3,8 +3,8 @@
 Text for a key that takes text stays as it is, whatever it looks like: `0123`, `1e5`, `yes`, `[a`.
 Numbers, switches, durations and sizes are read by the keys themselves. A list may be separated by
 commas, or be YAML or JSON, as a mapping must be. `null` is null, but for keys that take text and
-cannot be null. A key of which the file's quotes decide whether it is text or a number reads both
-as YAML does without quotes.
+cannot be null. Where the file's quotes decide between text and number, a variable is read as YAML
+reads unquoted text.
 """
 
 from __future__ import annotations

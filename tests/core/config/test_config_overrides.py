@@ -232,6 +232,42 @@ def test_a_variable_of_a_key_that_is_replaced_counts_again(loaded: Loader) -> No
     assert (store.url.kind, store.ready) == ("memory", False)
 
 
+@pytest.mark.parametrize(
+    ("line", "name", "text", "read"),
+    [
+        (
+            'trusted_proxies: ["${SIDECAR_TRUSTED_PROXIES}"]',
+            "SIDECAR_TRUSTED_PROXIES",
+            "10.0.0.0/8,unix",
+            lambda config: config.trusted_proxies == ("10.0.0.0/8", "unix"),
+        ),
+        (
+            'cors: {origins: ["${SIDECAR_CORS__ORIGINS}"]}',
+            "SIDECAR_CORS__ORIGINS",
+            "https://a.test,https://b.test",
+            lambda config: config.cors.origins == ("https://a.test", "https://b.test"),
+        ),
+        (
+            "cors: ${SIDECAR_CORS__ORIGINS}",
+            "SIDECAR_CORS__ORIGINS",
+            "https://a.test,https://b.test",
+            lambda config: config.cors.origins == ("https://a.test", "https://b.test"),
+        ),
+        (
+            'secret: ["${SIDECAR_SECRET}"]',
+            "SIDECAR_SECRET",
+            f'["{NEW}", "{OLD}"]',
+            lambda config: [one.get_secret_value() for one in config.secret] == [NEW, OLD],
+        ),
+    ],
+)
+def test_a_reference_that_is_all_of_a_list_is_the_whole_list(
+    loaded: Loader, line: str, name: str, text: str, read: Callable[[Config], bool]
+) -> None:
+    """The variable of its name sets the key as well, and may hold several."""
+    assert read(loaded(f"upstream: http://a\n{line}\n", {name: text}))
+
+
 def test_a_variable_may_be_referred_to_that_is_no_key(loaded: Loader) -> None:
     """Whatever it is called, as long as the file speaks of it; a comment will do."""
     file = (

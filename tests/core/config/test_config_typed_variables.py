@@ -96,10 +96,10 @@ def value_of(config: Any, path: str) -> Any:
         ("ENVELOPE__FAILURE__0__NOT", "0", "envelope.failure.0.not_", (0,)),
         ("ENVELOPE__FAILURE__0__NOT", "[0, 'a,b']", "envelope.failure.0.not_", (0, "a,b")),
         ("ENVELOPE__FAILURE__0__NOT__0", "7", "envelope.failure.0.not_", (7,)),
-        ("ROUTES__0__ALLOW__0__ANY", "staff, 7", "routes.0.allow.0.any", ("staff", "7")),
+        ("ROUTES__0__ALLOW__0__ANY", "staff, 7", "routes.0.allow.0.any", ("staff, 7",)),
         (
             "ROUTES__0__ALLOW__0__DOMAIN",
-            "a.test,b.test",
+            '["a.test", "b.test"]',
             "routes.0.allow.0.domain",
             ("a.test", "b.test"),
         ),
@@ -261,12 +261,17 @@ def test_a_reference_in_a_list_of_scalars_is_one_scalar(loaded: Loader) -> None:
     assert rule.not_ == (200, "200", "1200", "1,2")
 
 
-@pytest.mark.parametrize("line", ["any: ${A}", "all: ${A}"])
-def test_a_reference_alone_may_be_a_list_that_also_takes_one_value(
-    loaded: Loader, line: str
-) -> None:
+@pytest.mark.parametrize("line", ["any: ${A}", "all: ${A}", "any: '${A}'", "any: [${A}]"])
+def test_a_reference_for_values_of_a_claim_is_one_value(loaded: Loader, line: str) -> None:
+    """Names of groups hold commas: split, they would let other groups in."""
     file = FILE.replace("any: x", line)
-    (rule,) = loaded(file, {"A": "staff, 0123"}).routes[0].allow
-    assert (rule.any or rule.all) == ("staff", "0123")
-    (rule,) = loaded(file.replace("${A}", "'${A}'"), {"A": "cn=a,ou=b"}).routes[0].allow
-    assert (rule.any or rule.all) == ("cn=a,ou=b",)
+    (rule,) = loaded(file, {"A": "cn=staff,ou=groups"}).routes[0].allow
+    assert (rule.any or rule.all) == ("cn=staff,ou=groups",)
+
+
+def test_a_variable_for_values_of_a_claim_is_one_value_or_a_list(loaded: Loader) -> None:
+    name = "SIDECAR_ROUTES__0__ALLOW__0__ANY"
+    (rule,) = loaded(FILE, {name: "cn=staff,ou=groups"}).routes[0].allow
+    assert rule.any == ("cn=staff,ou=groups",)
+    (rule,) = loaded(FILE, {name: '["staff", "cn=a,ou=b"]'}).routes[0].allow
+    assert rule.any == ("staff", "cn=a,ou=b")
