@@ -46,22 +46,28 @@ class Walker:
     values are handed out, None for every member of these objects. Paths are member names, decoded;
     a member whose name has more than `name_limit` bytes is passed over. An object of `descend`
     other than the root may occur once only: which of two counts is known too late.
+
+    `rest` has the text of the root's other members, each behind a comma. It is None once there are
+    more than `rest_limit` bytes of it.
     """
 
     __slots__ = (
         "_data",
         "_descend",
         "_ended",
+        "_mark",
+        "_member",
         "_name_limit",
         "_pieces",
         "_pos",
+        "_rest_limit",
         "_run",
         "_wanted",
         "coasting",
         "end",
         "entered",
-        "has_passed_over",
         "is_object",
+        "rest",
     )
 
     def __init__(
@@ -69,15 +75,19 @@ class Walker:
         descend: frozenset[Path],
         wanted: frozenset[Path] | None,
         name_limit: int = NAME_LIMIT,
+        rest_limit: int = 0,
     ) -> None:
         self.is_object = False
         self.coasting = False  # set it once no further value is wanted: the rest goes faster
         self.entered: set[Path] = set()  # paths of the objects looked into
-        self.has_passed_over = False  # members of the text that nobody wants, before it coasts
         self.end: int | None = None  # the index behind the text, in the chunk it ended in
         self._descend = descend
         self._wanted = wanted
         self._name_limit = name_limit
+        self.rest: bytearray | None = bytearray() if rest_limit else None
+        self._rest_limit = rest_limit
+        self._member: bytearray | None = None  # the text of one that may be of the rest, so far
+        self._mark: int | None = None  # where it goes on in the data
         self._pieces: list[Piece] = []
         self._data = b""
         self._pos = 0
@@ -87,6 +97,8 @@ class Walker:
 
     def feed(self, chunk: bytes) -> list[Piece]:
         """Scan the next bytes; returns the pieces of wanted values. Raises `InvalidJSON`."""
+        if self._mark is not None:
+            self._record(len(self._data))
         self._data, self._pos, self._pieces = chunk, 0, []
         next(self._run)
         return self._pieces
@@ -132,8 +144,6 @@ class Walker:
             yield from self._object(path)
         else:
             is_wanted = bool(path) if self._wanted is None else path in self._wanted
-            if len(path) == 1 and not is_wanted:
-                self.has_passed_over = True
             scanner = ValueScanner(levels=MAX_DEPTH - len(path))
             yield from self._scan(scanner, path if is_wanted else None)
 
@@ -144,22 +154,30 @@ class Walker:
         skip = self._skip(path)
         while True:
             behind = skip(self._data, self._pos)
-            if behind != self._pos and not path:
-                self.has_passed_over = True
+            if behind != self._pos and not path and self.rest is not None:
+                self._hold(self._data[self._pos : behind - 1])
             self._pos = behind
             if self.coasting:
                 rest = ValueScanner(inside_object=True, levels=MAX_DEPTH - len(path))
                 yield from self._scan(rest, None)
                 return
-            name = yield from self._name()
+            if not path and self.rest is not None:
+                self._member, self._mark = bytearray(), self._pos
+            text = yield from self._name()
             if (yield from self._take()) != _COLON:
                 raise InvalidJSON("':' expected")
-            if name is None:
-                self.has_passed_over = self.has_passed_over or not path
+            if text is None:
                 yield from self._scan(ValueScanner(levels=MAX_DEPTH - len(path) - 1), None)
             else:
-                yield from self._value((*path, name))
+                inner = (*path, _decode_name(text))
+                if self._mark is not None and self._is_looked_for(inner):
+                    self._mark = None
+                yield from self._value(inner)
             following = yield from self._take()
+            if self._mark is not None:
+                self._record(self._pos - 1)
+                self._hold(self._member)
+                self._mark = None
             if following == _CLOSE_OBJECT:
                 return
             if following != _COMMA:
@@ -173,8 +191,11 @@ class Walker:
         paths = self._wanted | self._descend
         return passing(frozenset(p[depth] for p in paths if len(p) > depth and p[:depth] == path))
 
-    def _name(self) -> Generator[None, None, str | None]:
-        """A member's decoded name, or None for one that is too long to be held."""
+    def _is_looked_for(self, path: Path) -> bool:
+        return self._wanted is None or path in self._wanted or path in self._descend
+
+    def _name(self) -> Generator[None, None, bytearray | None]:
+        """A member's name as it is spelled, or None for one that is too long to be held."""
         if (yield from self._peek()) != _QUOTE:
             raise InvalidJSON("a member's name expected")
         scanner = ValueScanner()
@@ -188,7 +209,24 @@ class Walker:
             yield
         held += self._data[self._pos : end]
         self._pos = end
-        return _decode_name(held) if len(held) <= self._name_limit else None
+        return held if len(held) <= self._name_limit else None
+
+    def _record(self, until: int) -> None:
+        """Takes up the text from the mark on as that of a member that may be of the rest."""
+        if self._member is not None:
+            self._member += self._data[self._mark : until]
+            if len(self._member) > self._rest_limit:
+                self._member = None
+        self._mark = 0
+
+    def _hold(self, members: bytes | bytearray | None) -> None:
+        if self.rest is None or members is None:
+            self.rest = None
+            return
+        self.rest += b","
+        self.rest += members
+        if len(self.rest) > self._rest_limit:
+            self.rest = None
 
     def _scan(self, scanner: ValueScanner, path: Path | None) -> Generator[None]:
         begins = True

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 HELD_BACK: Final = 65536  # bytes beyond the buffer for which the head of an error waits
+HELD: Final = 65536  # bytes of a late envelope's members that are surely held
 TEXT_LIMIT: Final = 4096
 ENVELOPE: Final = ("isError", "message", "data", "status", "errorData")
-BEGINNING: Final = ("isError", "message", "data")
 JSON_TYPES: Final = ("application/json", "application/problem+json", "text/json")
 
 
@@ -161,33 +161,21 @@ def _wrapped(sent: Sent, value: Any) -> Expected:
     whole = _envelope(sent, value, value)
     if len(sent.body) <= sent.buffer:
         return Expected((whole,))
-    is_held = sent.status >= 400 and len(sent.body) <= sent.buffer + HELD_BACK
     if not isinstance(value, dict):
         return Expected((whole,))
     places = _members(sent.body)
     seen = {name: told for name, start, _, told in places if start < sent.buffer}
-    late = value if "data" in seen else seen
-    streamed = _envelope(sent, value, late, is_stream=True)
-    has_begun = seen.keys() >= set(BEGINNING) and isinstance(seen["isError"], bool)
-    completed = Outcome(sent.status, {"status": _Number(sent.status), "errorData": None} | value)
-    if len(places) != len(value):  # a repeated member: nobody may be told anything else
-        also = _envelope(sent, value, seen, is_stream=True)
-        outcomes = (whole, streamed, also, *([completed] if has_begun else []))
-        return Expected(outcomes, not is_held, may_refuse=True)
-    if _is_envelope(value):
+    if "data" not in seen:
+        return Expected((_envelope(sent, value, seen, is_stream=True),))
+    # It is what a short one is, or nobody may be told anything else.
+    if len(places) == len(value):  # no member is repeated
         is_known = any(name == "isError" and end < sent.buffer for name, _, end, _ in places)
-        if _is_envelope(seen) and is_known:
+        is_early = is_known and _is_envelope(seen)
+        is_alike = sent.status < 400 and value.get("isError") is False and len(sent.body) <= HELD
+        if is_early or is_alike or not _is_envelope(value):
             return Expected((whole,))
-        if "data" in seen:
-            return Expected((whole,), not is_held, may_refuse=True)
-        return Expected((streamed,))
-    if not has_begun:
-        return Expected((streamed,))
-    # It began as an envelope, and is none: it may be completed if that is no other answer.
-    told = _success(sent, value["message"], value["data"]).envelope
-    if sent.status < 400 and told == {name: completed.envelope[name] for name in ENVELOPE}:
-        return Expected((streamed, completed))
-    return Expected((streamed,), not is_held, may_refuse=True)
+    is_held = sent.status >= 400 and len(sent.body) <= sent.buffer + HELD_BACK
+    return Expected((whole,), may_break=not is_held, may_refuse=True)
 
 
 def _envelope(sent: Sent, value: Any, seen: Any, *, is_stream: bool = False) -> Outcome:

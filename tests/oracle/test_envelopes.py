@@ -161,6 +161,8 @@ TWICE = b'{"data":1,"message":"m","pad":"' + b"x" * 900 + b'","data":2}'
 @example(Sent(200, "application/json", "", EXTRA, 100), ("chunked", [(150, 0.01)]))
 @example(Sent(201, "application/json", "", EXTRA, 100), ("length", [(150, 0.01)]))
 @example(Sent(200, "application/json", "", HALF % b',"status":0', 100), ("length", []))
+@example(Sent(200, "application/json", "", HALF % b',"traceId":"t"', 100), ("chunked", []))
+@example(Sent(200, "application/json", "", HALF % b',"errorData":{}', 100), ("length", []))
 @example(Sent(200, "application/json", "", HALF % b"", 100), ("length", [(150, 0.01)]))
 @example(Sent(422, "application/json", "", TWICE, 100), ("length", [(200, 0.01), (500, 0.01)]))
 @example(Sent(422, "application/json", "", TWICE[:-1], 100), ("chunked", [(200, 0.01)]))

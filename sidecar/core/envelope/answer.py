@@ -103,7 +103,11 @@ class Answer:
         inside = {path[:depth] for path in targets for depth in range(len(path))}
         inside.discard(self.payload_path)  # it is written as it comes
         kept = {(name,) for name in self.keep}
-        return Walker(frozenset(inside), frozenset({*targets, *kept, *_FIVE} - inside))
+        return Walker(
+            frozenset(inside),
+            frozenset({*targets, *kept, *_FIVE} - inside),
+            rest_limit=HELD_LIMIT if self.may_be_both else 0,
+        )
 
     def read(self, chunk: bytes) -> list[Piece]:
         self.utf8.feed(chunk)
@@ -141,42 +145,26 @@ class Answer:
         return self.value(IS_ERROR) in BOOLEANS and all(map(self.has_begun, _FIVE))
 
     @property
-    def begins_as_envelope(self) -> bool:
-        """Whether an object that goes on is taken for an envelope by what has come of it.
+    def may_be_both(self) -> bool:
+        """Whether its `data` is written alike for an envelope and for what is wrapped."""
+        return not self.is_error and self.payload_path == DATA and self.rule.message == MESSAGE
 
-        What an envelope says behind its data is known too late to hold the data back for it. A
-        status that is not the answer's is not enough, since other objects have one too.
+    def own_tail(self, *, with_message: bool) -> bytes:
+        """What follows the payload of an envelope: its own members, with others that it has.
+
+        Raises `Unstreamable` if it says something else than what was written, or is not all held.
         """
-        if self.walker.end is not None or not self.has_plain_paths:
-            return False
-        if self.value(IS_ERROR) not in BOOLEANS or not self.has_begun(MESSAGE):
-            return False
-        is_likely = not self.is_error and self.value(STATUS) in (None, b"%d" % self.status)
-        return self.has_begun(DATA) and (is_likely or self.has_begun(ERROR_DATA))
+        rest = self.walker.rest
+        if not self.may_be_both or self.value(IS_ERROR) != b"false" or rest is None:
+            raise Unstreamable("an envelope that was recognised too late")
+        names = (MESSAGE, STATUS, ERROR_DATA) if with_message else (STATUS, ERROR_DATA)
+        return b"".join((*map(self._own_member, names), self._kept_members(), rest, b"}"))
 
-    @property
-    def has_plain_paths(self) -> bool:
-        """Whether payload and message are where an envelope has them."""
-        return self.payload_path == DATA and self.rule.message == MESSAGE
-
-    def own_member(self, path: Path) -> bytes:
-        """A member with the upstream's own value. Raises `Unstreamable` if that is not held."""
+    def _own_member(self, path: Path) -> bytes:
         value = self.value(path)
         if value is None:
             raise Unstreamable("a member of an envelope too long to be held")
         return b",%b:%b" % (encode(path[0]), value)
-
-    def lacking_members(self) -> bytes:
-        """What a success that was taken for an envelope lacks of one.
-
-        Raises `Unstreamable` if a short one like it would be told as something else.
-        """
-        defaults = {STATUS: b"%d" % self.status, ERROR_DATA: b"null"}
-        lacking = {path: value for path, value in defaults.items() if not self.has_begun(path)}
-        is_told = all(path in lacking or self.value(path) == defaults[path] for path in defaults)
-        if lacking and (self.is_error or self.value(IS_ERROR) != b"false" or not is_told):
-            raise Unstreamable("it began as an envelope, and is none")
-        return b"".join(b",%b:%b" % (encode(one[0]), value) for one, value in lacking.items())
 
     def message(self) -> bytes:
         """The message as the captures tell it now."""
@@ -209,10 +197,10 @@ class Answer:
             yield b',"message":' + self.message()
         if not self.is_error:
             yield success_tail(self.status)
-        yield self.kept_members()
+        yield self._kept_members()
         yield b"}"
 
-    def kept_members(self) -> bytes:
+    def _kept_members(self) -> bytes:
         """The members that are carried along."""
         values = ((name, self.value((name,))) for name in self.keep)
         return b"".join(b",%b:%b" % (encode(one), it) for one, it in values if it is not None)

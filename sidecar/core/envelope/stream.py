@@ -6,14 +6,13 @@ Up to `rule.buffer` bytes are held, and give exactly what `wrap()` gives. Beyond
 * Message: in front where it is known when writing begins, else behind the payload. It counts if
   it begins within the buffer, or anywhere if the payload is a member.
 * An object with all five members begun within the buffer, `isError` a boolean, passes unchanged.
-  So does one of which only `isError`, `message` and `data` have begun, if it is a success: its
-  `status` and `errorData` may stand behind a long `data`. Where they do not come, they are added.
-  Of an error `errorData` must have begun too. It is broken off instead if a short object like it
-  would be told as something else.
-* An object that turns out to be an envelope later ends with its own members. It is broken off if
-  `isError` is not what was written, or if any other member was passed over.
-* Held values (message, `keep`) have at most `HELD_LIMIT` bytes beyond the buffer. A longer one is
-  broken off, but counts as absent where the payload is the whole body, which carries it anyway.
+* An object whose `data` is the payload may turn out to be an envelope at its end. What was written
+  until then says the same of both: an own message that the other would not have waits. It ends
+  with its own members then, and with others up to `HELD_LIMIT` bytes. It is broken off if it has
+  more of them, if it is an error by `isError` or by the answer, or if the rule has other paths.
+* Held values (message, `keep`) have at most `HELD_LIMIT` bytes beyond the buffer, as have `status`
+  and `errorData` of such an envelope. A longer one is broken off, but counts as absent where the
+  payload is the whole body, which carries it anyway.
 * A second occurrence of what was written already is broken off: browsers would take the last.
 * `rule` paths lead through objects only, not through array indexes.
 * A rule of `failure` is looked for in the first 64 KiB.
@@ -26,16 +25,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sidecar.core.envelope.answer import (
-    DATA,
-    ERROR_DATA,
-    IS_ERROR,
-    MESSAGE,
-    STATUS,
-    Answer,
-    Capture,
-)
-from sidecar.core.envelope.document import BOM, parse
+from sidecar.core.envelope.answer import IS_ERROR, MESSAGE, Answer
+from sidecar.core.envelope.document import BOM, BOOLEANS, parse
 from sidecar.core.envelope.failure import begins_as_failure
 from sidecar.core.envelope.render import EnvelopeRule, wrap
 from sidecar.core.jsonscan import InvalidJSON, Unstreamable
@@ -126,7 +117,7 @@ class _Writer(Protocol):
 
 def _open(answer: Answer, head: bytes) -> tuple[_Writer, bytes]:
     """Decide by the first bytes how the answer is written; returns the writer and its beginning."""
-    if answer.claims_envelope or answer.begins_as_envelope:
+    if answer.claims_envelope:
         unchanged = _Unchanged(answer)
         return unchanged, unchanged.cut(head)
     if answer.payload_path in answer.captures:
@@ -135,18 +126,14 @@ def _open(answer: Answer, head: bytes) -> tuple[_Writer, bytes]:
 
 
 class _Unchanged:
-    """Passes an envelope through. Its closing brace waits until everything is validated.
-
-    What it lacks of the five members yet must come, or follows it.
-    """
+    """Passes an envelope through. Its closing brace waits until everything is validated."""
 
     __slots__ = ("_answer",)
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
-        for path in {MESSAGE, DATA} & answer.captures.keys():
-            answer.captures[path] = Capture()  # they may be as long as the buffer
-        answer.walker.coasting = answer.claims_envelope
+        answer.captures = {IS_ERROR: answer.captures[IS_ERROR]}  # others may be long
+        answer.walker.rest = None
 
     def write(self, chunk: bytes) -> bytes:
         is_over = self._answer.walker.end is not None
@@ -155,17 +142,10 @@ class _Unchanged:
 
     def _note(self, pieces: list[Piece]) -> None:
         answer = self._answer
-        if answer.walker.coasting:
-            return
         for piece in pieces:
-            if piece.path == IS_ERROR and piece.begins:
-                raise Unstreamable("isError occurs again")  # and may be no boolean any more
-            if piece.path in (STATUS, ERROR_DATA):
-                capture = answer.begin(piece.path) if piece.begins else answer.captures[piece.path]
+            if piece.path == IS_ERROR:  # the last one counts
+                capture = answer.begin(IS_ERROR) if piece.begins else answer.captures[IS_ERROR]
                 capture.add_late(piece)
-                if answer.claims_envelope:
-                    answer.walker.coasting = True
-                    return
 
     def cut(self, chunk: bytes) -> bytes:
         """The part of the chunk just read that lies before the closing brace."""
@@ -174,7 +154,9 @@ class _Unchanged:
 
     def finish(self) -> bytes:
         self._note(self._answer.end())
-        return self._answer.lacking_members() + b"}"
+        if self._answer.value(IS_ERROR) not in BOOLEANS:
+            raise Unstreamable("isError occurs again, and makes it no envelope")
+        return b"}"
 
 
 def _open_whole(answer: Answer, head: bytes) -> tuple[_Writer, bytes]:
@@ -194,6 +176,7 @@ class _Whole:
         # At most one value is cut by the buffer's end.
         self._open = next((c for c in answer.captures.values() if not c.ends), None)
         answer.walker.coasting = self._open is None
+        answer.walker.rest = None
 
     def write(self, chunk: bytes) -> bytes:
         self._capture(self._answer.read(chunk))
@@ -214,8 +197,9 @@ class _Whole:
 
 def _open_member(answer: Answer) -> tuple[_Writer, bytes]:
     message = answer.settled_message(absent_is_final=False)
-    if message == b"null" and not answer.is_error:
-        message = None  # an envelope may say it with other words
+    own = answer.value(MESSAGE)
+    if answer.may_be_both and own is not None and own != message:
+        message = None  # an envelope keeps its own
     payload = answer.captures[answer.payload_path]
     written = answer.head(message) + payload.data
     payload.data.clear()
@@ -235,19 +219,10 @@ class _Member:
         return self._take(self._answer.read(chunk))
 
     def finish(self) -> bytes:
-        written = self._take(self._answer.end())
-        if self._answer.claims_envelope:
-            return written + self._own_tail()
-        return written + self._answer.tail(with_message=not self._message_written)
-
-    def _own_tail(self) -> bytes:
-        """What is missing of the upstream's own envelope, if that is all that is missing."""
         answer = self._answer
-        plain = answer.has_plain_paths and not answer.is_error
-        if not plain or answer.value(IS_ERROR) != b"false" or answer.walker.has_passed_over:
-            raise Unstreamable("an envelope that was recognised too late")
-        missing = (STATUS, ERROR_DATA) if self._message_written else (MESSAGE, STATUS, ERROR_DATA)
-        return b"".join(map(answer.own_member, missing)) + answer.kept_members() + b"}"
+        written = self._take(answer.end())
+        write_tail = answer.own_tail if answer.claims_envelope else answer.tail
+        return written + write_tail(with_message=not self._message_written)
 
     def _take(self, pieces: list[Piece]) -> bytes:
         written = []
