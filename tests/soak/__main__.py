@@ -22,7 +22,7 @@ from tests.soak.load import Load, Seen
 from tests.soak.site import Point, Site, running
 
 SHOWN = 20  # lines of the table
-FILLS = 0.2  # share of the time in which sessions are short
+FILLS = 0.4  # share of the time in which sessions are short
 
 
 @dataclass(frozen=True, slots=True)
