@@ -844,8 +844,8 @@ ANSWER_CHANGES: Final = (
     ),
     Change(
         ("cache-control: other", "content-type: other"),
-        "Lines of one field are joined, which is read alike. Of two types the one stands there that"
-        " counts (Fetch standard).",
+        "Lines of one field are joined, which is read alike. Of two different types, only the one"
+        " that browsers would use is passed on (Fetch standard).",
         "RFC 9110 5.3",
         tags=("Cache-Control twice", "Content-Type twice"),
     ),
