@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -55,7 +56,10 @@ class Tombstones:
     def __init__(self) -> None:
         self.by_fingerprint: Final[dict[str, Tombstone]] = {}
         self.evicted: Callable[[str, Tombstone], None] | None = None
-        self._order: Final[dict[Proof, dict[str, None]]] = {proof: {} for proof in Proof}
+        # A dictionary that is emptied from its beginning is looked through from there each time.
+        self._order: Final[dict[Proof, OrderedDict[str, None]]] = {
+            proof: OrderedDict() for proof in Proof
+        }
         self._bytes: Final[dict[Proof, int]] = dict.fromkeys(Proof, 0)
         self._by_credential: Final[dict[str, str]] = {}
         self._reinstated: Final = Latest[float](MAX_REINSTATED)  # since when they were dead

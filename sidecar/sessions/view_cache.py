@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -128,7 +129,7 @@ class _Room:
     __slots__ = ("bytes", "keys")
 
     def __init__(self) -> None:
-        self.keys: dict[Key, None] = {}
+        self.keys: OrderedDict[Key, None] = OrderedDict()  # the oldest is found at once
         self.bytes = 0
 
 
