@@ -269,8 +269,7 @@ class Stream:
                 got = await wire.head()
             self._take(got)
             if got.status != self._status:
-                length = int(got.fields.get("content-length", 0))
-                body = await wire.reader.readexactly(length)
+                body = await wire.body(got)
                 whole = Got(got.status, got.fields, got.cookies, body)
                 await refused(self.crowd, self.person, nonce, whole)
                 raise _Refused
@@ -280,8 +279,6 @@ class Stream:
                 await self._run(wire, nonce)
             finally:
                 self.crowd.open_streams -= 1
-        except asyncio.IncompleteReadError:
-            raise Broken("within an error") from None
         except TimeoutError:
             raise ValueError(f"no answer in {PATIENCE:g} s") from None
         finally:

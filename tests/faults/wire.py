@@ -53,7 +53,7 @@ class Wire:
         """Sends a request and reads the whole response."""
         self.send(data)
         got = await self.head()
-        body = await self._body(got)
+        body = await self.body(got)
         self.is_used = True
         return Got(got.status, got.fields, got.cookies, body)
 
@@ -93,7 +93,8 @@ class Wire:
                 cookies.append(value.strip().encode("latin-1"))
         return Got(int(status), fields, tuple(cookies))
 
-    async def _body(self, got: Got) -> bytes:
+    async def body(self, got: Got) -> bytes:
+        """The whole body behind a head. Raises `Broken` if its end does not come."""
         fields = got.fields
         if got.status in (204, 304):
             return b""
