@@ -57,6 +57,42 @@ def test_what_the_operator_has_set_holds(environment: dict[str, str]) -> None:
     assert faults_per_round(**environment) > 3 * PAGES
 
 
+TABLES = """
+import os
+from collections import deque
+from sidecar.allocator import keep_freed_memory
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+keep_freed_memory(os.environ)
+found, order = {}, deque()
+for number in range(450_000):
+    found[f"{number:022}"] = None
+    order.append(f"{number:022}")
+most = resident()
+for number in range(450_000, 2_500_000):
+    found[f"{number:022}"] = None
+    order.append(f"{number:022}")
+    del found[order.popleft()]
+    if number % 1000 == 0:
+        most = max(most, resident())
+    if number == 1_200_000:  # by now the table is as large as it gets
+        before = most
+print(most - before)
+"""
+
+
+def test_a_memory_that_turns_over_takes_no_more_each_time() -> None:
+    """Tables of large dictionaries are made anew, and leave no holes in the heap."""
+    inherited = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", TABLES], env=inherited, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 4 << 20
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_long_answer_costs_few_page_faults(
     command: StartCommand, upstream: Upstream, client: Clients, workers: int
