@@ -151,7 +151,8 @@ async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
 
 def lines(at: Crew, event: str) -> list[dict[str, Any]]:
     """The log's lines of one event."""
-    parsed = [json.loads(line) for line in at.stderr.splitlines() if line.startswith("{")]
+    whole = at.stderr.rpartition("\n")[0]  # the last line may be under way
+    parsed = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
     return [line for line in parsed if line["event"] == event]
 
 
