@@ -265,7 +265,6 @@ class Sidecar:
         self.logging: Final = logging
         self._entropy: Final = os.urandom(32) if slot is None else slot.entropy
         self._slot: Final = slot
-        self._wakeup: Final = None if slot is None else slot.wakeup
         self._warnings: Final = WarningLog()
         self._inheritance: Final = inheritance
         self._offered: tuple[GivenSocket, ...] = ()
@@ -278,7 +277,7 @@ class Sidecar:
             metrics,
             log,
             warnings=self._warnings,
-            wakeup=self._wakeup,
+            wakeup=self._wakeup(),
         )
         self._proxy = Proxy(self.runtime)
         self._server: Final = Server(self.runtime, self._proxy)
@@ -300,6 +299,9 @@ class Sidecar:
         self._admin: Final = Admin(self._facts, self._status, config.admin)
         self._listeners: Final = ExitStack()
         self._retiring: Final[dict[asyncio.Task[None], Proxy]] = {}
+
+    def _wakeup(self) -> Wakeup | None:
+        return None if self._slot is None else self._slot.wakeup
 
     def _open_logs(self, policy: Policy) -> tuple[FilteringBoundLogger, Access | None]:
         slot, section = self._slot, policy.config.log
@@ -357,7 +359,7 @@ class Sidecar:
     ) -> None:
         old, old_proxy = self.runtime, self._proxy
         log, access = self._open_logs(policy)
-        runtime = open_runtime(policy, old.loop, old.metrics, log, old, wakeup=self._wakeup)
+        runtime = open_runtime(policy, old.loop, old.metrics, log, old, wakeup=self._wakeup())
         try:
             await runtime.start()
             proxy = Proxy(runtime)

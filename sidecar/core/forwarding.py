@@ -253,7 +253,7 @@ def clean_response(
     upstream's own policy, which stands where it is None, but never for credentials unless the route
     is only observed; `by_origin`: whether other origins would be given other lines; `coding`: that
     of an envelope which depends on what the client accepts, empty for none; `site`: the public one
-    if that is https; `sent_host`: the Host that it was sent, where a location may name it.
+    if that is https; `sent_host`: the Host of the request, where a location may name it.
     """
     facts = head.facts
     if b"via" in facts or head.version != b"1.1":

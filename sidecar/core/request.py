@@ -49,8 +49,8 @@ class Fields:
     `raw` is what it was read from; `lines` are rendered field lines that pass on unchanged (four
     pieces a line), `withheld` those that do only if their route says so; `facts` are the values
     the sidecar reads, by lower-case name. Several fields of one name are joined as RFC 9110 5.3
-    says (Cookie with `; `, RFC 6265 5.4). `nominated` are the names that Connection
-    names. `logged` is what the access log says of them, once it has said something.
+    says (Cookie with `; `, RFC 6265 5.4). `nominated` are the names in
+    its Connection field. `logged` is what the access log says of them, once it has said something.
     """
 
     __slots__ = (
@@ -171,7 +171,7 @@ class Request:
 
 def _read_fields(
     fields: Iterable[tuple[bytes, bytes]],
-) -> tuple[list[bytes], list[bytes], dict[bytes, bytes], Collection[bytes]]:
+) -> tuple[list[bytes], list[bytes], dict[bytes, bytes], frozenset[bytes]]:
     lines: list[bytes] = []
     withheld: list[bytes] = []
     facts: dict[bytes, bytes] = {}

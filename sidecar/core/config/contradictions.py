@@ -249,7 +249,7 @@ def _tls_is_for_somebody(data: Data) -> Iterator[Finding]:
 
 
 def _upstream_tls_is_for_somebody(data: Data) -> Iterator[Finding]:
-    """Whoever names an authority to trust takes the connection for encrypted."""
+    """A user who names an authority to trust takes the connection for encrypted."""
     for name, upstream in section(data, "upstreams").items():
         tls = section(upstream, "tls") if isinstance(upstream, dict) else {}
         given = [upstream.get("url"), *_listed(upstream.get("urls"))] if tls else []

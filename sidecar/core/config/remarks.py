@@ -127,7 +127,7 @@ def _unreached(config: Config) -> Iterator[str]:
 
 
 def _hosts(config: Config) -> Iterator[str]:
-    """Servers whose names TLS tells apart, and that get one Host all the same."""
+    """Upstreams whose https servers have several names, and are all sent the first one's Host."""
     sends_own = {one.upstream for one in config.routes if one.kind == "api" and one.host is None}
     for name in sorted(sends_own):
         upstream = config.upstreams[name]

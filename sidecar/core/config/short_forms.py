@@ -178,7 +178,7 @@ _MAPPING: Final = get_origin(Mapping[str, str])
 
 
 def _parts(kind: Any, metadata: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
-    """The alternatives of an annotation, and what sort of validator of its own each has, if any."""
+    """The alternatives of an annotation, each with the type of its own validator, or None."""
     origin = get_origin(kind)
     if origin is Annotated:
         inner, *more = get_args(kind)

@@ -269,7 +269,7 @@ class _Builder:
     ) -> str | None:
         whole = whole_reference(text)
         for name in referenced(text):
-            # Escapes of YAML may have made a reference that is none in the text.
+            # An escape of YAML may make a reference that the text does not show.
             self._tree.mentions.setdefault(name, []).append(Mention(path, name == whole))
         try:
             replaced = substitute(text, environ)
