@@ -23,11 +23,17 @@ HTTPS: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def uvicorn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of the application; uvicorn believes the sidecar's X-Forwarded-Proto."""
+@pytest.fixture(scope="module", params=["", "/api"], ids=["plain", "knows its prefix"])
+def uvicorn(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The URL of the application; uvicorn believes the sidecar's X-Forwarded-Proto.
+
+    With `--root-path` the application writes the prefix into its redirects itself.
+    """
     port, log = free_port(), tmp_path_factory.mktemp("fastapi") / "uvicorn.log"
     options = ["--proxy-headers", "--forwarded-allow-ips", "127.0.0.1", "--port", str(port)]
+    options += ["--root-path", request.param] if request.param else []
     command = [sys.executable, "-m", "uvicorn", "tests.clients.fastapi_app:app", *options]
     with running(command, port, log, ROOT):
         yield f"http://127.0.0.1:{port}"

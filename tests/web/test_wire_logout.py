@@ -335,6 +335,23 @@ async def test_post_needs_the_same_origin(
     assert await is_alive(one, upstream) is not ends
 
 
+async def test_a_script_sends_the_field_that_csrf_wants(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """A form cannot, so its origin alone counts."""
+    one = await client(await sidecar(site(upstream, csrf={"header": "X-CSRF"})))
+    answer = await one.post("/api/logout", SESSION, *FETCH, *SAME)
+    assert (answer.status, answer.code, expired(answer)) == (403, "csrf_rejected", set())
+    assert await is_alive(one, upstream)
+    answer = await one.post("/api/logout", SESSION, *FETCH, *SAME, "X-CSRF: 1")
+    assert answer.status == 200
+    assert not await is_alive(one, upstream)
+    other = "Cookie: access_token=other"
+    answer = await one.post("/api/logout", other, *DOCUMENT, *SAME)
+    assert answer.status == 303
+    assert not await is_alive(one, upstream, other)
+
+
 async def test_logout_twice_is_harmless(at: Embedded, upstream: Upstream, client: Clients) -> None:
     one = await client(at)
     first, second = [await one.post("/api/logout", SESSION, *SAME) for _ in range(2)]
