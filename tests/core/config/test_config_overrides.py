@@ -308,28 +308,76 @@ MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
 SIGNED = PUBLIC + "session: {sources: [{type: jwt, cookie: c, %s: /wrong}]}\n"
 
 
+def _secret_of_login(config: Config) -> object:
+    assert config.oidc is not None
+    assert config.oidc.client_secret is not None
+    return config.oidc.client_secret.get_secret_value()
+
+
+def _key_of_source(config: Config) -> object:
+    return getattr(config.session.sources[0], "key", "").strip()
+
+
+def _kind_of_store(config: Config) -> object:
+    return config.store.url.kind
+
+
+def _servers(config: Config) -> object:
+    return config.upstreams["a"].servers
+
+
 @pytest.mark.parametrize(
-    ("file", "name", "value"),
+    ("file", "name", "value", "read", "expected"),
     [
-        (LOGIN % "client_secret_file: /none", "OIDC__CLIENT_SECRET", "x"),
-        (LOGIN % "client_secret: y", "OIDC__CLIENT_SECRET_FILE", "/x"),
-        (SIGNED % "key_file", "SESSION__SOURCES__0__KEY", KEY),
-        (SIGNED % "key", "SESSION__SOURCES__0__KEY_FILE", "/key"),
-        (PUBLIC + "store: {url_file: /none}", "STORE__URL", "memory:"),
-        (PUBLIC + "store: {url: nothing}", "STORE__URL_FILE", "/store"),
-        (PUBLIC + "store: nothing", "STORE__URL_FILE", "/store"),
-        (BEHIND % "{url: http://b}", "UPSTREAMS__A__URLS", "http://x,http://y"),
-        (BEHIND % "http://b", "UPSTREAMS__A__URLS__0", "http://x"),
-        (BEHIND % "{urls: [http://b, http://c]}", "UPSTREAMS__A__URL", "http://x"),
-        (BEHIND % "{urls: [http://b, http://c]}", "UPSTREAMS__A__URLS__1", "http://x"),
+        (
+            LOGIN % "client_secret_file: /none",
+            "OIDC__CLIENT_SECRET",
+            "x",
+            _secret_of_login,
+            "x",
+        ),
+        (LOGIN % "client_secret: y", "OIDC__CLIENT_SECRET_FILE", "/x", _secret_of_login, "x"),
+        (SIGNED % "key_file", "SESSION__SOURCES__0__KEY", KEY, _key_of_source, KEY.strip()),
+        (SIGNED % "key", "SESSION__SOURCES__0__KEY_FILE", "/key", _key_of_source, KEY.strip()),
+        (PUBLIC + "store: {url_file: /none}", "STORE__URL", "memory:", _kind_of_store, "memory"),
+        (PUBLIC + "store: {url: nothing}", "STORE__URL_FILE", "/store", _kind_of_store, "memory"),
+        (PUBLIC + "store: nothing", "STORE__URL_FILE", "/store", _kind_of_store, "memory"),
+        (
+            BEHIND % "{url: http://b}",
+            "UPSTREAMS__A__URLS",
+            "http://x,http://y",
+            _servers,
+            ("http://x", "http://y"),
+        ),
+        (BEHIND % "http://b", "UPSTREAMS__A__URLS__0", "http://x", _servers, ("http://x",)),
+        (
+            BEHIND % "{urls: [http://b, http://c]}",
+            "UPSTREAMS__A__URL",
+            "http://x",
+            _servers,
+            ("http://x",),
+        ),
+        (
+            BEHIND % "{urls: [http://b, http://c]}",
+            "UPSTREAMS__A__URLS__1",
+            "http://x",
+            _servers,
+            ("http://b", "http://x"),
+        ),
     ],
 )
 def test_override_takes_the_place_of_every_other_form(
-    loaded: Loader, file: str, name: str, value: str
+    *,
+    loaded: Loader,
+    file: str,
+    name: str,
+    value: str,
+    read: Callable[[Config], object],
+    expected: object,
 ) -> None:
     """Of a secret in a file, and of one server or several, in both directions."""
     files = {"/x": "x", "/key": KEY, "/store": "memory:"}
-    loaded(file, {f"SIDECAR_{name}": value}, files)
+    assert read(loaded(file, {f"SIDECAR_{name}": value}, files)) == expected
 
 
 def test_forms_that_are_both_set_by_variables_contradict(faults: FaultFinder) -> None:
