@@ -112,7 +112,8 @@ async def test_readiness_reports_the_provider_and_its_last_error(
     """It is none of the sidecar's own: users who are logged in are served all the same."""
     oidc = {"issuer": f"http://127.0.0.1:{free_port()}", "client_id": "a", "client_secret": "b"}
     at = await sidecar(routes(upstream), public_url="http://127.0.0.1:8080", oidc=oidc)
-    await (await client(at)).get("/auth/login")
+    login = await (await client(at)).get("/auth/login", "Host: 127.0.0.1:8080")
+    assert login.status == 503  # at another Host it is a redirect, for which nobody is asked
     answer = await at.ask_admin("/readyz")
     assert (answer.status, answer.json["missing"]) == (200, [])
     metadata = answer.json["provider"]["metadata"]
