@@ -458,6 +458,7 @@ class Load:
             now = time.monotonic()
             due = [one for one in self.streams if one.is_open and now >= one.session.until]
             due = [one for one in due if not one.is_to_end]
+            due.sort(key=lambda one: one.session.until)  # none waits until its session expires
             await asyncio.gather(*(self._log_out(one) for one in due[:LOGOUTS]))
             await asyncio.sleep(0.2)
 
