@@ -176,3 +176,4 @@ class Runtime(msgspec.Struct, frozen=True):
             await self.provider.close()
         if self.tracer is not None:
             await self.tracer.close()
+        self.directory.forget_all()  # all of this waits for the garbage collector: leave it little

@@ -11,7 +11,7 @@ import shutil
 import socket
 import struct
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
@@ -28,6 +28,10 @@ from ruamel.yaml import YAML
 from sidecar.app import Sidecar
 from sidecar.core.config import Config, Listen, load
 from sidecar.core.config.listen_section import listeners_at
+from sidecar.net.upstream import UpstreamConnection
+from sidecar.web.connection import ClientConnection
+from sidecar.web.flow import Flow
+from sidecar.web.tunnel import Tunnel
 from tests import npm_packages
 from tests.ports import free_port
 
@@ -103,6 +107,8 @@ Step: TypeAlias = bytes | float | Literal["close", "reset", "hang"]
 
 Script: TypeAlias = bytes | Sequence[Step]
 
+TRANSIENT: Final = (ClientConnection, UpstreamConnection, Flow, Tunnel)
+"""Connections and requests. None may wait for the garbage collector: it comes after hours."""
 PATIENCE: Final = 20.0  # seconds that anything a test waits for may take
 DRAIN_SECONDS: Final = 5.0  # for what a test has left open
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
@@ -699,11 +705,14 @@ async def sidecar(upstream: Upstream, client: Clients) -> AsyncIterator[Start]:
 
     Listeners, a secret, the upstream and the source access_token are added if they are missing; a
     list `listen` comes behind the usual one. At the end nothing may be left: no request under way,
-    no connection on either side, no task, and no defect in the log.
+    no connection on either side, no task, no defect in the log, and nothing that is over and waits
+    for the garbage collector.
     """
     runs: list[Embedded] = []
     before = asyncio.all_tasks()
     thresholds = gc.get_threshold()
+    gc.freeze()  # what is here is none of this sidecar's
+    gc.disable()
 
     async def start(config: str | Mapping[str, Any] | None = None, **more: Any) -> Embedded:
         port, admin = free_port(), free_port()
@@ -732,9 +741,22 @@ async def sidecar(upstream: Upstream, client: Clients) -> AsyncIterator[Start]:
             await wire.ended.wait()
     for _ in range(3):  # what the loop does for garbage (PEP 525) ends by itself
         await asyncio.sleep(0)
+    waiting = left_to_the_collector(TRANSIENT)
+    gc.enable()
     left = asyncio.all_tasks() - before - upstream.tasks - {asyncio.current_task()}
     assert {task for task in left if not task.done()} == set()
     assert faults == [None] * len(runs)
+    assert waiting == {}
+
+
+def left_to_the_collector(kinds: tuple[type, ...]) -> dict[str, int]:
+    """Counts what is over and refers to itself, so that it stays until it is collected."""
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    gc.collect()
+    gc.set_debug(0)
+    found = Counter(type(one).__name__ for one in gc.garbage if isinstance(one, kinds))
+    gc.garbage.clear()
+    return dict(found)
 
 
 async def _fault_at_the_end(one: Embedded) -> str | None:

@@ -21,6 +21,18 @@ def loggable(text: str) -> str:
     return _UNPRINTABLE.sub("?", text[:LONGEST_DETAIL])
 
 
+def forget_frames(error: BaseException) -> None:
+    """Forgets on which way an error came, and all that led to it, once it has been handled.
+
+    The frames refer to what they worked on. If that refers to the error, both would wait for the
+    garbage collector.
+    """
+    led: BaseException | None = error
+    while led is not None:
+        led.__traceback__ = None
+        led = led.__cause__ or led.__context__
+
+
 class UpstreamCause(StrEnum):
     """Why an upstream failed a request: the `cause` in metrics."""
 

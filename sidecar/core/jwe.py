@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 from joserfc import jwe
@@ -63,6 +63,29 @@ def as_compact(token: str) -> str:
     return _NO_BASE64URL.sub("", token.translate(_OTHER_ALPHABET))
 
 
+class _Key:
+    """A key for one token, as joserfc asks for it.
+
+    What joserfc makes of a token refers to itself. `part` ends that: token and plaintext would stay
+    in memory until the garbage collector comes.
+    """
+
+    __slots__ = ("_key", "_recipients")
+
+    def __init__(self, key: OctKey) -> None:
+        self._key: Final = key
+        self._recipients: Final[list[object]] = []
+
+    def __call__(self, recipient: object) -> OctKey:
+        self._recipients.append(recipient)
+        return self._key
+
+    def part(self) -> None:
+        """Parts what refers to each other; the token cannot be used from then on."""
+        for one in self._recipients:
+            vars(one).clear()
+
+
 class Keyring:
     """The keys that may open one cookie, newest first, for each `enc` that is allowed.
 
@@ -86,11 +109,13 @@ class Keyring:
 
     def open(self, token: str) -> bytes:
         """The plaintext of a compact JWE, whose `alg` is `dir`. Raises `SealError`."""
-        for key in self._select(token):
+        for key in map(_Key, self._select(token)):
             try:
                 return jwe.decrypt_compact(token, key, registry=_REGISTRY).plaintext or b""
             except (JoseError, ValueError, TypeError, RecursionError):
                 continue
+            finally:
+                key.part()
         raise SealError("no configured secret opens the value")
 
     def seal(self, plaintext: bytes) -> str:
@@ -100,7 +125,11 @@ class Keyring:
         kids = self._by_kid.get(enc)
         if kids:
             header["kid"] = next(kid for kid, (key,) in kids.items() if key is keys[0])
-        return jwe.encrypt_compact(header, plaintext, keys[0], registry=_REGISTRY)
+        key = _Key(keys[0])
+        try:
+            return jwe.encrypt_compact(header, plaintext, key, registry=_REGISTRY)
+        finally:
+            key.part()
 
     def _select(self, token: str) -> Sequence[OctKey]:
         """The keys to try, once everything has passed that needs none."""

@@ -113,7 +113,8 @@ class Within:
     def __init__(self, seconds: float | None) -> None:
         self._seconds: Final = seconds
         self._loop: Final = asyncio.get_running_loop()
-        self._timeout: Final = asyncio.timeout(None)
+        # It refers to its task. None behind the end: an error that ends the task refers to this.
+        self._timeout: asyncio.Timeout | None = asyncio.timeout(None)
         self._deadline: Final = Deadline(self._loop, self._end)
         self.is_lifted = False
 
@@ -126,13 +127,15 @@ class Within:
         """Takes the limit off: what it was for is done."""
         self.is_lifted = True
         self._deadline.close()
-        if not self._timeout.expired():
+        if self._timeout is not None and not self._timeout.expired():
             self._timeout.reschedule(None)
 
     def _end(self) -> None:
-        self._timeout.reschedule(self._loop.time())  # behind what is ready to go on in this turn
+        if self._timeout is not None:  # behind what is ready to go on in this turn
+            self._timeout.reschedule(self._loop.time())
 
     async def __aenter__(self) -> Within:
+        assert self._timeout is not None, "a limit is used once"
         await self._timeout.__aenter__()
         if self._seconds is not None:
             self._deadline.set(self._seconds)
@@ -146,7 +149,9 @@ class Within:
     ) -> None:
         """Raises `TimeoutError` if time was up."""
         self._deadline.close()
-        await self._timeout.__aexit__(kind, error, trace)
+        timeout, self._timeout = self._timeout, None
+        assert timeout is not None
+        await timeout.__aexit__(kind, error, trace)
 
 
 async def wait_within(

@@ -141,8 +141,10 @@ class Dialer:
                     server_hostname=None if tls is None else member.server.host,
                 )
         except BaseException:
-            # Cancelled just after it was made, it would stay open: uvloop reports nothing.
+            # Cancelled just after it was made, it would stay open: uvloop reports nothing. Nor does
+            # it part the two.
             connection.abort()
+            connection.transport = None
             raise
         connection.address = str(address)
         return connection

@@ -274,7 +274,12 @@ class UpstreamConnection(StreamProtocol):
             return False  # the head of an unrequested message has begun
 
     def abort(self) -> None:
-        """Closes at once and forgets the exchange."""
+        """Closes at once and forgets the exchange, whose response nobody reads any more."""
+        self._close()
+        self.payload = EMPTY_PAYLOAD  # which refers to this connection
+
+    def _close(self) -> None:
+        """Closes at once. What is here of a response can still be read."""
         self._listener = self._coming = None
         self._answered = False
         self._dirty = True
@@ -463,7 +468,7 @@ class UpstreamConnection(StreamProtocol):
         listener = self._listener
         if self._answered and not self.payload.is_eof():
             self.payload.set_exception(error)
-        self.abort()
+        self._close()
         if listener is not None:
             if not self.reused or isinstance(error, UpstreamTimeout):
                 self.pool.failed(self, error.detail)
@@ -505,14 +510,15 @@ class UpstreamConnection(StreamProtocol):
         super().connection_lost(exc)
         if self._tunnel is not None:
             self._tunnel.upstream_lost(exc)
-            return
-        if self._listener is not None:
+        elif self._listener is not None:
             untouched = (self.reused or self.pool.has_others) and not self._heard
             how = "was closed" if exc is None else f"was lost ({of_connection(exc)})"
             cause = f"the connection {how} before an answer"
             self._broken(UpstreamUnreachable(cause), untouched=untouched)
         elif self._answered and not self.payload.is_eof():
             _end_of_body(self._parser, self.payload, exc)
+        # Both refer to this connection, and all would wait for the garbage collector together.
+        self._parser = self._tunnel = None
 
 
 def _is_here(messages: Sequence[Any]) -> bool:

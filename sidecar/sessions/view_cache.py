@@ -108,8 +108,11 @@ class ViewCache:
 
     def clear(self) -> None:
         """Forgets every header."""
-        for key in tuple(self._views):
-            self.forget(key)
+        for index in (self._views, self._keys, self._holders, self._bearers):
+            index.clear()
+        for room in self._rooms:
+            room.keys.clear()
+            room.bytes = 0
 
     def _entries(self, view: SessionView) -> Iterator[tuple[dict[str, set[Key]], str]]:
         for session in view.sessions:

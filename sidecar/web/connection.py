@@ -133,11 +133,7 @@ class ClientConnection(StreamProtocol):
         self._limits = limits
         self._registry = registry
         self.arrival: Final = arrival
-        self._deadline = Deadline(loop, self._timed_out)
         self._exchange: Exchange | None = None
-        # `limits.header` bounds a whole head, so no single line or field needs a smaller limit.
-        self._requests: Final = RequestParser(self, loop, limits.header + OVERSIZE)
-        self._parser = self._requests  # type: ignore[assignment] # all that BaseProtocol calls
         self._known: Final = KnownSection()
         self._is_waiting = False
         self._unread = 0  # bytes that are no request yet, as the registry knows them
@@ -145,7 +141,10 @@ class ClientConnection(StreamProtocol):
         self._lingering: Lingering | None = None
         self._close_after = False
         self._tunnel: Any = None
+        # What refers to this connection begins with it: it has no end if its TLS handshake fails.
         self.peer: Peer
+        self._deadline: Deadline
+        self._requests: RequestParser
 
     # -- for the exchange -----------------------------------------------------------------------
 
@@ -331,6 +330,10 @@ class ClientConnection(StreamProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        # `limits.header` bounds a whole head, so no single line or field needs a smaller limit.
+        self._requests = RequestParser(self, self._loop, self._limits.header + OVERSIZE)
+        self._parser = self._requests  # type: ignore[assignment] # all that BaseProtocol calls
+        self._deadline = Deadline(self._loop, self._timed_out)
         self.peer = self._registry.opened(self)
         self._deadline.set(self._limits.client_head)
 
@@ -360,8 +363,7 @@ class ClientConnection(StreamProtocol):
             if not exchange.payload.is_eof():
                 exchange.payload.set_exception(ConnectionResetError("client left"))
             exchange.cancel()
-        else:
-            self._let_go()
+        self._let_go()
 
     def _let_go(self) -> None:
         """Lets go of what holds on to this connection, so that all of it is gone at once.
@@ -369,7 +371,7 @@ class ClientConnection(StreamProtocol):
         Else it stays for the garbage collector, which looks at what has lived for a while once in
         millions of objects.
         """
-        self._parser = None
+        self._parser = self._tunnel = None
         self._requests.close()
         self._known.forget()
 

@@ -12,7 +12,7 @@ import msgspec
 
 from sidecar import spans
 from sidecar.core.client import Facts
-from sidecar.core.errors import ProxyError, UpstreamUnreachable, loggable
+from sidecar.core.errors import ProxyError, UpstreamUnreachable, forget_frames, loggable
 from sidecar.core.interim import interim_answer
 from sidecar.core.request import UNREAD, Request
 from sidecar.core.route_table import UNROUTED, Route
@@ -290,12 +290,12 @@ class Flow(Exchange):
             spans.current.set(self.runtime.tracer.begin(self))
         try:
             await work(self, *arguments)
-        except ConnectionError:
+        except ConnectionError as error:
             self.cancel()  # the client is gone
-        except asyncio.CancelledError:
-            raise
+            forget_frames(error)
         except Exception as error:
             self.handler.fail(self, error)
+            forget_frames(error)
 
     def connected(self) -> UpstreamConnection:
         """The connection in use. Raises `UpstreamUnreachable` when it was lost meanwhile."""
@@ -398,6 +398,8 @@ class Flow(Exchange):
             for task in self.tasks:
                 if task is not current:
                     task.cancel()
+            # One that was cancelled refers to this flow by where it was.
+            self.tasks = tuple(task for task in self.tasks if task is current)
 
     def _release(self) -> None:
         """Releases the request's budget, callbacks, tasks and upstream connection."""
@@ -408,3 +410,4 @@ class Flow(Exchange):
             self.run_callbacks()
         if self.tasks or self.upstream is not None:
             self.cancel_work()
+            self.tasks = ()

@@ -30,6 +30,7 @@ from sidecar.core.errors import (
     ProxyError,
     SessionRequired,
     StoreUnavailable,
+    forget_frames,
     loggable,
 )
 from sidecar.core.formats.login_session import TYPE as OWN
@@ -349,6 +350,7 @@ def _replace(flow: Flow, session: LoginSession) -> None:
 
 def _failed(flow: Flow, error: LoginFailed, wanted: str | None, lines: Sequence[bytes]) -> None:
     """Says that the login did not succeed, and how to try again."""
+    forget_frames(error)
     runtime, status = flow.runtime, error.status
     request_id = flow.request_id.decode("latin-1")
     runtime.metrics.logins[_OUTCOMES.get(error.code, "refused")] += 1
@@ -443,6 +445,7 @@ async def _back_channel(flow: Flow) -> None:
         ending = runtime.background.begin(_end_named(flow, said))
         ended = await asyncio.shield(ending)
     except InvalidToken as error:
+        forget_frames(error)
         counts["refused"] += 1
         flow.reason = str(error)
         body = {"error": "invalid_request", "error_description": str(error)}

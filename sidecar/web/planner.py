@@ -16,6 +16,7 @@ from sidecar.core.errors import (
     RefreshUnavailable,
     StoreUnavailable,
     TokenRefreshed,
+    forget_frames,
 )
 from sidecar.core.forwarding import given_request_id
 from sidecar.web import login_endpoints as login
@@ -112,12 +113,14 @@ class Planner:
             note_presented(flow, "renewal_failed", detail=error.detail)
             if not _does_without(flow.route):
                 raise
+            forget_frames(error)
             # A page goes on with the session as it is, and without a token that has expired.
             presented = await self._ready(flow, renews=False)
             if flow.route.inject:
                 presented = presented.expired()
         except StoreUnavailable as error:
             presented = self._judge.without_store(flow, presented, error)
+            forget_frames(error)
         before, flow.presented = flow.presented, presented
         if before.reading.token not in (None, presented.reading.token):
             is_early = before.leads_on or flow.began < before.renews_at
@@ -154,6 +157,7 @@ class Planner:
         except RefreshUnavailable as error:
             if not _does_without(flow.route) or flow.streaming_body:
                 raise
+            forget_frames(error)
             note_presented(flow, "renewal_failed", detail=error.detail)
             flow.counts = False  # for the repetition: a 401 says nothing of a session then
             flow.presented = flow.presented.expired()

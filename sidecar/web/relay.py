@@ -20,6 +20,7 @@ from sidecar.core.errors import (
     UndecodableBody,
     UpstreamError,
     UpstreamProtocolError,
+    forget_frames,
 )
 from sidecar.core.headers import media_type
 from sidecar.core.inflate import CorruptCoding, Inflater
@@ -208,6 +209,7 @@ async def _wrap(
     try:
         await _wrap_pieces(flow, answer, head, _decoded(head, body))
     except (UndecodableBody, InvalidJSON) as error:
+        forget_frames(error)
         if head.status < 400 or flow.started:
             raise UpstreamProtocolError(f"JSON type, but not valid JSON: {error}") from None
     except UpstreamError as error:

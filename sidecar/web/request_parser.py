@@ -130,6 +130,7 @@ class RequestParser:
         """Lets go of the connection, which has ended: nothing is read any more."""
         del self._protocol
         self._parser = None
+        self._payload = EMPTY_PAYLOAD
         self.waiting = b""
 
     @property

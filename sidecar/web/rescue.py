@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 from sidecar.core import max_forwards
 from sidecar.core.client import Client
 from sidecar.core.error_body import error_body, error_shape
-from sidecar.core.errors import ProxyError, UpstreamBusy, UpstreamError, loggable
+from sidecar.core.errors import (
+    ProxyError,
+    UpstreamBusy,
+    UpstreamError,
+    forget_frames,
+    loggable,
+)
 from sidecar.core.request import UNREAD
 from sidecar.log import FAILED
 from sidecar.web.page_offers import offer_of
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
 
 def rescue(flow: Flow, error: ProxyError) -> None:
     """Answers `error`: an envelope, or a page on page routes; breaks a response that has begun."""
+    forget_frames(error)
     flow.reason = flow.reason or error.code
     flow.code, flow.cause = error.code, loggable(error.detail)
     _count(flow, error)
@@ -54,6 +61,7 @@ def tell_broken_error(flow: Flow, error: UpstreamError) -> None:
         status=flow.upstream_status,
         detail=flow.detail,
     )
+    forget_frames(error)
 
 
 def _count(flow: Flow, error: ProxyError) -> None:

@@ -1,6 +1,7 @@
 """What is over is gone at once: the garbage collector looks at long-lived objects once in millions.
 
-Connections that have ended, their requests and their time limits would fill memory until then.
+Connections that have ended, their requests and their time limits would fill memory until then. The
+fixture `sidecar` asks the same of every test over connections; here stands what that does not see.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ import asyncio
 import gc
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from joserfc.jwe import CompactEncryption, Recipient
 
+from sidecar.core.formats import FORMATS
+from sidecar.core.jwe import SealError
 from sidecar.core.request import Fields
 from sidecar.net.deadline import Deadline, Within
 from sidecar.net.store.lease import Lease
@@ -22,6 +26,7 @@ from sidecar.web.connection import ClientConnection
 from sidecar.web.flow import Plan
 from sidecar.web.known_section import KnownSection
 from sidecar.web.request_parser import RequestParser
+from tests.conftest import PATIENCE, left_to_the_collector
 
 if TYPE_CHECKING:
     from tests.conftest import Client, Clients, Start, Upstream
@@ -102,3 +107,53 @@ async def test_limits_and_locks_leave_nothing_to_the_collector() -> None:
         left = _counted() - before
     assert max(left.values(), default=0) < MANY / 2, left
     await store.close()
+
+
+class _Fails(Exception):
+    """Ends a task."""
+
+
+async def test_task_that_ends_within_a_limit_leaves_nothing_to_the_collector() -> None:
+    """Its error refers to its frames, they to the limit, and that to the task."""
+
+    async def fails() -> None:
+        within = Within(60)
+        async with within:
+            raise _Fails
+
+    with without_collector():
+        for _ in range(MANY):
+            with pytest.raises(_Fails):
+                await asyncio.create_task(fails())
+        await asyncio.sleep(0)
+        left = left_to_the_collector((_Fails,))
+    assert left.get("_Fails", 0) < MANY / 2
+
+
+@pytest.mark.parametrize("secret", ["the secret that it was sealed with", "a secret of others"])
+def test_opened_cookie_leaves_nothing_to_the_collector(secret: str) -> None:
+    """Else tokens would stay in memory, and as many as anybody makes up."""
+    seals = FORMATS["authjs"](secrets=["the secret that it was sealed with"], token=("t",)).opener  # type: ignore[attr-defined]
+    opens = FORMATS["authjs"](secrets=[secret], token=("t",)).opener  # type: ignore[attr-defined]
+    with without_collector():
+        for number in range(MANY):
+            sealed = seals.seal({"t": f"token{number}"}, "authjs.session-token")
+            with suppress(SealError):
+                opens.open(sealed, "authjs.session-token", 0.0)
+        left = left_to_the_collector((CompactEncryption, Recipient))
+    assert left == {}
+
+
+async def test_what_a_reload_leaves_behind_remembers_no_session(
+    sidecar: Start, client: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old configuration waits for the collector, but not with the memory that it has filled."""
+    monkeypatch.setattr("sidecar.app.RETIRE_SECONDS", 0.01)
+    at = await sidecar()
+    assert (await (await client(at)).get("/a", "Cookie: access_token=tok")).status == 200
+    old = at.sidecar.runtime
+    assert old.directory.cached == 1
+    await at.sidecar.reload(old.policy.config)
+    async with asyncio.timeout(PATIENCE):
+        while old.directory.cached:
+            await asyncio.sleep(0.01)
