@@ -8,6 +8,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,19 @@ from tests.soak.load import Load, Seen
 from tests.soak.site import Point, Site, running
 
 SHOWN = 20  # lines of the table
-FILLS = 0.4  # share of the time in which sessions are short
+STEADY = 30.0  # seconds in which what is full has not grown
+GROWN = 1.01  # times what it was, by which it has
+FILLED = ("sidecar_tombstones", "sidecar_store_bytes")
 
 
 @dataclass(frozen=True, slots=True)
 class Soak:
-    """What was played, and what came of it."""
+    """What was played, and what came of it. `filled` was measured before the time began."""
 
     seconds: float
     connections: int
     seen: Seen
+    filled: list[Point]
     points: list[Point]
     violations: list[str]
 
@@ -51,8 +55,9 @@ class Soak:
             "streams_ended": seen.streams_ended,
             "p50_ms": seen.percentile(0.5),
             "p99_ms": seen.percentile(0.99),
+            "filled_seconds": self.filled[-1].at if self.filled else 0.0,
             "growth_mib": growth(self.points) / MIB,
-            "points": [one.row() for one in self.points],
+            "points": [one.row() for one in (*self.filled, *self.points)],
             "refused": dict(seen.refused),
             "errors": dict(seen.errors),
             "violations": self.violations,
@@ -60,20 +65,32 @@ class Soak:
 
 
 async def soak(
-    directory: Path, *, seconds: float, connections: int, sessions: int, seed: int, **bounds: Any
+    directory: Path,
+    *,
+    seconds: float,
+    connections: int,
+    sessions: int,
+    seed: int,
+    fill: float = 0.0,
+    **bounds: Any,
 ) -> Soak:
-    """Plays it. A fifth of the connections are WebSockets and event streams."""
+    """Plays it. A fifth of the connections are WebSockets and event streams.
+
+    Before its time begins, what is bounded is filled for at most `fill` seconds.
+    """
     streams = connections // 5
     askers = connections - streams
     life = (askers + streams) * seconds / sessions
     async with running(directory, connections) as site:
         before = await _settled(site)
-        load = Load(site.sidecar.port, life, seed, fills=FILLS * seconds)
+        load = Load(site.sidecar.port, life, seed, is_filling=fill > 0)
         for number in range(streams):
             load.stream(("events", "socket")[number % 2])
         for _ in range(askers):
             load.asker()
         ending = asyncio.create_task(load.log_out_streams())
+        filled = await _measured(site, fill, _is_full)
+        load.is_filling = False
         points = await _measured(site, seconds)
         ending.cancel()
         load.leave()
@@ -81,15 +98,28 @@ async def soak(
         brakes = len(site.sidecar.lines("brake engaged"))
         defects = [f"defect: {one[:2000]}" for one in site.sidecar.defects()]
     found = violations(load.seen, points, before, after, brakes=brakes, **bounds)
-    return Soak(seconds, connections, load.seen, points, [*found, *defects])
+    if filled and not _is_full(filled):
+        found.append(f"what is bounded was not full within {fill:g} s")
+    return Soak(seconds, connections, load.seen, filled, points, [*found, *defects])
 
 
-async def _measured(site: Site, seconds: float) -> list[Point]:
-    """Measures over and over for so long."""
-    until, points = time.monotonic() + seconds, []
-    while (now := time.monotonic()) < until:
+def _is_full(points: Sequence[Point]) -> bool:
+    """Whether what is bounded has not grown for a while."""
+    former = [one for one in points if one.at <= points[-1].at - STEADY]
+    return bool(former) and all(
+        points[-1].metrics[name] <= GROWN * former[-1].metrics[name] for name in FILLED
+    )
+
+
+async def _measured(
+    site: Site, seconds: float, is_done: Callable[[Sequence[Point]], bool] = lambda _: False
+) -> list[Point]:
+    """Measures over and over for so long, or until it `is_done`."""
+    until = time.monotonic() + seconds
+    points: list[Point] = []
+    while (now := time.monotonic()) < until and not (points and is_done(points)):
         points.append(await site.point())
-        await asyncio.sleep(min(max(0.5, seconds / 120), until - now))
+        await asyncio.sleep(min(max(0.5, min(seconds / 120, 5.0)), max(0.0, until - now)))
     return points
 
 
@@ -116,7 +146,7 @@ async def _settled(site: Site, former: Point | None = None) -> Point:
 
 def show(done: Soak) -> None:
     """Prints it."""
-    rows = [one.row() for one in done.points]
+    rows = [one.row() for one in (*done.filled, *done.points)]
     step = max(1, len(rows) // SHOWN)
     print(f"| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}")
     for row in [*rows[::step], rows[-1]]:
@@ -133,6 +163,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--connections", type=int, default=5000)
     parser.add_argument("--sessions", type=int, default=100_000)
+    parser.add_argument("--fill", type=float, default=1200.0, help="seconds to fill it, at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="where the report goes")
     return parser.parse_args()
@@ -148,6 +179,7 @@ async def main(given: argparse.Namespace) -> Soak:
             connections=given.connections,
             sessions=given.sessions,
             seed=given.seed,
+            fill=given.fill,
         )
 
 

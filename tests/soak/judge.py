@@ -25,9 +25,17 @@ SMALLEST_TOMBSTONE: Final = 600  # bytes (docs/security.md: 64 MiB are some 100,
 SMALLEST_VIEW: Final = 1000  # bytes of a Cookie header with its session
 
 
+def _warm(points: Sequence[Point]) -> list[Point]:
+    """What was measured after the warm-up."""
+    if not points:
+        return []
+    began, ended = points[0].at, points[-1].at
+    return [one for one in points if one.at >= began + (ended - began) * WARM]
+
+
 def growth(points: Sequence[Point]) -> float:
     """By how many bytes resident memory grows from its warm-up to the end, by least squares."""
-    warm = [one for one in points if one.at >= points[-1].at * WARM]
+    warm = _warm(points)
     if len(warm) < 3:
         return 0.0
     slope, _ = linear_regression(
@@ -114,7 +122,7 @@ def violations(
 
 def _beyond(points: Sequence[Point]) -> Iterator[str]:
     """Tasks and descriptors that become more and more after the warm-up."""
-    warm = [one for one in points if one.at >= points[-1].at * WARM]
+    warm = _warm(points)
     half = len(warm) // 2
     if not half:
         return

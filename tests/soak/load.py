@@ -357,14 +357,13 @@ class Stream(Wire):
 class Load:
     """All connections. `life` is how long a session is asked with, in seconds.
 
-    In the first `fills` seconds that is much shorter, so that what is bounded is full by the time
-    that memory must be flat.
+    While it `is_filling`, that is much shorter, so that what is bounded is full soon.
     """
 
-    def __init__(self, port: int, life: float, seed: int, fills: float = 0.0) -> None:
+    def __init__(self, port: int, life: float, seed: int, *, is_filling: bool = False) -> None:
         self.port = port
         self.life = life
-        self._full_at = time.monotonic() + fills
+        self.is_filling = is_filling
         self.chance = random.Random(seed)
         self.seen = Seen()
         self.idle: deque[Asker] = deque()
@@ -381,7 +380,7 @@ class Load:
         `lasting` is how many times longer than others the session is used.
         """
         seen, now, usual = self.seen, time.time(), self.life * lasting
-        if lasting == 1 and time.monotonic() < self._full_at:
+        if lasting == 1 and self.is_filling:
             usual *= SHORT
         seen.sessions += 1
         name = f"u{seen.sessions:07}"
