@@ -54,9 +54,9 @@ class LogoutRule(msgspec.Struct, frozen=True):
     def next_location(self, parameters: dict[str, str], *, is_asked_for: bool = False) -> str:
         """Where a document goes after logout: the caller's local path, else the login."""
         for name in ("next", "callbackUrl"):
-            wanted = parameters.get(name)
-            if wanted is not None and is_local_path(wanted):
-                return wanted
+            place = _place(parameters.get(name, ""))
+            if place is not None:
+                return place
         back = local_reference(parameters.get(RETURN_PARAM, ""))
         if back is not None and self.return_param is not None:
             target, hash_mark, fragment = self.redirect_to.partition("#")
@@ -64,6 +64,15 @@ class LogoutRule(msgspec.Struct, frozen=True):
             query = f"{mark}{self.return_param}={quote(back, safe='')}"
             return f"{target}{query}{hash_mark}{fragment}"
         return self.home if is_asked_for and self.home is not None else self.redirect_to
+
+
+def _place(wanted: str) -> str | None:
+    """The caller's local path as a Location holds it; None for any other text.
+
+    A query's decoded text has characters that no URI holds (RFC 3986 2): they are encoded again.
+    """
+    place = local_reference(wanted) if wanted.isprintable() else None
+    return place if place is not None and is_local_path(place) else None
 
 
 def way_back(request: Request) -> str | None:

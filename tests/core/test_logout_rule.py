@@ -242,6 +242,8 @@ WITH_RETURN = LogoutRule("/api/logout", "/login", "from")
         (RULE, "next=/dash", "/dash"),
         (RULE, "callbackUrl=%2Fdash%3Fx%3D1", "/dash?x=1"),
         (RULE, "callbackUrl=/b&next=/a", "/a"),
+        (RULE, "next=/k%C3%A4se/%7Bid%7D?q=a%20b%7Cc", "/k%C3%A4se/%7Bid%7D?q=a%20b%7Cc"),
+        (RULE, "next=/files//2", "/login"),
         (RULE, "next=//evil.test&callbackUrl=/b", "/b"),
         (RULE, "next=/a&next=//evil.test", "/a"),
         (RULE, "next=https://evil.test", "/login"),

@@ -474,6 +474,7 @@ async def test_names_from_the_client_never_leave_their_line(
         ("http:/evil.example", None),
         ("/a//evil.example", None),
         ("/@evil.example", "/@evil.example"),
+        ("/käse/a b?q={1}|2", "/k%C3%A4se/a%20b?q=%7B1%7D%7C2"),
         ("/\u2028", None),
     ],
 )
