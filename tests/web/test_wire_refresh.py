@@ -818,3 +818,34 @@ async def test_json_endpoint(
     if status == 200:
         assert got.json["data"] == {"token": "Bearer fresh"}
         assert claims_of(after(cookie, got))["refreshToken"] == "r2"
+
+
+async def test_token_of_unknown_lifetime_is_renewed_by_no_process_before_a_401(
+    sidecar: Start, upstream: Upstream, idp: RunningIdp, client: Clients
+) -> None:
+    """`expires_in` may be missing (RFC 6749 5.1). The old token's expiry is not the new one's."""
+    renewals = 0
+
+    def answer(request: Received) -> bytes:
+        nonlocal renewals
+        if request.target != "/refresh":
+            return upstream.reply(json.dumps({"token": request.get("Authorization")}).encode())
+        renewals += 1
+        return upstream.reply(json.dumps({"a": f"a{renewals}", "r": f"r{renewals}"}).encode())
+
+    upstream.default = answer
+    config = site(upstream, idp)
+    request = {"url": f"{upstream.url}/refresh", "json": {"token": "{refresh_token}"}}
+    config["refresh"] = {
+        "type": "http",
+        "request": request,
+        "response": {"access_token": "a", "refresh_token": "r"},
+    }
+    replicas = [await client(await sidecar(config)) for _ in range(2)]
+    cookie = session({"access_token": "a0", "refresh_token": "r0"}, expires_in=-5)
+    for one in [*replicas, *replicas]:
+        got = await one.get("/api/me", f"Cookie: {cookie}")
+        assert got.json["data"] == {"token": "Bearer a1"}
+        cookie = after(cookie, got)
+    assert renewals == 1
+    assert "exp2" not in claims_of(cookie)

@@ -41,6 +41,9 @@ a MAC over both. Applications let their users write claims, so nothing is believ
 _VOLATILE: Final = frozenset(("iat", "exp", "nbf", "jti", PRIVATE_CLAIM))
 """Claims that are written anew each time that a session is sealed."""
 
+_SESSION_END: Final = ("exp",)
+"""The claim by which a session ends itself (RFC 7519 4.1.4)."""
+
 _MILLISECONDS_ABOVE = 1e11
 """A date above this is in milliseconds; in seconds it would lie in the year 5138."""
 
@@ -218,9 +221,8 @@ class SealedSource:
         claims = with_claim(claims, self.refresh_token, tokens.refresh_token)
         assert self.stamp is not None
         claims[PRIVATE_CLAIM] = self.stamp.write(identity, tokens.issued_at)
-        if self.expires_at is not None and tokens.expires_at is not None:
-            unit = 1000 if self._is_in_milliseconds(reading.claims) else 1
-            claims = with_claim(claims, self.expires_at, int(tokens.expires_at * unit))
+        if self.expires_at is not None:
+            claims = self._with_expiry(claims, self.expires_at, tokens.expires_at)
         sealed = cast("Sealer", self.opener).seal(claims, reading.cookie)
         if len(sealed) > max(LONGEST_SESSION, reading.header_bytes):
             return []
@@ -234,6 +236,18 @@ class SealedSource:
             size=self.chunk_size,
             expires_at=end,
         )
+
+    def _with_expiry(
+        self, claims: Mapping[str, object], path: tuple[str, ...], expires_at: float | None
+    ) -> dict[str, object]:
+        """The claims with a token's expiry; if that is unknown, without the one of the old token.
+
+        By that one every process would renew the new token at once. A session's own end stays.
+        """
+        if expires_at is None:
+            return dict(claims) if path == _SESSION_END else without_claim(claims, path)
+        unit = 1000 if self._is_in_milliseconds(claims) else 1
+        return with_claim(claims, path, int(expires_at * unit))
 
     def _is_in_milliseconds(self, claims: Mapping[str, object]) -> bool:
         stated = as_number(find_claim(claims, self.expires_at)) if self.expires_at else None
@@ -339,3 +353,12 @@ def with_claim(
         inner = claims.get(name)
         value = with_claim(inner if isinstance(inner, Mapping) else {}, tuple(rest), value)
     return {**claims, name: value}
+
+
+def without_claim(claims: Mapping[str, object], path: tuple[str, ...]) -> dict[str, object]:
+    """A copy of the claims without the one at `path`."""
+    name, *rest = path
+    inner = claims.get(name)
+    if rest and isinstance(inner, Mapping):
+        return {**claims, name: without_claim(inner, tuple(rest))}
+    return {key: value for key, value in claims.items() if rest or key != name}
