@@ -706,6 +706,7 @@ def test_an_id_token_is_no_logout_token() -> None:
         ({"iss": ISSUER, "sid": ""}, None),
         ({"iss": "https://evil.example.com", "sid": "session-1"}, None),
         ({"iss": ISSUER, "sid": "x" * 256}, None),
+        ({"iss": ISSUER, "sid": "\udcff"}, None),
         ({}, None),
     ],
 )

@@ -1907,6 +1907,7 @@ async def test_provider_ends_a_session_through_the_browser(
         changed(target, iss="https://evil.example"),
         changed(target, iss=None),
         changed(target, sid=None),
+        f"{changed(target, sid=None)}&sid=%FF",
     ):
         assert (await framed.get(wrong)).status == 400
     assert (await framed.get(changed(target, sid="another"))).status == 200

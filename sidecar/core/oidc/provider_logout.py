@@ -5,6 +5,7 @@ Back-Channel Logout 1.0, Front-Channel Logout 1.0, RP-Initiated Logout 1.0. Time
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,6 +19,7 @@ LOGOUT_TOKEN: Final = frozenset(("logout+jwt", "jwt"))
 """Values of `typ`; a provider need not say that a logout token is one (Back-Channel 2.4)."""
 LOGOUT_TOKEN_SECONDS: Final = 300.0  # that a logout token without `exp` is good for, after `iat`
 _LOGOUT_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _LONGEST_URL: Final = 8000  # characters; beyond, servers refuse an address
 
 
@@ -72,7 +74,9 @@ def read_logout_token(verified: Verified, client: OidcClient, *, now: float) -> 
 def read_front_channel(parameters: Mapping[str, str], client: OidcClient) -> str | None:
     """The session that a front-channel logout names; None where it does not prove to know one.
 
-    Both parameters are demanded (Front-Channel 3): without, any page could end a session.
+    Both parameters are demanded (Front-Channel 3): without, any page could end a session. No
+    session's name has octets that are no UTF-8, which stand in the text as surrogates.
     """
     sid = parameters.get("sid", "")
-    return sid if parameters.get("iss") == client.issuer and 0 < len(sid) <= LONGEST_NAME else None
+    is_name = 0 < len(sid) <= LONGEST_NAME and not _SURROGATE.search(sid)
+    return sid if parameters.get("iss") == client.issuer and is_name else None
