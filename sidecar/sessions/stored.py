@@ -43,19 +43,16 @@ class StoredLogins:
 
         Its names are written first: a session that could not be ended must not begin.
         """
-        end = session.absolute_end(self.source.lifetimes)
-        entry = IndexEntry(session.fingerprint, end, session.sid is not None)
         for key in self._names(session):
-            await self._enter(key, entry)
+            await self._enter(key, self._entry(session))
         if self.is_stored:
             seconds = self._seconds_left(session)
             await self._store.put(store_key(session.fingerprint), session.to_bytes(), seconds)
 
     async def restore(self, session: LoginSession) -> None:
         """Writes down a session that a store may have lost, or have with older tokens."""
-        entry = IndexEntry(session.fingerprint, session.absolute_end(self.source.lifetimes))
         for name in self._names(session):
-            await self._enter(name, entry)
+            await self._enter(name, self._entry(session))
         if not self.is_stored:
             return
         key, seconds = store_key(session.fingerprint), self._seconds_left(session)
@@ -73,14 +70,17 @@ class StoredLogins:
 
     async def note_email(self, session: LoginSession) -> None:
         """Writes down a session under the email that it has got by a renewal."""
-        end = session.absolute_end(self.source.lifetimes)
-        entry = IndexEntry(session.fingerprint, end, session.sid is not None)
         for key in self._names(session)[-1:] if session.email else ():
-            await self._enter(key, entry)
+            await self._enter(key, self._entry(session))
 
     def _names(self, session: LoginSession) -> tuple[str, ...]:
         """The keys that a session is found by."""
         return self._index.written(session.subject, session.sid, session.email)
+
+    def _entry(self, session: LoginSession) -> IndexEntry:
+        """What stands under these keys."""
+        end = session.absolute_end(self.source.lifetimes)
+        return IndexEntry(session.fingerprint, end, session.sid is not None)
 
     def _seconds_left(self, session: LoginSession) -> float:
         return session.idle_ends_at(self.source.lifetimes) - self._now()
@@ -142,6 +142,7 @@ class StoredLogins:
         return list(found.values())
 
     async def _enter(self, key: str, entry: IndexEntry) -> None:
+        """The key stays for as long as one of its sessions, which need not be the newest entry."""
         for _ in range(ATTEMPTS):
             now = self._now()
             stored = await self._store.get(key)
@@ -149,10 +150,12 @@ class StoredLogins:
                 value = with_session(stored, entry, now)
             except (ValueError, RecursionError):
                 value = with_session(None, entry, now)  # a login is the way out of a broken one
+            ends = [one.ends_at for one in sessions_in(value, now)]
+            seconds = max(ends, default=entry.ends_at) - now
             if stored is None:
-                is_written = await self._store.add(key, value, entry.ends_at - now)
+                is_written = await self._store.add(key, value, seconds)
             else:
-                is_written = await self._store.replace(key, stored, value, entry.ends_at - now)
+                is_written = await self._store.replace(key, stored, value, seconds)
             if is_written:
                 return
         raise StoreUnavailable("a user's sessions change too often to be written")
