@@ -15,6 +15,7 @@ from sidecar.assembly.open_sessions import (
     open_logout_tasks,
     open_sessions,
     open_termination,
+    take_part_in_ends,
 )
 from sidecar.core.brake import Brakes
 from sidecar.core.rate_limit import RateLimit, rate_limits
@@ -60,6 +61,8 @@ def open_runtime(
     sessions = open_sessions(ports, before)
     local = sessions.local
     logout_tasks = open_logout_tasks(ports, local, sessions.refresher)
+    termination = open_termination(ports, sessions)
+    take_part_in_ends(ports, sessions, termination, logout_tasks)
     return Runtime(
         policy=policy,
         loop=loop,
@@ -88,7 +91,7 @@ def open_runtime(
         rejections=Rejections(),
         brakes=_brakes(policy, before),
         limits=_rate_limits(policy, before),
-        termination=open_termination(ports, sessions),
+        termination=termination,
         login=open_login_parts(ports, sessions.stored),
         tracer=_open_tracer(policy.config, log),
         keys=open_keys(ports, local),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ import msgspec
 from sidecar.assembly.open_ports import Ports, write_report
 from sidecar.assembly.open_provider import refresh_grant
 from sidecar.core.config.renewal import Refresh
-from sidecar.core.formats.ended import EndedSessions
+from sidecar.core.errors import StoreUnavailable
+from sidecar.core.formats.ended import EndedNames, EndedSessions
 from sidecar.core.record import replace
 from sidecar.core.view import ViewReader
 from sidecar.net.remote_keys import KeyFetcher
@@ -180,15 +182,29 @@ def _refresh_refused(
     metrics: Metrics, recorder: Recorder, now: Callable[[], float], session: OpenedSession
 ) -> None:
     """Counts and remembers a session that ends since its refresh token was refused."""
-    metrics.sessions_ended["refresh_refused"] += 1
+    is_proven = session.is_sealed
+    _count_ended(metrics, recorder, now(), session, "refresh_refused", is_proven=is_proven)
+
+
+def _count_ended(
+    metrics: Metrics,
+    recorder: Recorder,
+    now: float,
+    session: OpenedSession,
+    reason: str,
+    *,
+    is_proven: bool,
+) -> None:
+    """Counts and remembers a session that no request has ended here."""
+    metrics.sessions_ended[reason] += 1
     event = SessionEvent(
-        at=now(),
+        at=now,
         kind="ended",
         session=session.fingerprint,
-        reason="refresh_refused",
+        reason=reason,
         source=session.reading.source,
     )
-    recorder.sessions.add(event, is_proven=session.is_sealed)
+    recorder.sessions.add(event, is_proven=is_proven)
 
 
 def open_logout_tasks(
@@ -221,6 +237,25 @@ def open_termination(ports: Ports, sessions: OpenSessions) -> SessionTermination
         watch=ports.watch,
         now=ports.clock.now,
     )
+
+
+def take_part_in_ends(
+    ports: Ports, sessions: OpenSessions, termination: SessionTermination, tasks: LogoutTasks
+) -> None:
+    """Has login sessions end that this process alone knows, if another one ends them by name."""
+    if sessions.shared is None or ports.policy.login is None:
+        return
+
+    def note(reason: str, session: OpenedSession) -> None:
+        now = ports.clock.now()
+        _count_ended(ports.metrics, ports.recorder, now, session, reason, is_proven=True)
+        tasks.begin(session, reason)
+
+    async def end(names: EndedNames) -> None:
+        with suppress(StoreUnavailable):  # in this process they have ended even then
+            await termination.end_told(names, partial(note, names.reason))
+
+    sessions.shared.feed.ended = lambda names: ports.background.run(end(names))
 
 
 def open_login_parts(ports: Ports, stored: StoredLogins | None) -> LoginParts | None:

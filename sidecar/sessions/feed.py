@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 from sidecar.core.errors import StoreUnavailable
+from sidecar.core.formats.ended import EndedNames
 from sidecar.core.formats.login_session import LoginSession
 from sidecar.core.proof import Proof
 from sidecar.net.store import Cancel, Store
@@ -21,6 +22,10 @@ from sidecar.sessions.session_records import Message, SessionRecords, in_turn
 from sidecar.sessions.stored import StoredLogins
 
 DOUBT: Final = 3.0  # seconds after trouble in which what is not found may be written once more
+
+
+def _nobody(_: EndedNames) -> None:
+    """Without a login of its own, no session has names."""
 
 
 class SessionFeed:
@@ -54,6 +59,8 @@ class SessionFeed:
         self._watch: Final = watch
         self._now: Final = now
         self._spawn: Final = spawn
+        self.ended: Callable[[EndedNames], None] = _nobody
+        """Is called with the names by which another process has ended sessions."""
         self._doubtful_until = 0.0
         self._looks_again = False
         self._has_stopped = False
@@ -84,6 +91,8 @@ class SessionFeed:
             self._directory.recheck(message.fingerprint)
         elif message.what == "rotated":
             self._revocations.rotate(message.fingerprint, message.earlier)
+        elif message.what == "ended" and message.names is not None:
+            self.ended(message.names)
         elif message.what == "restored":
             self._look_again()
 

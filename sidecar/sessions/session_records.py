@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from sidecar.core.formats.ended import EndedNames
 from sidecar.core.proof import Proof
 from sidecar.net.store import Store
 from sidecar.sessions.bounds import Latest
@@ -33,8 +34,8 @@ AT_ONCE: Final = 32  # writes under way while lost entries are written again
 class Message(msgspec.Struct):
     """A message from one process to the others.
 
-    `what`: dead, alive, refused, renewed, rotated or restored. `gate` is of a refusal, empty if it
-    is not about one route.
+    `what`: dead, alive, refused, renewed, rotated, restored or ended. `gate` is of a refusal, empty
+    if it is not about one route; `names` are of what has ended.
     """
 
     what: str
@@ -42,6 +43,7 @@ class Message(msgspec.Struct):
     tombstone: Tombstone | None = msgspec.field(default=None, name="tomb")  # as it is stored
     earlier: tuple[str, ...] = ()
     gate: str = ""
+    names: EndedNames | None = None
 
     def to_bytes(self) -> bytes:
         """Returns the message as it is stored and sent."""

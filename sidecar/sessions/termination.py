@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
 from sidecar.core.credential import Reading, Result
-from sidecar.core.formats.ended import EndedSessions
+from sidecar.core.formats.ended import EndedNames, EndedSessions
 from sidecar.core.formats.login_session import TYPE, Handle, LoginSession
 from sidecar.core.oidc.session_index import IndexEntry
 from sidecar.core.view import OpenedSession
@@ -17,7 +18,7 @@ from sidecar.net.store.watch import StoreWatch
 from sidecar.sessions.broadcast import Broadcast
 from sidecar.sessions.local import LocalSessions
 from sidecar.sessions.revocations import UNKNOWN_LIFETIME
-from sidecar.sessions.session_records import SessionRecords
+from sidecar.sessions.session_records import Message, SessionRecords
 from sidecar.sessions.stored import StoredLogins
 from sidecar.sessions.tombstones import Tombstone
 
@@ -54,6 +55,7 @@ class SessionTermination:
         self._outbox: Final = outbox
         self._watch: Final = watch
         self._now: Final = now
+        self._listening: Final = asyncio.Lock()
 
     async def end(self, fingerprint: str, ends_at: float) -> OpenedSession | None:
         """Ends a login session everywhere. Returns it as far as it is known, None if it had ended.
@@ -88,21 +90,42 @@ class SessionTermination:
                 ended(one)
         return count
 
-    async def end_named(self, subject: str | None, sid: str | None, ended: Ended) -> int:
+    async def end_named(
+        self, subject: str | None, sid: str | None, ended: Ended, reason: str
+    ) -> int:
         """Ends the login sessions of a user, or of one session at the provider, everywhere.
 
         Those too that are presented later and began before. Returns how many; raises as `end`.
         """
-        self._ended.add(subject, sid, self._now())
-        return await self._end_found(await self._of_logins.find(subject, sid), ended)
+        names = EndedNames(self._now(), reason, subject, sid)
+        return await self._end_all_of(names, await self._of_logins.find(subject, sid), ended)
 
-    async def end_by_email(self, email: str, ended: Ended) -> int:
+    async def end_by_email(self, email: str, ended: Ended, reason: str) -> int:
         """Ends the login sessions of everybody who has this email, everywhere, as `end_named` does.
 
         `email` is in its one spelling (`access.folded_email`).
         """
-        self._ended.add_email(email, self._now())
-        return await self._end_found(await self._of_logins.find_email(email), ended)
+        names = EndedNames(self._now(), reason, email=email)
+        return await self._end_all_of(names, await self._of_logins.find_email(email), ended)
+
+    async def _end_all_of(
+        self, names: EndedNames, found: Iterable[IndexEntry], ended: Ended
+    ) -> int:
+        """Ends what is found here, and has the other processes end what they alone know.
+
+        A store that has lost its data finds no sessions that live in their cookies.
+        """
+        self._ended.note(names)
+        count = await self._end_found(found, ended)
+        if self._broadcast is not None:
+            await self._records.publish(Message("ended", "", names=names))
+        return count
+
+    async def end_told(self, names: EndedNames, ended: Ended) -> int:
+        """Ends what this process knows of what another one has ended; returns and raises so."""
+        self._ended.note(names)
+        async with self._listening:  # each of them finds dead what one before it has ended
+            return await self._end_found((), ended)
 
     async def _end_found(self, found: Iterable[IndexEntry], ended: Ended) -> int:
         """Ends what the store has found, and what is known here by the same names."""

@@ -46,9 +46,9 @@ async def _end(termination: SessionTermination, asked: EndRequest, note: Ended) 
         return await termination.end_one(asked.fingerprint, note, known_only=asked.known_only)
     email = None if asked.email is None else folded_email(asked.email)
     if email is not None:
-        await termination.end_by_email(email, note)
+        await termination.end_by_email(email, note, REASON)
     else:
-        await termination.end_named(asked.sub, asked.sid, note)
+        await termination.end_named(asked.sub, asked.sid, note, REASON)
     return True
 
 

@@ -464,8 +464,9 @@ async def _back_channel(flow: Flow) -> None:
 async def _end_named(flow: Flow, said: LogoutToken) -> int:
     """Ends the sessions that a logout token names. Returns how many. Raises `StoreUnavailable`."""
     runtime = flow.runtime
-    note = partial(count_ended, runtime, reason="backchannel")
-    ended = await runtime.termination.end_named(said.subject, said.sid, note)
+    reason = "backchannel"
+    note = partial(count_ended, runtime, reason=reason)
+    ended = await runtime.termination.end_named(said.subject, said.sid, note, reason)
     await _parts(flow).sessions.use_up(said.jti, said.ends_at)
     return ended
 

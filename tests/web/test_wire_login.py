@@ -1717,6 +1717,37 @@ async def test_back_channel_logout_after_a_restart_ends_older_sessions(
     assert (await alice.get("/api/me", *FETCH)).status == 200
 
 
+async def test_back_channel_logout_counts_in_every_process_after_the_store_was_lost(
+    sidecar: Start, upstream: Upstream, idp: RunningIdp, browsers: Browsers, tmp_path: Path
+) -> None:
+    """Workers without a store have one that ends with each run; sessions in cookies do not.
+
+    It ends those that another process alone has seen since, and those that nobody has.
+    """
+    upstream.default = guarded(upstream, idp)
+
+    def config(run: str) -> dict[str, Any]:
+        store = {"url": f"sqlite://{tmp_path}/{run}.db"}
+        return site(upstream, idp, oidc={"keep": "cookie"}, store=store)
+
+    seen, unseen, bob = [await browsers(await sidecar(config("first"))) for _ in range(3)]
+    for one, user in ((seen, "alice"), (unseen, "alice"), (bob, "bob")):
+        await one.log_in(user=user)
+    told_of, other = [await sidecar(config("second")) for _ in range(2)]
+    for one in (seen, unseen, bob):
+        one.one = (await browsers(other)).one
+    assert (await seen.get("/api/me", *FETCH)).status == 200
+    await told(told_of, idp)
+    ended = 'sidecar_sessions_ended_total{reason="backchannel"}'
+    assert (await other.wait_for(lambda m: m[ended] > 0))[ended] == 1
+    assert (await seen.get("/api/me", *FETCH)).status == 303
+    assert (await unseen.get("/api/me", *FETCH)).status == 303
+    assert (await bob.get("/api/me", *FETCH)).status == 200
+    unseen.at_provider.cookie_jar.clear()
+    await unseen.log_in()
+    assert (await unseen.get("/api/me", *FETCH)).status == 200
+
+
 @pytest.fixture
 def key() -> ECKey:
     return ECKey.generate_key("P-256", {"kid": "k"})

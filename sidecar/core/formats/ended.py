@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final, Protocol, TypeVar
 
+import msgspec
+
 MOST: Final = 10_000  # names; the provider signs each or an administrator says it; the oldest go
 
 _Name = TypeVar("_Name")
@@ -28,6 +30,18 @@ class NamedSession(Protocol):
     def created_at(self) -> float: ...
 
 
+class EndedNames(msgspec.Struct, frozen=True):
+    """Whose sessions ended at `at` (Unix seconds), and why: those of a provider session or a user,
+    or of all who have an email (`access.folded_email`).
+    """
+
+    at: float
+    reason: str
+    subject: str | None = None
+    sid: str | None = None
+    email: str | None = None
+
+
 class EndedSessions:
     """By the provider's names: when their sessions ended (Unix seconds)."""
 
@@ -44,6 +58,12 @@ class EndedSessions:
         for kind, name in names:
             if name:
                 _note(self._ended, (kind, name), now)
+
+    def note(self, names: EndedNames) -> None:
+        """Notes a logout by whatever names it has."""
+        self.add(names.subject, names.sid, names.at)
+        if names.email is not None:
+            self.add_email(names.email, names.at)
 
     def add_email(self, email: str, now: float) -> None:
         """Notes a logout of all users who have this email (`access.folded_email`)."""
