@@ -136,17 +136,18 @@ def fill(template: Any, tokens: TokenSet) -> Any:
 def read_oauth2(answer: TokenAnswer, old: TokenSet, now: float) -> Renewal:
     """What a token endpoint's answer to a refresh means (RFC 6749 5.1, 5.2).
 
-    An error code decides, in any status of 4xx or in 200, as some providers send it. An answer
+    An error code decides, in any status of 4xx or 2xx, as some providers send it. An answer
     without a refresh token keeps the old one (RFC 6749 6), one with a token of another type than
     bearer is of no use here (RFC 6749 7.1).
     """
     status, document = answer.status, _json_object(answer)
     error = _error(document)
-    if status == 200 and document is not None and (error is None or "access_token" in document):
+    holds_tokens = is_success(status) and (error is None or "access_token" in (document or ()))
+    if document is not None and holds_tokens:
         if str(document.get("token_type") or "bearer").lower() != "bearer":
             return _trouble("expected a bearer token, got one of another type")
         return _renewed(document, AnswerPaths(), old, now)
-    if error is not None and (status == 200 or 400 <= status < 500):
+    if error is not None and _says_why(status):
         if error == "invalid_request" and _refuses_the_token(_description(document)):
             return Renewal(Outcome.REFUSED, why=f"status {status}, {error} about the refresh token")
         return _told(status, error)
@@ -162,14 +163,24 @@ def read_http(answer: TokenAnswer, paths: AnswerPaths, old: TokenSet, now: float
     status, document = answer.status, _json_object(answer)
     error = _error(document)
     is_told = error in _REFUSALS or error in _CLIENT_FAULTS
-    if error is not None and is_told and (status == 200 or 400 <= status < 500):
+    if error is not None and is_told and _says_why(status):
         return _told(status, error)
-    if 200 <= status < 300 and document is not None:
+    if is_success(status) and document is not None:
         return _renewed(document, paths, old, now)
     may_be_others = _is_page(answer) and status not in _OF_THE_ENDPOINT
     if status in _REFUSING_STATUSES and not may_be_others:
         return Renewal(Outcome.REFUSED, why=f"status {status}")
     return _untold(answer, document)
+
+
+def is_success(status: int) -> bool:
+    """Whether a response may hold tokens: frameworks answer a POST by 201 (RFC 6749 5.1: 200)."""
+    return 200 <= status < 300
+
+
+def _says_why(status: int) -> bool:
+    """Whether an error code in a response is about the request: some send it as a success."""
+    return is_success(status) or 400 <= status < 500
 
 
 def _told(status: int, error: str) -> Renewal:

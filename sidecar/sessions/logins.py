@@ -30,7 +30,7 @@ from sidecar.core.oidc.id_token import (
     with_userinfo,
 )
 from sidecar.core.oidc.relying_party import LoginFailed
-from sidecar.core.token_response import Outcome, Renewal, Trouble, read_oauth2
+from sidecar.core.token_response import Outcome, Renewal, Trouble, is_success, read_oauth2
 from sidecar.core.token_set import TokenSet
 from sidecar.net.provider import Provider, ProviderUnavailable
 from sidecar.sessions.bounds import Budget
@@ -283,7 +283,7 @@ def _not_redeemed(status: int, renewal: Renewal, address: str) -> LoginFailed | 
     why = f"{address}: the code was not redeemed: {renewal.why}"
     if status >= 500:
         return LoginUnavailable(why)
-    if renewal.outcome is Outcome.REFUSED or status == 200:
+    if renewal.outcome is Outcome.REFUSED or is_success(status):
         return LoginFailed("bad_answer", why)
     if renewal.trouble is Trouble.MISCONFIGURED or status in (401, 403):
         why += "; correct oidc.client_id, oidc.client_secret and oidc.auth"

@@ -82,7 +82,14 @@ CLIENT_FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 429])
+@pytest.mark.parametrize("status", [200, 201, 203, 299])
+def test_tokens_count_in_every_success(status: int) -> None:
+    """Frameworks answer a POST by 201, and the old token may be spent then."""
+    renewal = read_oauth2(answer(status, {"access_token": "a1", "refresh_token": "r1"}), OLD, NOW)
+    assert renewal.outcome is Outcome.RENEWED
+
+
+@pytest.mark.parametrize("status", [200, 201, 400, 401, 403, 404, 429])
 @pytest.mark.parametrize("error", REFUSALS)
 def test_clear_refusal_is_the_end_in_whatever_status(status: int, error: str) -> None:
     """RFC 6749 5.2, and what others say in its place."""
