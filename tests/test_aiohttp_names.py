@@ -45,7 +45,7 @@ PROTOCOLS: Final = {"BaseProtocol", "StreamProtocol"}
 PUBLIC: Final = {
     BaseProtocol: "connected connection_lost connection_made pause_reading pause_writing "
     "resume_reading resume_writing transport",
-    streams.StreamReader: "at_eof exception is_eof read_nowait readany set_exception total_bytes",
+    streams.StreamReader: "at_eof exception is_eof read_nowait set_exception total_bytes",
     http_parser.RawRequestMessage: "chunked headers method path raw_headers should_close upgrade "
     "version",
     http_parser.RawResponseMessage: "code raw_headers reason should_close upgrade",

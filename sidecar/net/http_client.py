@@ -35,6 +35,7 @@ from sidecar.net.causes import of_connection, too_late
 from sidecar.net.deadline import Within
 from sidecar.net.members import LOCAL
 from sidecar.net.outbound_answer import OutboundAnswer, Unreachable, address_of
+from sidecar.net.pieces import pieces_of
 
 CONNECT: Final = 2.0  # seconds to connect, name and TLS included
 MAX_BODY: Final = 256 * 1024  # bytes of a response
@@ -137,7 +138,7 @@ async def _connected(_: ClientSession, request: Any, _params: object) -> None:
 async def _read(answer: ClientResponse) -> bytes:
     """The body. Raises `ValueError` for one that is too long."""
     body = bytearray()
-    async for piece in answer.content.iter_any():
+    async for piece in pieces_of(answer.content):
         body += piece
         if len(body) > MAX_BODY:
             raise _TooLong

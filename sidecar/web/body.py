@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.pace import MARKS, Pace
+from sidecar.net.pieces import next_piece
 
 if TYPE_CHECKING:
     from sidecar.web.flow import Flow
@@ -68,7 +69,7 @@ class RequestBody:
         connection.expect_client()
         self._waits_since = self._loop.time()
         try:
-            return await self._flow.payload.readany()
+            return await next_piece(self._flow.payload)
         finally:
             self._waited = self._waited_for
             self._waits_since = None

@@ -22,6 +22,7 @@ from sidecar.core.envelope import (
 )
 from sidecar.core.errors import UpstreamProtocolError
 from sidecar.net.deadline import Within
+from sidecar.net.pieces import next_piece
 from sidecar.web.turn import Turn
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ async def arriving(payload: StreamReader, length: int | None, limit: int) -> Arr
     try:
         async with Within(wait):
             while size <= limit:
-                data = await payload.readany()
+                data = await next_piece(payload)
                 if not data:
                     return Arrived(b"".join(held), is_whole=True)
                 held.append(data)
@@ -62,7 +63,7 @@ async def first_piece(payload: StreamReader) -> bytes | None:
     """The first piece of a body, empty at its end; None if it does not come at once."""
     try:
         async with Within(LOOK_SECONDS):
-            return await payload.readany()
+            return await next_piece(payload)
     except TimeoutError:
         return None
 
@@ -74,7 +75,7 @@ async def passed_over(payload: StreamReader, limit: int) -> None:
     size = 0
     with suppress(TimeoutError):
         async with Within(LOOK_SECONDS):
-            while size <= limit and (data := await payload.readany()):
+            while size <= limit and (data := await next_piece(payload)):
                 size += len(data)
 
 

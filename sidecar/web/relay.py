@@ -24,6 +24,7 @@ from sidecar.core.errors import (
 )
 from sidecar.core.headers import media_type
 from sidecar.core.inflate import CorruptCoding, Inflater
+from sidecar.net.pieces import next_piece, pieces_of
 from sidecar.web import handing_out
 from sidecar.web.client_head import render_head
 from sidecar.web.compression import Packer, coding_for, gzipped_in_turns, packer_for
@@ -65,9 +66,9 @@ async def receive(
         _let_go(flow, answer)
         conclude(flow, head, action, b"")
     elif action is Action.WRAP:
-        await _wrap(flow, answer, head, answer.payload.iter_any())
+        await _wrap(flow, answer, head, pieces_of(answer.payload))
     elif action is Action.WRAP_ERROR:
-        await _wrap_error(flow, answer, head, answer.payload.iter_any())
+        await _wrap_error(flow, answer, head, pieces_of(answer.payload))
     elif action is Action.INSPECT:
         await _inspect(flow, answer, head)
     else:
@@ -96,17 +97,17 @@ async def _relay(flow: Flow, answer: UpstreamConnection, head: UpstreamHead) -> 
     elif route.envelope is not None and head.status < 300 and _may_be_empty(head):
         # Without a type the body may be empty; a stream's head never waits for its body.
         is_typed = b"content-type" in head.facts
-        first = await (first_piece(payload) if is_typed else payload.readany())
+        first = await (first_piece(payload) if is_typed else next_piece(payload))
         if first == b"":
             _let_go(flow, answer)
             conclude(flow, head, Action.WRAP_EMPTY, b"")
             return
-        await _stream(flow, answer, head, _then(first or b"", payload.iter_any()))
+        await _stream(flow, answer, head, _then(first or b"", pieces_of(payload)))
         return
     if is_events:
         end_with_session(flow, partial(_end_events, flow, "session ended"))
         end_with_server(flow, partial(_end_events, flow, "going away"), "event_stream")
-    await _stream(flow, answer, head, payload.iter_any())
+    await _stream(flow, answer, head, pieces_of(payload))
 
 
 async def _inspect(flow: Flow, answer: UpstreamConnection, head: UpstreamHead) -> None:
@@ -120,7 +121,7 @@ async def _inspect(flow: Flow, answer: UpstreamConnection, head: UpstreamHead) -
         _let_go(flow, answer)
         conclude(flow, head, Action.RELAY, here.data)
     else:
-        await _stream(flow, answer, head, _then(here.data, answer.payload.iter_any()))
+        await _stream(flow, answer, head, _then(here.data, pieces_of(answer.payload)))
 
 
 async def _ends_session(flow: Flow, head: UpstreamHead, body: Arrived) -> bool:

@@ -187,6 +187,22 @@ async def test_malformed_chunk_never_makes_a_whole_request(
     assert upstream.requests == []
 
 
+async def test_malformed_chunk_is_refused_wherever_a_segment_ends(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """At once, also behind a chunk whose end was still to come."""
+    at = await sidecar()
+    begun, malformed = f"{CHUNKED}\r\n5\r\nhello".encode(), b"\r\nzz\r\n"
+    for cut in range(-4, len(malformed) - 2):
+        data = begun + malformed
+        one = await client(at)
+        one.send(data[: len(begun) + cut])
+        await asyncio.sleep(0.01)
+        one.send(data[len(begun) + cut :])
+        assert (await one.answer()).status == 400, cut
+    assert upstream.requests == []
+
+
 @pytest.mark.parametrize("size", DELIVERIES)
 async def test_body_on_a_path_answered_here_is_never_a_request(
     sidecar: Start, upstream: Upstream, client: Clients, size: int
