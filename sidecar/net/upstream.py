@@ -346,11 +346,8 @@ class UpstreamConnection(StreamProtocol):
         try:
             messages, upgraded, tail = parser.feed_data(data)
         except HttpProcessingError as error:
-            messages = () if self._answered else self._before_excess(bytes(self._head_data))
-            if not messages:
-                self._broken(UpstreamProtocolError(of_answer(error)))
-                return
-            upgraded, tail = False, b""
+            self._refused(UpstreamProtocolError(of_answer(error)))
+            return
         if messages:
             if sum(message.code >= 200 for message, _ in messages) > 1:
                 self._dirty = True  # a second response, seen before the first is passed on
@@ -364,37 +361,52 @@ class UpstreamConnection(StreamProtocol):
         elif data:
             self._heard = True
 
-    def _before_excess(self, data: bytes) -> Sequence[Any]:
-        """The messages up to the response that `data` is up to its excess; none if there is none.
+    def _refused(self, error: UpstreamProtocolError) -> None:
+        """The parser does not take what came: behind the response, within its body, or before it.
 
-        Some servers send a body with HEAD, 204 or 304, or more of one than its length. That must
-        not depend on where a segment ends: bytes that come later close the connection, too (T20,
-        RFC 9112 6.3). Where the response ends, the parser alone knows: it wants more of everything
-        shorter.
+        What becomes of the response must not depend on where a segment ends.
+        """
+        messages = () if self._answered else self._before_fault(bytes(self._head_data))
+        is_whole = _is_here(messages)
+        if messages and not is_whole:
+            messages[-1][1].set_exception(error)  # before its head is passed on
+        for message, payload in messages:
+            self._head(message, payload, None)
+        if not is_whole:
+            self._broken(error)
+
+    def _before_fault(self, data: bytes) -> Sequence[Any]:
+        """The messages up to the response that `data` begins with, as far as it is well formed.
+
+        No messages if it has no head. Some servers send a body with HEAD, 204 or 304, or more of
+        one than its length; bytes that come later close the connection, too (T20, RFC 9112 6.3).
+        Where the response ends, the parser alone knows: it wants more of everything shorter.
         """
         short, long = 0, len(data)
         while long - short > 1:
             middle = (short + long) // 2
-            _, messages = self._read_once(data[:middle], BaseProtocol(self._loop))
+            messages = self._read_once(data[:middle], BaseProtocol(self._loop))
             if messages is not None and not _is_here(messages):
                 short = middle
             else:
                 long = middle
-        parser, messages = self._read_once(data[:long], self)
-        if messages is None or not _is_here(messages):
-            return ()
-        self._parser, self._dirty = parser, True
-        return messages[self._interim :]
+        for end in (long, short):
+            messages = self._read_once(data[:end], self)
+            if messages and messages[-1][0].code >= 200:
+                self._dirty = True
+                return messages[self._interim :]
+        return ()
 
-    def _read_once(self, data: bytes, protocol: BaseProtocol) -> tuple[Any, Sequence[Any] | None]:
-        """A parser that was fed `data`, and its messages; None if it refuses them."""
+    def _read_once(self, data: bytes, protocol: BaseProtocol) -> Sequence[Any] | None:
+        """The messages that a fresh parser finds in `data`; None if it refuses that."""
         limit = self.pool.address.header_limit
         parser = response_parser(protocol, self._loop, limit, has_body=self._expects_body)
+        protocol._parser = parser  # many chunks pause it
         try:
             messages, upgraded, _ = parser.feed_data(data)
         except HttpProcessingError:
-            return parser, None
-        return parser, None if upgraded else messages
+            return None
+        return None if upgraded else messages
 
     def _whole(self, head: UpstreamHead, body: bytes) -> None:
         """The common case: nothing is left over, so the next exchange may begin at once."""
@@ -522,11 +534,8 @@ class UpstreamConnection(StreamProtocol):
 
 
 def _is_here(messages: Sequence[Any]) -> bool:
-    """Whether the last message is a final response that is here to its end."""
-    if not messages:
-        return False
-    message, payload = messages[-1]
-    return message.code >= 200 and bool(payload.is_eof())
+    """Whether the first final response is here to its end."""
+    return next((payload.is_eof() for message, payload in messages if message.code >= 200), False)
 
 
 def _end_of_body(parser: Any, payload: StreamReader, exc: BaseException | None) -> None:

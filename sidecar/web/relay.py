@@ -175,6 +175,9 @@ async def _stream(
     """Passes a body on in pieces; memory holds one window of it, whatever its size."""
     if flow.hold is not None:
         pieces = await flow.hold(flow, pieces)
+    fault = answer.payload.exception()
+    if fault is not None:  # that its body breaks off is known before its head has left
+        raise fault
     if flow.observation is not None:
         pieces = watched(flow, head, pieces)
     lines = render_head(flow, head, wrapped=False)

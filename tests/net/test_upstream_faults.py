@@ -320,6 +320,20 @@ EXCESS = {
         OK + JSON + b"Transfer-Encoding: chunked\r\n\r\n3\r\n\x22a\x22\r\n00\r\nA: b\r\n\r\n",
         b"evil",
     ),
+    "chunked in many pieces": (
+        "GET",
+        OK
+        + JSON
+        + b"Transfer-Encoding: chunked\r\n\r\n"
+        + b"1\r\n \r\n" * 4096
+        + b"3\r\n\x22a\x22\r\n0\r\n\r\n",
+        b"evil",
+    ),
+    "length, before a response that breaks": (
+        "GET",
+        OK + JSON + b'Content-Length: 3\r\n\r\n"a"',
+        OK + JSON + b"Transfer-Encoding: chunked\r\n\r\n" + b"4\r\nevil\r\n" * 60 + b"zz\r\n",
+    ),
 }
 
 
@@ -334,7 +348,7 @@ async def test_bytes_behind_an_answer_do_not_spoil_it(
     one = await client(await sidecar(both(upstream)))
     answer = await one.ask(method, PAGE)
     assert str(answer.status) == (kind[:3] if kind[:3].isdigit() else "200")
-    assert answer.body == (b'"a"' if kind.startswith(("length", "chunked")) else b"")
+    assert answer.body.lstrip() == (b'"a"' if kind.startswith(("length", "chunked")) else b"")
     await asyncio.sleep(2 * gap)
     assert (await one.get(PAGE)).body == b'{"a":1}'
     assert upstream.connections == 2

@@ -226,3 +226,61 @@ async def test_long_error_that_is_no_json_costs_nobody_else_the_connection(
     first, second = await asyncio.gather(one.get("/a"), other.post("/b", body=b"1"))
     assert (first.status, second.status) == (422, 200)
     assert upstream.connections == 1
+
+
+MALFORMED: Final = {
+    "size": b'5\r\n{"a":\r\nzz\r\n1}\r\n0\r\n\r\n',
+    "first size": b"-1\r\n{}\r\n0\r\n\r\n",
+    "longer than its size": b"1\r\n{}\r\n0\r\n\r\n",
+    "trailer": b"2\r\n{}\r\n0\r\nX\r\n\r\n",
+    "many chunks": b"1\r\n \r\n" * 4200 + b"zz\r\n",
+}
+CHUNKED: Final = b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def cuts(data: bytes, body: bytes) -> list[int]:
+    """Where a response may be cut: at each byte near its head's end and in its body, if short."""
+    begins = len(data) - len(body)
+    ends = min(len(data), begins + 40)
+    return [len(data), *range(1, begins - 5, 29), *range(begins - 5, ends)]
+
+
+@pytest.mark.parametrize("malformed", MALFORMED)
+@pytest.mark.parametrize("kind", [JSON, TEXT])
+@pytest.mark.parametrize("status", ["404 Not Here", "200 OK"])
+async def test_malformed_chunk_is_judged_alike_wherever_a_segment_ends(
+    sidecar: Start, upstream: Upstream, client: Clients, *, malformed: str, kind: str, status: str
+) -> None:
+    """An error keeps its status. A success is 502, or breaks if its head has left."""
+    at = await sidecar(site(upstream))
+    body = MALFORMED[malformed]
+    data = head(status, kind)[:-2] + CHUNKED + body
+    for cut in cuts(data, body):
+        upstream.answers([data[:cut], 0.002, data[cut:], 0.02, "close"])
+        one = await client(at)
+        one.send("GET /a HTTP/1.1\r\nHost: app.example.com\r\n\r\n")
+        answer = await one.answer_or_break()
+        if status.startswith("404"):
+            assert answer is not None, cut
+            assert (answer.status, answer.json) == (404, failed(404, "Not Here")), cut
+        elif answer is None:
+            assert kind != JSON
+            assert cut < len(data)
+        else:
+            assert (answer.status, answer.code) == (502, "upstream_protocol"), cut
+    await upstream.stop()
+
+
+@pytest.mark.parametrize("status", ["404 Not Here", "200 OK"])
+async def test_malformed_chunk_of_a_response_that_passes_is_told_while_that_is_possible(
+    sidecar: Start, upstream: Upstream, client: Clients, *, status: str
+) -> None:
+    """502 if it is known before the head has left; afterwards the connection breaks."""
+    at = await sidecar(site(upstream, envelope=False))
+    data = head(status, HTML)[:-2] + CHUNKED
+    upstream.answers([data + b"2\r\nab\r\nzz\r\n"], [data + b"2\r\nab\r\n", 0.05, b"zz\r\n"])
+    whole, broken = await client(at), await client(at)
+    assert (await whole.get("/a")).status == 502
+    broken.send("GET /a HTTP/1.1\r\nHost: app.example.com\r\n\r\n")
+    assert await broken.answer_or_break() is None
+    await upstream.stop()
