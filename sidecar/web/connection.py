@@ -508,7 +508,7 @@ class ClientConnection(StreamProtocol):
             self._deadline.set(self._limits.client_idle)  # the client waits for us
         elif exchange is not None:
             self.give_up("request body stalled")
-        elif self._requests.head_bytes and not self._lingering:
+        elif self._requests.head_bytes and not (self._lingering or self._is_over):
             self._refuse(RequestTimeout("request head stalled", close=True))
         elif self.transport is not None:
             self._close_unless_stalled(self.transport)

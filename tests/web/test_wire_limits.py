@@ -289,6 +289,25 @@ async def test_client_that_takes_no_answer_is_cut(
     assert await at.under_way() == {}
 
 
+async def test_nothing_follows_the_last_response_that_a_client_takes_slowly(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """It would be a part of a body that ends with its connection (HTTP/1.0)."""
+    at = await sidecar(limits={"client_idle": "300ms"}, envelope={"buffer": "32MiB"})
+    body = b'"%b"' % (b"x" * 8_000_000)
+    upstream.default = upstream.reply(body)
+    one = await client(at, window=4096)
+    one.send("GET /a HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n\r\n")
+    await asyncio.sleep(0.05)
+    one.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await asyncio.sleep(0.4)
+    one.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    answer = await one.answer()
+    assert answer.status == 200
+    assert await one.rest() == b""
+    assert '"status": 408' not in at.log.getvalue()
+
+
 # -- bodies ----------------------------------------------------------------------------------------
 
 
