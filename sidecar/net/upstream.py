@@ -227,6 +227,12 @@ class UpstreamConnection(StreamProtocol):
         self._upgraded = True
         self.unbound()
 
+    def end_tunnel(self) -> None:
+        """Closes behind a tunnel; what is not taken within `idle` is thrown away."""
+        if self.transport is not None:
+            self.transport.close()
+            self._deadline.set(self.pool.address.idle)
+
     @property
     def is_whole(self) -> bool:
         """Whether the response's body is here to its end."""
@@ -487,6 +493,9 @@ class UpstreamConnection(StreamProtocol):
             listener.on_failure(error, untouched=untouched)
 
     def _timed_out(self) -> None:
+        if self._tunnel is not None:
+            self.abort()  # it has ended
+            return
         if self._listener is None and not self._answered:
             return  # idle: the pool sees to that
         if self._coming is not None:

@@ -227,6 +227,11 @@ class ClientConnection(StreamProtocol):
         if waiting:
             receiver.client_data(waiting)
 
+    def end_tunnel(self) -> None:
+        """Closes behind a tunnel; a client that takes nothing for `client_idle` is cut."""
+        self.close()
+        self._deadline.set(self._limits.client_idle)
+
     def expect_client(self) -> None:
         """Starts timing the client, which is to send a body or to take a response."""
         self._is_waiting = True
@@ -504,7 +509,9 @@ class ClientConnection(StreamProtocol):
 
     def _timed_out(self) -> None:
         exchange = self._exchange
-        if exchange is not None and not self._is_waiting:
+        if self._tunnel is not None and self.transport is not None:
+            self._close_unless_stalled(self.transport)  # it has ended
+        elif exchange is not None and not self._is_waiting:
             self._deadline.set(self._limits.client_idle)  # the client waits for us
         elif exchange is not None:
             self.give_up("request body stalled")

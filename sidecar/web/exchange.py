@@ -62,6 +62,9 @@ class Connection(Protocol):
     def tunnel(self, receiver: Any) -> None:
         """Hands every further byte to `receiver.client_data`, and the end to `client_lost`."""
 
+    def end_tunnel(self) -> None:
+        """Closes behind a tunnel, once the client has taken what was written, or takes no more."""
+
     def close(self) -> None:
         """Closes a connection that is idle."""
 

@@ -118,8 +118,10 @@ class _Side:
 
     def close(self, *, with_reset: bool) -> None:
         transport = self.connection.transport
-        if transport is not None:
-            reset(transport) if with_reset else transport.close()
+        if transport is not None and with_reset:
+            reset(transport)
+        else:
+            self.connection.end_tunnel()
 
 
 class Tunnel:

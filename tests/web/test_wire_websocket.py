@@ -14,7 +14,16 @@ from aiohttp import ClientSession, WSMessage, WSMsgType, WSServerHandshakeError,
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from tests.conftest import Client, Clients, Running, Start, StartCommand, Upstream, Wire
+    from tests.conftest import (
+        Client,
+        Clients,
+        Embedded,
+        Running,
+        Start,
+        StartCommand,
+        Upstream,
+        Wire,
+    )
 
 SESSION = "access_token=tok"
 ORIGIN = "http://127.0.0.1"
@@ -766,6 +775,42 @@ async def test_side_that_does_not_read_stops_the_other(
     assert sent < 24 << 20
     one.reset()
     peer.wire.reset()
+
+
+def unsent(at: Embedded, to: str) -> int:
+    """How many bytes the sidecar holds that the other end of its one tunnel does not take."""
+    tunnel = next(one._tunnel for one in at.sidecar._server._connections if one._tunnel)
+    side = tunnel._client if to == "client" else tunnel._upstream
+    transport = side.connection.transport
+    return 0 if transport is None else int(transport.get_write_buffer_size())
+
+
+def connections(metrics: dict[str, float]) -> float:
+    """How many there are, on both sides."""
+    names = ("sidecar_client_connections", "sidecar_upstream_connections")
+    return sum(value for name, value in metrics.items() if name.partition("{")[0] in names)
+
+
+@pytest.mark.parametrize("side", ["client", "upstream"])
+async def test_side_that_does_not_read_does_not_outlive_its_tunnel(
+    sidecar: Start, upstream: Upstream, client: Clients, side: str
+) -> None:
+    """What it does not take in time is thrown away, or its connection would stay for ever."""
+    peer = Peer(upstream)
+    at = await sidecar(routes(upstream, idle="300ms"), limits={"client_idle": "300ms"})
+    one = await open_raw(client, at)
+    assert peer.wire is not None
+    reader, writer = (one, peer.wire) if side == "client" else (peer.wire, one)
+    reader.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    for _ in range(2000):
+        writer.send(frame(b"x" * 20_000, masked=writer is one))
+        await asyncio.sleep(0.001)
+        if unsent(at, side):
+            break
+    assert unsent(at, side)
+    await log_out(client, at)
+    await at.wait_for(lambda metrics: not connections(metrics))
+    reader.writer.transport.resume_reading()  # type: ignore[attr-defined]
 
 
 async def test_handshakes_above_the_budget_of_streams_are_refused(
