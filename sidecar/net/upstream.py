@@ -362,10 +362,10 @@ class UpstreamConnection(StreamProtocol):
         elif self._answered:
             if not self._unbounded:
                 self._deadline.set(self.pool.address.idle)
-        elif len(self._head_data) > limit + BODY_WINDOW:
-            self._broken(UpstreamProtocolError(_too_large(limit)))
         elif data:
             self._heard = True
+        if len(self._head_data) > limit + BODY_WINDOW:  # interim heads and no final one
+            self._broken(UpstreamProtocolError(_too_large(limit)))
 
     def _refused(self, error: UpstreamProtocolError) -> None:
         """The parser does not take what came: behind the response, within its body, or before it.

@@ -387,6 +387,20 @@ async def test_flood_of_interim_answers_is_cut(
     assert (await one.get(path)).status == 200
 
 
+async def test_interim_answers_are_bounded_in_bytes(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """Together, as one head is: what is read again once the final one is malformed stays short."""
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: </" + b"a" * 40_000 + b">\r\n\r\n"
+    final = OK + JSON + b"Content-Length: 2\r\n\r\n{}"
+    one = await client(await sidecar(both(upstream)))
+    upstream.answers([interim, 0.02, interim, 0.02, final], [interim * 20, 0.02, final])
+    few, many = await one.get(PAGE), await one.get(PAGE)
+    assert (few.status, few.interim, many.status) == (200, (103, 103), 502)
+    assert b"upstream_protocol" in many.body
+    assert (await one.get(PAGE)).status == 200
+
+
 async def test_trailer_of_an_answer_reaches_nobody(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
