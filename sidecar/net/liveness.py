@@ -26,6 +26,24 @@ _OPTIONS: Final = (
 )
 
 
+# States of a connection whose other end has reset it, or has sent its last byte (tcp(7), TCP_INFO).
+_CLOSED: Final = 7
+_CLOSE_WAIT: Final = 8
+
+
+def has_left(transport: asyncio.BaseTransport) -> bool:
+    """Whether the other end of a connection that is not read from has closed it.
+
+    The loop does not tell: it waits for no events of such a connection. False if that cannot be
+    found out.
+    """
+    raw = transport.get_extra_info("socket")
+    option = getattr(socket, "TCP_INFO", None)
+    if raw is None or option is None or raw.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    return raw.getsockopt(socket.IPPROTO_TCP, option, 1)[0] in (_CLOSED, _CLOSE_WAIT)
+
+
 def watch_peer(transport: asyncio.BaseTransport | None) -> None:
     """Has the connection end about `GONE_SECONDS` after its other end has gone."""
     raw = None if transport is None else transport.get_extra_info("socket")

@@ -35,6 +35,7 @@ from sidecar.core.errors import (
     VersionNotSupported,
 )
 from sidecar.net.deadline import Deadline
+from sidecar.net.liveness import has_left
 from sidecar.net.parsers import MAX_FIELDS
 from sidecar.net.reset import reset
 from sidecar.net.stream_protocol import StreamProtocol
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 BACKLOG: Final = 65536  # bytes of pipelined requests held before reading pauses
 FEW_COOKIES: Final = MAX_COOKIES - MAX_FIELDS
 """Semicolons of a head that cannot have too many cookies: only a field's first one has none."""
+LOOK_SECONDS: Final = 1.0  # between two looks whether a client that is not read from has left
 OVERSIZE: Final = 262_144  # bytes of a head above its limit that are read, for a helpful response
 
 
@@ -408,6 +410,7 @@ class ClientConnection(StreamProtocol):
         is_much = len(self._requests.waiting) > BACKLOG
         if is_much and not self._buffer_paused:
             self._pause_reading_for_buffer()
+            self._look_soon()
         elif self._buffer_paused and not is_much:
             self._resume_reading_for_buffer()
         self._tell_unread()
@@ -461,6 +464,8 @@ class ClientConnection(StreamProtocol):
                 self._refuse(HeadersTooLarge(close=True))
             return
         self._serve(*read)
+        if self._buffer_paused:
+            self._look_soon()
 
     def _serve(self, message: RawRequestMessage, payload: StreamReader) -> None:
         exchange = self._exchange = self._handler.exchange(self, payload)
@@ -512,13 +517,29 @@ class ClientConnection(StreamProtocol):
         if self._tunnel is not None and self.transport is not None:
             self._close_unless_stalled(self.transport)  # it has ended
         elif exchange is not None and not self._is_waiting:
-            self._deadline.set(self._limits.client_idle)  # the client waits for us
+            self._look_at_client()  # it waits for us
         elif exchange is not None:
             self.give_up("request body stalled")
         elif self._requests.head_bytes and not (self._lingering or self._is_over):
             self._refuse(RequestTimeout("request head stalled", close=True))
         elif self.transport is not None:
             self._close_unless_stalled(self.transport)
+
+    def _look_soon(self) -> None:
+        """Has `_look_at_client` called in a moment, if a request is under way."""
+        if self._exchange is not None and not self._is_waiting:
+            self._deadline.set(LOOK_SECONDS)
+
+    def _look_at_client(self) -> None:
+        """Closes if the client has left while it is not read from; else looks again later."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            self.reset()  # it has left, and takes nothing more
+        elif self._buffer_paused and has_left(transport):
+            transport.close()
+            self._deadline.set(self._limits.client_idle)
+        else:
+            self._deadline.set(LOOK_SECONDS if self._buffer_paused else self._limits.client_idle)
 
     def _close_unless_stalled(self, transport: asyncio.Transport) -> None:
         """Closes; a client that still takes bytes gets time, one that does not is cut."""

@@ -221,3 +221,36 @@ async def test_connection_whose_next_request_is_put_off_is_not_idle(
         assert (await one.answer()).status == 200
     assert ends
     assert set(ends) == {inf}
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_client_that_leaves_is_noticed_while_it_is_not_read_from(
+    sidecar: Start, upstream: Upstream, client: Clients, *, how: str, at_once: bool
+) -> None:
+    """T57: what waits behind its request hides its end from the loop."""
+    at = await sidecar()
+    upstream.default = [b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n", "hang"]
+    one = await client(at)
+    event_stream, *behind = [f"{HEAD}X: {'a' * 60_000}\r\n\r\n" for _ in range(3)]
+    one.send(event_stream + "".join(behind) if at_once else event_stream)
+    await one.read_head()
+    if not at_once:
+        one.send("".join(behind))
+    await asyncio.sleep(0.05)
+    getattr(one, how)()
+    async with asyncio.timeout(4):
+        await upstream.wires[0].ended.wait()
+    assert await at.under_way() == {}
+
+
+async def test_client_that_is_not_read_from_and_stays_is_served(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    at = await sidecar()
+    upstream.default = [1.2, upstream.reply(b"1")]
+    one = await client(at)
+    for _ in range(3):
+        one.send(f"{HEAD}X: {'a' * 60_000}\r\n\r\n")
+    for _ in range(3):
+        assert (await one.answer()).status == 200
