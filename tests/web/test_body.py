@@ -18,6 +18,7 @@ class Read:
 
     def __init__(self, loop: FakeLoop) -> None:
         self.total_bytes = 0
+        self._buffer = b""
         self.given_up: list[float] = []
         self._loop = loop
         connection = SimpleNamespace(
@@ -48,9 +49,21 @@ class Read:
         self._reading = self._body.read()
         self._reading.send(None)
 
-    async def readany(self) -> bytes:
+    # What `net.pieces` asks of a body.
+
+    def exception(self) -> None:
+        return None
+
+    def is_eof(self) -> bool:
+        return False
+
+    async def _wait(self, _: str) -> None:
         await _Arrival()
-        return b"x"
+        self._buffer = b"x"
+
+    def _read_nowait(self, _: int) -> bytes:
+        data, self._buffer = self._buffer, b""
+        return data
 
     def comes(self, size: int) -> None:
         """Bytes are read, and more are waited for."""
