@@ -316,7 +316,7 @@ async def test_it_is_a_time_limit_of_its_task_alone() -> None:
 async def test_a_limit_that_is_lifted_ends_nothing() -> None:
     """Not even if its time was up in the same turn."""
     async with Within(0.001) as limit:
-        while limit._timeout.when() is None:
+        while (timeout := limit._timeout) is not None and timeout.when() is None:
             await asyncio.sleep(0)
         limit.lift()
         await asyncio.sleep(0.01)
