@@ -123,10 +123,13 @@ class StatusEndpoints:
     async def _stream(
         self, request: web.Request, begin: Callable[[], AsyncGenerator[bytes]], name: str
     ) -> web.StreamResponse:
+        headers = {"Content-Type": "text/event-stream", **SHIELD}
+        if request.method == "HEAD":  # a response without content, which ends (RFC 9110 9.3.2)
+            return web.Response(headers=headers)
         task = asyncio.current_task()
         assert task is not None
         self._streams.add(task)
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **SHIELD})
+        response = web.StreamResponse(headers=headers)
         found = begin()
         try:
             async with aclosing(found):

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
+import pytest
 
 from sidecar.observation.status_model import Configuration, Status, Story
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from tests.conftest import Answer, Clients, Embedded, Running, Start, StartCommand, Upstream
 
@@ -280,6 +279,18 @@ async def test_events_bring_the_document_again_and_again(
         data = re.search(rb"data: (.+)\n\n", found)
         assert data is not None
         assert msgspec.json.decode(data[1], type=Status).verdict.state == "well"
+
+
+@pytest.mark.parametrize("path", ["/events", "/tail"])
+async def test_a_stream_s_response_to_head_is_its_head(
+    sidecar: Start, upstream: Upstream, client: Clients, path: str
+) -> None:
+    """It has no content (RFC 9110 9.3.2), so the next request of the connection is answered."""
+    at = await sidecar(routes(upstream))
+    one = await client(at.admin)
+    head = await one.ask("HEAD", path, "Host: 127.0.0.1")
+    assert (head.status, head.get("Content-Type")) == (200, "text/event-stream")
+    assert (await one.get("/healthz", "Host: 127.0.0.1")).json == {"status": "alive"}
 
 
 async def test_streams_end_with_the_sidecar_and_are_bounded(
