@@ -12,6 +12,8 @@ from typing import Final
 
 import msgspec
 
+from sidecar.core.target import normal_origin
+
 HEADER: Final = "X-Sidecar-Admin"
 """Makes browsers ask before a script of another site sends it, and no form can send it."""
 
@@ -85,4 +87,6 @@ def _is_address(text: str) -> bool:
 def _is_same(origin: str, host: str | None) -> bool:
     if not host:
         return False
-    return origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
+    seen = normal_origin(origin.encode("utf-8", "surrogateescape"))
+    own = host.encode("utf-8", "surrogateescape")
+    return seen in (normal_origin(b"http://" + own), normal_origin(b"https://" + own))

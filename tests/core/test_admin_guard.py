@@ -35,6 +35,8 @@ GET: Final = replace(POST, method="GET", path="/", has_header=False)
         {"host": "localhost:19090", "origin": "http://localhost:19090"},
         {"origin": "http://127.0.0.1:9090", "fetch_site": "same-origin"},
         {"origin": "https://127.0.0.1:9090", "fetch_site": "Same-Origin"},
+        {"host": "admin.internal:443", "origin": "https://admin.internal"},
+        {"host": "Admin.Internal", "origin": "http://admin.internal:80"},
         {"fetch_site": "none"},
         {"host": None, "is_unix": True},
         {"host": "whatever", "is_unix": True},
