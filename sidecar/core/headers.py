@@ -198,16 +198,26 @@ decodable_codings: Final = Memo(_cut_codings, 256).__getitem__
 """
 
 
+_FOR_SHARED_CACHES: Final = (b"public", b"s-maxage")
+_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_DIRECTIVE: Final = re.compile(rb'(?:"(?:[^"\\]|\\.)*+"|[^,"])++', re.DOTALL)
+
+
+def _directives(value: bytes) -> list[tuple[bytes, bytes]]:
+    """The name of each directive of a Cache-Control value, in lower case, and its whole text.
+
+    A quoted argument may hold commas, and what looks like other directives (RFC 9111 5.2.2.4).
+    """
+    texts = (text for part in _DIRECTIVE.findall(value) if (text := part.strip(b" \t")))
+    return [(text.partition(b"=")[0].rstrip(b" \t").lower(), text) for text in texts]
+
+
 def _at_least_private(value: bytes) -> bytes:
-    kept = [
-        item
-        for part in value.split(b",")
-        if (item := part.strip(b" \t"))
-        and item.lower() != b"public"
-        and not item.lower().startswith(b"s-maxage")
-    ]
-    names = {item.lower() for item in kept}
-    return b", ".join(kept if names & {b"private", b"no-store"} else [*kept, b"private"])
+    if b'"' in _QUOTED.sub(b"", value):
+        return b"no-store"  # a string without an end would take in whatever is added
+    kept = [text for name, text in _directives(value) if name not in _FOR_SHARED_CACHES]
+    is_private = any(text.lower() in (b"private", b"no-store") for text in kept)
+    return b", ".join(kept if is_private else [*kept, b"private"])
 
 
 at_least_private: Final = Memo(_at_least_private, 256).__getitem__
@@ -215,14 +225,13 @@ at_least_private: Final = Memo(_at_least_private, 256).__getitem__
 
 `public` and `s-maxage` invite shared caches, so they go; `private` is added unless the value
 already has it or `no-store`. `private="field"` does not count: it keeps shared caches from that
-field only (5.2.2.7).
+field only (5.2.2.7). A value with a quoted string that does not end becomes `no-store`.
 """
 
 
 def is_for_everybody(cache_control: bytes) -> bool:
     """Whether a Cache-Control value lets shared caches give an answer to everybody."""
-    members = list_members(cache_control)
-    return b"public" in members or any(one.startswith(b"s-maxage") for one in members)
+    return any(name in _FOR_SHARED_CACHES for name, _ in _directives(cache_control))
 
 
 def vary_by(
