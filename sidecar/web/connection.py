@@ -119,6 +119,7 @@ class ClientConnection(StreamProtocol):
         "_unread",
         "_unsent",
         "arrival",
+        "cut_for",
         "peer",
     )
 
@@ -136,6 +137,7 @@ class ClientConnection(StreamProtocol):
         self._registry = registry
         self.arrival: Final = arrival
         self._exchange: Exchange | None = None
+        self.cut_for = ""
         self._known: Final = KnownSection()
         self._is_waiting = False
         self._unread = 0  # bytes that are no request yet, as the registry knows them
@@ -254,7 +256,7 @@ class ClientConnection(StreamProtocol):
         if exchange is None:
             return
         if exchange.started or exchange.payload.is_eof():
-            self.reset()
+            self.reset(why)
         else:
             exchange.payload.set_exception(RequestTimeout(why, close=True))
 
@@ -319,8 +321,12 @@ class ClientConnection(StreamProtocol):
         transport.write_eof()
         transport.resume_reading()
 
-    def reset(self) -> None:
-        """Closes with RST, the only ending that no client takes for the end of a response."""
+    def reset(self, why: str = "") -> None:
+        """Closes with RST, the only ending that no client takes for the end of a response.
+
+        `why` is what the log says of the request that is under way; without it, its client left.
+        """
+        self.cut_for = self.cut_for or why
         if self.transport is not None:
             reset(self.transport)
 
@@ -331,7 +337,7 @@ class ClientConnection(StreamProtocol):
         """
         self._requests.forget_unread()
         self._unread = 0
-        self.reset()
+        self.reset("too many bytes unread")
 
     # -- protocol -------------------------------------------------------------------------------
 
@@ -519,7 +525,8 @@ class ClientConnection(StreamProtocol):
         elif exchange is not None and not self._is_waiting:
             self._look_at_client()  # it waits for us
         elif exchange is not None:
-            self.give_up("request body stalled")
+            is_sent = exchange.payload.is_eof()
+            self.give_up("the response is not taken" if is_sent else "request body stalled")
         elif self._requests.head_bytes and not (self._lingering or self._is_over):
             self._refuse(RequestTimeout("request head stalled", close=True))
         elif self.transport is not None:

@@ -71,6 +71,10 @@ class Connection(Protocol):
     def reset(self) -> None:
         """Closes with RST."""
 
+    @property
+    def cut_for(self) -> str:
+        """Why the sidecar broke the connection off; empty if it did not."""
+
 
 class Exchange:
     """One request and its response, as the connection sees them; the pipeline adds its own state.
@@ -125,7 +129,7 @@ class Exchange:
         return self.method == "HEAD"
 
     def cancel(self) -> None:
-        """The client has left."""
+        """The client has left, or was cut."""
 
     def left(self) -> None:
         """The response has left, and what follows on the connection has not been served yet."""

@@ -380,11 +380,11 @@ class Flow(Exchange):
                 recorder.tell(self, seconds)
 
     def cancel(self) -> None:
-        """The client has left: the upstream call ends, and so does the work on it."""
+        """The client has left, or was cut: the upstream call ends, and so does the work on it."""
         if self.over:
             return
         self.status = self.status or CLIENT_LEFT
-        self.reason = self.reason or "client left"
+        self.reason = self.reason or self.connection.cut_for or "client left"
         self.cancel_work()
         self.left()
 

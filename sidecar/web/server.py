@@ -279,7 +279,7 @@ class Server:
             if connection.rests:
                 connection.close()
             else:
-                connection.reset()
+                connection.reset("cut at the end of the drain")
         return len(cut)
 
     @property

@@ -196,6 +196,23 @@ async def test_drain_finishes_what_is_under_way(
     assert await at.exit_code() == 0
 
 
+async def test_log_says_that_a_request_was_cut_at_the_end_of_the_drain(
+    command: StartCommand, upstream: Upstream, client: Clients
+) -> None:
+    """And not that its client left, who would have waited."""
+    upstream.default = ["hang"]
+    more = {"drain": {"wait": "0s", "timeout": "1s"}, "log": {"access": True}}
+    at = await command(config(upstream, **more))
+    busy = await client(at.port)
+    await begun(busy, upstream, "/busy")
+    at.terminate()
+    assert await busy.broken() == b""
+    assert await at.exit_code() == 0
+    lines = [json.loads(line) for line in at.stderr.splitlines()]
+    (line,) = [one for one in lines if one["event"] == "request"]
+    assert line["reason"] == "cut at the end of the drain"
+
+
 async def test_drain_waits_for_who_has_just_connected(
     command: StartCommand, upstream: Upstream, client: Clients
 ) -> None:
