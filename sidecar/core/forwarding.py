@@ -18,10 +18,10 @@ from sidecar.core.client_address import client_address
 from sidecar.core.headers import (
     ANONYMOUS_CORS,
     CORS_POLICY,
-    TARGETED_CACHING,
     Fate,
     at_least_private,
     decodable_codings,
+    is_targeted,
     vary_by,
 )
 from sidecar.core.https_site import HttpsSite
@@ -317,7 +317,7 @@ def _add_caching(
     if no_store:
         control = b"no-store"
     elif not private:
-        lines += [name + b": " + facts[name] for name in TARGETED_CACHING if name in facts]
+        lines += [name + b": " + value for name, value in facts.items() if is_targeted(name)]
     if control is not None:
         lines.append(b"Cache-Control: " + control)
     if vary is not None:

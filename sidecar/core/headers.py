@@ -71,13 +71,17 @@ ANONYMOUS_CORS: Final = tuple(
     name for name in CORS_POLICY if name != b"access-control-allow-credentials"
 )
 
-# What shared caches of one kind obey instead of Cache-Control (RFC 9213, Edge Architecture
-# Specification, Akamai, LiteSpeed, nginx): it must not stand beside private or no-store.
-TARGETED_CACHING: Final = (
-    b"cdn-cache-control cloudflare-cdn-cache-control vercel-cdn-cache-control "
-    b"netlify-cdn-cache-control akamai-cache-control edge-control surrogate-control "
-    b"x-litespeed-cache-control x-accel-expires".split()
-)
+_TARGETED: Final = frozenset(b"edge-control surrogate-control x-accel-expires".split())
+
+
+def is_targeted(name: bytes) -> bool:
+    """Whether shared caches of one kind obey a field instead of Cache-Control.
+
+    It must not stand beside private or no-store then. RFC 9213 2.2 lets every CDN name its own, and
+    all end alike; the others are of the Edge Architecture Specification, Akamai and nginx. `name`
+    is in lower case.
+    """
+    return name.endswith(b"-cache-control") or name in _TARGETED
 
 
 class FieldTable:
@@ -109,7 +113,7 @@ class FieldTable:
             return Fate.BAD
         if self._client_side and (not _PLAIN.fullmatch(lower) or is_claim(lower)):
             return Fate.WITHHOLD
-        return Fate.PASS
+        return Fate.PASS if self._client_side or not is_targeted(lower) else Fate.TAKE
 
 
 def _table(*rows: tuple[frozenset[bytes] | list[bytes], Fate]) -> dict[bytes, Fate]:
@@ -128,7 +132,6 @@ RESPONSE_FIELDS: Final = FieldTable(
     _table(
         (HOP_BY_HOP, Fate.DROP),
         (_RESPONSE_TAKEN, Fate.TAKE),
-        (TARGETED_CACHING, Fate.TAKE),
         (CORS_POLICY, Fate.TAKE),
     ),
     client_side=False,

@@ -65,7 +65,7 @@ RESPONSE = {
     TAKE: "connection content-type content-length content-encoding set-cookie location "
     "content-location cache-control vary etag www-authenticate x-request-id date upgrade "
     "accept-ranges content-md5 digest x-content-type-options cdn-cache-control surrogate-control "
-    "vercel-cdn-cache-control x-accel-expires",
+    "vercel-cdn-cache-control x-accel-expires x-litespeed-cache-control example-cache-control",
     DROP: "keep-alive proxy-connection te trailer transfer-encoding proxy-authenticate",
     BAD: "x:y x,y x(y",
 }
