@@ -271,7 +271,7 @@ class Stream:
             if got.status != self._status:
                 body = await wire.body(got)
                 whole = Got(got.status, got.fields, got.cookies, body)
-                await refused(self.crowd, self.person, nonce, whole)
+                await self._answered(nonce, whole)
                 raise _Refused
             self.crowd.ledger.now.right += 1
             self.crowd.open_streams += 1
@@ -283,6 +283,20 @@ class Stream:
             raise ValueError(f"no answer in {PATIENCE:g} s") from None
         finally:
             wire.leave()
+
+    async def _answered(self, nonce: str, got: Got) -> None:
+        """No stream: an error, or what an upstream in trouble answers to a handshake instead.
+
+        Raises `ValueError` if that is of another request or another user.
+        """
+        document = _document(got.body)
+        if got.status != 200 or not isinstance(document, dict) or document.get("isError"):
+            await refused(self.crowd, self.person, nonce, got)
+            return
+        wrong = wrong_with(self.crowd, self.person, nonce, document.get("data"))
+        if wrong is not None:
+            raise ValueError(wrong)
+        self.crowd.ledger.now.right += 1
 
     def _take(self, got: Got) -> None:
         if got.cookies:
