@@ -28,7 +28,7 @@ def forget_frames(error: BaseException) -> None:
     garbage collector.
     """
     led: BaseException | None = error
-    while led is not None:
+    while led is not None and led.__traceback__ is not None:  # causes may go round in a circle
         led.__traceback__ = None
         led = led.__cause__ or led.__context__
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from joserfc.jwe import CompactEncryption, Recipient
 
+from sidecar.core.errors import forget_frames
 from sidecar.core.formats import FORMATS
 from sidecar.core.jwe import SealError
 from sidecar.core.request import Fields
@@ -107,6 +108,16 @@ async def test_limits_and_locks_leave_nothing_to_the_collector() -> None:
         left = _counted() - before
     assert max(left.values(), default=0) < MANY / 2, left
     await store.close()
+
+
+def test_errors_that_led_to_each_other_are_forgotten_once() -> None:
+    """A circle of causes has no end, and would stop everybody."""
+    first, second = ValueError(), KeyError()
+    for error, cause in ((first, second), (second, first)):
+        with pytest.raises(type(error)):
+            raise error from cause
+    forget_frames(first)
+    assert (first.__traceback__, second.__traceback__) == (None, None)
 
 
 class _Fails(Exception):
