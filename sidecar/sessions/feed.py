@@ -25,7 +25,7 @@ DOUBT: Final = 3.0  # seconds after trouble in which what is not found may be wr
 
 
 def _nobody(_: EndedNames) -> None:
-    """Without a login of its own, no session has names."""
+    """Does nothing: only sessions of the sidecar's own login have names."""
 
 
 class SessionFeed:
