@@ -39,6 +39,8 @@ class RotatingStore:
 
     def _keys(self, key: str) -> list[str]:
         """The keys that an entry stands under, in the order that all processes take them in."""
+        if not self._others:
+            return [key]
         parts = key.split(":")
         known = [(at, self._others.get(part)) for at, part in enumerate(parts)]
         at, others = next(((at, found) for at, found in known if found), (0, ()))

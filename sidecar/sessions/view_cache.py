@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, TypeAlias
 
 from sidecar.core.credential import Reading
 from sidecar.core.formats.login_session import LoginReading
@@ -13,14 +13,17 @@ from sidecar.sessions.names import SessionNames
 
 CACHE_BYTES: Final = 16 * 1024 * 1024  # of headers with a sealed session; of others as much
 ENTRY_OVERHEAD: Final = 1024  # bytes of an entry besides its Cookie value, stored several times
+MAX_HEADERS: Final = 64  # of one session: what is learned of it changes each of them
+
+_Index: TypeAlias = dict[str, dict[Key, None]]  # the keys in the order in which they came
 
 
 class ViewCache:
-    """Views by Cookie header, bounded in bytes; the oldest ones make room.
+    """Views by Cookie header, bounded in bytes, and in number for each session.
 
-    Headers that a stranger could have made up have a room of their own, so that they displace no
-    sealed session. Views are found by header, by fingerprint, by the name of a token, and by the
-    name of the bearer token that they inject.
+    The oldest ones make room. Headers that a stranger could have made up have a room of their own,
+    so that they displace no sealed session. Views are found by header, by fingerprint, by the name
+    of a token, and by the name of the bearer token that they inject.
     """
 
     __slots__ = ("__weakref__", "_bearers", "_holders", "_keys", "_names", "_rooms", "_views")
@@ -29,8 +32,8 @@ class ViewCache:
         self._names: Final = names
         self._views: Final[dict[Key, SessionView]] = {}
         self._rooms: Final = (_Room(), _Room())  # any client's headers, and those with a seal
-        self._keys: Final[dict[str, set[Key]]] = {}  # fingerprint → where it is remembered
-        self._holders: Final[dict[str, set[Key]]] = {}  # a token's name → where it was presented
+        self._keys: Final[_Index] = {}  # fingerprint → where it is remembered
+        self._holders: Final[_Index] = {}  # a token's name → where it was presented
         self._bearers: Final[dict[str, Key]] = {}  # a bearer's name → where it is remembered
 
     def __len__(self) -> int:
@@ -68,9 +71,13 @@ class ViewCache:
         room.keys[key] = None
         room.bytes += _cost(view)
         for index, name in self._entries(view):
-            index.setdefault(name, set()).add(key)
+            index.setdefault(name, {})[key] = None
         if view.bearer is not None:
             self._bearers[view.bearer] = key
+        for session in view.sessions:
+            keys = self._keys[session.fingerprint]
+            if len(keys) > MAX_HEADERS:
+                self.forget(next(iter(keys)))
         while room.bytes > CACHE_BYTES:
             self.forget(next(iter(room.keys)))
         return view
@@ -86,7 +93,7 @@ class ViewCache:
         for index, name in self._entries(view):
             keys = index.get(name)
             if keys is not None:
-                keys.discard(key)
+                keys.pop(key, None)
                 if not keys:
                     del index[name]
         if view.bearer is not None and self._bearers.get(view.bearer) == key:
@@ -114,7 +121,7 @@ class ViewCache:
             room.keys.clear()
             room.bytes = 0
 
-    def _entries(self, view: SessionView) -> Iterator[tuple[dict[str, set[Key]], str]]:
+    def _entries(self, view: SessionView) -> Iterator[tuple[_Index, str]]:
         for session in view.sessions:
             yield self._keys, session.fingerprint
             for name in self._names.pieces(session.reading):

@@ -227,6 +227,26 @@ def test_reading_again_does_not_count_twice(monkeypatch: pytest.MonkeyPatch) -> 
     assert sessions.directory.cached >= 3
 
 
+def test_few_headers_of_one_session_are_remembered() -> None:
+    """What is learned of a session changes each of them. Sessions of others keep theirs."""
+    claims = Claims()
+    sessions = make(claims)
+    sessions.directory.present(sid("other"), NOW)
+    most = view_cache.MAX_HEADERS
+    for number in range(3 * most):
+        sessions.directory.present(sid("tok") + b"; seen=%d" % number, NOW)
+    assert sessions.directory.cached == 1 + most
+    opened = claims.opened
+    for number in range(2 * most, 3 * most):
+        sessions.directory.present(sid("tok") + b"; seen=%d" % number, NOW)
+    assert sessions.directory.present(sid("other"), NOW).has_credential
+    assert claims.opened == opened
+    recognised = sessions.directory.recognise(b"Bearer tok", NOW)
+    assert recognised is not None
+    sessions.directory.present(sid("tok") + b"; seen=0", NOW)
+    assert claims.opened == opened + 1
+
+
 def test_an_expired_session_is_not_kept() -> None:
     """Nobody needs it any more, and it holds a token."""
     sessions = make()
