@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import OrderedDict
 from functools import partial
 from math import inf
 from typing import Final
@@ -61,7 +62,7 @@ class Pool:
         self._connecting = 0  # places of connections that are being made, or promised to a waiter
         self._open: set[UpstreamConnection] = set()
         self._lent: set[UpstreamConnection] = set()
-        self._waiters: dict[asyncio.Future[UpstreamConnection | None], None] = {}  # in order
+        self._waiters: OrderedDict[asyncio.Future[UpstreamConnection | None], None] = OrderedDict()
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweeps_at = inf
         self._members = Members(address, report)
@@ -275,8 +276,7 @@ class Pool:
                 waiter.set_result(None)
 
     def _next_waiter(self) -> asyncio.Future[UpstreamConnection | None] | None:
-        waiter = next(iter(self._waiters))
-        del self._waiters[waiter]
+        waiter, _ = self._waiters.popitem(last=False)
         return None if waiter.done() else waiter
 
     def put(self, connection: UpstreamConnection) -> None:

@@ -199,11 +199,21 @@ class SessionDirectory:
         loaded: tuple[Reading, ...] = (),
         *,
         is_settled: bool = False,
-        is_expected: bool = False,
     ) -> SessionView:
-        """Reads a Cookie header. `is_settled`: the store has been asked; `is_expected`: no request
-        has presented the header yet.
-        """
+        """Reads a Cookie header that is presented. `is_settled`: the store has been asked."""
+        view = self._read(key, now, loaded, is_settled=is_settled)
+        if self._on_read is not None and view.results and not view.handles:
+            self._on_read(view, now)
+        return self._keep(key, view)
+
+    def _read(
+        self,
+        key: Key,
+        now: float,
+        loaded: tuple[Reading, ...] = (),
+        *,
+        is_settled: bool = False,
+    ) -> SessionView:
         cookie, allowed = key
         jar = CookieJar.parse(cookie.decode("latin-1"))
         view = self._reader.read(
@@ -215,19 +225,21 @@ class SessionDirectory:
             loaded=loaded,
         )
         handles = self._reader.handles(jar) if 0 in allowed and not is_settled else ()
-        if self._on_read is not None and view.results and not (handles or is_expected):
-            self._on_read(view, now)
-        lasts = view.is_lasting and not handles
-        view = replace(
+        return replace(
             view,
             key=key,
             handles=handles,
             renews_at=self._attention_at(view.reading),
             is_checked=not handles and self._is_known(view),
-            bearer=self._bearer(view) if lasts else None,
+            bearer=self._bearer(view) if view.is_lasting and not handles else None,
         )
+
+    def _keep(self, key: Key, view: SessionView) -> SessionView:
+        """Remembers a view if it lasts, and in any case no former one."""
+        if view.is_lasting and not view.handles:
+            return self._cache.put(key, view)
         self._cache.forget(key)
-        return self._cache.put(key, view) if lasts else view
+        return view
 
     def _is_known(self, view: SessionView) -> bool:
         """Whether the store was asked for each of the sessions."""
@@ -247,9 +259,6 @@ class SessionDirectory:
         if self._login is None or not isinstance(reading, LoginReading) or reading.session is None:
             return renewal
         return min(renewal, reading.session.touch_due_at(self._login.lifetimes))
-
-    def _remember(self, key: Key, view: SessionView) -> SessionView:
-        return self._cache.put(key, replace(view, bearer=self._bearer(view)))
 
     def _bearer(self, view: SessionView) -> str | None:
         """The name of the token that the view injects."""
@@ -293,7 +302,9 @@ class SessionDirectory:
         """Replaces a remembered view by one made of it, if the old one is still current."""
         if old.key is None or not self.is_current(old):
             return new
-        return self._remember(old.key, new)
+        if new.reading is not old.reading:
+            new = replace(new, bearer=self._bearer(new))
+        return self._cache.put(old.key, new)
 
     def succeed(self, name: str, fingerprint: str) -> None:
         """Notes that a credential of this name is a later one of a session."""
@@ -325,15 +336,15 @@ class SessionDirectory:
 
     def _expect(self, key: Key, fingerprint: str, tokens: TokenSet, now: float) -> None:
         """Remembers a header that is to be presented next, with what is known of its session."""
-        view = self._open(key, now, is_expected=True)
+        view = self._read(key, now)
         if view.has_credential and not view.handles:
             reading = replace(view.reading, tokens=tokens, identity=fingerprint)
-            expected = replace(
+            view = replace(
                 view.with_reading(reading),
                 renews_at=self._attention_at(reading),
                 is_checked=not self.is_shared,  # no request has presented it yet
             )
-            self._remember(key, expected)
+        self._keep(key, view)
 
     def _spend(self, old: TokenSet | None, new: TokenSet) -> None:
         """Remembers a refresh token that was exchanged for another one."""

@@ -13,6 +13,7 @@ In the store, each under the keyed hash of a refresh token:
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
@@ -87,7 +88,8 @@ class Succession:
         self._now: Final = now
         self._grace: Final = grace
         self._unsaved: Final[dict[str, _Exchanged]] = {}  # that the store has not taken yet
-        self._recent: Final[dict[str, _Exchanged]] = {}  # what this process exchanged
+        # What this process exchanged, the oldest first.
+        self._recent: Final[OrderedDict[str, _Exchanged]] = OrderedDict()
         self._spent: Final = Latest[None](SPENT)  # refresh tokens that are known to be spent
 
     def name_of(self, tokens: TokenSet) -> str:

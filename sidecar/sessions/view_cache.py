@@ -13,7 +13,7 @@ from sidecar.sessions.names import SessionNames
 
 CACHE_BYTES: Final = 16 * 1024 * 1024  # of headers with a sealed session; of others as much
 ENTRY_OVERHEAD: Final = 1024  # bytes of an entry besides its Cookie value, stored several times
-MAX_HEADERS: Final = 64  # of one session: what is learned of it changes each of them
+MAX_HEADERS: Final = 32  # of one session: what is learned of it changes each of them
 
 _Index: TypeAlias = dict[str, dict[Key, None]]  # the keys in the order in which they came
 
@@ -65,6 +65,10 @@ class ViewCache:
 
     def put(self, key: Key, view: SessionView) -> SessionView:
         """Remembers a view in the place of the former one. Returns it."""
+        before = self._views.get(key)
+        if before is not None and _is_found_alike(before, view):
+            self._views[key] = view
+            return view
         self.forget(key)
         self._views[key] = view
         room = self._rooms[_has_seal(view)]
@@ -141,6 +145,11 @@ class _Room:
     def __init__(self) -> None:
         self.keys: OrderedDict[Key, None] = OrderedDict()  # the oldest is found at once
         self.bytes = 0
+
+
+def _is_found_alike(one: SessionView, other: SessionView) -> bool:
+    """Whether two views of a header are of the same sessions with the same bearer."""
+    return one.sessions is other.sessions and one.bearer == other.bearer
 
 
 def _has_seal(view: SessionView) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import StrEnum
@@ -168,7 +169,7 @@ class Acceptor:
         self._shares: Final = shares
         self._log: Final = log
         self._beginning: Final[set[asyncio.Task[bool]]] = set()
-        self._waiting: Final[dict[asyncio.Task[bool], None]] = {}  # of those, for their client
+        self._waiting: Final[OrderedDict[asyncio.Task[bool], None]] = OrderedDict()  # for clients
         self._is_closed = False
         self._silent_until = 0.0
 

@@ -7,6 +7,7 @@ counts for whatever is presented later.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -46,8 +47,8 @@ class EndedSessions:
     """By the provider's names: when their sessions ended (Unix seconds)."""
 
     def __init__(self) -> None:
-        self._ended: Final[dict[tuple[str, str], float]] = {}
-        self._ended_emails: Final[dict[str, float]] = {}
+        self._ended: Final[OrderedDict[tuple[str, str], float]] = OrderedDict()
+        self._ended_emails: Final[OrderedDict[str, float]] = OrderedDict()
 
     def add(self, subject: str | None, sid: str | None, now: float) -> None:
         """Notes a logout: of a provider session if there is a `sid`, else of the whole user.
@@ -82,9 +83,9 @@ class EndedSessions:
         return session.created_at <= max(ends)
 
 
-def _note(ended: dict[_Name, float], name: _Name, now: float) -> None:
+def _note(ended: OrderedDict[_Name, float], name: _Name, now: float) -> None:
     """Notes when the sessions of a name ended, as the newest of at most `MOST`."""
     ended.pop(name, None)
     ended[name] = now
     if len(ended) > MOST:
-        del ended[next(iter(ended))]
+        ended.popitem(last=False)
