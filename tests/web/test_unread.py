@@ -144,7 +144,10 @@ async def test_connection_that_is_cut_holds_nothing_from_then_on(
 async def test_requests_that_wait_behind_a_slow_one_are_cut_above_the_bound(
     sidecar: Start, upstream: Upstream, client: Clients, bound: int
 ) -> None:
-    """They are pipelined while an upstream hangs; then all that they held is free."""
+    """They are pipelined while an upstream hangs; then all that they held is free.
+
+    The log says of the request under way that it was cut, not that its client left.
+    """
     upstream.default = ["hang"]
     at = await sidecar()
     strangers = [await client(at) for _ in range(5)]
@@ -155,6 +158,8 @@ async def test_requests_that_wait_behind_a_slow_one_are_cut_above_the_bound(
     for one in strangers:
         one.close()
     await at.wait_for(lambda metrics: metrics[HELD] == 0)
+    assert await at.under_way() == {}
+    assert '"reason": "too many bytes unread"' in at.log.getvalue()
 
 
 async def test_refused_head_is_not_kept_while_its_client_still_sends(

@@ -280,13 +280,17 @@ async def test_body_that_keeps_coming_slowly_is_no_stall(
 async def test_client_that_takes_no_answer_is_cut(
     sidecar: Start, upstream: Upstream, client: Clients
 ) -> None:
-    """Once the buffers are full it has `client_idle`; the upstream is let go with it."""
+    """Once the buffers are full it has `client_idle`; the upstream is let go with it.
+
+    The log says why: it is not the client that has left.
+    """
     upstream.default = upstream.reply(b"x" * (8 << 20), type="text/plain")
     at = await sidecar(limits={"client_idle": "300ms"})
     one = await client(at, window=4096)
     one.send(f"GET /a HTTP/1.1\r\n{HOST}\r\n")
     one.writer.transport.pause_reading()  # type: ignore[attr-defined]
     assert await at.under_way() == {}
+    assert '"reason": "the response is not taken"' in at.log.getvalue()
 
 
 async def test_nothing_follows_the_last_response_that_a_client_takes_slowly(
