@@ -15,7 +15,6 @@ connection to the next user. What is used of aiohttp, and why:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -38,10 +37,11 @@ from sidecar.net.causes import of_answer, of_connection
 from sidecar.net.coming_answer import ComingAnswer
 from sidecar.net.deadline import Deadline
 from sidecar.net.parsers import BODY_WINDOW, response_parser
+from sidecar.net.refused_answer import Messages, before_fault, is_here
 from sidecar.net.stream_protocol import StreamProtocol
 
 if TYPE_CHECKING:
-    from aiohttp.http_parser import RawResponseMessage
+    from aiohttp.http_parser import HttpResponseParser, RawResponseMessage
 
     from sidecar.core.upstream_head import UpstreamHead
     from sidecar.net.members import Member
@@ -312,12 +312,12 @@ class UpstreamConnection(StreamProtocol):
                         return
                     if self._waits_for(ComingAnswer(head, data, begins, missing)):
                         return
-            self._parser = self._fresh_parser()
+            self._parser = self._fresh_parser(self)
         self._parse(self._parser, data)
 
-    def _fresh_parser(self) -> Any:
+    def _fresh_parser(self, protocol: BaseProtocol) -> HttpResponseParser:
         limit = self.pool.address.header_limit
-        return response_parser(self, self._loop, limit, has_body=self._expects_body)
+        return response_parser(protocol, self._loop, limit, has_body=self._expects_body)
 
     def _waits_for(self, answer: ComingAnswer) -> bool:
         """Keeps an answer until it is whole, if its listener has no use for it before."""
@@ -341,7 +341,7 @@ class UpstreamConnection(StreamProtocol):
     def _read_anew(self, answer: ComingAnswer) -> None:
         """Leaves an answer to the parser that does not end as its head says."""
         self._coming = None
-        parser = self._parser = self._fresh_parser()
+        parser = self._parser = self._fresh_parser(self)
         for data in answer.pieces:
             self._parse(parser, data)
 
@@ -368,12 +368,9 @@ class UpstreamConnection(StreamProtocol):
             self._broken(UpstreamProtocolError(_too_large(limit)))
 
     def _refused(self, error: UpstreamProtocolError) -> None:
-        """The parser does not take what came: behind the response, within its body, or before it.
-
-        What becomes of the response must not depend on where a segment ends.
-        """
-        messages = () if self._answered else self._before_fault(bytes(self._head_data))
-        is_whole = _is_here(messages)
+        """The parser refuses what came: behind the response, within its body, or before it."""
+        messages = () if self._answered else self._before_fault()
+        is_whole = is_here(messages)
         if messages and not is_whole:
             messages[-1][1].set_exception(error)  # before its head is passed on
         for message, payload in messages:
@@ -381,38 +378,11 @@ class UpstreamConnection(StreamProtocol):
         if not is_whole:
             self._broken(error)
 
-    def _before_fault(self, data: bytes) -> Sequence[Any]:
-        """The messages up to the response that `data` begins with, as far as it is well formed.
-
-        No messages if it has no head. Some servers send a body with HEAD, 204 or 304, or more of
-        one than its length; bytes that come later close the connection, too (T20, RFC 9112 6.3).
-        Where the response ends, the parser alone knows: it wants more of everything shorter.
-        """
-        short, long = 0, len(data)
-        while long - short > 1:
-            middle = (short + long) // 2
-            messages = self._read_once(data[:middle], BaseProtocol(self._loop))
-            if messages is not None and not _is_here(messages):
-                short = middle
-            else:
-                long = middle
-        for end in (long, short):
-            messages = self._read_once(data[:end], self)
-            if messages and messages[-1][0].code >= 200:
-                self._dirty = True
-                return messages[self._interim :]
-        return ()
-
-    def _read_once(self, data: bytes, protocol: BaseProtocol) -> Sequence[Any] | None:
-        """The messages that a fresh parser finds in `data`; None if it refuses that."""
-        limit = self.pool.address.header_limit
-        parser = response_parser(protocol, self._loop, limit, has_body=self._expects_body)
-        protocol._parser = parser  # many chunks pause it
-        try:
-            messages, upgraded, _ = parser.feed_data(data)
-        except HttpProcessingError:
-            return None
-        return None if upgraded else messages
+    def _before_fault(self) -> Messages:
+        """The response as far as it is well formed, and what is new of interim ones before it."""
+        found = before_fault(bytes(self._head_data), self._fresh_parser, self)
+        self._dirty = self._dirty or bool(found)
+        return found[self._interim :]
 
     def _whole(self, head: UpstreamHead, body: bytes) -> None:
         """The common case: nothing is left over, so the next exchange may begin at once."""
@@ -540,11 +510,6 @@ class UpstreamConnection(StreamProtocol):
             _end_of_body(self._parser, self.payload, exc)
         # Both refer to this connection, and all would wait for the garbage collector together.
         self._parser = self._tunnel = None
-
-
-def _is_here(messages: Sequence[Any]) -> bool:
-    """Whether the first final response is here to its end."""
-    return next((payload.is_eof() for message, payload in messages if message.code >= 200), False)
 
 
 def _end_of_body(parser: Any, payload: StreamReader, exc: BaseException | None) -> None:
