@@ -118,6 +118,15 @@ _UPSTREAM: Final = """
     location /api/gone {
       default_type application/json; return 401 '{"message": "The token is not good"}';
     }
+    location /api/renewed {
+      default_type application/json;
+      if ($$http_authorization ~ "^Bearer renewed-") { return 200 '{"data": {}}'; }
+      return 401 '{"message": "The token is not good"}';
+    }
+    location /token {
+      default_type application/json;
+      return 200 '{"access_token": "renewed-$$request_id", "refresh_token": "$$request_id"}';
+    }
   }"""
 
 _PROXY: Final = """

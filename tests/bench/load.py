@@ -13,13 +13,14 @@ from tests.bench.samples import Ask, size_of
 from tests.bench.servers import Server
 from tests.bench.stage import Sample, Stage
 
-# Each request another session than the last one, of a plain cookie; all are of the same length.
+# Each request another session than the last one, of plain cookies; all are of the same length.
 _COOKIE: Final = "access_token=%024d-%012d; seen=x"
+RENEWABLE: Final = "access_token=%024d-%012d; refresh_token=%024d-%012d; seen=x"
 _NEW_SESSIONS: Final = """
 local number = 0
 request = function()
   number = (number + 1) % {count}
-  wrk.headers["Cookie"] = string.format("{cookie}", {began}, number)
+  wrk.headers["Cookie"] = string.format("{cookie}", {began}, number, {began}, number)
   return wrk.format()
 end
 """
@@ -28,9 +29,9 @@ end
 _NO_END: Final = 10**12
 
 
-def new_sessions(count: int = _NO_END) -> str:
+def new_sessions(count: int = _NO_END, cookie: str = _COOKIE) -> str:
     """Lua that presents sessions which no other call presents: so many, by turns."""
-    script = _NEW_SESSIONS.replace("{cookie}", _COOKIE).replace("{count}", str(count))
+    script = _NEW_SESSIONS.replace("{cookie}", cookie).replace("{count}", str(count))
     return script.replace("{began}", str(time.monotonic_ns()))
 
 
@@ -39,13 +40,14 @@ class Load:
     """A request, and how many connections repeat it.
 
     All are of one session; or each is of another one; or `sessions` take turns on each connection,
-    as behind a proxy whose clients share its connections.
+    as behind a proxy whose clients share its connections. `cookie` is what those of others hold.
     """
 
     ask: Ask
     connections: int = 32
     each_new: bool = False
     sessions: int = 0
+    cookie: str = _COOKIE
 
     def __call__(self, stage: Stage, name: str) -> Sample:
         """On a contender as it comes."""
@@ -64,7 +66,7 @@ class Load:
             connections=self.connections,
             seconds=stage.seconds,
             home=stage.site.home,
-            lua=new_sessions(self.sessions or _NO_END) if self._has_others else "",
+            lua=new_sessions(self.sessions or _NO_END, self.cookie) if self._has_others else "",
         )
         spent = cpu_seconds(server.pid) - before
         load = wrk.judge(server.name, told, self.ask, size)
@@ -80,5 +82,6 @@ class Load:
         """The request once, with a session that no other has."""
         if not self._has_others:
             return self.ask
-        cookie = _COOKIE % (time.monotonic_ns(), 0)
+        numbers = (time.monotonic_ns(), 0)
+        cookie = self.cookie % (numbers * (self.cookie.count("%") // len(numbers)))
         return replace(self.ask, fields={**self.ask.fields, "Cookie": cookie})

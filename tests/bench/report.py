@@ -80,6 +80,7 @@ _SIZING: Final = (
     ("requests of 64 KB", "64k", DEFAULT),
     ("requests of 1 MB", "1m", DEFAULT),
     ("logouts", "logout", "logout"),
+    ("renewals after a 401", "logout", "401, renewal, and once more"),
     ("WebSocket messages, each direction", "messages", DEFAULT),
     ("events of streams", "events", DEFAULT),
 )

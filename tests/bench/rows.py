@@ -7,7 +7,7 @@ from typing import Final
 
 from tests.bench import costs, growth, quotas, wires
 from tests.bench.contenders import DIRECT
-from tests.bench.load import Load
+from tests.bench.load import RENEWABLE, Load
 from tests.bench.samples import Ask
 from tests.bench.servers import BESIDE
 from tests.bench.sidecars import DEFAULT, NO_LOG, OWN_LOGINS, ROUTES, WORKERS
@@ -86,6 +86,9 @@ FEATURES: Final[Mapping[str, Row]] = {
             "200 of 1 KB": Entry(_PLAIN, _EACH_NEW),
             "401 of the upstream: 303 to the logout": Entry(
                 _PLAIN, Load(Ask(_GONE, fields=_DOCUMENT, status=303), each_new=True)
+            ),
+            "401, renewal, and once more": Entry(
+                "renewed tokens", Load(Ask("/renewed"), each_new=True, cookie=RENEWABLE)
             ),
             "logout": Entry(
                 _PLAIN, Load(Ask("/logout", "POST", _DOCUMENT, status=303), each_new=True)

@@ -119,6 +119,14 @@ def _plain_no_log(settings: Settings, place: Place) -> None:
     settings["log"] = {"access": False}
 
 
+def _renewed(settings: Settings, place: Place) -> None:
+    """Tokens that the upstream does not take are renewed there."""
+    _plain(settings, place)
+    settings["session"]["sources"][0]["refresh_cookie"] = "refresh_token"
+    asked = {"url": f"http://{HOST}:{place.site.upstream}/token"}
+    settings["refresh"] = {"type": "http", "request": asked | {"json": {"t": "{refresh_token}"}}}
+
+
 def _login(keep: str, store: str) -> Change:
     """The sidecar's own login; the store's URL may name `{folder}` and `{redis}`."""
 
@@ -175,6 +183,7 @@ SIDECARS: Final[Mapping[str, Contender]] = {
     "next-auth v4 cookie": sidecar(_next_auth, session=next_auth),
     "plain cookie": sidecar(_plain, session=plain),
     "plain cookie, log off": sidecar(_plain_no_log, session=plain),
+    "renewed tokens": sidecar(_renewed, session=plain),
     OWN_LOGINS[0]: _login_sidecar("cookie", "memory:"),
     OWN_LOGINS[1]: _login_sidecar("store", "sqlite://{folder}/sessions.db"),
     OWN_LOGINS[2]: _login_sidecar(
