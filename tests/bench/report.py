@@ -90,8 +90,9 @@ def _sizing(results: Results) -> str:
     """What one processor has time for in a second, and what to plan with: two digits of each."""
     lines = []
     for what, row, name in _SIZING:
-        if row in results.rows:
-            rate = 1e6 / middle(results.rows[row], name, "cpu")
+        rounds = results.rows.get(row, ())
+        if any(name in samples for samples in rounds):
+            rate = 1e6 / middle(rounds, name, "cpu")
             lines.append((what, _rounded(rate), _rounded(rate / 2)))
     return table(("a second", "one processor, at most", "to plan with"), lines)
 
