@@ -162,7 +162,7 @@ class SessionDirectory:
         return self._names.fingerprint_of(reading)
 
     def known(self, fingerprint: str) -> OpenedSession | None:
-        """Returns a session as it was presented here last."""
+        """Returns a session with the newest tokens that it was presented with here."""
         return self._cache.known(fingerprint)
 
     def login_sessions(self, now: float) -> list[LoginSession]:

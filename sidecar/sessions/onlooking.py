@@ -33,7 +33,7 @@ class OnlookingCache(ViewCache):
         return self._real.with_bearer(name)
 
     def of_session(self, fingerprint: str) -> Iterator[SessionView]:
-        """Yields the views that hold a session."""
+        """Yields the views that hold a session, the last one that came first."""
         return self._real.of_session(fingerprint)
 
     def is_current(self, view: SessionView) -> bool:
@@ -54,7 +54,7 @@ class OnlookingCache(ViewCache):
         """Forgets nothing."""
 
     def known(self, fingerprint: str) -> OpenedSession | None:
-        """Returns a session as it was presented last."""
+        """Returns a session with the newest tokens that it was presented with."""
         return self._real.known(fingerprint)
 
 

@@ -49,8 +49,8 @@ class ViewCache:
         return None if key is None else self._views.get(key)
 
     def of_session(self, fingerprint: str) -> Iterator[SessionView]:
-        """Yields the views that hold a session."""
-        for key in self._keys.get(fingerprint, ()):
+        """Yields the views that hold a session, the last one that came first."""
+        for key in reversed(self._keys.get(fingerprint, {})):
             yield self._views[key]
 
     def every(self) -> tuple[SessionView, ...]:
@@ -132,9 +132,14 @@ class ViewCache:
                 yield self._holders, name
 
     def known(self, fingerprint: str) -> OpenedSession | None:
-        """Returns a session as it was presented last."""
-        views = self.of_session(fingerprint)
-        return next((view.session(fingerprint) for view in views), None)
+        """Returns a session with the newest tokens that it was presented with."""
+        presented = (view.session(fingerprint) for view in self.of_session(fingerprint))
+        return max(filter(None, presented), key=_generation, default=None)
+
+
+def _generation(session: OpenedSession) -> int:
+    tokens = session.reading.tokens
+    return 0 if tokens is None else tokens.generation
 
 
 class _Room:

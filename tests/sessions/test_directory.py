@@ -227,6 +227,25 @@ def test_reading_again_does_not_count_twice(monkeypatch: pytest.MonkeyPatch) -> 
     assert sessions.directory.cached >= 3
 
 
+def test_known_session_has_its_newest_tokens() -> None:
+    """An administrator's end revokes these, though its browser has just presented old ones."""
+    names = NameMatcher(["access_token", "refresh_token"])
+    source = raw_source(cookie="access_token", refresh_cookie="refresh_token")
+    directory = local_sessions(ViewReader((source,), names, names), SIGNER).directory
+    cookie = first = b"access_token=a0; refresh_token=r0"
+    fingerprint = directory.present(first, NOW).fingerprint
+    assert fingerprint is not None
+    for number in range(1, 4):
+        tokens = TokenSet(f"a{number}", f"r{number}", generation=number)
+        renewed = directory.renewed(directory.present(cookie, NOW), tokens, Scope())
+        assert renewed.cookie is not None
+        cookie = renewed.cookie
+    directory.present(first + b"; seen=x", NOW)
+    known = directory.known(fingerprint)
+    assert known is not None
+    assert known.reading.token == "a3"
+
+
 def test_few_headers_of_one_session_are_remembered() -> None:
     """What is learned of a session changes each of them. Sessions of others keep theirs."""
     claims = Claims()
