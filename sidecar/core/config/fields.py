@@ -225,19 +225,17 @@ Wait: TypeAlias = Annotated[
     PlainValidator(units.parse_wait),
     _string(units.DURATION_PATTERN, examples=["0s", "500ms", "1s"]),
 ]
-Size: TypeAlias = Annotated[
-    int,
-    PlainValidator(units.parse_size),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": units.SIZE_PATTERN},
-                {"type": "integer", "minimum": 1},
-            ],
-            "examples": ["64KiB", "1MiB", "1GiB"],
-        }
-    ),
-]
+_SIZE: Final = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "string", "pattern": units.SIZE_PATTERN},
+            {"type": "integer", "minimum": 1},
+        ],
+        "examples": ["64KiB", "1MiB", "1GiB"],
+    }
+)
+Size: TypeAlias = Annotated[int, PlainValidator(units.parse_size), _SIZE]
+HeadSize: TypeAlias = Annotated[int, PlainValidator(units.parse_head_size), _SIZE]
 RateText: TypeAlias = Annotated[
     units.Rate,
     PlainValidator(units.parse_rate),

@@ -20,6 +20,7 @@ from sidecar.core.config.fields import (
     EndpointUrl,
     ErrorStatus,
     FilePath,
+    HeadSize,
     JsonScalar,
     ListenAddress,
     MemberPath,
@@ -54,7 +55,7 @@ from sidecar.core.config.log_section import Log
 from sidecar.core.config.renewal import Hook, Oidc, OutboundSection, Refresh, StoreSection
 from sidecar.core.config.routes import Envelope, RouteSection, Upstream
 from sidecar.core.config.sources import SourceSection
-from sidecar.core.config.units import parse_duration, parse_size, parse_wait
+from sidecar.core.config.units import parse_duration, parse_head_size, parse_size, parse_wait
 from sidecar.core.config.values import parse_listen
 
 LISTEN: Final = "0.0.0.0:8080"
@@ -191,7 +192,7 @@ class PerClient(Section):
 class LimitsSection(Section):
     """What one client may use."""
 
-    header: Size = parsed(parse_size, "64KiB", "Largest request head.")
+    header: HeadSize = parsed(parse_head_size, "64KiB", "Largest request head; at most 1GiB.")
     body: Size = parsed(parse_size, "1GiB", "Largest request body.")
     in_flight: InFlight = setting(InFlight(), "Requests under way at once.", written={})
     client_head: Duration = parsed(parse_duration, "10s", "Time limit for a request's head.")

@@ -89,6 +89,14 @@ def parse_size(value: object) -> int:
     return size
 
 
+def parse_head_size(value: object) -> int:
+    """A size of 1 GiB at most: heads are held in memory. Raises BadValue."""
+    size = parse_size(value)
+    if size > _BYTES["GiB"]:  # beyond some 2^64, the parser of heads fails at each request
+        raise BadValue("must be at most 1GiB", "use 64KiB, for example")
+    return size
+
+
 def parse_rate(value: object) -> Rate:
     """`5/s`, `30/m`, `1000/h`; zero and other units are refused. Raises BadValue."""
     match = _RATE.fullmatch(value) if isinstance(value, str) else None

@@ -222,6 +222,7 @@ FAULTS = [
         "must be at most 599",
         "599",
     ),
+    (GOOD + "limits: {header: 2GiB}", "limits.header", 2, "must be at most 1GiB", "64KiB"),
     (GOOD + "limits: {client_head: 10}", "limits.client_head", 2, "must be a duration", "30s"),
     (
         GOOD + "limits: {body: 1GB}",

@@ -15,6 +15,7 @@ from sidecar.core.config.units import (
     SIZE_PATTERN,
     parse_duration,
     parse_grace,
+    parse_head_size,
     parse_rate,
     parse_share,
     parse_size,
@@ -159,6 +160,16 @@ def test_grace_is_a_day_at_most() -> None:
             parse_grace(value)
     with pytest.raises(BadValue, match="duration"):
         parse_grace("0s")
+
+
+def test_size_of_a_head_is_1_gib_at_most() -> None:
+    """Beyond what the parser of heads can take, each request would end its connection."""
+    assert parse_head_size("1GiB") == 1 << 30
+    for value in (f"{(1 << 30) + 1}", "2GiB", "999999999999999GiB"):
+        with pytest.raises(BadValue, match="must be at most 1GiB"):
+            parse_head_size(value)
+    with pytest.raises(BadValue, match="unknown unit"):
+        parse_head_size("64KB")
 
 
 @given(st.text(alphabet="0123456789./msdhKMGiB ", max_size=8))
