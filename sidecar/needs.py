@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sidecar.assembly.open_provider import client_certificate
 from sidecar.core.config.values import log_file
 from sidecar.core.record import replace
 from sidecar.core.upstream_url import split_upstream_url
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from sidecar.core.config import Config, Listen
 
 SOON: Final = timedelta(days=14)
+_DATABASE: Final = b"SQLite format 3\0"
+"""What a database of SQLite begins with (sqlite.org/fileformat.html)."""
 
 
 def unmet(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
@@ -80,6 +83,7 @@ def _tls(config: Config) -> Iterator[Callable[[], object]]:
             yield lambda own=own, at=at: client_context(own.ca, own.cert, own.key, at)  # type: ignore[misc]
     if (ca := config.outbound.ca) is not None:
         yield lambda: client_context(ca, at="outbound")
+    yield partial(client_certificate, config)
     if (endpoint := config.tracing.endpoint) is not None:
         yield lambda: require_opentelemetry(endpoint)
 
@@ -124,11 +128,23 @@ def _store(config: Config) -> Callable[[], object]:
 
     def need() -> None:
         if url.kind == "sqlite":
-            _can_hold("store.url", Path(url.path))
+            _can_be_a_database("store.url", Path(url.path))
         elif url.tls:
             client_context(url.ca, url.cert, url.key, "store.url")
 
     return need
+
+
+def _can_be_a_database(key: str, path: Path) -> None:
+    """A database of SQLite can be made there, or seems to be there. Raises `UnusableFile`."""
+    _can_hold(key, path)
+    if path.exists() and not path.is_file():
+        raise UnusableFile(key, str(path), "must be a regular file")
+    if path.is_file():
+        with path.open("rb") as file:
+            begins = file.read(len(_DATABASE))
+        if begins not in (b"", _DATABASE):  # an empty file is an empty database
+            raise UnusableFile(key, str(path), "must be a SQLite database; remove the file")
 
 
 def _log(config: Config) -> Callable[[], object]:

@@ -63,6 +63,7 @@ def files(tmp_path: Path) -> dict[str, str]:
     nonsense = tmp_path / "nonsense"
     nonsense.write_text("nonsense")
     names = {"cert": cert, "key": key, "other": other, "nonsense": str(nonsense)}
+    names["device"] = "/dev/null"
     return {**names, "folder": str(tmp_path), "missing": str(tmp_path / "missing")}
 
 
@@ -86,6 +87,12 @@ UNUSABLE: Final = [
     ("upstream ca", "nonsense", "", "upstreams.api.tls.ca: {0}: must contain a PEM certificate"),
     ("outbound", "missing", "", "outbound.ca: {0}: " + MISSING),
     ("store", "missing", "", "store.url: {0}/x.db: the directory {0} is missing"),
+    ("store file", "nonsense", "", "store.url: {0}: must be a SQLite database; remove the file"),
+    ("store file", "device", "", "store.url: {0}: must be a regular file"),
+    ("oidc", "missing", "", "oidc.cert: {0}: " + MISSING),
+    ("oidc", "nonsense", "", "oidc.cert: {0}: must be the certificate of `key`"),
+    ("refresh", "missing", "", "refresh.cert: {0}: " + MISSING),
+    ("refresh of oidc", "missing", "", "oidc.cert: {0}: " + MISSING),
     ("listen", "missing", "", "listen: {0}/x.sock: the directory {0} is missing"),
     ("listen file", "nonsense", "", "listen: {0}: must be a socket; remove the file"),
     ("admin", "missing", "", "admin: {0}/x.sock: the directory {0} is missing"),
@@ -101,6 +108,9 @@ UNUSABLE: Final = [
 def configuration(what: str, one: str, two: str, files: dict[str, str]) -> dict[str, Any]:
     good = {"cert": files["cert"], "key": files["key"]}
     second = {"address": "127.0.0.1:0", "tls": {**good, "client_ca": one}}
+    client = {"client_id": "app", "auth": "tls", "cert": one, "key_file": files["key"]}
+    oidc = {"issuer": "http://127.0.0.1:1", **client}
+    renewed = [{"type": "cookie", "cookie": "a", "refresh_cookie": "b"}]
     return {
         "client ca": site(tls={**good, "client_ca": one}),
         "second": site(listen=["127.0.0.1:0", second]),
@@ -114,6 +124,13 @@ def configuration(what: str, one: str, two: str, files: dict[str, str]) -> dict[
         "pages": site(pages=one),
         "outbound": site(outbound={"ca": one}),
         "store": site(store={"url": f"sqlite://{one}/x.db"}),
+        "store file": site(store={"url": f"sqlite://{one}"}),
+        "oidc": site(oidc=oidc),
+        "refresh": site(
+            session={"sources": renewed},
+            refresh={"token_endpoint": "http://127.0.0.1:1/token", **client},
+        ),
+        "refresh of oidc": site(oidc=oidc, refresh={"leeway": "10s"}),
         "listen": site(listen=f"unix:{one}/x.sock"),
         "listen file": site(listen=f"unix:{one}"),
         "admin": site(admin=f"unix:{one}/x.sock"),
