@@ -44,6 +44,9 @@ class CheckReport:
         except ConfigError as error:
             self._faults += [one for one in error.faults if isinstance(one, Fault)]
             return
+        except OSError as error:
+            self._faults.append(str(error))
+            return
         self._config, self._tree, self._keys = config, tree, effective(config, tree)
         self._faults += [f"{self._source}: {one}" for one in needs.unmet(config, self._environ)]
         self._warnings += [*config.warnings, *needs.remarks(config)]

@@ -71,7 +71,7 @@ def run(is_own: bool | None, file: str | None, upstream: str | None) -> NoReturn
     import_by_parts()
     path = _config_file(file)
     load = ConfigLoader(path, options, hides=bool(is_own))
-    config = _or_exit(load, path)
+    config = _or_exit(load)
     if config.core_dumps:
         from sidecar.secrecy import allow_core_dumps
 
@@ -409,21 +409,17 @@ def _with_parsers(serve: Callable[[], int]) -> int:
 def _load(file: str | None, options: Mapping[str, object]) -> Config:
     """The configuration, or an exit with every fault on standard error."""
     path = _config_file(file)
-    return _or_exit(lambda: _tree(path, options)[0], path)
+    return _or_exit(lambda: _tree(path, options)[0])
 
 
-def _or_exit(load: Callable[[], Config], path: str | None) -> Config:
+def _or_exit(load: Callable[[], Config]) -> Config:
     """What `load` returns, or an exit with every fault on standard error."""
     from sidecar.core.errors import ConfigError
 
     try:
         return load()
-    except ConfigError as error:
+    except (ConfigError, OSError) as error:
         click.echo(str(error), err=True)
-    except OSError as error:
-        click.echo(
-            f"{path}: cannot be read: {error.strerror}; use -c to name another file", err=True
-        )
     sys.exit(WRONG)
 
 
@@ -455,17 +451,18 @@ def _config_file(file: str | None) -> str | None:
 
 
 def _tree(path: str | None, options: Mapping[str, object]) -> tuple[Config, Tree]:
-    """The configuration and where its keys were written. Raises `ConfigError`.
+    """The configuration and where its keys were written.
 
-    A file that cannot be read is an exit.
+    Raises `ConfigError`, and `OSError` if the file cannot be read.
     """
+    from sidecar.config_loader import config_text, plain_text
     from sidecar.core.config.load import load_tree
 
     return load_tree(
-        None if path is None else _read_config(path),
+        None if path is None else config_text(path, plain_text),
         source=path or NO_FILE,
         environ=os.environ,
-        read_file=_read_text,
+        read_file=plain_text,
         overrides=options,
     )
 
@@ -474,27 +471,10 @@ def _standard_input() -> str:
     return sys.stdin.buffer.read().decode("utf-8", "replace")
 
 
-def _read_text(path: str) -> str:
-    with open(path, encoding="utf-8") as file:
-        return file.read()
-
-
 def _json(facts: Any, indent: int | None = None) -> str:
     import json
 
     return json.dumps(facts, indent=indent)
-
-
-def _read_config(path: str) -> str:
-    try:
-        return _read_text(path)
-    except OSError as error:
-        click.echo(
-            f"{path}: cannot be read: {error.strerror}; use -c to name another file", err=True
-        )
-    except UnicodeError:
-        click.echo(f"{path}: must be UTF-8 text; use -c to name another file", err=True)
-    sys.exit(WRONG)
 
 
 def _header_value(text: str) -> str:

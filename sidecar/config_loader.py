@@ -19,9 +19,19 @@ from sidecar.secrecy import conceal
 
 if TYPE_CHECKING:
     from sidecar.core.config import Config
+    from sidecar.core.config.secret_files import ReadFile
     from sidecar.core.config.tree import Tree
 
 NO_FILE: Final = "no configuration file"
+_REMEDY: Final = "use -c to name another file"
+
+
+class UnreadableConfig(OSError):
+    """The configuration's file cannot be read. The text has its path, the cause and the remedy."""
+
+    def __init__(self, path: str, error: OSError) -> None:
+        cause = error.strerror or type(error).__name__
+        super().__init__(f"{path}: cannot be read: {cause}; {_REMEDY}")
 
 
 class ConfigLoader:
@@ -44,9 +54,9 @@ class ConfigLoader:
         return self._read
 
     def __call__(self) -> Config:
-        """Raises `ConfigError`, and `OSError` if the file cannot be read."""
+        """Raises `ConfigError`, and `UnreadableConfig`."""
         self._read = {}
-        text = None if self._path is None else self._text(self._path)
+        text = None if self._path is None else config_text(self._path, self._noted)
         if self._hides:
             conceal(variables(text, os.environ))
         config = load(
@@ -67,19 +77,12 @@ class ConfigLoader:
         Raises what a call raises.
         """
         return load_tree(
-            None if self._path is None else _plain(self._path),
+            None if self._path is None else config_text(self._path, plain_text),
             source=self._path or NO_FILE,
             environ=os.environ,
-            read_file=_plain,
+            read_file=plain_text,
             overrides=self._options,
         )
-
-    def _text(self, path: str) -> str:
-        try:
-            return self._noted(path)
-        except UnicodeError:
-            fault = Fault("", None, "must be UTF-8 text", "use -c to name another file", path)
-            raise ConfigError((fault,)) from None
 
     def _noted(self, path: str) -> str:
         file = Path(path)
@@ -92,5 +95,17 @@ class ConfigLoader:
         return io.StringIO(data.decode("utf-8"), newline=None).read()
 
 
-def _plain(path: str) -> str:
+def config_text(path: str, read: ReadFile) -> str:
+    """What the configuration's file holds. Raises `UnreadableConfig`, `ConfigError` for no text."""
+    try:
+        return read(path)
+    except OSError as error:
+        raise UnreadableConfig(path, error) from None
+    except UnicodeError:
+        fault = Fault("", None, "must be UTF-8 text", _REMEDY, path)
+        raise ConfigError((fault,)) from None
+
+
+def plain_text(path: str) -> str:
+    """What a file holds. Raises `OSError` and `UnicodeError`."""
     return Path(path).read_text(encoding="utf-8")

@@ -220,6 +220,27 @@ def test_json_tells_faults_with_their_place(check: Check) -> None:
     assert (whole["ok"], whole["faults"], whole["routes"][0]["upstream"]) == (True, [], "api")
 
 
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("missing", "cannot be read: No such file or directory"),
+        (".", "cannot be read: Is a directory"),
+        ("binary", "must be UTF-8 text"),
+    ],
+)
+def test_json_tells_of_a_file_that_cannot_be_read(
+    *, check: Check, tmp_path: Path, name: str, problem: str
+) -> None:
+    """A pipeline reads one object, whatever is wrong."""
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    result = check(site(), "-c", name, "--json")
+    (fault,) = json.loads(result.stdout)["faults"]
+    assert (result.exit_code, result.stderr) == (2, "")
+    assert (fault["path"], fault["line"], fault["source"]) == ("", None, name)
+    assert (fault["problem"], fault["remedy"]) == (problem, "use -c to name another file")
+    assert fault["text"] == f"{name}: {problem}; use -c to name another file"
+
+
 def test_effective_has_every_key_with_its_origin_and_no_secret(check: Check) -> None:
     """Values as users write them; a secret is its length."""
     config = site(

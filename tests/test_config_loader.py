@@ -57,6 +57,24 @@ def test_files_of_one_that_cannot_be_used_are_known(tmp_path: Path) -> None:
     assert load.digests[str(secret)] is None
 
 
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [(None, "cannot be read: No such file or directory"), (b"\xff\xfe", "must be UTF-8 text")],
+)
+def test_file_that_cannot_be_read_is_told_in_words(
+    tmp_path: Path, data: bytes | None, told: str
+) -> None:
+    """To whoever reloads it, and to the admin page, which compares it with what runs."""
+    file = tmp_path / "file.yaml"
+    if data is not None:
+        file.write_bytes(data)
+    load = ConfigLoader(str(file), {})
+    for read in (load, load.tree):
+        with pytest.raises((ConfigError, OSError)) as caught:
+            read()
+        assert str(caught.value) == f"{file}: {told}; use -c to name another file"
+
+
 def test_without_a_file_there_is_none() -> None:
     load = ConfigLoader(None, {"upstream": "http://a"})
     assert load().upstreams["api"].url == "http://a"
