@@ -489,7 +489,13 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
             yield from _lines(value)
         elif isinstance(value, list):
             for at, one in enumerate(value):
-                text = " ".join(map(str, one)) if isinstance(one, tuple) else one
-                yield f"{'' if at else name:<14}{text}"
+                yield f"{'' if at else name:<14}{_words(one)}"
         else:
-            yield f"{name:<14}{'-' if value is None else value}"
+            yield f"{name:<14}{_words(value)}"
+
+
+def _words(value: Any) -> str:
+    """A value for people; of several that belong together, those that are there."""
+    if isinstance(value, tuple):
+        return " ".join(str(one) for one in value if one is not None)
+    return "-" if value is None else str(value)

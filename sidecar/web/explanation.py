@@ -30,6 +30,9 @@ from sidecar.web.request_judge import Step
 
 MOST_BYTES: Final = 256 * 1024
 """Of a request and its Cookie header together that are looked at."""
+_LINE: Final = re.compile(
+    r"\s*(?P<method>\S+)\s+(?P<target>(?:/|https?://)\S*)(?:\s+HTTP/[0-9]\.[0-9])?\s*"
+)
 _FORM: Final = "must be METHOD /path, such as 'GET /api/orders'; header lines may follow"
 
 
@@ -166,6 +169,8 @@ class AskedText(msgspec.Struct, frozen=True):
         """The request, read as one that has come. Raises `BadRequest`."""
         if self.method not in KNOWN_METHODS:
             raise BadRequest(f"method {loggable(self.method)} is not known")
+        if not self.target.isascii():  # which the parser refuses on the wire
+            raise BadRequest("the request target holds characters beyond ASCII")
         return Request(self.method, self.target, self.fields, http11=True)
 
 
@@ -176,8 +181,8 @@ def read_text(policy: Policy, text: str, cookie_header: str) -> AskedText:
     """
     octets = text.encode("utf-8", "surrogatepass")
     line, *rest = octets.strip().splitlines() or [b""]
-    parts = line.decode("latin-1").split()
-    if not 2 <= len(parts) <= 3 or not parts[1].startswith(("/", "http://", "https://")):
+    asked = _LINE.fullmatch(line.decode("latin-1"))
+    if asked is None:
         raise BadRequest(_FORM)
     fields = list(_fields(rest))
     if cookie_header:
@@ -187,7 +192,7 @@ def read_text(policy: Policy, text: str, cookie_header: str) -> AskedText:
     if not any(name.lower() == b"host" for name, _ in fields):
         origin = policy.public_origin or b"http://localhost"
         fields.append((b"Host", origin.partition(b"://")[2]))
-    return AskedText(parts[0], parts[1], tuple(fields))
+    return AskedText(asked["method"], asked["target"], tuple(fields))
 
 
 def _fields(lines: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:

@@ -102,10 +102,20 @@ def test_route_without_sessions_injects_nothing(policy: Policy) -> None:
     assert "No Authorization is sent." in whole
 
 
-@pytest.mark.parametrize("text", ["", "GET", "GET api", "/api", "GET /a b c", "GET /a\nbroken"])
+@pytest.mark.parametrize(
+    "text", ["", "GET", "GET api", "/api", "GET /a b", "GET /a b c", "GET /a\nbroken"]
+)
 def test_what_is_no_request_is_refused(policy: Policy, text: str) -> None:
     with pytest.raises(BadRequest, match="METHOD /path"):
         told(policy, text)
+
+
+@pytest.mark.parametrize("target", ["/api/ü", "/api/a?q=ü"])
+def test_what_no_browser_sends_is_refused_as_on_the_wire(policy: Policy, target: str) -> None:
+    """Browsers percent-encode it, and the parser takes nothing beyond ASCII."""
+    request = told(policy, f"GET {target} HTTP/1.1")["request"]
+    assert (request["status"], request["code"]) == (400, "bad_request")
+    assert request["upstream_path"] is None
 
 
 # -- the command -----------------------------------------------------------------------------------
@@ -123,6 +133,7 @@ def test_command_adds_route_and_decisions(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["request"]["route"] == "/api/"
     text = command(tmp_path, "--request", "GET /api/orders").stdout
     assert "The route /api/ matches" in text
+    assert "rejected      303\n" in text
     assert CANARY not in text + done.stdout
 
 
