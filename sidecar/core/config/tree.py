@@ -9,6 +9,7 @@ import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from sidecar.core.config.faults import BadValue, Fault, Finding, KeyPath, dotted
 from sidecar.core.config.references import (
@@ -28,6 +29,8 @@ MAX_DEPTH: Final = 24
 Place: TypeAlias = int | str
 
 _TAG: Final = "tag:yaml.org,2002:"
+_INVALID: Final = "invalid YAML"
+_CHECK: Final = "check indentation, quotes and brackets"
 _BOOLEANS: Final = {"true": True, "false": False}
 
 
@@ -164,12 +167,17 @@ def read_tree(text: str, source: str, environ: Mapping[str, str] | None) -> Tree
         data = None if node is None else _Builder(tree, environ).build(node, ())
     except MarkedYAMLError as error:
         raise ConfigError((_syntax_fault(error, source),)) from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1  # references are hidden in their length
+        remedy = "remove the control character"
+        raise ConfigError((Fault("", line, _INVALID, remedy, source),)) from None
     except (YAMLError, RecursionError):
-        raise ConfigError((_unreadable(source, "invalid YAML"),)) from None
+        raise ConfigError((Fault("", None, _INVALID, _CHECK, source),)) from None
     except BadValue as error:
         raise ConfigError((Fault("", None, error.problem, error.remedy, source),)) from None
     if data is not None and not isinstance(data, dict):
-        raise ConfigError((_unreadable(source, "must be a mapping"),))
+        remedy = "write keys and values, such as `listen: 0.0.0.0:8080`"
+        raise ConfigError((Fault("", None, "must be a mapping", remedy, source),))
     tree.data = data or {}
     return tree
 
@@ -195,7 +203,10 @@ def _indented(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.splitlines())
 
 
-_DEFECTS: Final = (LookupError, ValueError, TypeError, AttributeError, AssertionError)
+_DEFECTS: Final = (
+    *(LookupError, ValueError, ArithmeticError),
+    *(TypeError, AttributeError, AssertionError),
+)
 """What the parser raises for some texts that are no YAML, such as those of a version to come."""
 
 
@@ -215,11 +226,8 @@ def _syntax_fault(error: MarkedYAMLError, source: str) -> Fault:
     """The parser's complaint without its excerpt of the text, which may hold a secret."""
     mark = error.problem_mark or error.context_mark
     line = None if mark is None else mark.line + 1
-    return Fault("", line, "invalid YAML", "check indentation, quotes and brackets", source)
-
-
-def _unreadable(source: str, problem: str) -> Fault:
-    return Fault("", None, problem, "write keys and values, such as `listen: 0.0.0.0:8080`", source)
+    is_tab = "'\\t'" in str(error.problem)
+    return Fault("", line, _INVALID, "use spaces instead of tabs" if is_tab else _CHECK, source)
 
 
 class _Builder:
