@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Final
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -28,6 +29,7 @@ def remarks(config: Config) -> Iterator[str]:
     yield from _secret(config)
     yield from _short_secrets(config)
     yield from _sources(config)
+    yield from _domains(config)
     yield from unverified_remarks(config)
     yield from _observed(config)
     yield from _proxies(config)
@@ -86,6 +88,24 @@ def _sources(config: Config) -> Iterator[str]:
             yield (
                 f"session.sources[{index}].{key}: needs https for browsers to "
                 "accept the cookie, and public_url is plain http"
+            )
+
+
+def _domains(config: Config) -> Iterator[str]:
+    """Cookies' domains that take in no page of this site (RFC 6265 5.1.3, 5.3)."""
+    host = urlsplit(config.public_url or "").hostname
+    if host is None:
+        return
+    given = {
+        f"session.sources[{index}].domain": source.domain
+        for index, source in enumerate(config.session.sources)
+    }
+    given |= {f"logout.domains[{at}]": one for at, one in enumerate(config.logout.domains)}
+    for key, domain in given.items():
+        if domain is not None and not f".{host}".endswith(f".{domain}"):
+            yield (
+                f"{key}: must be the host of public_url or a parent domain of it, or browsers "
+                "refuse the cookie"
             )
 
 

@@ -412,6 +412,33 @@ def test_warnings_about_logout(loaded: Loader) -> None:
     assert "routes[0].path" in [text.partition(":")[0] for text in shadowed.warnings]
 
 
+@pytest.mark.parametrize(
+    ("domain", "public_url", "is_warned"),
+    [
+        ("example.com", "https://app.example.com", False),
+        (".example.com", "https://example.com:8443", False),
+        ("app.example.com", "https://app.example.com", False),
+        ("example.com", "null", False),
+        ("example.org", "https://app.example.com", True),
+        ("ample.com", "https://example.com", True),
+        ("app.example.com", "https://example.com", True),
+        ("example.com", "https://10.0.0.5", True),
+    ],
+)
+def test_warnings_about_domains_that_are_not_of_this_site(
+    *, loaded: Loader, domain: str, public_url: str, is_warned: bool
+) -> None:
+    """A browser takes no such cookie, so neither a renewal nor a logout would reach it."""
+    source = f"{{type: cookie, cookie: a, domain: {domain}}}"
+    text = (
+        f"upstream: http://a\nsecret: {LONG}\npublic_url: {public_url}\n"
+        f"session: {{sources: [{source}]}}\nlogout: {{domains: [example.com, {domain}]}}"
+    )
+    keys = [one.partition(":")[0] for one in loaded(text).warnings]
+    assert ("session.sources[0].domain" in keys) is is_warned
+    assert ("logout.domains[1]" in keys) is is_warned
+
+
 COOKIE = f"session: {{sources: [{{type: authjs, secret: {LONG}}}, {{type: cookie, cookie: a}}]}}\n"
 
 
