@@ -1,8 +1,9 @@
 """Listens before workers are forked, so that busy addresses are reported once, all together.
 
 A Unix socket takes the place of the one that was there, in one step: a new process can start beside
-the one that it replaces, and no client meets a moment without either. The process that ends removes
-the file only if it is still its own.
+the one that it replaces, and no client meets a moment without either. It does so once every address
+is had, so that a start that fails leaves the place to whoever is there. The process that ends
+removes the file only if it is still its own.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def listening(
     `CannotListen` with every address that cannot be had.
     """
     with ExitStack() as stack:
-        opened, causes = {}, []
+        opened, causes, names = {}, [], list[_Name]()
         for key, address in addresses.items():
             if key in given:
                 opened[key] = given[key]
@@ -86,18 +87,54 @@ def listening(
                     stack.callback(one.close)
                 continue
             try:
-                opened[key] = Opened(address, _listen(stack, address))
+                opened[key] = Opened(address, _listen(stack, key, address, names))
             except OSError as error:
                 causes.append((key, address, error))
         if causes:
             raise CannotListen(causes)
+        for name in names:
+            name.take()
         yield opened
 
 
-def _listen(stack: ExitStack, address: Listen) -> tuple[socket.socket, ...]:
-    """Raises `OSError`."""
+class _Name:
+    """The path of a Unix socket, `address`, which listens under its `own` name as yet."""
+
+    def __init__(self, key: Key, address: Listen, own: Path) -> None:
+        self._key: Final = key
+        self._address: Final = address
+        self._own: Final = own
+        self._path: Final = Path(str(address.unix_path))
+        self._identity: Final = _identity(own)
+
+    def take(self) -> None:
+        """Takes the place of the socket that was there. Raises `CannotListen`."""
+        try:
+            self._own.replace(self._path)
+        except OSError as error:
+            raise CannotListen([(self._key, self._address, error)]) from None
+
+    def remove(self) -> None:
+        """Removes the socket's file, unless another process has taken its place."""
+        for path in (self._own, self._path):
+            with suppress(FileNotFoundError):
+                if _identity(path) == self._identity:
+                    path.unlink()
+
+
+def _listen(
+    stack: ExitStack, key: Key, address: Listen, names: list[_Name]
+) -> tuple[socket.socket, ...]:
+    """Adds the name that a Unix socket has yet to take to `names`. Raises `OSError`."""
     if address.unix_path is not None:
-        return (_listen_unix(stack, Path(address.unix_path), address.mode),)
+        path = Path(address.unix_path)
+        number = f"-{len(names)}" if names else ""  # short: a path has 107 bytes at most
+        own = path.with_name(f".{os.getpid():x}{number}")
+        one = _listen_unix(path, own, address.mode)
+        names.append(_Name(key, address, own))
+        stack.callback(names[-1].remove)
+        stack.callback(one.close)
+        return (one,)
     if address.host == EVERYWHERE:
         return (stack.enter_context(_listen_everywhere(address.port)),)
     return tuple(_listen_host(stack, address))
@@ -139,12 +176,11 @@ def _listen_host(stack: ExitStack, address: Listen) -> Iterator[socket.socket]:
         raise missing
 
 
-def _listen_unix(stack: ExitStack, path: Path, mode: int | None) -> socket.socket:
-    """Listens under a name of its own first, which then becomes `path`."""
+def _listen_unix(path: Path, own: Path, mode: int | None) -> socket.socket:
+    """Listens under the name `own`, which is to become `path`. Raises `OSError`."""
     with suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.stat().st_mode):
             raise OSError(errno.EADDRINUSE, "a file that is no socket is in the way", str(path))
-    own = path.with_name(f".{os.getpid():x}")
     one = socket.socket(socket.AF_UNIX)
     try:
         own.unlink(missing_ok=True)
@@ -152,26 +188,15 @@ def _listen_unix(stack: ExitStack, path: Path, mode: int | None) -> socket.socke
         if mode is not None:
             own.chmod(mode)  # nobody can connect before it listens
         one.listen(BACKLOG)
-        identity = _identity(own)
-        own.replace(path)
     except OSError:
         one.close()
         raise
-    stack.callback(_remove, path, identity)
-    stack.callback(one.close)
     return one
 
 
 def _identity(path: Path) -> tuple[int, int]:
     found = path.stat()
     return found.st_dev, found.st_ino
-
-
-def _remove(path: Path, identity: tuple[int, int]) -> None:
-    """Removes a socket's file, unless another process has taken its place."""
-    with suppress(FileNotFoundError):
-        if _identity(path) == identity:
-            path.unlink()
 
 
 def _cause(error: OSError) -> str:

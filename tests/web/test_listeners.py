@@ -47,6 +47,21 @@ def test_second_owner_keeps_what_it_took_over(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_start_that_fails_leaves_the_path_to_its_owner(tmp_path: Path) -> None:
+    """As one beside a process that serves already: its port is busy, and its socket is not."""
+    path, other = tmp_path / "s.sock", tmp_path / "t.sock"
+    with listening(unix(path)) as (first,):
+        busy = {"listen": Listen("", 0, str(path)), "admin": Listen("", 0, str(other))}
+        port = {"listen[2]": Listen("127.0.0.1", 0)}
+        with listening(port) as (held,):
+            port = {"listen[2]": Listen(*held.getsockname())}
+            with pytest.raises(CannotListen), listening({**busy, **port}):
+                pass
+        assert reaches(path, first)
+        assert list(tmp_path.iterdir()) == [path]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_path_is_never_without_a_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new one listens before it takes the old one's place."""
     path, seen = tmp_path / "s.sock", []
