@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -218,6 +219,18 @@ def test_json_tells_faults_with_their_place(check: Check) -> None:
     assert (fault["path"], fault["line"], fault["source"]) == ("upstream", 1, "x.yaml")
     whole = json.loads(check(site(), "--json").stdout)
     assert (whole["ok"], whole["faults"], whole["routes"][0]["upstream"]) == (True, [], "api")
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1.0e999", ".inf", ".nan"])
+def test_number_that_json_has_not_is_a_text(check: Check, tmp_path: Path, number: str) -> None:
+    """What is printed is JSON, and so is what goes to a refresh endpoint."""
+    (tmp_path / "y.yaml").write_text(
+        f"upstream: http://a\nunauthorized: {{match: [{{path: code, equals: {number}}}]}}\n"
+    )
+    result = check(site(), "-c", "y.yaml", "--json", "--effective")
+    effective = msgspec.json.decode(result.stdout)["effective"]  # stricter than Python's own
+    (equals,) = [one for one in effective if one["key"] == "unauthorized.match[0].equals"]
+    assert equals["value"] == number
 
 
 @pytest.mark.parametrize(

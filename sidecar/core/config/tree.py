@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -300,17 +301,25 @@ def _tag(node: Node) -> str:
     return str(node.tag).removeprefix(_TAG)
 
 
+def _finite(text: str) -> float:
+    """Raises `ValueError` for a number beyond all that JSON can say, such as 1e400."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
 _TYPES: Final[Mapping[str, Callable[[str], Any]]] = {
     "null": lambda _: None,
     "bool": lambda text: _BOOLEANS.get(text.lower(), text),
     "int": int,
-    "float": float,
+    "float": _finite,
 }
 _KNOWN_TAGS: Final = frozenset({*_TYPES, "str", "timestamp", "merge", "map", "seq"})
 
 
 def _typed(tag: str, text: str) -> Any:
-    """A plain scalar's value; what has no JSON counterpart (dates, octal, .inf) stays text."""
+    """A plain scalar's value; what has no JSON counterpart (dates, .inf, 1e400) stays text."""
     try:
         return _TYPES[tag](text) if tag in _TYPES else text
     except ValueError:
