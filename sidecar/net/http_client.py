@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from errno import errorcode
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from aiohttp import (
     ClientConnectorCertificateError,
@@ -68,7 +70,10 @@ class HttpClient:
 
         The time begins once there is a place for it, for which it waits as long at most.
         """
+        proxy = self._proxy_of(url)
         address = address_of(url)
+        if proxy is not None:  # which may be what fails
+            address = f"{address} by {_shown(proxy)}"
         try:
             async with Within(limit):
                 await self._places.acquire()
@@ -86,7 +91,7 @@ class HttpClient:
                     data=body,
                     headers=fields,
                     allow_redirects=False,
-                    proxy=self._proxy_of(url),
+                    proxy=proxy,
                     timeout=ClientTimeout(),
                     trace_request_ctx=connecting,
                 ) as answer,
@@ -128,6 +133,15 @@ class HttpClient:
                 },
             )
         return self._session
+
+
+def _shown(proxy: str) -> str:
+    """A proxy as it may be logged. One that is malformed may hold its password anywhere."""
+    with suppress(ValueError):
+        parts = urlsplit(proxy)
+        if parts.hostname and parts.port != 0 and parts.path + parts.query in ("", "/"):
+            return f"the proxy {parts.netloc.rpartition('@')[2]}"
+    return "a proxy of an odd URL"
 
 
 async def _connected(_: ClientSession, request: Any, _params: object) -> None:

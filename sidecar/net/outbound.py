@@ -48,7 +48,13 @@ def way_of(proxy: str | None, ca: str | None) -> Way:
     The environment's `.netrc` counts for nothing. Raises `OSError` for a file that cannot be read.
     """
     tls = None if ca is None else client_context(ca, at="outbound")
-    return Way(proxy, getproxies_environment(), proxy_bypass, tls)
+    return Way(proxy, _proxies_of_environment(), proxy_bypass, tls)
+
+
+def _proxies_of_environment() -> dict[str, str]:
+    """The URL of a proxy for each scheme. `proxy:3128` is one of HTTP, as curl and Go take it."""
+    found = getproxies_environment()
+    return {scheme: one if "://" in one else f"http://{one}" for scheme, one in found.items()}
 
 
 class Outbound:

@@ -581,6 +581,31 @@ async def test_a_proxy_is_asked_but_for_the_hosts_that_it_is_not_for(
     assert len(site.seen) == count
 
 
+@pytest.mark.parametrize(
+    ("proxy", "told"),
+    [
+        ("http://user:s3cret@127.0.0.1:1", "the proxy 127.0.0.1:1: connection refused"),
+        ("127.0.0.1:1", "the proxy 127.0.0.1:1: connection refused"),
+        ("user:s3cret@127.0.0.1:1/", "the proxy 127.0.0.1:1: connection refused"),
+        ("http://user:s3cret@[::1", "a proxy of an odd URL: the URL is invalid"),
+        ("http://user:12/s3cret@127.0.0.1:1", "a proxy of an odd URL: "),
+    ],
+)
+async def test_a_proxy_that_fails_is_named_without_its_password(
+    *, monkeypatch: pytest.MonkeyPatch, proxy: str, told: str
+) -> None:
+    """Else the provider would be blamed. Without a scheme it is HTTP, as for other programs."""
+    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", proxy)
+    one = Outbound(way_of(None, None))
+    with pytest.raises(ProviderUnavailable) as caught:
+        await one.ask("GET", "http://idp.corp.invalid/token", 5.0)
+    await one.close()
+    assert f"http://idp.corp.invalid/token by {told}" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
 # -- keys -----------------------------------------------------------------------------------------
 
 JWT = frozenset({"jwt"})
