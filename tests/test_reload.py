@@ -152,6 +152,20 @@ async def test_configuration_that_cannot_be_used_is_refused_and_the_old_one_stay
 
 
 @WORKERS
+async def test_every_process_logs_in_the_new_form(start: Callable[..., Any], workers: int) -> None:
+    """The supervisor's lines, too: whoever collects them reads one form."""
+    site: Site = await start(workers)
+    site.change(log={"format": "console"})
+    for count, what in ((lines_of(workers), " reloaded "), (1, " reload refused: ")):
+        site.at.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(20):
+            while site.at.stderr.count(what) != count:
+                await asyncio.sleep(0.02)
+        site.file.write_text("nonsense: 1")
+    assert not site.lines("reloaded", "reload refused")
+
+
+@WORKERS
 async def test_no_request_is_dropped(
     start: Callable[..., Any], upstream: Upstream, client: Clients, workers: int
 ) -> None:

@@ -31,13 +31,17 @@ class SupervisorStanding:
         """`given` are the sockets that another process can go on with."""
         self._inheritance: Final = inheritance
         self._given: Final = given
-        self._log: Final = log
+        self._log = log
         self._manager: Final = ServiceManager(os.environ, os.getpid())
         self._successor: Successor | None = None
         self._is_serving = False
         self._next_sign = 0.0 if self._manager.watchdog is not None else math.inf
         for address in inheritance.unused:
             log.warning("socket is not used", detail=address)
+
+    def log_to(self, log: FilteringBoundLogger) -> None:
+        """Another configuration says in which form to log."""
+        self._log = log
 
     @property
     def due(self) -> float:

@@ -24,11 +24,15 @@ class SupervisedFiles:
 
     def __init__(self, load: Load, log: FilteringBoundLogger) -> None:
         self._load: Final = load
-        self._log: Final = log
+        self._log = log
         self._watch: FileWatch | None = None
         self._is_told = False
         self.due = math.inf
         """When to ask `are_changed`, in seconds of the monotonic clock."""
+
+    def log_to(self, log: FilteringBoundLogger) -> None:
+        """Another configuration says in which form to log."""
+        self._log = log
 
     def follow(self, config: Config) -> None:
         """Watches what was read last. `TOUCHED` has to be blocked."""

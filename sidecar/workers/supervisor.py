@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import msgspec
@@ -104,9 +105,8 @@ def supervise(config: Config, count: int, load: Load, inheritance: Inheritance) 
     except UnusableFile as error:
         return cannot_start(error)
     logging = Logging(output, LogLevel(config.log.level))
-    log = logging.events(config.log)
-    report_gaps(output, log)
-    into_log(lambda: log)
+    log_by = partial(_log_by, logging)
+    log = log_by(config)
     for warning in config.warnings:
         log.warning("configuration", detail=warning)
     report_shortage(config, log)
@@ -122,9 +122,17 @@ def supervise(config: Config, count: int, load: Load, inheritance: Inheritance) 
             if "url" not in config.store.model_fields_set and has_sessions(config):
                 log.info("private store", detail=FORGETS)
             standing = SupervisorStanding(inheritance, offered(context.opened), log)
-            return Supervisor(context, log, output, standing).run()
+            return Supervisor(context, log_by, output, standing).run()
     except (OSError, ssl.SSLError) as error:
         return cannot_start(error)
+
+
+def _log_by(logging: Logging, config: Config) -> FilteringBoundLogger:
+    """The log in the form that a configuration says, also for what nobody else tells."""
+    log = logging.events(config.log)
+    report_gaps(logging.output, log)
+    into_log(lambda: log)
+    return log
 
 
 def pause_before(deaths: int) -> float:
@@ -194,18 +202,20 @@ class Supervisor:
     def __init__(
         self,
         context: WorkerContext,
-        log: FilteringBoundLogger,
+        log_by: Callable[[Config], FilteringBoundLogger],
         output: LogWriter,
         standing: SupervisorStanding,
     ) -> None:
+        """`log_by` makes the log that a configuration wants, of lines that go to `output`."""
         self._context = context
-        self._log: Final = log
+        self._log_by: Final = log_by
+        self._log = log_by(context.config)
         self._output: Final = output
         self._standing: Final = standing
         self._processes: Final[dict[int, _Process]] = {}  # by process id
         self._due: Final[dict[int, float]] = {}  # empty places, and when they are to be filled
         self._deaths: Final[dict[int, int]] = {}  # in a row, by place
-        self._files: Final = SupervisedFiles(context.load, log)
+        self._files: Final = SupervisedFiles(context.load, self._log)
         self._mask: set[int] = set()
         self._is_ending = False
         self._deadline = math.inf  # of workers that have been told to end
@@ -389,6 +399,9 @@ class Supervisor:
             return failed(self._context.history)
         self._context = replace(self._context, config=config)
         self._context.log_level.follow(config.log.level)
+        self._log = self._log_by(config)
+        self._standing.log_to(self._log)
+        self._files.log_to(self._log)
         return reloaded(config, kept)
 
     def _end(self, how: signal.Signals = DRAIN) -> None:
