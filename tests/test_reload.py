@@ -151,6 +151,21 @@ async def test_configuration_that_cannot_be_used_is_refused_and_the_old_one_stay
     assert (await (await client(site.at)).get("/x", COOKIE)).status == 200
 
 
+async def test_shared_store_stays_until_a_restart_where_workers_would_have_none(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A place for a store of a run's own is made at its start alone, and here it was not needed.
+
+    Without one each worker would know of no logouts but its own.
+    """
+    store = {"url": f"sqlite://{tmp_path}/store.db"}
+    site: Site = await start(2, store=store, admin=None, secret="a secret of 32 bytes, or more ...")
+    written = json.loads(site.file.read_text())
+    site.change(json.dumps({key: one for key, one in written.items() if key != "store"}))
+    (line,) = await site.reload()
+    assert "store.url: takes a restart to be removed" in line["detail"]
+
+
 @WORKERS
 async def test_every_process_logs_in_the_new_form(start: Callable[..., Any], workers: int) -> None:
     """The supervisor's lines, too: whoever collects them reads one form."""

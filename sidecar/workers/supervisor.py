@@ -24,6 +24,7 @@ from sidecar import __version__
 from sidecar.allocator import keep_freed_memory
 from sidecar.app import FORGETS, cannot_start, has_sessions, report_shortage, where
 from sidecar.compilation.compile_policy import compile_policy
+from sidecar.core.config import Fault
 from sidecar.core.errors import ConfigError
 from sidecar.core.record import replace
 from sidecar.handover import ASKED, offered
@@ -35,6 +36,7 @@ from sidecar.net.outbound import way_of
 from sidecar.net.parsers import require_c_parsers
 from sidecar.reload import (
     ENDING,
+    REMEDY,
     STAYS,
     Load,
     adapted,
@@ -84,6 +86,8 @@ _FINE: Final = 0
 _FAULTY: Final = 1
 _UNUSABLE: Final = 2
 _ADMIN: Final = 0  # the admin process's place, before those of the workers
+_NO_PLACE: Final = Fault("store.url", None, "takes a restart to be removed", REMEDY)
+"""Workers without a store that they share would not know whose session the others have ended."""
 _SIGNALS: Final = (
     *(signal.SIGCHLD, signal.SIGTERM, signal.SIGINT),
     *(RELOAD, TOUCHED, SERVES, ASKED),
@@ -119,7 +123,7 @@ def supervise(config: Config, count: int, load: Load, inheritance: Inheritance) 
                 workers=count,
                 **where(config),
             )
-            if "url" not in config.store.model_fields_set and has_sessions(config):
+            if not _has_store(config) and has_sessions(config):
                 log.info("private store", detail=FORGETS)
             standing = SupervisorStanding(inheritance, offered(context.opened), log)
             return Supervisor(context, log_by, output, standing).run()
@@ -153,9 +157,8 @@ def _gather(
     entropy = os.urandom(32)
     _open_files(config, entropy)
     opened = stack.enter_context(listening(addresses_of(config), inheritance.sockets))
-    needs_store = "url" not in config.store.model_fields_set
     directory = None
-    if needs_store or config.admin is not None:
+    if not _has_store(config) or config.admin is not None:
         directory = stack.enter_context(private_directory(os.environ))
     lifeline, held = os.pipe()
     stack.callback(os.close, lifeline)
@@ -176,6 +179,11 @@ def _gather(
         supervisor=os.getpid(),
         history=started(config),
     )
+
+
+def _has_store(config: Config) -> bool:
+    """Whether a store is configured; else workers share one of this run's own."""
+    return "url" in config.store.model_fields_set
 
 
 def _open_files(config: Config, entropy: bytes) -> None:
@@ -389,6 +397,8 @@ class Supervisor:
         """Reads it for processes to come."""
         try:
             config, kept = adapted(self._context.config, self._context.load())
+            if self._context.directory is None and not _has_store(config):
+                raise ConfigError((_NO_PLACE,))
             _open_files(config, self._context.entropy)
             self._output.turn_to(open_target(config.log.target))
         except (ConfigError, OSError) as error:
