@@ -68,8 +68,8 @@ class Facts(Protocol):
         """Ends sessions everywhere, and waits until that is so."""
 
 
-class LevelRequest(msgspec.Struct, frozen=True):
-    """What `POST /log-level` is given."""
+class LevelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `POST /log-level` is given. A misspelled member is no wish for the usual level."""
 
     level: str | None = None
     seconds: float = 600.0

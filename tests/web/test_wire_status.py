@@ -487,10 +487,14 @@ async def test_log_level_is_another_one_for_a_while(
     status = await status_of(at)
     assert status.process.log_level == "debug"
     assert status.process.log_level_until is not None
-    for given in ({"level": "loud"}, {"level": "debug", "seconds": -1}, {"seconds": "many"}, [1]):
+    for given in (
+        *({"level": "loud"}, {"level": "debug", "seconds": -1}, {"seconds": "many"}, [1]),
+        *({"levle": "debug"}, {"level": "error", "second": 5}),
+    ):
         refused = await post(client, at, "/log-level", given)
         assert refused.status == 400
         assert refused.json["reason"]
+    assert (await status_of(at)).process.log_level == "debug"
     assert (await post(client, at, "/log-level", {})).json["level"] == "info"
     assert (await status_of(at)).process.log_level_until is None
 
