@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -21,6 +20,7 @@ from sidecar.core.record import replace
 from sidecar.core.upstream_url import split_upstream_url
 from sidecar.net.parsers import ParserMissing, require_c_parsers
 from sidecar.page_files import read_pages
+from sidecar.places import require_appendable, require_socket_place, require_store_file
 from sidecar.spans import require_opentelemetry
 from sidecar.tls import (
     UnusableFile,
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from sidecar.core.config import Config, Listen
 
 SOON: Final = timedelta(days=14)
-_DATABASE: Final = b"SQLite format 3\0"
-"""What a database of SQLite begins with (sqlite.org/fileformat.html)."""
 
 
 def unmet(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
@@ -96,7 +94,7 @@ def _addresses(config: Config) -> Iterator[Callable[[], object]]:
 def _can_listen(key: str, listen: Listen) -> None:
     """Raises `UnusableFile`. An address that is in use is no fault: the sidecar may be running."""
     if listen.unix_path is not None:
-        _can_hold(key, Path(listen.unix_path))
+        require_socket_place(key, Path(listen.unix_path))
         return
     if listen.host == EVERYWHERE:
         listen = replace(listen, host="")  # of IPv6 if the machine has it, and of IPv4
@@ -127,43 +125,20 @@ def _store(config: Config) -> Callable[[], object]:
     url = config.store.url
 
     def need() -> None:
-        if url.kind == "sqlite":
-            _can_be_a_database("store.url", Path(url.path))
-        elif url.tls:
+        require_store_file(url)
+        if url.tls:
             client_context(url.ca, url.cert, url.key, "store.url")
 
     return need
-
-
-def _can_be_a_database(key: str, path: Path) -> None:
-    """A database of SQLite can be made there, or seems to be there. Raises `UnusableFile`."""
-    _can_hold(key, path)
-    if path.exists() and not path.is_file():
-        raise UnusableFile(key, str(path), "must be a regular file")
-    if path.is_file():
-        with path.open("rb") as file:
-            begins = file.read(len(_DATABASE))
-        if begins not in (b"", _DATABASE):  # an empty file is an empty database
-            raise UnusableFile(key, str(path), "must be a SQLite database; remove the file")
 
 
 def _log(config: Config) -> Callable[[], object]:
     def need() -> None:
         path = log_file(config.log.target)
         if path is not None:
-            _can_append("log.target", Path(path))
+            require_appendable("log.target", Path(path))
 
     return need
-
-
-def _can_append(key: str, path: Path) -> None:
-    """A regular file is there to be appended to, or can be made. Raises `UnusableFile`."""
-    if not path.exists():
-        _can_hold(key, path)
-    elif not path.is_file():
-        raise UnusableFile(key, str(path), "must be a regular file")
-    elif not os.access(path, os.W_OK):
-        raise UnusableFile(key, str(path), "must be writable for this user")
 
 
 def _directory(config: Config, environ: Mapping[str, str]) -> Callable[[], object]:
@@ -181,18 +156,3 @@ def _directory(config: Config, environ: Mapping[str, str]) -> Callable[[], objec
                 raise UnusableFile("workers", str(config.workers), str(error.strerror)) from None
 
     return need
-
-
-def _can_hold(key: str, path: Path) -> None:
-    """A file or socket can be made there, or is there. Raises `UnusableFile`."""
-    folder = path.parent
-    if not folder.is_dir():
-        raise UnusableFile(key, str(path), f"the directory {folder} is missing")
-    if path.is_dir():
-        raise UnusableFile(key, str(path), "must not be a directory")
-    if path.is_file() and not os.access(path, os.R_OK | os.W_OK):
-        raise UnusableFile(key, str(path), "must be readable and writable for this user")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UnusableFile(key, str(path), f"the directory {folder} must be writable for this user")
-    if key != "store.url" and path.exists() and not path.is_socket():
-        raise UnusableFile(key, str(path), "must be a socket; remove the file")

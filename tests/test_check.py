@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -149,6 +151,38 @@ def test_what_run_cannot_use_is_named_with_its_cause(
     result = check(configuration(what, *paths, files))
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"x.yaml: {told.format(*paths)}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "key", "name"),
+    [
+        ("store", "store.url", "x.db"),
+        ("listen", "listen", "x.sock"),
+        ("admin", "admin", "x.sock"),
+        ("log", "log.target", "x.log"),
+    ],
+)
+def test_directory_that_this_user_may_not_enter_is_told(
+    *,
+    check: Check,
+    files: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    key: str,
+    name: str,
+) -> None:
+    """As anything else that is missing, and not as a defect."""
+    locked, stat = Path(files["folder"]) / "locked", Path.stat
+
+    def look(self: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if locked in self.parents:  # as root, who runs the tests in a container, may enter all
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return stat(self, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", look)
+    result = check(configuration(what, str(locked / "in"), "", files))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"x.yaml: {key}: {locked}/in/{name}: permission denied\n"
 
 
 @pytest.mark.parametrize("one", ["missing", "nonsense", "other"])
