@@ -32,7 +32,7 @@ from sidecar.net.open_files import raise_open_files, shortage
 from sidecar.net.parsers import require_c_parsers
 from sidecar.observation.warning_log import WarningLog
 from sidecar.policy import Policy
-from sidecar.reload import Load, Reloads
+from sidecar.reload import Load, Reloads, require_new_store
 from sidecar.reload_on_change import ReloadOnChange
 from sidecar.runtime import FINISH_SECONDS, Runtime
 from sidecar.service_manager import ServiceManager
@@ -344,6 +344,7 @@ class Sidecar:
         one. Raises `UnusableFile`, and goes on as before then, as after any other error.
         """
         contexts = listener_contexts(config.listeners)  # before anything is changed
+        require_new_store(self.runtime.policy.config, config)
         policy = compile_policy(config, self._entropy)
         target = open_target(config.log.target)
         try:

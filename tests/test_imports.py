@@ -51,6 +51,7 @@ LAYERS: Final = (
         "sidecar.policy",
         "sidecar.descriptor_signals",
         "sidecar.page_files",
+        "sidecar.places",
         "sidecar.tls",
         "sidecar.tls_failure",
         "sidecar.inotify",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import ssl
 from contextlib import suppress
@@ -149,6 +150,24 @@ async def test_configuration_that_cannot_be_used_is_refused_and_the_old_one_stay
     assert "the old configuration stays" in line["detail"]
     assert told in line["detail"]
     assert (await (await client(site.at)).get("/x", COOKIE)).status == 200
+
+
+@WORKERS
+async def test_store_that_cannot_be_is_refused_and_the_old_one_stays(
+    *, start: Callable[..., Any], client: Clients, tmp_path: Path, workers: int
+) -> None:
+    """As a file for the log. What has become of the old one's file keeps nobody from a reload."""
+    old, folder = f"sqlite://{tmp_path}/old/store.db", tmp_path / "old"
+    folder.mkdir()
+    site: Site = await start(workers, store=old, secret="a secret of 32 bytes, or more ...")
+    site.change(store=f"sqlite://{tmp_path}/new/store.db")
+    (line,) = await site.reload()
+    assert f"store.url: {tmp_path}/new/store.db: the directory {tmp_path}/new" in line["detail"]
+    assert (await (await client(site.at)).get("/x", COOKIE)).status == 200
+    shutil.rmtree(folder)
+    site.change(store=old, log={"level": "debug"})
+    lines = await site.reload(lines_of(workers))
+    assert {one["event"] for one in lines} >= {"reloaded"}
 
 
 async def test_shared_store_stays_until_a_restart_where_workers_would_have_none(

@@ -45,6 +45,7 @@ from sidecar.reload import (
     reloaded,
     reopen,
     report,
+    require_new_store,
     started,
 )
 from sidecar.strays import into_log
@@ -399,6 +400,7 @@ class Supervisor:
             config, kept = adapted(self._context.config, self._context.load())
             if self._context.directory is None and not _has_store(config):
                 raise ConfigError((_NO_PLACE,))
+            require_new_store(self._context.config, config)
             _open_files(config, self._context.entropy)
             self._output.turn_to(open_target(config.log.target))
         except (ConfigError, OSError) as error:
