@@ -300,6 +300,9 @@ SameSite: TypeAlias = Annotated[
 ]
 Domain: TypeAlias = Annotated[str, _text(values.parse_domain), _string("^[A-Za-z0-9_.-]+$")]
 Token: TypeAlias = Annotated[str, _text(values.parse_token), _string(values.TOKEN_PATTERN)]
+CookieName: TypeAlias = Annotated[
+    str, _text(values.parse_cookie_name), _string(values.TOKEN_PATTERN)
+]
 FieldName: TypeAlias = Annotated[str, _text(values.parse_field_name), _string(values.TOKEN_PATTERN)]
 IdentityName: TypeAlias = Annotated[
     str, _text(values.parse_identity_field), _string("^[A-Za-z0-9-]+$")

@@ -13,6 +13,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 
 from sidecar.core.config.fields import (
+    CookieName,
     CookiePath,
     Count,
     Domain,
@@ -128,7 +129,7 @@ class Logout(Section):
     allowed_origins: tuple[Origin, ...] = setting(
         (), "Origins that redirect_to may lead to besides this one.", written=[]
     )
-    cookies: tuple[Token, ...] = setting(
+    cookies: tuple[CookieName, ...] = setting(
         ("authjs.session-token", "next-auth.session-token", "access_token"),
         "Cookies to expire, by base name; chunks and prefixed names are included.",
         written=["authjs.session-token", "next-auth.session-token", "access_token"],

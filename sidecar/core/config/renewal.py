@@ -9,6 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from sidecar.core.config.allow import ABOUT_ALLOW, AllowRule
 from sidecar.core.config.fields import (
+    CookieName,
     Duration,
     EndpointUrl,
     FilePath,
@@ -160,7 +161,7 @@ class Oidc(_Client):
     )
     allow: tuple[AllowRule, ...] = setting((), f"Who may log in. {ABOUT_ALLOW}")
     path: PathText = setting("/auth", "Where login, callback, session and logout are.")
-    cookie: Token = setting("sidecar", "The session cookie's base name.")
+    cookie: CookieName = setting("sidecar", "The session cookie's base name.")
     keep: Literal["cookie", "store"] | None = setting(
         None, "Where sessions are kept. Default: cookie where the store is memory:, else store."
     )

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from sidecar.core.config.faults import BadValue
 from sidecar.core.config.fields import (
+    CookieName,
     CookiePath,
     Domain,
     EndpointUrl,
@@ -19,7 +20,6 @@ from sidecar.core.config.fields import (
     Secrets,
     Section,
     SourceName,
-    Token,
     secret_setting,
     setting,
 )
@@ -64,7 +64,7 @@ class _Library(_Sealed):
     """A library's session: one or more secrets, and a cookie name with a default of its own."""
 
     secret: Secrets = Field(description=_ABOUT_SECRETS)
-    cookie: Token | None = setting(None, _ABOUT_COOKIE)
+    cookie: CookieName | None = setting(None, _ABOUT_COOKIE)
     refresh_token: MemberPath | None = setting(None, _ABOUT_REFRESH)
 
 
@@ -101,7 +101,9 @@ class IronSessionSource(_Sealed):
     type: Literal["iron-session"] = Field(
         description="iron-session 8 and 9; h3, and with it Nuxt and TanStack Start."
     )
-    cookie: Token = Field(description="The session cookie's name, as the application chose it.")
+    cookie: CookieName = Field(
+        description="The session cookie's name, as the application chose it."
+    )
     password: Passwords = Field(description="One password (id 1), or a mapping of id to password.")
     iterations: Iterations = setting(
         1, "How h3 2 and later derive keys from it: 8192. Each new session then costs 30 ms."
@@ -114,7 +116,9 @@ class JwtSource(_Sealed):
     type: Literal["jwt"] = Field(
         description="A signed JWT (RFC 7519) that is not encrypted and holds the token."
     )
-    cookie: Token = Field(description="The session cookie's name, as the application chose it.")
+    cookie: CookieName = Field(
+        description="The session cookie's name, as the application chose it."
+    )
     secret: Secrets = setting((), "The secret of HS256, HS384 or HS512, as text or a list.")
     key: Pem | None = secret_setting(
         "The public key of RS*, PS*, ES* or EdDSA, in PEM; a certificate will do."
@@ -134,8 +138,8 @@ class CookieSource(_Source):
     """A cookie whose value is the token itself."""
 
     type: Literal["cookie"] = Field(description="A cookie whose value is the token itself.")
-    cookie: Token = Field(description="The cookie's name.")
-    refresh_cookie: Token | None = setting(None, "The cookie that is the refresh token.")
+    cookie: CookieName = Field(description="The cookie's name.")
+    refresh_cookie: CookieName | None = setting(None, "The cookie that is the refresh token.")
 
 
 SourceSection: TypeAlias = Annotated[

@@ -15,6 +15,7 @@ import msgspec
 
 from sidecar.core.attributes import SAME_SITES
 from sidecar.core.config.faults import BadValue
+from sidecar.core.cookies import unprefixed
 from sidecar.core.errors import BadRequest
 from sidecar.core.headers import is_own_field, is_request_field
 from sidecar.core.target import normalise
@@ -433,6 +434,14 @@ def parse_token(value: str) -> str:
     if not _TOKEN.fullmatch(value):
         raise BadValue("must be a valid name", "use only letters, digits and !#$%&'*+-.^_`|~")
     return value
+
+
+def parse_cookie_name(value: str) -> str:
+    """A cookie's name: a token, of which something is left without `__Host-` or `__Secure-`."""
+    name = parse_token(value)
+    if unprefixed((name,)) == ("",):
+        raise BadValue("must have a name behind its prefix", "use __Host-session, for example")
+    return name
 
 
 def parse_field_name(value: str) -> str:

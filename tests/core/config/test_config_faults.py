@@ -226,6 +226,20 @@ FAULTS = [
         "must be at most 599",
         "599",
     ),
+    (
+        GOOD + "session: {sources: [{type: cookie, cookie: __Host-}]}",
+        "session.sources[0].cookie",
+        2,
+        "must have a name behind its prefix",
+        "__Host-session",
+    ),
+    (
+        GOOD + "logout: {cookies: [a, __Secure-]}",
+        "logout.cookies[1]",
+        2,
+        "must have a name behind its prefix",
+        "__Host-session",
+    ),
     (GOOD + "limits: {header: 2GiB}", "limits.header", 2, "must be at most 1GiB", "64KiB"),
     (GOOD + "limits: {client_head: 10}", "limits.client_head", 2, "must be a duration", "30s"),
     (
