@@ -20,7 +20,7 @@ from sidecar.core.record import replace
 from sidecar.core.upstream_url import split_upstream_url
 from sidecar.net.parsers import ParserMissing, require_c_parsers
 from sidecar.page_files import read_pages
-from sidecar.places import require_appendable, require_socket_place, require_store_file
+from sidecar.places import require_appendable, require_socket_place, require_store_files
 from sidecar.spans import require_opentelemetry
 from sidecar.tls import (
     UnusableFile,
@@ -45,7 +45,7 @@ def unmet(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
         require_c_parsers,
         *_tls(config),
         *_addresses(config),
-        _store(config),
+        partial(require_store_files, config.store.url),
         _log(config),
         _directory(config, environ),
         partial(read_pages, config.pages),
@@ -119,17 +119,6 @@ def _cause(family: int, address: tuple[object, ...]) -> str | None:
         if error.errno != errno.EADDRINUSE:
             return (error.strerror or type(error).__name__).lower()
     return None
-
-
-def _store(config: Config) -> Callable[[], object]:
-    url = config.store.url
-
-    def need() -> None:
-        require_store_file(url)
-        if url.tls:
-            client_context(url.ca, url.cert, url.key, "store.url")
-
-    return need
 
 
 def _log(config: Config) -> Callable[[], object]:

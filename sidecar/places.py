@@ -1,4 +1,4 @@
-"""Whether files can be where the configuration has them. Nothing is made there.
+"""Whether files can be where, and what, the configuration wants. Nothing is made there.
 
 All raise `UnusableFile`, also for a directory that this user may not enter.
 """
@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sidecar.tls import UnusableFile
+from sidecar.tls import UnusableFile, client_context
 
 if TYPE_CHECKING:
     from sidecar.core.store_url import StoreUrl
@@ -21,11 +21,16 @@ _DATABASE: Final = b"SQLite format 3\0"
 """What a database of SQLite begins with (sqlite.org/fileformat.html)."""
 
 
-def require_store_file(url: StoreUrl) -> None:
-    """If the store is a file: it can be made, or seems to be a database."""
-    if url.kind != "sqlite":
-        return
-    path = Path(url.path)
+def require_store_files(url: StoreUrl) -> None:
+    """The files of a store can be used: the database, or certificates and keys."""
+    if url.tls:
+        client_context(url.ca, url.cert, url.key, _STORE)
+    if url.kind == "sqlite":
+        _require_database(Path(url.path))
+
+
+def _require_database(path: Path) -> None:
+    """It can be made, or seems to be one."""
     with _naming(_STORE, path):
         _require_place(_STORE, path)
         if path.exists() and not path.is_file():

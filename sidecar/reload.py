@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 from sidecar.compilation.compile_policy import config_hash
 from sidecar.core.errors import ConfigError
 from sidecar.core.reload_result import ReloadHistory, ReloadResult
-from sidecar.places import require_store_file
+from sidecar.places import require_store_files
 from sidecar.tls import UnusableFile
 
 if TYPE_CHECKING:
@@ -66,12 +66,12 @@ def adapted(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
 
 
 def require_new_store(old: Config, new: Config) -> None:
-    """Another store that is a file can be one. Raises `UnusableFile`.
+    """The files of another store can be used. Raises `UnusableFile`.
 
     The one that serves already is left alone: a reload may be what its trouble needs.
     """
     if new.store.url != old.store.url:
-        require_store_file(new.store.url)
+        require_store_files(new.store.url)
 
 
 def _with(new: Config, old: Config, keys: Sequence[str]) -> Config:

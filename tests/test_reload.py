@@ -160,9 +160,17 @@ async def test_store_that_cannot_be_is_refused_and_the_old_one_stays(
     old, folder = f"sqlite://{tmp_path}/old/store.db", tmp_path / "old"
     folder.mkdir()
     site: Site = await start(workers, store=old, secret="a secret of 32 bytes, or more ...")
-    site.change(store=f"sqlite://{tmp_path}/new/store.db")
-    (line,) = await site.reload()
-    assert f"store.url: {tmp_path}/new/store.db: the directory {tmp_path}/new" in line["detail"]
+    for url, told in (
+        (
+            f"sqlite://{tmp_path}/new/store.db",
+            f"/new/store.db: the directory {tmp_path}/new is mis",
+        ),
+        (f"rediss://127.0.0.1:1?ca={tmp_path}/new.pem", "/new.pem: no such file or directory"),
+    ):
+        site.change(store=url)
+        line = (await site.reload())[-1]
+        assert line["event"] == "reload refused"
+        assert told in line["detail"]
     assert (await (await client(site.at)).get("/x", COOKIE)).status == 200
     shutil.rmtree(folder)
     site.change(store=old, log={"level": "debug"})
