@@ -153,6 +153,20 @@ async def test_configuration_that_cannot_be_used_is_refused_and_the_old_one_stay
 
 
 @WORKERS
+async def test_client_certificate_that_is_missing_is_told_once(
+    start: Callable[..., Any], workers: int
+) -> None:
+    """By the supervisor of several workers, which would begin others with what it takes."""
+    site: Site = await start(workers, public_url="http://127.0.0.1", secret="s" * 32)
+    client = {"issuer": "http://127.0.0.1:1", "client_id": "a", "auth": "tls"}
+    cert, key = write_certificate(site.file.parent)
+    cert.unlink()
+    site.change(oidc={**client, "cert": str(cert), "key_file": str(key)})
+    (line,) = await site.reload()
+    assert f"oidc.cert: {cert}: no such file or directory" in line["detail"]
+
+
+@WORKERS
 async def test_store_that_cannot_be_is_refused_and_the_old_one_stays(
     *, start: Callable[..., Any], client: Clients, tmp_path: Path, workers: int
 ) -> None:

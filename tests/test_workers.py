@@ -29,6 +29,7 @@ from sidecar.workers.processors import usable_processors
 from sidecar.workers.supervisor import LONGEST_PAUSE, pause_before
 from sidecar.workers.together import socket_path
 from sidecar.workers.totals import Totals
+from tests.e2e.servers import write_certificate
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -504,6 +505,30 @@ async def test_worker_that_cannot_start_ends_it_with_2(start: Start, upstream: U
     assert "sidecar: cannot start" in at.stderr
     assert lines(at, "worker cannot start")[0]["worker"] == 1
     assert await is_refused(at.port)
+
+
+async def test_worker_that_waits_for_a_file_ends_nobody(
+    start: Start, upstream: Upstream, tmp_path: Path
+) -> None:
+    """A certificate may be half-written just then, and the other worker has the former one."""
+    ca, _ = write_certificate(tmp_path)
+    at = await start(outbound={"ca": str(ca)}, watch=False)
+    await all_serve(at)
+    written = ca.read_bytes()
+    ca.write_text("half")
+    os.kill(pids(at)[1], signal.SIGKILL)
+    await eventually(lambda: waits(at))
+    assert lines(at, "worker cannot start")[0]["detail"] == (
+        f"outbound.ca: {ca}: must contain a PEM certificate"
+    )
+    assert await answers(at)
+    ca.write_bytes(written)
+    at.process.send_signal(signal.SIGHUP)
+    await all_serve(at)
+
+
+async def waits(at: Crew) -> bool:
+    return bool(lines(at, "worker cannot start"))
 
 
 async def test_killed_supervisor_leaves_no_orphans(

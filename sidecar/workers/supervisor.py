@@ -23,6 +23,7 @@ import msgspec
 from sidecar import __version__
 from sidecar.allocator import keep_freed_memory
 from sidecar.app import FORGETS, cannot_start, has_sessions, report_shortage, where
+from sidecar.assembly.open_provider import client_certificate
 from sidecar.compilation.compile_policy import compile_policy
 from sidecar.core.config import Fault
 from sidecar.core.errors import ConfigError
@@ -48,6 +49,7 @@ from sidecar.reload import (
     require_new_store,
     started,
 )
+from sidecar.spans import require_opentelemetry
 from sidecar.strays import into_log
 from sidecar.tls import UnusableFile, listener_contexts
 from sidecar.web.listeners import addresses_of, listening
@@ -191,7 +193,10 @@ def _open_files(config: Config, entropy: bytes) -> None:
     """Files that no worker could use are told once, here. Raises `UnusableFile`."""
     compile_policy(config, entropy)
     way_of(config.outbound.proxy, config.outbound.ca)
+    client_certificate(config)
     listener_contexts(config.listeners)
+    if config.tracing.endpoint is not None:
+        require_opentelemetry(config.tracing.endpoint)
 
 
 class _Process(msgspec.Struct, frozen=True):
@@ -329,7 +334,7 @@ class Supervisor:
                 socket_path(self._context.directory, process.worker).unlink(missing_ok=True)
         if self._is_ending:
             return
-        if process.is_worker and code == _UNUSABLE:
+        if process.is_worker and code == _UNUSABLE and not self._is_short_of_files(number):
             self._log.error("worker cannot start", worker=number)
             self._code = _UNUSABLE
             self._end()
@@ -342,6 +347,19 @@ class Supervisor:
         what = {"worker": number} if process.is_worker else {}
         event = "worker ended" if process.is_worker else "admin process ended"
         self._log.warning(event, pid=pid, pause=pause, **what, **_how(code))
+
+    def _is_short_of_files(self, number: int) -> bool:
+        """Whether a worker lacks what the configuration names, and others serve meanwhile.
+
+        Such as a certificate whose key is yet to come: they have the former one.
+        """
+        try:
+            _open_files(self._context.config, self._context.entropy)
+        except OSError as error:
+            if self._context.board.members():
+                self._log.error("worker cannot start", worker=number, detail=str(error))
+                return True
+        return False
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -388,6 +406,7 @@ class Supervisor:
         if result.is_good:
             board.next_reload()
             self._tell(RELOAD)
+            self._due.update(dict.fromkeys(self._due, 0.0))  # who waited for files has them now
         else:
             self._tell(REOPEN)
         board.answered(asked)
