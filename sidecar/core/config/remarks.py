@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Final
@@ -21,6 +22,8 @@ from sidecar.core.path_table import PathTable
 from sidecar.core.target import prefix_key
 from sidecar.core.upstream_url import split_upstream_url
 
+_PATTERN: Final = re.compile(r"/([^/]*\*[^/]*|:[^/]+)")
+"""A segment with a `*`, such as `*` and `.*`, or of a parameter's name, such as `:id`."""
 _PLACEHOLDERS: Final = ("{refresh_token}", "{access_token}")
 
 
@@ -34,6 +37,7 @@ def remarks(config: Config) -> Iterator[str]:
     yield from _observed(config)
     yield from _proxies(config)
     yield from _unreached(config)
+    yield from _patterns(config)
     yield from _hosts(config)
     yield from _logout(config)
     yield from _own_login(config)
@@ -144,6 +148,17 @@ def _unreached(config: Config) -> Iterator[str]:
         for index, route in enumerate(config.routes):
             if prefix_key(route.path) in taken or table.find(route.path) is None:
                 yield f"routes[{index}].path: never reached; the sidecar answers {whose}"
+
+
+def _patterns(config: Config) -> Iterator[str]:
+    """Paths of routes that are written as patterns of other programs, and stand for themselves."""
+    for index, route in enumerate(config.routes):
+        found = _PATTERN.search(route.path)
+        if found is not None:
+            yield (
+                f"routes[{index}].path: is no pattern, so it matches nothing but this very "
+                f"{found[1]!r}; use {route.path[: found.start()]}/, which matches all below it"
+            )
 
 
 def _hosts(config: Config) -> Iterator[str]:

@@ -439,6 +439,30 @@ def test_warnings_about_domains_that_are_not_of_this_site(
     assert ("logout.domains[1]" in keys) is is_warned
 
 
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/account/*", "'*'; use /account/,"),
+        ("/account/.*", "'.*'; use /account/,"),
+        ("/a*/b", "'a*'; use /,"),
+        ("/users/:id/cards", "':id'; use /users/,"),
+        ("/users/a:b/", None),
+        ("/account/", None),
+    ],
+)
+def test_warnings_about_paths_that_look_like_patterns(
+    loaded: Loader, path: str, told: str | None
+) -> None:
+    """Such a route matches next to nothing, so that its session: required protects nothing."""
+    route = f"{{path: '{path}', kind: page, upstream: api, session: required}}"
+    rest = "{path: /, kind: page, upstream: api}"
+    sources = f"session: {{sources: [{{type: authjs, secret: {LONG}}}]}}\n"
+    text = f"secret: {LONG}\n{UPSTREAMS}{sources}routes: [{route}, {rest}]"
+    warnings = [one for one in loaded(text).warnings if one.startswith("routes[0].path: ")]
+    assert len(warnings) == (told is not None)
+    assert (told or "") in "".join(warnings)
+
+
 COOKIE = f"session: {{sources: [{{type: authjs, secret: {LONG}}}, {{type: cookie, cookie: a}}]}}\n"
 
 
