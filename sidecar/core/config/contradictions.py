@@ -202,6 +202,20 @@ def _own_cookie_is_its_own(data: Data, environ: Mapping[str, str]) -> Iterator[F
             yield Finding(("oidc", "cookie"), problem, "use another name")
 
 
+def _refresh_cookie_is_another(data: Data) -> Iterator[Finding]:
+    """Else a renewal would write both tokens into one cookie, of which the last one stays."""
+    for index, source in enumerate(_listed(section(data, "session").get("sources"))):
+        given = source if isinstance(source, dict) else {}
+        names = [given.get("cookie"), given.get("refresh_cookie")]
+        texts = [name for name in names if isinstance(name, str)]
+        if len(texts) == len(names) and len(unprefixed(texts)) == 1:
+            yield Finding(
+                ("session", "sources", index, "refresh_cookie"),
+                "must not be the cookie of the token too",
+                "name the cookie that holds the refresh token",
+            )
+
+
 def _cookies_of_sources(
     data: Data, environ: Mapping[str, str]
 ) -> Iterator[tuple[str, Sequence[str]]]:
@@ -318,6 +332,7 @@ _RULES: Final[tuple[Rule, ...]] = (
     _upstreams_exist,
     *PATH_RULES,
     _envelopes_keep_nothing_that_is_looked_into,
+    _refresh_cookie_is_another,
     _own_login_is_asked_for_right,
     _own_login_knows_its_origin,
     *RENEWAL_RULES,

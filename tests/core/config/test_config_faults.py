@@ -233,6 +233,16 @@ FAULTS = [
         "must have a name behind its prefix",
         "__Host-session",
     ),
+    *(
+        (
+            GOOD + f"session: {{sources: [{{type: cookie, cookie: a, refresh_cookie: {name}}}]}}",
+            "session.sources[0].refresh_cookie",
+            2,
+            "must not be the cookie of the token too",
+            "refresh token",
+        )
+        for name in ("a", "__Host-a")
+    ),
     (
         GOOD + "logout: {cookies: [a, __Secure-]}",
         "logout.cookies[1]",
