@@ -11,6 +11,8 @@ from sidecar.core.config.tree import Tree
 ReadFile: TypeAlias = Callable[[str], str]
 
 _SUFFIX: Final = "_file"
+_MARK: Final = "\ufeff"
+"""What some editors put before a text (RFC 3629 6), unseen; it is no part of a secret."""
 # Which keys of which sections may come from a file. A store's URL may hold a password.
 _SECTIONS: Final[Sequence[tuple[tuple[str, ...], Sequence[str]]]] = (
     ((), ("secret",)),
@@ -85,7 +87,7 @@ def _contents(named: object, read_file: ReadFile) -> object:
     if not isinstance(named, str) or not named:
         raise BadValue("must be the path of the file that holds the secret")
     try:
-        return read_file(named).rstrip("\r\n")
+        text = read_file(named).rstrip("\r\n")
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise BadValue(f"cannot be read: {reason}", "mount the file, or correct the path") from None
@@ -93,3 +95,6 @@ def _contents(named: object, read_file: ReadFile) -> object:
         raise BadValue("must be UTF-8 text", "store the secret as text") from None
     except ValueError:
         raise BadValue("must be the path of a file", "remove the NUL character") from None
+    if text.startswith(_MARK):
+        raise BadValue("must not begin with a byte order mark", "save the file without one")
+    return text

@@ -290,6 +290,7 @@ FAULTS = [
     (GOOD + "secret_file: /none", "secret_file", 2, "No such file", "mount"),
     (GOOD + "secret_file: /latin", "secret_file", 2, "must be UTF-8", "text"),
     (GOOD + "secret_file: [1]", "secret_file", 2, "must be the path of the file", ""),
+    (GOOD + "secret_file: /marked", "secret_file", 2, "byte order mark", "save the file without"),
     (GOOD + "secret_file: /short", "secret", 2, "must have at least 32 bytes", "keygen"),
     (
         GOOD + f"secret: {'x' * 32}\nsecret_file: /none",
@@ -531,7 +532,11 @@ FAULTS = [
         "keygen",
     ),
 ]
-FILES = {"/latin": UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), "/short": "canary\n"}
+FILES = {
+    "/latin": UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"),
+    "/short": "canary\n",
+    "/marked": f"\ufeff{'canary' * 8}\n",
+}
 
 
 @pytest.mark.parametrize("case", FAULTS, ids=lambda case: case[1] or "file")
