@@ -184,10 +184,15 @@ list_members: Final = Memo(_list_members, 32).__getitem__
 MAX_CODINGS: Final = 32  # of an Accept-Encoding value that are looked at
 
 
+def first_codings(value: bytes) -> list[bytes]:
+    """The members of an Accept-Encoding value that are looked at."""
+    return value.split(b",", MAX_CODINGS)[:MAX_CODINGS]
+
+
 def _cut_codings(value: bytes) -> bytes:
     kept = [
         item
-        for part in value.split(b",", MAX_CODINGS)[:MAX_CODINGS]
+        for part in first_codings(value)
         if (item := part.strip(b" \t"))
         and item.split(b";", 1)[0].strip().lower() in (b"gzip", b"x-gzip", b"deflate", b"identity")
     ]
@@ -201,9 +206,11 @@ decodable_codings: Final = Memo(_cut_codings, 256).__getitem__
 """
 
 
-_FOR_SHARED_CACHES: Final = (b"public", b"s-maxage")
-_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
-_DIRECTIVE: Final = re.compile(rb'(?:"(?:[^"\\]|\\.)*+"|[^,"])++', re.DOTALL)
+_FOR_SHARED_CACHES: Final = frozenset((b"public", b"s-maxage"))
+# A string without an end is taken to the value's end, so that each byte is looked at once: a search
+# that gave it up would look for the end of another one at each quotation mark in it.
+_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*+("?)', re.DOTALL)
+_DIRECTIVE: Final = re.compile(rb'(?:"(?:[^"\\]|\\.)*+"?|[^,"])++', re.DOTALL)
 
 
 def _directives(value: bytes) -> list[tuple[bytes, bytes]]:
@@ -215,8 +222,13 @@ def _directives(value: bytes) -> list[tuple[bytes, bytes]]:
     return [(text.partition(b"=")[0].rstrip(b" \t").lower(), text) for text in texts]
 
 
+def _is_cut_off(value: bytes) -> bool:
+    """Whether a quoted string in a value has no end."""
+    return not all(_QUOTED.findall(value))
+
+
 def _at_least_private(value: bytes) -> bytes:
-    if b'"' in _QUOTED.sub(b"", value):
+    if _is_cut_off(value):
         return b"no-store"  # a string without an end would take in whatever is added
     kept = [text for name, text in _directives(value) if name not in _FOR_SHARED_CACHES]
     is_private = any(text.lower() in (b"private", b"no-store") for text in kept)
@@ -233,8 +245,12 @@ field only (5.2.2.7). A value with a quoted string that does not end becomes `no
 
 
 def is_for_everybody(cache_control: bytes) -> bool:
-    """Whether a Cache-Control value lets shared caches give an answer to everybody."""
-    return any(name in _FOR_SHARED_CACHES for name, _ in _directives(cache_control))
+    """Whether a Cache-Control value lets shared caches give an answer to everybody.
+
+    What stands in a string without an end, caches read in ways of their own: it may be anything.
+    """
+    names = (name for name, _ in _directives(cache_control))
+    return _is_cut_off(cache_control) or not _FOR_SHARED_CACHES.isdisjoint(names)
 
 
 def vary_by(

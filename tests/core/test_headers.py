@@ -15,6 +15,7 @@ from sidecar.core.headers import (
     at_least_private,
     decodable_codings,
     is_clean_block,
+    is_for_everybody,
     is_own_field,
     list_members,
     media_type,
@@ -227,6 +228,32 @@ def test_only_what_can_be_decoded_is_asked_for(accepted: bytes, sent: bytes) -> 
 def test_no_shared_cache_keeps_what_is_private(value: bytes, made: bytes) -> None:
     """Answers to injected credentials are at least `private` (behaviour: browser protection)."""
     assert at_least_private(value) == made
+
+
+def test_a_string_without_an_end_is_looked_for_once() -> None:
+    """Not once more for each quotation mark in it, which takes half a minute of 64 KiB (T91)."""
+    value = b'no-cache="' + b'\\"' * 1000
+    assert headers._QUOTED.findall(value) == [b""]
+    assert headers._DIRECTIVE.findall(value) == [value]
+    assert at_least_private(value) == b"no-store"
+    assert is_for_everybody(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_so"),
+    [
+        (b"public", True),
+        (b"max-age=9, S-MaxAge=9", True),
+        (b"max-age=9", False),
+        (b'no-cache="a, public"', False),
+        (b'no-cache="a, public', True),
+        (b'no-cache="a, b', True),
+        (b"", False),
+    ],
+)
+def test_what_shared_caches_may_give_to_everybody(value: bytes, is_so: bool) -> None:
+    """Such a response says nothing for a credential; nor does one that caches read differently."""
+    assert is_for_everybody(value) is is_so
 
 
 DIRECTIVES = st.lists(
