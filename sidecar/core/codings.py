@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sidecar.core.headers import list_members
+from sidecar.core.headers import first_codings, list_members
 from sidecar.core.memo import Memo
 
 GZIP: Final = b"gzip"
@@ -41,7 +41,7 @@ def is_decodable(coding: bytes) -> bool:
 
 
 def _accepts_gzip(value: bytes) -> bool:
-    weights = dict(map(_weighted, list_members(value)))
+    weights = dict(map(_weighted, list_members(b",".join(first_codings(value)))))
     weight = max(weights.get(b"gzip", -1.0), weights.get(b"x-gzip", -1.0))
     if weight < 0:
         weight = weights.get(b"*", 0.0)

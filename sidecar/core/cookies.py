@@ -39,6 +39,10 @@ MAX_CHUNKS = 50
 MAX_ROWS = 20
 """Sets of one name that are joined if its chunks are duplicated."""
 
+MOST_JOINED = 3
+"""Times a header's own length that these sets have together: to open each costs its whole length,
+and one long chunk may stand in all of them."""
+
 MAX_PRESENTED = 180
 """Presented names that a logout expires: browsers keep at most 180 cookies of one site."""
 
@@ -257,7 +261,7 @@ def collect_chunks(
     names = tuple(f"{stem}{index}" for index in range(min(len(presented), MAX_CHUNKS + 1)))
     if len(names) > MAX_CHUNKS or not presented.issuperset(names):
         return Chunks(tuple(sorted(presented)))
-    rows = tuple(_rows([jar.places(n) for n in names]))
+    rows = tuple(_rows(jar, names))
     joined = ("".join(read(jar.pairs[place][1]) for place in row) for row in rows)
     return Chunks(names, tuple(joined), rows)
 
@@ -274,7 +278,7 @@ def collect_counted(
     names = tuple(f"{name}.{index}" for index in range(1, int(count[1]) + 1))
     if not 0 < len(names) <= MAX_CHUNKS or not all(map(jar.places, names)):
         return Chunks((name,))
-    rows = tuple(_rows([jar.places(one) for one in names]))
+    rows = tuple(_rows(jar, names))
     joined = tuple("".join(read(jar.pairs[place][1]) for place in row) for row in rows)
     heads = tuple(jar.places(name))
     return Chunks((name, *names), joined, tuple((*heads, *row) for row in rows))
@@ -284,12 +288,18 @@ def _is_index(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def _rows(columns: Sequence[Sequence[int]]) -> Iterator[tuple[int, ...]]:
+def _rows(jar: CookieJar, names: Iterable[str]) -> Iterator[tuple[int, ...]]:
     """One row per duplicate. A browser sends the cookies of one domain and path together, so the
     n-th of every name belong together; a name with fewer lends its last.
     """
+    columns = [jar.places(name) for name in names]
+    room = MOST_JOINED * len(jar.header)
     for row in range(min(max(map(len, columns)), MAX_ROWS)):
-        yield tuple(places[min(row, len(places) - 1)] for places in columns)
+        found = tuple(places[min(row, len(places) - 1)] for places in columns)
+        room -= sum(len(jar.pairs[place][1]) for place in found)
+        if room < 0:
+            return
+        yield found
 
 
 def everywhere(header: bytes, domains: Sequence[str]) -> list[bytes]:

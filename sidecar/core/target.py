@@ -248,6 +248,8 @@ def local_reference(value: str) -> str | None:
     percent-encoded. A backslash in the path is none of them, as browsers take it for a slash. `//`
     may stand behind a plain segment.
     """
+    if len(value) > MAX_LOCAL:  # to encode it makes no text shorter
+        return None
     path = _PATH_END.split(value, maxsplit=1)[0]
     if "\\" in path or not _ENCODABLE.fullmatch(value):
         return None

@@ -11,6 +11,7 @@ from sidecar.core.cookies import (
     MAX_CHUNKS,
     MAX_CLEARED,
     MAX_ROWS,
+    MOST_JOINED,
     CookieJar,
     NameMatcher,
     collect_chunks,
@@ -310,3 +311,12 @@ def test_duplicated_chunks_are_joined_a_bounded_number_of_times() -> None:
     chunks = collect_chunks(jar, "app", ".")
     assert chunks is not None
     assert len(chunks.joined) == MAX_ROWS
+
+
+def test_a_long_chunk_is_not_joined_again_for_each_short_one() -> None:
+    """What is opened of a header is little longer than the header, however it is cut (T92)."""
+    jar = CookieJar.parse("app.0=x;" * MAX_ROWS + "app.1=" + "x" * 50_000)
+    chunks = collect_chunks(jar, "app", ".")
+    assert chunks is not None
+    assert 1 < len(chunks.joined) < MAX_ROWS
+    assert sum(map(len, chunks.joined)) <= MOST_JOINED * len(jar.header)

@@ -14,6 +14,7 @@ from sidecar.core.cookies import CookieJar, NameMatcher, with_set_cookies
 from sidecar.core.discovery import Metadata
 from sidecar.core.formats.login_session import Profile
 from sidecar.core.jws import InvalidToken, Verified
+from sidecar.core.oidc import authorization_response
 from sidecar.core.oidc.attempt import (
     ATTEMPT_BYTES,
     ENTROPY,
@@ -417,6 +418,12 @@ def test_what_is_no_answer_of_the_provider_fails(parameters: dict[str, str], cod
 )
 def test_parameters_count_once(query: str, found: dict[str, str]) -> None:
     assert answer_parameters(query) == found
+
+
+def test_too_many_parameters_are_not_even_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody can send thirty thousand (T92)."""
+    monkeypatch.setattr(authorization_response, "parse_qsl", pytest.fail)
+    assert answer_parameters("?" + "a&" * 30_000) == {}
 
 
 # -- id_tokens ------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core import target
 from sidecar.core.errors import BadRequest
 from sidecar.core.target import (
     MAX_LOCAL,
@@ -335,6 +336,12 @@ def test_what_browsers_send_as_it_is_is_encoded(value: str, place: str) -> None:
 )
 def test_what_leads_elsewhere_is_no_place_however_it_is_encoded(value: str) -> None:
     assert local_reference(value) is None
+
+
+def test_what_is_too_long_for_a_place_is_not_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That takes as many calls as it has characters (T92)."""
+    monkeypatch.setattr(target, "quote", pytest.fail)
+    assert local_reference("/" + "{" * MAX_LOCAL) is None
 
 
 @pytest.mark.parametrize("value", LOCAL)

@@ -11,6 +11,7 @@ from sidecar.core.errors import loggable
 from sidecar.core.oidc.attempt import LoginAttempt
 from sidecar.core.oidc.relying_party import LoginFailed
 
+_MOST_PARAMETERS: Final = 64  # of a response
 _LONGEST_CODE: Final = 4096  # characters
 _LONGEST_ERROR: Final = 64  # characters of an error code that is shown
 _UNKNOWN: Final = "unknown_error"  # instead of an error code that is none
@@ -46,9 +47,11 @@ def answer_parameters(query: str) -> dict[str, str]:
 
     None may be there twice (RFC 6749 3.1); then, and where there are too many, none counts.
     """
-    pairs = parse_qsl(query.lstrip("?"), keep_blank_values=True, errors="surrogateescape")[:65]
+    if query.count("&") >= _MOST_PARAMETERS:
+        return {}
+    pairs = parse_qsl(query.lstrip("?"), keep_blank_values=True, errors="surrogateescape")
     found = dict(pairs)
-    return found if len(found) == len(pairs) < 65 else {}
+    return found if len(found) == len(pairs) else {}
 
 
 def read_answer(parameters: Mapping[str, str], metadata: Metadata, issuer: str) -> str:
