@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
+
+from sidecar.web.turn import Turns
 
 
 class Lasting:
     """What is open, by the callback that ends it in good order.
 
-    `counts` is how much is open of each kind, here and with other configurations.
+    `counts` is how much is open of each kind, here and with other configurations. What ends with
+    its session does so in `turns`: one user may have thousands open.
     """
 
-    def __init__(self, counts: Counter[str]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, counts: Counter[str]) -> None:
+        self.turns: Final = Turns(loop)
         self._counts: Final = counts
         self._kinds: Final[dict[Callable[[], None], str]] = {}
         self._is_over = False

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from sidecar.web.flow import Flow
 
 LONGEST_TIMER = 86400.0 * 30  # seconds; event loops count milliseconds in 32 bits at the least
+
+
+class _Ending:
+    """The end of something that lasts, in its turn (`web.turn.PutOff`)."""
+
+    __slots__ = ("go_on",)
+
+    def __init__(self, close: Callable[[], None]) -> None:
+        self.go_on: Final = close
 
 
 def end_with_server(flow: Flow, close: Callable[[], None], kind: str) -> None:
@@ -26,6 +35,7 @@ def end_with_server(flow: Flow, close: Callable[[], None], kind: str) -> None:
 def end_with_session(flow: Flow, close: Callable[[], None]) -> None:
     """Calls `close` when a session that the upstream was shown ends, unless the flow ends before.
 
+    All of one session at once would hold everybody else up, so each comes in its turn.
     That is the one whose credential was injected, and every one whose cookies were forwarded. At
     the expiry of the request's own session it is called as well, and once the route's `allow` does
     not let its user in any more. Routes that are only observed end nothing.
@@ -40,18 +50,21 @@ def end_with_session(flow: Flow, close: Callable[[], None]) -> None:
     if any(revocations.is_dead(fingerprint, now) for fingerprint, _ in places):
         close()  # it died while the response's head was on its way
         return
+    turns, ending = flow.handler.lasting.turns, _Ending(close)
+    end = partial(turns.put_off, ending)
     for fingerprint, gate in places:
-        revocations.attach(fingerprint, close, gate)
+        revocations.attach(fingerprint, end, gate)
     timer = None
     if flow.live is not None and view.valid_until != inf:
         remaining = min(max(view.valid_until - now, 0.0), LONGEST_TIMER)
-        timer = runtime.loop.call_later(remaining, close)
+        timer = runtime.loop.call_later(remaining, end)
 
     def detach() -> None:
         for fingerprint, gate in places:
-            revocations.detach(fingerprint, close, gate)
+            revocations.detach(fingerprint, end, gate)
         if timer is not None:
             timer.cancel()
+        turns.forget(ending)
 
     flow.on_finish(detach)
 

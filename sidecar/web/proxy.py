@@ -58,7 +58,7 @@ class Proxy:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime: Final = runtime
         self.budgets: Final = Budgets(runtime.policy.config.limits.in_flight)
-        self.lasting: Final = Lasting(runtime.metrics.lasting)
+        self.lasting: Final = Lasting(runtime.loop, runtime.metrics.lasting)
         self._statuses: Final = runtime.policy.unauthorized.statuses
         routes = runtime.policy.config.routes
         buffers = (route.envelope.buffer for route in routes if route.envelope)

@@ -1,7 +1,8 @@
 """Shares of the event loop's time: long work gives way to other requests in between.
 
 `Turn` is the share of one piece of long work. `Turns` is the one share of all connections for what
-their clients have pipelined: however many do so, everybody else waits for one share.
+their clients have pipelined, or of all streams that end with their sessions: however many there
+are, everybody else waits for one share.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from time import perf_counter
 from typing import Final, Protocol
 
 SHARE: Final = 0.004  # seconds of work after which the others come first
-PIPELINED: Final = 0.001  # of all connections together, for requests that were pipelined
+PIPELINED: Final = 0.001  # of all connections together, for requests that were pipelined, or ends
 
 
 class Turn:
@@ -39,10 +40,10 @@ class Turn:
 
 
 class PutOff(Protocol):
-    """A connection on which a request waits that was pipelined."""
+    """A connection on which a request waits that was pipelined, or a stream that is to end."""
 
     def go_on(self) -> None:
-        """Serves the next request."""
+        """Serves the next request, or ends."""
 
 
 class Turns:

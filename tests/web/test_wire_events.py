@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.web import relay
+
 if TYPE_CHECKING:
+    from sidecar.web.flow import Flow
     from tests.conftest import Client, Clients, Running, Start, Step, Upstream
 
 HOST = "Host: app.example.com\r\n"
@@ -17,6 +20,7 @@ ACCEPT = "Accept: text/event-stream\r\n"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 UNTIL_CLOSE = HEAD + b"\r\n"
+STREAMS = 12
 
 
 def config(upstream: Upstream, **limits: Any) -> dict[str, Any]:
@@ -128,6 +132,35 @@ async def test_logout_ends_the_stream(
         if path == "/e":
             assert await next_event(still) == b"data: a\n\n"
         assert await still.is_silent()
+
+
+async def test_streams_of_one_session_end_in_turns(
+    sidecar: Start, upstream: Upstream, client: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One user may have thousands open: others come in between while they end (T93)."""
+    monkeypatch.setattr("sidecar.web.turn.PIPELINED", 0.0)
+    turn, ended_in, end = 0, list[int](), relay._end_events
+
+    def noted(flow: Flow, reason: str) -> None:
+        ended_in.append(turn)
+        end(flow, reason)
+
+    def count() -> None:
+        nonlocal turn
+        turn += 1
+        if len(ended_in) < STREAMS:
+            asyncio.get_running_loop().call_soon(count)
+
+    monkeypatch.setattr(relay, "_end_events", noted)
+    upstream.default = [CHUNKED, "hang"]
+    at = await sidecar(config(upstream))
+    ones = [await subscribe(client, at) for _ in range(STREAMS)]
+    count()
+    assert (await (await client(at)).post("/api/logout", f"Cookie: {SESSION}")).status == 200
+    for one in ones:
+        async with asyncio.timeout(2):
+            assert await one.reader.read() == b"0\r\n\r\n"
+    assert len(set(ended_in)) == STREAMS
 
 
 async def test_stream_of_a_dead_session_is_refused_when_asked_for_again(
