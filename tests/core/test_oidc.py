@@ -18,6 +18,7 @@ from sidecar.core.oidc import authorization_response
 from sidecar.core.oidc.attempt import (
     ATTEMPT_BYTES,
     ENTROPY,
+    MOST_OPENED,
     AttemptCookies,
     LoginAttempt,
     attempt_stem,
@@ -208,6 +209,18 @@ def test_attempts_do_not_pile_up() -> None:
     late = attempt(99, None, NOW + 5000)
     jar = after(COOKIES.lines(jar, late, HTTP, NOW + 5000), header)
     assert [name for name in jar.names() if "-login-" in name] == [jar.pairs[-1][0].strip()]
+
+
+def test_a_login_opens_a_bounded_number_of_attempts() -> None:
+    """Anybody may send six hundred; a sibling domain may set them, and each login takes some away,
+    in a response that is no longer than servers in front take (T92).
+    """
+    header = "; ".join(f"sidecar-login-{number}=x" for number in range(3 * MOST_OPENED))
+    for left in (2, 1, 0):
+        lines = COOKIES.lines(CookieJar.parse(header), attempt(), HTTP, NOW)
+        assert len(lines) <= MOST_OPENED + 1
+        header = after(lines, header).header
+        assert header.count("=x") == left * MOST_OPENED
 
 
 def test_a_long_place_leaves_room_for_itself() -> None:

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, TypeAlias
 from urllib.parse import urlencode
 
@@ -28,6 +29,7 @@ from sidecar.core.target import local_reference
 from sidecar.core.tickets import encode
 
 ATTEMPT_BYTES: Final = 4096  # of all cookies of logins under way in one browser
+MOST_OPENED: Final = 24  # cookies of attempts that are opened, and then kept or taken away
 ENTROPY: Final = 32  # bytes of randomness that a login needs
 _LONGEST_STATE: Final = 4096  # characters
 _OFFLINE_ACCESS: Final = "offline_access"
@@ -184,9 +186,11 @@ class AttemptCookies:
         """Set-Cookie values that add an attempt to those presented.
 
         What is over or unreadable is taken away, and the oldest of more than `ATTEMPT_BYTES`, lest
-        they pile up until no server takes the request any more.
+        they pile up until no server takes the request any more. Whoever set very many has some of
+        them taken away by each login.
         """
-        opened = {name: self._open(name, jar) for name in jar.names() if self._is_one(name)}
+        presented = islice(filter(self._is_one, jar.names()), MOST_OPENED)
+        opened = {name: self._open(name, jar) for name in presented}
         alive = {
             name: one.started_at
             for name, one in opened.items()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Mapping
+from math import inf
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from sidecar.core.errors import StoreUnavailable
@@ -22,7 +24,9 @@ from sidecar.net.store.measured import StoreFill
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 _ENTRY_OVERHEAD: Final = 512  # bytes of an entry besides its value
-_SLACK: Final = 1000  # outdated ends that are kept before they are swept out
+_SLACK: Final = 1000  # outdated ends that are kept before they are looked for
+TAKEN_OVER: Final = 8  # pairs that one write looks at then
+SWEPT: Final = 100  # entries that have ended and that one write drops, unless it needs more room
 
 
 class _Entry(NamedTuple):
@@ -51,6 +55,45 @@ _KINDS: Final = (
 """By what stands before the colon of their keys. All others are kept, and have `max_bytes`."""
 
 
+class _Ends:
+    """When entries end, the first one first; with outdated pairs among them.
+
+    Two heaps. Once most pairs are outdated, `_old` is what there is, and each write takes a few of
+    its pairs over into `_new`: to look through a hundred thousand at once would take long.
+    """
+
+    __slots__ = ("_new", "_old")
+
+    def __init__(self) -> None:
+        self._new: list[tuple[float, str]] = []
+        self._old: list[tuple[float, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._new) + len(self._old)
+
+    @property
+    def first(self) -> float:
+        """When the first one ends; infinite if there is none."""
+        return min((heap[0][0] for heap in (self._new, self._old) if heap), default=inf)
+
+    def add(self, ends: float, key: str, entries: Mapping[str, _Entry]) -> None:
+        """Adds a pair; `entries` are those that there are."""
+        heapq.heappush(self._new, (ends, key))
+        if not self._old and len(self._new) > 2 * len(entries) + _SLACK:
+            self._new, self._old = self._old, self._new
+        for pair in [
+            self._old.pop() for _ in self._old[:TAKEN_OVER]
+        ]:  # a heap without its end is one
+            entry = entries.get(pair[1])
+            if entry is not None and entry.ends == pair[0]:
+                heapq.heappush(self._new, pair)
+
+    def pop(self) -> tuple[float, str]:
+        """Takes out the first pair."""
+        heaps = [heap for heap in (self._new, self._old) if heap]
+        return heapq.heappop(min(heaps, key=itemgetter(0)))
+
+
 class _Space:
     """Entries of one kind, within their bytes: `size` is what they take."""
 
@@ -61,14 +104,14 @@ class _Space:
         self.size = 0
         self.evicts: Final = evicts
         self.entries: dict[str, _Entry] = {}
-        self.ends: list[tuple[float, str]] = []  # a heap, with outdated pairs among them
+        self.ends = _Ends()
 
     def write(self, key: str, value: bytes, ends: float, now: float) -> None:
         """Raises `StoreUnavailable` if there is no room, and no entry may make way."""
-        self._sweep(now)
+        room = self._max_bytes - _cost(value)
+        self._sweep(now, room)
         entry = self.entries.get(key)
         freed = 0 if entry is None else _cost(entry.value)
-        room = self._max_bytes - _cost(value)
         if room < 0 or (self.size - freed > room and not self.evicts):
             raise StoreUnavailable(f"the store in memory is full ({len(self.entries)} entries)")
         self.drop(key)
@@ -76,7 +119,7 @@ class _Space:
             self._drop_first()
         self.entries[key] = _Entry(value, ends)
         self.size += _cost(value)
-        heapq.heappush(self.ends, (ends, key))
+        self.ends.add(ends, key, self.entries)
 
     def drop(self, key: str) -> None:
         entry = self.entries.pop(key, None)
@@ -85,23 +128,25 @@ class _Space:
 
     def clear(self) -> None:
         self.entries.clear()
-        self.ends.clear()
+        self.ends = _Ends()
         self.size = 0
 
     def _drop_first(self) -> None:
-        """Drops what ends first, if the first pair of the heap is not outdated."""
-        ends, key = heapq.heappop(self.ends)
+        """Drops what ends first, if the first pair is not outdated."""
+        ends, key = self.ends.pop()
         entry = self.entries.get(key)
         if entry is not None and entry.ends <= ends:
             self.drop(key)
 
-    def _sweep(self, now: float) -> None:
-        """Drops what has ended; the cost is shared out among the writes that made it."""
-        while self.ends and self.ends[0][0] <= now:
+    def _sweep(self, now: float, room: float) -> None:
+        """Drops what has ended, for `room` if there is less; the rest waits for the next writes.
+
+        A hundred thousand entries may have ended since the last one.
+        """
+        swept = 0
+        while self.ends.first <= now and (swept < SWEPT or self.size > room):
             self._drop_first()
-        if len(self.ends) > 2 * len(self.entries) + _SLACK:
-            self.ends = [(entry.ends, key) for key, entry in self.entries.items()]
-            heapq.heapify(self.ends)
+            swept += 1
 
 
 class MemoryStore:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from sidecar.core.errors import StoreUnavailable
-from sidecar.net.store.memory import MemoryStore
+from sidecar.net.store.memory import SWEPT, TAKEN_OVER, MemoryStore
 from tests.net.store.conftest import trouble
 
 COST = 512  # bytes that an entry takes besides its value
@@ -58,6 +60,27 @@ async def test_room_is_made_by_what_has_ended_or_is_removed(clock: Clock) -> Non
     await store.put("d", b"", 60)
 
 
+async def test_what_has_ended_together_is_swept_out_by_many_writes(clock: Clock) -> None:
+    """A night's sessions are not all dropped within the first request of the morning (T94)."""
+    store = make(clock, 1024 * 1024)
+    for number in range(5 * SWEPT):
+        await store.put(f"old{number}", b"", 60)
+    clock.now += 60
+    for number in range(5):
+        await store.put(f"new{number}", b"", 60)
+        assert len(store._kept.entries) == (4 - number) * SWEPT + number + 1
+    assert await store.get("old0") is None
+
+
+async def test_what_has_ended_makes_room_however_much_that_takes(clock: Clock) -> None:
+    store = make(clock, 4 * SWEPT * COST)
+    for number in range(4 * SWEPT):
+        await store.put(f"old{number}", b"", 60)
+    clock.now += 60
+    await store.put("new", bytes(3 * SWEPT * COST), 60)
+    assert len(store._kept.entries) < 2 * SWEPT
+
+
 async def test_a_write_that_is_refused_leaves_the_old_value(clock: Clock) -> None:
     """Not half a change."""
     store = make(clock, COST + 100)
@@ -80,6 +103,30 @@ async def test_what_is_written_often_takes_no_more_memory(clock: Clock) -> None:
     clock.now += 2
     await store.put("more", b"", 1)
     assert list(store._kept.entries) == ["more"]
+
+
+async def test_no_write_looks_through_all_that_is_kept(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is outdated is looked for a few entries at a time, so that no request waits (T94)."""
+    pushed, push = 0, heapq.heappush
+
+    def counted(heap: list[Any], item: Any) -> None:
+        nonlocal pushed
+        pushed += 1
+        push(heap, item)
+
+    monkeypatch.setattr(heapq, "heappush", counted)
+    monkeypatch.setattr(heapq, "heapify", pytest.fail)
+    store = make(clock, 1024 * 1024)
+    most = 0
+    for number in range(20_000):
+        clock.now += 0.001
+        before = pushed
+        await store.put(f"{number % 1000}", b"", 86400)
+        most = max(most, pushed - before)
+    assert len(store._kept.ends) < 5000
+    assert 1 < most <= 1 + TAKEN_OVER
 
 
 @pytest.mark.parametrize("kind", ["next", "used", "prev", "alias", "departed", "revoked", "login"])
