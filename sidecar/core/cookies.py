@@ -425,14 +425,16 @@ def with_set_cookies(header: str, values: Iterable[bytes], now: float) -> str:
     `now` is Unix time in seconds. Domain and Path are left out of account: what is set is taken to
     come back, and what is expired to be gone.
     """
-    kept = {raw: name for name, _, raw in CookieJar.parse(header).pairs}
+    latest: dict[str, str | None] = {}  # by name what comes back, None if it is gone
     for value in values:
-        named = set_cookie_name(value)
-        kept = {raw: name for raw, name in kept.items() if name != named}
-        if not is_expiring(value, now):
-            pair = value.partition(b";")[0].lstrip(b" \t=").decode("latin-1")
-            kept[f" {pair}"] = named  # RFC 6265 section 4.2.1 joins by "; "
-    return ";".join(kept).lstrip(OWS)
+        name = set_cookie_name(value)
+        latest.pop(name, None)  # the one that was set last comes last
+        pair = value.partition(b";")[0].lstrip(b" \t=").decode("latin-1")
+        # RFC 6265 section 4.2.1 joins by "; ".
+        latest[name] = None if is_expiring(value, now) else f" {pair}"
+    kept = [raw for name, _, raw in CookieJar.parse(header).pairs if name not in latest]
+    set_anew = (pair for pair in latest.values() if pair is not None)
+    return ";".join(dict.fromkeys((*kept, *set_anew))).lstrip(OWS)
 
 
 def takes_away(

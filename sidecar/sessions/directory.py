@@ -32,7 +32,8 @@ MAX_SPENT: Final = 10_000
 MAX_WORDS: Final = 8  # of an Authorization value that are looked at
 NOT_FOUND: Final = 5.0  # seconds for which it is remembered that the store has no such session
 
-_WORDS: Final = re.compile(r"[\s,]+")
+# No session has one of these within; as part of a cookie each `;` would make another one of it.
+_WORDS: Final = re.compile(r"[\s,;=]+")
 
 
 class SessionDirectory:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core import cookies
 from sidecar.core.attributes import PLAIN
 from sidecar.core.cookies import (
     MAX_CHUNKS,
@@ -272,6 +273,32 @@ def test_what_a_browser_presents_after_an_answer(
 ) -> None:
     """Growing and shrinking sessions as Auth.js writes them included."""
     assert with_set_cookies(header, values, NOW) == after
+
+
+def test_each_cookie_that_is_set_is_not_compared_with_each_presented(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An upstream may set five hundred, and a client present a thousand (T92)."""
+    compared = 0
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+        def __ne__(self, other: object) -> bool:
+            return not self == other
+
+    name_of = cookies.set_cookie_name
+    monkeypatch.setattr(cookies, "set_cookie_name", lambda value: Name(name_of(value)))
+    header = "; ".join(f"a{number}=1" for number in range(100))
+    values = [b"a%d=2" % number for number in range(100)]
+    assert with_set_cookies(header, values, NOW) == header.replace("=1", "=2")
+    assert compared < 1000
 
 
 def test_way_out_reaches_the_host_and_configured_domains() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sidecar.core.attributes import Scope
 from sidecar.core.cookies import CookieJar, NameMatcher, collect_chunks
 from sidecar.core.credential import Reading, Result, is_b64token
+from sidecar.core.formats.iron import iron_source
 from sidecar.core.formats.login_session import (
     Lifetimes,
     LoginSession,
@@ -652,6 +653,32 @@ def test_nothing_presented_is_nothing() -> None:
     assert NOTHING_PRESENTED.valid_until == inf
     assert NOTHING_PRESENTED.authorization == b""
     assert NOTHING_PRESENTED.fingerprint is None
+
+
+# -- a client's own bearer -------------------------------------------------------------------------
+
+
+def test_a_bearer_is_looked_for_as_one_cookie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as thousands, though it may hold what stands between cookies (T92)."""
+    iron = iron_source(passwords={"1": "a password of 32 characters or more"}, cookie="app")
+    names = NameMatcher(["app", "access_token"])
+    reader = ViewReader((iron, raw_source(cookie="access_token")), names, names)
+    sessions = local_sessions(reader, SIGNER)
+    presented = sessions.directory.present(b"access_token=dead", NOW)
+    revoke(sessions, presented, NOW)
+    parse, pairs = CookieJar.parse, list[int]()
+
+    def counted(header: str) -> CookieJar:
+        jar = parse(header)
+        pairs.append(len(jar.pairs))
+        return jar
+
+    monkeypatch.setattr(CookieJar, "parse", counted)
+    for separator in (";", "; ", "=;", " ;,="):
+        words = separator.join(f"word{number}" for number in range(1000))
+        assert not sessions.directory.is_dead_bearer(f"Bearer {words}".encode(), NOW)
+        assert sessions.directory.is_dead_bearer(f"Bearer a{separator}dead=".encode(), NOW)
+    assert set(pairs) == {len(iron.names)}
 
 
 # -- login sessions in the store -------------------------------------------------------------------
