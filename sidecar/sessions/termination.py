@@ -116,7 +116,7 @@ class SessionTermination:
         A store that has lost its data finds no sessions that live in their cookies.
         """
         self._ended.note(names)
-        count = await self._end_found(found, ended)
+        count = await self._end_found(found, names, ended)
         if self._broadcast is not None:
             await self._records.publish(Message("ended", "", names=names))
         return count
@@ -125,14 +125,18 @@ class SessionTermination:
         """Ends what this process knows of what another one has ended; returns and raises so."""
         self._ended.note(names)
         async with self._listening:  # each of them finds dead what one before it has ended
-            return await self._end_found((), ended)
+            return await self._end_found((), names, ended)
 
-    async def _end_found(self, found: Iterable[IndexEntry], ended: Ended) -> int:
-        """Ends what the store has found, and what is known here by the same names."""
-        stored, now = self._of_logins, self._now()
+    async def _end_found(self, found: Iterable[IndexEntry], names: EndedNames, ended: Ended) -> int:
+        """Ends what the store has found, and what is known here by the same names.
+
+        Only these are compared: to read an email takes long, and few logouts are by one.
+        """
+        stored, now, these = self._of_logins, self._now(), EndedSessions()
+        these.note(names)
         entries = {one.fingerprint: one for one in found}
         for one in self._local.directory.login_sessions(now):  # not written down since the start
-            if self._ended.covers(one):
+            if these.covers(one):
                 end = one.absolute_end(stored.source.lifetimes)
                 entries.setdefault(one.fingerprint, IndexEntry(one.fingerprint, end))
         return await self.end_all(entries.values(), ended)

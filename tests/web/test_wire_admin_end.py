@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from sidecar.cli import cli
 from sidecar.core.formats import FORMATS
+from sidecar.core.formats.login_session import LoginSession
 from tests.conftest import Client
 from tests.web.test_wire_allow import Scene, clock, directory, people, scene  # noqa: F401
 from tests.web.test_wire_login import DOCUMENT, FETCH
@@ -91,6 +92,27 @@ async def test_every_session_of_a_user_ends(
     assert "alice" not in at.log.getvalue()
     await one.log_in()
     assert (await one.get("/api/x", *FETCH)).status == 200, "a new login is a new session"
+
+
+async def test_logout_of_one_user_reads_nobody_elses_email(
+    scene: Scene,  # noqa: F811
+    people: Browsers,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each email is in an id_token, and thousands of sessions are known. Somebody's sessions having
+    been ended by an email before makes no logout longer (T95).
+    """
+    at = await logged_in(scene, "cookie", tmp_path)
+    one, read = await people(at), list[str]()
+    await one.log_in()
+    assert (await one.get("/api/x", *FETCH)).status == 200
+    assert (await end(at, ADMIN, email="nobody@example.com")).json["ended"] == 0
+    monkeypatch.setattr(LoginSession, "email", property(lambda one: read.append(one.subject)))
+    assert (await end(at, ADMIN, sub="bob")).json["ended"] == 0
+    assert read == []
+    assert (await end(at, ADMIN, email="carol@example.com")).json["ended"] == 0
+    assert set(read) == {"alice"}
 
 
 @pytest.mark.parametrize("is_told_by", ["id_token", "userinfo"])
