@@ -11,6 +11,7 @@ GOING_AWAY: Final = 1001
 POLICY_VIOLATION: Final = 1008
 _LONGEST_HEADER: Final = 14
 _CLOSE: Final = 8  # the opcode of section 5.5.1
+_NO_OPCODE: Final = -1
 
 
 def accept_value(key: bytes) -> bytes:
@@ -45,12 +46,15 @@ class FrameTracker:
 
     def finds_close(self, data: bytes) -> bool:
         """Follows `data` up to the end of the first close frame; returns whether there is one."""
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self.feed(rest, stop_at_boundary=True) :]
+        rest, at = memoryview(data), 0
+        while True:
+            if self.at_boundary:
+                at = _after_short_frames(data, at, before=_CLOSE)
+            if at == len(data):
+                return False
+            at += self.feed(rest[at:], stop_at_boundary=True)
             if self.at_boundary and self._opcode == _CLOSE:
                 return True
-        return False
 
     def feed(self, data: bytes | memoryview, *, stop_at_boundary: bool = False) -> int:
         """Follows `data`; returns how much of it was followed.
@@ -91,16 +95,16 @@ class FrameTracker:
         return size - had
 
 
-def _after_short_frames(data: bytes | memoryview, at: int) -> int:
+def _after_short_frames(data: bytes | memoryview, at: int, *, before: int = _NO_OPCODE) -> int:
     """The index behind the frames of less than 126 bytes that are whole, from `at` on.
 
-    A client may send a hundred thousand of them at once.
+    Up to a frame with the opcode `before`. A client may send a hundred thousand of them at once.
     """
     last = len(data) - 1
     while at < last:
         second = data[at + 1]
         size = _SHORT_FRAMES[second]
-        if not size or at + size > last + 1:
+        if not size or at + size > last + 1 or data[at] & 0x0F == before:
             break
         at += size
     return at

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sidecar.web.exchange import Connection
     from sidecar.web.flow import Flow
 
-LARGE: Final = 16384  # bytes of a segment that may take long to follow
+PART: Final = 16384  # bytes that are followed without a look at the time
 LAST_FRAME_SECONDS: Final = 2.0  # for a frame under way when the session ends
 HALF_CLOSED_SECONDS: Final = 10.0  # of silence of the side that has not ended yet
 UNTOLD_SECONDS: Final = 2.0  # the same, if it cannot be announced, or nobody reads it
@@ -76,10 +76,11 @@ class _Side:
     """One of the two connections, and how far the frames are that come from it.
 
     `has_ended`: it has sent its last byte; `is_shut`: it knows that no more bytes follow.
-    `is_parted`: the closing handshake with it is over. `late`: bytes that came in it.
+    `is_parted`: the closing handshake with it is over. `late`: bytes that came in it. `waiting`:
+    bytes that have come, and are followed once others had their turn.
     """
 
-    __slots__ = ("connection", "frames", "has_ended", "is_parted", "is_shut", "late")
+    __slots__ = ("connection", "frames", "has_ended", "is_parted", "is_shut", "late", "waiting")
 
     def __init__(self, connection: Connection | UpstreamConnection) -> None:
         self.connection: Final = connection
@@ -88,6 +89,7 @@ class _Side:
         self.is_parted = False
         self.is_shut = False
         self.late = 0
+        self.waiting = b""
 
     @property
     def transport(self) -> asyncio.Transport | None:
@@ -113,7 +115,8 @@ class _Side:
             self.connection.transport.pause_reading()
 
     def resume(self) -> None:
-        if self.connection.transport is not None and not self.has_ended:
+        is_read = not (self.has_ended or self.waiting)
+        if self.connection.transport is not None and is_read:
             self.connection.transport.resume_reading()
 
     def close(self, *, with_reset: bool) -> None:
@@ -163,48 +166,65 @@ class Tunnel:
 
     def client_data(self, data: bytes) -> None:
         """Bytes from the client."""
-        transport = self._upstream.transport
-        if self._closing:
-            self._replied(self._client, data)
-        if transport is None or self._ending:
-            return
-        turn = Turn()
-        self._flow.tunnelled += len(data)
-        self._client.frames.feed(data)
-        transport.write(data)
-        if self._upstream.has_ended:
-            self._deadline.set(HALF_CLOSED_SECONDS)
-        if len(data) > LARGE and turn.is_over:
-            self._let_others_in(self._client, self._upstream)
+        self._take(self._client, data)
 
     def upstream_data(self, data: bytes) -> None:
         """Bytes from the upstream."""
+        self._take(self._upstream, data)
+
+    def _take(self, source: _Side, data: bytes) -> None:
+        """Takes bytes. If they take long, others come first, and what is left waits."""
+        taken = self._from_client(data) if source is self._client else self._from_upstream(data)
+        source.waiting = b"" if self._is_done_with(source) else data[taken:]
+        if source.waiting:
+            source.pause()
+            self._flow.runtime.loop.call_soon(self._go_on, source)
+
+    def _go_on(self, source: _Side) -> None:
+        """Takes what waits, and then reads on unless the other side takes no more."""
+        data, source.waiting = source.waiting, b""
+        if self._is_done_with(source):
+            return
+        self._take(source, data)
+        target = self._upstream if source is self._client else self._client
+        is_read = self._closing or not target.connection.writing_paused
+        if is_read and not self._is_done_with(source):
+            source.resume()
+
+    def _is_done_with(self, source: _Side) -> bool:
+        """Whether nothing that comes from this side counts any more."""
+        return self._over or source.is_parted
+
+    def _from_client(self, data: bytes) -> int:
+        """Returns how much was taken."""
+        transport = self._upstream.transport
+        if self._closing:
+            return self._replied(self._client, data)
+        if transport is None or self._ending:
+            return len(data)
+        taken = _followed(self._client.frames, data)
+        self._flow.tunnelled += taken
+        transport.write(data[:taken])
+        if self._upstream.has_ended:
+            self._deadline.set(HALF_CLOSED_SECONDS)
+        return taken
+
+    def _from_upstream(self, data: bytes) -> int:
+        """Returns how much was taken."""
         transport = self._client.transport
         if self._closing:
-            self._replied(self._upstream, data)
-            return
+            return self._replied(self._upstream, data)
         if transport is None:
-            return
-        turn, frames = Turn(), self._upstream.frames
-        taken = frames.feed(data, stop_at_boundary=self._ending)
+            return len(data)
+        frames = self._upstream.frames
+        taken = _followed(frames, data, stop_at_boundary=self._ending)
         self._flow.bytes_out += taken
         transport.write(data[:taken])
         if self._client.has_ended:
             self._deadline.set(HALF_CLOSED_SECONDS)
         if self._ending and frames.at_boundary:
             self._close()
-        elif len(data) > LARGE and turn.is_over:
-            self._let_others_in(self._upstream, self._client)
-
-    def _let_others_in(self, source: _Side, target: _Side) -> None:
-        """Reads on in the next turn of the loop: a segment can hold a hundred thousand frames."""
-        if source.connection.transport is not None:
-            source.pause()
-            self._flow.runtime.loop.call_soon(self._read_on, source, target)
-
-    def _read_on(self, source: _Side, target: _Side) -> None:
-        if not (self._over or target.connection.writing_paused):
-            source.resume()
+        return taken
 
     def pause_client(self) -> None:
         """The upstream does not take more: stop reading from the client."""
@@ -269,11 +289,18 @@ class Tunnel:
         else:
             side.resume()
 
-    def _replied(self, side: _Side, data: bytes) -> None:
-        """Drops what comes behind our close frame, and parts once the one in return is here."""
-        side.late += len(data)
-        if side.late > REPLY_BYTES or side.frames.finds_close(data):
+    def _replied(self, side: _Side, data: bytes) -> int:
+        """Drops what comes behind our close frame, and parts once the one in return is here.
+
+        Returns how much was dropped.
+        """
+        part = data[:PART]
+        side.late += len(part)
+        if not self._is_done_with(side) and (
+            side.late > REPLY_BYTES or side.frames.finds_close(part)
+        ):
             self._part(side)
+        return len(part)
 
     def _part(self, side: _Side) -> None:
         side.is_parted = True
@@ -332,3 +359,16 @@ class Tunnel:
         for side in (self._client, self._upstream):
             side.close(with_reset=with_reset)
         self._flow.left()
+
+
+def _followed(frames: FrameTracker, data: bytes, *, stop_at_boundary: bool = False) -> int:
+    """Follows frames, for one turn or a part at least. Returns how many bytes were followed.
+
+    Up to the next frame's end with `stop_at_boundary`. A segment can hold a hundred thousand.
+    """
+    turn, rest, at = Turn(), memoryview(data), 0
+    while True:
+        at += frames.feed(rest[at : at + PART], stop_at_boundary=stop_at_boundary)
+        has_stopped = stop_at_boundary and frames.at_boundary
+        if has_stopped or at == len(data) or turn.is_over:
+            return at

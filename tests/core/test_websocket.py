@@ -122,3 +122,19 @@ def test_a_close_frame_is_found_at_its_end(
         assert found is (at >= end)
         if found:
             break
+
+
+def test_short_frames_before_a_close_frame_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty thousand of them may come in one segment (T96)."""
+    heads, read_header = list[bytes](), FrameTracker._read_header
+
+    def noted(tracker: FrameTracker, data: bytes) -> int:
+        heads.append(bytes(data[:2]))
+        return read_header(tracker, data)
+
+    monkeypatch.setattr(FrameTracker, "_read_header", noted)
+    short = frame(b"", masked=False) * 1000 + frame(b"\x88\0", masked=True) * 1000
+    tracker = FrameTracker()
+    assert not tracker.finds_close(short)
+    assert tracker.finds_close(short + close_frame(1000, b"", masked=True) + short)
+    assert heads == [b"\x88\x82"]

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import ClientSession, WSMessage, WSMsgType, WSServerHandshakeError, web
 
+from sidecar.core.websocket import FrameTracker
+from sidecar.web.tunnel import PART
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
@@ -394,6 +397,44 @@ async def test_bytes_that_come_with_the_handshake_are_not_lost(
     expected = frame(b"early", masked=True) + frame(b"later", masked=True)
     await peer.received(len(expected))
     assert peer.got == expected
+
+
+@pytest.mark.parametrize("side", ["client", "upstream"])
+async def test_long_segment_is_followed_in_parts(
+    sidecar: Start,
+    upstream: Upstream,
+    client: Clients,
+    monkeypatch: pytest.MonkeyPatch,
+    side: str,
+) -> None:
+    """In whichever length encoding its frames are, others come in between, and it stays whole
+    (T96).
+    """
+    monkeypatch.setattr("sidecar.web.turn.SHARE", 0.0)
+    sizes, feed = list[int](), FrameTracker.feed
+
+    def noted(tracker: FrameTracker, data: bytes, *, stop_at_boundary: bool = False) -> int:
+        sizes.append(len(data))
+        return feed(tracker, data, stop_at_boundary=stop_at_boundary)
+
+    monkeypatch.setattr(FrameTracker, "feed", noted)
+    peer = Peer(upstream)
+    at = await sidecar(routes(upstream))
+    one = await open_raw(client, at)
+    frames = b"".join(frame(b"%d" % n * (n % 99)) for n in range(3000))
+    if side == "client":
+        one.send(frames)
+        await peer.received(len(frames))
+        assert peer.got == frames
+    else:
+        assert peer.wire is not None
+        peer.wire.send(frames)
+        assert await read(one, len(frames)) == frames
+    assert max(sizes) <= PART < len(frames) / 8
+    await log_out(client, at)
+    assert await read(one, len(CLOSE)) == CLOSE
+    one.send(MASKED_CLOSE)
+    assert await one.rest() == b""
 
 
 @pytest.mark.parametrize(
