@@ -6,12 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from sidecar.net.parsers import response_parser
 from sidecar.net.pieces import next_piece, pieces_of
+from sidecar.net.stream_protocol import StreamProtocol
 
 if TYPE_CHECKING:
     from aiohttp.streams import StreamReader
@@ -23,12 +23,20 @@ class Broken(Exception):
     """What a body breaks off with."""
 
 
+class Feeding(StreamProtocol):
+    """A connection whose parser goes on with what it holds back."""
+
+    def data_received(self, data: bytes) -> None:
+        assert self._parser is not None
+        self._parser.feed_data(data)
+
+
 class Source:
     """A chunked body that comes from a parser, as far as it was fed."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
-        protocol = BaseProtocol(loop)
+        protocol = Feeding(loop)
         protocol.transport = asyncio.Transport()
         self._parser = protocol._parser = response_parser(protocol, loop, 65536, has_body=True)
         self.body: StreamReader = self._parser.feed_data(HEAD)[0][0][1]
@@ -92,3 +100,32 @@ async def test_end_of_a_chunk_is_not_the_end_of_a_body() -> None:
     assert not waiting.done()
     source.feed(b"1\r\nb\r\n0\r\n\r\n")
     assert await waiting == b"b"
+
+
+async def test_others_come_in_between_the_chunks_of_one_segment() -> None:
+    """It may have forty thousand, each of one byte, and its reader waits for nothing (T97)."""
+    source, turns = Source(), 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    waiting = asyncio.create_task(others())
+    source.feed(b"1\r\na\r\n" * 40_000 + b"0\r\n\r\n")
+    pieces = [len(piece) async for piece in pieces_of(source.body)]
+    waiting.cancel()
+    assert sum(pieces) == 40_000
+    assert turns >= len(pieces) - 2 >= 8
+
+
+async def test_reader_that_is_given_up_while_others_come_loses_nothing() -> None:
+    source = Source()
+    source.feed(b"1\r\na\r\n" * 40_000 + b"0\r\n\r\n")
+    given_up = asyncio.create_task(next_piece(source.body))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    assert len(await read(source)) == 40_000

@@ -19,6 +19,7 @@ class Read:
     def __init__(self, loop: FakeLoop) -> None:
         self.total_bytes = 0
         self._buffer = b""
+        self._protocol = SimpleNamespace(_reading_paused=False)
         self.given_up: list[float] = []
         self._loop = loop
         connection = SimpleNamespace(
