@@ -24,6 +24,7 @@ STAR: Final = "*"
 _VALUE: Final = re.compile(r"(;[^;/=]*=)[^;/]*")  # of a parameter in a segment
 _MOST: Final = 512  # paths whose masked form is remembered
 _LONGEST_ODD: Final = 1024  # characters; to try all readings of a longer one would take long
+_MOST_READ: Final = 16_384  # the same of all its readings together
 
 
 class PathMask:
@@ -51,9 +52,15 @@ class PathMask:
         return _without_values(masked)
 
     def _shows(self, masked: str, path: str) -> bool:
-        """Whether some reading of a masked path shows a segment that one of the path hides."""
-        shown = {one for reading in readings(masked) for one in reading.split("/")} - {STAR}
-        for reading in readings(path):
+        """Whether some reading of a masked path shows a segment that one of the path hides.
+
+        Of a path with too many readings that is not known, and so it is taken for granted.
+        """
+        of_masked, of_path = readings(masked, limit=_MOST_READ), readings(path, limit=_MOST_READ)
+        if not (of_masked and of_path):
+            return True
+        shown = {one for reading in of_masked for one in reading.split("/")} - {STAR}
+        for reading in of_path:
             segments = reading.split("/")
             if any(segments[at] in shown for at in self._hidden(segments)):
                 return True

@@ -9,6 +9,7 @@ import msgspec
 
 from sidecar.core.target import (
     LONGEST_READ,
+    MOST_READ,
     folded,
     is_cased,
     is_odd,
@@ -82,8 +83,8 @@ class PathTable:
             return FoundPath(prefix)
         if is_odd_one and len(path) > LONGEST_READ:
             return None
-        found = readings(path) if is_odd_one else frozenset((path,))
-        if any(self._is_an_endpoint(reading, path) for reading in found):
+        found = readings(path, limit=MOST_READ) if is_odd_one else frozenset((path,))
+        if not found or any(self._is_an_endpoint(reading, path) for reading in found):
             return None
         return FoundPath(prefix, tuple(one for one in map(self._gate, found) if one is not None))
 

@@ -7,8 +7,9 @@ refused instead of being repaired (T17).
 from __future__ import annotations
 
 import re
+from math import inf
 from typing import Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from sidecar.core.errors import BadRequest
 
@@ -32,6 +33,8 @@ _DECODED: Final = 2  # times that the laxest server decodes a path
 
 LONGEST_READ: Final = 8192
 """Characters of an odd path up to which all its readings are tried; a longer one is no route's."""
+MOST_READ: Final = 65_536
+"""The same of all its readings together: real paths have few, and others a hundred."""
 LONGEST_REMEMBERED: Final = 512  # characters; clients choose paths and targets
 
 MAX_LOCAL: Final = 2048  # characters of a redirect target that is handed back
@@ -115,17 +118,19 @@ def is_odd(path: str) -> bool:
     return _ODD.search(path) is not None
 
 
-def readings(path: str, *, as_url: bool = True) -> frozenset[str]:
+def readings(path: str, *, as_url: bool = True, limit: float = inf) -> frozenset[str]:
     """Returns what servers make of a normalised path, itself included; octets are latin-1.
 
     A server may decode escapes (once or twice), merge slashes, take `;parameters` off segments
     (RFC 3986 3.3) and take what follows `//` for an authority (RFC 3986 4.2), each of these or
     none, in whatever order. `as_url` is false for paths that are written in a configuration, of
-    which nothing is an authority.
+    which nothing is an authority. Returns none if they have more than `limit` characters together.
     """
     first = (path.encode("utf-8", "surrogateescape").decode("latin-1"), 0, as_url)
-    found, new = {first}, [first]
+    found, new, size = {first}, [first], len(path)
     while new:
+        if size > limit:
+            return frozenset()
         text, decoded, as_url = new.pop()
         made = [
             (_SLASHES.sub("/", text), decoded, as_url),
@@ -134,12 +139,13 @@ def readings(path: str, *, as_url: bool = True) -> frozenset[str]:
         if as_url:
             made.append((_AUTHORITY.sub("", text), decoded, False))
         if decoded < _DECODED:
-            twice = _ODD_SLASH.sub("/", unquote(text, "latin-1"))
-            made.append((twice, decoded + 1, as_url))
+            octets = unquote_to_bytes(text.encode("latin-1"))
+            made.append((_ODD_SLASH.sub("/", octets.decode("latin-1")), decoded + 1, as_url))
         for reading in made:
             if reading not in found:
                 found.add(reading)
                 new.append(reading)
+                size += len(reading[0])
     return frozenset(text for text, _, _ in found)
 
 

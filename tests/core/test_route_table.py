@@ -12,9 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from sidecar.core import target
 from sidecar.core.record import replace
 from sidecar.core.route_table import UNROUTED, Route, RouteTable
-from sidecar.core.target import LONGEST_READ, normalise
+from sidecar.core.target import LONGEST_READ, MOST_READ, normalise
 
 SEGMENT = st.sampled_from(["a", "b", "api", "apis", "login", "%2F", "a.b", ""])
 PATH = st.lists(SEGMENT, max_size=6).map(lambda segments: "/" + "/".join(segments))
@@ -380,6 +381,28 @@ def test_long_odd_paths_are_no_routes_and_long_plain_ones_are() -> None:
     assert table.match("/" + "A" * 2 * LONGEST_READ) is not None
     assert table.match("/" + "a;" * LONGEST_READ) is None
     assert table.match("/account/" + "a;" * LONGEST_READ) is None
+
+
+def test_a_path_that_can_be_read_in_too_many_ways_is_no_route(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is not read in all of them: 8 KB may have a hundred, and real paths have few (T98)."""
+    decoded, decode = 0, target.unquote_to_bytes
+
+    def counted(octets: bytes) -> bytes:
+        nonlocal decoded
+        decoded += len(octets)
+        return decode(octets)
+
+    monkeypatch.setattr(target, "unquote_to_bytes", counted)
+    table = RouteTable(SITE)
+    unit = "/%C3%A9%2Fb;c/%2F//%252F%3BA"
+    assert table.match("/" + unit * 3) is not None
+    assert table.match("/a%20b" * (LONGEST_READ // 6)) is not None
+    assert table.match("/%E4%B8%AD%2F" * (LONGEST_READ // 13)) is not None
+    decoded = 0
+    assert table.match("/" + unit * (LONGEST_READ // len(unit))) is None
+    assert decoded <= MOST_READ
 
 
 def test_what_is_remembered_of_paths_is_bounded_in_bytes() -> None:
