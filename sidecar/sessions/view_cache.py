@@ -13,13 +13,13 @@ from sidecar.sessions.names import SessionNames
 
 CACHE_BYTES: Final = 16 * 1024 * 1024  # of headers with a sealed session; of others as much
 ENTRY_OVERHEAD: Final = 1024  # bytes of an entry besides its Cookie value, stored several times
-MAX_HEADERS: Final = 32  # of one session: what is learned of it changes each of them
+MAX_HEADERS: Final = 32  # of one session or token: what is learned of it changes each of them
 
 _Index: TypeAlias = dict[str, dict[Key, None]]  # the keys in the order in which they came
 
 
 class ViewCache:
-    """Views by Cookie header, bounded in bytes, and in number for each session.
+    """Views by Cookie header, bounded in bytes, and in number for each session and token.
 
     The oldest ones make room. Headers that a stranger could have made up have a room of their own,
     so that they displace no sealed session. Views are found by header, by fingerprint, by the name
@@ -75,13 +75,12 @@ class ViewCache:
         room.keys[key] = None
         room.bytes += _cost(view)
         for index, name in self._entries(view):
-            index.setdefault(name, {})[key] = None
-        if view.bearer is not None:
-            self._bearers[view.bearer] = key
-        for session in view.sessions:
-            keys = self._keys[session.fingerprint]
+            keys = index.setdefault(name, {})
+            keys[key] = None
             if len(keys) > MAX_HEADERS:
                 self.forget(next(iter(keys)))
+        if view.bearer is not None:
+            self._bearers[view.bearer] = key
         while room.bytes > CACHE_BYTES:
             self.forget(next(iter(room.keys)))
         return view

@@ -267,6 +267,18 @@ def test_few_headers_of_one_session_are_remembered() -> None:
     assert claims.opened == opened + 1
 
 
+def test_few_headers_of_one_refresh_token_are_remembered() -> None:
+    """Its death forgets each of them, however many access tokens came beside it (T99)."""
+    names = NameMatcher(["access_token", "rt"])
+    source = raw_source(cookie="access_token", refresh_cookie="rt")
+    sessions = local_sessions(ViewReader((source,), names, names), SIGNER)
+    most = view_cache.MAX_HEADERS
+    for number in range(3 * most):
+        sessions.directory.present(b"access_token=a%d; rt=r" % number, NOW)
+        sessions.directory.present(b"access_token=b%d; rt=r%d" % (number, number), NOW)
+    assert sessions.directory.cached == most + 3 * most
+
+
 def test_an_expired_session_is_not_kept() -> None:
     """Nobody needs it any more, and it holds a token."""
     sessions = make()

@@ -446,6 +446,11 @@ class Handle(NamedTuple):
         """Where the session is stored."""
         return store_key(self.fingerprint)
 
+    @property
+    def value(self) -> str:
+        """The cookie's value."""
+        return f"{self.id}{SEPARATOR}{self.fingerprint}"
+
 
 def store_key(fingerprint: str) -> str:
     """The store's key of a session."""
@@ -474,11 +479,8 @@ class LoginStoreSource(_LoginSource):
         self, jar: CookieJar, handle: Handle, session: LoginSession | None, now: float
     ) -> Reading:
         """What a handle is worth with the session that was found under its key."""
-        places = tuple(
-            place
-            for place in jar.places(handle.cookie)
-            if _handle(handle.cookie, jar.pairs[place][1]) == handle
-        )
+        value = handle.value
+        places = tuple(place for place in jar.places(handle.cookie) if jar.pairs[place][1] == value)
         candidate = _LoginValue(handle.cookie, (handle.cookie,), None, places)
         is_it = (
             session is not None
@@ -503,7 +505,7 @@ class LoginStoreSource(_LoginSource):
         """
         attributes = scope.own
         stale = [gone_line(name, attributes) for name in presented if name != session.cookie]
-        value = f"{session.id}{SEPARATOR}{session.fingerprint}"
+        value = Handle(session.cookie, session.id, session.fingerprint).value
         end = session.absolute_end(self.lifetimes)
         return [*stale, set_line(session.cookie, value, attributes, end)]
 

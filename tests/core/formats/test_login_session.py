@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sidecar.core.attributes import Scope
 from sidecar.core.cookies import CookieJar, with_set_cookies
 from sidecar.core.credential import Reading, Result, Source, read_credential
+from sidecar.core.formats import login_session
 from sidecar.core.formats.login_session import (
     ID_BYTES,
     Handle,
@@ -409,3 +410,18 @@ def test_however_many_cookies_are_presented_only_some_are_looked_up() -> None:
     header = "; ".join(f"sidecar=id.print{n}" for n in range(500))
     assert len(store_of().handles(CookieJar.parse(header))) == 20
     assert isinstance(COOKIE, LoginCookieSource)
+
+
+def test_names_of_stored_sessions_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once more for each that is looked up: a thousand may be presented (T92)."""
+    read, read_handle = list[str](), login_session._handle
+
+    def counted(cookie: str, value: str) -> Handle | None:
+        read.append(value)
+        return read_handle(cookie, value)
+
+    monkeypatch.setattr(login_session, "_handle", counted)
+    header = "; ".join(f"sidecar=id.print{n}" for n in range(500))
+    readings = [*store_of().readings(CookieJar.parse(header), NOW)]
+    assert [one.places for one in readings] == [(n,) for n in range(20)]
+    assert len(read) == 20
