@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 from sidecar.core.cookies import (
@@ -17,6 +18,9 @@ from sidecar.sessions.directory import SessionDirectory
 from sidecar.sessions.listener import NOBODY, SessionListener
 from sidecar.sessions.names import SessionNames
 from sidecar.sessions.revocations import Revocations
+from sidecar.sessions.tombstones import Tombstone
+
+MOST_HANDED_OUT: Final = 8  # tokens of dead sessions in one response; an API gives one or two
 
 
 class SetCookies:
@@ -93,14 +97,24 @@ class SetCookies:
         it. It lives again then, as if the response had set the cookie. But not if the request held
         it (`is_repeated`).
         """
+        for credential, fingerprint, tombstone in islice(
+            self._handed_out_again(credentials, view, began, now), MOST_HANDED_OUT
+        ):
+            if not is_repeated(credential):
+                self._revocations.reinstate(fingerprint, tombstone)
+
+    def _handed_out_again(
+        self, credentials: Iterable[str], view: SessionView, began: float, now: float
+    ) -> Iterator[tuple[str, str, Tombstone]]:
+        """The credentials of sessions that had died before the request, which presents none."""
         tombstones = self._revocations.tombstones
         for credential in credentials:
             fingerprint = self._names.dead_session(credential)
             tombstone = None if fingerprint is None else tombstones.of(fingerprint, now)
             if fingerprint is None or tombstone is None or view.presents(fingerprint):
                 continue
-            if began > tombstone.since and not is_repeated(credential):
-                self._revocations.reinstate(fingerprint, tombstone)
+            if began > tombstone.since:
+                yield credential, fingerprint, tombstone
 
     def _may_pass(
         self, session: OpenedSession, view: SessionView, began: float, now: float

@@ -31,6 +31,7 @@ from sidecar.core.view import NOTHING_PRESENTED, SessionView, ViewReader
 from sidecar.sessions import bounds, evidence, tombstones, view_cache
 from sidecar.sessions.local import LocalSessions, local_sessions
 from sidecar.sessions.revocations import UNKNOWN_LIFETIME
+from sidecar.sessions.set_cookies import MOST_HANDED_OUT
 
 NOW = 1_700_000_000.0
 HOUR = 3600.0
@@ -665,6 +666,31 @@ def test_nothing_presented_is_nothing() -> None:
     assert NOTHING_PRESENTED.valid_until == inf
     assert NOTHING_PRESENTED.authorization == b""
     assert NOTHING_PRESENTED.fingerprint is None
+
+
+# -- what an answer hands out ----------------------------------------------------------------------
+
+
+def test_few_dead_tokens_of_one_answer_are_looked_for_in_its_request() -> None:
+    """A stranger may have stored hundreds where an API shows them (T92)."""
+    sessions, asked = make(), list[str]()
+    for number in range(100):
+        view = sessions.directory.present(b"access_token=t%d" % number, NOW)
+        revoke(sessions, view, NOW)
+
+    def is_repeated(credential: str) -> bool:
+        asked.append(credential)
+        return credential != "t3"
+
+    sessions.set_cookies.hand_out(
+        [f"t{number}" for number in range(100)],
+        NOTHING_PRESENTED,
+        AFTER,
+        AFTER,
+        is_repeated=is_repeated,
+    )
+    assert asked == [f"t{number}" for number in range(MOST_HANDED_OUT)]
+    assert len(sessions.revocations.tombstones) == 99
 
 
 # -- a client's own bearer -------------------------------------------------------------------------
