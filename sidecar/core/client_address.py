@@ -15,7 +15,7 @@ from typing import Final
 MOST_HOPS: Final = 32  # that are looked at
 _LONGEST: Final = 4096  # bytes of a field that are looked at, its last ones
 
-_PAIR: Final = rb'\s*([!#-\'*+.^-z|~0-9A-Z-]+)=("(?:[^"\\]|\\.)*+"|[^";,\s]*+)\s*+'
+_PAIR: Final = rb'\s*+([!#-\'*+.^-z|~0-9A-Z-]+)=("(?:[^"\\]|\\.)*+"|[^";,\s]*+)\s*+'
 _ELEMENT: Final = re.compile(rb"(?:(?:%b)?;)*+(?:%b|\s*+)" % (_PAIR, _PAIR), re.DOTALL)
 _PAIRS: Final = re.compile(_PAIR, re.DOTALL)
 _WITH_PORT: Final = re.compile(r"\[([0-9a-f:.]+)\](?::\d+)?|([0-9.]+):\d+", re.IGNORECASE)
@@ -70,7 +70,9 @@ def _named(values: Iterable[bytes]) -> Sequence[bytes]:
     while parts:
         element = parts.pop() + element
         if _ELEMENT.fullmatch(element):
-            named = [value for name, value in _PAIRS.findall(element) if name.lower() == b"for"]
+            # Blanks are taken off: a search that finds none would begin anew at each of them.
+            pairs = _PAIRS.findall(element.strip())
+            named = [value for name, value in pairs if name.lower() == b"for"]
             hops += named[:1]
             element = b""
         else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sidecar.core.cookies import CookieJar
+from sidecar.core.cookies import CookieJar, first_cookies
 from sidecar.core.credential import Result
 from sidecar.core.errors import loggable
 from sidecar.core.proof import Proof
@@ -99,11 +99,12 @@ def _refused(flow: Flow, now: float) -> RefusedRow:
 
 
 def _cookies(flow: Flow) -> tuple[tuple[str, int], ...]:
-    """The names of the cookies that were presented, by size: the largest first.
+    """The names of the first cookies that were presented, by size: the largest first.
 
     What has no name, or too long a one, may be a value, and has none here.
     """
-    jar = CookieJar.parse(flow.facts.get(b"cookie", b"")[:_MOST_BYTES].decode("latin-1"))
+    presented = first_cookies(flow.facts.get(b"cookie", b"")[:_MOST_BYTES])
+    jar = CookieJar.parse(presented.decode("latin-1"))
     sizes: dict[str, int] = {}
     for name, value, _ in jar.pairs:
         shown = loggable(name) if 0 < len(name) <= 64 else "(no name)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.core import client_address as module
 from sidecar.core.client_address import MOST_HOPS, client_address, client_network
 
 
@@ -77,6 +78,21 @@ def test_forwarded_counts_where_there_is_no_x_forwarded_for(
 def test_hops_are_bounded() -> None:
     told = b", ".join([b"203.0.113.9", *[b"10.0.0.2"] * MOST_HOPS])
     assert client_address("10.0.0.1", is_proxy, told) == "10.0.0.2"
+
+
+def test_blanks_are_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search begins anew at each: 4 KB of them that a client sends took 130 ms (T91)."""
+    searched: list[bytes] = []
+
+    class Pairs:
+        def findall(self, element: bytes) -> list[tuple[bytes, bytes]]:
+            searched.append(element)
+            return [(b"for", b"203.0.113.9")] if element else []
+
+    monkeypatch.setattr(module, "_PAIRS", Pairs())
+    told = b"for=203.0.113.9," + b" " * 3000 + b",  \t "
+    assert client_address("10.0.0.1", is_proxy, b"", [told]) == "203.0.113.9"
+    assert searched == [b"", b"", b"for=203.0.113.9"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import msgspec
 import pytest
 
+from sidecar.core.cookies import MAX_COOKIES
 from sidecar.observation.status_model import Configuration, Status, Story
 
 if TYPE_CHECKING:
@@ -225,6 +226,17 @@ async def test_refused_requests_say_what_was_seen(
     assert large.cookies == (("theme", 3000), ("other", 2000), ("small", len(CANARY)))
     assert large.header_bytes is not None
     assert large.header_bytes > 5000
+
+
+async def test_of_too_many_cookies_the_first_are_told(
+    sidecar: Start, upstream: Upstream, client: Clients
+) -> None:
+    """A stranger may send sixty thousand empty ones, and to read them all takes long (T92)."""
+    at = await sidecar(routes(upstream))
+    cookies = "a=b; " * MAX_COOKIES + "late=c"
+    assert (await (await client(at)).get("/api/a", f"Cookie: {cookies}")).status == 431
+    (row,) = (await status_of(at)).refused.last
+    assert row.cookies == (("a", MAX_COOKIES),)
 
 
 async def test_sources_say_whether_their_cookies_open(
