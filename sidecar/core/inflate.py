@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 PIECE: Final = 65536  # bytes that one step yields at most
+TAKEN: Final = 8192  # bytes that one step is given: it copies all that it does not use
 
 _PADDING: Final = b"\0"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -43,18 +44,20 @@ class Inflater:
                 return
             self._stream = zlib.decompressobj(_window(data))
             self._head = b""
-        while data:
-            if self._stream.eof:
-                data = data.lstrip(_PADDING)
-                if not data:
-                    return
-                self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
-            try:
-                part = self._stream.decompress(data, PIECE)
-            except zlib.error:
-                raise CorruptCoding("the body is not what its Content-Encoding says") from None
-            yield part
-            data = self._stream.unconsumed_tail or self._stream.unused_data
+        for at in range(0, len(data), TAKEN):
+            stream, rest = self._stream, data[at : at + TAKEN]
+            while rest:
+                if stream.eof:
+                    rest = rest.lstrip(_PADDING)
+                    if not rest:
+                        break
+                    stream = self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
+                try:
+                    part = stream.decompress(rest, PIECE)
+                except zlib.error:
+                    raise CorruptCoding("the body is not what its Content-Encoding says") from None
+                yield part
+                rest = stream.unconsumed_tail or stream.unused_data
 
     def finish(self) -> None:
         """Raises `CorruptCoding` if the coding has not come to its end; nothing at all is whole."""

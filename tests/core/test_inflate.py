@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.inflate import PIECE, CorruptCoding, Inflater
+from sidecar.core.inflate import PIECE, TAKEN, CorruptCoding, Inflater
 
 
 def raw_deflate(data: bytes, level: int = 6) -> bytes:
@@ -87,3 +87,25 @@ def test_a_bomb_comes_in_small_pieces() -> None:
     sizes = [len(part) for part in inflater.feed(gzip.compress(b"\0" * (4 << 20)))]
     assert sum(sizes) == 4 << 20
     assert max(sizes) <= PIECE
+
+
+def test_the_rest_is_not_copied_for_each_of_many_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body may be fifty thousand empty ones, each of 20 bytes (T92)."""
+    given_in_all, decompressor = 0, zlib.decompressobj
+
+    class Counting:
+        def __init__(self, wbits: int) -> None:
+            self._stream = decompressor(wbits)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._stream, name)
+
+        def decompress(self, data: bytes, most: int) -> bytes:
+            nonlocal given_in_all
+            given_in_all += len(data)
+            return self._stream.decompress(data, most)
+
+    monkeypatch.setattr(zlib, "decompressobj", Counting)
+    members = gzip.compress(b"") * 5000
+    assert inflated([members]) == b""
+    assert given_in_all <= 5000 * TAKEN
