@@ -17,6 +17,7 @@ from sidecar.core.tickets import Ticket
 
 _OWN_SITE: Final = (b"same-origin", b"none")
 MAX_PARAMETERS: Final = 64  # of a query that are read
+LONGEST_QUERY: Final = 32_768  # characters; no ticket and no place is as long
 RETURN_PARAM: Final = "return"  # carries the page's path from a 401 through logout to the login
 
 
@@ -87,7 +88,12 @@ def way_back(request: Request) -> str | None:
 
 
 def parameters(query: str) -> dict[str, str]:
-    """The query's parameters; the first of a name counts, bytes that are no UTF-8 void a value."""
+    """The query's parameters; the first of a name counts, bytes that are no UTF-8 void a value.
+
+    A query above `LONGEST_QUERY` has none: it is read more than once.
+    """
+    if len(query) > LONGEST_QUERY:
+        return {}
     found: dict[str, str] = {}
     first = "&".join(query.lstrip("?").split("&", MAX_PARAMETERS)[:MAX_PARAMETERS])
     for name, value in parse_qsl(first, keep_blank_values=True, errors="surrogateescape"):

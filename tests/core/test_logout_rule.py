@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from sidecar.core.csrf import CsrfRule
 from sidecar.core.errors import CsrfRejected
-from sidecar.core.logout_rule import LogoutRule, Verdict, judge, parameters, way_back
+from sidecar.core.logout_rule import (
+    LONGEST_QUERY,
+    LogoutRule,
+    Verdict,
+    judge,
+    parameters,
+    way_back,
+)
 from sidecar.core.request import Request
 from sidecar.core.target import is_local_path, local_reference
 from sidecar.core.tickets import Ticket
@@ -360,6 +367,13 @@ def test_parameters_are_bounded_and_the_first_counts() -> None:
     """A query of thousands of parameters is no work and no surprise."""
     assert parameters("?a=1&a=2&b=&c") == {"a": "1", "b": "", "c": ""}
     assert len(parameters("&".join(f"p{number}=1" for number in range(1000)))) == 64
+
+
+def test_a_query_longer_than_any_ticket_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty thousand escapes were undone four times for one request (T92)."""
+    assert parameters("next=" + "x" * (LONGEST_QUERY - 5)) != {}
+    monkeypatch.setattr("sidecar.core.logout_rule.parse_qsl", pytest.fail)
+    assert parameters("next=" + "x" * (LONGEST_QUERY - 4)) == {}
 
 
 @pytest.mark.parametrize(
