@@ -35,6 +35,8 @@ LONGEST_READ: Final = 8192
 """Characters of an odd path up to which all its readings are tried; a longer one is no route's."""
 MOST_READ: Final = 65_536
 """The same of all its readings together: real paths have few, and others a hundred."""
+MOST_ESCAPES: Final = LONGEST_READ // 3
+"""Escapes of a path: with more it is longer than what is read, unless nothing had to be escaped."""
 LONGEST_REMEMBERED: Final = 512  # characters; clients choose paths and targets
 
 MAX_LOCAL: Final = 2048  # characters of a redirect target that is handed back
@@ -85,12 +87,14 @@ def normalise(path: str) -> str:
     """The path that routes match: unreserved escapes decoded (RFC 3986 6.2.2.2), nothing else.
 
     Raises `BadRequest` for dot segments in any spelling, encoded twice included, for broken
-    escapes, and for backslashes and control characters, raw or encoded.
+    escapes or too many, and for backslashes and control characters, raw or encoded.
     """
     if _PLAIN_PATH.fullmatch(path) and "/." not in path:
         return path
     if not path.isprintable() or "\\" in path or "#" in path or " " in path:
         raise BadRequest("path holds a character that no path may hold")
+    if path.count("%") > MOST_ESCAPES:
+        raise BadRequest("path holds too many percent escapes")
     decoded = _PERCENT.sub(_decode_unreserved, path)
     if _DOT_SEGMENT.search(_as_the_laxest_server(decoded)):
         raise BadRequest("path holds a dot segment")
