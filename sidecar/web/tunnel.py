@@ -166,17 +166,20 @@ class Tunnel:
 
     def client_data(self, data: bytes) -> None:
         """Bytes from the client."""
-        self._take(self._client, data)
+        taken = self._from_client(data)
+        if taken < len(data):
+            self._put_off(self._client, data[taken:])
 
     def upstream_data(self, data: bytes) -> None:
         """Bytes from the upstream."""
-        self._take(self._upstream, data)
+        taken = self._from_upstream(data)
+        if taken < len(data):
+            self._put_off(self._upstream, data[taken:])
 
-    def _take(self, source: _Side, data: bytes) -> None:
-        """Takes bytes. If they take long, others come first, and what is left waits."""
-        taken = self._from_client(data) if source is self._client else self._from_upstream(data)
-        source.waiting = b"" if self._is_done_with(source) else data[taken:]
-        if source.waiting:
+    def _put_off(self, source: _Side, rest: bytes) -> None:
+        """Lets others come first, as what has come takes long."""
+        if not self._is_done_with(source):
+            source.waiting = rest
             source.pause()
             self._flow.runtime.loop.call_soon(self._go_on, source)
 
@@ -185,8 +188,12 @@ class Tunnel:
         data, source.waiting = source.waiting, b""
         if self._is_done_with(source):
             return
-        self._take(source, data)
-        target = self._upstream if source is self._client else self._client
+        if source is self._client:
+            self.client_data(data)
+            target = self._upstream
+        else:
+            self.upstream_data(data)
+            target = self._client
         is_read = self._closing or not target.connection.writing_paused
         if is_read and not self._is_done_with(source):
             source.resume()
@@ -366,6 +373,8 @@ def _followed(frames: FrameTracker, data: bytes, *, stop_at_boundary: bool = Fal
 
     Up to the next frame's end with `stop_at_boundary`. A segment can hold a hundred thousand.
     """
+    if len(data) <= PART:
+        return frames.feed(data, stop_at_boundary=stop_at_boundary)
     turn, rest, at = Turn(), memoryview(data), 0
     while True:
         at += frames.feed(rest[at : at + PART], stop_at_boundary=stop_at_boundary)
