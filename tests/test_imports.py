@@ -31,6 +31,7 @@ LAYERS: Final = (
         "sidecar.core.jwe",
         "sidecar.core.jws",
         "sidecar.core.keys",
+        "sidecar.core.json_text",
         "sidecar.core.jsonscan",
         "sidecar.core.jsonwalk",
         "sidecar.core.path_table",

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from sidecar.core.errors import SidecarError
+from sidecar.core.json_text import decode_object
 
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 REQUIRED: Final = ("authorization_endpoint", "token_endpoint", "jwks_uri")
@@ -71,8 +72,8 @@ def parse_metadata(body: bytes, issuer: str) -> Metadata:
     loopback interface. An optional member that cannot be used counts as not published.
     """
     try:
-        given = msgspec.json.decode(body, type=dict[str, object])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        given = decode_object(body)
+    except (ValueError, RecursionError):
         raise BadMetadata("the provider's metadata are not the JSON that they must be") from None
     named = given.get("issuer")
     if not isinstance(named, str):

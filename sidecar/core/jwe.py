@@ -17,6 +17,7 @@ from joserfc.jwk import OctKey, thumbprint
 from joserfc.util import urlsafe_b64decode
 
 from sidecar.core.errors import SidecarError
+from sidecar.core.json_text import decode_json
 
 KidHash = Literal["sha256", "sha512"]
 
@@ -172,11 +173,12 @@ def _parse_header(text: str) -> dict[str, object]:
 
 
 def parse_object(text: bytes) -> dict[str, object]:
-    """The JSON object in `text`, which is strict UTF-8 without NaN, lone surrogates or numbers
-    out of range. Raises `SealError`.
+    """The JSON object in `text`, which is strict UTF-8 without NaN or numbers out of range.
+
+    Raises `SealError`.
     """
     try:
-        value = msgspec.json.decode(text)
+        value = decode_json(text)
     except (ValueError, RecursionError):
         raise SealError("the value does not contain valid JSON") from None
     if not isinstance(value, dict):

@@ -20,6 +20,7 @@ from joserfc.jws import JWSRegistry
 from joserfc.util import urlsafe_b64decode
 
 from sidecar.core.errors import SidecarError
+from sidecar.core.json_text import decode_object
 from sidecar.core.jwe import SealError, parse_object
 
 ALGORITHMS: Final = {
@@ -109,8 +110,8 @@ def parse_keys(body: bytes) -> KeySet:
     Keys that are not understood, too weak, or for encryption are left out, as the RFC asks.
     """
     try:
-        given = parse_object(body).get("keys")
-    except SealError:
+        given = decode_object(body).get("keys")
+    except (ValueError, RecursionError):
         given = None
     if not isinstance(given, list):
         raise InvalidToken("the provider's key set is not the JSON that it must be")

@@ -15,6 +15,7 @@ import msgspec
 
 from sidecar.core.credential import is_b64token
 from sidecar.core.headers import media_type
+from sidecar.core.json_text import decode_object
 from sidecar.core.record import replace
 from sidecar.core.token_set import TokenSet, token_set
 
@@ -232,10 +233,9 @@ def _json_object(answer: TokenAnswer) -> dict[str, Any] | None:
     if _is_page(answer):
         return None
     try:
-        document = msgspec.json.decode(answer.body)
+        return decode_object(answer.body)
     except (ValueError, RecursionError):
         return None
-    return document if isinstance(document, dict) else None
 
 
 def _renewed(document: Mapping[str, Any], paths: AnswerPaths, old: TokenSet, now: float) -> Renewal:

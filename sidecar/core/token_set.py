@@ -8,6 +8,8 @@ from math import inf
 
 import msgspec
 
+from sidecar.core.json_text import decode_object
+
 _LONGEST_JWT = 16384  # characters that are looked into
 _MAX_DATE = 2.0**53
 
@@ -90,10 +92,9 @@ def jwt_claims(token: str) -> dict[str, object]:
     if len(parts) != 3 or len(token) > _LONGEST_JWT:
         return {}
     try:
-        claims = msgspec.json.decode(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        return decode_object(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (ValueError, RecursionError):
         return {}
-    return claims if isinstance(claims, dict) else {}
 
 
 def _date(value: object) -> float | None:

@@ -12,7 +12,6 @@ from time import time
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import quote_plus, urlencode
 
-import msgspec
 from joserfc.jwk import KeySet
 
 from sidecar.core.client_assertion import TYPE as ASSERTION_TYPE
@@ -26,6 +25,7 @@ from sidecar.core.discovery import (
     metadata_urls,
     parse_metadata,
 )
+from sidecar.core.json_text import decode_object
 from sidecar.core.jws import (
     InvalidToken,
     UnknownKey,
@@ -265,7 +265,7 @@ class Provider:
             self.report(f"UserInfo was not had: {trouble.detail}")
             return None
         try:
-            said = msgspec.json.decode(answer.body, type=dict[str, object])
+            said = decode_object(answer.body)
         except (ValueError, RecursionError):
             said = None
         if answer.status != 200 or said is None:

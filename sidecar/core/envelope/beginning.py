@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from sidecar.core.envelope.document import BOM, WHITESPACE, Document, NeedsWalk, parse_at_once
+from sidecar.core.envelope.document import WHITESPACE, Document, NeedsWalk, parse_at_once
+from sidecar.core.json_text import BOM
 from sidecar.core.jsonscan import InvalidJSON
 
 LONGEST: Final = 65_536  # bytes that are looked at

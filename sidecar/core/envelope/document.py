@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
 
 from sidecar.core.envelope_members import ENVELOPE
+from sidecar.core.json_text import BOM, without_lone_surrogates
 from sidecar.core.jsonscan import MAX_DEPTH, InvalidJSON, decoder_stops, is_shallow
 from sidecar.core.jsonwalk import Walker
 
 ABSENT: Final = msgspec.UNSET
 BOOLEANS: Final = (b"true", b"false")
-BOM: Final = b"\xef\xbb\xbf"
 WHITESPACE: Final = b" \t\n\r"
 _LONGEST_INDEX: Final = 18  # digits
 OBJECT_LEVELS: Final = 500  # of nesting; what has more is no value that is compared
@@ -24,11 +23,6 @@ _decode_members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_elements: Final = msgspec.json.Decoder(list[Raw]).decode
 _decode_raw: Final = msgspec.json.Decoder(Raw).decode
 _decode_any: Final = msgspec.json.Decoder().decode
-# A proper surrogate pair or any other escape (kept), or else a lone surrogate.
-_LONE_SURROGATE: Final = re.compile(
-    rb"(\\[^u]|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
-    rb"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
-)
 
 
 class Document(msgspec.Struct):  # built faster than a class of slots
@@ -219,6 +213,6 @@ def _decode(decode: Any, raw: Raw) -> Any:
 
 def _decode_repaired(decode: Any, raw: bytes) -> Any:
     try:
-        return decode(_LONE_SURROGATE.sub(lambda found: found[1] or b"\\ufffd", raw))
+        return decode(without_lone_surrogates(raw))
     except (msgspec.DecodeError, RecursionError):
         return ABSENT

@@ -26,9 +26,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from sidecar.core.envelope.answer import IS_ERROR, MESSAGE, Answer
-from sidecar.core.envelope.document import BOM, BOOLEANS, parse
+from sidecar.core.envelope.document import BOOLEANS, parse
 from sidecar.core.envelope.failure import begins_as_failure
 from sidecar.core.envelope.render import EnvelopeRule, wrap
+from sidecar.core.json_text import BOM
 from sidecar.core.jsonscan import InvalidJSON, Unstreamable
 from sidecar.core.jsonwalk import Path, Piece
 
