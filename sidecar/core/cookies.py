@@ -121,6 +121,10 @@ class CookieJar:
         """Every value presented under exactly this name, in order; none gives an empty sequence."""
         return [self.pairs[place][1] for place in self.places(name)]
 
+    def are_read_alike(self, places: Iterable[int]) -> bool:
+        """Whether every JavaScript parser finds the cookies at these indexes, with one value."""
+        return all(_is_read_alike(self.pairs[place][2]) for place in places)
+
     def named(self, matcher: NameMatcher) -> frozenset[int]:
         """The indexes in `pairs` of the cookies that `matcher` names.
 
@@ -145,6 +149,21 @@ def _parse_pair(raw: str) -> tuple[str, str, str]:
     if not equals:
         name, value = "", name
     return name.strip(OWS), value.strip(OWS), raw
+
+
+def _is_read_alike(raw: str) -> bool:
+    """Whether npm `cookie` and the `@edge-runtime/cookies` of Next.js agree about a cookie.
+
+    Of white space about a name the latter takes off spaces before it. Half a pair of quotation
+    marks is a character of the value to it, and with broken percent-encoding there is no cookie.
+    """
+    name, _, value = raw.partition("=")
+    value = value.strip(_JS_SPACE)
+    return (
+        name.lstrip(" ") == name.strip(_JS_SPACE)
+        and (value[:1] != '"' or (len(value) > 1 and value[-1] == '"'))
+        and _percent_decoded(value) is not None
+    )
 
 
 class NameMatcher:
@@ -236,12 +255,20 @@ def decoded(value: str) -> str:
     value = value.strip(_JS_SPACE)
     if value[:1] == '"':
         value = value[1:-1]
-    if "%" not in value or not _PERCENT_ENCODED(value):
+    undone = _percent_decoded(value)
+    return value if undone is None else undone
+
+
+def _percent_decoded(value: str) -> str | None:
+    """The value without percent-encoding, as UTF-8; None if that is broken."""
+    if "%" not in value:
         return value
+    if not _PERCENT_ENCODED(value):
+        return None
     try:
         return unquote(value, "utf-8", "strict").encode("utf-8").decode("latin-1")
     except UnicodeError:
-        return value
+        return None
 
 
 def collect_chunks(

@@ -266,7 +266,7 @@ class ViewReader:
         chosen = _choose(found, living, allowed, is_dead)
         readings = (r for one in found if one.source in allowed for r in one.readings)
         reading = best_reading(credible(readings), jar) if chosen is None else chosen.reading
-        taken = _taken_out(found, living)
+        taken = _taken_out(jar, found, living)
         read_from = {place for one in found for s in one.opened for place in s.reading.places}
         return SessionView(
             reading,
@@ -344,7 +344,9 @@ def _choose(
     return dead or next((one for one in living if one.source in allowed), None)
 
 
-def _taken_out(found: Sequence[_Found], living: Collection[OpenedSession]) -> set[int]:
+def _taken_out(
+    jar: CookieJar, found: Sequence[_Found], living: Collection[OpenedSession]
+) -> set[int]:
     """The indexes of the pairs that no upstream may see.
 
     Of a source that opened anything only the cookies of its living sessions pass. If nothing
@@ -354,18 +356,20 @@ def _taken_out(found: Sequence[_Found], living: Collection[OpenedSession]) -> se
     passing = {place for one in living for place in one.reading.places}
     taken: set[int] = set()
     for one in found:
-        taken |= one.named if one.opened else one.named - _tried(one.readings)
+        taken |= one.named if one.opened else one.named - _tried(jar, one.readings)
     return taken - passing
 
 
-def _tried(readings: Sequence[Reading]) -> set[int]:
+def _tried(jar: CookieJar, readings: Sequence[Reading]) -> set[int]:
     """The pairs of cookies that are written plainly, and were read in one way only: whole, or in
     chunks.
+
+    Either all pairs of a cookie are, or none: with fewer chunks it would be another value.
     """
-    plain = [one for one in readings if one.is_plain]
-    ways: dict[str | None, set[tuple[str, ...]]] = {}
-    for reading in plain:
-        ways.setdefault(reading.cookie, set()).add(reading.names)
-    odd = {place for one in readings if not one.is_plain for place in one.places}
-    tried = {place for one in plain if len(ways[one.cookie]) == 1 for place in one.places}
-    return tried - odd
+    ways: dict[str | None, set[tuple[bool, tuple[str, ...]]]] = {}
+    for reading in readings:
+        is_plain = reading.is_plain and jar.are_read_alike(reading.places)
+        ways.setdefault(reading.cookie, set()).add((is_plain, reading.names))
+    return {
+        place for one in readings if ways[one.cookie] == {(True, one.names)} for place in one.places
+    }

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Final
+from urllib.parse import unquote
 
 from sidecar.core.cookies import PREFIXES, CookieJar, decoded
 from sidecar.core.credential import Reading, Result
@@ -32,6 +34,7 @@ _PIECES: Final = [
 _FILLED: Final = dict(enumerate(_PIECES))
 _EVERY: Final = (*TOKENS.values(), FIRST, SECOND)
 
+_BROKEN: Final = re.compile(r"%(?![0-9A-Fa-f]{2})").search
 _CHUNK: Final = re.compile(r"(.+)(\.|__)[0-9]+").fullmatch
 _NAMES: Final = frozenset(
     prefix + name for one in SOURCES.values() for name in one.base_names for prefix in PREFIXES
@@ -96,8 +99,8 @@ def _names_by_parsers(header: str) -> Iterator[str]:
 def _as_libraries_read(header: str) -> Iterator[str]:
     """The tokens of sessions that libraries open: whole, joined as they join, first or last."""
     pairs = [_pair(part) for part in header.split(";") if "=" in part]
-    for jar in (dict(reversed(pairs)), dict(pairs)):
-        in_order = {name: jar[name] for name, _ in pairs}
+    jars = [dict(reversed(pairs)), dict(pairs)]
+    for in_order in (*({name: jar[name] for name, _ in pairs} for jar in jars), _by_nextjs(header)):
         for type_ in JWE:
             for prefix in PREFIXES:
                 yield from _opened(type_, prefix + cookie_of(type_), in_order)
@@ -106,6 +109,19 @@ def _as_libraries_read(header: str) -> Iterator[str]:
 def _pair(part: str) -> tuple[str, str]:
     name, _, value = part.partition("=")
     return name.strip("\t\n\v\f\r \xa0"), decoded(value.strip(" \t"))
+
+
+def _by_nextjs(header: str) -> dict[str, str]:
+    """The cookies as @edge-runtime/cookies reads them: it trims nothing and keeps quotation marks,
+    and there is no cookie if its percent-encoding is broken.
+    """
+    jar: dict[str, str] = {}
+    for part in filter(None, re.split(r"; *", header)):
+        name, equals, value = part.partition("=")
+        if not _BROKEN(value):
+            with suppress(UnicodeError):
+                jar[name] = unquote(value, "utf-8", "strict") if equals else "true"
+    return jar
 
 
 def _opened(type_: str, name: str, jar: dict[str, str]) -> Iterator[str]:
