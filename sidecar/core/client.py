@@ -16,13 +16,12 @@ from typing import Final, TypeAlias
 
 from sidecar.core.headers import list_members
 from sidecar.core.memo import Memo
+from sidecar.core.target import PAGE_DATA
 
 Facts: TypeAlias = Mapping[bytes, bytes]
 """Field values by lower-case name."""
 
 Test: TypeAlias = Callable[[str, Facts], bool]
-
-PAGE_DATA: Final = "/_next/data/"  # where Next.js's Pages Router has its data, below a base path
 
 
 class Client(StrEnum):

@@ -10,19 +10,27 @@ import msgspec
 from sidecar.core.target import (
     LONGEST_READ,
     MOST_READ,
+    PAGE_DATA,
     folded,
+    has_format,
     is_cased,
     is_odd,
+    page_of,
     prefix_key,
     readings,
 )
 
 
 class FoundPath(msgspec.Struct, frozen=True):
-    """Where a path leads: the longest prefix, and the closed ones that servers may read in it."""
+    """Where a path leads: the longest prefix, and the closed ones that servers may read in it.
+
+    `pages` are the closed prefixes of pages whose content a server may give at this path in another
+    format.
+    """
 
     prefix: str
     closed: tuple[str, ...] = ()
+    pages: tuple[str, ...] = ()
 
 
 class PathTable:
@@ -79,14 +87,15 @@ class PathTable:
         is_odd_one = self._odd or is_odd(path)
         if prefix is None:
             return None
-        if not (is_odd_one or self._cased or is_cased(path)):
+        if not (is_odd_one or self._cased or is_cased(path) or has_format(path)):
             return FoundPath(prefix)
         if is_odd_one and len(path) > LONGEST_READ:
             return None
         found = readings(path, limit=MOST_READ) if is_odd_one else frozenset((path,))
         if not found or any(self._is_an_endpoint(reading, path) for reading in found):
             return None
-        return FoundPath(prefix, tuple(one for one in map(self._gate, found) if one is not None))
+        pages = (self._gate_of_page(one, prefix) for one in found)
+        return FoundPath(prefix, _known(map(self._gate, found)), _known(pages))
 
     def needs_session(self, found: FoundPath) -> bool:
         """Whether one of the prefixes that a path leads to is closed."""
@@ -115,6 +124,18 @@ class PathTable:
         prefix = self._folded[other]
         return prefix if prefix in self._closed else None
 
+    def _gate_of_page(self, reading: str, prefix: str) -> str | None:
+        """The closed prefix of the page whose content a path may hold (`page_of`), or None.
+
+        It must have more segments than the path's own `prefix`, which may be that of one file:
+        `/robots.txt`, where all else is closed. The data of Next.js lie below a prefix of files.
+        """
+        page = page_of(reading)
+        gate = None if page is None else self._gate(page)
+        if gate is None or gate.count("/") > prefix.count("/"):
+            return gate
+        return gate if PAGE_DATA in reading and PAGE_DATA not in f"{prefix}/" else None
+
     def _longest(self, path: str, prefixes: Collection[str]) -> str | None:
         """The longest key that is a prefix of `path`, at segment boundaries."""
         key = prefix_key("/".join(path.split("/", self._depth + 1)[: self._depth + 1]))
@@ -124,3 +145,8 @@ class PathTable:
             if not key:
                 return None
             key = key[: key.rfind("/")]
+
+
+def _known(prefixes: Iterable[str | None]) -> tuple[str, ...]:
+    """The prefixes that are one, each once."""
+    return tuple({one for one in prefixes if one is not None})

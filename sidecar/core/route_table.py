@@ -180,7 +180,8 @@ class RouteTable:
     A route with `session: required` holds for every spelling of its path: what some server may
     read as a path below it is served as its spelling says, but with a session of somebody whom that
     route lets in, and a client's own bearer stands for one only if the required route lets it.
-    What such spellings are, and what becomes of `endpoints`, `PathTable` says.
+    What such spellings are, and what becomes of `endpoints`, `PathTable` says. So it is with a page
+    whose content the same upstream may give in another format, at `/account.html` for example.
     """
 
     __slots__ = ("_by_prefix", "_gated", "_often", "_paths")
@@ -215,9 +216,13 @@ class RouteTable:
         if found is None:
             return None
         route = self._by_prefix[found.prefix]
-        if not found.closed:
+        pages = [self._by_prefix[prefix] for prefix in found.pages]
+        gates = [
+            *(self._by_prefix[prefix] for prefix in found.closed),
+            *(page for page in pages if page.upstream == route.upstream),
+        ]
+        if not gates:
             return route
-        gates = [self._by_prefix[prefix] for prefix in found.closed]
         # A client's own bearer opens no gate that it would not open in the usual spelling.
         is_open = all(gate.authorization is not None for gate in gates)
         gated = self._gated[route, route.authorization if is_open else None]

@@ -29,6 +29,15 @@ _AUTHORITY: Final = re.compile(r"\A//[^/]+(?=/)")  # at the start, to those that
 _SLASHES: Final = re.compile(r"/{2,}")
 _ODD: Final = re.compile(r"[;%]|//|[^\x00-\x7f]")
 _UPPER: Final = re.compile(r"[A-Z]")
+PAGE_DATA: Final = "/_next/data/"
+"""Where Next.js's Pages Router has the data of its pages, below a base path."""
+
+# The formats in which servers give the content of a page: React Router `/account.data`, static ones
+# `/account.html`, Rails `/account.json`.
+_FORMAT: Final = re.compile(
+    r"(?<=[^/])\.(?:csv|data|html?|json|md|pdf|rsc|txt|xhtml|xml)/*\Z", re.IGNORECASE
+)
+_DATA_OF: Final = re.compile(rf"(?P<base>.*?){PAGE_DATA}[^/]+(?P<page>/.+)", re.DOTALL)
 _DECODED: Final = 2  # times that the laxest server decodes a path
 
 LONGEST_READ: Final = 8192
@@ -151,6 +160,20 @@ def readings(path: str, *, as_url: bool = True, limit: float = inf) -> frozenset
                 new.append(reading)
                 size += len(reading[0])
     return frozenset(text for text, _, _ in found)
+
+
+def has_format(path: str) -> bool:
+    """Whether a path ends in the name of a format in which servers give pages."""
+    return _FORMAT.search(path) is not None
+
+
+def page_of(reading: str) -> str | None:
+    """The page whose content servers may give at a path with the name of a format; else None."""
+    bare = _FORMAT.sub("", reading)
+    if bare == reading:
+        return None
+    data = _DATA_OF.fullmatch(bare)
+    return bare if data is None else data["base"] + data["page"]
 
 
 def is_cased(path: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.core.path_table import FoundPath, PathTable
+from sidecar.core.target import normalise
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,52 @@ def test_a_closed_prefix_holds_for_each_spelling(path: str) -> None:
     assert found is not None
     assert found.prefix == ""
     assert table.needs_session(found)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/account.data",  # React Router
+        "/account.html",  # static servers
+        "/account.HTML",
+        "/account.json",  # Rails
+        "/account.json/",
+        "/account%2Ehtml",
+        "//account.html",
+        "/account.html;x",
+        "/_next/data/b1/account.json",  # Next.js's Pages Router
+        "/_next/data/b1/account/orders.json",
+    ],
+)
+def test_a_closed_prefix_holds_for_the_formats_of_its_pages(path: str) -> None:
+    """Servers give a page's content at its path with the name of a format as well."""
+    table = PathTable({"/": False, "/_next/": False, "/account": True})
+    found = table.find(normalise(path))
+    assert found is not None
+    assert found.pages == ("/account",)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/accounts.json", "/account.js", "/x/account.html", "/_next/data/b1/help.json", "/.html"],
+)
+def test_no_other_page_is_closed_for_its_format(path: str) -> None:
+    table = PathTable({"/": False, "/_next/": False, "/account": True})
+    found = table.find(path)
+    assert found is not None
+    assert found.pages == ()
+
+
+def test_a_prefix_of_files_is_open_though_all_pages_are_closed() -> None:
+    """But for the data of these pages, unless the prefix is one of data alone."""
+    table = PathTable({"/": True, "/robots.txt": False, "/_next": False, "/files": False})
+    for path in ("/robots.txt", "/files/a.html", "/_next/static/a.json"):
+        found = table.find(path)
+        assert found is not None
+        assert (found.closed, found.pages) == ((), ())
+    assert table.find("/_next/data/b1/account.json") == FoundPath("/_next", pages=("",))
+    table = PathTable({"/": True, "/_next/data": False})
+    assert table.find("/_next/data/b1/account.json") == FoundPath("/_next/data")
 
 
 def test_another_spelling_of_an_endpoint_lies_under_no_prefix() -> None:

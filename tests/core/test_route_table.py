@@ -29,10 +29,13 @@ def route(
     base: str = "",
     origin: str = "http://api:4000",
     session: str = "none",
+    *,
+    upstream: str = "none",
 ) -> Route:
     return replace(
         UNROUTED,
         path=path,
+        upstream=upstream,
         session=session,
         strip=strip,
         strip_segments=strip.count("/"),
@@ -135,6 +138,14 @@ def gate(routes: list[Route], path: str) -> tuple[str, str]:
 def test_a_required_route_is_required_in_every_spelling(path: str) -> None:
     """What some server takes for the private page is served by its own route, gated."""
     assert gate(SITE, path) == ("/", "required")
+
+
+@pytest.mark.parametrize("path", ["/account.html", "/account.data", "//ACCOUNT.json"])
+def test_a_page_is_private_in_each_format_that_its_upstream_gives(path: str) -> None:
+    """Another upstream has other pages, such as a manual `/api.html` beside an API at `/api/`."""
+    assert gate(SITE, path) == ("/", "required")
+    others = [route("/", session="optional", upstream="manual"), *SITE[1:]]
+    assert gate(others, path) == ("/", "optional")
 
 
 @pytest.mark.parametrize(
