@@ -6,6 +6,7 @@ token that can be refused without a key is refused first, and claims are held to
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
@@ -14,7 +15,7 @@ import msgspec
 from joserfc import jwe
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey, thumbprint
-from joserfc.util import urlsafe_b64decode
+from joserfc.util import urlsafe_b64decode, urlsafe_b64encode
 
 from sidecar.core.errors import SidecarError
 from sidecar.core.json_text import decode_json
@@ -51,17 +52,23 @@ _MAX_NUMERIC_DATE = 2**53
 
 
 _OTHER_ALPHABET = str.maketrans("+/", "-_")
-_NO_BASE64URL = re.compile(r"[^A-Za-z0-9_.-]+")
+_NO_BASE64URL = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 def as_compact(token: str) -> str:
-    """A compact JWE without what Node.js leaves out when it decodes base64url.
+    """A compact JWE without what Node.js leaves out when it decodes base64url."""
+    return ".".join(map(as_base64url, token.split("."))) if token.count(".") == 4 else token
 
-    That is padding, white space and every other character; it takes the other alphabet too.
+
+def as_base64url(text: str) -> str:
+    """The one spelling of what Node.js decodes of base64url: it takes the other alphabet too.
+
+    It leaves out padding with all that follows, white space and every other character, and bits at
+    the end that are no whole octet.
     """
-    if token.count(".") != 4:
-        return token
-    return _NO_BASE64URL.sub("", token.translate(_OTHER_ALPHABET))
+    text = _NO_BASE64URL.sub("", text.partition("=")[0].translate(_OTHER_ALPHABET))
+    whole = text[:-1] if len(text) % 4 == 1 else text
+    return urlsafe_b64encode(base64.urlsafe_b64decode(whole + "=" * (-len(whole) % 4))).decode()
 
 
 class _Key:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from sidecar.core.cookies import CookieJar
@@ -45,6 +47,39 @@ def test_no_spelling_shows_a_dead_session_to_one_parser_alone(header: str) -> No
     view = read(header)
     assert NAME not in view.forwarded.decode("latin-1")
     assert view.reading.result is not Result.OK
+
+
+def with_part(type_: str, at: int, respell: Callable[[str], str]) -> str:
+    """The value of a dead session with one of its parts between dots in another spelling."""
+    parts = session(type_, "dead").split(".")
+    parts[at] = respell(parts[at])
+    return ".".join(parts)
+
+
+def with_other_bits(text: str) -> str:
+    """The same octets: the last character holds bits of no octet, which are set here."""
+    return text[:-1] + chr(ord(text[-1]) + 1)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        f"{NAME}={with_part('authjs', 2, with_other_bits)}",
+        f"{NAME}={with_part('authjs', 4, with_other_bits)}",
+        f"next-auth.session-token={with_part('nextauth', 2, '{}A'.format)}",
+        f"session={with_part('jwt', 2, '{}=AAAA'.format)}",
+        f"session={with_part('jwt', 2, '{}!'.format)}",
+        f"session={with_part('jwt', 2, with_other_bits)}",
+        f"app={session('iron-session', 'dead')}*",
+    ],
+    ids=["bits of the IV", "bits of the tag", "a character", "padding", "mark", "bits", "version"],
+)
+def test_a_dead_session_is_known_in_what_nodejs_decodes(header: str) -> None:
+    """Node.js passes over what is no base64url, and iron-session over what follows its version."""
+    view = read(header)
+    assert view.forwarded == b""
+    assert view.living == ()
+    assert [one.fingerprint for one in view.sessions] == ["dead"]
 
 
 @pytest.mark.parametrize(

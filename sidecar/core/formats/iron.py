@@ -95,9 +95,10 @@ class IronOpener:
 
     def respelled(self, value: str) -> str:
         # iron-session takes what stands before the first `~`, whatever version stands behind.
-        if value.count("*") != 7:
+        seal = value.partition("~")[0]
+        if seal.count("*") != 7:
             return value
-        seal = _NO_SEAL.sub("", value.partition("~")[0].translate(_OTHER_ALPHABET))
+        seal = _NO_SEAL.sub("", seal.translate(_OTHER_ALPHABET))
         return seal if seal.startswith(_NAMELESS) else f"{seal}~2"
 
 

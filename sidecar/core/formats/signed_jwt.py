@@ -17,7 +17,7 @@ from joserfc.jwk import KeySet, OctKey
 
 from sidecar.core.attributes import NO_KEYS, CookieKeys
 from sidecar.core.formats.sealed import SealedSession, SealedSource, base_name, prefixed
-from sidecar.core.jwe import SealError, expiry, parse_object
+from sidecar.core.jwe import SealError, as_base64url, expiry, parse_object
 from sidecar.core.jws import ALGORITHMS, InvalidToken, SymmetricRegistry, UnknownKey, verify
 
 TYPE: Final = "jwt"
@@ -115,8 +115,9 @@ class SignedOpener:
         raise SealError("no secret fits its signature")
 
     def respelled(self, value: str) -> str:
-        """As it is: a signature covers the text."""
-        return value
+        """Header and claims as they are, since the signature covers their text."""
+        text, dot, signature = value.rpartition(".")
+        return f"{text}{dot}{as_base64url(signature)}"
 
 
 _SYMMETRIC: Final = SymmetricRegistry()
