@@ -16,6 +16,7 @@ from sidecar.core.jwe import (
     A256GCM,
     Keyring,
     SealError,
+    as_base64url,
     as_number,
     parse_object,
 )
@@ -114,3 +115,35 @@ def test_parse_object_yields_a_dict_or_the_one_error(text: bytes) -> None:
 )
 def test_only_an_exact_number_is_a_number(value: object, number: float | None) -> None:
     assert as_number(value) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("", ""),
+        ("YQ", "YQ"),
+        ("YR", "YQ"),
+        ("YQ==", "YQ"),
+        ("YQ==YQ", "YQ"),
+        ("Y Q", "YQ"),
+        ("Y!Q", "YQ"),
+        ("Y.Q", "YQ"),
+        ("YQ\xe9", "YQ"),
+        ("YWI", "YWI"),
+        ("YWJj", "YWJj"),
+        ("YWJjZ", "YWJj"),
+        ("YWJj=ZGVm", "YWJj"),
+        ("=YQ", ""),
+        ("-_+/", "-_-_"),
+        ("A", ""),
+    ],
+)
+def test_base64url_is_read_as_nodejs_reads_it(text: str, read: str) -> None:
+    """`Buffer.from(text, "base64").toString("base64url")` of Node.js 20."""
+    assert as_base64url(text) == read
+
+
+@given(st.binary())
+def test_base64url_of_octets_stays(octets: bytes) -> None:
+    text = base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
+    assert as_base64url(text) == text
