@@ -106,13 +106,20 @@ def _redirect_ends_the_loop(data: Data) -> Iterator[Finding]:
 
 
 def _closed_route(data: Data, path: str) -> int | None:
-    """The route that demands a session of requests to `path`, in any reading; or None."""
+    """The route that demands a session of requests to `path`, in any reading; or None.
+
+    Also the route of a page whose content the same upstream gives there in another format.
+    """
     paths, routes = _paths(data), dict(written_routes(data))
     closed = {index: demands_session(routes[index]) for index in paths}
     table = PathTable({paths[index]: closed[index] for index in paths})
     found = table.find(path)
-    names = () if found is None else (found.prefix, *found.closed)
+    if found is None:
+        return None
     indexes = {prefix_key(one): index for index, one in paths.items()}
+    upstream = routes[indexes[found.prefix]].get("upstream")
+    pages = [one for one in found.pages if routes[indexes[one]].get("upstream") == upstream]
+    names = (found.prefix, *found.closed, *pages)
     return next((indexes[name] for name in names if closed[indexes[name]]), None)
 
 

@@ -416,6 +416,15 @@ FAULTS = [
         "session: optional or none",
     ),
     (
+        ROUTED + "- {path: /, kind: page, upstream: api}\n"
+        "- {path: /in, kind: page, upstream: api, session: required}\n"
+        "logout: {redirect_to: /in.html}",
+        "logout.redirect_to",
+        5,
+        "must not lead to routes[1]",
+        'a route for "/in.html"',
+    ),
+    (
         ROUTED + "- {path: /, kind: api, upstream: api}\n"
         "public_url: https://a\nlogout: {redirect_to: 'https://A:443/x'}",
         "logout.redirect_to",
