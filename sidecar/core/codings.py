@@ -42,10 +42,11 @@ def is_decodable(coding: bytes) -> bool:
 
 def _accepts_gzip(value: bytes) -> bool:
     weights = dict(map(_weighted, list_members(b",".join(first_codings(value)))))
+    others = weights.get(b"*", 0.0)  # whatever is not listed, no coding included
     weight = max(weights.get(b"gzip", -1.0), weights.get(b"x-gzip", -1.0))
     if weight < 0:
-        weight = weights.get(b"*", 0.0)
-    return weight > 0 and weight >= weights.get(b"identity", 0.0)
+        weight = others
+    return weight > 0 and weight >= weights.get(b"identity", others)
 
 
 def _weighted(member: bytes) -> tuple[bytes, float]:
