@@ -89,6 +89,7 @@ def test_a_dead_session_is_known_in_what_nodejs_decodes(header: str) -> None:
         f"{NAME}.0=not-a; {NAME}.1=-session",
         f'a="b; {NAME}=%22not%22; c=%zz',
         f'{NAME}="not a session"',
+        "session=s%3Aan-id!",
     ],
 )
 def test_what_opens_for_nobody_passes_as_it_came(header: str) -> None:

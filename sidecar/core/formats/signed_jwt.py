@@ -116,8 +116,10 @@ class SignedOpener:
 
     def respelled(self, value: str) -> str:
         """Header and claims as they are, since the signature covers their text."""
-        text, dot, signature = value.rpartition(".")
-        return f"{text}{dot}{as_base64url(signature)}"
+        if value.count(".") != 2:
+            return value
+        text, _, signature = value.rpartition(".")
+        return f"{text}.{as_base64url(signature)}"
 
 
 _SYMMETRIC: Final = SymmetricRegistry()
