@@ -207,6 +207,7 @@ decodable_codings: Final = Memo(_cut_codings, 256).__getitem__
 
 
 _FOR_SHARED_CACHES: Final = frozenset((b"public", b"s-maxage"))
+_PRIVATE: Final = b"private"
 # A string without an end is taken to the value's end, so that each byte is looked at once: a search
 # that gave it up would look for the end of another one at each quotation mark in it.
 _QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*+("?)', re.DOTALL)
@@ -230,17 +231,23 @@ def _is_cut_off(value: bytes) -> bool:
 def _at_least_private(value: bytes) -> bytes:
     if _is_cut_off(value):
         return b"no-store"  # a string without an end would take in whatever is added
-    kept = [text for name, text in _directives(value) if name not in _FOR_SHARED_CACHES]
-    is_private = any(text.lower() in (b"private", b"no-store") for text in kept)
-    return b", ".join(kept if is_private else [*kept, b"private"])
+    left_out = {*_FOR_SHARED_CACHES, _PRIVATE}
+    kept = [
+        text
+        for name, text in _directives(value)
+        if name not in left_out or text.lower() == _PRIVATE
+    ]
+    is_private = any(text.lower() in (_PRIVATE, b"no-store") for text in kept)
+    return b", ".join(kept if is_private else [*kept, _PRIVATE])
 
 
 at_least_private: Final = Memo(_at_least_private, 256).__getitem__
 """A Cache-Control value that no shared cache may store by (RFC 9111 5.2.2).
 
 `public` and `s-maxage` invite shared caches, so they go; `private` is added unless the value
-already has it or `no-store`. `private="field"` does not count: it keeps shared caches from that
-field only (5.2.2.7). A value with a quoted string that does not end becomes `no-store`.
+already has it or `no-store`. `private="field"` goes, too: it keeps shared caches from that field
+only (5.2.2.7), and of two values a cache may take the first (4.2.1). A value with a quoted string
+that does not end becomes `no-store`.
 """
 
 

@@ -211,7 +211,9 @@ def test_only_what_can_be_decoded_is_asked_for(accepted: bytes, sent: bytes) -> 
         (b"PRIVATE, max-age=60", b"PRIVATE, max-age=60"),
         (b"no-store", b"no-store"),
         (b"no-cache", b"no-cache, private"),
-        (b'private="set-cookie"', b'private="set-cookie", private'),
+        (b'private="set-cookie"', b"private"),
+        (b'max-age=9, Private="a, b", private', b"max-age=9, private"),
+        (b'private="a", no-store', b"no-store"),
         (b'no-cache="a, b"', b'no-cache="a, b", private'),
         (b'no-cache="a, private, b"', b'no-cache="a, private, b", private'),
         (b'no-cache="a, no-store"', b'no-cache="a, no-store", private'),
@@ -268,7 +270,7 @@ def test_whatever_was_said_it_ends_up_private(value: bytes) -> None:
     """And nothing that invites a shared cache is left (RFC 9111 5.2.2)."""
     said = set(list_members(at_least_private(value)))
     assert said & {b"private", b"no-store"}
-    assert not said & {b"public", b"s-maxage=9"}
+    assert not said & {b"public", b"s-maxage=9", b'private="x"'}
     assert at_least_private(at_least_private(value)) == at_least_private(value)
 
 
