@@ -139,11 +139,12 @@ class LockedRefresh:
         while True:
             # Once more behind the claim: the one before may have ended in between.
             has_claim = lease.has_claim
+            use = await self._succession.use(name)
             successor = await self._good_successor(name, tokens, rejected)
             if successor is not None:
                 return successor
             is_good = rejected is None and tokens.is_valid(self._now())
-            await self._succession.check_use(name, is_good=is_good)
+            self._succession.check_use(name, use, is_good=is_good)
             if has_claim:
                 return None
             why = self._attempts.refuses(name)

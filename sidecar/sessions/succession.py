@@ -142,17 +142,25 @@ class Succession:
         await self._restore(name, exchanged)
         return exchanged.new if exchanged.leads(self._now()) else None
 
-    async def check_use(self, name: str, *, is_good: bool) -> None:
-        """Returns if a refresh token may be sent. `is_good`: its access token still serves.
+    async def use(self, name: str) -> bytes | None:
+        """Returns what the store knows of a refresh token's use, for `check_use`.
 
-        Raises `RefreshSuperseded` and `RefreshUnavailable`.
+        To be asked before `successor`: that one is written first, so a token that another process
+        exchanges just then has one of both at least.
         """
-        state = await self._store.get(f"used:{name}")
+        return await self._store.get(f"used:{name}")
+
+    def check_use(self, name: str, use: bytes | None, *, is_good: bool) -> None:
+        """Returns if a refresh token without a successor may be sent.
+
+        `is_good`: its access token still serves. Raises `RefreshSuperseded` and
+        `RefreshUnavailable`.
+        """
         exchanged = self._recent.get(name)
         is_spent = name in self._spent or (exchanged is not None and exchanged.rotates)
-        if state == _DONE or is_spent:
+        if use == _DONE or is_spent:
             raise RefreshSuperseded
-        if state == _SENT and is_good:
+        if use == _SENT and is_good:
             raise RefreshUnavailable("an answer was lost, and the token is still good")
 
     # -- one exchange -----------------------------------------------------------------------------

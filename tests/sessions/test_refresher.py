@@ -424,6 +424,32 @@ async def test_process_that_is_cut_off_comes_back_with_the_answer(world: World) 
     assert world.provider.exchanges == ["r0"]
 
 
+@pytest.mark.parametrize("look", range(12))
+async def test_successor_is_found_whenever_it_is_written(
+    world: World, monkeypatch: pytest.MonkeyPatch, look: int
+) -> None:
+    """The process that has sent the token writes what it got between any two looks of another."""
+    tokens, store, looks = world.tokens(), world.store, 0
+    await store.put("lock:h-r0:sent", b"of another process", HOUR)
+    await store.put("used:h-r0", b"sent", HOUR)
+    read = store.get
+
+    async def get(key: str) -> bytes | None:
+        nonlocal looks
+        value = await read(key)
+        if looks == look:
+            now = world.now()
+            await store.put("next:h-r0", to_bytes(TokenSet("a1", "r1", now + HOUR, now)), HOUR)
+            await store.put("used:h-r0", b"done", HOUR)
+            await store.remove("lock:h-r0:sent")
+        looks += 1
+        return value
+
+    monkeypatch.setattr(store, "get", get)
+    assert (await world.process().renew(tokens)).access_token == "a1"
+    assert world.provider.exchanges == []
+
+
 async def test_lock_that_a_store_gone_back_has_lost_is_nobody_elses(world: World) -> None:
     """Who waited for it finds it free, and the store without what this process has counted."""
     world.provider.delay = 1.0

@@ -66,7 +66,8 @@ async def _prev(world: _World) -> None:
 
 async def _used(world: _World) -> None:
     with contextlib.suppress(RefreshSuperseded, RefreshUnavailable):
-        await world.succession.check_use(world.name, is_good=True)
+        use = await world.succession.use(world.name)
+        world.succession.check_use(world.name, use, is_good=True)
 
 
 async def _dead(world: _World) -> None:
