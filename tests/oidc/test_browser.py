@@ -548,6 +548,7 @@ async def test_callback_loaded_again(site: Site, new_user: NewUser) -> None:
     await expect(late.tab.locator("#main-frame-error")).to_be_visible()
     assert site.codes(late.name) == 1
     assert not any(cookie["name"] == "sidecar" for cookie in await late.cookies())
+    await late.tab.wait_for_load_state()  # the browser's own page may be on its way in
     await late.tab.reload()
     await late.is_at_work(DEEP)
     await late.works()
