@@ -82,7 +82,7 @@ BOMBS = {
     "gzip": (packed(b'{"data":1,"junk":"', *[b"a" * MIB] * 200, b'"}'), "gzip"),
     "zlib": (packed(b'{"data":1,"junk":"', *[b"a" * MIB] * 100, b'"}', wbits=15), "deflate"),
     "raw": (packed(b'{"data":1,"junk":"', *[b"a" * MIB] * 100, b'"}', wbits=-15), "deflate"),
-    "members": (packed(b"[" + b"1," * 999) + packed(b"") * 30_000 + packed(b"1]"), "gzip"),
+    "members": (packed(b"[" + b"1," * 999) + packed(b"") * 200_000 + packed(b"1]"), "gzip"),
     "deep": (packed(b"[", *[b"[" * 5000 + b"]" * 5000 + b","] * 500, b"1]"), "gzip"),
 }
 
