@@ -75,7 +75,7 @@ def _require_place(key: str, path: Path) -> None:
 
 @contextmanager
 def _naming(key: str, path: Path) -> Iterator[None]:
-    """Has what the system refuses told by its key.
+    """Raises what the system refuses as `UnusableFile`, which names the key.
 
     That a directory may not be entered is found out first: newer versions of Python take what is in
     it for missing.

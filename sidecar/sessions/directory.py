@@ -215,6 +215,7 @@ class SessionDirectory:
         *,
         is_settled: bool = False,
     ) -> SessionView:
+        """What `_open` reads, though no request need have presented it. Nothing is remembered."""
         cookie, allowed = key
         jar = CookieJar.parse(cookie.decode("latin-1"))
         view = self._reader.read(

@@ -1,9 +1,9 @@
 """Listens before workers are forked, so that busy addresses are reported once, all together.
 
 A Unix socket takes the place of the one that was there, in one step: a new process can start beside
-the one that it replaces, and no client meets a moment without either. It does so once every address
-is had, so that a start that fails leaves the place to whoever is there. The process that ends
-removes the file only if it is still its own.
+the one that it replaces, and no client meets a moment without either. No socket takes a place
+before every address is bound: a start that fails leaves the place to whoever is there. The process
+that ends removes the file only if it is still its own.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ def supervise(config: Config, count: int, load: Load, inheritance: Inheritance) 
 
 
 def _log_by(logging: Logging, config: Config) -> FilteringBoundLogger:
-    """The log in the form that a configuration says, also for what nobody else tells."""
+    """Returns the log in the form of a configuration. It also takes what nobody else tells."""
     log = logging.events(config.log)
     report_gaps(logging.output, log)
     into_log(lambda: log)

@@ -185,9 +185,8 @@ class AttemptCookies:
     def lines(self, jar: CookieJar, attempt: LoginAttempt, scope: Scope, now: float) -> list[bytes]:
         """Set-Cookie values that add an attempt to those presented.
 
-        What is over or unreadable is taken away, and the oldest of more than `ATTEMPT_BYTES`, lest
-        they pile up until no server takes the request any more. Whoever set very many has some of
-        them taken away by each login.
+        What is over or unreadable is taken away, and the oldest of more than `ATTEMPT_BYTES`: else
+        no server would take the request in the end. Each login looks at `MOST_OPENED` of them.
         """
         presented = islice(filter(self._is_one, jar.names()), MOST_OPENED)
         opened = {name: self._open(name, jar) for name in presented}

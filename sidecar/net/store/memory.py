@@ -81,9 +81,8 @@ class _Ends:
         heapq.heappush(self._new, (ends, key))
         if not self._old and len(self._new) > 2 * len(entries) + _SLACK:
             self._new, self._old = self._old, self._new
-        for pair in [
-            self._old.pop() for _ in self._old[:TAKEN_OVER]
-        ]:  # a heap without its end is one
+        for _ in range(min(TAKEN_OVER, len(self._old))):
+            pair = self._old.pop()  # a heap without its end is one
             entry = entries.get(pair[1])
             if entry is not None and entry.ends == pair[0]:
                 heapq.heappush(self._new, pair)
